@@ -1,0 +1,35 @@
+"""The command `bridge`: global options, and the groups it is made of."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bridge import settings as knobs
+
+app = typer.Typer(
+    name="bridge",
+    help="From an e-mail provider's webhook into RabbitMQ, and from hard bounces to a suppression list.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", envvar=knobs.CONFIG_VARIABLE, help="TOML file with the settings."),
+    ] = None,
+) -> None:
+    context.obj = partial(knobs.load, config)
+
+
+def main() -> None:
+    app()

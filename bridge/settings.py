@@ -1,0 +1,296 @@
+"""Every knob of every role, one class a section. `config/bridge.toml` explains each for operators."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NestedSecretsSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+from yarl import URL
+
+from bridge import events
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT_PREFIX = "BRIDGE_"
+CONFIG_VARIABLE = "BRIDGE_CONFIG"
+SECRETS_VARIABLE = "BRIDGE_SECRETS_DIR"
+_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, SECRETS_VARIABLE})
+_FILE_SUFFIX = "_FILE"
+_BROKER_URL = "BRIDGE_RABBITMQ__URL"
+
+SHORTEST_TOKEN = 16
+"""Characters. The token is the only proof that a POST comes from the provider."""
+
+
+class InvalidSettingsError(ValueError):
+    """The settings cannot be used. Its message is one line that names the key and says what is wrong."""
+
+
+def _split(value: Any) -> Any:
+    """A list may be written with commas, so that it fits an environment variable or a secret file."""
+    if isinstance(value, str):
+        return [item for item in (part.strip() for part in value.split(",")) if item]
+    return value
+
+
+def _broker_url(secret: SecretStr) -> SecretStr:
+    url = URL(secret.get_secret_value())
+    if url.scheme not in {"amqp", "amqps"} or not url.host:
+        raise ValueError("not a URL of the form amqp://user:password@host:5672/vhost (or amqps://)")
+    return secret
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(rf"[A-Za-z0-9._~-]{{{SHORTEST_TOKEN},}}", secret.get_secret_value()):
+        raise ValueError(
+            f"a token is {SHORTEST_TOKEN} or more letters, digits or . _ ~ - (it is part of a URL)"
+        )
+    return secret
+
+
+def _event_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(events.canonical_name(name) for name in names))
+
+
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+SuppressingEvent = Literal["hard_bounced", "complained", "unsubscribed"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RabbitMQ(Section):
+    urls: Annotated[tuple[BrokerUrl, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(SecretStr("amqp://guest:guest@127.0.0.1:5672/"),), min_length=1
+    )
+    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=100)
+    declare: Literal["auto", "always", "never"] = "auto"
+    heartbeat: int = Field(default=10, ge=1, le=600)
+    connect_timeout: Seconds = 5.0
+    reconnect_max: Seconds = 5.0
+    archive_max_age: str = Field(default="7D", pattern=r"^[0-9]+[YMDhms]$")
+    archive_max_bytes: int = Field(default=2 * 1024**3, ge=1024**2)
+
+
+class Receiver(Section):
+    host: str = "0.0.0.0"  # noqa: S104 -- a webhook is called from outside; the container or firewall narrows it
+    port: Port = 8080
+    tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_split)] = ()
+    confirm_wait: Seconds = 0.25
+    max_in_flight: int = Field(default=10_000, ge=1)
+    head_timeout: Seconds = 15.0
+    body_timeout: Seconds = 10.0
+    retry_after: int = Field(default=5, ge=1)
+    drain_timeout: Seconds = 5.0
+
+
+class Provider(Section):
+    base_url: str = Field(default="https://api.msndr.net/v1", pattern=r"^https?://")
+    reserve_url: str = Field(default="https://api-reserve.msndr.net/v1", pattern=r"^(https?://.*)?$")
+    api_token: SecretStr | None = None
+    timeout: Seconds = 10.0
+    rate: float = Field(default=10.0, gt=0)
+    attempts: int = Field(default=4, ge=1)
+    backoff_max: Seconds = 10.0
+    retry_after_max: Seconds = 60.0
+    unknown_grace: float = Field(default=15.0, ge=0)
+
+
+class Worker(Section):
+    prefetch: int = Field(default=500, ge=1, le=65535)
+    batch_size: int = Field(default=100, ge=1)
+    linger: Seconds = 0.02
+    pause_max: Seconds = 30.0
+    drain_timeout: Seconds = 5.0
+
+
+class Suppression(Section):
+    database_url: SecretStr = SecretStr("sqlite+aiosqlite:///suppressions.sqlite3")
+    events: Annotated[
+        tuple[SuppressingEvent, ...],
+        NoDecode,
+        BeforeValidator(lambda value: _event_names(tuple(_split(value)))),
+    ] = Field(default=("hard_bounced", "complained"), min_length=1)
+
+
+class Health(Section):
+    host: str = "127.0.0.1"
+    port: Port = 8090
+
+
+class Logs(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+    mask_addresses: bool = True
+
+
+class Subscriber(Section):
+    queue: str = Field(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$")
+    events: Annotated[tuple[str, ...], AfterValidator(_event_names)] = Field(min_length=1)
+
+
+class Settings(BaseSettings):
+    """All sections. Build one with `load`, which knows the order of the sources."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    rabbitmq: RabbitMQ = RabbitMQ()
+    receiver: Receiver = Receiver()
+    provider: Provider = Provider()
+    worker: Worker = Worker()
+    suppression: Suppression = Suppression()
+    health: Health = Health()
+    logs: Logs = Logs()
+    subscribers: tuple[Subscriber, ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- ours reads `*_FILE` too
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- there is no .env here
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (
+            init_settings,
+            _Environment(settings_cls),
+            NestedSecretsSettingsSource(file_secret_settings, secrets_dir_missing="error", secrets_prefix=""),
+            TomlConfigSettingsSource(settings_cls),
+        )
+
+
+class _Environment(EnvSettingsSource):
+    """Variables, and files that variables name.
+
+    `BRIDGE_PROVIDER__API_TOKEN_FILE=/run/secrets/token` stands for the content of that file; the variable
+    itself, where it is set too, wins. `BRIDGE_RABBITMQ__URL` is another spelling of `..._URLS`.
+    """
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        variables = dict(super()._load_env_vars())
+        for name, path in _file_variables().items():
+            del variables[name.lower()]
+            variables.setdefault(name.removesuffix(_FILE_SUFFIX).lower(), _read_secret(name, path))
+        if (url := variables.pop(_BROKER_URL.lower(), None)) is not None:
+            variables.setdefault(f"{_BROKER_URL}S".lower(), url)
+        return variables
+
+
+class Knob(NamedTuple):
+    """One setting, for the command line's help and for error messages."""
+
+    key: str
+    variable: str
+
+
+def knobs() -> list[Knob]:
+    """Every `section.name` and the environment variable that sets it."""
+    return [
+        Knob(f"{section}.{name}", f"{ENVIRONMENT_PREFIX}{section}__{name}".upper())
+        for section, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for name in field.annotation.model_fields
+    ]
+
+
+def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """Read the settings: overrides (command line), environment, secrets, file, defaults, in that order.
+
+    Args:
+        config: the TOML file; without it the one named by `BRIDGE_CONFIG`, if any.
+        overrides: section -> name -> value, from the command line.
+
+    Raises:
+        InvalidSettingsError: an unknown key, a bad value, or a file that cannot be read.
+    """
+    path = config or (Path(named) if (named := os.environ.get(CONFIG_VARIABLE)) else None)
+    if path is not None and not path.is_file():
+        raise InvalidSettingsError(
+            f"{path}: there is no such settings file; check --config or {CONFIG_VARIABLE}"
+        )
+    _refuse_unknown_variables()
+
+    class Sourced(Settings):
+        model_config = SettingsConfigDict(
+            toml_file=path, secrets_dir=os.environ.get(SECRETS_VARIABLE) or None
+        )
+
+    try:
+        return Sourced(**(overrides or {}))  # type: ignore[arg-type]  # sections are validated by pydantic
+    except ValidationError as invalid:
+        raise InvalidSettingsError(_first_line(invalid)) from None
+    except InvalidSettingsError:
+        raise
+    except (SettingsError, OSError, ValueError) as unreadable:
+        raise InvalidSettingsError(_one_line(f"{path or SECRETS_VARIABLE}: {unreadable}")) from None
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise InvalidSettingsError(f"{variable}: cannot read {path}: {error.strerror}") from None
+
+
+def _file_variables() -> dict[str, str]:
+    known = {knob.variable for knob in knobs()}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.endswith(_FILE_SUFFIX) and name.removesuffix(_FILE_SUFFIX).upper() in known
+    }
+
+
+def _refuse_unknown_variables() -> None:
+    known = {knob.variable for knob in knobs()}
+    sections = {name.upper() for name in Settings.model_fields}
+    for name in os.environ:
+        upper = name.upper()
+        if not upper.startswith(ENVIRONMENT_PREFIX) or upper in _NOT_SETTINGS:
+            continue
+        key = upper.removeprefix(ENVIRONMENT_PREFIX)
+        if (
+            upper == _BROKER_URL
+            or upper in known
+            or upper.removesuffix(_FILE_SUFFIX) in known
+            or key in sections
+        ):
+            continue
+        raise InvalidSettingsError(f"{name}: there is no such setting; `bridge config show` lists them all")
+
+
+def _first_line(invalid: ValidationError) -> str:
+    """Pydantic's first complaint as one line, without the value: it may be a secret."""
+    error = invalid.errors(include_input=False, include_url=False)[0]
+    key = ".".join(str(part) for part in error["loc"])
+    message = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"]
+    return _one_line(f"{key}: {message.removeprefix('Value error, ')}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

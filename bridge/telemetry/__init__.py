@@ -1,0 +1,1 @@
+"""What a role tells the outside about itself: log events, metrics, health."""

@@ -1,0 +1,74 @@
+"""`/livez`, `/readyz` and `/metrics`, on a port of their own that needs no token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from bridge.settings import Health
+    from bridge.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What a role says of one of its parts."""
+
+    ok: bool
+    detail: Mapping[str, Any]
+
+
+Check = Callable[[], Condition]
+
+
+class PortTakenError(OSError):
+    """A server cannot listen. Its message names the address and the setting to change."""
+
+
+@asynccontextmanager
+async def serve(settings: Health, metrics: Metrics, readiness: Mapping[str, Check]) -> AsyncIterator[int]:
+    """Serve health until the context ends; yields the port (useful when the setting is 0).
+
+    Raises:
+        PortTakenError: the address cannot be bound.
+    """
+
+    async def live(_: web.Request) -> web.Response:
+        return _json(200, {"status": "alive"})
+
+    async def ready(_: web.Request) -> web.Response:
+        conditions = {name: check() for name, check in readiness.items()}
+        ok = all(condition.ok for condition in conditions.values())
+        body = {name: {"ok": condition.ok, **condition.detail} for name, condition in conditions.items()}
+        return _json(200 if ok else 503, {"status": "ready" if ok else "not ready", **body})
+
+    async def exposition(_: web.Request) -> web.Response:
+        return web.Response(body=metrics.exposition(), content_type="text/plain", charset="utf-8")
+
+    app = web.Application()
+    app.add_routes([web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", exposition)])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, settings.host, settings.port)
+        try:
+            await site.start()
+        except OSError as error:
+            raise PortTakenError(
+                f"health cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+                "set health.port (BRIDGE_HEALTH__PORT) to a free one"
+            ) from None
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _json(status: int, body: Mapping[str, Any]) -> web.Response:
+    return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
