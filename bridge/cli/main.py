@@ -14,6 +14,7 @@ app = typer.Typer(
     name="bridge",
     help="From an e-mail provider's webhook into RabbitMQ, and from hard bounces to a suppression list.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
