@@ -50,7 +50,7 @@ def configure(settings: Logs) -> None:
 
 def logger(room: str) -> FilteringBoundLogger:
     """A logger for one room. Call it with `action=...`, the word to search the logs by."""
-    return cast("FilteringBoundLogger", structlog.get_logger(room, logger=room))
+    return cast("FilteringBoundLogger", structlog.get_logger(room, room=room))
 
 
 def masked(address: str) -> str:

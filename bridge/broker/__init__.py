@@ -1,0 +1,1 @@
+"""RabbitMQ: the supervised connection, the topology, and the confirmed publisher."""

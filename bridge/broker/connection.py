@@ -1,0 +1,219 @@
+"""One supervised connection to RabbitMQ: connect to any of the URLs, run a session on it, and again, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+import aio_pika
+from aiormq.exceptions import AMQPError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+
+from bridge.broker.internals import watch_alarms
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.settings import RabbitMQ
+    from bridge.telemetry.metrics import Metrics
+
+    Session = Callable[[AbstractConnection], Awaitable[None]]
+
+log = logs.logger("broker")
+
+_CLOSE_SECONDS: Final = 2.0
+"""How long a polite close may take; a broker that does not answer must not hold up a reconnect."""
+
+
+class LinkState(StrEnum):
+    DOWN = "down"
+    UP = "up"
+    BLOCKED = "blocked"
+    """RabbitMQ has a memory or disk alarm: it reads nothing more from this connection until it clears."""
+
+
+class BrokerUnavailableError(ConnectionError):
+    """The broker cannot be reached, or the connection was lost. Passing: it is tried again."""
+
+
+class BrokerRefusedError(Exception):
+    """The broker answers, but not as we need it. Somebody has to change something; the message says what."""
+
+
+class Link:
+    """The connection for one use. RabbitMQ's alarms stop publishers, so publish and consume have one each."""
+
+    def __init__(self, settings: RabbitMQ, *, use: str, metrics: Metrics) -> None:
+        """Make a link that is down until `run`.
+
+        Args:
+            settings: where the brokers are and how long to wait for them.
+            use: `publish` or `consume`; names the connection in RabbitMQ and labels the metrics.
+            metrics: where the state is counted.
+        """
+        self._settings = settings
+        self._use = use
+        self._metrics = metrics
+        self._state = LinkState.DOWN
+        self._reason = "not connected yet"
+        self._was_up = False
+        metrics.broker_up.labels(use).set(0)
+
+    @property
+    def state(self) -> LinkState:
+        return self._state
+
+    @property
+    def reason(self) -> str:
+        """Why the state is what it is, for people."""
+        return self._reason
+
+    async def run(self, session: Session) -> None:
+        """Keep a session running until cancelled.
+
+        Args:
+            session: called with each new connection. It calls `opened` when it is ready for work, and
+                returns or raises when its connection or channel is gone.
+
+        Raises:
+            BrokerRefusedError: the very first session was refused; later refusals are logged and retried.
+        """
+        while True:
+            async for attempt in self._retrying():
+                with attempt:
+                    await self._once(session)
+
+    def opened(self) -> None:
+        """The session tells that it is ready for work."""
+        self._was_up = True
+        self._become(LinkState.UP, "connected")
+        self._metrics.connects.labels(self._use).inc()
+
+    def _retrying(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception_type(BrokerUnavailableError),
+            wait=wait_random_exponential(multiplier=0.1, max=self._settings.reconnect_max),
+            before_sleep=self._report,
+            reraise=True,
+        )
+
+    async def _once(self, session: Session) -> None:
+        connection = await self._connect_any()
+        began = time.monotonic()
+        try:
+            watch_alarms(connection, blocked=self._blocked, unblocked=self._unblocked)
+            await session(connection)
+        except BrokerRefusedError as refusal:
+            self._become(LinkState.DOWN, str(refusal))
+            if not self._was_up:
+                raise
+            raise BrokerUnavailableError(str(refusal)) from refusal
+        except (AMQPError, OSError, asyncio.InvalidStateError) as error:
+            reason = f"lost: {error or type(error).__name__}"
+            self._become(LinkState.DOWN, reason)
+            if time.monotonic() - began < self._settings.reconnect_max:
+                raise BrokerUnavailableError(reason) from error
+            log.warning("lost the connection to RabbitMQ", action="broker.lost", use=self._use, reason=reason)
+        finally:
+            self._become(LinkState.DOWN, self._reason if self._state is LinkState.DOWN else "closed")
+            await _close(connection)
+
+    async def _connect_any(self) -> AbstractConnection:
+        failures = []
+        for url in self._settings.urls:
+            secret = url.get_secret_value()
+            try:
+                async with asyncio.timeout(self._settings.connect_timeout):
+                    return await aio_pika.connect(
+                        secret,
+                        heartbeat=self._settings.heartbeat,
+                        client_properties={"connection_name": f"bridge {self._use}"},
+                    )
+            except TimeoutError:
+                failures.append(f"{_shown(secret)}: no answer in {self._settings.connect_timeout:g} s")
+            except (AMQPError, OSError) as error:
+                failures.append(f"{_shown(secret)}: {_said(error)}")
+        reason = "; ".join(failures)
+        self._become(LinkState.DOWN, reason)
+        raise BrokerUnavailableError(reason)
+
+    def _report(self, retrying: RetryCallState) -> None:
+        log.warning(
+            "RabbitMQ is not available, trying again",
+            action="broker.retry",
+            use=self._use,
+            attempt=retrying.attempt_number,
+            wait=round(retrying.upcoming_sleep, 2),
+            reason=self._reason,
+        )
+
+    def _blocked(self, reason: str) -> None:
+        if self._state is LinkState.UP:
+            self._become(LinkState.BLOCKED, f"RabbitMQ blocks publishers: {reason}")
+            log.warning("RabbitMQ blocks publishers", action="broker.blocked", use=self._use, reason=reason)
+
+    def _unblocked(self) -> None:
+        if self._state is LinkState.BLOCKED:
+            self._become(LinkState.UP, "connected")
+            log.info("RabbitMQ takes messages again", action="broker.unblocked", use=self._use)
+
+    def _become(self, state: LinkState, reason: str) -> None:
+        self._state = state
+        self._reason = reason
+        self._metrics.broker_up.labels(self._use).set(state is LinkState.UP)
+
+
+async def together(**parts: Coroutine[Any, Any, None]) -> None:
+    """Run the parts of a session side by side until the first of them ends; the others end with it.
+
+    Args:
+        parts: name of the task -> coroutine.
+
+    Raises:
+        Exception: whatever the first part to end raised.
+    """
+    tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        task.result()
+
+
+async def gone(connection: AbstractConnection) -> None:
+    """Wait until this connection is closed, by whichever side.
+
+    Raises:
+        BrokerUnavailableError: always, with the reason.
+    """
+    transport = connection.transport
+    if transport is not None:
+        closing = transport.connection.closing
+        await asyncio.wait([closing])
+        error = None if closing.cancelled() else closing.exception()
+        raise BrokerUnavailableError(_said(error) if error else "the connection was closed")
+    raise BrokerUnavailableError("the connection was closed")
+
+
+async def _close(connection: AbstractConnection) -> None:
+    with suppress(TimeoutError, AMQPError, OSError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await connection.close()
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _shown(url: str) -> str:
+    """A broker's URL without user and password."""
+    return str(aio_pika.connection.make_url(url).with_user(None).with_query(None))

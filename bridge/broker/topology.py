@@ -1,0 +1,270 @@
+"""What stands in RabbitMQ: exchanges, queues and bindings, and how they are declared or checked."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
+
+from bridge.broker.connection import BrokerRefusedError
+from bridge.events import MALFORMED, other_spellings
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from aio_pika.abc import AbstractChannel, AbstractConnection
+
+    from bridge.settings import RabbitMQ, Subscriber
+
+log = logs.logger("topology")
+
+_DELIVERY_LIMIT = 100
+"""Deliveries before a quorum queue gives a message up to the dead letters.
+
+RabbitMQ 4 has 20 when nothing is said, 3.10 none. A worker that is killed takes one delivery from each message
+it holds, so the limit must be far above what restarts use up, and still end a message that kills its workers.
+"""
+
+
+class TopologyMismatchError(BrokerRefusedError):
+    """Something stands in RabbitMQ with other arguments than we need. The message names it and what to do."""
+
+
+class DeclareRefusedError(BrokerRefusedError):
+    """The broker user may not declare what is missing, or it is missing and we may only check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    name: str
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    exchange: str
+    queue: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of design and README, behind the prefix of this installation."""
+
+    prefix: str = ""
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}email.events"
+
+    @property
+    def archive(self) -> str:
+        return f"{self.prefix}email.events.archive"
+
+    @property
+    def unrouted(self) -> str:
+        return f"{self.prefix}email.unrouted"
+
+    @property
+    def malformed(self) -> str:
+        return f"{self.prefix}email.malformed"
+
+    @property
+    def suppression(self) -> str:
+        return f"{self.prefix}suppression"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.prefix}suppression.dead"
+
+    @property
+    def changes(self) -> str:
+        return f"{self.prefix}suppression.changes"
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+
+
+def plan(
+    settings: RabbitMQ, *, suppressing: Iterable[str], subscribers: Iterable[Subscriber] = ()
+) -> Topology:
+    """All that shall stand.
+
+    Args:
+        settings: the prefix and the archive's limits.
+        suppressing: names of the events that the policy uses; the worker's queue is bound to them.
+        subscribers: other services' queues.
+    """
+    names = Names(settings.prefix)
+    own = [Queue(f"{settings.prefix}{subscriber.queue}", _quorum()) for subscriber in subscribers]
+    return Topology(
+        exchanges=(
+            Exchange(names.unrouted, "fanout"),
+            Exchange(names.events, "topic", {"alternate-exchange": names.unrouted}),
+            Exchange(names.changes, "topic"),
+        ),
+        queues=(
+            Queue(names.archive, _archive(settings)),
+            Queue(names.unrouted, _quorum()),
+            Queue(names.malformed, _quorum()),
+            Queue(names.dead, _quorum()),
+            Queue(names.suppression, _dead_lettering(names.dead)),
+            *own,
+        ),
+        bindings=(
+            Binding(names.events, names.archive, "#"),
+            Binding(names.unrouted, names.unrouted, ""),
+            Binding(names.events, names.malformed, MALFORMED),
+            *_bindings(names.events, names.suppression, suppressing),
+            *(
+                binding
+                for queue, subscriber in zip(own, subscribers, strict=True)
+                for binding in _bindings(names.events, queue.name, subscriber.events)
+            ),
+        ),
+    )
+
+
+async def ensure(connection: AbstractConnection, topology: Topology, mode: str) -> None:
+    """Make sure that the topology stands, as the setting `rabbitmq.declare` says.
+
+    Args:
+        connection: an open connection; channels of its own are used on it.
+        topology: what shall stand.
+        mode: `always` declares, `never` only checks that it is there, `auto` declares where the broker user
+            may and checks where it may not.
+
+    Raises:
+        TopologyMismatchError: something stands with other arguments.
+        DeclareRefusedError: something is missing that may not be declared.
+        aiormq.exceptions.AMQPError: the connection is gone.
+    """
+    if mode == "never":
+        await check(connection, topology)
+        return
+    try:
+        await declare(connection, topology)
+    except DeclareRefusedError:
+        if mode == "always":
+            raise
+        log.info("the broker user may not declare; checking instead", action="topology.check")
+        await check(connection, topology)
+
+
+async def declare(connection: AbstractConnection, topology: Topology) -> None:
+    """Declare everything; what stands already as it should is left as it is.
+
+    Raises:
+        TopologyMismatchError: something stands with other arguments.
+        DeclareRefusedError: the broker user may not.
+    """
+    for exchange in topology.exchanges:
+        async with _asking(connection, f"exchange '{exchange.name}'") as channel:
+            await channel.declare_exchange(
+                exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments)
+            )
+    for queue in topology.queues:
+        async with _asking(connection, f"queue '{queue.name}'") as channel:
+            await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
+    for binding in topology.bindings:
+        async with _asking(connection, f"queue '{binding.queue}'") as channel:
+            bound = await channel.get_queue(binding.queue, ensure=False)
+            await bound.bind(binding.exchange, binding.key)
+
+
+async def check(connection: AbstractConnection, topology: Topology) -> None:
+    """Check that every exchange and queue is there. Bindings and arguments cannot be asked for over AMQP.
+
+    Raises:
+        DeclareRefusedError: one of them is missing.
+    """
+    for exchange in topology.exchanges:
+        async with _asking(connection, f"exchange '{exchange.name}'") as channel:
+            await channel.get_exchange(exchange.name)
+    for queue in topology.queues:
+        async with _asking(connection, f"queue '{queue.name}'") as channel:
+            await channel.get_queue(queue.name)
+
+
+@asynccontextmanager
+async def _asking(connection: AbstractConnection, what: str) -> AsyncIterator[AbstractChannel]:
+    """A channel for one question: RabbitMQ closes the channel when its answer is no."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        yield channel
+    except ChannelPreconditionFailed as refusal:
+        raise TopologyMismatchError(_mismatch(what, str(refusal))) from None
+    except ChannelAccessRefused as refusal:
+        raise DeclareRefusedError(
+            f"the broker user may not declare {what}: {_plain(str(refusal))}; grant it, or declare with "
+            "`bridge topology apply` as a user who may and set rabbitmq.declare to never"
+        ) from None
+    except ChannelNotFoundEntity:
+        raise DeclareRefusedError(
+            f"{what} is missing and may not be declared here; run `bridge topology apply`"
+        ) from None
+    if not channel.is_closed:
+        await channel.close()
+
+
+def _mismatch(what: str, refusal: str) -> str:
+    """RabbitMQ: "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'a' but current is 'b'"."""
+    found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", refusal, re.DOTALL)
+    said = f"argument '{found[1]}': {_plain(found[2])}" if found else _plain(refusal)
+    return (
+        f"{what} stands with other arguments than the bridge needs: {said}; "
+        "empty and delete it, or choose another rabbitmq.prefix"
+    )
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _quorum() -> dict[str, Any]:
+    return {"x-queue-type": "quorum"}
+
+
+def _dead_lettering(dead: str) -> dict[str, Any]:
+    """At-least-once dead-lettering needs `reject-publish`: RabbitMQ drops the head of the queue otherwise."""
+    return {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": _DELIVERY_LIMIT,
+    }
+
+
+def _archive(settings: RabbitMQ) -> dict[str, Any]:
+    return {
+        "x-queue-type": "stream",
+        "x-max-age": settings.archive_max_age,
+        "x-max-length-bytes": settings.archive_max_bytes,
+    }
+
+
+def _bindings(exchange: str, queue: str, names: Iterable[str]) -> list[Binding]:
+    """A queue bound to both spellings of a name still gets each event once: see `CC` in the message."""
+    keys = [key for name in names for key in (name, *other_spellings(name))]
+    return [Binding(exchange, queue, key) for key in dict.fromkeys(keys)]
