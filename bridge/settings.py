@@ -32,6 +32,10 @@ _NOT_SETTINGS = frozenset({CONFIG_VARIABLE, SECRETS_VARIABLE})
 _FILE_SUFFIX = "_FILE"
 _BROKER_URL = "BRIDGE_RABBITMQ__URL"
 
+PROVIDER_URL = "https://api.msndr.net/v1"
+PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
+"""The provider's documented alternative."""
+
 SHORTEST_TOKEN = 16
 """Characters. The token is the only proof that a POST comes from the provider."""
 
@@ -62,10 +66,26 @@ def _token(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _http_url(text: str) -> str:
+    url = URL(text)
+    if url.scheme not in {"http", "https"} or not url.host or url.user or url.password:
+        raise ValueError("not a URL of the form https://host/path (without user and password)")
+    return text.rstrip("/")
+
+
+def _api_token(secret: SecretStr) -> SecretStr:
+    token = secret.get_secret_value()
+    if not (token.isascii() and token.isprintable() and token and " " not in token):
+        raise ValueError("a token of the provider is printable ASCII without spaces")
+    return secret
+
+
 def _event_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(events.canonical_name(name) for name in names))
 
 
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ApiToken = Annotated[SecretStr, AfterValidator(_api_token)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -103,15 +123,22 @@ class Receiver(Section):
 
 
 class Provider(Section):
-    base_url: str = Field(default="https://api.msndr.net/v1", pattern=r"^https?://")
-    reserve_url: str = Field(default="https://api-reserve.msndr.net/v1", pattern=r"^(https?://.*)?$")
-    api_token: SecretStr | None = None
+    base_url: HttpUrl = PROVIDER_URL
+    reserve_url: HttpUrl | Literal[""] | None = None
+    api_token: ApiToken | None = None
     timeout: Seconds = 10.0
     rate: float = Field(default=10.0, gt=0)
     attempts: int = Field(default=4, ge=1)
     backoff_max: Seconds = 10.0
     retry_after_max: Seconds = 60.0
     unknown_grace: float = Field(default=15.0, ge=0)
+
+    @property
+    def fallback_url(self) -> str | None:
+        """The reserve, if there is one: the provider's own only ever stands in for the provider itself."""
+        if self.reserve_url is None:
+            return PROVIDER_RESERVE_URL if self.base_url == PROVIDER_URL else None
+        return self.reserve_url or None
 
 
 class Worker(Section):

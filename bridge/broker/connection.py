@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from aio_pika.abc import AbstractConnection
+    from aiormq.abc import AbstractChannel as AiormqChannel
 
     from bridge.settings import RabbitMQ
     from bridge.telemetry.metrics import Metrics
@@ -75,19 +76,20 @@ class Link:
         return self._reason
 
     async def run(self, session: Session) -> None:
-        """Keep a session running until cancelled.
+        """Keep a session running, on one connection after the other, until it returns.
 
         Args:
-            session: called with each new connection. It calls `opened` when it is ready for work, and
-                returns or raises when its connection or channel is gone.
+            session: called with each new connection. It calls `opened` when it is ready for work, raises when
+                its connection or channel is gone, and returns when it has nothing more to do.
 
         Raises:
             BrokerRefusedError: the very first session was refused; later refusals are logged and retried.
         """
-        while True:
+        ended = False
+        while not ended:
             async for attempt in self._retrying():
                 with attempt:
-                    await self._once(session)
+                    ended = await self._once(session)
 
     def opened(self) -> None:
         """The session tells that it is ready for work."""
@@ -103,26 +105,29 @@ class Link:
             reraise=True,
         )
 
-    async def _once(self, session: Session) -> None:
+    async def _once(self, session: Session) -> bool:
+        """One connection, one session; whether the session has ended by itself."""
         connection = await self._connect_any()
         began = time.monotonic()
+        reason = "closed"
         try:
             watch_alarms(connection, blocked=self._blocked, unblocked=self._unblocked)
             await session(connection)
         except BrokerRefusedError as refusal:
-            self._become(LinkState.DOWN, str(refusal))
+            reason = str(refusal)
             if not self._was_up:
                 raise
-            raise BrokerUnavailableError(str(refusal)) from refusal
+            raise BrokerUnavailableError(reason) from refusal
         except (AMQPError, OSError, asyncio.InvalidStateError) as error:
-            reason = f"lost: {error or type(error).__name__}"
-            self._become(LinkState.DOWN, reason)
+            reason = f"lost: {_said(error)}"
             if time.monotonic() - began < self._settings.reconnect_max:
                 raise BrokerUnavailableError(reason) from error
             log.warning("lost the connection to RabbitMQ", action="broker.lost", use=self._use, reason=reason)
+            return False
         finally:
-            self._become(LinkState.DOWN, self._reason if self._state is LinkState.DOWN else "closed")
+            self._become(LinkState.DOWN, reason)
             await _close(connection)
+        return True
 
     async def _connect_any(self) -> AbstractConnection:
         failures = []
@@ -202,6 +207,18 @@ async def gone(connection: AbstractConnection) -> None:
         error = None if closing.cancelled() else closing.exception()
         raise BrokerUnavailableError(_said(error) if error else "the connection was closed")
     raise BrokerUnavailableError("the connection was closed")
+
+
+async def channel_gone(channel: AiormqChannel) -> None:
+    """Wait until this channel is closed, by whichever side.
+
+    Raises:
+        BrokerUnavailableError: always, with the reason.
+    """
+    closing = channel.closing
+    await asyncio.wait([closing])
+    error = None if closing.cancelled() else closing.exception()
+    raise BrokerUnavailableError(f"the channel was closed: {_said(error) if error else 'no reason given'}")
 
 
 async def _close(connection: AbstractConnection) -> None:

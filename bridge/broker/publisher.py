@@ -11,10 +11,12 @@ from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from bridge.broker.connection import BrokerUnavailableError, gone, together
+from bridge.broker.connection import channel_gone, gone, together
 from bridge.broker.internals import ConfirmChannel, open_confirm_channel
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aio_pika.abc import AbstractConnection
 
     from bridge.telemetry.metrics import Metrics
@@ -99,18 +101,23 @@ class Publisher:
         self._something_to_send.set()
         return confirm
 
-    async def session(self, connection: AbstractConnection) -> None:
+    async def session(self, connection: AbstractConnection, *, opened: Callable[[], None]) -> None:
         """Publish on this connection until it, or the channel, is gone.
 
+        Args:
+            connection: an open connection.
+            opened: called when messages can be published.
+
         Raises:
-            BrokerUnavailableError: when it is.
+            BrokerUnavailableError: when it is gone.
         """
         channel = await open_confirm_channel(connection, self)
         self._channel = channel
+        opened()
         try:
             await together(
                 send=self._send(channel),
-                channel=_channel_gone(channel),
+                channel=channel_gone(channel),
                 connection=gone(connection),
             )
         finally:
@@ -198,9 +205,3 @@ def _frames(message: Message, channel: ConfirmChannel) -> bytes:
             *parts,
         ],
     ).payload
-
-
-async def _channel_gone(channel: ConfirmChannel) -> None:
-    await asyncio.wait([channel.closing])
-    error = None if channel.closing.cancelled() else channel.closing.exception()
-    raise BrokerUnavailableError(f"the channel was closed: {error or 'no reason given'}")

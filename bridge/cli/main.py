@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge import settings as knobs
+from bridge.cli import config, processes, suppressions, topology, webhook
 
 app = typer.Typer(
     name="bridge",
@@ -30,6 +31,15 @@ def options(
     ] = None,
 ) -> None:
     context.obj = partial(knobs.load, config)
+
+
+app.command()(processes.receiver)
+app.command()(processes.worker)
+app.command()(processes.dev)
+app.add_typer(webhook.app, name="webhook")
+app.add_typer(topology.app, name="topology")
+app.add_typer(suppressions.app, name="suppressions")
+app.add_typer(config.app, name="config")
 
 
 def main() -> None:

@@ -1,0 +1,128 @@
+# The front door. `make run` and `make test` do all their own set-up; `make` alone lists what there is.
+# It takes Python 3.11 or newer, make and git. On Debian the rest is fetched; elsewhere one line says what is missing.
+
+PYTHON ?= python3
+# More arguments for the program that a target ends in: make test ARGS='-k complaint'
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+# A normal user's PATH on Debian lacks /usr/sbin, and the rabbitmq-server there is a wrapper that wants root; the one
+# in RabbitMQ's own folder runs as whoever starts it. They go last, so that what the caller put first stays first.
+export PATH := $(PATH):/usr/lib/rabbitmq/bin:/usr/sbin
+
+.DEFAULT_GOAL := help
+# The steps of the set-up stand on each other, and apt-get bears no second one beside it.
+.NOTPARALLEL:
+
+.PHONY: help
+help: ## List these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-6s %s\n", $$1, $$2 }'
+
+.PHONY: run
+run: packages dependencies ## Run all of it on this machine: a private RabbitMQ, a provider simulator, the roles
+	@$(BIN)/bridge dev $(ARGS)
+
+# On one core, too: that tests bear each other's company is part of what they test.
+.PHONY: test
+test: packages dependencies ## Test it, in parallel, on a private RabbitMQ
+	@[ "$$(nproc 2>/dev/null)" != 1 ] || export PYTEST_XDIST_AUTO_NUM_WORKERS=2; $(BIN)/pytest -n auto $(ARGS)
+
+.PHONY: check lint format types floors
+check: lint format types floors ## Hold it to its rules: linter, formatter, strict types, floors of the house
+lint: dependencies
+	$(BIN)/ruff check
+format: dependencies
+	$(BIN)/ruff format --check
+types: dependencies
+	$(BIN)/mypy
+floors: dependencies
+	$(BIN)/lint-imports
+
+# On 3.11, because where a library asks for more on some Python, it is the oldest. The build backend comes along.
+.PHONY: lock
+lock: venv ## Pin the newest versions that pyproject.toml allows; the next target installs them
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	    { echo 'lock: it is made on Python 3.11: make clean lock PYTHON=python3.11' >&2; exit 1; }
+	@echo 'lock: asking the package index what is new'
+	@report=$$($(pip) install --quiet --dry-run --ignore-installed --report - '.[dev]' $$($(build_requires))) && \
+	pins=$$(printf '%s' "$$report" | $(pins_of_report)) && \
+	printf '%s\n' $(lock_header) "$$pins" > requirements.lock
+
+.PHONY: clean
+clean: ## Remove the environment, the caches and the data of make run
+	@rm -rf .venv .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@find bridge tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The set-up, from here on. Each step looks first, so that a second time it says nothing, asks nobody and costs nothing.
+
+# False too when the checkout has moved (scripts hold its path) or the Python under the environment has gone.
+venv_works = { grep -qsF '$(CURDIR)/.venv/' $(BIN)/pip && $(BIN)/python -c 'import pip' 2>/dev/null; }
+can_make_venv = $(PYTHON) -c 'import ensurepip' 2>/dev/null
+# Debian keeps ensurepip in a package of its own for each Python: python3-venv, python3.12-venv.
+venv_package = $(notdir $(PYTHON))-venv
+
+.PHONY: python
+python:
+	@$(venv_works) || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "python: it takes Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo not there):" \
+	         "name another, as in make PYTHON=python3.12" >&2; exit 1; }
+
+.PHONY: packages
+packages: python
+	@missing=; \
+	$(venv_works) || $(can_make_venv) || missing=$(venv_package); \
+	command -v rabbitmq-server >/dev/null || missing="$$missing rabbitmq-server"; \
+	$(install_missing)
+
+.PHONY: venv
+venv: python
+	@$(venv_works) && exit; \
+	missing=; $(can_make_venv) || missing=$(venv_package); $(install_missing); \
+	echo "venv: creating .venv with $$($(PYTHON) -V)"; \
+	$(PYTHON) -m venv --clear .venv
+
+pip = $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.PHONY: dependencies
+dependencies: venv
+	@[ $(STAMP) -nt pyproject.toml ] && [ $(STAMP) -nt requirements.lock ] && exit; \
+	echo 'dependencies: installing what requirements.lock pins'; \
+	[ -t 1 ] && quiet= || quiet=--quiet; \
+	$(pip) install $$quiet -c requirements.lock -e '.[dev]' && touch $(STAMP)
+
+# Debian starts a service as soon as its package is there, and that broker would be none of ours. With SYSTEMD_OFFLINE
+# the packages' scripts leave the running system alone: systemctl enables, but starts nothing. Unlike a policy-rc.d or
+# a masked unit it ends with the command: nothing stays behind, whatever interrupts us.
+apt_get_install = env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 sh -c 'apt-get -q update; \
+    apt-get -q -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$$@"' sh
+
+# Installs the Debian packages that $missing names, if any. What apt-get says is shown when it fails.
+define install_missing
+[ -z "$$missing" ] || { \
+	by_hand="apt-get install --no-install-recommends $$(echo $$missing)"; \
+	command -v apt-get >/dev/null || { \
+	    echo "packages: no apt-get here to install" $$missing "with: install it with this system's own tools" \
+	         "(RabbitMQ 3.10 or newer, rabbitmq-server on PATH), then make again" >&2; exit 1; }; \
+	[ "$$(id -u)" = 0 ] && root= || root=sudo; \
+	command -v $${root:-env} >/dev/null || { \
+	    echo "packages: this takes root, and there is no sudo here: as root, $$by_hand, then make again" >&2; exit 1; }; \
+	echo "packages: installing" $$missing "(a minute or two)"; \
+	said=$$($$root $(apt_get_install) $$missing 2>&1) || { \
+	    echo "$$said" >&2; echo "packages: this failed: as root, $$by_hand, then make again" >&2; exit 1; }; \
+}
+endef
+
+lock_header = \
+    '\# Every dependency of the bridge and of its extra "dev", and the build backend. Made by: make lock' \
+    '\# A constraints file, to be used with: pip install -c requirements.lock'
+
+build_requires = $(BIN)/python -c 'import tomllib; \
+    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
+
+# pip reports what it would install; the bridge itself is no dependency of its own.
+pins_of_report = $(BIN)/python -c 'import json, sys; \
+    found = [item["metadata"] for item in json.load(sys.stdin)["install"]]; \
+    pins = [it["name"] + "==" + it["version"] for it in found if it["name"] != "bridge"]; \
+    print(*sorted(pins, key=str.lower), sep="\n")'

@@ -1,0 +1,161 @@
+"""Everything on this machine: a private RabbitMQ node, the provider's simulator, receiver and worker."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import aio_pika
+import orjson
+
+from bridge import roles
+from bridge import settings as knobs
+from bridge.broker import private_node, topology
+from bridge.provider.simulator import Simulator
+from bridge.receiver.handler import PATH
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from bridge.roles import Lifetime
+    from bridge.settings import Settings
+
+TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it guards a port of 127.0.0.1, and everybody may know it
+MESSAGES: Final = 1000
+"""The simulator knows the messages 1 to 1000: recipient1@example.org and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where everything is."""
+
+    webhook: str
+    rabbitmq: str
+    provider: str
+    config: Path
+    directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Something that happened, for a line on the screen."""
+
+    kind: str
+    """The event's name, or what became of an entry of the list."""
+    detail: str
+    suppression: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The running parts; `failed` ends only when one of them does."""
+
+    places: Places
+    settings: Settings
+    parts: tuple[asyncio.Task[None], ...]
+
+
+@asynccontextmanager
+async def stack(
+    directory: Path, *, rabbitmq_url: str | None, port: int, config: Path | None
+) -> AsyncIterator[Stack]:
+    """Start all of it in this folder; at the end stop all of it, leaving no process behind.
+
+    Args:
+        directory: absolute path, for the node, the list and the settings file that the other commands can use.
+        rabbitmq_url: a broker that runs already, instead of a private node.
+        port: for the receiver on 127.0.0.1; 0 is any free one.
+        config: settings to start from.
+
+    Raises:
+        NodeError: RabbitMQ cannot be started.
+        PortTakenError: the receiver's port is in use.
+        BrokerRefusedError: the broker that was named has another topology.
+    """
+    async with AsyncExitStack() as open_parts:
+        if rabbitmq_url is None:
+            node = await open_parts.enter_async_context(private_node.running(directory / "rabbitmq"))
+            rabbitmq_url = node.url
+        simulator = await open_parts.enter_async_context(Simulator.serve(messages=MESSAGES))
+        overrides = _overrides(directory, rabbitmq_url, simulator, port)
+        settings = knobs.load(config, overrides)
+        lifetimes = roles.Lifetime(), roles.Lifetime()
+        parts = (
+            await open_parts.enter_async_context(_role(roles.receiver(settings, lifetimes[0]), lifetimes[0])),
+            await open_parts.enter_async_context(_role(roles.worker(settings, lifetimes[1]), lifetimes[1])),
+        )
+        webhook = f"http://127.0.0.1:{lifetimes[0].port}{PATH}{TOKEN}"
+        simulator.webhook_url = webhook
+        places = Places(
+            webhook=webhook,
+            rabbitmq=rabbitmq_url,
+            provider=simulator.base_url,
+            config=_write_config(directory, overrides),
+            directory=directory,
+        )
+        yield Stack(places, settings, parts)
+
+
+async def watch(running: Stack) -> AsyncIterator[Seen]:
+    """Every event and every change of the list, as they are published, through a queue of our own."""
+    names = topology.Names(running.settings.rabbitmq.prefix)
+    async with await aio_pika.connect(running.places.rabbitmq) as connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=100)
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(names.events, "#")
+        await queue.bind(names.changes, "#")
+        async with queue.iterator(no_ack=True) as messages:
+            async for message in messages:
+                suppression = message.exchange == names.changes
+                yield Seen(message.routing_key or "", _detail(message.body, suppression), suppression)
+
+
+@asynccontextmanager
+async def _role(role: Any, lifetime: Lifetime) -> AsyncIterator[asyncio.Task[None]]:
+    """A role that has started; at the end it is told to stop, and waited for."""
+    task: asyncio.Task[None] = asyncio.create_task(role, name=role.__name__)
+    try:
+        await roles.until(lifetime.started, task)
+        yield task
+    finally:
+        lifetime.stop.set()
+        await asyncio.wait([task])
+
+
+def _overrides(
+    directory: Path, rabbitmq_url: str, simulator: Simulator, port: int
+) -> dict[str, dict[str, Any]]:
+    return {
+        "rabbitmq": {"urls": [rabbitmq_url]},
+        "receiver": {"host": "127.0.0.1", "port": port, "tokens": [TOKEN]},
+        "provider": {"base_url": simulator.base_url, "api_token": simulator.token},
+        "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/suppressions.sqlite3"},
+        "health": {"port": 0},
+    }
+
+
+def _write_config(directory: Path, overrides: Mapping[str, Mapping[str, Any]]) -> Path:
+    """The settings in force as a file, so that `bridge --config` can be used beside the running stack.
+
+    JSON's strings, numbers and lists are TOML's as well.
+    """
+    lines = []
+    for section, values in overrides.items():
+        lines.append(f"[{section}]")
+        lines += [f"{name} = {orjson.dumps(value).decode()}" for name, value in values.items()]
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "bridge.toml"
+    path.write_text("\n".join(["# Written by `bridge dev`, for the run that goes on now.", *lines, ""]))
+    return path
+
+
+def _detail(body: bytes, suppression: bool) -> str:  # noqa: FBT001 -- a private helper with one caller
+    document = orjson.loads(body)
+    if suppression:
+        return f"{document['address']} ({document['reason']})"
+    message = document.get("message") if isinstance(document, dict) else None
+    return f"message {message.get('id')}" if isinstance(message, dict) else "no event"

@@ -1,0 +1,142 @@
+"""The change log: the list's audit trail, and the outbox from which other services are told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import orjson
+from sqlalchemy import func, select, update
+
+from bridge.suppression import model
+from bridge.suppression.database import chunks, uninterrupted
+from bridge.suppression.policy import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from sqlalchemy import Row
+
+    from bridge.suppression.database import Database
+
+Action = Literal["added", "updated", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of the log."""
+
+    id: int
+    """Ascending: of two changes of one entry, the later has the greater id."""
+    at: int
+    """When the list was changed, Unix seconds (not when the event happened)."""
+    action: Action
+    address: str
+    """Normalised."""
+    reason: Reason
+    actor: str
+    note: str
+    event_id: str | None
+    """None where a person made the change."""
+    message_id: str | None
+    evidence: bytes | None
+    """The provider's bytes; of a removal, those that had caused the entry."""
+    published_at: int | None
+
+    def document(self) -> dict[str, Any]:
+        """What others get to know of it, ready for JSON: everything but the evidence; times in RFC 3339."""
+        return {
+            "id": self.id,
+            "action": self.action,
+            "address": self.address,
+            "reason": self.reason.value,
+            "at": rfc3339(self.at),
+            "actor": self.actor,
+            "note": self.note,
+            "event_id": self.event_id,
+            "message_id": self.message_id,
+        }
+
+    def body(self) -> bytes:
+        """The document as JSON: the body of the message that tells other services."""
+        return orjson.dumps(self.document())
+
+
+class Lag(NamedTuple):
+    """How far the outbox is behind."""
+
+    changes: int
+    """Those that are not published yet."""
+    seconds: int
+    """Age of the oldest of them; 0 where there is none."""
+
+
+class Outbox:
+    """Changes that were committed with the list and still have to be published.
+
+    A change stays until it is marked, so one that is published twice (the mark was lost) has the same id.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    @uninterrupted
+    async def pending(self, limit: int) -> list[Change]:
+        """Up to `limit` changes that are not published, oldest first.
+
+        Raises:
+            StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
+        """
+        query = (
+            select(model.changes)
+            .where(model.changes.c.published_at.is_(None))
+            .order_by(model.changes.c.id)
+            .limit(limit)
+        )
+        async with self._database.read() as connection:
+            return [change_of(row) for row in await connection.execute(query)]
+
+    @uninterrupted
+    async def mark_published(self, ids: Collection[int]) -> None:
+        """These have been confirmed by the broker. Marking one again changes nothing.
+
+        Raises:
+            StoreError: the list cannot be written (`StoreUnavailableError` where waiting may help).
+        """
+        if not ids:
+            return
+        now = int(self._clock())
+        async with self._database.write() as connection:
+            for some in chunks(sorted(ids)):
+                await connection.execute(
+                    update(model.changes)
+                    .where(model.changes.c.id.in_(some), model.changes.c.published_at.is_(None))
+                    .values(published_at=now)
+                )
+
+    @uninterrupted
+    async def lag(self) -> Lag:
+        """How many changes wait, and for how long the oldest has.
+
+        Raises:
+            StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
+        """
+        query = select(func.count(), func.min(model.changes.c.at)).where(
+            model.changes.c.published_at.is_(None)
+        )
+        async with self._database.read() as connection:
+            count, oldest = (await connection.execute(query)).one()
+        return Lag(count, 0 if oldest is None else max(0, int(self._clock()) - oldest))
+
+
+def change_of(row: Row[Any]) -> Change:
+    """A row of the table `changes`, as data."""
+    columns = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public way to a row's names, despite its underscore
+    return Change(**(columns | {"reason": Reason(row.reason)}))
+
+
+def rfc3339(seconds: int) -> str:
+    """1539062173 -> `2018-10-09T05:16:13Z`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,57 @@
+"""What stands on the list, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bridge.suppression.changes import rfc3339
+from bridge.suppression.policy import Reason
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One address under one reason. Times are Unix seconds."""
+
+    address: str
+    """Normalised."""
+    reason: Reason
+    original: str
+    """The address as it was given first."""
+    first_event_at: int
+    last_event_at: int
+    count: int
+    """How many events, or people, put it here; a repeated event counts once."""
+    message_id: str | None
+    """The message that caused it; None where a person did."""
+    evidence: bytes | None
+    """The event that caused it, as the provider sent it; later ones are in the change log."""
+    created_at: int
+    updated_at: int
+    expires_at: int | None
+    """From when on it suppresses no more; None: for good."""
+
+    def document(self) -> dict[str, Any]:
+        """Everything, ready for JSON: times in RFC 3339, the evidence as text."""
+        return {
+            "address": self.address,
+            "reason": self.reason.value,
+            "original": self.original,
+            "first_event_at": rfc3339(self.first_event_at),
+            "last_event_at": rfc3339(self.last_event_at),
+            "count": self.count,
+            "message_id": self.message_id,
+            "evidence": None if self.evidence is None else self.evidence.decode(errors="replace"),
+            "created_at": rfc3339(self.created_at),
+            "updated_at": rfc3339(self.updated_at),
+            "expires_at": None if self.expires_at is None else rfc3339(self.expires_at),
+        }
+
+
+def entry_of(row: Row[Any]) -> Entry:
+    """A row of the table `suppressions`, as data."""
+    columns = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public way to a row's names, despite its underscore
+    return Entry(**(columns | {"reason": Reason(row.reason)}))

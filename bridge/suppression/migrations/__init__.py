@@ -1,0 +1,1 @@
+"""How a database becomes what `model` says, step by step, with Alembic."""

@@ -1,0 +1,205 @@
+"""The statements that change the list, on a connection whose transaction somebody else ends.
+
+Rows are written in the order of their keys, so that two workers never wait for each other crosswise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import and_, case, delete, insert
+
+from bridge.suppression import model
+from bridge.suppression.database import inserting
+from bridge.suppression.entries import Entry, entry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.sql.dml import ReturningInsert
+
+    from bridge.suppression.policy import Reason
+
+    Key = tuple[str, Reason]
+    Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One thing that puts an address on the list: an event, or a person."""
+
+    address: str
+    """Normalised."""
+    original: str
+    """As it was given."""
+    reason: Reason
+    at: int
+    """When it happened, Unix seconds."""
+    note: str = ""
+    event_id: str | None = None
+    message_id: str | None = None
+    evidence: bytes | None = None
+    expires_at: int | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.address, self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What a cause did."""
+
+    outcome: Literal["added", "updated"]
+    entry: Entry
+    """As it stands after all causes that were put with this one."""
+
+
+async def claim(connection: AsyncConnection, event_ids: Iterable[str], now: int) -> set[str]:
+    """Those of the events that nobody has handled; once the transaction is committed, this one has.
+
+    On PostgreSQL the insert waits for another worker's transaction with the same id, and whoever comes second
+    gets nothing back: so counts are exact without a lock on the list.
+    """
+    table = model.handled_events
+    claiming = inserting(connection, table).on_conflict_do_nothing(index_elements=[table.c.event_id])
+    rows = [{"event_id": event_id, "handled_at": now} for event_id in sorted(event_ids)]
+    return set(await connection.scalars(claiming.returning(table.c.event_id), rows))
+
+
+async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Put]:
+    """Insert or update the entries of these causes, and log each; what each did, in their order."""
+    if not causes:
+        return []
+    rows = _merged(causes, now)
+    result = await connection.execute(_upsert(connection), [rows[key] for key in sorted(rows)])
+    entries = {(entry.address, entry.reason): entry for entry in map(entry_of, result)}
+    # An entry that stood before has counted more than what came just now.
+    new = {key for key, row in rows.items() if entries[key].count == row["count"]}
+    done: list[Put] = []
+    for cause in causes:
+        done.append(Put("added" if cause.key in new else "updated", entries[cause.key]))
+        new.discard(cause.key)
+    await _log(
+        connection,
+        [
+            {
+                "action": did.outcome,
+                "address": cause.address,
+                "reason": cause.reason.value,
+                "note": cause.note,
+                "event_id": cause.event_id,
+                "message_id": cause.message_id,
+                "evidence": cause.evidence,
+            }
+            for cause, did in zip(causes, done, strict=True)
+        ],
+        actor=actor,
+        now=now,
+    )
+    return done
+
+
+async def lift(
+    connection: AsyncConnection, entries: Sequence[Entry], *, actor: str, note: str, now: int
+) -> None:
+    """Delete these entries of one address, and log each."""
+    table = model.suppressions
+    reasons = [entry.reason.value for entry in entries]
+    chosen = and_(table.c.address == entries[0].address, table.c.reason.in_(reasons))
+    await connection.execute(delete(table).where(chosen))
+    await _log(
+        connection,
+        [
+            {
+                "action": "removed",
+                "address": entry.address,
+                "reason": entry.reason.value,
+                "note": note,
+                "event_id": None,
+                "message_id": entry.message_id,
+                "evidence": entry.evidence,
+            }
+            for entry in entries
+        ],
+        actor=actor,
+        now=now,
+    )
+
+
+async def keep_addresses(connection: AsyncConnection, addresses: Mapping[str, str], now: int) -> None:
+    """Message id -> address as given; an id that is known gets the newer address."""
+    adding = inserting(connection, model.known_messages)
+    replacing = adding.on_conflict_do_update(
+        index_elements=["message_id"],
+        set_={"address": adding.excluded.address, "known_at": adding.excluded.known_at},
+    )
+    rows = [{"message_id": key, "address": addresses[key], "known_at": now} for key in sorted(addresses)]
+    await connection.execute(replacing, rows)
+
+
+async def _log(connection: AsyncConnection, changes: Sequence[Row], *, actor: str, now: int) -> None:
+    await connection.execute(
+        insert(model.changes), [{"at": now, "actor": actor} | change for change in changes]
+    )
+
+
+def _merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
+    """One row for each entry: a statement may touch an entry only once."""
+    rows: dict[Key, Row] = {}
+    for cause in causes:
+        row = rows.get(cause.key)
+        if row is None:
+            rows[cause.key] = {
+                "address": cause.address,
+                "reason": cause.reason.value,
+                "original": cause.original,
+                "first_event_at": cause.at,
+                "last_event_at": cause.at,
+                "count": 1,
+                "message_id": cause.message_id,
+                "evidence": cause.evidence,
+                "created_at": now,
+                "updated_at": now,
+                "expires_at": cause.expires_at,
+            }
+        else:
+            row["first_event_at"] = min(row["first_event_at"], cause.at)
+            row["last_event_at"] = max(row["last_event_at"], cause.at)
+            row["count"] += 1
+            row["expires_at"] = _later(row["expires_at"], cause.expires_at)
+    return rows
+
+
+def _later(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else max(one, other)
+
+
+def _upsert(connection: AsyncConnection) -> ReturningInsert[Any]:
+    """Insert an entry, or count on: what first caused it stays, and it never ends sooner than it did."""
+    stored = model.suppressions.c
+    adding = inserting(connection, model.suppressions)
+    given = adding.excluded
+    for_good = stored.expires_at.is_(None) | given.expires_at.is_(None)
+    return adding.on_conflict_do_update(
+        index_elements=[stored.address, stored.reason],
+        set_={
+            "first_event_at": _smaller(stored.first_event_at, given.first_event_at),
+            "last_event_at": _greater(stored.last_event_at, given.last_event_at),
+            "count": stored.count + given.count,
+            "updated_at": given.updated_at,
+            "expires_at": case((for_good, None), else_=_greater(stored.expires_at, given.expires_at)),
+        },
+    ).returning(*model.suppressions.c)
+
+
+# `min` and `max` of two values are called LEAST and GREATEST in PostgreSQL; CASE is the same in both.
+def _smaller(one: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
+    return case((other < one, other), else_=one)
+
+
+def _greater(one: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
+    return case((other > one, other), else_=one)

@@ -1,0 +1,202 @@
+"""Takes deliveries off the queue, hands them on, and acknowledges those that are settled, many at once."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from bridge.broker.connection import BrokerUnavailableError, channel_gone, gone, together
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
+    from aiormq.abc import AbstractChannel as AiormqChannel
+
+    from bridge.broker.deadletters import DeadLetter
+    from bridge.settings import Worker
+    from bridge.telemetry.metrics import Metrics
+
+    Bury = Callable[[AbstractIncomingMessage, DeadLetter], Awaitable[None]]
+
+log = logs.logger("worker")
+
+_CANCEL_SECONDS = 1.0
+"""What RabbitMQ may take to answer `basic.cancel` before we leave anyway."""
+
+
+class Verdict(NamedTuple):
+    """What is to become of a delivery."""
+
+    delivery: AbstractIncomingMessage
+    outcome: str
+    """For the metrics: `added`, `updated`, `repeated`, `ignored` or `dead`."""
+    dead: DeadLetter | None = None
+    """Why it goes to the dead letters, if it does."""
+
+
+class Work(Protocol):
+    """What is done with deliveries: runs until cancelled, and gives each a verdict, in any order."""
+
+    async def run(
+        self, inbox: asyncio.Queue[AbstractIncomingMessage], settle: Callable[[Verdict], None]
+    ) -> None: ...
+
+
+class Consumer:
+    """Consumes one queue, on whichever connection its session runs on.
+
+    A delivery is acknowledged after its verdict: when the list is written, or when RabbitMQ has confirmed the
+    dead letter. Whatever has no verdict when a session ends is given back by the closing of its channel.
+    """
+
+    def __init__(self, settings: Worker, *, queue: str, work: Work, bury: Bury, metrics: Metrics) -> None:
+        """Make a consumer that rests until its first session.
+
+        Args:
+            settings: prefetch and how long stopping may take.
+            queue: the queue's name.
+            work: what is done with deliveries.
+            bury: moves one to the dead letters; returns when RabbitMQ has confirmed it.
+            metrics: counts what was handled, by outcome.
+        """
+        self._settings = settings
+        self._queue = queue
+        self._work = work
+        self._bury = bury
+        self._metrics = metrics
+        self._stopping = asyncio.Event()
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+
+    async def session(self, connection: AbstractConnection, *, opened: Callable[[], None]) -> None:
+        """Consume on this connection; returns when `stop` was called and nothing is in hand any more.
+
+        Args:
+            connection: an open connection.
+            opened: called when the consumer is set up.
+
+        Raises:
+            BrokerUnavailableError: the connection, the channel or the consumer is gone; what was not
+                settled will be delivered again.
+        """
+        if self._stopping.is_set():
+            return
+        self._at_rest.clear()
+        try:
+            await self._consume(connection, opened)
+        finally:
+            self._at_rest.set()
+
+    async def stop(self) -> None:
+        """Take no new deliveries, finish those in hand within `drain_timeout`, give back the rest."""
+        self._stopping.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout + _CANCEL_SECONDS):
+                await self._at_rest.wait()
+
+    async def _consume(self, connection: AbstractConnection, opened: Callable[[], None]) -> None:
+        channel = await connection.channel(publisher_confirms=False)
+        aiormq_channel = await channel.get_underlay_channel()
+        cancelled = asyncio.Event()
+        aiormq_channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+        await channel.set_qos(prefetch_count=self._settings.prefetch)
+        queue = await channel.get_queue(self._queue)
+        hand = _Hand(aiormq_channel, self._bury, self._metrics)
+        tag = await queue.consume(hand.take)
+        opened()
+        await together(
+            work=self._work.run(hand.inbox, hand.settle),
+            acknowledge=hand.acknowledge(),
+            bury=hand.bury(),
+            stop=self._drain(queue, tag, hand),
+            cancelled=self._cancelled(cancelled),
+            channel=channel_gone(aiormq_channel),
+            connection=gone(connection),
+        )
+
+    async def _drain(self, queue: AbstractQueue, tag: str, hand: _Hand) -> None:
+        await self._stopping.wait()
+        await queue.cancel(tag)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_timeout):
+                await hand.empty()
+        log.info("stopped consuming", action="worker.drained", given_back=len(hand))
+
+    async def _cancelled(self, cancelled: asyncio.Event) -> None:
+        await cancelled.wait()
+        raise BrokerUnavailableError(f"RabbitMQ cancelled the consumer of queue '{self._queue}'")
+
+
+class _Hand:
+    """The deliveries of one channel that are not acknowledged yet."""
+
+    def __init__(self, channel: AiormqChannel, bury: Bury, metrics: Metrics) -> None:
+        self.inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._channel = channel
+        self._bury_one = bury
+        self._metrics = metrics
+        self._held: set[int] = set()
+        self._settled: list[int] = []
+        self._to_bury: asyncio.Queue[Verdict] = asyncio.Queue()
+        self._something_settled = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    async def take(self, delivery: AbstractIncomingMessage) -> None:
+        self._held.add(_tag(delivery))
+        self._empty.clear()
+        self.inbox.put_nowait(delivery)
+
+    def settle(self, verdict: Verdict) -> None:
+        if verdict.dead is not None:
+            self._to_bury.put_nowait(verdict)
+        else:
+            self._done(verdict)
+
+    async def bury(self) -> None:
+        async with asyncio.TaskGroup() as burials:
+            while True:
+                burials.create_task(self._to_rest(await self._to_bury.get()), name="worker.bury")
+
+    async def acknowledge(self) -> None:
+        """Acknowledge what is settled, as it comes: everything up to the first that is not in one frame."""
+        while True:
+            await self._something_settled.wait()
+            self._something_settled.clear()
+            settled, self._settled = sorted(self._settled), []
+            self._held.difference_update(settled)
+            oldest_held = min(self._held, default=settled[-1] + 1)
+            together_up_to = max((tag for tag in settled if tag < oldest_held), default=None)
+            if together_up_to is not None:
+                await self._channel.basic_ack(together_up_to, multiple=True)
+            for tag in settled:
+                if tag > oldest_held:
+                    await self._channel.basic_ack(tag)
+            if not self._held:
+                self._empty.set()
+
+    async def empty(self) -> None:
+        """Wait until everything in hand is acknowledged."""
+        await self._empty.wait()
+
+    async def _to_rest(self, verdict: Verdict) -> None:
+        if verdict.dead is not None:
+            await self._bury_one(verdict.delivery, verdict.dead)
+        self._done(verdict)
+
+    def _done(self, verdict: Verdict) -> None:
+        self._metrics.handled.labels(verdict.outcome).inc()
+        self._settled.append(_tag(verdict.delivery))
+        self._something_settled.set()
+
+
+def _tag(delivery: AbstractIncomingMessage) -> int:
+    if delivery.delivery_tag is None:
+        raise TypeError("a delivery of a consumer without acknowledgements has no tag")
+    return delivery.delivery_tag

@@ -1,0 +1,92 @@
+"""Tells other services of every change of the list: from the outbox, in order, confirmed, then marked."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from pamqp import commands as spec
+
+from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
+from bridge.broker.publisher import Message, PublishError, ReturnedError
+from bridge.suppression.database import StoreUnavailableError
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from bridge.broker.publisher import Publisher
+    from bridge.suppression.changes import Change, Outbox
+    from bridge.telemetry.metrics import Metrics
+
+log = logs.logger("relay")
+
+_AT_ONCE: Final = 200
+_LOOK_EVERY_SECONDS: Final = 1.0
+"""For changes made by other processes, such as `bridge suppressions add`."""
+
+
+class Relay:
+    """Publishes the outbox. A change is marked only when RabbitMQ has confirmed it, so none is lost."""
+
+    def __init__(self, outbox: Outbox, publisher: Publisher, *, exchange: str, metrics: Metrics) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+        self._exchange = exchange
+        self._metrics = metrics
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """There are new changes: do not wait for the next look."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Relay until cancelled."""
+        while True:
+            try:
+                advanced = await self._advance()
+            except (PublishError, StoreUnavailableError) as error:
+                log.warning("changes wait to be published", action="relay.waiting", error=str(error))
+                advanced = False
+            if not advanced:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_EVERY_SECONDS):
+                        await self._woken.wait()
+            self._woken.clear()
+
+    async def _advance(self) -> bool:
+        """Publish the oldest changes; whether there may be more."""
+        changes = await self._outbox.pending(_AT_ONCE)
+        confirms = [self._publisher.publish(message_of(change, self._exchange)) for change in changes]
+        outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+        published = [
+            change.id for change, outcome in zip(changes, outcomes, strict=True) if _reached(outcome)
+        ]
+        await self._outbox.mark_published(published)
+        self._metrics.relayed.inc(len(published))
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not _reached(outcome):
+                raise outcome
+        return len(changes) == _AT_ONCE
+
+
+def message_of(change: Change, exchange: str) -> Message:
+    """A change as other services get it: the key is its action, the id that of the change."""
+    return Message(
+        exchange=exchange,
+        routing_key=change.action,
+        properties=spec.Basic.Properties(
+            content_type=CONTENT_TYPE,
+            delivery_mode=PERSISTENT,
+            message_type=change.action,
+            message_id=f"change-{change.id}",
+            app_id=APP_ID,
+            timestamp=datetime.fromtimestamp(change.at, UTC),
+        ),
+        body=change.body(),
+    )
+
+
+def _reached(outcome: object) -> bool:
+    """Returned means that nobody has bound a queue for changes, which is theirs to decide."""
+    return outcome is None or isinstance(outcome, ReturnedError)

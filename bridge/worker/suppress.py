@@ -1,0 +1,207 @@
+"""What an event means: find its address, and put the incident on the list, a batch in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from bridge import events
+from bridge.broker.deadletters import DeadLetter
+from bridge.provider.client import UnknownMessageError
+from bridge.suppression.addresses import normalise
+from bridge.suppression.store import Incident
+from bridge.telemetry import logs
+from bridge.worker import failures
+from bridge.worker.consumer import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aio_pika.abc import AbstractIncomingMessage
+
+    from bridge.events import Event
+    from bridge.provider.client import ProviderClient
+    from bridge.settings import Settings
+    from bridge.suppression.policy import Policy, Reason
+    from bridge.suppression.store import Store
+    from bridge.telemetry.metrics import Metrics
+
+    Settle = Callable[[Verdict], None]
+
+log = logs.logger("worker")
+
+ACTOR = "worker"
+"""Who made the change, in the log of the list."""
+
+
+class _Case(NamedTuple):
+    """A delivery that suppresses somebody; the address may still be unknown."""
+
+    delivery: AbstractIncomingMessage
+    event: Event
+    reason: Reason
+    address: str | None = None
+    looked_up: bool = False
+
+
+class Suppressor:
+    """The worker's `Work`: deliveries in, entries on the suppression list out."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        policy: Policy,
+        store: Store,
+        client: ProviderClient,
+        metrics: Metrics,
+        recorded: Callable[[], None],
+    ) -> None:
+        """Make the work, which rests until `run`.
+
+        Args:
+            settings: the worker's batches and pauses; how long the provider is asked for an unknown message.
+            policy: which events suppress.
+            store: the list.
+            client: asks the provider for addresses.
+            metrics: counts pauses.
+            recorded: called after each transaction that changed the list.
+        """
+        self._worker = settings.worker
+        self._provider = settings.provider
+        self._policy = policy
+        self._store = store
+        self._client = client
+        self._metrics = metrics
+        self._recorded = recorded
+
+    async def run(self, inbox: asyncio.Queue[AbstractIncomingMessage], settle: Settle) -> None:
+        """Handle deliveries until cancelled. A slow look-up holds up only its own delivery."""
+        cases: asyncio.Queue[_Case] = asyncio.Queue()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._read(inbox, cases, settle), name="worker.read")
+            while True:
+                batch = await self._collect(cases)
+                missing = await self._handle(batch, settle)
+                for case in missing:
+                    tasks.create_task(self._look_up(case, cases, settle), name="worker.look_up")
+
+    async def _read(
+        self, inbox: asyncio.Queue[AbstractIncomingMessage], cases: asyncio.Queue[_Case], settle: Settle
+    ) -> None:
+        while True:
+            delivery = await inbox.get()
+            try:
+                event = events.parse(delivery.body)
+            except (events.NotJsonError, events.MalformedError) as error:
+                settle(Verdict(delivery, "dead", DeadLetter(failures.MALFORMED, str(error))))
+                continue
+            reason = self._policy.reason_for(event.name)
+            if reason is None:
+                settle(Verdict(delivery, "ignored"))
+            else:
+                cases.put_nowait(_Case(delivery, event, reason))
+
+    async def _collect(self, cases: asyncio.Queue[_Case]) -> list[_Case]:
+        """The next batch: as many as there are, waiting a little for more, up to `batch_size`."""
+        batch = [await cases.get()]
+        try:
+            async with asyncio.timeout(self._worker.linger):
+                while len(batch) < self._worker.batch_size:
+                    batch.append(await cases.get())
+        except TimeoutError:
+            pass
+        return batch
+
+    async def _handle(self, batch: Sequence[_Case], settle: Settle) -> list[_Case]:
+        """Record what has an address; returns the cases that need a look-up."""
+        cases = await self._with_known_addresses(batch)
+        ready: list[tuple[_Case, Incident]] = []
+        for case in cases:
+            if case.address is None:
+                continue
+            try:
+                ready.append((case, _incident(case, case.address)))
+            except failures.PERMANENT as error:
+                settle(Verdict(case.delivery, "dead", failures.dead_letter(error)))
+        if ready:
+            await self._record(ready, settle)
+        return [case for case in cases if case.address is None]
+
+    async def _with_known_addresses(self, batch: Sequence[_Case]) -> list[_Case]:
+        wanted = {case.event.message_id for case in batch if case.address is None}
+        if not wanted:
+            return list(batch)
+        async for attempt in self._database():
+            with attempt:
+                known = await self._store.known_addresses(wanted)
+        return [
+            case if case.address is not None else case._replace(address=known.get(case.event.message_id))
+            for case in batch
+        ]
+
+    async def _record(self, ready: Sequence[tuple[_Case, Incident]], settle: Settle) -> None:
+        looked_up = {
+            case.event.message_id: case.address for case, _ in ready if case.looked_up and case.address
+        }
+        async for attempt in self._database():
+            with attempt:
+                recorded = await self._store.record([incident for _, incident in ready], actor=ACTOR)
+                await self._store.remember(looked_up)
+        for (case, incident), done in zip(ready, recorded, strict=True):
+            settle(Verdict(case.delivery, done.outcome))
+            log.info(
+                "suppressed",
+                action=f"suppression.{done.outcome}",
+                event_id=incident.event_id,
+                reason=incident.reason.value,
+                address=logs.masked(incident.address),
+            )
+        self._recorded()
+
+    async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], settle: Settle) -> None:
+        try:
+            address = await self._ask(case.event.message_id)
+        except failures.PERMANENT as error:
+            settle(Verdict(case.delivery, "dead", failures.dead_letter(error)))
+        else:
+            cases.put_nowait(case._replace(address=address, looked_up=True))
+
+    async def _ask(self, message_id: str) -> str:
+        """The address that the provider has for this message.
+
+        A 404 is asked again for a while, since the provider may lag behind its own webhook.
+        """
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(UnknownMessageError),
+            wait=wait_random_exponential(multiplier=0.5, max=self._provider.backoff_max),
+            stop=stop_after_delay(self._provider.unknown_grace),
+            reraise=True,
+        ):
+            with attempt:
+                async for patient in failures.pausing(
+                    "provider", failures.PROVIDER, longest=self._worker.pause_max, metrics=self._metrics
+                ):
+                    with patient:
+                        return (await self._client.message(message_id)).to
+        raise AssertionError("tenacity ends by returning or raising")
+
+    def _database(self) -> AsyncRetrying:
+        return failures.pausing(
+            "database", failures.DATABASE, longest=self._worker.pause_max, metrics=self._metrics
+        )
+
+
+def _incident(case: _Case, address: str) -> Incident:
+    """Raises InvalidAddressError where the address is none."""
+    normalise(address)
+    return Incident(
+        address=address,
+        reason=case.reason,
+        event_id=case.event.id,
+        event_at=case.event.timestamp,
+        message_id=case.event.message_id,
+        evidence=case.delivery.body,
+    )

@@ -1,0 +1,111 @@
+"""`bridge webhook` against the simulator: what a person reads, what a program reads, and how it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from bridge.cli import main, webhook
+from bridge.provider.faults import UNTIL_SWITCHED_OFF
+from bridge.provider.simulator import Simulator
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+TOKEN = "s3cret-api-token"
+HOOK = "https://bridge.example.org/webhooks/msndr/a-token-of-ours"
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator.serve(token=TOKEN) as served:
+        yield served
+
+
+async def bridge(simulator: Simulator, *arguments: str, **variables: str) -> Result:
+    """Run `bridge webhook ...` while the simulator serves."""
+    app = typer.Typer()
+    app.callback()(main.options)
+    app.add_typer(webhook.app)
+    environment = {
+        "BRIDGE_PROVIDER__BASE_URL": simulator.base_url,
+        "BRIDGE_PROVIDER__RESERVE_URL": "",
+        "BRIDGE_PROVIDER__API_TOKEN": TOKEN,
+        "BRIDGE_PROVIDER__ATTEMPTS": "2",
+        "BRIDGE_PROVIDER__BACKOFF_MAX": "0.01",
+        **variables,
+    }
+    return await asyncio.to_thread(CliRunner().invoke, app, ["webhook", *arguments], env=environment)
+
+
+async def test_a_person_sets_shows_and_turns_off_the_webhook(simulator: Simulator) -> None:
+    """Each command says in one line what is so now."""
+    assert (await bridge(simulator, "show")).stdout.startswith("no webhook is set")
+    assert (await bridge(simulator, "enable", HOOK)).stdout == f"on: {HOOK}\n"
+    assert (await bridge(simulator, "show")).stdout == f"{HOOK}\n"
+    assert (await bridge(simulator, "disable", HOOK)).stdout == f"off: {HOOK}\n"
+    assert simulator.webhook_url is None
+
+
+async def test_disable_without_a_url_turns_off_the_one_that_is_set(simulator: Simulator) -> None:
+    """The provider is asked which one it is; with none set there is nothing to do, and that is no failure."""
+    simulator.webhook_url = HOOK
+    assert (await bridge(simulator, "disable")).stdout == f"off: {HOOK}\n"
+    again = await bridge(simulator, "disable")
+    assert (again.exit_code, again.stdout) == (0, "no webhook is set; there is nothing to turn off\n")
+
+
+async def test_a_program_reads_json(simulator: Simulator) -> None:
+    """With `--json` standard output is one document, null where a person reads a sentence."""
+    answers = [
+        json.loads((await bridge(simulator, *arguments, "--json")).stdout)
+        for arguments in (["show"], ["enable", HOOK], ["show"], ["disable"], ["disable"])
+    ]
+    assert answers == [{"url": None}, {"url": HOOK}, {"url": HOOK}, {"disabled": HOOK}, {"disabled": None}]
+
+
+@pytest.mark.parametrize("command", [["show"], ["enable", HOOK], ["disable"], ["disable", HOOK]])
+async def test_a_provider_that_fails_is_one_line_and_exit_code_1(
+    simulator: Simulator, command: list[str]
+) -> None:
+    """No traceback, nothing on standard output, and the line says what the provider answered."""
+    simulator.faults.fail = UNTIL_SWITCHED_OFF
+    result = await bridge(simulator, *command)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("bridge: ")
+    assert "answered 500" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("token", "said"), [("", "needs the provider's API token"), ("other", "is wrong")])
+async def test_a_missing_or_wrong_token_names_the_variable(
+    simulator: Simulator, token: str, said: str
+) -> None:
+    """Who has set no token, or a wrong one, reads which variable to set."""
+    result = await bridge(simulator, "show", BRIDGE_PROVIDER__API_TOKEN=token)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "BRIDGE_PROVIDER__API_TOKEN" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["enable", "disable"])
+async def test_what_is_no_web_address_is_bad_usage(simulator: Simulator, command: str) -> None:
+    """Exit code 2, one line, and the provider is not asked."""
+    result = await bridge(simulator, command, "bridge.example.org/webhooks")
+    assert result.exit_code == 2
+    assert result.stderr == "bridge: a webhook's URL starts with http:// or https://\n"
+    assert not simulator.requests
+
+
+@pytest.mark.parametrize("command", ["show", "enable", "disable"])
+async def test_help_has_an_example_and_the_variables(simulator: Simulator, command: str) -> None:
+    """`--help` of each command shows a line to copy, and what must be set."""
+    text = (await bridge(simulator, command, "--help")).stdout
+    assert f"Example: bridge webhook {command}" in text
+    assert "BRIDGE_PROVIDER__API_TOKEN" in text
+    assert "BRIDGE_PROVIDER__BASE_URL" in text

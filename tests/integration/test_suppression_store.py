@@ -1,0 +1,492 @@
+"""The list, on a real SQLite file."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine
+
+from bridge.suppression import model
+from bridge.suppression.addresses import InvalidAddressError
+from bridge.suppression.database import StoreError, StoreUnavailableError
+from bridge.suppression.policy import Reason
+from bridge.suppression.store import Incident, NotSuppressedError, ProtectedComplaintError, Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NOW = 1_700_000_000
+
+
+class Clock:
+    """A time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now + 0.9
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "list.sqlite3"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def store(file: Path, clock: Clock) -> AsyncIterator[Store]:
+    async with Store.open(f"sqlite+aiosqlite:///{file}", clock=clock) as opened:
+        yield opened
+
+
+def incident(
+    event_id: str,
+    address: str = "jane@example.org",
+    reason: Reason = Reason.HARD_BOUNCE,
+    at: int = 1000,
+) -> Incident:
+    return Incident(address, reason, event_id, at, f"m-{event_id}", f"evidence of {event_id}".encode())
+
+
+async def outcomes(store: Store, *incidents: Incident) -> list[str]:
+    return [recorded.outcome for recorded in await store.record(incidents, actor="worker")]
+
+
+async def test_an_incident_becomes_an_entry_with_its_cause(store: Store) -> None:
+    """Every column says what happened; the address is found in any spelling."""
+    assert await outcomes(store, incident("e1", "Jane@Example.ORG")) == ["added"]
+    (entry,) = await store.check(" JANE@example.org")
+    assert entry.address == "jane@example.org"
+    assert entry.original == "Jane@Example.ORG"
+    assert entry.reason is Reason.HARD_BOUNCE
+    assert (entry.first_event_at, entry.last_event_at, entry.count) == (1000, 1000, 1)
+    assert (entry.message_id, entry.evidence) == ("m-e1", b"evidence of e1")
+    assert (entry.created_at, entry.updated_at, entry.expires_at) == (NOW, NOW, None)
+    assert await store.check("joe@example.org") == []
+
+
+async def test_the_same_event_twice_is_one_entry_with_the_same_count(store: Store) -> None:
+    """Within a batch and across batches; the log has one line for it, too."""
+    assert await outcomes(store, incident("e1"), incident("e1"), incident("e2")) == [
+        "added",
+        "repeated",
+        "updated",
+    ]
+    before = await store.check("jane@example.org")
+    assert await outcomes(store, incident("e2"), incident("e1")) == ["repeated", "repeated"]
+    assert await store.check("jane@example.org") == before
+    assert before[0].count == 2
+    assert [change.event_id for change in await store.history("jane@example.org")] == ["e1", "e2"]
+
+
+async def test_nothing_to_record_is_nothing_done(store: Store) -> None:
+    """An empty batch is answered without the database."""
+    assert await store.record([], actor="worker") == []
+
+
+async def test_counts_and_times_hold_in_any_order(store: Store, clock: Clock) -> None:
+    """First and last event time are the smallest and the greatest; the first cause keeps its place."""
+    assert await outcomes(store, incident("e1", at=500), incident("e2", at=900), incident("e3", at=100)) == [
+        "added",
+        "updated",
+        "updated",
+    ]
+    clock.now += 60
+    assert await outcomes(store, incident("e4", "JANE@example.org", at=50), incident("e5", at=700)) == [
+        "updated",
+        "updated",
+    ]
+    (entry,) = await store.check("jane@example.org")
+    assert (entry.first_event_at, entry.last_event_at, entry.count) == (50, 900, 5)
+    assert (entry.message_id, entry.evidence, entry.original) == (
+        "m-e1",
+        b"evidence of e1",
+        "jane@example.org",
+    )
+    assert (entry.created_at, entry.updated_at) == (NOW, NOW + 60)
+
+
+async def test_each_reason_is_an_entry_of_its_own(store: Store) -> None:
+    """A complaint does not hide a hard bounce of the same address."""
+    assert await outcomes(store, incident("e1"), incident("e2", reason=Reason.COMPLAINT)) == [
+        "added",
+        "added",
+    ]
+    assert [(entry.reason, entry.count) for entry in await store.check("jane@example.org")] == [
+        (Reason.COMPLAINT, 1),
+        (Reason.HARD_BOUNCE, 1),
+    ]
+    counts = await store.count_by_reason()
+    assert counts == dict.fromkeys(Reason, 0) | {Reason.COMPLAINT: 1, Reason.HARD_BOUNCE: 1}
+
+
+async def test_every_cause_is_in_the_log_with_its_own_evidence(store: Store) -> None:
+    """What the entry does not keep, the log does."""
+    await outcomes(store, incident("e1"), incident("e2"))
+    assert [
+        (change.action, change.actor, change.event_id, change.message_id, change.evidence, change.at)
+        for change in await store.history("Jane@example.org")
+    ] == [
+        ("added", "worker", "e1", "m-e1", b"evidence of e1", NOW),
+        ("updated", "worker", "e2", "m-e2", b"evidence of e2", NOW),
+    ]
+
+
+async def test_a_bad_incident_in_the_middle_leaves_nothing(store: Store) -> None:
+    """The address that is none takes the whole batch with it, before anything is written."""
+    with pytest.raises(InvalidAddressError):
+        await outcomes(store, incident("e1"), incident("e2", "no address"), incident("e3"))
+    assert await store.entries(limit=10) == []
+    assert await outcomes(store, incident("e1")) == ["added"]
+
+
+async def test_a_database_that_fails_half_way_keeps_nothing_of_the_batch(store: Store, file: Path) -> None:
+    """List, log and handled events are one transaction: the last statement undoes the first."""
+    with closing(sqlite3.connect(file)) as other:
+        other.execute(
+            "CREATE TRIGGER full AFTER INSERT ON changes WHEN new.event_id = 'e2' "
+            "BEGIN SELECT RAISE(ABORT, 'no room for e2'); END"
+        )
+    with pytest.raises(StoreError, match="no room for e2"):
+        await outcomes(store, incident("e1"), incident("e2"), incident("e3", "joe@example.org"))
+    assert await store.entries(limit=10) == []
+    assert await store.history("jane@example.org") == []
+    assert await outcomes(store, incident("e1"), incident("e3", "joe@example.org")) == ["added", "added"]
+
+
+async def test_a_record_that_is_cancelled_is_done_or_not_done(store: Store) -> None:
+    """Stopped at whatever point: no half batch, no lock that stays, and each event counts once in the end."""
+    batch = [incident(f"e{number}") for number in range(40)]
+    for patience, event in enumerate(batch):
+        task = asyncio.create_task(store.record([event], actor="worker"))
+        await asyncio.wait({task}, timeout=patience / 10_000)
+        task.cancel()
+        await asyncio.wait({task})
+        counted = sum(entry.count for entry in await store.check("jane@example.org"))
+        assert counted == len(await store.history("jane@example.org"))
+    await store.record(batch, actor="worker")
+    assert [entry.count for entry in await store.check("jane@example.org")] == [40]
+    assert len(await store.history("jane@example.org")) == 40
+
+
+async def test_a_large_batch_is_exact(store: Store) -> None:
+    """More rows than SQLite takes parameters in one statement, with addresses that come again and again."""
+    batch = [incident(f"e{number}", f"jane{number % 700}@example.org", at=number) for number in range(7000)]
+    answers = await outcomes(store, *batch)
+    assert (answers.count("added"), answers.count("updated")) == (700, 6300)
+    assert {entry.count for entry in await store.entries(limit=1000)} == {10}
+
+
+RECORDER = """
+import asyncio, sys
+from bridge.suppression.policy import Reason
+from bridge.suppression.store import Incident, Store
+
+async def main(url, name):
+    outcomes = []
+    async with Store.open(url) as store:
+        print("open", flush=True)
+        sys.stdin.readline()
+        for batch in range(20):
+            mine = [Incident("jane@example.org", Reason.HARD_BOUNCE, f"{name}-{batch}-{n}", batch, "1", b"")
+                    for n in range(5)]
+            shared = [Incident("joe@example.org", Reason.COMPLAINT, f"shared-{batch}-{n}", batch, "1", b"")
+                      for n in range(5)]
+            outcomes += [recorded.outcome for recorded in await store.record(mine + shared, actor=name)]
+    print(*(outcomes.count(outcome) for outcome in ("added", "updated", "repeated")))
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_two_processes_record_at_once_and_every_event_counts_once(file: Path) -> None:
+    """Both open the same new file, and share half of their events; nobody meets a locked database."""
+    recorders = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            RECORDER,
+            f"sqlite:///{file}",
+            name,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        for name in ("one", "two")
+    ]
+    for recorder in recorders:
+        assert recorder.stdout is not None
+        assert await recorder.stdout.readline() == b"open\n"
+    answers = await asyncio.gather(*(recorder.communicate(b"go\n") for recorder in recorders))
+    assert [errors for _, errors in answers] == [b"", b""]
+    added, updated, repeated = (
+        sum(numbers) for numbers in zip(*(map(int, output.split()) for output, _ in answers), strict=True)
+    )
+    assert (added, updated, repeated) == (2, 298, 100)
+    async with Store.open(f"sqlite:///{file}") as store:
+        assert [(entry.address, entry.count) for entry in await store.entries(limit=10)] == [
+            ("jane@example.org", 200),
+            ("joe@example.org", 100),
+        ]
+
+
+async def test_many_tasks_and_two_stores_record_at_once(file: Path) -> None:
+    """Two engines, ten tasks each, the same ten events from all: each counts once."""
+    url = f"sqlite:///{file}"
+    batch = [incident(f"e{number}", at=number) for number in range(10)]
+    async with Store.open(url) as one, Store.open(url) as two:
+        answers = await asyncio.gather(*(outcomes(store, *batch) for store in [one, two] * 10))
+        (entry,) = await one.check("jane@example.org")
+    assert sorted(sum(answers, [])).count("repeated") == 190  # noqa: RUF017 -- twenty short lists
+    assert (entry.count, entry.first_event_at, entry.last_event_at) == (10, 0, 9)
+
+
+async def test_a_new_file_is_opened_by_several_at_once(file: Path) -> None:
+    """One of them makes the tables, the others wait for it."""
+
+    async def opened() -> dict[Reason, int]:
+        async with Store.open(f"sqlite:///{file}") as store:
+            return await store.count_by_reason()
+
+    assert await asyncio.gather(*(opened() for _ in range(8))) == [dict.fromkeys(Reason, 0)] * 8
+
+
+async def test_the_migrations_make_what_the_model_says(store: Store, file: Path) -> None:
+    """Tables, columns, types and indexes: Alembic finds no difference."""
+    assert await store.entries(limit=1) == []
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), model.metadata) == []
+    engine.dispose()
+
+
+async def test_the_file_is_durable_and_lets_readers_read(store: Store, file: Path) -> None:
+    """WAL for those who only ask; a commit is on disk before it is answered."""
+    async with store._database.read() as connection:
+        pragmas = [
+            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert pragmas == ["wal", 2, 1]
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert await store.check("jane@example.org") == []
+
+
+async def test_a_locked_database_is_unavailable_and_then_works_again(file: Path) -> None:
+    """A writer that waits longer than the timeout is told that waiting may help, and nothing is lost."""
+    async with Store.open(f"sqlite:///{file}?timeout=0.05") as store:
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(
+                StoreUnavailableError, match=r"list\.sqlite3 cannot be used now: database is locked"
+            ):
+                await outcomes(store, incident("e1"))
+            other.execute("ROLLBACK")
+        assert await outcomes(store, incident("e1")) == ["added"]
+
+
+async def test_a_full_disk_is_unavailable_and_keeps_nothing_of_the_batch(file: Path) -> None:
+    """SQLite's own word for it is tried with a file that must not grow."""
+    async with Store.open(f"sqlite:///{file}") as store:
+        await outcomes(store, incident("e1"))
+        async with store._database.read() as connection:
+            pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar()
+            await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        huge = [incident(f"f{number}", f"joe{number}@example.org") for number in range(2000)]
+        with pytest.raises(StoreUnavailableError, match="full"):
+            await outcomes(store, *huge)
+        assert [entry.address for entry in await store.entries(limit=10)] == ["jane@example.org"]
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite:///{tmp}/nowhere/list.sqlite3", "there is no folder {tmp}/nowhere"),
+        ("sqlite:///{tmp}", "unable to open database file"),
+        ("sqlite://", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("mysql://root:secret@db/list", "names mysql"),
+        ("not a url", "is not a database URL"),
+        ("sqlite:///{tmp}/list.sqlite3?timeout=soon", "could not convert string to float: 'soon'"),
+    ],
+)
+async def test_a_database_that_cannot_be_is_one_clear_line(tmp_path: Path, url: str, reason: str) -> None:
+    """The message names the folder or the setting, and never a password."""
+    with pytest.raises(StoreError) as refusal:
+        async with Store.open(url.format(tmp=tmp_path)):
+            pass
+    assert reason.format(tmp=tmp_path) in str(refusal.value)
+    assert "secret" not in str(refusal.value)
+
+
+async def test_asking_a_list_that_is_not_there_is_an_error(file: Path) -> None:
+    """A wrong path must not answer that nobody is suppressed, nor leave an empty file."""
+    for _ in range(2):
+        with pytest.raises(StoreError, match="there is no suppression list at"):
+            async with Store.open(f"sqlite:///{file}", create=False):
+                pass
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    path = tmp_path / "notes.txt"
+    path.write_text("this is a text, and a longer one than a header of SQLite. " * 20)
+    return path
+
+
+async def test_a_file_that_is_no_database_is_an_error(text_file: Path) -> None:
+    """It is told as such, and waiting would not help."""
+    with pytest.raises(StoreError, match="file is not a database") as refusal:
+        async with Store.open(f"sqlite:///{text_file}"):
+            pass
+    assert not isinstance(refusal.value, StoreUnavailableError)
+
+
+async def test_a_newer_database_is_left_alone(store: Store, file: Path) -> None:
+    """An older bridge that meets a newer file says so."""
+    assert await store.entries(limit=1) == []
+    with closing(sqlite3.connect(file)) as other, other:
+        other.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match="was it written by a newer bridge"):
+        async with Store.open(f"sqlite:///{file}"):
+            pass
+
+
+async def test_known_messages_give_their_address_as_it_was_told(store: Store) -> None:
+    """Only those that are known; the latest word counts; there may be many."""
+    assert await store.known_addresses(["1"]) == {}
+    await store.remember({})
+    await store.remember({"1": "Jane@Example.org", "2": "joe@example.org"})
+    await store.remember({"2": "jim@example.org"} | {f"n{number}": "n@example.org" for number in range(1200)})
+    assert await store.known_addresses(["1", "2", "3"]) == {"1": "Jane@Example.org", "2": "jim@example.org"}
+    assert len(await store.known_addresses([f"n{number}" for number in range(1200)])) == 1200
+
+
+async def test_pages_follow_each_other_without_gap(store: Store) -> None:
+    """Ordered by address and reason; the next page begins after the last entry of the page before."""
+    await outcomes(
+        store,
+        *(incident(f"b{name}", f"{name}@example.org") for name in "cab"),
+        incident("c", "b@example.org", Reason.COMPLAINT),
+    )
+    seen, after = [], None
+    while page := await store.entries(limit=3, after=after):
+        assert len(page) <= 3
+        seen += [(entry.address[0], entry.reason.value) for entry in page]
+        after = (page[-1].address, page[-1].reason)
+    assert seen == [("a", "hard_bounce"), ("b", "complaint"), ("b", "hard_bounce"), ("c", "hard_bounce")]
+    assert [entry.address[0] for entry in await store.entries(reason=Reason.COMPLAINT, limit=9)] == ["b"]
+
+
+async def test_a_person_can_add_an_address(store: Store, clock: Clock) -> None:
+    """Once is an entry, twice is the same entry; the log has who and why."""
+    entry = await store.add("Joe@example.org", actor="ann", note="asked by phone")
+    assert (entry.address, entry.reason, entry.count, entry.evidence) == (
+        "joe@example.org",
+        Reason.MANUAL,
+        1,
+        None,
+    )
+    clock.now += 5
+    again = await store.add("joe@example.org", actor="bob", note="again")
+    assert (again.count, again.created_at, again.updated_at) == (2, NOW, NOW + 5)
+    assert [
+        (change.action, change.actor, change.note) for change in await store.history("joe@example.org")
+    ] == [
+        ("added", "ann", "asked by phone"),
+        ("updated", "bob", "again"),
+    ]
+    with pytest.raises(InvalidAddressError):
+        await store.add("joe", actor="ann", note="")
+
+
+async def test_an_entry_suppresses_until_it_expires_and_never_ends_sooner(store: Store, clock: Clock) -> None:
+    """Adding again may only lengthen; an event, or no end given, is for good."""
+    await store.add("joe@example.org", actor="ann", note="", expires_at=NOW + 100)
+    await store.add("joe@example.org", actor="ann", note="", expires_at=NOW + 50)
+    clock.now = NOW + 99
+    assert [entry.expires_at for entry in await store.check("joe@example.org")] == [NOW + 100]
+    clock.now = NOW + 100
+    assert await store.check("joe@example.org") == []
+    assert len(await store.entries(limit=9)) == 1
+    await store.add("joe@example.org", actor="ann", note="")
+    await store.add("joe@example.org", actor="ann", note="", expires_at=NOW + 200)
+    assert [entry.expires_at for entry in await store.check("joe@example.org")] == [None]
+
+
+async def test_removing_takes_one_reason_or_all(store: Store) -> None:
+    """What was removed is answered and logged; an event that was handled does not bring it back."""
+    await outcomes(store, incident("e1"), incident("e2", reason=Reason.UNSUBSCRIBE))
+    await store.add("jane@example.org", actor="ann", note="")
+    (removed,) = await store.remove(
+        "JANE@example.org", reason=Reason.HARD_BOUNCE, actor="ann", note="new mailbox"
+    )
+    assert removed.reason is Reason.HARD_BOUNCE
+    assert await outcomes(store, incident("e1")) == ["repeated"]
+    others = await store.remove("jane@example.org", reason=None, actor="ann", note="")
+    assert [entry.reason for entry in others] == [Reason.MANUAL, Reason.UNSUBSCRIBE]
+    assert await store.check("jane@example.org") == []
+    first = next(change for change in await store.history("jane@example.org") if change.action == "removed")
+    assert (first.reason, first.actor, first.note, first.message_id, first.evidence) == (
+        Reason.HARD_BOUNCE,
+        "ann",
+        "new mailbox",
+        "m-e1",
+        b"evidence of e1",
+    )
+    assert await outcomes(store, incident("e9")) == ["added"]
+
+
+@pytest.mark.parametrize("reason", [None, Reason.HARD_BOUNCE])
+async def test_removing_what_is_not_there_is_an_error(store: Store, reason: Reason | None) -> None:
+    """Nobody at all, or only for another reason."""
+    await store.add("jane@example.org", actor="ann", note="")
+    with pytest.raises(NotSuppressedError, match=r"joe@example\.org is not on the list"):
+        await store.remove("joe@example.org", reason=reason, actor="ann", note="")
+    with pytest.raises(NotSuppressedError, match="for the reason hard_bounce"):
+        await store.remove("jane@example.org", reason=Reason.HARD_BOUNCE, actor="ann", note="")
+
+
+@pytest.mark.parametrize(
+    ("override", "actor", "note"),
+    [
+        (False, "ann", "sorry"),
+        (True, "", "sorry"),
+        (True, "ann", ""),
+        (True, " ", "sorry"),
+        (True, "ann", " "),
+    ],
+)
+async def test_a_complaint_is_not_lifted_by_accident(
+    store: Store, *, override: bool, actor: str, note: str
+) -> None:
+    """Without an override, a name and a note nothing is removed, not even the other entries."""
+    await outcomes(store, incident("e1"), incident("e2", reason=Reason.COMPLAINT))
+    for reason in (None, Reason.COMPLAINT):
+        with pytest.raises(ProtectedComplaintError, match="has complained"):
+            await store.remove("jane@example.org", reason=reason, actor=actor, note=note, override=override)
+    assert len(await store.check("jane@example.org")) == 2
+    assert [change.action for change in await store.history("jane@example.org")] == ["added", "added"]
+
+
+async def test_a_complaint_is_lifted_on_purpose(store: Store) -> None:
+    """With an override, a name and a note; the log keeps both."""
+    await outcomes(store, incident("e1", reason=Reason.COMPLAINT))
+    await store.remove("jane@example.org", reason=None, actor="ann", note="subscribed anew", override=True)
+    assert await store.check("jane@example.org") == []
+    last = (await store.history("jane@example.org"))[-1]
+    assert (last.action, last.actor, last.note) == ("removed", "ann", "subscribed anew")
