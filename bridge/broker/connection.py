@@ -96,6 +96,7 @@ class Link:
         self._was_up = True
         self._become(LinkState.UP, "connected")
         self._metrics.connects.labels(self._use).inc()
+        log.info("connected to RabbitMQ", action="broker.connected", use=self._use)
 
     def _retrying(self) -> AsyncRetrying:
         return AsyncRetrying(

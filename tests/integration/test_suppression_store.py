@@ -182,6 +182,16 @@ async def test_a_record_that_is_cancelled_is_done_or_not_done(store: Store) -> N
     assert len(await store.history("jane@example.org")) == 40
 
 
+async def test_who_cancels_a_record_is_told_so_after_it_is_done(store: Store) -> None:
+    """What was begun is finished first: the event has been handled."""
+    task = asyncio.create_task(store.record([incident("e1")], actor="worker"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await outcomes(store, incident("e1")) == ["repeated"]
+
+
 async def test_a_large_batch_is_exact(store: Store) -> None:
     """More rows than SQLite takes parameters in one statement, with addresses that come again and again."""
     batch = [incident(f"e{number}", f"jane{number % 700}@example.org", at=number) for number in range(7000)]

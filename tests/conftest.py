@@ -1,0 +1,133 @@
+"""One private RabbitMQ node for each run; names, files and ports of its own for each test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import uuid
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import pytest
+
+from bridge import settings as knobs
+from bridge.broker import private_node
+from bridge.provider.simulator import Simulator
+from bridge.telemetry.metrics import Metrics
+from tests.support.processes import Processes
+from tests.support.rabbit import Rabbit
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from bridge.settings import Settings
+
+NODE_VARIABLE = "TEST_RABBITMQ_URL"
+"""How the run's controller tells pytest-xdist's workers where the node is."""
+TOKEN = "a-token-for-tests-1"
+OTHER_TOKEN = "a-token-for-tests-2"
+
+_RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """The controller starts the node, before there are workers."""
+    config = session.config
+    if hasattr(config, "workerinput") or NODE_VARIABLE in os.environ or not _needs_broker(config):
+        return
+    runner, stack = asyncio.Runner(), AsyncExitStack()
+    config.stash[_RUN] = runner, stack
+    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-tests-"))
+    node = runner.run(stack.enter_async_context(private_node.running(Path(directory))))
+    os.environ[NODE_VARIABLE] = node.url
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The node ends with the run, whatever became of it."""
+    if _RUN in config.stash:
+        runner, stack = config.stash[_RUN]
+        runner.run(stack.aclose())
+        runner.close()
+        del os.environ[NODE_VARIABLE]
+
+
+def _needs_broker(config: pytest.Config) -> bool:
+    if config.option.collectonly or config.option.help:
+        return False
+    return not config.args or any("unit" not in Path(argument).parts for argument in config.args)
+
+
+@pytest.fixture(scope="session")
+def amqp_url() -> str:
+    """The private node of this run."""
+    return os.environ[NODE_VARIABLE]
+
+
+@pytest.fixture
+def prefix() -> str:
+    """In front of every name that this test declares."""
+    return f"t{uuid.uuid4().hex[:12]}."
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    """The provider, over HTTP, that knows the messages 1 to 1000: recipient1@example.org and so on."""
+    async with Simulator.serve(messages=1000) as running:
+        yield running
+
+
+@pytest.fixture
+def overrides(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """Section -> name -> value: settings under which a role is alone on its queues, files and ports."""
+    return {
+        "rabbitmq": {"urls": [amqp_url], "prefix": prefix, "reconnect_max": 0.5},
+        "receiver": {
+            "host": "127.0.0.1",
+            "port": 0,
+            "tokens": [TOKEN, OTHER_TOKEN],
+            "confirm_wait": 10,
+        },
+        "provider": {
+            "base_url": simulator.base_url,
+            "api_token": simulator.token,
+            "rate": 1000,
+            "backoff_max": 0.2,
+            "unknown_grace": 1.0,
+        },
+        "worker": {"pause_max": 0.3},
+        "suppression": {"database_url": f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"},
+        "health": {"port": 0},
+        "logs": {"level": "info", "format": "json"},
+    }
+
+
+@pytest.fixture
+def settings(overrides: dict[str, dict[str, Any]]) -> Settings:
+    """The overrides as the roles see them."""
+    return knobs.load(overrides=overrides)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+async def rabbit(amqp_url: str, prefix: str) -> AsyncIterator[Rabbit]:
+    """The tests' own connection to the node; what bears this test's prefix is deleted at the end."""
+    async with await aio_pika.connect(amqp_url) as connection:
+        broker = Rabbit(connection, prefix)
+        yield broker
+        await broker.delete_everything()
+
+
+@pytest.fixture
+def processes(tmp_path: Path, rabbit: Rabbit) -> Iterator[Processes]:
+    """Starts real processes of the bridge; those that still run at the end are killed."""
+    with Processes(tmp_path) as started:
+        yield started
+    del rabbit  # it must outlive the processes: it deletes their queues

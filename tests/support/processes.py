@@ -1,0 +1,110 @@
+"""Real processes of the bridge: started as an operator would, watched through their log, killed for real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Self
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PATIENCE_SECONDS = 30
+
+
+class Process:
+    """One role, and the events of its log."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.lines: list[str] = []
+        self._events: list[dict[str, Any]] = []
+        self._grew = asyncio.Condition()
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def kill_now(self) -> None:
+        if self._process.returncode is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def ended(self) -> int:
+        """Its exit code, when it has ended."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            code = await self._process.wait()
+            await self._reading
+        return code
+
+    async def says(self, action: str) -> dict[str, Any]:
+        """The first log event with this action, when it has come."""
+        async with asyncio.timeout(PATIENCE_SECONDS), self._grew:
+            while True:
+                for event in self._events:
+                    if event.get("action") == action:
+                        return event
+                if self._reading.done():
+                    raise AssertionError(f"ended without saying {action}: {self.lines}")
+                await self._grew.wait()
+
+    async def _read(self) -> None:
+        stream = self._process.stderr
+        if stream is None:
+            return
+        async for line in stream:
+            async with self._grew:
+                self.lines.append(line.decode().rstrip())
+                if line.startswith(b"{"):
+                    self._events.append(orjson.loads(line))
+                self._grew.notify_all()
+        asyncio.get_running_loop().call_soon(asyncio.create_task, self._notify())
+
+    async def _notify(self) -> None:
+        async with self._grew:
+            self._grew.notify_all()
+
+
+class Processes:
+    """Starts roles, each with a settings file of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._started: list[Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._started:
+            process.kill_now()
+
+    async def start(self, *arguments: str, overrides: Mapping[str, Mapping[str, Any]]) -> Process:
+        """`python -m bridge --config FILE ARGUMENTS...`, with these settings in the file."""
+        config = self._directory / f"settings-{len(self._started)}.toml"
+        config.write_text(_toml(overrides))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bridge", "--config", str(config), *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            cwd=self._directory,
+        )  # fmt: skip
+        started = Process(process)
+        self._started.append(started)
+        return started
+
+
+def _toml(overrides: Mapping[str, Mapping[str, Any]]) -> str:
+    """JSON's strings, numbers, booleans and lists are TOML's as well."""
+    lines = []
+    for section, values in overrides.items():
+        lines.append(f"[{section}]")
+        lines += [f"{name} = {orjson.dumps(value).decode()}" for name, value in values.items()]
+    return "\n".join(lines)

@@ -1,0 +1,98 @@
+"""The tests' own view of RabbitMQ: queues that listen, what arrived in them, and what stands where."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from bridge.broker.topology import Names
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+
+
+class Listener:
+    """A queue of the test's own, and what arrives in it."""
+
+    def __init__(self, arrivals: asyncio.Queue[AbstractIncomingMessage]) -> None:
+        self._arrivals = arrivals
+
+    async def next(self, patience: float = 20) -> AbstractIncomingMessage:
+        """The next message; fails when none comes in that many seconds."""
+        async with asyncio.timeout(patience):
+            return await self._arrivals.get()
+
+    async def take(self, count: int) -> list[AbstractIncomingMessage]:
+        return [await self.next() for _ in range(count)]
+
+    @property
+    def waiting(self) -> int:
+        """How many have arrived that nobody has asked for."""
+        return self._arrivals.qsize()
+
+
+class Rabbit:
+    def __init__(self, connection: AbstractConnection, prefix: str) -> None:
+        self.connection = connection
+        self.names = Names(prefix)
+
+    @asynccontextmanager
+    async def channel(self) -> AsyncIterator[AbstractChannel]:
+        """A channel for one use: RabbitMQ closes it when its answer is no."""
+        channel = await self.connection.channel()
+        try:
+            yield channel
+        finally:
+            if not channel.is_closed:
+                await channel.close()
+
+    @asynccontextmanager
+    async def listening(self, exchange: str, *keys: str) -> AsyncIterator[Listener]:
+        """A temporary queue bound to these keys of an exchange."""
+        async with self.channel() as channel:
+            queue = await channel.declare_queue(exclusive=True)
+            for key in keys:
+                await queue.bind(exchange, key)
+            arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            await queue.consume(arrivals.put, no_ack=True)
+            yield Listener(arrivals)
+
+    @asynccontextmanager
+    async def reading(self, queue: str) -> AsyncIterator[Listener]:
+        """A consumer of a queue that stands; what it gets is acknowledged."""
+        async with self.channel() as channel:
+            arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            await (await channel.get_queue(queue)).consume(arrivals.put, no_ack=True)
+            yield Listener(arrivals)
+
+    async def depth(self, queue: str) -> int:
+        """Messages that are ready in a queue."""
+        async with self.channel() as channel:
+            declared = await channel.declare_queue(queue, passive=True)
+            return declared.declaration_result.message_count or 0
+
+    async def consumers(self, queue: str) -> int:
+        async with self.channel() as channel:
+            declared = await channel.declare_queue(queue, passive=True)
+            return declared.declaration_result.consumer_count or 0
+
+    async def stands(self, queue: str) -> bool:
+        try:
+            await self.depth(queue)
+        except ChannelNotFoundEntity:
+            return False
+        return True
+
+    async def delete_everything(self) -> None:
+        """All that `topology.plan` names under this test's prefix."""
+        names = self.names
+        async with self.channel() as channel:
+            for queue in (names.archive, names.unrouted, names.malformed, names.dead, names.suppression):
+                await channel.queue_delete(queue)
+            for exchange in (names.events, names.unrouted, names.changes):
+                await channel.exchange_delete(exchange)
