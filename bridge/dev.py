@@ -134,6 +134,7 @@ def _overrides(
         "receiver": {"host": "127.0.0.1", "port": port, "tokens": [TOKEN]},
         "provider": {"base_url": simulator.base_url, "api_token": simulator.token},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/suppressions.sqlite3"},
+        "spool": {"directory": f"{directory}/spool"},
         "health": {"port": 0},
     }
 

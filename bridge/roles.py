@@ -5,28 +5,32 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bridge.broker import topology
 from bridge.broker.connection import Link, LinkState
 from bridge.broker.deadletters import DeadLetters
+from bridge.broker.message import of_body
 from bridge.broker.publisher import Publisher
 from bridge.provider import client as provider
 from bridge.receiver import server
 from bridge.receiver.access import Access
+from bridge.receiver.drain import Drain
 from bridge.receiver.handler import Handler
+from bridge.receiver.spool import Spool
 from bridge.settings import InvalidSettingsError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
 from bridge.telemetry import health, logs
-from bridge.telemetry.health import Condition
+from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
 from bridge.worker.consumer import Consumer
 from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator, Coroutine
 
     from aio_pika.abc import AbstractConnection
 
@@ -61,23 +65,40 @@ async def receiver(settings: Settings, lifetime: Lifetime) -> None:
         )
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = Publisher(max_in_flight=settings.receiver.max_in_flight, metrics=metrics)
-    handler = Handler(
-        settings.receiver,
-        access=Access(tokens),
-        publisher=publisher,
-        exchange=topology.Names(settings.rabbitmq.prefix).events,
+    publisher = Publisher(
+        link,
+        max_in_flight=settings.receiver.max_in_flight,
+        patience=settings.receiver.confirm_wait,
         metrics=metrics,
     )
-    async with (
-        health.serve(settings.health, metrics, {"broker": _condition(link)}),
-        _publishing(settings, link, publisher) as publishing,
-        server.serve(settings.receiver, handler, metrics) as lifetime.port,
-    ):
-        lifetime.started.set()
-        log.info("the receiver takes events", action="receiver.started", port=lifetime.port)
-        await until(lifetime.stop, publishing)
-        log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
+    async with Spool.open(settings.spool) as spool:
+        _watch_spool(metrics, spool)
+        exchange = topology.Names(settings.rabbitmq.prefix).events
+        handler = Handler(
+            settings.receiver,
+            access=Access(tokens),
+            publisher=publisher,
+            spool=spool,
+            exchange=exchange,
+            metrics=metrics,
+        )
+        drain = Drain(
+            settings.spool,
+            spool=spool,
+            publisher=publisher,
+            compose=lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
+            live=lambda: handler.answered,
+        )
+        async with (
+            health.serve(settings.health, metrics, partial(_receiver_readiness, link, spool)),
+            _publishing(settings, link, publisher) as publishing,
+            running(drain.run(), name="drain") as draining,
+            server.serve(settings.receiver, handler, metrics) as lifetime.port,
+        ):
+            lifetime.started.set()
+            log.info("the receiver takes events", action="receiver.started", port=lifetime.port)
+            await until(lifetime.stop, publishing, draining)
+            log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("stopped", action="receiver.stopped")
 
 
@@ -92,11 +113,15 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     metrics = Metrics()
     publish_link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
-    publisher = Publisher(max_in_flight=settings.worker.prefetch, metrics=metrics)
-    conditions = {"publish": _condition(publish_link), "consume": _condition(consume_link)}
+    publisher = Publisher(
+        publish_link,
+        max_in_flight=settings.worker.prefetch,
+        patience=settings.receiver.confirm_wait,
+        metrics=metrics,
+    )
     async with (
         _suppressing(settings, publisher, metrics) as (consumer, relay),
-        health.serve(settings.health, metrics, conditions),
+        health.serve(settings.health, metrics, partial(_worker_readiness, publish_link, consume_link)),
         _publishing(settings, publish_link, publisher) as publishing,
     ):
 
@@ -166,7 +191,7 @@ async def _publishing(
 
     async def session(connection: AbstractConnection) -> None:
         await topology.ensure(connection, _topology(settings), settings.rabbitmq.declare)
-        await publisher.session(connection, opened=link.opened)
+        await publisher.session(connection)
 
     async with running(link.run(session), name="publish") as publishing:
         yield publishing
@@ -181,10 +206,39 @@ def _topology(settings: Settings) -> Topology:
     )
 
 
-def _condition(link: Link) -> Callable[[], Condition]:
-    return lambda: Condition(
-        ok=link.state is LinkState.UP, detail={"state": link.state.value, "reason": link.reason}
+def _receiver_readiness(link: Link, spool: Spool) -> Readiness:
+    """A receiver that can take events durably, wherever, is ready."""
+    state = spool.state
+    return Readiness(
+        ready=link.state is LinkState.UP or state.writable,
+        parts={
+            "broker": _broker(link),
+            "spool": {
+                "writable": state.writable,
+                "reason": state.reason,
+                "entries": state.entries,
+                "bytes": state.bytes,
+                "oldest_age": round(state.oldest_age, 1),
+            },
+        },
     )
+
+
+def _worker_readiness(publish: Link, consume: Link) -> Readiness:
+    return Readiness(
+        ready=publish.state is LinkState.UP and consume.state is LinkState.UP,
+        parts={"publish": _broker(publish), "consume": _broker(consume)},
+    )
+
+
+def _broker(link: Link) -> dict[str, str]:
+    return {"state": link.state.value, "reason": link.reason}
+
+
+def _watch_spool(metrics: Metrics, spool: Spool) -> None:
+    metrics.spool_entries.set_function(lambda: spool.state.entries)
+    metrics.spool_bytes.set_function(lambda: spool.state.bytes)
+    metrics.spool_oldest_seconds.set_function(lambda: spool.state.oldest_age)
 
 
 @asynccontextmanager

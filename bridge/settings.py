@@ -122,6 +122,12 @@ class Receiver(Section):
     drain_timeout: Seconds = 5.0
 
 
+class Spool(Section):
+    directory: Path = Path("spool")
+    max_bytes: int = Field(default=1024**3, ge=1024**2)
+    min_free_bytes: int = Field(default=64 * 1024**2, ge=0)
+
+
 class Provider(Section):
     base_url: HttpUrl = PROVIDER_URL
     reserve_url: HttpUrl | Literal[""] | None = None
@@ -187,6 +193,7 @@ class Settings(BaseSettings):
 
     rabbitmq: RabbitMQ = RabbitMQ()
     receiver: Receiver = Receiver()
+    spool: Spool = Spool()
     provider: Provider = Provider()
     worker: Worker = Worker()
     suppression: Suppression = Suppression()

@@ -100,6 +100,7 @@ def overrides(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) 
         },
         "worker": {"pause_max": 0.3},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"},
+        "spool": {"directory": f"{tmp_path}/spool"},
         "health": {"port": 0},
         "logs": {"level": "info", "format": "json"},
     }

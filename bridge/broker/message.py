@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands as spec
 
 from bridge.broker.publisher import Message
-from bridge.events import MALFORMED, digest
+from bridge.events import MALFORMED, MalformedError, digest, parse
 
 if TYPE_CHECKING:
     from bridge.events import Event
@@ -22,6 +22,19 @@ PERSISTENT: Final = 2
 SPEC_VERSION: Final = "1.0"
 REASON_HEADER: Final = "malformed-reason"
 """On quarantined messages: why the body could not be read."""
+
+
+def of_body(body: bytes, *, exchange: str, received_at: int) -> Message:
+    """The message of a body that was accepted before: always the same one for the same body and time.
+
+    Raises:
+        NotJsonError: it cannot have been accepted.
+    """
+    try:
+        event = parse(body)
+    except MalformedError as malformed:
+        return of_malformed(body, str(malformed), exchange=exchange, received_at=received_at)
+    return of_event(event, body, exchange=exchange, received_at=received_at)
 
 
 def of_event(event: Event, body: bytes, *, exchange: str, received_at: int) -> Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -12,12 +13,15 @@ from aiohttp import hdrs, web
 from bridge import events
 from bridge.broker import message
 from bridge.broker.publisher import PublishError
+from bridge.receiver.spool_file import SpoolError
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import name_label
 
 if TYPE_CHECKING:
     from bridge.broker.publisher import Message, Publisher
     from bridge.receiver.access import Access
+    from bridge.receiver.spool import Spool
+    from bridge.receiver.spool_file import Entry
     from bridge.settings import Receiver
     from bridge.telemetry.metrics import Metrics
 
@@ -26,6 +30,9 @@ log = logs.logger("receiver")
 PATH: Final = "/webhooks/msndr/"
 MAX_BODY: Final = 64 * 1024
 """Bytes. The provider's largest documented event is below 1 KiB; the rest is room for long URLs."""
+
+CONFIRMED: Final = "confirmed"
+SPOOLED: Final = "spooled"
 
 _ALLOWED: Final = "GET, HEAD, POST"
 _JSON: Final = "application/json"
@@ -44,11 +51,21 @@ class Handler:
     """Answers the webhook. Every answer is counted; a 200 for a POST means that the event is durable."""
 
     def __init__(
-        self, settings: Receiver, *, access: Access, publisher: Publisher, exchange: str, metrics: Metrics
+        self,
+        settings: Receiver,
+        *,
+        access: Access,
+        publisher: Publisher,
+        spool: Spool,
+        exchange: str,
+        metrics: Metrics,
     ) -> None:
+        self.answered = 0
+        """Requests answered so far; grows with live traffic."""
         self._settings = settings
         self._access = access
         self._publisher = publisher
+        self._spool = spool
         self._exchange = exchange
         self._metrics = metrics
 
@@ -60,6 +77,7 @@ class Handler:
         except RefusedError as refused:
             answer = str(refused.status)
             response = self.refusal(refused)
+        self.answered += 1
         self._metrics.answers.labels(answer).inc()
         self._metrics.answer_seconds.observe(time.perf_counter() - began)
         return response
@@ -86,14 +104,14 @@ class Handler:
             raise RefusedError(400, str(reason)) from None
         except events.MalformedError as malformed:
             return await self._quarantine(body, str(malformed), received_at)
-        await self._confirmed(message.of_event(event, body, exchange=self._exchange, received_at=received_at))
+        outgoing = message.of_event(event, body, exchange=self._exchange, received_at=received_at)
+        durability = await self._durable(outgoing, received_at)
         self._metrics.received.labels(name_label(event.name)).inc()
-        return "confirmed", {"status": "accepted", "id": event.id, "durability": "confirmed"}
+        return durability, {"status": "accepted", "id": event.id, "durability": durability}
 
     async def _quarantine(self, body: bytes, reason: str, received_at: int) -> tuple[str, dict[str, Any]]:
-        await self._confirmed(
-            message.of_malformed(body, reason, exchange=self._exchange, received_at=received_at)
-        )
+        outgoing = message.of_malformed(body, reason, exchange=self._exchange, received_at=received_at)
+        await self._durable(outgoing, received_at)
         self._metrics.received.labels(events.MALFORMED).inc()
         log.warning("quarantined a body that is no event", action="receiver.quarantine", reason=reason)
         return "quarantined", {"status": "quarantined", "reason": reason}
@@ -114,23 +132,51 @@ class Handler:
             raise RefusedError(400, "the body is cut off or badly encoded") from None
         return bytes(body)
 
-    async def _confirmed(self, message: Message) -> None:
-        """Wait for RabbitMQ's confirm, but not longer than `confirm_wait`.
+    async def _durable(self, outgoing: Message, received_at: int) -> str:
+        """Wait for RabbitMQ's confirm, but not longer than `confirm_wait`; otherwise for the spool's fsync.
 
         Raises:
-            RefusedError: 503, the event is not known to be durable.
+            RefusedError: 503, neither can take the event.
         """
+        confirm = self._publish(outgoing)
+        if confirm is not None:
+            await asyncio.wait([confirm], timeout=self._settings.confirm_wait)
+            if _succeeded(confirm):
+                return CONFIRMED
         try:
-            confirm = self._publisher.publish(message)
-            done, _ = await asyncio.wait([confirm], timeout=self._settings.confirm_wait)
-            if not done:
-                raise self._unavailable(f"RabbitMQ has not confirmed in {self._settings.confirm_wait:g} s")
-            confirm.result()
-        except PublishError as error:
-            raise self._unavailable(str(error)) from None
+            entry = await self._spool.put(received_at, outgoing.body, held=_pending(confirm))
+        except SpoolError as error:
+            if confirm is not None and _succeeded(confirm):
+                return CONFIRMED
+            raise RefusedError(
+                503, "neither RabbitMQ nor the spool can take it", retry_after=str(self._settings.retry_after)
+            ) from error
+        if confirm is not None:
+            confirm.add_done_callback(partial(self._came_late, entry))
+        return SPOOLED
 
-    def _unavailable(self, reason: str) -> RefusedError:
-        return RefusedError(503, reason, retry_after=str(self._settings.retry_after))
+    def _publish(self, outgoing: Message) -> asyncio.Future[None] | None:
+        if not self._publisher.usable:
+            return None
+        try:
+            return self._publisher.publish(outgoing)
+        except PublishError:
+            return None  # counted as `spooled`; why it could not be sent, the link has logged
+
+    def _came_late(self, entry: Entry, confirm: asyncio.Future[None]) -> None:
+        """The confirm of an event that went to the spool: with it the entry goes, without it the drain has it."""
+        if _succeeded(confirm):
+            self._spool.settle(entry)
+        else:
+            self._spool.release(entry)
+
+
+def _pending(confirm: asyncio.Future[None] | None) -> bool:
+    return confirm is not None and not confirm.done()
+
+
+def _succeeded(confirm: asyncio.Future[None]) -> bool:
+    return confirm.done() and not confirm.cancelled() and confirm.exception() is None
 
 
 def _response(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:

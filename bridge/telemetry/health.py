@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """What a role says of one of its parts."""
+class Readiness:
+    """Whether a role can do its work now, and how each of its parts is."""
 
-    ok: bool
-    detail: Mapping[str, Any]
+    ready: bool
+    parts: Mapping[str, Mapping[str, Any]]
+    """Name of the part -> what there is to say of it, as JSON."""
 
 
-Check = Callable[[], Condition]
+Check = Callable[[], Readiness]
 
 
 class PortTakenError(OSError):
@@ -33,7 +34,7 @@ class PortTakenError(OSError):
 
 
 @asynccontextmanager
-async def serve(settings: Health, metrics: Metrics, readiness: Mapping[str, Check]) -> AsyncIterator[int]:
+async def serve(settings: Health, metrics: Metrics, check: Check) -> AsyncIterator[int]:
     """Serve health until the context ends; yields the port (useful when the setting is 0).
 
     Raises:
@@ -44,10 +45,9 @@ async def serve(settings: Health, metrics: Metrics, readiness: Mapping[str, Chec
         return _json(200, {"status": "alive"})
 
     async def ready(_: web.Request) -> web.Response:
-        conditions = {name: check() for name, check in readiness.items()}
-        ok = all(condition.ok for condition in conditions.values())
-        body = {name: {"ok": condition.ok, **condition.detail} for name, condition in conditions.items()}
-        return _json(200 if ok else 503, {"status": "ready" if ok else "not ready", **body})
+        now = check()
+        status = "ready" if now.ready else "not ready"
+        return _json(200 if now.ready else 503, {"status": status, **now.parts})
 
     async def exposition(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), content_type="text/plain", charset="utf-8")

@@ -38,6 +38,13 @@ class Metrics:
         self.connects = Counter(
             "bridge_broker_connects", "Connections opened to RabbitMQ", ["use"], registry=self.registry
         )
+        self.spool_entries = Gauge(
+            "bridge_spool_entries", "Events that wait in the spool", registry=self.registry
+        )
+        self.spool_bytes = Gauge("bridge_spool_bytes", "Bytes in the spool", registry=self.registry)
+        self.spool_oldest_seconds = Gauge(
+            "bridge_spool_oldest_seconds", "Age of the spool's oldest event", registry=self.registry
+        )
         self.handled = Counter(
             "bridge_events_handled", "Messages the worker is done with", ["outcome"], registry=self.registry
         )

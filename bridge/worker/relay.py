@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pamqp import commands as spec
 
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
-from bridge.broker.publisher import Message, PublishError, ReturnedError
+from bridge.broker.publisher import Message, PublishError
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
 
@@ -59,13 +59,11 @@ class Relay:
         changes = await self._outbox.pending(_AT_ONCE)
         confirms = [self._publisher.publish(message_of(change, self._exchange)) for change in changes]
         outcomes = await asyncio.gather(*confirms, return_exceptions=True)
-        published = [
-            change.id for change, outcome in zip(changes, outcomes, strict=True) if _reached(outcome)
-        ]
+        published = [change.id for change, outcome in zip(changes, outcomes, strict=True) if outcome is None]
         await self._outbox.mark_published(published)
         self._metrics.relayed.inc(len(published))
         for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not _reached(outcome):
+            if outcome is not None:
                 raise outcome
         return len(changes) == _AT_ONCE
 
@@ -84,9 +82,5 @@ def message_of(change: Change, exchange: str) -> Message:
             timestamp=datetime.fromtimestamp(change.at, UTC),
         ),
         body=change.body(),
+        mandatory=False,  # whether anybody has bound a queue for changes is theirs to decide
     )
-
-
-def _reached(outcome: object) -> bool:
-    """Returned means that nobody has bound a queue for changes, which is theirs to decide."""
-    return outcome is None or isinstance(outcome, ReturnedError)

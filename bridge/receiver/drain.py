@@ -1,0 +1,161 @@
+"""From the spool to RabbitMQ: oldest first, pipelined, removed only after the confirm, beside live traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Protocol
+
+from bridge.broker.publisher import NackedError, PublishError
+from bridge.receiver.spool_file import SpoolError, SpoolFile, SpoolLockedError, others
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bridge.broker.publisher import Message, Publisher
+    from bridge.receiver.spool import Spool
+    from bridge.receiver.spool_file import Entry
+    from bridge.settings import Spool as SpoolSettings
+
+log = logs.logger("spool")
+
+CHUNK: Final = 200
+"""Entries in flight at once: enough for RabbitMQ to confirm many together, few beside the live window."""
+_LOOK_EVERY_SECONDS: Final = 1.0
+_UNUSABLE_SECONDS: Final = 0.2
+_ORPHANS_EVERY_SECONDS: Final = 5.0
+_LIVE_SHARE: Final = 4.0
+"""Beside live traffic the drain works one part of its time in so many, so that it takes a quarter at most."""
+
+
+class Source(Protocol):
+    """Something to drain."""
+
+    async def read(self, after: int, limit: int) -> list[Entry]: ...
+
+    async def remove(self, entries: Sequence[Entry]) -> None: ...
+
+
+class Orphan:
+    """A spool file whose process is gone; it was locked for us."""
+
+    def __init__(self, file: SpoolFile) -> None:
+        self._file = file
+
+    async def read(self, after: int, limit: int) -> list[Entry]:
+        return await asyncio.to_thread(self._file.read, after, limit)
+
+    async def remove(self, entries: Sequence[Entry]) -> None:
+        await asyncio.to_thread(self._file.write, (), [entry.id for entry in entries])
+
+
+class Drain:
+    """Empties the own spool, and those that other processes have left, whenever RabbitMQ takes messages."""
+
+    def __init__(
+        self,
+        settings: SpoolSettings,
+        *,
+        spool: Spool,
+        publisher: Publisher,
+        compose: Callable[[Entry], Message],
+        live: Callable[[], int],
+    ) -> None:
+        """Make a drain that rests until `run`.
+
+        Args:
+            settings: the folder.
+            spool: our own.
+            publisher: where the entries go.
+            compose: the message that an entry was to become.
+            live: a count that grows with live traffic; while it does, the drain takes its time.
+        """
+        self._settings = settings
+        self._spool = spool
+        self._publisher = publisher
+        self._compose = compose
+        self._live = live
+        self._looked_for_orphans_at = 0.0
+
+    async def run(self) -> None:
+        """Drain until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_SECONDS):
+                    await self._spool.filled.wait()
+            self._spool.filled.clear()
+            if not self._publisher.usable:
+                await asyncio.sleep(_UNUSABLE_SECONDS)
+                continue
+            try:
+                await self._empty_own()
+                await self._empty_orphans()
+            except (PublishError, SpoolError) as error:
+                log.warning("draining goes on later", action="spool.interrupted", error=str(error))
+
+    async def empty(self, source: Source, *, skip: Callable[[Entry], bool] = lambda _: False) -> int:
+        """Publish every entry of a source and remove it; returns how many went.
+
+        Raises:
+            PublishError: RabbitMQ takes no more; what was not confirmed is still there.
+            SpoolError: the source cannot be read.
+        """
+        after = moved = 0
+        while entries := await source.read(after, CHUNK):
+            began, live = time.monotonic(), self._live()
+            after = entries[-1].id
+            moved += await self._move(source, [entry for entry in entries if not skip(entry)])
+            if self._live() != live:
+                await asyncio.sleep((time.monotonic() - began) * (_LIVE_SHARE - 1))
+        return moved
+
+    async def _move(self, source: Source, entries: Sequence[Entry]) -> int:
+        """Publish these; those that are confirmed are removed. One that RabbitMQ refuses stays for the next time."""
+        confirms: list[asyncio.Future[None]] = []
+        failures: list[BaseException] = []
+        for entry in entries:
+            try:
+                confirms.append(self._publisher.publish(self._compose(entry)))
+            except PublishError as error:
+                failures.append(error)
+                break
+        outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+        confirmed = [entry for entry, outcome in zip(entries, outcomes, strict=False) if outcome is None]
+        await source.remove(confirmed)
+        failures += [outcome for outcome in outcomes if outcome is not None]
+        for failure in failures:
+            if not isinstance(failure, NackedError):
+                raise failure
+        return len(confirmed)
+
+    async def _empty_own(self) -> None:
+        if self._spool.state.entries and (moved := await self.empty(self._spool, skip=self._spool.is_held)):
+            log.info("drained the spool", action="spool.drained", entries=moved)
+
+    async def _empty_orphans(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_for_orphans_at < _ORPHANS_EVERY_SECONDS:
+            return
+        self._looked_for_orphans_at = now
+        for path in await asyncio.to_thread(_others, self._settings, self._spool):
+            try:
+                file = await asyncio.to_thread(SpoolFile, path, min_free_bytes=0)
+            except SpoolLockedError:
+                continue
+            emptied = False
+            try:
+                moved = await self.empty(Orphan(file))
+                emptied = True
+                log.info("drained a spool left behind", action="spool.adopted", file=str(path), entries=moved)
+            finally:
+                await asyncio.to_thread(file.close, delete=emptied)
+
+
+def _others(settings: SpoolSettings, spool: Spool) -> list[Path]:
+    try:
+        return others(settings.directory, spool.paths)
+    except OSError:
+        return []  # the spool's own state says already that the folder cannot be read
