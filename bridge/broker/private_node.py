@@ -9,7 +9,6 @@ import signal
 import socket
 import uuid
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +16,7 @@ import aio_pika
 from aiormq.exceptions import AMQPError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
 START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
@@ -28,49 +27,164 @@ _EPMD_KILL: Final = b"\x00\x01k"
 _ALSO_LOOK_IN: Final = "/usr/sbin:/usr/local/sbin"
 """Debian leaves these out of an ordinary user's PATH, and `rabbitmq-server` is in the first."""
 
+_QUIET: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
+"""Erlang's schedulers spin while they wait for work, which costs the bridge's processes beside them."""
+
 
 class NodeError(RuntimeError):
-    """The private node cannot be started. Its message says what to do."""
+    """The private node cannot be started, or asked. Its message says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    url: str
-    name: str
-    directory: Path
-    log: Path
-    environment: Mapping[str, str]
-    """For `rabbitmqctl` and the other tools to find this node."""
+class PrivateNode:
+    """One node in a folder. It keeps its name, its ports and its data when it is started again."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        extra_config: str = "",
+        port_mapper: int | None = None,
+        home: Path | None = None,
+    ) -> None:
+        """Write the node's configuration; nothing runs yet.
+
+        Args:
+            directory: for everything the node writes; made if missing. A node that ran here before is continued.
+            extra_config: further lines of `rabbitmq.conf`.
+            port_mapper: the port of Erlang's port mapper; nodes of one cluster share it. Without it, an own one.
+            home: where the Erlang cookie is; nodes of one cluster share it. Without it, the folder.
+
+        Raises:
+            NodeError: there is no `rabbitmq-server`.
+        """
+        self._server = _find_server()
+        self._port, self._distribution, free = _free_ports(3)
+        self.port_mapper = port_mapper or free
+        """Its port; the other nodes of a cluster take it."""
+        self._process: asyncio.subprocess.Process | None = None
+        self.directory = directory
+        self.log = directory / "output.log"
+        self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
+        directory.mkdir(parents=True, exist_ok=True)
+        self.name = _kept_name(directory)
+        (directory / "enabled_plugins").write_text("[].\n")
+        (directory / "rabbitmq.conf").write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
+            f"log.console = false\nlog.file.level = info\n{extra_config}\n"
+        )
+        self._environment = self._for_erlang(home or directory)
+
+    @property
+    def pid(self) -> int:
+        """The process group of the running node."""
+        if self._process is None:
+            raise NodeError(f"{self.name} does not run")
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it; returns when it answers.
+
+        Raises:
+            NodeError: it did not come up; its log is named.
+        """
+        with self.log.open("ab") as sink:
+            self._process = await asyncio.create_subprocess_exec(
+                self._server, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
+                env=self._environment, cwd=self.directory, start_new_session=True,
+            )  # fmt: skip
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await _answers(self.url):
+                    if self._process.returncode is not None:
+                        raise NodeError(
+                            f"RabbitMQ ended with {self._process.returncode} at its start; see {self.log}"
+                        )
+                    await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        except TimeoutError:
+            raise NodeError(f"RabbitMQ did not answer in {START_SECONDS:g} s; see {self.log}") from None
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the whole process group: the server is a shell, the Erlang machine and its port programs."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    async def stop(self) -> None:
+        """Stop it in order; kill it where it does not."""
+        if self._process is None:
+            return
+        for ending in (signal.SIGTERM, signal.SIGKILL):
+            self.signal(ending)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._process.wait()
+                    break
+        self.signal(signal.SIGKILL)
+        self._process = None
+
+    async def kill(self) -> None:
+        """SIGKILL, as when the power goes; `start` continues it."""
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            await self._process.wait()
+        self._process = None
+
+    async def control(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` against this node; returns what it printed.
+
+        Raises:
+            NodeError: it failed, with what it said.
+        """
+        process = await asyncio.create_subprocess_exec(
+            str(Path(self._server).with_name("rabbitmqctl")), *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            env=self._environment, cwd=self.directory,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise NodeError(f"rabbitmqctl {' '.join(arguments)}: {output.decode().strip()}")
+        return output.decode()
+
+    def stop_port_mapper(self) -> None:
+        """The node starts an Erlang port mapper, which would stay behind as a daemon."""
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port_mapper), timeout=2) as mapper,
+        ):
+            mapper.sendall(_EPMD_KILL)
+            mapper.recv(2)
+
+    def _for_erlang(self, home: Path) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("RABBITMQ_")}
+        return inherited | {
+            "HOME": str(home),
+            "ERL_EPMD_PORT": str(self.port_mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "data"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _QUIET,
+        }
 
 
 @asynccontextmanager
-async def running(directory: Path, *, extra_config: str = "") -> AsyncIterator[Node]:
-    """Start a node in this folder and stop it at the end, leaving no process behind.
-
-    Args:
-        directory: for everything the node writes; made if missing. A node that ran here before is continued.
-        extra_config: further lines of `rabbitmq.conf`.
+async def running(directory: Path, *, extra_config: str = "") -> AsyncIterator[PrivateNode]:
+    """A node that runs for as long as the context lasts, and leaves no process behind.
 
     Raises:
-        NodeError: there is no `rabbitmq-server`, or the node did not come up; its log is named.
+        NodeError: there is no `rabbitmq-server`, or the node did not come up.
     """
-    server = _find_server()
-    amqp, distribution, epmd = _free_ports(3)
-    name = _prepare(directory, amqp, extra_config)
-    environment = _environment(directory, name, amqp, distribution, epmd)
-    output = directory / "output.log"
-    with output.open("wb") as sink:
-        process = await asyncio.create_subprocess_exec(
-            server, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
-            env=environment, cwd=directory, start_new_session=True,
-        )  # fmt: skip
-    node = Node(f"amqp://guest:guest@127.0.0.1:{amqp}/", name, directory, output, environment)
+    node = PrivateNode(directory, extra_config=extra_config)
     try:
-        await _wait_until_up(process, node)
+        await node.start()
         yield node
     finally:
-        await _stop(process)
-        _stop_port_mapper(epmd)
+        await node.stop()
+        node.stop_port_mapper()
 
 
 def _find_server() -> str:
@@ -87,31 +201,8 @@ def _find_server() -> str:
     return found
 
 
-def _environment(directory: Path, name: str, amqp: int, distribution: int, epmd: int) -> dict[str, str]:
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("RABBITMQ_")}
-    return inherited | {
-        "HOME": str(directory),
-        "ERL_EPMD_PORT": str(epmd),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODENAME": name,
-        "RABBITMQ_NODE_PORT": str(amqp),
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_DIST_PORT": str(distribution),
-        "RABBITMQ_MNESIA_BASE": str(directory / "data"),
-        "RABBITMQ_LOG_BASE": str(directory / "log"),
-        "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "enabled_plugins"),
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
-    }
-
-
-def _prepare(directory: Path, amqp: int, extra_config: str) -> str:
-    """Write the node's configuration; return its name. RabbitMQ keeps its data under it, so a folder keeps it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / "enabled_plugins").write_text("[].\n")
-    (directory / "rabbitmq.conf").write_text(
-        f"listeners.tcp.default = 127.0.0.1:{amqp}\nlog.console = false\nlog.file.level = info\n{extra_config}\n"
-    )
+def _kept_name(directory: Path) -> str:
+    """RabbitMQ keeps its data under the node's name, so a folder keeps its name."""
     kept = directory / "name"
     if not kept.exists():
         kept.write_text(f"bridge-{uuid.uuid4().hex[:8]}@localhost")
@@ -129,17 +220,6 @@ def _free_ports(count: int) -> list[int]:
             one.close()
 
 
-async def _wait_until_up(process: asyncio.subprocess.Process, node: Node) -> None:
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            while not await _answers(node.url):
-                if process.returncode is not None:
-                    raise NodeError(f"RabbitMQ ended with {process.returncode} at its start; see {node.log}")
-                await asyncio.sleep(_LOOK_EVERY_SECONDS)
-    except TimeoutError:
-        raise NodeError(f"RabbitMQ did not answer in {START_SECONDS:g} s; see {node.log}") from None
-
-
 async def _answers(url: str) -> bool:
     try:
         connection = await aio_pika.connect(url, timeout=2)
@@ -147,23 +227,3 @@ async def _answers(url: str) -> bool:
         return False
     await connection.close()
     return True
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the whole process group: the server is a shell, the Erlang machine and its port programs."""
-    for ending in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, ending)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_SECONDS):
-                await process.wait()
-                break
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _stop_port_mapper(port: int) -> None:
-    """The node starts an Erlang port mapper of its own, which would stay behind as a daemon."""
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as mapper:
-        mapper.sendall(_EPMD_KILL)
-        mapper.recv(2)

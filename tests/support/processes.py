@@ -45,13 +45,14 @@ class Process:
             await self._reading
         return code
 
-    async def says(self, action: str) -> dict[str, Any]:
-        """The first log event with this action, when it has come."""
+    async def says(self, action: str, *, times: int = 1, **fields: Any) -> dict[str, Any]:
+        """The first log event with this action and these fields, or the second, …, when it has come."""
+        wanted = fields | {"action": action}
         async with asyncio.timeout(PATIENCE_SECONDS), self._grew:
             while True:
-                for event in self._events:
-                    if event.get("action") == action:
-                        return event
+                said = [event for event in self._events if wanted.items() <= event.items()]
+                if len(said) >= times:
+                    return said[times - 1]
                 if self._reading.done():
                     raise AssertionError(f"ended without saying {action}: {self.lines}")
                 await self._grew.wait()
@@ -87,7 +88,7 @@ class Processes:
         for process in self._started:
             process.kill_now()
 
-    async def start(self, *arguments: str, overrides: Mapping[str, Mapping[str, Any]]) -> Process:
+    async def start(self, *arguments: str, overrides: Mapping[str, Any]) -> Process:
         """`python -m bridge --config FILE ARGUMENTS...`, with these settings in the file."""
         config = self._directory / f"settings-{len(self._started)}.toml"
         config.write_text(_toml(overrides))
@@ -101,10 +102,11 @@ class Processes:
         return started
 
 
-def _toml(overrides: Mapping[str, Mapping[str, Any]]) -> str:
-    """JSON's strings, numbers, booleans and lists are TOML's as well."""
+def _toml(overrides: Mapping[str, Any]) -> str:
+    """JSON's strings, numbers, booleans and lists are TOML's as well; a list of sections is an array of tables."""
     lines = []
     for section, values in overrides.items():
-        lines.append(f"[{section}]")
-        lines += [f"{name} = {orjson.dumps(value).decode()}" for name, value in values.items()]
+        for table in values if isinstance(values, list) else [values]:
+            lines.append(f"[[{section}]]" if isinstance(values, list) else f"[{section}]")
+            lines += [f"{name} = {orjson.dumps(value).decode()}" for name, value in table.items()]
     return "\n".join(lines)
