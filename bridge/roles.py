@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker import topology
 from bridge.broker.connection import Link, LinkState
@@ -38,6 +38,14 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 log = logs.logger("roles")
+
+
+RECEIVER_HEALTH_PORT: Final = 8090
+WORKER_HEALTH_PORT: Final = 8091
+"""Where `health.port` is not set; they differ so that both roles fit on one machine."""
+
+SETTLE_SECONDS: Final = 1.0
+"""What the last confirms may take at the end; whatever has none by then is in the spool, or still in its queue."""
 
 
 @dataclass(slots=True)
@@ -90,7 +98,12 @@ async def receiver(settings: Settings, lifetime: Lifetime) -> None:
             live=lambda: handler.answered,
         )
         async with (
-            health.serve(settings.health, metrics, partial(_receiver_readiness, link, spool)),
+            health.serve(
+                settings.health,
+                metrics,
+                partial(_receiver_readiness, link, spool),
+                default_port=RECEIVER_HEALTH_PORT,
+            ),
             _publishing(settings, link, publisher) as publishing,
             running(drain.run(), name="drain") as draining,
             server.serve(settings.receiver, handler, metrics) as lifetime.port,
@@ -121,7 +134,12 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     )
     async with (
         _suppressing(settings, publisher, metrics) as (consumer, relay),
-        health.serve(settings.health, metrics, partial(_worker_readiness, publish_link, consume_link)),
+        health.serve(
+            settings.health,
+            metrics,
+            partial(_worker_readiness, publish_link, consume_link),
+            default_port=WORKER_HEALTH_PORT,
+        ),
         _publishing(settings, publish_link, publisher) as publishing,
     ):
 
@@ -196,7 +214,7 @@ async def _publishing(
     async with running(link.run(session), name="publish") as publishing:
         yield publishing
         with suppress(TimeoutError):
-            async with asyncio.timeout(settings.receiver.drain_timeout):
+            async with asyncio.timeout(SETTLE_SECONDS):
                 await publisher.settle()
 
 

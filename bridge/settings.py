@@ -104,8 +104,8 @@ class RabbitMQ(Section):
     prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=100)
     declare: Literal["auto", "always", "never"] = "auto"
     heartbeat: int = Field(default=10, ge=1, le=600)
-    connect_timeout: Seconds = 5.0
-    reconnect_max: Seconds = 5.0
+    connect_timeout: Seconds = 3.0
+    reconnect_max: Seconds = 2.0
     archive_max_age: str = Field(default="7D", pattern=r"^[0-9]+[YMDhms]$")
     archive_max_bytes: int = Field(default=2 * 1024**3, ge=1024**2)
 
@@ -166,7 +166,7 @@ class Suppression(Section):
 
 class Health(Section):
     host: str = "127.0.0.1"
-    port: Port = 8090
+    port: Port | None = None
 
 
 class Logs(Section):

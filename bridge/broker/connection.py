@@ -135,12 +135,12 @@ class Link:
         for url in self._settings.urls:
             secret = url.get_secret_value()
             try:
-                async with asyncio.timeout(self._settings.connect_timeout):
-                    return await aio_pika.connect(
-                        secret,
-                        heartbeat=self._settings.heartbeat,
-                        client_properties={"connection_name": f"bridge {self._use}"},
-                    )
+                return await open_connection(
+                    secret,
+                    name=f"bridge {self._use}",
+                    heartbeat=self._settings.heartbeat,
+                    patience=self._settings.connect_timeout,
+                )
             except TimeoutError:
                 failures.append(f"{_shown(secret)}: no answer in {self._settings.connect_timeout:g} s")
             except (AMQPError, OSError) as error:
@@ -173,6 +173,34 @@ class Link:
         self._state = state
         self._reason = reason
         self._metrics.broker_up.labels(self._use).set(state is LinkState.UP)
+
+
+async def open_connection(
+    url: str, *, name: str, heartbeat: int = 10, patience: float = 5.0
+) -> AbstractConnection:
+    """One connection, which is the caller's to close.
+
+    Args:
+        url: of the broker.
+        name: as which RabbitMQ lists it.
+        heartbeat: seconds.
+        patience: seconds until the broker must have answered.
+
+    Raises:
+        TimeoutError: it has not.
+        aiormq.exceptions.AMQPError: it refuses.
+        OSError: it cannot be reached.
+    """
+    connection = aio_pika.Connection(
+        aio_pika.connection.make_url(url, heartbeat=heartbeat), client_properties={"connection_name": name}
+    )
+    try:
+        async with asyncio.timeout(patience):
+            await connection.connect()
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
 
 
 async def together(**parts: Coroutine[Any, Any, None]) -> None:

@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import aio_pika
 from aiormq.exceptions import AMQPError
+
+from bridge.broker.connection import open_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -222,7 +223,7 @@ def _free_ports(count: int) -> list[int]:
 
 async def _answers(url: str) -> bool:
     try:
-        connection = await aio_pika.connect(url, timeout=2)
+        connection = await open_connection(url, name="bridge private node", patience=2)
     except (AMQPError, OSError):
         return False
     await connection.close()

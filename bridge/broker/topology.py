@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +13,21 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from bridge.broker.connection import BrokerRefusedError
+from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError
 from bridge.events import MALFORMED, other_spellings
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from aio_pika.abc import AbstractChannel, AbstractConnection
+    from aio_pika.abc import AbstractConnection
 
     from bridge.settings import RabbitMQ, Subscriber
 
 log = logs.logger("topology")
+
+_BOOTING = "down or inaccessible"
+"""What RabbitMQ says of a stream or queue that stands on a node whose start is not finished (a 404, too)."""
 
 _DELIVERY_LIMIT = 100
 """Deliveries before a quorum queue gives a message up to the dead letters.
@@ -148,7 +151,7 @@ async def ensure(connection: AbstractConnection, topology: Topology, mode: str) 
     """Make sure that the topology stands, as the setting `rabbitmq.declare` says.
 
     Args:
-        connection: an open connection; channels of its own are used on it.
+        connection: an open connection; a channel of its own is used on it.
         topology: what shall stand.
         mode: `always` declares, `never` only checks that it is there, `auto` declares where the broker user
             may and checks where it may not.
@@ -177,18 +180,20 @@ async def declare(connection: AbstractConnection, topology: Topology) -> None:
         TopologyMismatchError: something stands with other arguments.
         DeclareRefusedError: the broker user may not.
     """
+    channel = await connection.channel(publisher_confirms=False)
     for exchange in topology.exchanges:
-        async with _asking(connection, f"exchange '{exchange.name}'") as channel:
+        with _answers_of(f"exchange '{exchange.name}'"):
             await channel.declare_exchange(
                 exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments)
             )
     for queue in topology.queues:
-        async with _asking(connection, f"queue '{queue.name}'") as channel:
+        with _answers_of(f"queue '{queue.name}'"):
             await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
     for binding in topology.bindings:
-        async with _asking(connection, f"queue '{binding.queue}'") as channel:
+        with _answers_of(f"queue '{binding.queue}'"):
             bound = await channel.get_queue(binding.queue, ensure=False)
             await bound.bind(binding.exchange, binding.key)
+    await channel.close()
 
 
 async def check(connection: AbstractConnection, topology: Topology) -> None:
@@ -197,20 +202,21 @@ async def check(connection: AbstractConnection, topology: Topology) -> None:
     Raises:
         DeclareRefusedError: one of them is missing.
     """
+    channel = await connection.channel(publisher_confirms=False)
     for exchange in topology.exchanges:
-        async with _asking(connection, f"exchange '{exchange.name}'") as channel:
+        with _answers_of(f"exchange '{exchange.name}'"):
             await channel.get_exchange(exchange.name)
     for queue in topology.queues:
-        async with _asking(connection, f"queue '{queue.name}'") as channel:
+        with _answers_of(f"queue '{queue.name}'"):
             await channel.get_queue(queue.name)
+    await channel.close()
 
 
-@asynccontextmanager
-async def _asking(connection: AbstractConnection, what: str) -> AsyncIterator[AbstractChannel]:
-    """A channel for one question: RabbitMQ closes the channel when its answer is no."""
-    channel = await connection.channel(publisher_confirms=False)
+@contextmanager
+def _answers_of(what: str) -> Iterator[None]:
+    """RabbitMQ closes the channel when its answer is no; what the no means is said here."""
     try:
-        yield channel
+        yield
     except ChannelPreconditionFailed as refusal:
         raise TopologyMismatchError(_mismatch(what, str(refusal))) from None
     except ChannelAccessRefused as refusal:
@@ -218,12 +224,12 @@ async def _asking(connection: AbstractConnection, what: str) -> AsyncIterator[Ab
             f"the broker user may not declare {what}: {_plain(str(refusal))}; grant it, or declare with "
             "`bridge topology apply` as a user who may and set rabbitmq.declare to never"
         ) from None
-    except ChannelNotFoundEntity:
+    except ChannelNotFoundEntity as refusal:
+        if _BOOTING in str(refusal):
+            raise BrokerUnavailableError(f"{what} is not up yet: {_plain(str(refusal))}") from None
         raise DeclareRefusedError(
             f"{what} is missing and may not be declared here; run `bridge topology apply`"
         ) from None
-    if not channel.is_closed:
-        await channel.close()
 
 
 def _mismatch(what: str, refusal: str) -> str:

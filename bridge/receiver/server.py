@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,7 +96,7 @@ async def serve(settings: Receiver, handler: Handler, metrics: Metrics) -> Async
             await site.start()
         except OSError as error:
             raise PortTakenError(
-                f"the receiver cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+                f"the receiver cannot listen on {settings.host}:{settings.port}: {os.strerror(error.errno or 0)}; "
                 "set receiver.port (BRIDGE_RECEIVER__PORT) to a free one"
             ) from None
         yield runner.addresses[0][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -34,8 +35,14 @@ class PortTakenError(OSError):
 
 
 @asynccontextmanager
-async def serve(settings: Health, metrics: Metrics, check: Check) -> AsyncIterator[int]:
+async def serve(settings: Health, metrics: Metrics, check: Check, *, default_port: int) -> AsyncIterator[int]:
     """Serve health until the context ends; yields the port (useful when the setting is 0).
+
+    Args:
+        settings: host and port.
+        metrics: what `/metrics` shows.
+        check: asked for each `/readyz`.
+        default_port: the role's own, where the setting is empty.
 
     Raises:
         PortTakenError: the address cannot be bound.
@@ -56,13 +63,14 @@ async def serve(settings: Health, metrics: Metrics, check: Check) -> AsyncIterat
     app.add_routes([web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", exposition)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
+    port = default_port if settings.port is None else settings.port
     try:
-        site = web.TCPSite(runner, settings.host, settings.port)
+        site = web.TCPSite(runner, settings.host, port)
         try:
             await site.start()
         except OSError as error:
             raise PortTakenError(
-                f"health cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+                f"health cannot listen on {settings.host}:{port}: {os.strerror(error.errno or 0)}; "
                 "set health.port (BRIDGE_HEALTH__PORT) to a free one"
             ) from None
         yield runner.addresses[0][1]

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bridge.broker.private_node import NodeError
 from bridge.settings import Logs
 from bridge.telemetry import logs
 from tests.faults import cases, suite
@@ -24,6 +25,9 @@ COLUMNS = (
     "case", "answered 200", "of them spooled", "arrived", "duplicates", "lost", "not on the list",
     "worst answer", "p99", "recovery",
 )  # fmt: skip
+
+BROKEN = (ExceptionGroup, AssertionError, NodeError, OSError, RuntimeError)
+"""How a case can fail to run at all."""
 
 
 def main(
@@ -57,11 +61,24 @@ async def _run(chosen: list[cases.Case], events: int, rate: float) -> list[suite
         bar = progress.add_task("", total=len(chosen))
         for case in chosen:
             progress.update(bar, description=case.name)
-            row = await suite.run(case, events=events, rate=rate)
-            rows.append(row)
-            progress.console.print(" | ".join(_cells(row)))
+            try:
+                row = await suite.run(case, events=events, rate=rate)
+            except (
+                BROKEN
+            ) as error:  # the other cases still have something to say; the exit code is 1 all the same
+                progress.console.print(f"{case.name}: {_said(error)}", style="bold red", markup=False)
+            else:
+                rows.append(row)
+                progress.console.print(" | ".join(_cells(row)), highlight=False)
             progress.advance(bar)
     return rows
+
+
+def _said(error: BaseException) -> str:
+    """What was at the bottom of it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _cells(row: suite.Row) -> list[str]:
@@ -93,4 +110,6 @@ def _markdown(rows: list[suite.Row]) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command = typer.Typer(pretty_exceptions_enable=False)
+    command.command()(main)
+    command()

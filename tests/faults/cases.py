@@ -53,7 +53,7 @@ async def memory_alarm(scene: Scene) -> None:
 
 
 async def disk_alarm(scene: Scene) -> None:
-    await scene.node.control("set_disk_free_limit", "1000TB")
+    await scene.node.control("set_disk_free_limit", "1000000GB")
     await asyncio.sleep(SHORT_SECONDS)
     await scene.node.control("set_disk_free_limit", "1MB")
 
