@@ -16,9 +16,10 @@ from bridge.broker.publisher import Publisher
 from bridge.provider import client as provider
 from bridge.receiver import server
 from bridge.receiver.access import Access
-from bridge.receiver.drain import Drain
+from bridge.receiver.drain import Drain, Mover, empty_file
 from bridge.receiver.handler import Handler
 from bridge.receiver.spool import Spool
+from bridge.receiver.spool_file import others
 from bridge.settings import InvalidSettingsError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
@@ -30,11 +31,13 @@ from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from aio_pika.abc import AbstractConnection
 
+    from bridge.broker.publisher import Message
     from bridge.broker.topology import Topology
+    from bridge.receiver.spool_file import Entry
     from bridge.settings import Settings
 
 log = logs.logger("roles")
@@ -90,13 +93,8 @@ async def receiver(settings: Settings, lifetime: Lifetime) -> None:
             exchange=exchange,
             metrics=metrics,
         )
-        drain = Drain(
-            settings.spool,
-            spool=spool,
-            publisher=publisher,
-            compose=lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
-            live=lambda: handler.answered,
-        )
+        mover = Mover(publisher, compose=partial(_compose, exchange), live=lambda: handler.answered)
+        drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
         async with (
             health.serve(
                 settings.health,
@@ -113,6 +111,36 @@ async def receiver(settings: Settings, lifetime: Lifetime) -> None:
             await until(lifetime.stop, publishing, draining)
             log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("stopped", action="receiver.stopped")
+
+
+async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
+    """Empty the spool files that no process has into RabbitMQ, by hand; returns how many events went.
+
+    Args:
+        settings: the folder, and where RabbitMQ is.
+        moved: told how many have gone, as they go.
+
+    Raises:
+        BrokerRefusedError: RabbitMQ has another topology than we need.
+        PublishError: RabbitMQ takes no more; what was not confirmed is still in the spool.
+        SpoolError: a file cannot be read.
+    """
+    metrics = Metrics()
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = Publisher(
+        link,
+        max_in_flight=settings.receiver.max_in_flight,
+        patience=settings.receiver.confirm_wait,
+        metrics=metrics,
+    )
+    exchange = topology.Names(settings.rabbitmq.prefix).events
+    mover = Mover(publisher, compose=partial(_compose, exchange))
+    total = 0
+    async with _publishing(settings, link, publisher) as publishing:
+        await until(link.up, publishing)
+        for path in await asyncio.to_thread(others, settings.spool.directory, ()):
+            total += await empty_file(path, mover, moved=moved) or 0
+    return total
 
 
 async def worker(settings: Settings, lifetime: Lifetime) -> None:
@@ -222,6 +250,10 @@ def _topology(settings: Settings) -> Topology:
     return topology.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
     )
+
+
+def _compose(exchange: str, entry: Entry) -> Message:
+    return of_body(entry.body, exchange=exchange, received_at=entry.received_at)
 
 
 def _receiver_readiness(link: Link, spool: Spool) -> Readiness:

@@ -64,6 +64,8 @@ class Link:
         self._state = LinkState.DOWN
         self._reason = "not connected yet"
         self._was_up = False
+        self.up = asyncio.Event()
+        """Set while the state is UP."""
         metrics.broker_up.labels(use).set(0)
 
     @property
@@ -172,6 +174,10 @@ class Link:
     def _become(self, state: LinkState, reason: str) -> None:
         self._state = state
         self._reason = reason
+        if state is LinkState.UP:
+            self.up.set()
+        else:
+            self.up.clear()
         self._metrics.broker_up.labels(self._use).set(state is LinkState.UP)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bridge import settings as knobs
-from bridge.cli import config, processes, suppressions, topology, webhook
+from bridge.cli import config, processes, spool, suppressions, topology, webhook
 
 app = typer.Typer(
     name="bridge",
@@ -38,6 +38,7 @@ app.command()(processes.worker)
 app.command()(processes.dev)
 app.add_typer(webhook.app, name="webhook")
 app.add_typer(topology.app, name="topology")
+app.add_typer(spool.app, name="spool")
 app.add_typer(suppressions.app, name="suppressions")
 app.add_typer(config.app, name="config")
 

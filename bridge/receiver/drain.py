@@ -52,65 +52,55 @@ class Orphan:
         await asyncio.to_thread(self._file.write, (), [entry.id for entry in entries])
 
 
-class Drain:
-    """Empties the own spool, and those that other processes have left, whenever RabbitMQ takes messages."""
+class Mover:
+    """Publishes what a source has, and removes from it what RabbitMQ has confirmed."""
 
     def __init__(
         self,
-        settings: SpoolSettings,
-        *,
-        spool: Spool,
         publisher: Publisher,
+        *,
         compose: Callable[[Entry], Message],
-        live: Callable[[], int],
+        live: Callable[[], int] = lambda: 0,
     ) -> None:
-        """Make a drain that rests until `run`.
+        """Make a mover.
 
         Args:
-            settings: the folder.
-            spool: our own.
             publisher: where the entries go.
             compose: the message that an entry was to become.
-            live: a count that grows with live traffic; while it does, the drain takes its time.
+            live: a count that grows with live traffic; while it does, the mover takes its time.
         """
-        self._settings = settings
-        self._spool = spool
         self._publisher = publisher
         self._compose = compose
         self._live = live
-        self._looked_for_orphans_at = 0.0
 
-    async def run(self) -> None:
-        """Drain until cancelled."""
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_SECONDS):
-                    await self._spool.filled.wait()
-            self._spool.filled.clear()
-            if not self._publisher.usable:
-                await asyncio.sleep(_UNUSABLE_SECONDS)
-                continue
-            try:
-                await self._empty_own()
-                await self._empty_orphans()
-            except (PublishError, SpoolError) as error:
-                log.warning("draining goes on later", action="spool.interrupted", error=str(error))
+    async def empty(
+        self,
+        source: Source,
+        *,
+        skip: Callable[[Entry], bool] = lambda _: False,
+        moved: Callable[[int], None] = lambda _: None,
+    ) -> int:
+        """Move every entry, oldest first; returns how many went.
 
-    async def empty(self, source: Source, *, skip: Callable[[Entry], bool] = lambda _: False) -> int:
-        """Publish every entry of a source and remove it; returns how many went.
+        Args:
+            source: where the entries are.
+            skip: entries to leave alone.
+            moved: told how many have gone, chunk by chunk.
 
         Raises:
             PublishError: RabbitMQ takes no more; what was not confirmed is still there.
             SpoolError: the source cannot be read.
         """
-        after = moved = 0
+        after = total = 0
         while entries := await source.read(after, CHUNK):
             began, live = time.monotonic(), self._live()
             after = entries[-1].id
-            moved += await self._move(source, [entry for entry in entries if not skip(entry)])
+            count = await self._move(source, [entry for entry in entries if not skip(entry)])
+            moved(count)
+            total += count
             if self._live() != live:
                 await asyncio.sleep((time.monotonic() - began) * (_LIVE_SHARE - 1))
-        return moved
+        return total
 
     async def _move(self, source: Source, entries: Sequence[Entry]) -> int:
         """Publish these; those that are confirmed are removed. One that RabbitMQ refuses stays for the next time."""
@@ -131,8 +121,47 @@ class Drain:
                 raise failure
         return len(confirmed)
 
+
+class Drain:
+    """Empties the own spool, and those that other processes have left, whenever RabbitMQ takes messages."""
+
+    def __init__(
+        self, settings: SpoolSettings, *, spool: Spool, mover: Mover, usable: Callable[[], bool]
+    ) -> None:
+        """Make a drain that rests until `run`.
+
+        Args:
+            settings: the folder.
+            spool: our own.
+            mover: moves entries to RabbitMQ.
+            usable: whether RabbitMQ takes messages now.
+        """
+        self._settings = settings
+        self._spool = spool
+        self._mover = mover
+        self._usable = usable
+        self._looked_for_orphans_at = 0.0
+
+    async def run(self) -> None:
+        """Drain until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_SECONDS):
+                    await self._spool.filled.wait()
+            self._spool.filled.clear()
+            if not self._usable():
+                await asyncio.sleep(_UNUSABLE_SECONDS)
+                continue
+            try:
+                await self._empty_own()
+                await self._empty_orphans()
+            except (PublishError, SpoolError) as error:
+                log.warning("draining goes on later", action="spool.interrupted", error=str(error))
+
     async def _empty_own(self) -> None:
-        if self._spool.state.entries and (moved := await self.empty(self._spool, skip=self._spool.is_held)):
+        if self._spool.state.entries and (
+            moved := await self._mover.empty(self._spool, skip=self._spool.is_held)
+        ):
             log.info("drained the spool", action="spool.drained", entries=moved)
 
     async def _empty_orphans(self) -> None:
@@ -141,17 +170,31 @@ class Drain:
             return
         self._looked_for_orphans_at = now
         for path in await asyncio.to_thread(_others, self._settings, self._spool):
-            try:
-                file = await asyncio.to_thread(SpoolFile, path, min_free_bytes=0)
-            except SpoolLockedError:
-                continue
-            emptied = False
-            try:
-                moved = await self.empty(Orphan(file))
-                emptied = True
+            moved = await empty_file(path, self._mover)
+            if moved is not None:
                 log.info("drained a spool left behind", action="spool.adopted", file=str(path), entries=moved)
-            finally:
-                await asyncio.to_thread(file.close, delete=emptied)
+
+
+async def empty_file(
+    path: Path, mover: Mover, *, moved: Callable[[int], None] = lambda _: None
+) -> int | None:
+    """Move all of a spool file that no process has, and remove it; None when a process has it.
+
+    Raises:
+        PublishError: RabbitMQ takes no more; the file is still there with the rest.
+        SpoolError: it cannot be read.
+    """
+    try:
+        file = await asyncio.to_thread(SpoolFile, path, min_free_bytes=0)
+    except SpoolLockedError:
+        return None
+    emptied = False
+    try:
+        total = await mover.empty(Orphan(file), moved=moved)
+        emptied = file.contents().entries == 0
+    finally:
+        await asyncio.to_thread(file.close, delete=emptied)
+    return total
 
 
 def _others(settings: SpoolSettings, spool: Spool) -> list[Path]:

@@ -199,6 +199,15 @@ def others(directory: Path, own: Iterable[Path]) -> list[Path]:
     return sorted(path for path in found if path not in mine)
 
 
+def in_use(path: Path) -> bool:
+    """Whether a process has this file now."""
+    try:
+        os.close(_locked(path))
+    except SpoolLockedError:
+        return True
+    return False
+
+
 def set_aside(path: Path, reason: str) -> Path:
     """Rename a corrupt file, so that somebody can look at it; it is never deleted."""
     aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
