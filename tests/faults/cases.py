@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 LONG_SECONDS: Final = 30.0
 SHORT_SECONDS: Final = 8.0
 _NAMES: Final = Names()
+_ASK: Final = '{\'exchange.declare\', 0, <<"missing">>, <<"topic">>, true, false, false, false, false, []}'
+"""A passive `exchange.declare`, in RabbitMQ's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,10 @@ async def latency(scene: Scene) -> None:
 
 
 async def channel_closed(scene: Scene) -> None:
-    """The broker closes the channel of each publish to an exchange that is not there."""
-    async with await aio_pika.connect(scene.node.url) as connection:
-        for share in (0.4, 0.5, 0.6):
-            channel = await connection.channel()
-            await channel.exchange_delete(_NAMES.changes)
-            await channel.close()
-            await scene.load.accepted(share)
+    """Every open channel is made to ask for an exchange that is not there: RabbitMQ closes it with a 404."""
+    for share in (0.4, 0.5, 0.6):
+        await scene.node.control("eval", f"[rabbit_channel:do(C, {_ASK}) || C <- rabbit_channel:list()].")
+        await scene.load.accepted(share)
 
 
 async def exchange_deleted(scene: Scene) -> None:
@@ -218,7 +217,7 @@ async def _leader_of(scene: Scene, queue: str) -> PrivateNode:
 ALL: Final = (
     Case("broker SIGKILL and restart", broker_killed, quick=True),
     Case("broker stopped for 30 s", broker_stopped),
-    Case("memory alarm", memory_alarm, quick=True),
+    Case("memory alarm", memory_alarm),
     Case("disk alarm", disk_alarm),
     Case("TCP connections reset", connection_reset, quick=True),
     Case("TCP black hole, both ways", black_hole),

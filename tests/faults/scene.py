@@ -122,7 +122,7 @@ class Scene:
 async def set_up(directory: Path, cast: Cast, *, rate: float, events: int) -> AsyncIterator[Scene]:
     """Everything is running and the ledger is listening; the load is the caller's to run."""
     async with AsyncExitStack() as stack:
-        processes = stack.enter_context(Processes(directory))
+        processes = await stack.enter_async_context(Processes(directory))
         scene = Scene(directory, cast, processes)
         scene.nodes = await stack.enter_async_context(_brokers(directory, cast.nodes))
         scene.proxies = [await stack.enter_async_context(Proxy.serve(node.url)) for node in scene.nodes]
