@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ from bridge.suppression.store import Store
 from bridge.telemetry import health, logs
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
+from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
 from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
@@ -152,6 +153,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         PortTakenError: an address cannot be bound.
     """
     metrics = Metrics()
+    names = topology.Names(settings.rabbitmq.prefix)
     publish_link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
     publisher = Publisher(
@@ -160,6 +162,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         patience=settings.receiver.confirm_wait,
         metrics=metrics,
     )
+    backfill = Backfill(publisher, names, suppressing=settings.suppression.events)
     async with (
         _suppressing(settings, publisher, metrics) as (consumer, relay),
         health.serve(
@@ -177,8 +180,14 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             log.info("the worker takes messages", action="worker.started")
 
         async def session(connection: AbstractConnection) -> None:
+            await backfill.find_out(connection)
             await topology.ensure(connection, _topology(settings), settings.rabbitmq.declare)
-            await consumer.session(connection, opened=opened)
+            async with AsyncExitStack() as beside:
+                if backfill.due:
+                    await beside.enter_async_context(
+                        running(backfill.run(connection), name="worker.backfill")
+                    )
+                await consumer.session(connection, opened=opened)
 
         async with (
             running(consume_link.run(session), name="worker.consume") as consuming,

@@ -173,6 +173,17 @@ async def ensure(connection: AbstractConnection, topology: Topology, mode: str) 
         await check(connection, topology)
 
 
+async def stands(connection: AbstractConnection, queue: str) -> bool:
+    """Whether there is a queue of this name."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await channel.get_queue(queue)
+    except ChannelNotFoundEntity:
+        return False
+    await channel.close()
+    return True
+
+
 async def declare(connection: AbstractConnection, topology: Topology) -> None:
     """Declare everything; what stands already as it should is left as it is.
 

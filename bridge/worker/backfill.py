@@ -1,0 +1,97 @@
+"""A suppression queue that was gone has missed events; the archive has them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiormq.exceptions import AMQPError
+from pamqp import commands as spec
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from bridge.broker import archive, topology
+from bridge.broker.message import PERSISTENT
+from bridge.broker.publisher import Message, PublishError
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+
+    from bridge.broker.publisher import Publisher
+    from bridge.broker.topology import Names
+
+log = logs.logger("worker")
+
+_LONGEST_WAIT_SECONDS: Final = 5.0
+
+
+class Backfill:
+    """Puts the events that suppress, as far as the archive goes back, into the worker's queue again.
+
+    Those that were handled before are recognised by their ids, and change nothing.
+    """
+
+    def __init__(self, publisher: Publisher, names: Names, *, suppressing: Collection[str]) -> None:
+        """Make a backfill.
+
+        Args:
+            publisher: sends the events, through the default exchange.
+            names: of archive and queue.
+            suppressing: names of the events that the policy uses.
+        """
+        self._publisher = publisher
+        self._names = names
+        self._suppressing = suppressing
+        self.due = False
+
+    async def find_out(self, connection: AbstractConnection) -> None:
+        """Before the topology is made to stand: is the queue missing while there is an archive to take from?
+
+        Raises:
+            aiormq.exceptions.AMQPError: the connection is gone.
+        """
+        if not await topology.stands(connection, self._names.suppression):
+            self.due = await topology.stands(connection, self._names.archive)
+
+    async def run(self, connection: AbstractConnection) -> None:
+        """Read the archive once, from its beginning. When the connection is lost on the way, it is still due."""
+        log.warning(
+            "the suppression queue was missing: taking what it may have missed from the archive",
+            action="worker.backfill",
+        )
+        count = 0
+        try:
+            async for event in archive.read(connection, self._names.archive):
+                if event.routing_key in self._suppressing:
+                    await self._publish(event)
+                    count += 1
+        except (AMQPError, OSError) as error:
+            log.warning("the archive is read later", action="worker.backfill_interrupted", error=str(error))
+            return
+        self.due = False
+        log.info("the archive has been read", action="worker.backfilled", events=count)
+
+    async def _publish(self, event: AbstractIncomingMessage) -> None:
+        headers = {name: value for name, value in event.headers.items() if not name.startswith("x-stream")}
+        headers.pop("CC", None)  # it has been routed; this is for one queue only
+        message = Message(
+            exchange="",
+            routing_key=self._names.suppression,
+            properties=spec.Basic.Properties(
+                content_type=event.content_type,
+                delivery_mode=PERSISTENT,
+                message_type=event.type,
+                message_id=event.message_id,
+                app_id=event.app_id,
+                timestamp=event.timestamp,
+                headers=headers,
+            ),
+            body=event.body,
+        )
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(PublishError),
+            wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_WAIT_SECONDS),
+        ):
+            with attempt:
+                await self._publisher.publish(message)
