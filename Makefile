@@ -29,6 +29,10 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 test: packages dependencies ## Test it, in parallel, on a private RabbitMQ
 	@[ "$$(nproc 2>/dev/null)" != 1 ] || export PYTEST_XDIST_AUTO_NUM_WORKERS=2; $(BIN)/pytest -n auto $(ARGS)
 
+.PHONY: faults
+faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
+	@$(BIN)/python -m tests.faults $(ARGS)
+
 .PHONY: check lint format types floors
 check: lint format types floors ## Hold it to its rules: linter, formatter, strict types, floors of the house
 lint: dependencies
