@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ log = logs.logger("topology")
 
 _BOOTING = "down or inaccessible"
 """What RabbitMQ says of a stream or queue that stands on a node whose start is not finished (a 404, too)."""
+
+_PATIENCE_SECONDS = 10.0
+"""For all of it; a connection that is open and dead would answer only when the third heartbeat is missed."""
 
 _DELIVERY_LIMIT = 100
 """Deliveries before a quorum queue gives a message up to the dead letters.
@@ -159,18 +163,20 @@ async def ensure(connection: AbstractConnection, topology: Topology, mode: str) 
     Raises:
         TopologyMismatchError: something stands with other arguments.
         DeclareRefusedError: something is missing that may not be declared.
+        TimeoutError: RabbitMQ does not answer.
         aiormq.exceptions.AMQPError: the connection is gone.
     """
-    if mode == "never":
-        await check(connection, topology)
-        return
-    try:
-        await declare(connection, topology)
-    except DeclareRefusedError:
-        if mode == "always":
-            raise
-        log.info("the broker user may not declare; checking instead", action="topology.check")
-        await check(connection, topology)
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        if mode == "never":
+            await check(connection, topology)
+            return
+        try:
+            await declare(connection, topology)
+        except DeclareRefusedError:
+            if mode == "always":
+                raise
+            log.info("the broker user may not declare; checking instead", action="topology.check")
+            await check(connection, topology)
 
 
 async def stands(connection: AbstractConnection, queue: str) -> bool:
