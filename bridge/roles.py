@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker import topology
-from bridge.broker.connection import Link, LinkState
+from bridge.broker.connection import Link
 from bridge.broker.deadletters import DeadLetters
 from bridge.broker.message import of_body
 from bridge.broker.publisher import Publisher
 from bridge.provider import client as provider
-from bridge.receiver import server
+from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain, Mover, empty_file
 from bridge.receiver.handler import Handler
@@ -24,10 +24,10 @@ from bridge.settings import InvalidSettingsError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
 from bridge.telemetry import health, logs
-from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
+from bridge.worker.readiness import of_worker
 from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
 
@@ -84,7 +84,7 @@ async def receiver(settings: Settings, lifetime: Lifetime) -> None:
         metrics=metrics,
     )
     async with Spool.open(settings.spool) as spool:
-        _watch_spool(metrics, spool)
+        readiness.measure(spool, metrics)
         exchange = topology.Names(settings.rabbitmq.prefix).events
         handler = Handler(
             settings.receiver,
@@ -100,7 +100,7 @@ async def receiver(settings: Settings, lifetime: Lifetime) -> None:
             health.serve(
                 settings.health,
                 metrics,
-                partial(_receiver_readiness, link, spool),
+                partial(readiness.of_receiver, link, spool),
                 default_port=RECEIVER_HEALTH_PORT,
             ),
             _publishing(settings, link, publisher) as publishing,
@@ -168,7 +168,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         health.serve(
             settings.health,
             metrics,
-            partial(_worker_readiness, publish_link, consume_link),
+            partial(of_worker, publish_link, consume_link),
             default_port=WORKER_HEALTH_PORT,
         ),
         _publishing(settings, publish_link, publisher) as publishing,
@@ -263,41 +263,6 @@ def _topology(settings: Settings) -> Topology:
 
 def _compose(exchange: str, entry: Entry) -> Message:
     return of_body(entry.body, exchange=exchange, received_at=entry.received_at)
-
-
-def _receiver_readiness(link: Link, spool: Spool) -> Readiness:
-    """A receiver that can take events durably, wherever, is ready."""
-    state = spool.state
-    return Readiness(
-        ready=link.state is LinkState.UP or state.writable,
-        parts={
-            "broker": _broker(link),
-            "spool": {
-                "writable": state.writable,
-                "reason": state.reason,
-                "entries": state.entries,
-                "bytes": state.bytes,
-                "oldest_age": round(state.oldest_age, 1),
-            },
-        },
-    )
-
-
-def _worker_readiness(publish: Link, consume: Link) -> Readiness:
-    return Readiness(
-        ready=publish.state is LinkState.UP and consume.state is LinkState.UP,
-        parts={"publish": _broker(publish), "consume": _broker(consume)},
-    )
-
-
-def _broker(link: Link) -> dict[str, str]:
-    return {"state": link.state.value, "reason": link.reason}
-
-
-def _watch_spool(metrics: Metrics, spool: Spool) -> None:
-    metrics.spool_entries.set_function(lambda: spool.state.entries)
-    metrics.spool_bytes.set_function(lambda: spool.state.bytes)
-    metrics.spool_oldest_seconds.set_function(lambda: spool.state.oldest_age)
 
 
 @asynccontextmanager

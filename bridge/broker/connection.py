@@ -77,6 +77,10 @@ class Link:
         """Why the state is what it is, for people."""
         return self._reason
 
+    def description(self) -> dict[str, str]:
+        """State and reason, for `/readyz`."""
+        return {"state": self._state.value, "reason": self._reason}
+
     async def run(self, session: Session) -> None:
         """Keep a session running, on one connection after the other, until it returns.
 

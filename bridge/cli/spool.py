@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from rich.table import Table
 from bridge import roles
 from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker.publisher import PublishError
-from bridge.cli.console import fails_with, people, print_json, settings_of
+from bridge.cli.console import fail, fails_with, people, print_json, settings_of
 from bridge.receiver.spool_file import Contents, SpoolError, in_use, others, peek
 from bridge.settings import Settings
 from bridge.telemetry import logs
@@ -34,27 +35,23 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
     Example: bridge spool status
     """
-    files = [
-        {
-            "file": str(path),
-            "in_use": in_use(path),
-            "entries": contents.entries,
-            "bytes": contents.bytes,
-            "oldest_age": _age(contents),
-        }
-        for path, contents in _files(settings_of(context))
-    ]
+    files = _files(settings_of(context))
     if as_json:
-        print_json(files)
+        print_json([_row(file) for file in files])
         return
     table = Table("File", "Events", "Bytes", "Oldest", "Receiver")
     for file in files:
+        receiver = "has it" if file.in_use else "gone"
+        if file.contents is None:
+            table.add_row(str(file.path), "?", "?", file.problem, receiver)
+            continue
+        age = _age(file.contents)
         table.add_row(
-            str(file["file"]),
-            f"{file['entries']:,}",
-            f"{file['bytes']:,}",
-            "" if file["oldest_age"] is None else f"{file['oldest_age']} s",
-            "has it" if file["in_use"] else "gone",
+            str(file.path),
+            f"{file.contents.entries:,}",
+            f"{file.contents.bytes:,}",
+            "" if age is None else f"{age} s",
+            receiver,
         )
     people.print(table)
 
@@ -72,18 +69,54 @@ def drain(context: typer.Context) -> None:
     """
     settings = settings_of(context)
     logs.configure(settings.logs.model_copy(update={"level": "warning"}))
-    waiting = sum(contents.entries for path, contents in _files(settings) if not in_use(path))
+    waiting = _waiting(settings)
     columns = (TextColumn("draining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("draining", total=waiting)
         moved = asyncio.run(roles.drain_spools(settings, lambda count: progress.advance(bar, count)))
     people.print(f"{moved:,} events are in RabbitMQ")
+    if left := _waiting(settings):
+        fail(
+            f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them; see its limits"
+        )
 
 
-def _files(settings: Settings) -> list[tuple[Path, Contents]]:
-    if not settings.spool.directory.is_dir():
-        return []
-    return [(path, peek(path)) for path in others(settings.spool.directory, ())]
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: Path
+    in_use: bool
+    contents: Contents | None
+    problem: str
+    """Why there are no contents."""
+
+
+def _files(settings: Settings) -> list[_File]:
+    directory = settings.spool.directory
+    return [_looked_at(path) for path in others(directory, ())] if directory.is_dir() else []
+
+
+def _looked_at(path: Path) -> _File:
+    busy = in_use(path)
+    try:
+        return _File(path, busy, peek(path), "")
+    except SpoolError as error:
+        return _File(path, busy, None, str(error))
+
+
+def _waiting(settings: Settings) -> int:
+    return sum(file.contents.entries for file in _files(settings) if file.contents and not file.in_use)
+
+
+def _row(file: _File) -> dict[str, str | int | bool | None]:
+    contents = file.contents
+    return {
+        "file": str(file.path),
+        "in_use": file.in_use,
+        "entries": contents.entries if contents else None,
+        "bytes": contents.bytes if contents else None,
+        "oldest_age": _age(contents) if contents else None,
+        "problem": file.problem or None,
+    }
 
 
 def _age(contents: Contents) -> int | None:

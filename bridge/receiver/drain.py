@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from bridge.broker.publisher import NackedError, PublishError
+from bridge.broker.publisher import NackedError, PublishError, WindowFullError
 from bridge.receiver.spool_file import SpoolError, SpoolFile, SpoolLockedError, others
 from bridge.telemetry import logs
 
@@ -44,12 +44,21 @@ class Orphan:
 
     def __init__(self, file: SpoolFile) -> None:
         self._file = file
+        self._unremoved: set[int] = set()
 
     async def read(self, after: int, limit: int) -> list[Entry]:
         return await asyncio.to_thread(self._file.read, after, limit)
 
     async def remove(self, entries: Sequence[Entry]) -> None:
-        await asyncio.to_thread(self._file.write, (), [entry.id for entry in entries])
+        """Where the disk refuses, a full one for example, it is not tried again before the next entries."""
+        self._unremoved.update(entry.id for entry in entries)
+        with suppress(SpoolError):
+            await asyncio.to_thread(self._file.write, (), self._unremoved)
+            self._unremoved.clear()
+
+    async def is_empty(self) -> bool:
+        """Whether nothing is in it that is not in RabbitMQ."""
+        return (await asyncio.to_thread(self._file.contents)).entries == len(self._unremoved)
 
 
 class Mover:
@@ -94,23 +103,28 @@ class Mover:
         after = total = 0
         while entries := await source.read(after, CHUNK):
             began, live = time.monotonic(), self._live()
-            after = entries[-1].id
-            count = await self._move(source, [entry for entry in entries if not skip(entry)])
+            chosen = [entry for entry in entries if not skip(entry)]
+            sent, count = await self._move(source, chosen)
+            after = entries[-1].id if sent == len(chosen) else chosen[sent].id - 1
             moved(count)
             total += count
             if self._live() != live:
                 await asyncio.sleep((time.monotonic() - began) * (_LIVE_SHARE - 1))
         return total
 
-    async def _move(self, source: Source, entries: Sequence[Entry]) -> int:
-        """Publish these; those that are confirmed are removed. One that RabbitMQ refuses stays for the next time."""
+    async def _move(self, source: Source, entries: Sequence[Entry]) -> tuple[int, int]:
+        """Publish these, or as many as the window takes; those that are confirmed are removed.
+
+        One that RabbitMQ refuses stays for the next time. Returns how many were sent, and how many confirmed.
+        """
         confirms: list[asyncio.Future[None]] = []
         failures: list[BaseException] = []
         for entry in entries:
             try:
                 confirms.append(self._publisher.publish(self._compose(entry)))
             except PublishError as error:
-                failures.append(error)
+                if not (confirms and isinstance(error, WindowFullError)):
+                    failures.append(error)
                 break
         outcomes = await asyncio.gather(*confirms, return_exceptions=True)
         confirmed = [entry for entry, outcome in zip(entries, outcomes, strict=False) if outcome is None]
@@ -119,7 +133,7 @@ class Mover:
         for failure in failures:
             if not isinstance(failure, NackedError):
                 raise failure
-        return len(confirmed)
+        return len(confirms), len(confirmed)
 
 
 class Drain:
@@ -170,7 +184,11 @@ class Drain:
             return
         self._looked_for_orphans_at = now
         for path in await asyncio.to_thread(_others, self._settings, self._spool):
-            moved = await empty_file(path, self._mover)
+            try:
+                moved = await empty_file(path, self._mover)
+            except SpoolError as error:  # the files after it are not to wait for it
+                log.warning("a spool left behind cannot be drained", action="spool.stuck", error=str(error))
+                continue
             if moved is not None:
                 log.info("drained a spool left behind", action="spool.adopted", file=str(path), entries=moved)
 
@@ -190,8 +208,9 @@ async def empty_file(
         return None
     emptied = False
     try:
-        total = await mover.empty(Orphan(file), moved=moved)
-        emptied = file.contents().entries == 0
+        orphan = Orphan(file)
+        total = await mover.empty(orphan, moved=moved)
+        emptied = await orphan.is_empty()
     finally:
         await asyncio.to_thread(file.close, delete=emptied)
     return total

@@ -7,11 +7,12 @@ import queue
 import threading
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.receiver.spool_file import (
     OVERHEAD,
+    Contents,
     Entry,
     SpoolCorruptError,
     SpoolError,
@@ -33,6 +34,8 @@ log = logs.logger("spool")
 _REOPEN_SECONDS: Final = 1.0
 """A folder that cannot be written is tried again, but not for every event."""
 _MOST_IN_ONE_COMMIT: Final = 5000
+_LARGEST_ENTRY: Final = 64 * 1024 + OVERHEAD
+"""Bytes: the handler takes no larger body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,8 @@ class Spool:
         self._file: SpoolFile | None = None
         self._tried_at = 0.0
         self._last_id = 0
+        self._newest_found = 0
+        self._waiting_bytes = 0
         self._unremoved: dict[int, Entry] = {}
         self._state = SpoolState(writable=False, reason="not opened yet", entries=0, bytes=0, oldest=None)
         self._held: set[int] = set()
@@ -111,7 +116,11 @@ class Spool:
 
     @property
     def state(self) -> SpoolState:
-        return self._state
+        """How it is now. It counts as writable while the largest event fits."""
+        state = self._state
+        if state.writable and state.bytes + _LARGEST_ENTRY > self._settings.max_bytes:
+            return replace(state, writable=False, reason=self._full())
+        return state
 
     @property
     def paths(self) -> list[Path]:
@@ -130,18 +139,20 @@ class Spool:
             SpoolFullError: a limit is reached.
             SpoolError: the disk refuses.
         """
-        if self._state.bytes + len(body) + OVERHEAD > self._settings.max_bytes:
-            raise SpoolFullError(f"the spool holds {self._state.bytes} bytes, and spool.max_bytes is reached")
-        # Microseconds, so that ids of files that are taken over, or begun anew, never meet.
-        self._last_id = max(self._last_id + 1, time.time_ns() // 1000)
-        entry = Entry(self._last_id, received_at, body)
+        size = len(body) + OVERHEAD
+        if self._state.bytes + self._waiting_bytes + size > self._settings.max_bytes:
+            raise SpoolFullError(self._full())
+        entry = Entry(self._next_id(), received_at, body)
         if held:
             self._held.add(entry.id)
+        self._waiting_bytes += size
         try:
             await self._ask(lambda done: _Put(entry, done))
         except SpoolError:
             self._held.discard(entry.id)
             raise
+        finally:
+            self._waiting_bytes -= size
         self.filled.set()
         return entry
 
@@ -172,6 +183,17 @@ class Spool:
         self._held.discard(entry.id)
         self._jobs.put(_Remove((entry,), self._loop.create_future()))
 
+    def _next_id(self) -> int:
+        """Microseconds, so that ids of files that are taken over, or begun anew, never meet.
+
+        A clock that was set back must not put new entries before those that a file held already.
+        """
+        self._last_id = max(self._last_id + 1, self._newest_found + 1, time.time_ns() // 1000)
+        return self._last_id
+
+    def _full(self) -> str:
+        return f"the spool holds {self._state.bytes} bytes, and spool.max_bytes is {self._settings.max_bytes}"
+
     async def _ask(self, job: Callable[[asyncio.Future[Any]], _Job]) -> Any:
         done: asyncio.Future[Any] = self._loop.create_future()
         self._jobs.put(job(done))
@@ -183,12 +205,17 @@ class Spool:
         while (jobs := self._next_jobs()) is not None:
             outcomes = self._do(jobs)
             self._loop.call_soon_threadsafe(_resolve, outcomes)
+            if not self._state.writable:
+                self._probe()
         if self._file is not None:
             self._file.close()
 
     def _next_jobs(self) -> list[_Job] | None:
-        """All that waits, for one commit; None when it is time to end."""
-        first = self._jobs.get()
+        """All that waits, for one commit; None when it is time to end, nothing when it is time for a probe."""
+        try:
+            first = self._jobs.get(timeout=None if self._state.writable else _REOPEN_SECONDS)
+        except queue.Empty:
+            return []
         if first is None:
             return None
         jobs = [first]
@@ -216,22 +243,39 @@ class Spool:
         outcomes += [(read.done, self._read(read)) for read in reads]
         return outcomes
 
-    def _commit(self, added: list[Entry]) -> SpoolError | None:
+    def _commit(self, added: list[Entry], *, again: bool = True) -> SpoolError | None:
         """Write; whether it was refused. What is to be removed is kept for the next commit then."""
         if self._file is None and not self._reopen():
             return SpoolError(self._state.reason)
         removed = list(self._unremoved.values())
         try:
             exact = self._write(added, removed)
+            self._account(added, removed, exact=exact)
         except SpoolCorruptError as corrupt:
             self._begin_anew(str(corrupt))
-            return self._commit(added) if self._file is not None else corrupt
+            return self._commit(added, again=False) if again else corrupt
         except SpoolError as refusal:
             self._tell(writable=False, reason=str(refusal))
             return refusal
         self._unremoved.clear()
-        self._account(added, removed, exact=exact)
         return None
+
+    def _probe(self) -> None:
+        """A spool that refused tells by itself when it is usable again: without, nobody might ask it any more."""
+        if self._file is None:
+            self._reopen()
+            return
+        if time.monotonic() - self._tried_at < _REOPEN_SECONDS:
+            return
+        self._tried_at = time.monotonic()
+        try:
+            self._file.probe()
+        except SpoolCorruptError as corrupt:
+            self._begin_anew(str(corrupt))
+        except SpoolError as refusal:
+            self._tell(writable=False, reason=str(refusal))
+        else:
+            self._commit([])
 
     def _write(self, added: list[Entry], removed: list[Entry]) -> bool:
         """Whether everything that was to be removed was there."""
@@ -240,15 +284,20 @@ class Spool:
         return self._file.write(added, [entry.id for entry in removed]) == len(removed)
 
     def _read(self, read: _Read) -> list[Entry] | SpoolError:
+        """What is in RabbitMQ and could not be removed yet is not shown: it would be published over and over."""
         if self._file is None:
             return []
+        after = read.after
         try:
-            return self._file.read(read.after, read.limit)
+            while entries := self._file.read(after, read.limit):
+                if left := [entry for entry in entries if entry.id not in self._unremoved]:
+                    return left
+                after = entries[-1].id
         except SpoolCorruptError as corrupt:
             self._begin_anew(str(corrupt))
-            return []
         except SpoolError as refusal:
             return refusal
+        return []
 
     def _begin_anew(self, reason: str) -> None:
         """Set the corrupt file aside; the entries in it are for somebody to recover, and are told of as such."""
@@ -256,10 +305,14 @@ class Spool:
             return
         path, lost_sight_of = self._file.path, self._state.entries
         self._file.abandon()
-        set_aside(path, f"{reason}; it held {lost_sight_of} entries")
         self._file = None
-        self._tried_at = 0.0
         self._unremoved.clear()
+        try:
+            set_aside(path, f"{reason}; it held {lost_sight_of} entries")
+        except SpoolError as error:
+            self._refused(str(error))
+            return
+        self._tried_at = 0.0
         self._reopen()
 
     def _reopen(self) -> bool:
@@ -268,29 +321,31 @@ class Spool:
         self._tried_at = time.monotonic()
         try:
             self._settings.directory.mkdir(parents=True, exist_ok=True)
-            self._file = SpoolFile.claim(
-                self._settings.directory, min_free_bytes=self._settings.min_free_bytes
+            self._take(
+                SpoolFile.claim(self._settings.directory, min_free_bytes=self._settings.min_free_bytes)
             )
         except OSError as error:
             self._refused(f"{self._settings.directory}: {error.strerror}; spool.directory must be writable")
         except SpoolError as error:
             self._refused(str(error))
         else:
-            contents = self._file.contents()
-            self._state = SpoolState(
-                writable=True,
-                reason="",
-                entries=contents.entries,
-                bytes=contents.bytes,
-                oldest=contents.oldest,
-            )
-            if contents.entries:
-                self._loop.call_soon_threadsafe(self.filled.set)
             return True
         return False
 
+    def _take(self, file: SpoolFile) -> None:
+        try:
+            contents = self._recount(file)
+        except SpoolError:
+            file.abandon()
+            raise
+        self._file = file
+        self._newest_found = max(self._newest_found, contents.newest_id)
+        if contents.entries:
+            self._loop.call_soon_threadsafe(self.filled.set)
+
     def _refused(self, reason: str) -> None:
-        log.error("the spool cannot be used", action="spool.unusable", reason=reason)
+        if reason != self._state.reason:  # it is tried again each second
+            log.error("the spool cannot be used", action="spool.unusable", reason=reason)
         self._tell(writable=False, reason=reason)
 
     def _tell(self, *, writable: bool, reason: str) -> None:
@@ -317,11 +372,12 @@ class Spool:
             oldest=self._file.oldest() if entries else None,
         )
 
-    def _recount(self, file: SpoolFile) -> None:
+    def _recount(self, file: SpoolFile) -> Contents:
         contents = file.contents()
         self._state = SpoolState(
             writable=True, reason="", entries=contents.entries, bytes=contents.bytes, oldest=contents.oldest
         )
+        return contents
 
 
 def _size(entry: Entry) -> int:

@@ -7,15 +7,15 @@ import os
 import re
 import shutil
 import sqlite3
-import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 log = logs.logger("spool")
@@ -26,8 +26,10 @@ OVERHEAD: Final = 64
 _SUFFIXES: Final = ("", "-wal", "-shm")
 _NAME: Final = re.compile(r"spool-(\d+)\.sqlite3")
 _MOST_FILES: Final = 1000
+_PROBE_BYTES: Final = 128 * 1024
+"""What must be free for a disk that was full to count as usable again: the largest event, and its pages twice."""
 _CONTENTS: Final = """
-    SELECT count(*), coalesce(sum(length(body) + 64), 0), min(received_at) FROM entries
+    SELECT count(*), coalesce(sum(length(body) + 64), 0), min(received_at), coalesce(max(id), 0) FROM entries
 """
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS entries (
@@ -68,6 +70,8 @@ class Contents:
     bytes: int
     oldest: int | None
     """When the oldest entry was received, Unix milliseconds."""
+    newest_id: int
+    """0 when it is empty."""
 
 
 class SpoolFile:
@@ -104,28 +108,46 @@ class SpoolFile:
         raise SpoolError(f"{directory}: all of {_MOST_FILES} spool files are in use by other processes")
 
     def contents(self) -> Contents:
-        return Contents(*self._connection.execute(_CONTENTS).fetchone())
+        """How full it is.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._explaining():
+            return Contents(*self._connection.execute(_CONTENTS).fetchone())
 
     def write(self, entries: Iterable[Entry], removed: Iterable[int]) -> int:
         """Add and remove in one transaction, which is on the disk when this returns how many were removed.
 
         Raises:
             SpoolFullError: no room; nothing was changed.
+            SpoolCorruptError: the file cannot be read, or somebody has removed it.
             SpoolError: the disk refuses; nothing was changed.
         """
         added = [(entry.id, entry.received_at, entry.body) for entry in entries]
         if added:
-            self._leave_room()
-        try:
-            with self._connection:
-                self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
-                gone = self._connection.executemany(
-                    "DELETE FROM entries WHERE id = ?", [(one,) for one in removed]
-                )
-                return max(0, gone.rowcount)
-        except sqlite3.DatabaseError as error:
-            raise self._explained(error) from error
+            self._be_there()
+            self._leave_room(self._min_free_bytes)
+        with self._explaining(), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
+            gone = self._connection.executemany(
+                "DELETE FROM entries WHERE id = ?", [(one,) for one in removed]
+            )
+            return max(0, gone.rowcount)
+
+    def probe(self) -> None:
+        """Write a little that changes nothing, to learn whether a disk that refused takes entries again.
+
+        Raises:
+            SpoolFullError: there is still no room.
+            SpoolCorruptError: the file cannot be read, or somebody has removed it.
+            SpoolError: the disk still refuses.
+        """
+        self._be_there()
+        self._leave_room(max(self._min_free_bytes, _PROBE_BYTES))
+        with self._explaining():
+            self._connection.execute("PRAGMA user_version = 0")
 
     def read(self, after: int, limit: int) -> list[Entry]:
         """The oldest entries with an id above `after`.
@@ -133,17 +155,20 @@ class SpoolFile:
         Raises:
             SpoolError: the disk refuses.
         """
-        try:
+        with self._explaining():
             rows = self._connection.execute(
                 "SELECT id, received_at, body FROM entries WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
             ).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise self._explained(error) from error
         return [Entry(*row) for row in rows]
 
     def oldest(self) -> int | None:
-        """When the oldest entry was received, Unix milliseconds."""
-        row = self._connection.execute("SELECT received_at FROM entries ORDER BY id LIMIT 1").fetchone()
+        """When the oldest entry was received, Unix milliseconds.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        with self._explaining():
+            row = self._connection.execute("SELECT received_at FROM entries ORDER BY id LIMIT 1").fetchone()
         return row[0] if row else None
 
     def abandon(self) -> None:
@@ -153,32 +178,55 @@ class SpoolFile:
         os.close(self._lock)
 
     def close(self, *, delete: bool = False) -> None:
-        """Give the file back; `delete` removes it too, which is for one that is empty and not our own."""
+        """Give the file back; `delete` removes it too, which is for one that is empty and not our own.
+
+        Raises:
+            SpoolError: it cannot be deleted; it is given back all the same.
+        """
         self._connection.close()
-        if delete:
-            for suffix in _SUFFIXES:
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
-        os.close(self._lock)
+        try:
+            if delete:
+                for part in _parts(self.path):
+                    part.unlink(missing_ok=True)
+        except OSError as error:
+            raise SpoolError(f"{self.path}: it cannot be removed: {error.strerror}") from error
+        finally:
+            os.close(self._lock)
 
     def _open(self) -> sqlite3.Connection:
+        if _has_only_a_log(self.path):
+            set_aside(self.path, "the database is gone, and only its write-ahead log is left")
         try:
             return _connect(self.path)
         except sqlite3.DatabaseError as error:
             if not _is_corrupt(error):
                 raise self._explained(error) from error
             set_aside(self.path, str(error))
-        try:
+        with self._explaining():
             return _connect(self.path)
+
+    def _be_there(self) -> None:
+        """SQLite goes on writing to a file that has been removed, and nobody would ever find it again."""
+        if not self.path.exists():
+            raise SpoolCorruptError(f"{self.path}: somebody has removed it while it was in use")
+
+    def _leave_room(self, least: int) -> None:
+        try:
+            free = shutil.disk_usage(self.path.parent).free
+        except OSError as error:
+            raise SpoolError(f"{self.path.parent}: {error.strerror}") from error
+        if free < least:
+            raise SpoolFullError(
+                f"{self.path.parent}: {free} bytes are free on its disk, and {least} must stay free "
+                "(spool.min_free_bytes); make room"
+            )
+
+    @contextmanager
+    def _explaining(self) -> Iterator[None]:
+        try:
+            yield
         except sqlite3.DatabaseError as error:
             raise self._explained(error) from error
-
-    def _leave_room(self) -> None:
-        free = shutil.disk_usage(self.path.parent).free
-        if free < self._min_free_bytes:
-            raise SpoolFullError(
-                f"{self.path.parent}: {free} bytes are free on its disk, and spool.min_free_bytes is "
-                f"{self._min_free_bytes}; make room"
-            )
 
     def _explained(self, error: sqlite3.DatabaseError) -> SpoolError:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
@@ -189,7 +237,7 @@ class SpoolFile:
 
 
 class SpoolCorruptError(SpoolError):
-    """SQLite cannot read the file. It is to be closed, set aside, and begun anew."""
+    """The file cannot be read, or is gone. It is to be closed, set aside, and begun anew."""
 
 
 def others(directory: Path, own: Iterable[Path]) -> list[Path]:
@@ -209,12 +257,18 @@ def in_use(path: Path) -> bool:
 
 
 def set_aside(path: Path, reason: str) -> Path:
-    """Rename a corrupt file, so that somebody can look at it; it is never deleted."""
-    aside = path.with_name(f"{path.name}.corrupt-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}")
-    for suffix in _SUFFIXES:
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
+    """Rename a corrupt file, so that somebody can look at it; it is never deleted.
+
+    Raises:
+        SpoolError: the folder cannot be written.
+    """
+    aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}")
+    try:
+        for part, name in zip(_parts(path), _parts(aside), strict=True):
+            if part.exists():
+                part.rename(name)
+    except OSError as error:
+        raise SpoolError(f"{path}: corrupt, and it cannot be set aside: {error.strerror}") from error
     log.error(
         "a spool file is corrupt: set aside, a new one is begun",
         action="spool.corrupt",
@@ -232,7 +286,7 @@ def peek(path: Path) -> Contents:
         SpoolError: it cannot be read.
     """
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             return Contents(*connection.execute(_CONTENTS).fetchone())
         finally:
@@ -269,6 +323,21 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _parts(path: Path) -> list[Path]:
+    """All that SQLite keeps of one database."""
+    return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+
+
+def _has_only_a_log(path: Path) -> bool:
+    """Whether SQLite would take the database for a new one, and delete the log with its entries."""
+    database, write_ahead_log, _ = _parts(path)
+    return _size(write_ahead_log) > 0 and _size(database) == 0
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _damaged(verdict: str) -> sqlite3.DatabaseError:
