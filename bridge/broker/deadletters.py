@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,7 +106,7 @@ def of_message(dead: DeadLetter, incoming: AbstractIncomingMessage, *, queue: st
             content_encoding=incoming.content_encoding,
             delivery_mode=PERSISTENT,
             message_type=incoming.type,
-            message_id=incoming.message_id,
+            message_id=incoming.message_id or uuid.uuid4().hex,  # by which a return is told from a confirm
             app_id=incoming.app_id,
             timestamp=incoming.timestamp,
             headers=headers,

@@ -125,7 +125,7 @@ class Publisher:
         frames = _frames(message, channel)
         channel.delivery_tag += 1
         confirm: asyncio.Future[None] = self._loop.create_future()
-        confirm.add_done_callback(self._count)
+        confirm.add_done_callback(_retrieve)
         self._in_flight[channel.delivery_tag] = _InFlight(
             confirm, message.properties.message_id or "", self._loop.time()
         )
@@ -161,17 +161,16 @@ class Publisher:
 
     def acked(self, delivery_tag: int, *, multiple: bool) -> None:
         for confirm, message_id, _ in self._confirmed(delivery_tag, multiple=multiple):
-            if confirm.done():
-                continue
             if self._returned and (reason := self._take_return(message_id)) is not None:
-                confirm.set_exception(ReturnedError(f"RabbitMQ returned the message: {reason}"))
-            else:
+                self._fail(confirm, "returned", ReturnedError(f"RabbitMQ returned the message: {reason}"))
+                continue
+            self._metrics.publishes.labels("confirmed").inc()
+            if not confirm.done():
                 confirm.set_result(None)
 
     def nacked(self, delivery_tag: int, *, multiple: bool) -> None:
         for confirm, _, _ in self._confirmed(delivery_tag, multiple=multiple):
-            if not confirm.done():
-                confirm.set_exception(NackedError("RabbitMQ refused the message (basic.nack)"))
+            self._fail(confirm, "nacked", NackedError("RabbitMQ refused the message (basic.nack)"))
 
     def returned(self, message_id: str, reason: str) -> None:
         # The return comes just before its ack. Two in flight with one id are one event with one content:
@@ -238,13 +237,18 @@ class Publisher:
         self._unroutable.clear()
         abandoned, self._in_flight = self._in_flight, {}
         for confirm, _, _ in abandoned.values():
-            if not confirm.done():
-                confirm.set_exception(LostError("the connection to RabbitMQ was lost before the confirm"))
+            self._fail(confirm, "lost", LostError("the connection to RabbitMQ was lost before the confirm"))
 
-    def _count(self, confirm: asyncio.Future[None]) -> None:
-        error = None if confirm.cancelled() else confirm.exception()
-        outcome = "confirmed" if error is None else type(error).__name__.removesuffix("Error").lower()
+    def _fail(self, confirm: asyncio.Future[None], outcome: str, error: PublishError) -> None:
         self._metrics.publishes.labels(outcome).inc()
+        if not confirm.done():
+            confirm.set_exception(error)
+
+
+def _retrieve(confirm: asyncio.Future[None]) -> None:
+    """Whoever waited may have given up; asyncio would log the error that nobody took."""
+    if not confirm.cancelled():
+        confirm.exception()
 
 
 def _frames(message: Message, channel: ConfirmChannel) -> bytes:

@@ -76,6 +76,7 @@ class Suppressor:
         self._client = client
         self._metrics = metrics
         self._recorded = recorded
+        self._shown = logs.masked if settings.logs.mask_addresses else str
 
     async def run(self, inbox: asyncio.Queue[AbstractIncomingMessage], settle: Settle) -> None:
         """Handle deliveries until cancelled. A slow look-up holds up only its own delivery."""
@@ -157,7 +158,7 @@ class Suppressor:
                 action=f"suppression.{done.outcome}",
                 event_id=incident.event_id,
                 reason=incident.reason.value,
-                address=logs.masked(incident.address),
+                address=self._shown(incident.address),
             )
         self._recorded()
 
