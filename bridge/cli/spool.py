@@ -35,7 +35,8 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
     Example: bridge spool status
     """
-    files = _files(settings_of(context))
+    settings = settings_of(context)
+    files = _files(settings)
     if as_json:
         print_json([_row(file) for file in files])
         return
@@ -43,16 +44,17 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     for file in files:
         receiver = "has it" if file.in_use else "gone"
         if file.contents is None:
-            table.add_row(str(file.path), "?", "?", file.problem, receiver)
+            table.add_row(file.path.name, "?", "?", file.problem, receiver)
             continue
         age = _age(file.contents)
         table.add_row(
-            str(file.path),
+            file.path.name,
             f"{file.contents.entries:,}",
             f"{file.contents.bytes:,}",
             "" if age is None else f"{age} s",
             receiver,
         )
+    people.print(f"{settings.spool.directory}:", highlight=False, markup=False)
     people.print(table)
 
 
@@ -91,8 +93,7 @@ class _File:
 
 
 def _files(settings: Settings) -> list[_File]:
-    directory = settings.spool.directory
-    return [_looked_at(path) for path in others(directory, ())] if directory.is_dir() else []
+    return [_looked_at(path) for path in others(settings.spool.directory, ())]
 
 
 def _looked_at(path: Path) -> _File:
@@ -100,7 +101,7 @@ def _looked_at(path: Path) -> _File:
     try:
         return _File(path, busy, peek(path), "")
     except SpoolError as error:
-        return _File(path, busy, None, str(error))
+        return _File(path, busy, None, str(error).removeprefix(f"{path}: "))
 
 
 def _waiting(settings: Settings) -> int:

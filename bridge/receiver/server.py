@@ -11,7 +11,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
-from bridge.receiver.handler import RefusedError
+from bridge.receiver.handler import MAX_BODY, RefusedError
 from bridge.telemetry import logs
 from bridge.telemetry.health import PortTakenError
 
@@ -99,6 +99,7 @@ class _Server(web.Server):
         self._options = {
             "keepalive_timeout": settings.head_timeout,
             "lingering_time": _LINGER_SECONDS,
+            "read_bufsize": MAX_BODY,
             "access_log": None,
         }
         super().__init__(handler)

@@ -242,6 +242,8 @@ class SpoolCorruptError(SpoolError):
 
 def others(directory: Path, own: Iterable[Path]) -> list[Path]:
     """Spool files of this folder that are not among our own; whether their owner lives, the lock tells."""
+    if not directory.is_dir():
+        return []
     mine = set(own)
     found = (path for path in directory.iterdir() if _NAME.fullmatch(path.name))
     return sorted(path for path in found if path not in mine)

@@ -1,0 +1,393 @@
+"""From the spool to RabbitMQ: in order, removed only after the confirm, and from whoever left it behind."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import orjson
+import pytest
+
+from bridge import settings as knobs
+from bridge.broker import topology
+from bridge.broker.connection import Link
+from bridge.broker.message import of_body
+from bridge.broker.publisher import LostError, Publisher
+from bridge.receiver.drain import CHUNK, Drain, Mover, empty_file
+from bridge.receiver.spool import Spool
+from bridge.receiver.spool_file import Entry, SpoolFile, peek
+from bridge.roles import running
+from bridge.telemetry.metrics import Metrics
+from tests.conftest import TOKEN
+from tests.support.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.settings import Settings
+    from tests.support.processes import Process, Processes
+    from tests.support.rabbit import Listener, Rabbit
+
+Overrides = dict[str, dict[str, Any]]
+
+COUNT = 3 * CHUNK + 7
+
+
+def body(number: int, name: str = "opened") -> bytes:
+    return orjson.dumps({"message": {"id": number}, "event": {"name": name, "timestamp": 1_539_062_173}})
+
+
+def subjects(arrived: list[Any]) -> list[int]:
+    return [int(message.headers["cloudEvents:subject"]) for message in arrived]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    link: Link
+    publisher: Publisher
+    spool: Spool
+    mover: Mover
+    drain: Drain
+    """Its `run` is the test's to call."""
+
+    async def put(self, *bodies: bytes, held: bool = False) -> list[Entry]:
+        return await asyncio.gather(*(self.spool.put(1, one, held=held) for one in bodies))
+
+    async def emptied(self, left: int = 0) -> None:
+        """Until no more than so many are left."""
+        while self.spool.state.entries > left:  # noqa: ASYNC110 -- the drain tells nobody
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def wired(settings: Settings) -> AsyncIterator[Parts]:
+    """Spool, connection and drain, as the receiver's role wires them, without its server."""
+    metrics = Metrics()
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = Publisher(link, max_in_flight=settings.receiver.max_in_flight, patience=60, metrics=metrics)
+    exchange = topology.Names(settings.rabbitmq.prefix).events
+    mover = Mover(
+        publisher,
+        compose=lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
+    )
+
+    async def session(connection: AbstractConnection) -> None:
+        await topology.ensure(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
+        await publisher.session(connection)
+
+    async with (
+        asyncio.timeout(40),
+        Spool.open(settings.spool) as spool,
+        running(link.run(session), name="publish"),
+    ):
+        await link.up.wait()
+        yield Parts(
+            link,
+            publisher,
+            spool,
+            mover,
+            Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable),
+        )
+
+
+@pytest.fixture
+async def proxy(amqp_url: str) -> AsyncIterator[Proxy]:
+    async with Proxy.serve(amqp_url) as served:
+        yield served
+
+
+@pytest.fixture
+async def parts(overrides: Overrides, proxy: Proxy, amqp_url: str) -> AsyncIterator[Parts]:
+    overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+    overrides["rabbitmq"]["reconnect_max"] = 0.1
+    async with wired(knobs.load(overrides=overrides)) as together:
+        yield together
+
+
+@pytest.fixture
+async def opened(rabbit: Rabbit, parts: Parts) -> AsyncIterator[Listener]:
+    """What arrives under `opened`; the exchange stands once the parts are connected."""
+    del parts
+    async with rabbit.listening(rabbit.names.events, "opened") as listening:
+        yield listening
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def left_behind(folder: Path, number: int, bodies: list[bytes]) -> Path:
+    """The file of a process that is gone."""
+    folder.mkdir(exist_ok=True)
+    file = SpoolFile(folder / f"spool-{number}.sqlite3", min_free_bytes=0)
+    file.write([Entry(at, at, one) for at, one in enumerate(bodies, 1)], ())
+    file.close()
+    return file.path
+
+
+async def test_the_oldest_goes_first(parts: Parts, opened: Listener) -> None:
+    """Over many chunks the order of arrival is kept, and nothing is left."""
+    await parts.put(*(body(number) for number in range(COUNT)))
+    async with running(parts.drain.run(), name="drain"):
+        assert subjects(await opened.take(COUNT)) == list(range(COUNT))
+        await parts.emptied()
+    assert opened.waiting == 0
+
+
+async def test_what_is_put_while_it_drains_follows(parts: Parts, opened: Listener) -> None:
+    """The drain is woken by each new entry; nobody has to wait for its next look."""
+    async with running(parts.drain.run(), name="drain"):
+        for number in range(3):
+            await parts.put(body(number))
+            assert subjects([await opened.next()]) == [number]
+        await parts.emptied()
+
+
+async def test_an_entry_is_removed_only_after_its_confirm(
+    parts: Parts, opened: Listener, proxy: Proxy
+) -> None:
+    """While the confirms are held up the entries are on the disk, though they have arrived."""
+    await parts.put(*(body(number) for number in range(50)))
+    proxy.to_client.pause()
+    async with running(parts.drain.run(), name="drain"):
+        await opened.take(50)
+        assert peek(parts.spool.paths[0]).entries == 50
+        proxy.to_client.resume()
+        await parts.emptied()
+        assert peek(parts.spool.paths[0]).entries == 0
+
+
+async def test_a_connection_that_is_lost_while_it_drains_loses_nothing(
+    parts: Parts, opened: Listener, proxy: Proxy
+) -> None:
+    """What was not confirmed is published again; whoever reads it knows it by its id."""
+    await parts.put(*(body(number) for number in range(COUNT)))
+    proxy.to_client.pause()
+    async with running(parts.drain.run(), name="drain"):
+        first = await opened.take(CHUNK)
+        assert peek(parts.spool.paths[0]).entries == COUNT
+        proxy.cut()
+        proxy.to_client.resume()
+        await parts.emptied()
+        again = await opened.take(COUNT)
+    assert subjects(again) == list(range(COUNT))
+    assert [one.message_id for one in again[:CHUNK]] == [one.message_id for one in first]
+
+
+async def test_held_entries_are_left_alone_until_they_are_released(parts: Parts, opened: Listener) -> None:
+    """A confirm may still come for them; those around them go."""
+    held = (await parts.put(body(1), body(2), held=True))[1]
+    await parts.put(body(3), body(4))
+    async with running(parts.drain.run(), name="drain"):
+        assert subjects(await opened.take(2)) == [3, 4]
+        await parts.emptied(left=2)
+        parts.spool.release(held)
+        assert subjects([await opened.next()]) == [2]
+        await parts.emptied(left=1)
+
+
+async def test_an_entry_that_rabbitmq_refuses_stays_and_the_others_go(
+    parts: Parts, rabbit: Rabbit, opened: Listener
+) -> None:
+    """A full queue that rejects publishes holds up only what is routed to it, and that goes once there is room."""
+    async with rabbit.channel() as channel:
+        limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        full = await channel.declare_queue(exclusive=True, arguments=limits)
+        await full.bind(rabbit.names.events, "clicked")
+        await parts.put(*(body(number, "clicked") for number in (1, 2, 3)), body(4), body(5))
+        async with running(parts.drain.run(), name="drain"):
+            assert subjects(await opened.take(2)) == [4, 5]
+            await parts.emptied(left=2)
+            arrived: list[Any] = []
+            while len(arrived) < 3:
+                if (message := await full.get(no_ack=True, fail=False)) is None:
+                    await asyncio.sleep(0.05)
+                    continue
+                arrived.append(message)
+            await parts.emptied()
+    assert sorted(subjects(arrived)) == [1, 2, 3]
+
+
+async def test_a_body_that_the_disk_has_spoilt_goes_to_the_quarantine(
+    parts: Parts, opened: Listener, rabbit: Rabbit
+) -> None:
+    """One that is no JSON any more does not hold up the rest, and is not thrown away."""
+    async with rabbit.listening(rabbit.names.events, "malformed") as malformed:
+        await parts.put(b"\x00\xff spoilt", body(1))
+        async with running(parts.drain.run(), name="drain"):
+            assert (await malformed.next()).body == b"\x00\xff spoilt"
+            assert subjects([await opened.next()]) == [1]
+
+
+async def test_a_small_window_is_waited_for(overrides: Overrides, rabbit: Rabbit) -> None:
+    """More entries than may be in flight at once are all moved, in order and in one go."""
+    overrides["receiver"]["max_in_flight"] = 7
+    async with wired(knobs.load(overrides=overrides)) as parts:
+        await parts.put(*(body(number) for number in range(50)))
+        async with rabbit.listening(rabbit.names.events, "opened") as opened:
+            assert await parts.mover.empty(parts.spool) == 50
+            assert subjects(await opened.take(50)) == list(range(50))
+            assert parts.spool.state.entries == 0
+
+
+async def test_a_file_left_behind_is_emptied_and_removed(
+    parts: Parts, opened: Listener, folder: Path
+) -> None:
+    """Whoever drains the folder adopts it, without touching the own file."""
+    path = left_behind(folder, 1, [body(number) for number in range(COUNT)])
+    async with running(parts.drain.run(), name="drain"):
+        assert subjects(await opened.take(COUNT)) == list(range(COUNT))
+        while path.exists():  # noqa: ASYNC110 -- the drain tells nobody
+            await asyncio.sleep(0.01)
+    assert [file.name for file in left_files(folder)] == ["spool-0.sqlite3"]
+
+
+async def test_a_file_that_cannot_be_opened_does_not_hold_up_the_others(
+    parts: Parts, opened: Listener, folder: Path
+) -> None:
+    """It stands where it is; what is left behind after it is drained."""
+    stuck(folder, 1)
+    left_behind(folder, 2, [body(7)])
+    async with running(parts.drain.run(), name="drain"):
+        assert subjects([await opened.next()]) == [7]
+
+
+async def test_a_corrupt_file_left_behind_is_set_aside(parts: Parts, opened: Listener, folder: Path) -> None:
+    """The drain goes on with the next one."""
+    garbage = b"garbage!" * 2000
+    left_behind(folder, 1, [body(6)]).write_bytes(garbage)
+    left_behind(folder, 2, [body(7)])
+    async with running(parts.drain.run(), name="drain"):
+        assert subjects([await opened.next()]) == [7]
+    [kept] = set_aside(folder)
+    assert kept.read_bytes() == garbage
+
+
+async def test_a_file_that_refuses_removals_is_published_once(
+    parts: Parts, opened: Listener, folder: Path
+) -> None:
+    """On a full disk nothing can be removed; what is in RabbitMQ is not published over and over."""
+    path = left_behind(folder, 1, [body(number) for number in range(3)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(
+            "CREATE TRIGGER refusal BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+    assert await empty_file(path, parts.mover) == 3
+    assert subjects(await opened.take(3)) == [0, 1, 2]
+    assert opened.waiting == 0
+    assert path not in left_files(folder), "all of it is in RabbitMQ"
+
+
+async def test_a_file_is_kept_when_the_connection_is_lost(
+    parts: Parts, opened: Listener, proxy: Proxy, folder: Path
+) -> None:
+    """With everything that was not confirmed, for the next attempt."""
+    path = left_behind(folder, 1, [body(number) for number in range(3)])
+    proxy.to_client.pause()
+    emptying = asyncio.ensure_future(empty_file(path, parts.mover))
+    await opened.take(3)
+    proxy.cut()
+    with pytest.raises(LostError):
+        await emptying
+    assert peek(path).entries == 3
+    proxy.to_client.resume()
+
+
+async def test_a_file_that_a_process_has_is_left_to_it(parts: Parts, folder: Path) -> None:
+    """None says that it is somebody's."""
+    path = left_behind(folder, 1, [body(1)])
+    owner = SpoolFile(path, min_free_bytes=0)
+    assert await empty_file(path, parts.mover) is None
+    owner.close()
+    assert peek(path).entries == 1
+
+
+async def test_the_spools_of_killed_receivers_are_drained_by_the_next(
+    overrides: Overrides, processes: Processes, proxy: Proxy, amqp_url: str, rabbit: Rabbit, folder: Path
+) -> None:
+    """Two receivers on one folder are killed while RabbitMQ is away; the next one brings every event they answered."""
+    overrides["rabbitmq"] |= {"urls": [proxy.url(amqp_url)], "reconnect_max": 0.1}
+    receivers = [await processes.start("receiver", overrides=overrides) for _ in range(2)]
+    ports = [await _port(receiver) for receiver in receivers]
+    for receiver in receivers:
+        await receiver.says("broker.connected")
+    proxy.refuse()
+    for receiver in receivers:
+        await receiver.says("broker.retry")
+    spooled = set()
+    async with aiohttp.ClientSession() as http:
+        for number in range(40):
+            spooled.add(await _posted(http, ports[number % 2], body(number)))
+    assert {peek(file).entries for file in left_files(folder)} == {20}
+    for receiver in receivers:
+        receiver.send(signal.SIGKILL)
+        await receiver.ended()
+    proxy.accept()
+    async with rabbit.listening(rabbit.names.events, "opened") as opened:
+        third = await processes.start("receiver", overrides=overrides)
+        arrived = [str(message.message_id) for message in await opened.take(40)]
+        adopted = await third.says("spool.adopted")
+        assert (adopted["file"], adopted["entries"]) == (str(folder / "spool-1.sqlite3"), 20)
+        assert (set(arrived), len(arrived)) == (spooled, 40)
+        assert opened.waiting == 0
+    assert [(file.name, peek(file).entries) for file in left_files(folder)] == [("spool-0.sqlite3", 0)]
+
+
+async def test_two_receivers_on_one_folder_drain_each_their_own(
+    overrides: Overrides, processes: Processes, proxy: Proxy, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """Neither takes the other's file while it lives: each event arrives once."""
+    overrides["rabbitmq"] |= {"urls": [proxy.url(amqp_url)], "reconnect_max": 0.1}
+    receivers = [await processes.start("receiver", overrides=overrides) for _ in range(2)]
+    ports = [await _port(receiver) for receiver in receivers]
+    for receiver in receivers:
+        await receiver.says("broker.connected")
+    proxy.refuse()
+    for receiver in receivers:
+        await receiver.says("broker.retry")
+    async with (
+        aiohttp.ClientSession() as http,
+        rabbit.listening(rabbit.names.events, "opened") as opened,
+    ):
+        spooled = [await _posted(http, ports[number % 2], body(number)) for number in range(40)]
+        proxy.accept()
+        arrived = [str(message.message_id) for message in await opened.take(40)]
+        for receiver in receivers:
+            assert (await receiver.says("spool.drained"))["entries"] == 20
+            receiver.send(signal.SIGTERM)
+            assert await receiver.ended() == 0
+        assert sorted(arrived) == sorted(spooled)
+        assert opened.waiting == 0
+
+
+def left_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("spool-*.sqlite3"))
+
+
+def set_aside(folder: Path) -> list[Path]:
+    return list(folder.glob("spool-*.corrupt-*[0-9]"))
+
+
+def stuck(folder: Path, number: int) -> None:
+    (folder / f"spool-{number}.sqlite3").mkdir()
+
+
+async def _port(receiver: Process) -> int:
+    return int((await receiver.says("receiver.started"))["port"])
+
+
+async def _posted(http: aiohttp.ClientSession, port: int, event: bytes) -> str:
+    """The id of an event that was answered `spooled`."""
+    async with http.post(f"http://127.0.0.1:{port}/webhooks/msndr/{TOKEN}", data=event) as answer:
+        answered = await answer.json()
+    assert (answer.status, answered["durability"]) == (200, "spooled")
+    return str(answered["id"])
