@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 
 from bridge import events
 from bridge.broker import message
@@ -29,14 +29,24 @@ MAX_BODY: Final = 64 * 1024
 
 _ALLOWED: Final = "GET, HEAD, POST"
 _JSON: Final = "application/json"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class RefusedError(Exception):
     """The request gets no 200. Its message is the reason that the caller is told."""
 
-    def __init__(self, status: int, reason: str, **headers: str) -> None:
+    def __init__(self, status: int, reason: str, *, closes: bool = False, **headers: str) -> None:
+        """Say why.
+
+        Args:
+            status: of the answer.
+            reason: for the caller.
+            closes: the connection ends: what is still on its way on it is not another request.
+            headers: of the answer; `retry_after` is `Retry-After`.
+        """
         super().__init__(reason)
         self.status = status
+        self.closes = closes
         self.headers = {name.replace("_", "-").title(): value for name, value in headers.items()}
 
 
@@ -66,8 +76,8 @@ class Handler:
 
     def refusal(self, refused: RefusedError) -> web.Response:
         response = _response(refused.status, {"status": "refused", "reason": str(refused)}, refused.headers)
-        if refused.status in {408, 413}:
-            response.force_close()  # what is still on its way on this connection is not another request
+        if refused.closes:
+            response.force_close()
         return response
 
     async def _answer(self, request: web.BaseRequest) -> tuple[str, dict[str, Any]]:
@@ -100,18 +110,22 @@ class Handler:
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         if (request.content_length or 0) > MAX_BODY:
-            raise RefusedError(413, f"the body is larger than {MAX_BODY} bytes")
+            raise _too_large()
         content, body = request.content, bytearray()
         try:
             async with asyncio.timeout(self._settings.body_timeout):
+                await _ask_for_body(request)
                 while not content.at_eof():
                     body += await content.readany()
                     if len(body) > MAX_BODY:
-                        raise RefusedError(413, f"the body is larger than {MAX_BODY} bytes")
+                        raise _too_large()
         except TimeoutError:
-            raise RefusedError(408, f"the body did not arrive in {self._settings.body_timeout:g} s") from None
-        except web.RequestPayloadError:
-            raise RefusedError(400, "the body is cut off or badly encoded") from None
+            raise RefusedError(
+                408, f"the body did not arrive in {self._settings.body_timeout:g} s", closes=True
+            ) from None
+        except (web.RequestPayloadError, OSError):
+            # OSError: the client has gone. Nobody hears the answer, but it is counted.
+            raise RefusedError(400, "the body is cut off or badly encoded", closes=True) from None
         return bytes(body)
 
     async def _confirmed(self, message: Message) -> None:
@@ -131,6 +145,16 @@ class Handler:
 
     def _unavailable(self, reason: str) -> RefusedError:
         return RefusedError(503, reason, retry_after=str(self._settings.retry_after))
+
+
+async def _ask_for_body(request: web.BaseRequest) -> None:
+    """Tell a client that waits to be told (`Expect: 100-continue`, RFC 9110 10.1.1); some wait for ever."""
+    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
+        await request.writer.write(_CONTINUE)
+
+
+def _too_large() -> RefusedError:
+    return RefusedError(413, f"the body is larger than {MAX_BODY} bytes", closes=True)
 
 
 def _response(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:

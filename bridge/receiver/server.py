@@ -33,6 +33,22 @@ class _Connection(RequestHandler):
         super().__init__(manager, **options)
         self._server = manager
 
+    def data_received(self, data: bytes) -> None:
+        """As aiohttp, but a request that has begun gets its body: the whole of it, or the news that it is broken."""
+        request = self._current_request
+        if request is None or request.content.is_eof():
+            super().data_received(data)
+            return
+        # Once it is told to stop, aiohttp throws away what arrives, be it the rest of the request it still waits for.
+        stopping = self._close, self._force_close
+        self._close = self._force_close = False
+        super().data_received(data)
+        self._close, self._force_close = stopping
+        if self._messages and not request.content.is_eof():
+            # Nothing can follow a body that is not whole, but the parser's refusal of what came. aiohttp queues that
+            # behind the request, and tells nobody who reads the body.
+            request.content.set_exception(web.RequestPayloadError("what came is no part of a body"))
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -45,7 +61,8 @@ class _Connection(RequestHandler):
 
 class _Server(web.Server):
     def __init__(self, settings: Receiver, handler: Handler, metrics: Metrics) -> None:
-        # aiohttp's keep-alive timer also bounds how long a request's head may take, from the first byte on.
+        # aiohttp's keep-alive timer runs from the connection's start or its last answer until the next request's
+        # head is whole: it bounds slow heads as well.
         self._options = {
             "keepalive_timeout": settings.head_timeout,
             "lingering_time": _LINGER_SECONDS,
@@ -63,9 +80,7 @@ class _Server(web.Server):
     ) -> web.StreamResponse:
         self._metrics.answers.labels(str(status)).inc()
         if status == 400:  # noqa: PLR2004 -- aiohttp's parser refused the bytes
-            response = self._handler.refusal(
-                RefusedError(400, f"not an HTTP request: {_first_line(message)}")
-            )
+            refused = RefusedError(400, f"not an HTTP request: {_first_line(message)}", closes=True)
         else:
             log.error(
                 "a request failed in an unforeseen way",
@@ -73,9 +88,8 @@ class _Server(web.Server):
                 method=request.method,
                 exc_info=error,
             )
-            response = self._handler.refusal(RefusedError(500, "an unforeseen failure; it has been logged"))
-        response.force_close()
-        return response
+            refused = RefusedError(500, "an unforeseen failure; it has been logged", closes=True)
+        return self._handler.refusal(refused)
 
 
 @asynccontextmanager
