@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from aio_pika.abc import AbstractIncomingMessage
+
     from bridge.roles import Lifetime
     from bridge.settings import Settings
 
@@ -74,7 +76,9 @@ async def stack(
         NodeError: RabbitMQ cannot be started.
         PortTakenError: the receiver's port is in use.
         BrokerRefusedError: the broker that was named has another topology.
+        OSError: the folder cannot be made.
     """
+    _make(directory)
     async with AsyncExitStack() as open_parts:
         if rabbitmq_url is None:
             node = await open_parts.enter_async_context(private_node.running(directory / "rabbitmq"))
@@ -93,14 +97,15 @@ async def stack(
             webhook=webhook,
             rabbitmq=rabbitmq_url,
             provider=simulator.base_url,
-            config=_write_config(directory, overrides),
+            config=_write_config(directory, settings, overrides),
             directory=directory,
         )
         yield Stack(places, settings, parts)
 
 
-async def watch(running: Stack) -> AsyncIterator[Seen]:
-    """Every event and every change of the list, as they are published, through a queue of our own."""
+@asynccontextmanager
+async def watching(running: Stack) -> AsyncIterator[AsyncIterator[Seen]]:
+    """Every event and every change of the list from now on, as they are published, through a queue of our own."""
     names = topology.Names(running.settings.rabbitmq.prefix)
     async with await aio_pika.connect(running.places.rabbitmq) as connection:
         channel = await connection.channel()
@@ -109,9 +114,7 @@ async def watch(running: Stack) -> AsyncIterator[Seen]:
         await queue.bind(names.events, "#")
         await queue.bind(names.changes, "#")
         async with queue.iterator(no_ack=True) as messages:
-            async for message in messages:
-                suppression = message.exchange == names.changes
-                yield Seen(message.routing_key or "", _detail(message.body, suppression), suppression)
+            yield (_seen(message, names.changes) async for message in messages)
 
 
 @asynccontextmanager
@@ -124,6 +127,10 @@ async def _role(role: Any, lifetime: Lifetime) -> AsyncIterator[asyncio.Task[Non
     finally:
         lifetime.stop.set()
         await asyncio.wait([task])
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
 
 
 def _overrides(
@@ -139,24 +146,31 @@ def _overrides(
     }
 
 
-def _write_config(directory: Path, overrides: Mapping[str, Mapping[str, Any]]) -> Path:
+def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> Path:
     """The settings in force as a file, so that `bridge --config` can be used beside the running stack.
 
-    JSON's strings, numbers and lists are TOML's as well.
+    JSON's strings, numbers and lists are TOML's as well. Secrets are among the overrides, all of them.
     """
-    lines = []
-    for section, values in overrides.items():
-        lines.append(f"[{section}]")
+    in_force = settings.model_dump(mode="json", exclude_defaults=True)
+    tables = [("[[subscribers]]", subscriber) for subscriber in in_force.pop("subscribers", ())]
+    tables += [
+        (f"[{section}]", in_force.get(section, {}) | dict(overrides.get(section, {})))
+        for section in dict.fromkeys([*overrides, *in_force])
+    ]
+    lines = ["# Written by `bridge dev`, for the run that goes on now."]
+    for head, values in tables:
+        lines.append(head)
         lines += [f"{name} = {orjson.dumps(value).decode()}" for name, value in values.items()]
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / "bridge.toml"
-    path.write_text("\n".join(["# Written by `bridge dev`, for the run that goes on now.", *lines, ""]))
+    path.write_text("\n".join([*lines, ""]))
     return path
 
 
-def _detail(body: bytes, suppression: bool) -> str:  # noqa: FBT001 -- a private helper with one caller
-    document = orjson.loads(body)
-    if suppression:
-        return f"{document['address']} ({document['reason']})"
-    message = document.get("message") if isinstance(document, dict) else None
-    return f"message {message.get('id')}" if isinstance(message, dict) else "no event"
+def _seen(message: AbstractIncomingMessage, changes: str) -> Seen:
+    document = orjson.loads(message.body)
+    kind = message.routing_key or ""
+    if message.exchange == changes:
+        return Seen(kind, f"{document['address']} ({document['reason']})", suppression=True)
+    about = document.get("message") if isinstance(document, dict) else None
+    detail = f"message {about.get('id')}" if isinstance(about, dict) else "no event"
+    return Seen(kind, detail, suppression=False)

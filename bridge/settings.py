@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -78,6 +79,14 @@ def _api_token(secret: SecretStr) -> SecretStr:
     if not (token.isascii() and token.isprintable() and token and " " not in token):
         raise ValueError("a token of the provider is printable ASCII without spaces")
     return secret
+
+
+def _split_names(value: Any) -> Any:
+    """As `_split`, with each name in our spelling; what is no name is left for the type to refuse."""
+    items = _split(value)
+    if isinstance(items, list | tuple):
+        return [events.canonical_name(item) if isinstance(item, str) else item for item in items]
+    return items
 
 
 def _event_names(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,9 +167,7 @@ class Worker(Section):
 class Suppression(Section):
     database_url: SecretStr = SecretStr("sqlite+aiosqlite:///suppressions.sqlite3")
     events: Annotated[
-        tuple[SuppressingEvent, ...],
-        NoDecode,
-        BeforeValidator(lambda value: _event_names(tuple(_split(value)))),
+        tuple[SuppressingEvent, ...], NoDecode, BeforeValidator(_split_names), AfterValidator(_event_names)
     ] = Field(default=("hard_bounced", "complained"), min_length=1)
 
 
@@ -229,7 +236,7 @@ class _Environment(EnvSettingsSource):
         variables = dict(super()._load_env_vars())
         for name, path in _file_variables().items():
             del variables[name.lower()]
-            variables.setdefault(name.removesuffix(_FILE_SUFFIX).lower(), _read_secret(name, path))
+            variables.setdefault(name.lower().removesuffix(_FILE_SUFFIX.lower()), _read_secret(name, path))
         if (url := variables.pop(_BROKER_URL.lower(), None)) is not None:
             variables.setdefault(f"{_BROKER_URL}S".lower(), url)
         return variables
@@ -280,8 +287,26 @@ def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] 
         raise InvalidSettingsError(_first_line(invalid)) from None
     except InvalidSettingsError:
         raise
-    except (SettingsError, OSError, ValueError) as unreadable:
-        raise InvalidSettingsError(_one_line(f"{path or SECRETS_VARIABLE}: {unreadable}")) from None
+    except SettingsError as unreadable:
+        raise InvalidSettingsError(_one_line(_unreadable(unreadable))) from None
+    except tomllib.TOMLDecodeError as no_toml:
+        raise InvalidSettingsError(_one_line(f"{path}: {no_toml}")) from None
+    except UnicodeDecodeError:
+        sources = " or in ".join(str(place) for place in (path, os.environ.get(SECRETS_VARIABLE)) if place)
+        raise InvalidSettingsError(f"what stands in {sources} is not UTF-8 text") from None
+    except OSError as error:
+        raise InvalidSettingsError(f"cannot read {error.filename}: {error.strerror}") from None
+
+
+def _unreadable(error: SettingsError) -> str:
+    """A folder of secrets, or a whole section as JSON, that pydantic-settings cannot read."""
+    section = re.search(r'field "(\w+)"', str(error))
+    if section is None:
+        return f"{SECRETS_VARIABLE}: {error}"
+    return (
+        f"{section[1]}: given as a whole (as {ENVIRONMENT_PREFIX}{section[1].upper()}, or in a file of "
+        f"{SECRETS_VARIABLE}) it must be JSON"
+    )
 
 
 def _read_secret(variable: str, path: str) -> str:
@@ -289,31 +314,32 @@ def _read_secret(variable: str, path: str) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise InvalidSettingsError(f"{variable}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidSettingsError(f"{variable}: {path} is not UTF-8 text") from None
+
+
+def _known_variables() -> set[str]:
+    return {knob.variable for knob in knobs()} | {_BROKER_URL}
 
 
 def _file_variables() -> dict[str, str]:
-    known = {knob.variable for knob in knobs()}
+    known = _known_variables()
     return {
         name: value
         for name, value in os.environ.items()
-        if name.endswith(_FILE_SUFFIX) and name.removesuffix(_FILE_SUFFIX).upper() in known
+        if name.upper().endswith(_FILE_SUFFIX) and name.upper().removesuffix(_FILE_SUFFIX) in known
     }
 
 
 def _refuse_unknown_variables() -> None:
-    known = {knob.variable for knob in knobs()}
+    known = _known_variables()
     sections = {name.upper() for name in Settings.model_fields}
     for name in os.environ:
         upper = name.upper()
         if not upper.startswith(ENVIRONMENT_PREFIX) or upper in _NOT_SETTINGS:
             continue
         key = upper.removeprefix(ENVIRONMENT_PREFIX)
-        if (
-            upper == _BROKER_URL
-            or upper in known
-            or upper.removesuffix(_FILE_SUFFIX) in known
-            or key in sections
-        ):
+        if upper in known or upper.removesuffix(_FILE_SUFFIX) in known or key in sections:
             continue
         raise InvalidSettingsError(f"{name}: there is no such setting; `bridge config show` lists them all")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 import uuid
@@ -17,8 +18,10 @@ from bridge import settings as knobs
 from bridge.broker import private_node
 from bridge.provider.simulator import Simulator
 from bridge.telemetry.metrics import Metrics
+from tests.support.node import Control
 from tests.support.processes import Processes
 from tests.support.rabbit import Rabbit
+from tests.support.working import Workplace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 NODE_VARIABLE = "TEST_RABBITMQ_URL"
 """How the run's controller tells pytest-xdist's workers where the node is."""
+NODE_ENVIRONMENT_VARIABLE = "TEST_RABBITMQ_ENVIRONMENT"
+"""JSON: with which variables `rabbitmqctl` finds the node. Not set where the node is not of this run."""
 TOKEN = "a-token-for-tests-1"
 OTHER_TOKEN = "a-token-for-tests-2"
 
@@ -37,6 +42,8 @@ _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The controller starts the node, before there are workers."""
     config = session.config
+    for name in [name for name in os.environ if name.startswith(knobs.ENVIRONMENT_PREFIX)]:
+        del os.environ[name]  # what is set for a bridge that runs beside the tests is none of theirs
     if hasattr(config, "workerinput") or NODE_VARIABLE in os.environ or not _needs_broker(config):
         return
     runner, stack = asyncio.Runner(), AsyncExitStack()
@@ -44,6 +51,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-tests-"))
     node = runner.run(stack.enter_async_context(private_node.running(Path(directory))))
     os.environ[NODE_VARIABLE] = node.url
+    os.environ[NODE_ENVIRONMENT_VARIABLE] = json.dumps(dict(node.environment))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -53,6 +61,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         runner.run(stack.aclose())
         runner.close()
         del os.environ[NODE_VARIABLE]
+        os.environ.pop(NODE_ENVIRONMENT_VARIABLE, None)
 
 
 def _needs_broker(config: pytest.Config) -> bool:
@@ -65,6 +74,14 @@ def _needs_broker(config: pytest.Config) -> bool:
 def amqp_url() -> str:
     """The private node of this run."""
     return os.environ[NODE_VARIABLE]
+
+
+@pytest.fixture(scope="session")
+def control() -> Control:
+    """`rabbitmqctl` for the private node of this run."""
+    if NODE_ENVIRONMENT_VARIABLE not in os.environ:
+        pytest.skip("the node is not of this run")
+    return Control(json.loads(os.environ[NODE_ENVIRONMENT_VARIABLE]))
 
 
 @pytest.fixture
@@ -132,3 +149,10 @@ async def processes(tmp_path: Path, rabbit: Rabbit) -> AsyncIterator[Processes]:
     async with Processes(tmp_path) as started:
         yield started
     del rabbit  # it must outlive the processes: it deletes their queues
+
+
+@pytest.fixture
+async def workplace(rabbit: Rabbit, settings: Settings) -> AsyncIterator[Workplace]:
+    """All that a worker under these settings needs in RabbitMQ, and what comes of its work."""
+    async with Workplace.prepared(rabbit, settings) as prepared:
+        yield prepared

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import commands as spec
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker.message import PERSISTENT
 from bridge.broker.publisher import Message, PublishError
@@ -66,9 +66,20 @@ class DeadLetters:
         The original is the caller's to acknowledge, and only then.
         """
         message = of_message(dead, incoming, queue=self._queue)
+
+        def report(retrying: RetryCallState) -> None:
+            log.warning(
+                "a message cannot be moved to the dead letters, trying again",
+                action="worker.dead_letter_waiting",
+                event_id=incoming.message_id,
+                wait=round(retrying.upcoming_sleep, 2),
+                error=str(retrying.outcome.exception() if retrying.outcome else None),
+            )
+
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(PublishError),
             wait=wait_random_exponential(multiplier=0.1, max=self._longest_wait),
+            before_sleep=report,
         ):
             with attempt:
                 await self._publisher.publish(message)

@@ -73,7 +73,8 @@ class PrivateNode:
             f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
             f"log.console = false\nlog.file.level = info\n{extra_config}\n"
         )
-        self._environment = self._for_erlang(home or directory)
+        self.environment = self._for_erlang(home or directory)
+        """With which `rabbitmqctl` and the other tools find this node."""
 
     @property
     def pid(self) -> int:
@@ -91,7 +92,7 @@ class PrivateNode:
         with self.log.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
                 self._server, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
-                env=self._environment, cwd=self.directory, start_new_session=True,
+                env=self.environment, cwd=self.directory, start_new_session=True,
             )  # fmt: skip
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -128,22 +129,6 @@ class PrivateNode:
         if self._process is not None:
             await self._process.wait()
         self._process = None
-
-    async def control(self, *arguments: str) -> str:
-        """Run `rabbitmqctl` against this node; returns what it printed.
-
-        Raises:
-            NodeError: it failed, with what it said.
-        """
-        process = await asyncio.create_subprocess_exec(
-            str(Path(self._server).with_name("rabbitmqctl")), *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            env=self._environment, cwd=self.directory,
-        )  # fmt: skip
-        output, _ = await process.communicate()
-        if process.returncode:
-            raise NodeError(f"rabbitmqctl {' '.join(arguments)}: {output.decode().strip()}")
-        return output.decode()
 
     def stop_port_mapper(self) -> None:
         """The node starts an Erlang port mapper, which would stay behind as a daemon."""

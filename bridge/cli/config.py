@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
-from rich.table import Table
+from rich.table import Column, Table
 
 from bridge.cli.console import people, print_json, settings_of
 from bridge.settings import Section, Settings, knobs
@@ -28,7 +28,13 @@ def show(
     if as_json:
         print_json({name: _plain(getattr(settings, name)) for name in Settings.model_fields})
         return
-    table = Table("setting", "value", "environment variable")
+    table = Table(
+        # Names are there to be copied: where the terminal is narrow, the values are folded instead.
+        Column("setting", no_wrap=True),
+        Column("value", overflow="fold"),
+        Column("environment variable", no_wrap=True),
+        box=None,
+    )
     for knob in knobs():
         section, _, name = knob.key.partition(".")
         value = _plain(getattr(getattr(settings, section), name))

@@ -22,7 +22,7 @@ from bridge.telemetry import logs
 from bridge.telemetry.health import PortTakenError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from bridge.settings import Settings
 
@@ -51,7 +51,7 @@ def worker(context: typer.Context) -> None:
     _run(settings_of(context), roles.worker)
 
 
-@fails_with(NodeError, PortTakenError, BrokerRefusedError, StoreError, InvalidSettingsError)
+@fails_with(NodeError, BrokerRefusedError, StoreError, InvalidSettingsError, OSError)
 def dev(
     context: typer.Context,
     directory: Annotated[Path, typer.Option(help="For everything it writes.")] = Path(".dev"),
@@ -75,15 +75,27 @@ async def _dev(
     stop: asyncio.Event, directory: Path, port: int, rabbitmq_url: str | None, config: Path | None
 ) -> None:
     people.print("starting: RabbitMQ, simulator, receiver, worker …")
-    async with development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as running:
-        _introduce(running.places)
-        async with roles.running(_show(running), name="show") as showing:
-            await roles.until(stop, showing, *running.parts)
+    # Ctrl-C also ends a start that cannot succeed, such as the wait for a broker that is not there.
+    async with roles.running(_live(directory, port, rabbitmq_url, config), name="dev") as living:
+        await roles.until(stop, living)
         people.print("stopping …")
 
 
-async def _show(running: development.Stack) -> None:
-    async for seen in development.watch(running):
+async def _live(directory: Path, port: int, rabbitmq_url: str | None, config: Path | None) -> None:
+    """Everything, from its start until one of its parts ends; cancelling stops all of it in order."""
+    async with (
+        development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as running,
+        development.watching(running) as seen,
+    ):
+        _introduce(running.places)
+        async with roles.running(_show(seen), name="show") as showing:
+            ended, _ = await asyncio.wait([showing, *running.parts], return_when=asyncio.FIRST_COMPLETED)
+        for part in ended:
+            part.result()
+
+
+async def _show(everything: AsyncIterator[development.Seen]) -> None:
+    async for seen in everything:
         style = "bold red" if seen.suppression else "cyan"
         label = f"list: {seen.kind}" if seen.suppression else f"event: {seen.kind}"
         people.print(f"{label:<22} {seen.detail}", style=style, highlight=False, markup=False)

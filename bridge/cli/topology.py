@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
-import aio_pika
 import typer
-from aiormq.exceptions import AMQPError
-from rich.table import Table
+from rich.table import Column, Table
+from yarl import URL
 
 from bridge.broker import topology
-from bridge.broker.connection import BrokerRefusedError
+from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError, Link
 from bridge.cli.console import fails_with, people, print_json, settings_of
+from bridge.telemetry import logs
+from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
+    from aio_pika.abc import AbstractConnection
+
     from bridge.broker.topology import Topology
-    from bridge.settings import Settings
+    from bridge.settings import RabbitMQ, Settings
 
 app = typer.Typer(help="Exchanges, queues and bindings: plan, apply, export.", no_args_is_help=True)
 
@@ -29,11 +32,12 @@ def plan(context: typer.Context, as_json: Json = False) -> None:
 
     Example: bridge topology plan
     """
-    planned = _planned(settings_of(context))
+    settings = settings_of(context)
+    planned = _planned(settings)
     if as_json:
-        print_json(_definitions(planned))
+        print_json(_definitions(planned, _virtual_host(settings)))
         return
-    table = Table("kind", "name", "arguments")
+    table = Table(*(Column(title, overflow="fold") for title in ("kind", "name", "arguments")))
     for exchange in planned.exchanges:
         table.add_row(f"{exchange.kind} exchange", exchange.name, _arguments(exchange.arguments))
     for queue in planned.queues:
@@ -44,17 +48,23 @@ def plan(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command()
-@fails_with(BrokerRefusedError, AMQPError, OSError)
-def apply(context: typer.Context) -> None:
+@fails_with(BrokerRefusedError, BrokerUnavailableError)
+def apply(
+    context: typer.Context,
+    wait: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to go on trying while RabbitMQ does not answer.")
+    ] = 5.0,
+) -> None:
     """Declare it all; what stands already as it should is left as it is.
 
     Environment: BRIDGE_RABBITMQ__URLS, of a user with the permission to configure.
 
-    Example: bridge topology apply
+    Example: bridge topology apply --wait 60
     """
     settings = settings_of(context)
+    logs.configure(settings.logs.model_copy(update={"level": "error"}))
     planned = _planned(settings)
-    asyncio.run(_apply(settings.rabbitmq.urls[0].get_secret_value(), planned))
+    asyncio.run(_apply(settings.rabbitmq, planned, wait))
     people.print(f"{len(planned.exchanges)} exchanges, {len(planned.queues)} queues stand as planned")
 
 
@@ -64,12 +74,27 @@ def export(context: typer.Context) -> None:
 
     Example: bridge topology export > definitions.json
     """
-    print_json(_definitions(_planned(settings_of(context))))
+    settings = settings_of(context)
+    print_json(_definitions(_planned(settings), _virtual_host(settings)))
 
 
-async def _apply(url: str, planned: Topology) -> None:
-    async with await aio_pika.connect(url) as connection:
+async def _apply(settings: RabbitMQ, planned: Topology, wait: float) -> None:
+    link = Link(settings, use="topology", metrics=Metrics())
+
+    async def session(connection: AbstractConnection) -> None:
         await topology.declare(connection, planned)
+
+    try:
+        async with asyncio.timeout(wait):
+            await link.run(session)
+    except TimeoutError:
+        raise BrokerUnavailableError(f"RabbitMQ cannot be reached in {wait:g} s: {link.reason}") from None
+
+
+def _virtual_host(settings: Settings) -> str:
+    """The one that the first URL names; a slash in it is written as `%2F`."""
+    path = URL(settings.rabbitmq.urls[0].get_secret_value()).path
+    return path.removeprefix("/").replace("%2F", "/") or "/"
 
 
 def _planned(settings: Settings) -> Topology:
@@ -82,13 +107,13 @@ def _arguments(arguments: Any) -> str:
     return ", ".join(f"{name}={value}" for name, value in arguments.items())
 
 
-def _definitions(planned: Topology) -> dict[str, Any]:
-    """The shape of RabbitMQ's own definition files, for the default virtual host."""
+def _definitions(planned: Topology, virtual_host: str) -> dict[str, Any]:
+    """The shape of RabbitMQ's own definition files."""
     return {
         "exchanges": [
             {
                 "name": exchange.name,
-                "vhost": "/",
+                "vhost": virtual_host,
                 "type": exchange.kind,
                 "durable": True,
                 "auto_delete": False,
@@ -100,7 +125,7 @@ def _definitions(planned: Topology) -> dict[str, Any]:
         "queues": [
             {
                 "name": queue.name,
-                "vhost": "/",
+                "vhost": virtual_host,
                 "durable": True,
                 "auto_delete": False,
                 "arguments": dict(queue.arguments),
@@ -110,7 +135,7 @@ def _definitions(planned: Topology) -> dict[str, Any]:
         "bindings": [
             {
                 "source": binding.exchange,
-                "vhost": "/",
+                "vhost": virtual_host,
                 "destination": binding.queue,
                 "destination_type": "queue",
                 "routing_key": binding.key,

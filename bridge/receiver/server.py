@@ -61,9 +61,10 @@ class _Connection(RequestHandler):
         self._keepalive_handle = None
 
     def data_received(self, data: bytes) -> None:
+        """As aiohttp, but a request that has begun gets its body: the whole of it, or the news that it is broken."""
         if self._refused:
             return  # the answer ends the connection; aiohttp's parser would refuse each further piece again
-        super().data_received(data)
+        self._take(data)
         if not self._messages:
             return
         newest, body = self._messages[-1]
@@ -74,6 +75,15 @@ class _Connection(RequestHandler):
         if not self._body.is_eof():
             # aiohttp queues the parser's refusal behind the request, and tells nobody who reads its body.
             self._body.set_exception(web.RequestPayloadError("what came is no part of a body"))
+
+    def _take(self, data: bytes) -> None:
+        """Once it is told to stop, aiohttp throws away what arrives, be it the body that a handler waits for."""
+        stopping = self._close, self._force_close
+        request = self._current_request
+        if request is not None and not request.content.is_eof():
+            self._close = self._force_close = False
+        super().data_received(data)
+        self._close, self._force_close = stopping
 
     def handle_error(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sqlite3
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
@@ -208,6 +209,11 @@ def _look_for(file: Path, *, create: bool) -> None:
         )
     if not create and not file.exists():
         raise StoreError(f"there is no suppression list at {file}; start a worker on it, or set {_SETTING}")
+    # aiosqlite answers a file that cannot be opened while its thread still ends, which a closing loop reports.
+    try:
+        sqlite3.connect(file).close()
+    except sqlite3.Error as error:
+        raise StoreUnavailableError(f"the suppression list {file} cannot be opened: {error}") from error
 
 
 def _sqlite_engine(url: URL) -> AsyncEngine:
@@ -224,10 +230,14 @@ def _sqlite_engine(url: URL) -> AsyncEngine:
 
 def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # in WAL, NORMAL would lose commits with the power
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")  # in WAL, NORMAL would lose commits with the power
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+    except sqlite3.Error:
+        connection.close()  # the pool has not taken it yet, and would leave its thread running
+        raise
 
 
 def _begin(connection: Connection) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bridge.broker.connection import BrokerUnavailableError, channel_gone, gone, together
 from bridge.telemetry import logs
@@ -23,8 +23,15 @@ if TYPE_CHECKING:
 
 log = logs.logger("worker")
 
-_CANCEL_SECONDS = 1.0
+_CANCEL_SECONDS: Final = 1.0
 """What RabbitMQ may take to answer `basic.cancel` before we leave anyway."""
+
+IDLE_SECONDS: Final = 30.0
+"""A consumer that has heard nothing for so long is set up anew.
+
+RabbitMQ does not always tell when it forgets one: 3.10.8 answers a quorum queue that is deleted and made again at once
+with no `basic.cancel`, keeps the consumer in its lists, and delivers nothing to it (4.0.5 cancels it).
+"""
 
 
 class Verdict(NamedTuple):
@@ -52,7 +59,16 @@ class Consumer:
     dead letter. Whatever has no verdict when a session ends is given back by the closing of its channel.
     """
 
-    def __init__(self, settings: Worker, *, queue: str, work: Work, bury: Bury, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Worker,
+        *,
+        queue: str,
+        work: Work,
+        bury: Bury,
+        metrics: Metrics,
+        idle: float = IDLE_SECONDS,
+    ) -> None:
         """Make a consumer that rests until its first session.
 
         Args:
@@ -61,12 +77,14 @@ class Consumer:
             work: what is done with deliveries.
             bury: moves one to the dead letters; returns when RabbitMQ has confirmed it.
             metrics: counts what was handled, by outcome.
+            idle: seconds without a delivery after which it consumes anew.
         """
         self._settings = settings
         self._queue = queue
         self._work = work
         self._bury = bury
         self._metrics = metrics
+        self._idle_seconds = idle
         self._stopping = asyncio.Event()
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -87,6 +105,8 @@ class Consumer:
         self._at_rest.clear()
         try:
             await self._consume(connection, opened)
+            while not self._stopping.is_set():
+                await self._consume(connection, _again)
         finally:
             self._at_rest.set()
 
@@ -113,9 +133,11 @@ class Consumer:
             bury=hand.bury(),
             stop=self._drain(queue, tag, hand),
             cancelled=self._cancelled(cancelled),
+            idle=self._idle(hand),
             channel=channel_gone(aiormq_channel),
             connection=gone(connection),
         )
+        await channel.close()
 
     async def _drain(self, queue: AbstractQueue, tag: str, hand: _Hand) -> None:
         await self._stopping.wait()
@@ -129,12 +151,24 @@ class Consumer:
         await cancelled.wait()
         raise BrokerUnavailableError(f"RabbitMQ cancelled the consumer of queue '{self._queue}'")
 
+    async def _idle(self, hand: _Hand) -> None:
+        """Wait until there is nothing in hand, and was nothing for a while."""
+        taken = -1
+        while hand or hand.taken != taken or self._stopping.is_set():
+            taken = hand.taken
+            await asyncio.sleep(self._idle_seconds)
+
+
+def _again() -> None:
+    """Consuming anew is no news to anybody."""
+
 
 class _Hand:
     """The deliveries of one channel that are not acknowledged yet."""
 
     def __init__(self, channel: AiormqChannel, bury: Bury, metrics: Metrics) -> None:
         self.inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self.taken = 0
         self._channel = channel
         self._bury_one = bury
         self._metrics = metrics
@@ -149,6 +183,7 @@ class _Hand:
         return len(self._held)
 
     async def take(self, delivery: AbstractIncomingMessage) -> None:
+        self.taken += 1
         self._held.add(_tag(delivery))
         self._empty.clear()
         self.inbox.put_nowait(delivery)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from pamqp import commands as spec
@@ -35,6 +36,7 @@ class Relay:
         self._exchange = exchange
         self._metrics = metrics
         self._woken = asyncio.Event()
+        self._at_once = _AT_ONCE
 
     def wake(self) -> None:
         """There are new changes: do not wait for the next look."""
@@ -55,17 +57,25 @@ class Relay:
             self._woken.clear()
 
     async def _advance(self) -> bool:
-        """Publish the oldest changes; whether there may be more."""
-        changes = await self._outbox.pending(_AT_ONCE)
-        confirms = [self._publisher.publish(message_of(change, self._exchange)) for change in changes]
-        outcomes = await asyncio.gather(*confirms, return_exceptions=True)
-        published = [change.id for change, outcome in zip(changes, outcomes, strict=True) if outcome is None]
-        await self._outbox.mark_published(published)
+        """Publish the oldest changes; whether some were published, so that there may be more.
+
+        Raises:
+            PublishError: the first of them was not confirmed.
+        """
+        changes = await self._outbox.pending(self._at_once)
+        outcomes = await asyncio.gather(*map(self._publish, changes), return_exceptions=True)
+        # Only up to the first that failed: those behind it are published once more after it, so that whoever
+        # hears of a change twice ends with the latest. Until it is through, it is tried alone.
+        published = list(takewhile(lambda outcome: outcome is None, outcomes))
+        await self._outbox.mark_published([change.id for change, _ in zip(changes, published, strict=False)])
         self._metrics.relayed.inc(len(published))
-        for outcome in outcomes:
-            if outcome is not None:
-                raise outcome
-        return len(changes) == _AT_ONCE
+        self._at_once = _AT_ONCE if published else 1
+        if outcomes and not published and isinstance(outcomes[0], BaseException):
+            raise outcomes[0]
+        return bool(published)
+
+    async def _publish(self, change: Change) -> None:
+        await self._publisher.publish(message_of(change, self._exchange))
 
 
 def message_of(change: Change, exchange: str) -> Message:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, NamedTuple
 
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge import events
 from bridge.broker.deadletters import DeadLetter
@@ -173,12 +173,13 @@ class Suppressor:
     async def _ask(self, message_id: str) -> str:
         """The address that the provider has for this message.
 
-        A 404 is asked again for a while, since the provider may lag behind its own webhook.
+        A 404 is asked again for a while, since the provider may lag behind its own webhook. Only the waits
+        between the answers count: not the turn in the rate of calls, and not the provider's own failures.
         """
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(UnknownMessageError),
             wait=wait_random_exponential(multiplier=0.5, max=self._provider.backoff_max),
-            stop=stop_after_delay(self._provider.unknown_grace),
+            stop=lambda state: state.idle_for >= self._provider.unknown_grace,
             reraise=True,
         ):
             with attempt:

@@ -49,15 +49,15 @@ async def broker_stopped(scene: Scene) -> None:
 
 
 async def memory_alarm(scene: Scene) -> None:
-    await scene.node.control("set_vm_memory_high_watermark", "0.00001")
+    await scene.control.run("set_vm_memory_high_watermark", "0.00001")
     await asyncio.sleep(SHORT_SECONDS)
-    await scene.node.control("set_vm_memory_high_watermark", "0.6")
+    await scene.control.run("set_vm_memory_high_watermark", "0.6")
 
 
 async def disk_alarm(scene: Scene) -> None:
-    await scene.node.control("set_disk_free_limit", "1000000GB")
+    await scene.control.run("set_disk_free_limit", "1000000GB")
     await asyncio.sleep(SHORT_SECONDS)
-    await scene.node.control("set_disk_free_limit", "1MB")
+    await scene.control.run("set_disk_free_limit", "1MB")
 
 
 async def connection_reset(scene: Scene) -> None:
@@ -94,7 +94,7 @@ async def latency(scene: Scene) -> None:
 async def channel_closed(scene: Scene) -> None:
     """Every open channel is made to ask for an exchange that is not there: RabbitMQ closes it with a 404."""
     for share in (0.4, 0.5, 0.6):
-        await scene.node.control("eval", f"[rabbit_channel:do(C, {_ASK}) || C <- rabbit_channel:list()].")
+        await scene.control.run("eval", f"[rabbit_channel:do(C, {_ASK}) || C <- rabbit_channel:list()].")
         await scene.load.accepted(share)
 
 
@@ -209,7 +209,7 @@ async def broker_down_and_receiver_restarted(scene: Scene) -> None:
 
 
 async def _leader_of(scene: Scene, queue: str) -> PrivateNode:
-    listed = await scene.node.control("list_queues", "--quiet", "name", "leader")
+    listed = await scene.control.run("list_queues", "--quiet", "name", "leader")
     leaders = dict(line.split() for line in listed.splitlines() if len(line.split()) == 2)
     return next(node for node in scene.nodes if node.name == leaders[queue])
 

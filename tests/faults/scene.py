@@ -13,6 +13,7 @@ from bridge.suppression.store import Store
 from tests.faults.events import KNOWN_MESSAGES, SUPPRESSING, address_of, name_of
 from tests.faults.ledger import Ledger
 from tests.faults.load import Load
+from tests.support.node import Control
 from tests.support.processes import Process, Processes
 from tests.support.proxy import Proxy
 
@@ -59,6 +60,10 @@ class Scene:
     @property
     def node(self) -> PrivateNode:
         return self.nodes[0]
+
+    @property
+    def control(self) -> Control:
+        return Control(self.node.environment)
 
     @property
     def proxy(self) -> Proxy:

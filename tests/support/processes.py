@@ -23,9 +23,13 @@ class Process:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.lines: list[str] = []
+        """Standard error."""
+        self.printed: list[str] = []
+        """Standard output."""
         self._events: list[dict[str, Any]] = []
         self._grew = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
+        self._printing = asyncio.create_task(self._read_printed())
 
     @property
     def pid(self) -> int:
@@ -43,6 +47,7 @@ class Process:
         async with asyncio.timeout(PATIENCE_SECONDS):
             code = await self._process.wait()
             await self._reading
+            await self._printing
         return code
 
     async def says(self, action: str, *, times: int = 1, **fields: Any) -> dict[str, Any]:
@@ -56,6 +61,27 @@ class Process:
                 if self._reading.done():
                     raise AssertionError(f"ended without saying {action}: {self.lines}")
                 await self._grew.wait()
+
+    async def prints(self, part: str, *, patience: float = PATIENCE_SECONDS) -> str:
+        """The first line of its standard output that contains this, when it has come."""
+        async with asyncio.timeout(patience), self._grew:
+            while True:
+                for line in self.printed:
+                    if part in line:
+                        return line
+                if self._printing.done():
+                    raise AssertionError(f"ended without printing {part}: {self.printed} {self.lines}")
+                await self._grew.wait()
+
+    async def _read_printed(self) -> None:
+        stream = self._process.stdout
+        if stream is None:
+            return
+        async for line in stream:
+            async with self._grew:
+                self.printed.append(line.decode().rstrip())
+                self._grew.notify_all()
+        asyncio.get_running_loop().call_soon(asyncio.create_task, self._notify())
 
     async def _read(self) -> None:
         stream = self._process.stderr
@@ -96,7 +122,7 @@ class Processes:
         config.write_text(_toml(overrides))
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bridge", "--config", str(config), *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             cwd=self._directory,
         )  # fmt: skip
         started = Process(process)

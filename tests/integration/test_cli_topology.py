@@ -1,0 +1,124 @@
+"""`bridge topology`: what shall stand, declared by a user who may, or handed to RabbitMQ's own tools."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from typer.testing import CliRunner
+
+from bridge.broker import topology
+from bridge.cli import main
+from tests.support.commands import bridge
+from tests.support.proxy import Proxy
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bridge.settings import Settings
+    from tests.support.node import Control
+    from tests.support.rabbit import Rabbit
+
+NOBODY = "amqp://guest:an-uncommon-secret@127.0.0.1:1/"
+
+
+async def test_apply_declares_all_of_it_on_the_broker_that_answers(
+    rabbit: Rabbit, settings: Settings, amqp_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """The first URL refuses, the second is used; a second time nothing changes."""
+    for _ in range(2):
+        applied = await bridge(
+            "topology",
+            "apply",
+            directory=tmp_path,
+            BRIDGE_RABBITMQ__URLS=f"{NOBODY},{amqp_url}",
+            BRIDGE_RABBITMQ__PREFIX=prefix,
+        )
+        assert (applied.code, applied.stderr) == (0, "")
+        assert applied.stdout == "3 exchanges, 5 queues stand as planned\n"
+    planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+    await topology.ensure(rabbit.connection, planned, "never")
+
+
+async def test_apply_says_in_one_line_that_no_broker_answers(amqp_url: str, tmp_path: Path) -> None:
+    """Which brokers, and why each; never a password. Exit code 1."""
+    async with Proxy.serve(amqp_url) as silent:
+        silent.pause()
+        failed = await bridge(
+            "topology",
+            "apply",
+            "--wait",
+            "1",
+            directory=tmp_path,
+            BRIDGE_RABBITMQ__URLS=f"{NOBODY},{silent.url(NOBODY)}",
+            BRIDGE_RABBITMQ__CONNECT_TIMEOUT="0.2",
+        )
+    assert (failed.code, failed.stdout) == (1, "")
+    [line] = failed.stderr.splitlines()
+    assert line.startswith("bridge: RabbitMQ cannot be reached in 1 s: amqp://127.0.0.1:1/")
+    assert f"amqp://127.0.0.1:{silent.port}/: no answer in 0.2 s" in line
+    assert "uncommon" not in line
+
+
+async def test_apply_says_in_one_line_what_stands_in_the_way(
+    rabbit: Rabbit, amqp_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """A queue with other arguments is named, with the argument. Exit code 1."""
+    async with rabbit.channel() as channel:
+        await channel.declare_queue(
+            rabbit.names.dead, durable=True, arguments={"x-queue-type": "quorum", "x-max-length": 5}
+        )
+    failed = await bridge(
+        "topology", "apply", directory=tmp_path, BRIDGE_RABBITMQ__URL=amqp_url, BRIDGE_RABBITMQ__PREFIX=prefix
+    )
+    assert failed.code == 1
+    [line] = failed.stderr.splitlines()
+    assert line.startswith(f"bridge: queue '{rabbit.names.dead}' stands with other arguments")
+    assert "argument 'x-max-length'" in line
+
+
+def test_plan_shows_everything_without_a_broker() -> None:
+    """Every name is there in full, however narrow the terminal."""
+    shown = printed("plan", url=NOBODY)
+    for name in (
+        "email.events.archive",
+        "email.unrouted",
+        "email.malformed",
+        "suppression.dead",
+        "complined",
+    ):
+        assert name in shown
+    assert "\N{HORIZONTAL ELLIPSIS}" not in shown
+    assert "uncommon" not in shown
+
+
+@pytest.mark.parametrize("arguments", [("export",), ("plan", "--json")])
+@pytest.mark.parametrize(("path", "host"), [("", "/"), ("/", "/"), ("/mail", "mail"), ("/a%2Fb", "a/b")])
+def test_definitions_are_for_the_virtual_host_of_the_url(
+    arguments: tuple[str, ...], path: str, host: str
+) -> None:
+    """What is imported stands where the bridge will look for it."""
+    document = json.loads(printed(*arguments, url=f"amqp://127.0.0.1:1{path}"))
+    assert document.keys() == {"exchanges", "queues", "bindings"}
+    assert {entry["vhost"] for entries in document.values() for entry in entries} == {host}
+
+
+async def test_what_export_prints_rabbitmq_imports(
+    rabbit: Rabbit, settings: Settings, control: Control, amqp_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """`rabbitmqctl import_definitions` makes the same topology: declaring it afterwards finds no difference."""
+    definitions = tmp_path / "definitions.json"
+    definitions.write_text(printed("export", url=amqp_url, prefix=prefix))
+    await control.run("import_definitions", str(definitions))
+    planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+    await topology.check(rabbit.connection, planned)
+    await topology.declare(rabbit.connection, planned)
+
+
+def printed(*arguments: str, url: str, prefix: str = "") -> str:
+    """What `bridge topology ARGUMENTS...` prints, where it asks no broker."""
+    environment = {"BRIDGE_RABBITMQ__URL": url, "BRIDGE_RABBITMQ__PREFIX": prefix}
+    outcome = CliRunner().invoke(main.app, ["topology", *arguments], env=environment)
+    assert (outcome.exit_code, outcome.stderr) == (0, "")
+    return outcome.stdout

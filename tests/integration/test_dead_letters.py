@@ -1,0 +1,176 @@
+"""What the worker cannot handle: it ends in the dead letters with the reason, and holds up nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bridge import settings as knobs
+from bridge.provider.faults import Faults
+from tests.support.working import AT, body_of, bounced, bounces, changed, working
+
+if TYPE_CHECKING:
+    from bridge.provider.simulator import Simulator
+    from bridge.settings import Settings
+    from tests.support.processes import Processes
+    from tests.support.rabbit import Rabbit
+    from tests.support.working import Workplace
+
+
+async def test_a_body_that_is_no_event_keeps_its_bytes_and_gets_the_reason(
+    settings: Settings, workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """Bytes, message id, type, time and headers are those that came in; three headers say why and when."""
+    before = int(time.time() * 1000)
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.put(
+            b"\xff not JSON\x00",
+            message_id="strange-1",
+            type="hard_bounced",
+            content_type="application/json",
+            timestamp=AT,
+            headers={"received-at": 17, "note": "kept"},
+        )
+        letter = await dead.next()
+    assert letter.body == b"\xff not JSON\x00"
+    assert (letter.message_id, letter.type, letter.content_type) == (
+        "strange-1",
+        "hard_bounced",
+        "application/json",
+    )
+    assert letter.timestamp is not None
+    assert letter.timestamp.timestamp() == AT
+    died_at = letter.headers.pop("dead-at")
+    assert isinstance(died_at, int)
+    assert before <= died_at <= time.time() * 1000
+    assert letter.headers == {
+        "received-at": 17,
+        "note": "kept",
+        "dead-reason": "malformed",
+        "dead-error": "the body is not UTF-8 text",
+    }
+    assert await workplace.left() == []
+
+
+async def test_a_dead_letter_outlives_the_broker(
+    settings: Settings, workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """It is persistent, however the message came in."""
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.put(b"{}", delivery_mode=1)
+        assert (await dead.next()).delivery_mode == 2
+
+
+async def test_a_dead_letter_is_not_copied_to_where_the_event_went(
+    settings: Settings, workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """The headers that route copies do not come along."""
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.put(b"{}", headers={"CC": [rabbit.names.unrouted]})
+        # The put itself was routed by its header, too.
+        assert "CC" not in (await dead.next()).headers
+    assert await rabbit.depth(rabbit.names.unrouted) == 1
+
+
+async def test_one_bad_message_does_not_fail_its_batch(
+    settings: Settings, workplace: Workplace, simulator: Simulator, rabbit: Rabbit
+) -> None:
+    """Beside no JSON, no event, no address and an unknown message, the good ones are on the list."""
+    nowhere = simulator.add_message("nobody at all")
+    await workplace.put(b"no JSON")
+    await workplace.put(b'{"message": {"id": 1}}')
+    await workplace.send(*bounces([1, nowhere, 2, 987654, 3]))
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.changes(3)
+        letters = await dead.take(4)
+    assert await workplace.listed() == bounced([1, 2, 3])
+    assert await workplace.left() == []
+    assert {letter.body: letter.headers["dead-reason"] for letter in letters} == {
+        b"no JSON": "malformed",
+        b'{"message": {"id": 1}}': "malformed",
+        bounces([nowhere])[0]: "invalid-address",
+        bounces([987654])[0]: "unknown-message",
+    }
+
+
+async def test_an_address_that_is_none_does_not_stand_in_the_dead_letter(
+    settings: Settings, workplace: Workplace, simulator: Simulator, rabbit: Rabbit
+) -> None:
+    """The error says what is wrong with it and does not repeat it."""
+    nowhere = simulator.add_message("jane.secret@@example.org")
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.send(*bounces([nowhere]))
+        error = str((await dead.next()).headers["dead-error"])
+    assert error.startswith("not an e-mail address")
+    assert "secret" not in error
+
+
+async def test_a_message_that_stays_unknown_is_asked_for_until_the_grace_is_over(
+    settings: Settings, workplace: Workplace, simulator: Simulator, rabbit: Rabbit
+) -> None:
+    """More than one 404, and for no less than the waits of `provider.unknown_grace`."""
+    began = time.monotonic()
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.send(body_of("complained", 987654))
+        letter = await dead.next()
+    assert time.monotonic() - began >= settings.provider.unknown_grace
+    assert letter.headers["dead-reason"] == "unknown-message"
+    assert "987654" in str(letter.headers["dead-error"])
+    assert letter.headers["cloudEvents:subject"] == "987654"
+    assert len(simulator.requests) > 2
+
+
+async def test_without_a_token_only_announced_messages_are_resolved(
+    overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """An event whose address is not known waits in the dead letters, where it can be replayed from."""
+    overrides = changed(overrides)
+    del overrides["provider"]["api_token"]
+    async with working(knobs.load(overrides=overrides)), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.send(*bounces([1]))
+        letter = await dead.next()
+    assert letter.headers["dead-reason"] == "unresolved"
+    assert "provider.api_token" in str(letter.headers["dead-error"])
+
+
+async def test_an_answer_that_cannot_be_read_is_named(
+    settings: Settings, workplace: Workplace, simulator: Simulator, rabbit: Rabbit
+) -> None:
+    """A 200 that is no message gives this event up, and says so."""
+    simulator.faults = Faults(garbage=1)
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.send(*bounces([1]))
+        assert (await dead.next()).headers["dead-reason"] == "unreadable-answer"
+
+
+async def test_without_their_queue_the_message_waits_and_the_worker_says_so(
+    overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit, processes: Processes
+) -> None:
+    """A dead letter that RabbitMQ returns is tried again; the others go on meanwhile."""
+    worker = await processes.start("worker", overrides=overrides)
+    await worker.says("worker.started")
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(rabbit.names.dead)
+    await workplace.put(b"no JSON")
+    waiting = await worker.says("worker.dead_letter_waiting")
+    assert "returned" in waiting["error"]
+    await workplace.send(*bounces([1]))
+    await workplace.changes(1)
+    await workplace.declare()
+    await worker.says("worker.dead_letter")
+    assert [letter.body for letter in await workplace.dead()] == [b"no JSON"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"null", b'{"message": {"id": 1}, "event": {"name": "malformed"}}']
+)
+async def test_every_kind_of_bad_body_is_a_dead_letter(
+    body: bytes, settings: Settings, workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """None of them stops the worker, and none is lost."""
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        await workplace.put(body)
+        letter = await dead.next()
+    assert (letter.body, letter.headers["dead-reason"]) == (body, "malformed")

@@ -1,0 +1,174 @@
+"""`bridge dev`, as somebody runs it in a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import socket
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import orjson
+
+from bridge import settings as knobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.support.processes import Process, Processes
+    from tests.support.rabbit import Rabbit
+
+NODE_PATIENCE = 60
+"""Seconds for a RabbitMQ node to start, beside other tests."""
+
+
+async def test_the_tour_from_the_printed_curl_line_to_the_printed_list(
+    processes: Processes, prefix: str, amqp_url: str, tmp_path: Path
+) -> None:
+    """What it prints can be used as it is: the event is confirmed, seen on the screen, and on the list."""
+    dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url)
+    await _tour(dev)
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
+    assert dev.printed[-1] == "stopping …"
+    assert dev.lines == []
+    assert _processes_of(tmp_path / "dev") == []
+
+
+async def test_with_a_node_of_its_own_it_leaves_no_process_behind(
+    processes: Processes, prefix: str, tmp_path: Path
+) -> None:
+    """RabbitMQ and its port mapper run in its folder, and end with it."""
+    dev = await _dev(processes, prefix, tmp_path)
+    await _tour(dev)
+    with _watched(_processes_of(tmp_path / "dev")) as theirs:
+        assert any("epmd" in name for name in theirs)
+        assert any("beam" in name for name in theirs)
+        dev.send(signal.SIGINT)
+        assert await dev.ended() == 0
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(ended.wait() for ended in theirs.values()))
+    assert _processes_of(tmp_path / "dev") == []
+
+
+async def test_ctrl_c_while_rabbitmq_starts_leaves_no_process_behind(
+    processes: Processes, prefix: str, tmp_path: Path
+) -> None:
+    """It need not wait until everything stands to be stopped."""
+    dev = await _dev(processes, prefix, tmp_path)
+    await dev.prints("starting")
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
+    assert _processes_of(tmp_path / "dev") == []
+
+
+async def test_ctrl_c_ends_the_wait_for_a_broker_that_is_not_there(
+    processes: Processes, prefix: str, tmp_path: Path
+) -> None:
+    """With a wrong --rabbitmq-url it says what it waits for, and can be stopped."""
+    dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", "amqp://127.0.0.1:1/")
+    await dev.says("broker.retry")
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
+
+
+async def test_a_port_in_use_is_one_clear_line(
+    processes: Processes, prefix: str, amqp_url: str, tmp_path: Path
+) -> None:
+    """Exit code 1; the line names the address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url, port=port)
+        assert await dev.ended() == 1
+    assert len(dev.lines) == 1
+    assert dev.lines[0].startswith("bridge: ")
+    assert f"127.0.0.1:{port}" in dev.lines[0]
+
+
+async def test_the_settings_file_it_writes_is_what_is_in_force(
+    processes: Processes, rabbit: Rabbit, prefix: str, amqp_url: str, tmp_path: Path
+) -> None:
+    """Also what came from --config: another command on the same file speaks of the same queues."""
+    subscriber = {"[subscribers]": {"queue": "crm", "events": ["opened"]}}
+    dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url, further=subscriber)
+    line = await dev.prints("settings")
+    settings = knobs.load(Path(line.split(maxsplit=1)[1]))
+    assert settings.rabbitmq.prefix == prefix
+    assert settings.rabbitmq.urls[0].get_secret_value() == amqp_url
+    assert settings.subscribers == (knobs.Subscriber(queue="crm", events=("opened",)),)
+    dev.send(signal.SIGTERM)
+    assert await dev.ended() == 0
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(f"{prefix}crm")
+
+
+async def _dev(
+    processes: Processes,
+    prefix: str,
+    tmp_path: Path,
+    *arguments: str,
+    port: str = "0",
+    further: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> Process:
+    """`bridge dev` in a folder of its own; its settings keep it apart from others on the same broker."""
+    return await processes.start(
+        "dev", "--directory", str(tmp_path / "dev"), "--port", port, *arguments,
+        overrides={"rabbitmq": {"prefix": prefix}, **further},
+    )  # fmt: skip
+
+
+async def _tour(dev: Process) -> None:
+    *_, url, option, body = shlex.split(await dev.prints("curl", patience=NODE_PATIENCE))
+    assert option == "-d"
+    async with aiohttp.ClientSession() as http, http.post(url, data=body) as answer:
+        assert answer.status == 200
+        assert orjson.loads(await answer.read())["durability"] == "confirmed"
+    assert "message 1" in await dev.prints("event: hard_bounced")
+    assert "recipient1@example.org (hard_bounce)" in await dev.prints("list: added")
+    _, *command = shlex.split(await dev.prints("suppressions list"))
+    listing = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bridge", *command, "--json", stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await listing.communicate()
+    assert [entry["address"] for entry in orjson.loads(output)] == ["recipient1@example.org"]
+
+
+def _processes_of(directory: Path) -> list[int]:
+    """Processes that have this folder in their command line or environment."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal() or int(process.name) == os.getpid():
+            continue
+        try:
+            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has ended, or is another user's
+        if os.fsencode(directory) in told:
+            found.append(int(process.name))
+    return found
+
+
+@contextmanager
+def _watched(pids: list[int]) -> Iterator[dict[str, asyncio.Event]]:
+    """Name and number of each process -> set when it has ended."""
+    loop = asyncio.get_running_loop()
+    ends: dict[str, asyncio.Event] = {}
+    handles = []
+    try:
+        for pid in pids:
+            handles.append(os.pidfd_open(pid))
+            ended = ends[f"{Path(f'/proc/{pid}/comm').read_text().strip()} {pid}"] = asyncio.Event()
+            loop.add_reader(handles[-1], ended.set)
+        yield ends
+    finally:
+        for handle in handles:
+            loop.remove_reader(handle)
+            os.close(handle)

@@ -1,0 +1,171 @@
+"""The supervised connection: to whichever broker answers, and back after every loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bridge import events
+from bridge import settings as knobs
+from bridge.broker import private_node
+from bridge.broker.connection import BrokerRefusedError, Link, LinkState
+from bridge.broker.message import of_event
+from tests.support.eventually import eventually
+from tests.support.node import Control
+from tests.support.proxy import Proxy
+from tests.support.receiving import exchange_alone, publishing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.telemetry.metrics import Metrics
+    from tests.support.rabbit import Rabbit
+
+
+def connects(metrics: Metrics) -> float:
+    return metrics.registry.get_sample_value("bridge_broker_connects_total", {"use": "publish"}) or 0
+
+
+def is_up(metrics: Metrics) -> bool:
+    return metrics.registry.get_sample_value("bridge_broker_up", {"use": "publish"}) == 1
+
+
+async def test_the_second_broker_is_used_when_the_first_refuses(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """Every URL of the list is tried, in its order."""
+    assert rabbit
+    async with Proxy.serve(amqp_url) as first:
+        first.refuse()
+        overrides["rabbitmq"]["urls"] = [first.url(amqp_url), amqp_url]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            assert is_up(metrics)
+            assert line.link.reason == "connected"
+        assert not is_up(metrics)
+        assert line.link.state is LinkState.DOWN
+
+
+async def test_a_silent_broker_is_given_up_after_connect_timeout(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """One that takes the connection and says nothing does not keep the next one from being tried."""
+    assert rabbit
+    async with Proxy.serve(amqp_url) as silent:
+        silent.pause()
+        overrides["rabbitmq"] |= {"urls": [silent.url(amqp_url), amqp_url], "connect_timeout": 0.2}
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+        assert silent.connections == 1
+
+
+async def test_the_reason_names_every_broker_and_no_password(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str
+) -> None:
+    """An operator sees what is wrong with each; a log is no place for credentials."""
+    async with Proxy.serve(amqp_url) as refusing, Proxy.serve(amqp_url) as silent:
+        refusing.refuse()
+        silent.pause()
+        wrong = amqp_url.replace("guest:guest@", "guest:an-uncommon-secret@")
+        urls = [refusing.url(wrong), silent.url(wrong), wrong]
+        overrides["rabbitmq"] |= {"urls": urls, "connect_timeout": 0.5}
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await eventually(lambda: "ACCESS_REFUSED" in line.link.reason)
+            reason = line.link.reason
+    assert line.link.state is LinkState.DOWN
+    assert "uncommon" not in reason
+    assert "guest" not in reason
+    for port in (refusing.port, silent.port):
+        assert f"amqp://127.0.0.1:{port}/" in reason
+    assert "no answer in 0.5 s" in reason
+
+
+async def test_a_lost_connection_comes_back(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """Reset, then refused for a while: the link is down, and up again by itself when the broker is back."""
+    assert rabbit
+    async with Proxy.serve(amqp_url) as proxy:
+        overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            line.opened.clear()
+            proxy.refuse()
+            await eventually(lambda: line.link.state is LinkState.DOWN)
+            proxy.accept()
+            await line.up()
+            assert is_up(metrics)
+            assert connects(metrics) == 2
+
+
+async def test_latency_does_not_hinder_a_link(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """A broker that is far away is as good as a near one."""
+    assert rabbit
+    async with Proxy.serve(amqp_url) as proxy:
+        proxy.delay(0.01)
+        overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+        assert proxy.to_server.passed > 0
+        assert proxy.to_client.passed > 0
+
+
+async def test_the_first_refusal_ends_the_link(overrides: dict[str, Any], metrics: Metrics) -> None:
+    """What somebody has to change is told at the start, instead of being tried for ever."""
+    link = Link(knobs.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+
+    async def session(connection: AbstractConnection) -> None:
+        raise BrokerRefusedError(f"not as we need it: {type(connection).__name__}")
+
+    with pytest.raises(BrokerRefusedError, match="not as we need it"):
+        await link.run(session)
+    assert link.state is LinkState.DOWN
+    assert "not as we need it" in link.reason
+
+
+async def test_a_session_that_is_done_ends_the_link(overrides: dict[str, Any], metrics: Metrics) -> None:
+    """A session that returns has nothing more to do, and its connection is closed."""
+    link = Link(knobs.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+    used: list[AbstractConnection] = []
+
+    async def session(connection: AbstractConnection) -> None:
+        used.append(connection)
+
+    await link.run(session)
+    assert [connection.is_closed for connection in used] == [True]
+
+
+async def test_an_alarm_of_the_broker_is_seen(
+    overrides: dict[str, Any], metrics: Metrics, tmp_path: Path, prefix: str
+) -> None:
+    """A memory alarm blocks publishers without a word on the channel: the link is BLOCKED until it clears."""
+    event = events.parse(b'{"message":{"id":1},"event":{"name":"opened","timestamp":1}}')
+    message = of_event(event, b"{}", exchange=f"{prefix}email.events", received_at=0)
+    async with private_node.running(tmp_path / "node") as node:
+        control = Control(node.environment)
+        overrides["rabbitmq"]["urls"] = [node.url]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            await control.raise_alarm()
+            # RabbitMQ tells a connection that it is blocked when it next publishes.
+            confirm = line.publisher.publish(message)
+            await eventually(lambda: line.link.state is LinkState.BLOCKED)
+            assert "memory" in line.link.reason
+            assert not is_up(metrics)
+            assert not confirm.done()
+            await control.clear_alarm()
+            await confirm
+            await eventually(lambda: line.link.state is LinkState.UP)
+            assert is_up(metrics)
+            assert connects(metrics) == 1, "it is the same connection"

@@ -1,0 +1,201 @@
+"""The confirmed publisher on a real RabbitMQ: every publish has an outcome, and it is the true one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pamqp import commands as spec
+
+from bridge import settings as knobs
+from bridge.broker.publisher import (
+    LostError,
+    Message,
+    NackedError,
+    NotConnectedError,
+    ReturnedError,
+    WindowFullError,
+)
+from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
+from tests.support.receiving import exchange_alone, publishing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bridge.settings import Settings
+    from bridge.telemetry.metrics import Metrics
+    from tests.support.rabbit import Rabbit
+    from tests.support.receiving import Line
+
+
+def outcomes(metrics: Metrics, outcome: str) -> float:
+    return metrics.registry.get_sample_value("bridge_publishes_total", {"outcome": outcome}) or 0
+
+
+def message(exchange: str, key: str, *, body: bytes = b"{}", message_id: str | None = None) -> Message:
+    return Message(exchange, key, spec.Basic.Properties(message_id=message_id, delivery_mode=2), body)
+
+
+@pytest.fixture
+async def line(settings: Settings, metrics: Metrics, rabbit: Rabbit) -> AsyncIterator[Line]:
+    """A publisher whose exchange stands, with a queue for everything."""
+    async with publishing(settings, metrics, exchange_alone(settings)) as opened:
+        await opened.up()
+        yield opened
+    del rabbit  # it deletes the exchange
+
+
+async def test_many_in_flight_are_all_confirmed_and_arrive_in_order(
+    line: Line, rabbit: Rabbit, metrics: Metrics
+) -> None:
+    """A thousand in one turn of the loop, large and small; RabbitMQ confirms many of them at once."""
+    bodies = [b"%d" % number if number % 100 else b"%d" % number * 100_000 for number in range(1000)]
+    async with rabbit.listening(rabbit.names.events, "#") as everything:
+        confirms = [line.publisher.publish(message(rabbit.names.events, "any", body=body)) for body in bodies]
+        assert line.publisher.in_flight == 1000
+        await asyncio.gather(*confirms)
+        assert [arrived.body for arrived in await everything.take(1000)] == bodies
+    assert line.publisher.in_flight == 0
+    assert outcomes(metrics, "confirmed") == 1000
+
+
+async def test_a_confirm_of_many_takes_exactly_those_before_it(line: Line, rabbit: Rabbit) -> None:
+    """`multiple` speaks of the tag and of every one before it that is still open, acked or nacked."""
+    publisher = line.publisher
+    confirms = [publisher.publish(message(rabbit.names.events, "any")) for _ in range(6)]
+    publisher.acked(2, multiple=False)
+    publisher.acked(3, multiple=True)
+    publisher.nacked(5, multiple=True)
+    assert [confirm.done() for confirm in confirms] == [True] * 5 + [False]
+    assert [confirm.exception() is None for confirm in confirms[:5]] == [True] * 3 + [False] * 2
+    publisher.acked(99, multiple=False)
+    assert publisher.in_flight == 1, "a tag nobody knows is no confirm"
+    await confirms[5]
+
+
+async def test_a_queue_that_is_full_refuses(line: Line, rabbit: Rabbit, metrics: Metrics) -> None:
+    """`reject-publish` comes back as a nack, for that message alone."""
+    limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    async with rabbit.channel() as channel:
+        queue = await channel.declare_queue(exclusive=True, arguments=limits)
+        await queue.bind(rabbit.names.events, "full")
+        full = message(rabbit.names.events, "full", message_id="one")
+        await line.publisher.publish(full)
+        with pytest.raises(NackedError, match=r"basic\.nack"):
+            await line.publisher.publish(full)
+        await line.publisher.publish(message(rabbit.names.events, "other", message_id="two"))
+    assert outcomes(metrics, "nacked") == 1
+
+
+async def test_a_message_that_no_queue_takes_is_returned(
+    line: Line, rabbit: Rabbit, metrics: Metrics
+) -> None:
+    """RabbitMQ acks what it cannot route; the return that comes before says so, for that message alone."""
+    async with rabbit.channel() as channel:
+        queue = await channel.declare_queue(exclusive=True)
+        routable = message("", queue.name, message_id="routed", body=b"1" * 300_000)
+        lost = message("", "nobody.has.this.queue", message_id="lost", body=b"2" * 300_000)
+        confirms = [line.publisher.publish(one) for one in (routable, lost, routable)]
+        found = await asyncio.gather(*confirms, return_exceptions=True)
+    assert [type(outcome) for outcome in found] == [type(None), ReturnedError, type(None)]
+    assert "NO_ROUTE" in str(found[1])
+    assert (outcomes(metrics, "returned"), outcomes(metrics, "confirmed")) == (1, 2)
+
+
+async def test_two_in_flight_with_one_id_both_have_an_outcome(line: Line, rabbit: Rabbit) -> None:
+    """A repeated event neither hangs nor steals the other's confirm (aio-pika#689)."""
+    async with rabbit.channel() as channel:
+        queue = await channel.declare_queue(exclusive=True)
+        routed = message("", queue.name, message_id="same")
+        lost = message("", "nobody.has.this.queue", message_id="same")
+        async with asyncio.timeout(20):
+            both = [line.publisher.publish(routed) for _ in range(2)]
+            assert await asyncio.gather(*both) == [None, None]
+            both = [line.publisher.publish(lost) for _ in range(2)]
+            found = await asyncio.gather(*both, return_exceptions=True)
+            assert [type(outcome) for outcome in found] == [ReturnedError] * 2
+            both = [line.publisher.publish(one) for one in (lost, routed)]
+            found = await asyncio.gather(*both, return_exceptions=True)
+            assert sorted(type(outcome).__name__ for outcome in found) == ["NoneType", "ReturnedError"]
+            await line.publisher.publish(routed)
+
+
+async def test_a_channel_that_the_broker_closes_comes_back(
+    line: Line, rabbit: Rabbit, metrics: Metrics
+) -> None:
+    """An exchange that is missing costs the channel: what was in flight fails, and the next is confirmed."""
+    good = message(rabbit.names.events, "any", message_id="good")
+    line.opened.clear()
+    confirms = [
+        line.publisher.publish(message(f"{rabbit.names.events}.missing", "any", message_id="bad")),
+        line.publisher.publish(good),
+    ]
+    found = await asyncio.gather(*confirms, return_exceptions=True)
+    assert [type(outcome) for outcome in found] == [LostError] * 2
+    await line.up()
+    await line.publisher.publish(good)
+    assert outcomes(metrics, "lost") == 2
+
+
+async def test_a_connection_that_is_lost_fails_what_is_in_flight(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """Nobody waits for a confirm that cannot come; after the reconnect publishing goes on."""
+    async with Proxy.serve(amqp_url) as proxy:
+        overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            line.opened.clear()
+            proxy.to_client.pause()
+            confirm = line.publisher.publish(message(rabbit.names.events, "any"))
+            proxy.refuse()
+            with pytest.raises(LostError, match="before the confirm"):
+                await confirm
+            with pytest.raises(NotConnectedError, match="no connection"):
+                line.publisher.publish(message(rabbit.names.events, "any"))
+            proxy.resume()
+            proxy.accept()
+            await line.up()
+            await line.publisher.publish(message(rabbit.names.events, "any"))
+
+
+async def test_the_window_bounds_what_is_in_flight(
+    overrides: dict[str, Any], metrics: Metrics, rabbit: Rabbit
+) -> None:
+    """One more than `max_in_flight` is refused at once, and has room again after a confirm."""
+    overrides["receiver"]["max_in_flight"] = 2
+    settings = knobs.load(overrides=overrides)
+    async with publishing(settings, metrics, exchange_alone(settings)) as line:
+        await line.up()
+        one = message(rabbit.names.events, "any")
+        confirms = [line.publisher.publish(one) for _ in range(2)]
+        with pytest.raises(WindowFullError, match="2 messages wait"):
+            line.publisher.publish(one)
+        await asyncio.gather(*confirms)
+        await line.publisher.publish(one)
+
+
+@pytest.mark.xfail(strict=True, reason="a publish that is given up is counted as confirmed")
+async def test_a_publish_that_is_given_up_is_counted_by_what_becomes_of_it(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """Giving up the wait does not take the publish back: its outcome is counted when it has one, not before."""
+    async with Proxy.serve(amqp_url) as proxy:
+        overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            proxy.to_client.pause()
+            one, sent = message(rabbit.names.events, "any"), proxy.to_server.passed
+            line.publisher.publish(one).cancel()
+            goes_on = line.publisher.publish(one)
+            await eventually(lambda: proxy.to_server.passed > sent)
+            before = outcomes(metrics, "confirmed")
+            proxy.resume()
+            await goes_on
+            assert before == 0
+            assert outcomes(metrics, "confirmed") == 2
+            assert line.publisher.in_flight == 0

@@ -1,0 +1,160 @@
+"""The worker inside the test's own process or in one of its own: what goes in, and what comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from contextlib import asynccontextmanager, closing
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import orjson
+from yarl import URL
+
+from bridge import events, roles
+from bridge.broker import topology
+from bridge.broker.message import of_event
+from bridge.provider.emission import event_body
+from bridge.suppression.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping
+
+    from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+    from bridge.settings import Settings
+    from tests.support.rabbit import Listener, Rabbit
+
+    Overrides = Mapping[str, Mapping[str, Any]]
+    Listed = dict[tuple[str, str], int]
+
+AT = 1539062173
+"""The provider's own example of a time."""
+
+
+class Workplace:
+    """Where a worker works: its topology stands, and every change of its list is heard."""
+
+    def __init__(self, rabbit: Rabbit, settings: Settings, heard: Listener, channel: AbstractChannel) -> None:
+        self.names = rabbit.names
+        self._connection = rabbit.connection
+        self._settings = settings
+        self._heard = heard
+        self._channel = channel
+        self._changes: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def prepared(cls, rabbit: Rabbit, settings: Settings) -> AsyncIterator[Workplace]:
+        await topology.declare(rabbit.connection, planned(settings))
+        async with rabbit.listening(rabbit.names.changes, "#") as heard, rabbit.channel() as channel:
+            yield cls(rabbit, settings, heard, channel)
+
+    async def declare(self) -> None:
+        """Make what was deleted again."""
+        await topology.declare(self._connection, planned(self._settings))
+
+    async def send(self, *bodies: bytes) -> None:
+        """Events as the receiver publishes them; returns when RabbitMQ has confirmed each."""
+        channel = await self._channel.get_underlay_channel()
+        for body in bodies:
+            message = of_event(events.parse(body), body, exchange=self.names.events, received_at=AT * 1000)
+            await channel.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                properties=message.properties,
+            )
+
+    async def put(self, body: bytes, **properties: Any) -> None:
+        """Any bytes, straight into the worker's queue."""
+        message = aio_pika.Message(body, **properties)
+        await self._channel.default_exchange.publish(message, routing_key=self.names.suppression)
+
+    async def changes(self, count: int) -> list[dict[str, Any]]:
+        """The bodies of the first `count` changes that were published; one that came twice counts once."""
+        while len(self._changes) < count:
+            message = await self._heard.next()
+            self._changes.setdefault(message.message_id or "", orjson.loads(message.body))
+        return list(self._changes.values())
+
+    async def listed(self) -> Listed:
+        """What stands on the list: (address, reason) -> count. Fails where something is half-written."""
+        url = self._settings.suppression.database_url.get_secret_value()
+        async with Store.open(url, create=False) as store:
+            entries = await store.entries(limit=10_000)
+        self._nothing_is_half_written()
+        return {(entry.address, entry.reason.value): entry.count for entry in entries}
+
+    async def left(self) -> list[bytes]:
+        """What is in the worker's queue without being acknowledged; taken out. For a worker that has ended."""
+        return [message.body for message in await self._emptied(self.names.suppression)]
+
+    async def dead(self) -> list[AbstractIncomingMessage]:
+        """The dead letters, taken out."""
+        return await self._emptied(self.names.dead)
+
+    async def _emptied(self, name: str) -> list[AbstractIncomingMessage]:
+        queue = await self._channel.get_queue(name)
+        messages = []
+        while (message := await queue.get(no_ack=True, fail=False)) is not None:
+            messages.append(message)
+        return messages
+
+    def _nothing_is_half_written(self) -> None:
+        """Each event that was counted has its line in the log and is known as handled; and nothing else is."""
+        with closing(sqlite3.connect(database_file(self._settings))) as database:
+
+            def number(query: str) -> int:
+                return int(database.execute(query).fetchone()[0])
+
+            counted = number("SELECT coalesce(sum(count), 0) FROM suppressions")
+            logged = number("SELECT count(*) FROM changes WHERE action IN ('added', 'updated')")
+            handled = number("SELECT count(*) FROM handled_events")
+            both = number("SELECT count(*) FROM changes JOIN handled_events USING (event_id)")
+        assert counted == logged == handled == both
+
+
+@asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """A worker in this process that takes messages; at the end it stops in order."""
+    lifetime = roles.Lifetime()
+    async with roles.running(roles.worker(settings, lifetime), name="worker") as role:
+        await roles.until(lifetime.started, role)
+        yield
+        lifetime.stop.set()
+        async with asyncio.timeout(20):
+            await role
+
+
+def planned(settings: Settings) -> topology.Topology:
+    return topology.plan(
+        settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
+    )
+
+
+def body_of(name: str, message_id: int, at: int = AT) -> bytes:
+    """An event as the provider writes it."""
+    return event_body(name, message_id, at, {})
+
+
+def bounces(message_ids: Iterable[int]) -> list[bytes]:
+    return [body_of("hard_bounced", number) for number in message_ids]
+
+
+def bounced(message_ids: Iterable[int]) -> Listed:
+    """What `listed` is when each of these messages has bounced once."""
+    return {(f"recipient{number}@example.org", "hard_bounce"): 1 for number in message_ids}
+
+
+def changed(overrides: Overrides, **sections: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The overrides with some values replaced."""
+    merged = {name: dict(values) for name, values in overrides.items()}
+    for name, values in sections.items():
+        merged[name] = merged.get(name, {}) | dict(values)
+    return merged
+
+
+def database_file(settings: Settings) -> str:
+    """The path of the list."""
+    return URL(settings.suppression.database_url.get_secret_value()).path

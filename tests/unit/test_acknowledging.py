@@ -1,0 +1,186 @@
+"""Acknowledging many at once: everything that is settled, and nothing that is not."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bridge.broker.deadletters import DeadLetter
+from bridge.roles import running
+from bridge.telemetry.metrics import Metrics
+from bridge.worker.consumer import Verdict, _Hand
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from aio_pika.abc import AbstractIncomingMessage
+
+
+class Delivery(NamedTuple):
+    delivery_tag: int
+
+
+class Channel:
+    """RabbitMQ's side: what is outstanding, and which acknowledgements came for it."""
+
+    def __init__(self) -> None:
+        self.outstanding: set[int] = set()
+        self.frames: list[tuple[int, bool]] = []
+        self.acknowledged: set[int] = set()
+
+    async def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 -- aiormq's own signature
+        await asyncio.sleep(0)  # as a write that has to wait for its turn
+        covered = {
+            tag for tag in self.outstanding if tag == delivery_tag or (multiple and tag < delivery_tag)
+        }
+        # RabbitMQ closes the channel over an acknowledgement of what is not outstanding.
+        assert delivery_tag in covered
+        self.frames.append((delivery_tag, multiple))
+        self.outstanding -= covered
+        self.acknowledged |= covered
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.channel = Channel()
+        self.buried: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+        self.hand = _Hand(cast("Any", self.channel), self._bury, Metrics())
+        self.settled: set[int] = set()
+
+    async def deliver(self, tags: Iterable[int]) -> None:
+        for tag in tags:
+            self.channel.outstanding.add(tag)
+            await self.hand.take(_delivery(tag))
+
+    def settle(self, tag: int) -> None:
+        self.settled.add(tag)
+        self.hand.settle(Verdict(_delivery(tag), "added"))
+
+    async def acknowledged(self) -> set[int]:
+        """What has been acknowledged when there is nothing more to acknowledge."""
+        for _ in range(100):
+            await asyncio.sleep(0)
+        return self.channel.acknowledged
+
+    async def _bury(self, _: AbstractIncomingMessage, __: DeadLetter) -> None:
+        confirmed = asyncio.Event()
+        self.buried.put_nowait(confirmed)
+        await confirmed.wait()
+
+
+@asynccontextmanager
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    async with (
+        running(made.hand.acknowledge(), name="acknowledge") as acknowledging,
+        running(made.hand.bury(), name="bury") as burying,
+    ):
+        yield made
+        assert not acknowledging.done()
+        assert not burying.done()
+
+
+async def test_what_is_settled_in_one_turn_is_acknowledged_in_one_frame() -> None:
+    """A hundred verdicts are one `basic.ack` with `multiple`."""
+    async with bench() as made:
+        await made.deliver(range(1, 101))
+        for tag in range(1, 101):
+            made.settle(tag)
+        await made.hand.empty()
+    assert made.channel.frames == [(100, True)]
+
+
+async def test_a_slow_first_delivery_does_not_hold_up_the_others() -> None:
+    """What is settled behind it is acknowledged one by one, and the slow one is not covered."""
+    async with bench() as made:
+        await made.deliver([1, 2, 3])
+        made.settle(2)
+        made.settle(3)
+        assert await made.acknowledged() == {2, 3}
+        assert made.channel.frames == [(2, False), (3, False)]
+        assert len(made.hand) == 1
+        made.settle(1)
+        await made.hand.empty()
+    assert made.channel.frames[2:] == [(1, True)]
+
+
+async def test_verdicts_in_any_order_are_acknowledged_together() -> None:
+    """The order of the verdicts of one turn does not matter."""
+    async with bench() as made:
+        await made.deliver([1, 2, 3, 4])
+        for tag in (3, 1, 2):
+            made.settle(tag)
+        assert await made.acknowledged() == {1, 2, 3}
+    assert made.channel.frames == [(3, True)]
+
+
+async def test_a_dead_letter_is_acknowledged_when_its_burial_is_confirmed() -> None:
+    """Until then nothing covers it, whatever is settled behind it."""
+    async with bench() as made:
+        await made.deliver([1, 2])
+        made.hand.settle(Verdict(_delivery(1), "dead", DeadLetter("malformed", "no JSON")))
+        made.settle(2)
+        confirmed = await made.buried.get()
+        assert await made.acknowledged() == {2}
+        confirmed.set()
+        await made.hand.empty()
+    assert made.channel.acknowledged == {1, 2}
+
+
+async def test_dead_letters_do_not_wait_for_each_other() -> None:
+    """One that RabbitMQ does not confirm holds up no other."""
+    async with bench() as made:
+        await made.deliver([1, 2])
+        for tag in (1, 2):
+            made.hand.settle(Verdict(_delivery(tag), "dead", DeadLetter("malformed", "no JSON")))
+        _, second = await made.buried.get(), await made.buried.get()
+        second.set()
+        assert await made.acknowledged() == {2}
+
+
+async def test_the_hand_is_empty_only_when_the_last_is_acknowledged() -> None:
+    """Stopping waits for the acknowledgement itself, not for the verdict."""
+    async with bench() as made:
+        await made.deliver([1])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await made.hand.empty()
+        made.settle(1)
+        await made.hand.empty()
+        assert made.channel.acknowledged == {1}
+
+
+@given(
+    order=st.permutations(range(1, 13)),
+    turns=st.sets(st.integers(1, 11)),
+    delivered_first=st.integers(0, 12),
+)
+def test_an_acknowledgement_never_covers_what_is_not_settled(
+    order: list[int], turns: set[int], delivered_first: int
+) -> None:
+    """In every order of verdicts, over any number of turns, with deliveries between them."""
+
+    async def scenario() -> None:
+        async with bench() as made:
+            await made.deliver(range(1, delivered_first + 1))
+            waiting = list(range(delivered_first + 1, 13))
+            for number, tag in enumerate(order, start=1):
+                # RabbitMQ delivers in the order of the tags.
+                while waiting and waiting[0] <= tag:
+                    await made.deliver([waiting.pop(0)])
+                made.settle(tag)
+                if number in turns:
+                    assert await made.acknowledged() == made.settled
+            await made.hand.empty()
+            assert await made.acknowledged() == set(range(1, 13))
+
+    asyncio.run(scenario())
+
+
+def _delivery(tag: int) -> AbstractIncomingMessage:
+    return cast("AbstractIncomingMessage", Delivery(tag))

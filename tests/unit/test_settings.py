@@ -1,0 +1,296 @@
+"""Where a setting comes from, and what is said when it cannot be used."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge import settings as knobs
+from bridge.settings import InvalidSettingsError, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SECRET = "an-uncommon-secret"
+LINE = "[receiver]\nport = 5\n"
+
+
+@pytest.fixture(autouse=True)
+def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a developer has in the environment must not stand in for what a test sets."""
+    for name in os.environ:
+        if name.upper().startswith(knobs.ENVIRONMENT_PREFIX):
+            monkeypatch.delenv(name)
+
+
+class Sources:
+    """Writes each source of settings."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._directory = directory
+        self._monkeypatch = monkeypatch
+
+    def variable(self, name: str, value: str) -> None:
+        self._monkeypatch.setenv(name, value)
+
+    def file_variable(self, name: str, content: str | bytes) -> None:
+        path = self._directory / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        self._monkeypatch.setenv(name, str(path))
+
+    def secret(self, name: str, content: str | bytes) -> None:
+        directory = self._directory / "secrets"
+        directory.mkdir(exist_ok=True)
+        (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
+        self._monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(directory))
+
+    def config(self, content: str | bytes) -> Path:
+        path = self._directory / "bridge.toml"
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
+    return Sources(tmp_path, monkeypatch)
+
+
+def api_token(settings: knobs.Settings) -> str | None:
+    token = settings.provider.api_token
+    return None if token is None else token.get_secret_value()
+
+
+def refused(config: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None) -> str:
+    """Why these settings cannot be used: always one line, and never the secret."""
+    with pytest.raises(InvalidSettingsError) as refusal:
+        load(config, overrides)
+    reason = str(refusal.value)
+    assert "\n" not in reason
+    assert "uncommon" not in reason
+    return reason
+
+
+def test_each_source_wins_over_the_next(sources: Sources) -> None:
+    """Command line, environment, file that a variable names, folder of secrets, settings file, default."""
+    assert api_token(load()) is None, "the default"
+    config = sources.config('[provider]\napi_token = "of-the-file"\n')
+    assert api_token(load(config)) == "of-the-file"
+    sources.secret("provider__api_token", "of-the-folder\n")
+    assert api_token(load(config)) == "of-the-folder"
+    sources.file_variable("BRIDGE_PROVIDER__API_TOKEN_FILE", "of-the-named-file\n")
+    assert api_token(load(config)) == "of-the-named-file"
+    sources.variable("BRIDGE_PROVIDER__API_TOKEN", "of-the-variable")
+    assert api_token(load(config)) == "of-the-variable"
+    assert api_token(load(config, {"provider": {"api_token": "of-the-command"}})) == "of-the-command"
+
+
+def test_sources_are_mixed_by_name_not_by_section(sources: Sources) -> None:
+    """A name that one source leaves out comes from the next."""
+    config = sources.config("[receiver]\nport = 1\nretry_after = 2\nconfirm_wait = 3\n")
+    sources.variable("BRIDGE_RECEIVER__RETRY_AFTER", "20")
+    receiver = load(config, {"receiver": {"confirm_wait": 30}}).receiver
+    assert (receiver.port, receiver.retry_after, receiver.confirm_wait) == (1, 20, 30)
+
+
+def test_the_file_may_be_named_by_a_variable(sources: Sources) -> None:
+    """`BRIDGE_CONFIG`, and `--config` wins over it."""
+    sources.variable(knobs.CONFIG_VARIABLE, str(sources.config(LINE)))
+    assert load().receiver.port == 5
+    assert "there is no such settings file" in refused(sources.config(LINE).with_name("missing.toml"))
+
+
+def test_lists_are_written_with_commas(sources: Sources) -> None:
+    """In a variable, in a file that a variable names, and as a list of TOML."""
+    sources.variable("BRIDGE_RECEIVER__TOKENS", "the-first-of-tokens, the-second-of-tokens,")
+    sources.file_variable("BRIDGE_RABBITMQ__URLS_FILE", "amqp://a:b@one/,amqps://two:5671/mail\n")
+    settings = load(sources.config('[suppression]\nevents = ["complined", "hard_bounced", "complained"]\n'))
+    assert [token.get_secret_value() for token in settings.receiver.tokens] == [
+        "the-first-of-tokens",
+        "the-second-of-tokens",
+    ]
+    assert [url.get_secret_value() for url in settings.rabbitmq.urls] == [
+        "amqp://a:b@one/",
+        "amqps://two:5671/mail",
+    ]
+    assert settings.suppression.events == ("complained", "hard_bounced"), "either spelling, each once"
+
+
+@pytest.mark.parametrize("name", ["BRIDGE_RABBITMQ__URL", "bridge_rabbitmq__url"])
+def test_the_broker_has_a_short_name(sources: Sources, name: str) -> None:
+    """`URL` is `URLS`, as is `URL_FILE`; the longer name wins where both are set. Capitals do not matter."""
+    sources.file_variable(f"{name}_FILE" if name.isupper() else f"{name}_file", "amqp://of-the-file/")
+    assert broker(load()) == "amqp://of-the-file/"
+    sources.variable(name, "amqp://short/")
+    assert broker(load()) == "amqp://short/"
+    sources.variable("BRIDGE_RABBITMQ__URLS", "amqp://long/")
+    assert broker(load()) == "amqp://long/"
+
+
+def test_subscribers_are_tables_of_the_file(sources: Sources) -> None:
+    """Each with its queue, and its events in our spelling."""
+    [subscriber] = load(
+        sources.config('[[subscribers]]\nqueue = "billing"\nevents = ["complined", "x"]\n')
+    ).subscribers
+    assert (subscriber.queue, subscriber.events) == ("billing", ("complained", "x"))
+
+
+def test_a_section_may_be_given_as_json(sources: Sources) -> None:
+    """For what has no variable of its own."""
+    sources.variable("BRIDGE_SUBSCRIBERS", '[{"queue": "billing", "events": ["delivered"]}]')
+    assert load().subscribers[0].queue == "billing"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("BRIDGE_PROVIDER__API_TOKN", "BRIDGE_PROVIDER__API_TOKN"),
+        ("BRIDGE_PROVDER__API_TOKEN", "BRIDGE_PROVDER__API_TOKEN"),
+        ("BRIDGE_PROVIDER_API_TOKEN", "BRIDGE_PROVIDER_API_TOKEN"),
+        ("BRIDGE_PROVIDER__API_TOKEN__X", "BRIDGE_PROVIDER__API_TOKEN__X"),
+        ("BRIDGE_PROVIDER__API_TOKN_FILE", "BRIDGE_PROVIDER__API_TOKN_FILE"),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_named(sources: Sources, name: str, key: str) -> None:
+    """A slip of the pen is no silence: a role with a default where a secret was meant would start."""
+    sources.variable(name, SECRET)
+    assert refused() == f"{key}: there is no such setting; `bridge config show` lists them all"
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        (f'[provider]\napi_tokn = "{SECRET}"\n', "provider.api_tokn"),
+        (f'[provder]\napi_token = "{SECRET}"\n', "provder"),
+        (f'[[subscribers]]\nqueue = "a"\nevents = ["x"]\ntoken = "{SECRET}"\n', "subscribers.0.token"),
+    ],
+)
+def test_a_key_of_the_file_that_is_no_setting_is_named(sources: Sources, content: str, key: str) -> None:
+    """With its section."""
+    assert refused(sources.config(content)) == f"{key}: there is no such setting"
+
+
+def test_a_secret_that_is_no_setting_is_named(sources: Sources) -> None:
+    """In a section of ours; what other programs keep in the same folder is not our business."""
+    sources.secret("postgres_password", SECRET)
+    load()
+    sources.secret("provider__api_tokn", SECRET)
+    assert refused() == "provider.api_tokn: there is no such setting"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("RECEIVER__PORT", SECRET, "receiver.port: Input should be a valid integer"),
+        ("RECEIVER__PORT", "70000", "receiver.port: Input should be less than or equal to 65535"),
+        ("RECEIVER__CONFIRM_WAIT", "0", "receiver.confirm_wait: Input should be greater than 0"),
+        ("RECEIVER__CONFIRM_WAIT", "inf", "receiver.confirm_wait: Input should be a finite number"),
+        ("RECEIVER__TOKENS", "uncommon", "receiver.tokens.0: a token is 16 or more letters"),
+        ("RECEIVER__TOKENS", f"{SECRET},{SECRET}/", "receiver.tokens.1: a token is 16 or more letters"),
+        ("RABBITMQ__URLS", f"http://a:{SECRET}@b/", "rabbitmq.urls.0: not a URL of the form amqp://"),
+        ("RABBITMQ__URL", f"amqp://a:{SECRET}@b:99999/", "rabbitmq.urls.0: Port out of range"),
+        ("RABBITMQ__URLS", ",", "rabbitmq.urls: Tuple should have at least 1 item"),
+        ("RABBITMQ__DECLARE", SECRET, "rabbitmq.declare: Input should be 'auto', 'always' or 'never'"),
+        ("RABBITMQ__PREFIX", "a b", "rabbitmq.prefix: String should match pattern"),
+        ("PROVIDER__BASE_URL", f"https://a:{SECRET}@b/", "provider.base_url: not a URL of the form https://"),
+        ("PROVIDER__API_TOKEN", f"{SECRET} x", "provider.api_token: a token of the provider is printable"),
+        (
+            "SUPPRESSION__EVENTS",
+            "hard_bounced,opened",
+            "suppression.events.1: Input should be 'hard_bounced'",
+        ),
+        ("LOGS__LEVEL", "loud", "logs.level: Input should be 'debug', 'info', 'warning' or 'error'"),
+        ("PROVIDER", SECRET, "provider: given as a whole (as BRIDGE_PROVIDER,"),
+        ("SUBSCRIBERS", SECRET, "subscribers: given as a whole (as BRIDGE_SUBSCRIBERS,"),
+    ],
+)
+def test_a_bad_value_is_one_line_that_names_the_key(
+    sources: Sources, name: str, value: str, reason: str
+) -> None:
+    """And what is wrong with it, but not the value: it may be a secret."""
+    sources.variable(f"BRIDGE_{name}", value)
+    assert refused().startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[receiver]\ntokens = 5\n", "receiver.tokens: Input should be a valid tuple"),
+        ("[suppression]\nevents = 5\n", "suppression.events: Input should be a valid tuple"),
+        ('[suppression]\nevents = [["opened"]]\n', "suppression.events.0: Input should be 'hard_bounced'"),
+        ("[suppression]\nevents = []\n", "suppression.events: Tuple should have at least 1 item"),
+        ("[provider]\napi_token = 5\n", "provider.api_token: Input should be a valid string"),
+        ("provider = 5\n", "provider: Input should be a valid dictionary"),
+        ('[[subscribers]]\nqueue = "a b"\nevents = ["x"]\n', "subscribers.0.queue: String should match"),
+        ('[[subscribers]]\nqueue = "a"\n', "subscribers.0.events: Field required"),
+    ],
+)
+def test_a_bad_value_in_the_file_is_one_line_that_names_the_key(
+    sources: Sources, content: str, reason: str
+) -> None:
+    """Types that only a file can have, too."""
+    assert refused(sources.config(content)).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "content", [f'[provider\napi_token = "{SECRET}"\n', f'[provider]\napi_token = "{SECRET}']
+)
+def test_a_file_that_is_no_toml_is_named(sources: Sources, content: str) -> None:
+    """With the place in it, where the parser knows it."""
+    config = sources.config(content)
+    assert refused(config).startswith(f"{config}: ")
+
+
+def test_bytes_that_are_no_text_are_named(sources: Sources) -> None:
+    """The settings file, a secret, or a file that a variable names: the one that it is, not another."""
+    config = sources.config(b"\xff")
+    assert refused(config) == f"what stands in {config} is not UTF-8 text"
+    sources.file_variable("BRIDGE_PROVIDER__API_TOKEN_FILE", b"\xff")
+    assert refused().startswith("BRIDGE_PROVIDER__API_TOKEN_FILE: ")
+
+
+def test_a_secret_that_is_no_text_is_told(sources: Sources) -> None:
+    """With the folder it is in."""
+    sources.secret("provider__api_token", b"\xff")
+    assert f"{os.environ[knobs.SECRETS_VARIABLE]} is not UTF-8 text" in refused()
+
+
+def test_files_that_are_missing_are_named(sources: Sources, tmp_path: Path) -> None:
+    """Also when a settings file is given that has nothing to do with it."""
+    missing = str(tmp_path / "missing")
+    sources.variable("BRIDGE_PROVIDER__API_TOKEN_FILE", missing)
+    assert refused() == f"BRIDGE_PROVIDER__API_TOKEN_FILE: cannot read {missing}: No such file or directory"
+
+
+def test_a_folder_of_secrets_that_is_missing_is_named(sources: Sources, tmp_path: Path) -> None:
+    """It is not the settings file's fault."""
+    sources.variable(knobs.SECRETS_VARIABLE, str(tmp_path / "missing"))
+    reason = refused(sources.config(LINE))
+    assert reason.startswith(f"{knobs.SECRETS_VARIABLE}: ")
+    assert str(tmp_path / "missing") in reason
+
+
+def test_secrets_are_not_in_what_settings_print(sources: Sources) -> None:
+    """Whoever logs the settings by accident logs no secret."""
+    sources.variable("BRIDGE_PROVIDER__API_TOKEN", SECRET)
+    sources.variable("BRIDGE_RECEIVER__TOKENS", SECRET)
+    sources.variable("BRIDGE_RABBITMQ__URL", f"amqp://a:{SECRET}@b/")
+    settings = load()
+    assert api_token(settings) == SECRET
+    assert "uncommon" not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_every_knob_can_be_set_by_its_variable(sources: Sources) -> None:
+    """The name that `config show` prints is the name that is read."""
+    samples = {"receiver.port": "1234", "logs.level": "error", "worker.prefetch": "7"}
+    by_key = {knob.key: knob.variable for knob in knobs.knobs()}
+    for key, value in samples.items():
+        sources.variable(by_key[key], value)
+    settings = load()
+    assert (settings.receiver.port, settings.logs.level, settings.worker.prefetch) == (1234, "error", 7)
+
+
+def broker(settings: knobs.Settings) -> str:
+    return settings.rabbitmq.urls[0].get_secret_value()
