@@ -74,6 +74,11 @@ def _http_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _blank_is_none(value: Any) -> Any:
+    """An empty variable is how Compose writes one that is not set."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 def _api_token(secret: SecretStr) -> SecretStr:
     token = secret.get_secret_value()
     if not (token.isascii() and token.isprintable() and token and " " not in token):
@@ -140,7 +145,7 @@ class Spool(Section):
 class Provider(Section):
     base_url: HttpUrl = PROVIDER_URL
     reserve_url: HttpUrl | Literal[""] | None = None
-    api_token: ApiToken | None = None
+    api_token: Annotated[ApiToken | None, BeforeValidator(_blank_is_none)] = None
     timeout: Seconds = 10.0
     rate: float = Field(default=10.0, gt=0)
     attempts: int = Field(default=4, ge=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -48,6 +49,8 @@ def _plain(value: Any) -> Any:
         return HIDDEN
     if isinstance(value, Section):
         return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+    if isinstance(value, Path):
+        return str(value)
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value

@@ -54,9 +54,9 @@ def logger(room: str) -> FilteringBoundLogger:
 
 
 def masked(address: str) -> str:
-    """`jane@example.org` -> `j***@example.org`; what is no address loses all but its first character, too."""
+    """`jane@example.org` -> `j***@example.org`; of what is no address nothing is shown."""
     local, at, domain = address.rpartition("@")
-    return f"{local[:1]}***{at}{domain}" if at else f"{address[:1]}***"
+    return f"{local[:1]}***{at}{domain}" if at else "***"
 
 
 def _renderers(settings: Logs) -> list[Processor]:

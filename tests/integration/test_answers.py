@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 DOCUMENTED = b'{"message": {"id": 1}, "event": {"name": "clicked", "timestamp": 1539062173, "data": {"url": "https://example.com"}}}'
 """The body of the provider's own page."""
 
+NOWHERE = "/dev/null/spool"
+"""No folder can be made there, so the spool takes nothing."""
+NEITHER = "neither RabbitMQ nor the spool can take it"
+
 CONFIRMED = b'{"status":"accepted","id":"%s","durability":"confirmed"}'
 
 
@@ -451,7 +455,8 @@ async def test_an_old_client_is_answered_and_let_go(receiver: Receiving) -> None
 
 
 async def test_without_a_broker_it_is_503(overrides: dict[str, Any], metrics: Metrics, amqp_url: str) -> None:
-    """No connection: refused at once, with `Retry-After`; bad input still gets its own answer."""
+    """No connection and no spool: refused at once, with `Retry-After`; bad input still gets its own answer."""
+    overrides["spool"]["directory"] = NOWHERE
     async with Proxy.serve(amqp_url) as proxy:
         proxy.refuse()
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
@@ -459,7 +464,7 @@ async def test_without_a_broker_it_is_503(overrides: dict[str, Any], metrics: Me
         async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
             for content in (DOCUMENTED, b"{}"):
                 answer = await ask(receiver.port, post(content))
-                assert is_refusal(answer, "503 Service Unavailable", "there is no connection to RabbitMQ")
+                assert is_refusal(answer, "503 Service Unavailable", NEITHER)
                 assert answer.headers["retry-after"] == "5"
             assert is_refusal(await ask(receiver.port, post(b"")), "400 Bad Request", "empty")
             assert answered(metrics, "503") == 2
@@ -468,15 +473,16 @@ async def test_without_a_broker_it_is_503(overrides: dict[str, Any], metrics: Me
 async def test_a_confirm_that_does_not_come_is_503_in_time(
     overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
 ) -> None:
-    """A broker that takes and does not confirm holds no answer longer than `confirm_wait`; then it is as before."""
+    """A broker that takes and does not confirm, and no spool: 503 after `confirm_wait`; then it is as before."""
     assert rabbit
+    overrides["spool"]["directory"] = NOWHERE
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
         async with ready(overrides, metrics, confirm_wait=0.3, retry_after=7) as receiver:
             proxy.to_client.pause()
             for content in (DOCUMENTED, b"{}"):
                 answer = await ask(receiver.port, post(content))
-                assert is_refusal(answer, "503 Service Unavailable", "RabbitMQ has not confirmed in 0.3 s")
+                assert is_refusal(answer, "503 Service Unavailable", NEITHER)
                 assert answer.headers["retry-after"] == "7"
             proxy.resume()
             await receiver.line.publisher.settle()
@@ -490,6 +496,7 @@ async def test_more_than_the_window_in_flight_is_503(
 ) -> None:
     """Memory is bounded: what does not fit the window of unconfirmed messages is refused at once."""
     assert rabbit
+    overrides["spool"]["directory"] = NOWHERE
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
         async with ready(overrides, metrics, max_in_flight=1) as receiver, Wire.to(receiver.port) as wire:
@@ -497,6 +504,6 @@ async def test_more_than_the_window_in_flight_is_503(
             wire.send(post(DOCUMENTED))
             await eventually(lambda: receiver.line.publisher.in_flight == 1)
             answer = await ask(receiver.port, post(DOCUMENTED))
-            assert is_refusal(answer, "503 Service Unavailable", "1 messages wait")
+            assert is_refusal(answer, "503 Service Unavailable", NEITHER)
             proxy.resume()
             assert (await wire.answer()).json["durability"] == "confirmed"

@@ -182,14 +182,15 @@ async def test_what_no_queue_is_bound_for_is_kept_as_unrouted(receiver: Receivin
     assert message.body == ODD % b"opened"
 
 
-async def test_what_nothing_at_all_takes_is_not_answered_200(receiver: Receiving, rabbit: Rabbit) -> None:
-    """No archive and no alternate exchange: RabbitMQ acks and drops, we say 503."""
+async def test_what_nothing_at_all_takes_is_not_answered_confirmed(
+    receiver: Receiving, rabbit: Rabbit
+) -> None:
+    """No archive and no alternate exchange: RabbitMQ acks and drops, and the event is in the spool."""
     async with rabbit.channel() as channel:
         await channel.queue_delete(rabbit.names.archive)
         await channel.queue_delete(rabbit.names.unrouted)
     answer = await ask(receiver.port, post(ODD % b"opened"))
-    assert answer.status_line == "HTTP/1.1 503 Service Unavailable"
-    assert "RabbitMQ returned the message: NO_ROUTE" in answer.json["reason"]
+    assert answer.json["durability"] == "spooled"
 
 
 async def archived(rabbit: Rabbit, count: int) -> list[bytes]:

@@ -27,6 +27,7 @@ from bridge.receiver.spool import Spool
 from bridge.roles import running
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
+from tests.support.node import Control
 from tests.support.proxy import Proxy
 from tests.support.rabbit import Rabbit
 
@@ -323,7 +324,7 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
         receiver = await stack.enter_async_context(receiving(knobs.load(overrides=overrides), draining=True))
         await receiver.link.up.wait()
         opened = await stack.enter_async_context(rabbit.listening(rabbit.names.events, "opened"))
-        await node.control("set_vm_memory_high_watermark", "0.00001")
+        await Control(node.environment).run("set_vm_memory_high_watermark", "0.00001")
         posted: list[str] = []
         while receiver.link.state is LinkState.UP:
             posted.append((await receiver.post(_event(len(posted)))).body["id"])
@@ -335,7 +336,7 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
         assert receiver.link.state is LinkState.BLOCKED
         assert "memory" in receiver.link.reason
         assert receiver.publisher.in_flight == published
-        await node.control("set_vm_memory_high_watermark", "0.6")
+        await Control(node.environment).run("set_vm_memory_high_watermark", "0.6")
         await receiver.link.up.wait()
         await receiver.publisher.settle()
         assert (await receiver.post(_event(len(posted)))).body["durability"] == "confirmed"
