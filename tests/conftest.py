@@ -24,7 +24,7 @@ from tests.support.rabbit import Rabbit
 from tests.support.working import Workplace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from bridge.settings import Settings
 
@@ -141,9 +141,9 @@ async def rabbit(amqp_url: str, prefix: str) -> AsyncIterator[Rabbit]:
 
 
 @pytest.fixture
-def processes(tmp_path: Path, rabbit: Rabbit) -> Iterator[Processes]:
+async def processes(tmp_path: Path, rabbit: Rabbit) -> AsyncIterator[Processes]:
     """Starts real processes of the bridge; those that still run at the end are killed."""
-    with Processes(tmp_path) as started:
+    async with Processes(tmp_path) as started:
         yield started
     del rabbit  # it must outlive the processes: it deletes their queues
 

@@ -107,12 +107,13 @@ class Processes:
         self._directory = directory
         self._started: list[Process] = []
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    async def __aexit__(self, *_: object) -> None:
         for process in self._started:
             process.kill_now()
+            await process.ended()
 
     async def start(self, *arguments: str, overrides: Mapping[str, Mapping[str, Any]]) -> Process:
         """`python -m bridge --config FILE ARGUMENTS...`, with these settings in the file."""
