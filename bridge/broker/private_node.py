@@ -63,6 +63,7 @@ class PrivateNode:
         self.port_mapper = port_mapper or free
         """Its port; the other nodes of a cluster take it."""
         self._process: asyncio.subprocess.Process | None = None
+        self._started = False
         self.directory = directory
         self.log = directory / "output.log"
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
@@ -94,6 +95,7 @@ class PrivateNode:
                 self._server, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
                 env=self.environment, cwd=self.directory, start_new_session=True,
             )  # fmt: skip
+        self._started = False
         try:
             async with asyncio.timeout(START_SECONDS):
                 while not await _answers(self.url):
@@ -104,6 +106,7 @@ class PrivateNode:
                     await asyncio.sleep(_LOOK_EVERY_SECONDS)
         except TimeoutError:
             raise NodeError(f"RabbitMQ did not answer in {START_SECONDS:g} s; see {self.log}") from None
+        self._started = True
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole process group: the server is a shell, the Erlang machine and its port programs."""
@@ -111,10 +114,13 @@ class PrivateNode:
             os.killpg(self.pid, number)
 
     async def stop(self) -> None:
-        """Stop it in order; kill it where it does not."""
+        """Stop it in order; kill it where it does not.
+
+        A node that is still starting has nothing to lose, and the Erlang machine ignores SIGTERM at first.
+        """
         if self._process is None:
             return
-        for ending in (signal.SIGTERM, signal.SIGKILL):
+        for ending in (signal.SIGTERM, signal.SIGKILL) if self._started else (signal.SIGKILL,):
             self.signal(ending)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_SECONDS):
@@ -145,6 +151,8 @@ class PrivateNode:
             "HOME": str(home),
             "ERL_EPMD_PORT": str(self.port_mapper),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # Ours alone, so it may be ended although it has not noticed yet that its node is gone.
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "true",
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_PORT": str(self._port),
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",

@@ -89,6 +89,7 @@ class Publisher:
         self._unsent: list[bytes] = []
         self._something_to_send = asyncio.Event()
         self._unroutable = asyncio.Event()
+        self._window_moved = asyncio.Event()
 
     @property
     def in_flight(self) -> int:
@@ -157,7 +158,8 @@ class Publisher:
     async def settle(self) -> None:
         """Wait until nothing is in flight any more."""
         while self._in_flight:
-            await asyncio.wait([in_flight.confirm for in_flight in self._in_flight.values()])
+            self._window_moved.clear()
+            await self._window_moved.wait()
 
     def acked(self, delivery_tag: int, *, multiple: bool) -> None:
         for confirm, message_id, _ in self._confirmed(delivery_tag, multiple=multiple):
@@ -210,6 +212,7 @@ class Publisher:
 
     def _confirmed(self, delivery_tag: int, *, multiple: bool) -> list[_InFlight]:
         """Take what this confirm speaks of out of the window, which is in the order of the tags."""
+        self._window_moved.set()
         if not multiple:
             one = self._in_flight.pop(delivery_tag, None)
             return [] if one is None else [one]
@@ -235,6 +238,7 @@ class Publisher:
         self._something_to_send.clear()
         self._returned.clear()
         self._unroutable.clear()
+        self._window_moved.set()
         abandoned, self._in_flight = self._in_flight, {}
         for confirm, _, _ in abandoned.values():
             self._fail(confirm, "lost", LostError("the connection to RabbitMQ was lost before the confirm"))

@@ -8,13 +8,14 @@ import shlex
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import orjson
+import pytest
 
 from bridge import settings as knobs
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 
 NODE_PATIENCE = 60
 """Seconds for a RabbitMQ node to start, beside other tests."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_outlives_a_test(tmp_path: Path) -> Iterator[None]:
+    """The node of a `bridge dev` that had to be killed would stay for good."""
+    yield
+    for pid in _processes_of(tmp_path / "dev"):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 async def test_the_tour_from_the_printed_curl_line_to_the_printed_list(

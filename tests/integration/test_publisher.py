@@ -206,3 +206,22 @@ async def test_a_publish_that_is_given_up_is_counted_by_what_becomes_of_it(
             assert before == 0
             assert outcomes(metrics, "confirmed") == 2
             assert line.publisher.in_flight == 0
+
+
+async def test_settling_waits_for_confirms_that_nobody_waits_for_any_more(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """What was given up is still owed a confirm; waiting for it leaves the loop free, and ends with it."""
+    async with Proxy.serve(amqp_url) as proxy:
+        overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            proxy.to_client.pause()
+            line.publisher.publish(message(rabbit.names.events, "any")).cancel()
+            settling = asyncio.create_task(line.publisher.settle())
+            await eventually(lambda: line.publisher.in_flight == 1)
+            assert not settling.done()
+            proxy.resume()
+            async with asyncio.timeout(20):
+                await settling

@@ -150,7 +150,7 @@ async def test_sigterm_gives_back_what_cannot_be_finished_in_time(
     began = time.monotonic()
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
-    assert time.monotonic() - began < 5, "the drain, and what the process takes to end"
+    assert time.monotonic() - began < 10, "the drain, and what the process takes to end"
     assert (await worker.says("worker.drained"))["given_back"] == 10
     assert await workplace.listed() == {}
     assert sorted(await workplace.left()) == sorted(bounces(range(1, 11)))
@@ -208,7 +208,7 @@ async def test_sigterm_ends_a_worker_that_hears_nothing_from_rabbitmq(
         began = time.monotonic()
         worker.send(signal.SIGTERM)
         assert await worker.ended() == 0
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 15
     assert await workplace.listed() == bounced([1])
 
 
