@@ -179,15 +179,15 @@ async def ensure(connection: AbstractConnection, topology: Topology, mode: str) 
             await check(connection, topology)
 
 
-async def stands(connection: AbstractConnection, queue: str) -> bool:
-    """Whether there is a queue of this name."""
+async def depth(connection: AbstractConnection, queue: str) -> int | None:
+    """How many messages are ready in a queue, or None when there is no such queue."""
     channel = await connection.channel(publisher_confirms=False)
     try:
-        await channel.get_queue(queue)
+        found = await channel.declare_queue(queue, passive=True)
     except ChannelNotFoundEntity:
-        return False
+        return None
     await channel.close()
-    return True
+    return found.declaration_result.message_count or 0
 
 
 async def declare(connection: AbstractConnection, topology: Topology) -> None:

@@ -46,13 +46,13 @@ class Backfill:
         self.due = False
 
     async def find_out(self, connection: AbstractConnection) -> None:
-        """Before the topology is made to stand: is the queue missing while there is an archive to take from?
+        """Before the topology is made to stand: is the queue missing while the archive has events?
 
         Raises:
             aiormq.exceptions.AMQPError: the connection is gone.
         """
-        if not await topology.stands(connection, self._names.suppression):
-            self.due = await topology.stands(connection, self._names.archive)
+        if await topology.depth(connection, self._names.suppression) is None:
+            self.due = bool(await topology.depth(connection, self._names.archive))
 
     async def run(self, connection: AbstractConnection) -> None:
         """Read the archive once, from its beginning. When the connection is lost on the way, it is still due."""

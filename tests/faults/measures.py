@@ -149,9 +149,7 @@ async def long_drain(stage: Stage, tell: Tell) -> list[Figure]:
     """A million events in the spool: beside live traffic first, then alone."""
     receiver = await stage.connected_receiver()
     tell("live traffic without a drain")
-    alone = [
-        await steady(receiver.port, WEBHOOK, connections=_LIVE, seconds=_RUN_SECONDS) for _ in range(ROUNDS)
-    ]
+    alone = await _live(receiver.port)
     await receiver.empty()
     await receiver.stop()
     await asyncio.to_thread(_fill, stage.spool_directory, tell)
@@ -163,10 +161,7 @@ async def long_drain(stage: Stage, tell: Tell) -> list[Figure]:
     async with aiohttp.ClientSession() as http:
         left, began = await receiver.spooled(http), time.monotonic()
         tell("live traffic beside the drain")
-        beside = [
-            await steady(receiver.port, WEBHOOK, connections=_LIVE, seconds=_RUN_SECONDS)
-            for _ in range(ROUNDS)
-        ]
+        beside = await _live(receiver.port)
         beside_rate = (left - (left := await receiver.spooled(http))) / (time.monotonic() - began)
         began, rest, peak = time.monotonic(), left, receiver.resident_bytes
         while left:
@@ -174,7 +169,9 @@ async def long_drain(stage: Stage, tell: Tell) -> list[Figure]:
             left = await receiver.spooled(http)
             peak = max(peak, receiver.resident_bytes)
             tell(f"{left:,} events still in the spool")
-    took = time.monotonic() - began
+        took = time.monotonic() - began
+        tell("live traffic after the drain")
+        alone += await _live(receiver.port)
     return [
         _share_left(alone, beside),
         Figure(
@@ -244,6 +241,10 @@ async def _busy(port: int, rate: float | None) -> Answers:
     )
 
 
+async def _live(port: int) -> list[Answers]:
+    return [await steady(port, WEBHOOK, connections=_LIVE, seconds=_RUN_SECONDS) for _ in range(ROUNDS)]
+
+
 def _fill(directory: Path, tell: Tell) -> None:
     """As a receiver that the broker was away from for long has left it."""
     events, received_at = bodies(), time.time_ns() // 1_000_000
@@ -258,6 +259,7 @@ def _fill(directory: Path, tell: Tell) -> None:
 
 
 def _share_left(alone: list[Answers], beside: list[Answers]) -> Figure:
+    """Alone is before and after: what else this machine does changes in the minutes between."""
     before, during = (median(len(run.seconds) / _RUN_SECONDS for run in runs) for runs in (alone, beside))
     return Figure(
         f"live traffic, {_LIVE} connections, beside the drain",

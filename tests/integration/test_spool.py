@@ -19,9 +19,10 @@ from structlog.testing import capture_logs
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_file import OVERHEAD, SpoolError, SpoolFullError, peek
 from bridge.settings import Spool as SpoolSettings
+from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from bridge.receiver.spool_file import Entry
@@ -67,13 +68,6 @@ async def opened(folder: Path, *, max_bytes: int = 1024**3, min_free_bytes: int 
 
 async def bodies(spool: Spool) -> list[bytes]:
     return [entry.body for entry in await spool.read(0, 100_000)]
-
-
-async def becomes(truth: Callable[[], bool]) -> None:
-    """The spool's thread finds out by itself; there is nothing to wait for but what it shows."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not truth():  # noqa: ASYNC110 -- the truth is in another thread, which tells nobody
-            await asyncio.sleep(0.02)
 
 
 async def fill(spool: Spool) -> tuple[list[Entry], str]:
@@ -242,7 +236,7 @@ async def test_a_full_disk_refuses_events_and_keeps_those_it_has(folder: Path) -
             assert await spool.read(0, 100) == kept
             make_room(filler)
             limit_pages(spool, 1_000_000)
-            await becomes(lambda: spool.state.writable)
+            await eventually(lambda: spool.state.writable)
             await spool.put(10, BODY)
             assert await bodies(spool) == [*(entry.body for entry in kept), BODY]
 
@@ -256,7 +250,7 @@ async def test_a_disk_that_refuses_is_told_and_tried_again(folder: Path) -> None
             assert not spool.state.writable
             assert "readonly" in spool.state.reason
             assert [one["action"] for one in said] == ["spool.refused"]
-        await becomes(lambda: spool.state.writable)
+        await eventually(lambda: spool.state.writable)
         assert spool.state.reason == ""
         await spool.put(0, BODY)
         assert await bodies(spool) == [BODY]
@@ -270,7 +264,8 @@ async def test_a_removal_that_the_disk_refused_is_done_later(folder: Path) -> No
             await spool.remove(entries[:4])
             assert await spool.read(0, 2) == entries[4:]
             assert peek(spool.paths[0]).entries == 5
-        await becomes(lambda: spool.state.entries == 1)
+        await eventually(lambda: spool.state.entries == 1)
+        assert spool._unremoved == {}, "nor does it grow"
         assert peek(spool.paths[0]).entries == 1
         assert await spool.read(0, 10) == entries[4:]
 
@@ -289,7 +284,7 @@ async def test_a_folder_that_cannot_be_used_does_not_stop_the_process(folder: Pa
             assert await bodies(spool) == []
             assert [one["action"] for one in said] == ["spool.unusable"], "once, not for each event"
             unblock(folder)
-            await becomes(lambda: spool.state.writable)
+            await eventually(lambda: spool.state.writable)
             await spool.put(0, BODY)
             assert await bodies(spool) == [BODY]
 
@@ -368,7 +363,7 @@ async def test_a_corrupt_file_that_cannot_be_set_aside_does_not_end_the_spool(fo
             with pytest.raises(SpoolError):
                 await spool.put(0, BODY)
         unblock(folder)
-        await becomes(lambda: spool.state.writable)
+        await eventually(lambda: spool.state.writable)
         await spool.put(0, b"mended")
         assert await bodies(spool) == [b"mended"]
 

@@ -28,6 +28,7 @@ from bridge.roles import running
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.node import Control
+from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.rabbit import Rabbit
 
@@ -70,13 +71,11 @@ class Receiver:
 
     async def unusable(self) -> None:
         """Until the publisher has noticed that RabbitMQ is away or silent."""
-        while self.publisher.usable:  # noqa: ASYNC110 -- silence is a matter of time alone
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not self.publisher.usable)
 
     async def drained(self) -> None:
         """Until nothing waits in the spool."""
-        while self.spool.state.entries:  # noqa: ASYNC110 -- the drain tells nobody
-            await asyncio.sleep(0.01)
+        await eventually(lambda: self.spool.state.entries == 0)
 
 
 @asynccontextmanager
@@ -218,20 +217,24 @@ async def test_a_confirm_that_is_slow_is_not_waited_for_and_not_published_twice(
     through_proxy: Overrides, proxy: Proxy, rabbit: Rabbit, folder: Path
 ) -> None:
     """The answer is `spooled`; the late confirm takes the entry away, and the event arrives once."""
-    async with receiving(knobs.load(overrides=through_proxy), draining=True) as receiver:
+    async with receiving(knobs.load(overrides=through_proxy), patience=3600, draining=True) as receiver:
         await receiver.link.up.wait()
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             proxy.to_client.pause()
-            answer = await receiver.post(BODY)
-            assert (answer.status, answer.body["durability"]) == (200, "spooled")
-            assert (await opened.next()).body == BODY, "it is in RabbitMQ, and only the confirm is missing"
-            assert on_disk(folder) == [BODY]
+            for body in (BODY, ANOTHER):
+                answer = await receiver.post(body)
+                assert (answer.status, answer.body["durability"]) == (200, "spooled")
+                assert (await opened.next()).body == body, (
+                    "it is in RabbitMQ, and only the confirm is missing"
+                )
+            assert receiver.publisher.usable, "so the drain looks at what is in the spool"
+            assert on_disk(folder) == [BODY, ANOTHER]
             proxy.to_client.resume()
             await receiver.publisher.settle()
             await receiver.spool.read(0, 1)  # the removal was asked for before
             assert on_disk(folder) == []
-            assert (await receiver.post(ANOTHER)).body["durability"] == "confirmed"
-            assert (await opened.next()).body == ANOTHER, "nothing came in between"
+            assert (await receiver.post(_event(3))).body["durability"] == "confirmed"
+            assert (await opened.next()).body == _event(3), "nothing came in between"
             assert opened.waiting == 0
 
 
