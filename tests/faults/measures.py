@@ -17,7 +17,7 @@ from bridge.settings import Receiver as ReceiverSettings
 from tests.faults import hostile
 from tests.faults.events import bodies
 from tests.faults.stage import WEBHOOK
-from tests.faults.steady import steady
+from tests.faults.steady import AS_FAST_AS_ANSWERED, steady
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -136,7 +136,10 @@ async def broker_away(stage: Stage, tell: Tell) -> list[Figure]:
     figures = [await _hanging(stage, receiver, tell)]
     await stage.node.kill()
     await steady(receiver.port, WEBHOOK, connections=1, seconds=1, rate=10)  # it has noticed by then
-    for name, rate in ((f"{_BUSY} connections, closed loop", None), ("1,000 events/s", 1000.0)):
+    for name, rate in (
+        (f"{_BUSY} connections, closed loop", AS_FAST_AS_ANSWERED),
+        ("1,000 events/s", 1000.0),
+    ):
         runs = []
         for number in range(ROUNDS):
             tell(f"broker down, {name}, run {number + 1} of {ROUNDS}")
@@ -235,10 +238,8 @@ async def _honest(port: int) -> list[Answers]:
     ]
 
 
-async def _busy(port: int, rate: float | None) -> Answers:
-    return await steady(
-        port, WEBHOOK, connections=_BUSY, seconds=_RUN_SECONDS, rate=float("inf") if rate is None else rate
-    )
+async def _busy(port: int, rate: float) -> Answers:
+    return await steady(port, WEBHOOK, connections=_BUSY, seconds=_RUN_SECONDS, rate=rate)
 
 
 async def _live(port: int) -> list[Answers]:

@@ -27,8 +27,8 @@ from bridge.receiver.spool import Spool
 from bridge.roles import running
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
-from tests.support.node import Control
 from tests.support.eventually import eventually
+from tests.support.node import Control
 from tests.support.proxy import Proxy
 from tests.support.rabbit import Rabbit
 

@@ -90,6 +90,20 @@ class SpoolMachine(RuleBasedStateMachine):
         del self._kept[entry.id]
 
     @precondition(lambda self: self._kept)
+    @rule(bodies=BODIES)
+    def put_and_remove_at_once(self, bodies: Bodies) -> None:
+        """One commit has both."""
+        gone = next(iter(self._kept.values()))
+
+        async def both() -> list[Entry]:
+            self._spool.settle(gone)
+            return await asyncio.gather(*(self._spool.put(at, body) for at, body in bodies))
+
+        entries = self._runner.run(both())
+        del self._kept[gone.id]
+        self._kept |= {entry.id: entry for entry in entries}
+
+    @precondition(lambda self: self._kept)
     @rule()
     def remove_twice(self) -> None:
         """A removal that comes twice takes nothing else, and does not upset the count."""
