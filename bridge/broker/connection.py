@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import aio_pika
-from aiormq.exceptions import AMQPError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker.internals import watch_alarms
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
@@ -118,17 +118,18 @@ class Link:
         began = time.monotonic()
         reason = "closed"
         try:
-            watch_alarms(connection, blocked=self._blocked, unblocked=self._unblocked)
-            await session(connection)
+            with told_as_loss(connection):
+                watch_alarms(connection, blocked=self._blocked, unblocked=self._unblocked)
+                await session(connection)
         except BrokerRefusedError as refusal:
             reason = str(refusal)
             if not self._was_up:
                 raise
             raise BrokerUnavailableError(reason) from refusal
-        except (AMQPError, OSError, asyncio.InvalidStateError) as error:
-            reason = f"lost: {_said(error)}"
+        except BrokerUnavailableError as loss:
+            reason = str(loss)
             if time.monotonic() - began < self._settings.reconnect_max:
-                raise BrokerUnavailableError(reason) from error
+                raise
             log.warning("lost the connection to RabbitMQ", action="broker.lost", use=self._use, reason=reason)
             return False
         finally:
@@ -183,6 +184,33 @@ class Link:
         else:
             self.up.clear()
         self._metrics.broker_up.labels(self._use).set(state is LinkState.UP)
+
+
+@contextmanager
+def told_as_loss(connection: AbstractConnection) -> Iterator[None]:
+    """Everything that the libraries raise when a connection or a channel is gone, as one error.
+
+    Raises:
+        BrokerUnavailableError: it is gone. `BrokerRefusedError` is no loss, and comes out as it is.
+    """
+    try:
+        yield
+    except (AMQPError, OSError, asyncio.InvalidStateError, ChannelInvalidStateError) as error:
+        raise BrokerUnavailableError(f"lost: {_said(error)}") from error
+    except RuntimeError as error:
+        if not _is_closed(connection):
+            raise
+        raise BrokerUnavailableError(f"lost: {_said(error)}") from error
+    except asyncio.CancelledError:
+        # Closing, aiormq rejects what is pending with it. If nobody has cancelled this task, that is all it means.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerUnavailableError("lost: RabbitMQ was being asked something") from None
+
+
+def _is_closed(connection: AbstractConnection) -> bool:
+    return connection.transport is None or connection.transport.connection.is_closed
 
 
 async def open_connection(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aiormq.exceptions import AMQPError
 from pamqp import commands as spec
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker import archive, topology
+from bridge.broker.connection import BrokerUnavailableError, told_as_loss
 from bridge.broker.message import PERSISTENT
 from bridge.broker.publisher import Message, PublishError
 from bridge.telemetry import logs
@@ -46,27 +46,28 @@ class Backfill:
         self.due = False
 
     async def find_out(self, connection: AbstractConnection) -> None:
-        """Before the topology is made to stand: is the queue missing while the archive has events?
+        """Before the topology is made to stand: is the queue missing while there is an archive?
 
         Raises:
             aiormq.exceptions.AMQPError: the connection is gone.
         """
         if await topology.depth(connection, self._names.suppression) is None:
-            self.due = bool(await topology.depth(connection, self._names.archive))
+            self.due = await topology.depth(connection, self._names.archive) is not None
 
     async def run(self, connection: AbstractConnection) -> None:
         """Read the archive once, from its beginning. When the connection is lost on the way, it is still due."""
-        log.warning(
+        log.info(
             "the suppression queue was missing: taking what it may have missed from the archive",
             action="worker.backfill",
         )
         count = 0
         try:
-            async for event in archive.read(connection, self._names.archive):
-                if event.routing_key in self._suppressing:
-                    await self._publish(event)
-                    count += 1
-        except (AMQPError, OSError) as error:
+            with told_as_loss(connection):
+                async for event in archive.read(connection, self._names.archive):
+                    if event.routing_key in self._suppressing:
+                        await self._publish(event)
+                        count += 1
+        except BrokerUnavailableError as error:
             log.warning("the archive is read later", action="worker.backfill_interrupted", error=str(error))
             return
         self.due = False

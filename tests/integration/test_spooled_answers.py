@@ -312,6 +312,9 @@ async def test_a_message_from_the_spool_is_the_one_that_would_have_been_publishe
     for one, other in zip(direct, spooled, strict=True):
         assert _said(one) == _said(other)
         assert before <= int(str(other.headers["received-at"])) <= after
+    no_event = spooled[1]
+    assert no_event.timestamp is not None
+    assert int(no_event.timestamp.timestamp()) == int(str(no_event.headers["received-at"])) // 1000
 
 
 async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
@@ -358,7 +361,9 @@ def _milliseconds() -> int:
 
 
 def _said(message: AbstractIncomingMessage) -> dict[str, Any]:
-    """All that a consumer sees, but when the event was received."""
+    """All that a consumer sees, but when it was received, which is also the time of what is no event."""
     properties = dict(message.properties)
+    if message.routing_key == "malformed":
+        del properties["timestamp"]
     headers = {name: value for name, value in message.headers.items() if name != "received-at"}
     return properties | {"headers": headers, "body": message.body, "key": message.routing_key}
