@@ -39,7 +39,7 @@ async def test_the_libraries_words_for_a_loss_are_one_error(error: BaseException
 
 
 async def test_a_runtime_error_is_a_loss_only_on_a_closed_connection() -> None:
-    """aiormq has no better word for a closed connection; on an open one it is somebody's mistake."""
+    """The libraries have no better word for a closed connection; on an open one it is somebody's mistake."""
     with pytest.raises(BrokerUnavailableError), told_as_loss(connection(closed=True)):
         raise RuntimeError("closed")
     with pytest.raises(RuntimeError, match="a mistake"), told_as_loss(connection(closed=False)):
