@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands as spec
 
 from bridge.broker.publisher import Message
-from bridge.events import MALFORMED, MalformedError, digest, parse
+from bridge.events import MALFORMED, MalformedError, NotJsonError, digest, parse
 
 if TYPE_CHECKING:
     from bridge.events import Event
@@ -27,12 +27,11 @@ REASON_HEADER: Final = "malformed-reason"
 def of_body(body: bytes, *, exchange: str, received_at: int) -> Message:
     """The message of a body that was accepted before: always the same one for the same body and time.
 
-    Raises:
-        NotJsonError: it cannot have been accepted.
+    What is not even JSON cannot have been accepted: a disk has spoilt it, and the quarantine has it.
     """
     try:
         event = parse(body)
-    except MalformedError as malformed:
+    except (MalformedError, NotJsonError) as malformed:
         return of_malformed(body, str(malformed), exchange=exchange, received_at=received_at)
     return of_event(event, body, exchange=exchange, received_at=received_at)
 
