@@ -19,7 +19,7 @@ from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain, Mover, empty_file
 from bridge.receiver.handler import Handler
 from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import others
+from bridge.receiver.spool_folder import others
 from bridge.settings import InvalidSettingsError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store

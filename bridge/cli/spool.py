@@ -17,7 +17,8 @@ from bridge import roles
 from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker.publisher import PublishError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
-from bridge.receiver.spool_file import Contents, SpoolError, in_use, others, peek
+from bridge.receiver.spool_file import Contents, peek
+from bridge.receiver.spool_folder import SpoolError, in_use, others
 from bridge.settings import Settings
 from bridge.telemetry import logs
 

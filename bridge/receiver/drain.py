@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.broker.publisher import NackedError, PublishError, WindowFullError
-from bridge.receiver.spool_file import SpoolError, SpoolFile, SpoolLockedError, others
+from bridge.receiver.spool_file import SpoolFile
+from bridge.receiver.spool_folder import SpoolError, SpoolLockedError, others
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from bridge import events
 from bridge.broker import message
 from bridge.broker.publisher import PublishError
-from bridge.receiver.spool_file import SpoolError
+from bridge.receiver.spool_folder import SpoolError
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import name_label
 

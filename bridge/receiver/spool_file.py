@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
 import shutil
 import sqlite3
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Self
 
-from bridge.telemetry import logs
+from bridge.receiver.spool_folder import (
+    MOST_FILES,
+    SpoolError,
+    SpoolLockedError,
+    candidates,
+    has_only_a_log,
+    lock,
+    parts,
+    set_aside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-log = logs.logger("spool")
-
 OVERHEAD: Final = 64
 """Bytes that an entry takes beside its body: row, page and index shares, rounded up."""
 
-_SUFFIXES: Final = ("", "-wal", "-shm")
-_NAME: Final = re.compile(r"spool-(\d+)\.sqlite3")
-_MOST_FILES: Final = 1000
 _PROBE_BYTES: Final = 128 * 1024
 """What must be free for a disk that was full to count as usable again: the largest event, and its pages twice."""
 _CONTENTS: Final = """
@@ -38,16 +39,12 @@ _SCHEMA: Final = """
 """
 
 
-class SpoolError(Exception):
-    """The spool cannot do what it was asked. Its message says why and, where one can, what to do."""
-
-
 class SpoolFullError(SpoolError):
     """A limit is reached: `spool.max_bytes`, `spool.min_free_bytes`, or the disk itself."""
 
 
-class SpoolLockedError(SpoolError):
-    """Another process has this file."""
+class SpoolCorruptError(SpoolError):
+    """The file cannot be read, or is gone. It is to be closed, set aside, and begun anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +85,7 @@ class SpoolFile:
         """
         self.path = path
         self._min_free_bytes = min_free_bytes
-        self._lock = _locked(path)
+        self._lock = lock(path)
         try:
             self._connection = self._open()
         except SpoolError:
@@ -102,10 +99,10 @@ class SpoolFile:
         Raises:
             SpoolError: the folder cannot be written.
         """
-        for number in range(_MOST_FILES):
+        for path in candidates(directory):
             with suppress(SpoolLockedError):
-                return cls(directory / f"spool-{number}.sqlite3", min_free_bytes=min_free_bytes)
-        raise SpoolError(f"{directory}: all of {_MOST_FILES} spool files are in use by other processes")
+                return cls(path, min_free_bytes=min_free_bytes)
+        raise SpoolError(f"{directory}: all of {MOST_FILES} spool files are in use by other processes")
 
     def contents(self) -> Contents:
         """How full it is.
@@ -186,7 +183,7 @@ class SpoolFile:
         self._connection.close()
         try:
             if delete:
-                for part in _parts(self.path):
+                for part in parts(self.path):
                     part.unlink(missing_ok=True)
         except OSError as error:
             raise SpoolError(f"{self.path}: it cannot be removed: {error.strerror}") from error
@@ -194,7 +191,7 @@ class SpoolFile:
             os.close(self._lock)
 
     def _open(self) -> sqlite3.Connection:
-        if _has_only_a_log(self.path):
+        if has_only_a_log(self.path):
             set_aside(self.path, "the database is gone, and only its write-ahead log is left")
         try:
             return _connect(self.path)
@@ -236,51 +233,6 @@ class SpoolFile:
         return SpoolError(f"{self.path}: {error}; check that the folder exists and can be written")
 
 
-class SpoolCorruptError(SpoolError):
-    """The file cannot be read, or is gone. It is to be closed, set aside, and begun anew."""
-
-
-def others(directory: Path, own: Iterable[Path]) -> list[Path]:
-    """Spool files of this folder that are not among our own; whether their owner lives, the lock tells."""
-    if not directory.is_dir():
-        return []
-    mine = set(own)
-    found = (path for path in directory.iterdir() if _NAME.fullmatch(path.name))
-    return sorted(path for path in found if path not in mine)
-
-
-def in_use(path: Path) -> bool:
-    """Whether a process has this file now."""
-    try:
-        os.close(_locked(path))
-    except SpoolLockedError:
-        return True
-    return False
-
-
-def set_aside(path: Path, reason: str) -> Path:
-    """Rename a corrupt file, so that somebody can look at it; it is never deleted.
-
-    Raises:
-        SpoolError: the folder cannot be written.
-    """
-    aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}")
-    try:
-        for part, name in zip(_parts(path), _parts(aside), strict=True):
-            if part.exists():
-                part.rename(name)
-    except OSError as error:
-        raise SpoolError(f"{path}: corrupt, and it cannot be set aside: {error.strerror}") from error
-    log.error(
-        "a spool file is corrupt: set aside, a new one is begun",
-        action="spool.corrupt",
-        file=str(path),
-        set_aside=str(aside),
-        reason=reason,
-    )
-    return aside
-
-
 def peek(path: Path) -> Contents:
     """What is in a file that another process may have open.
 
@@ -297,22 +249,6 @@ def peek(path: Path) -> Contents:
         raise SpoolError(f"{path}: {error}") from error
 
 
-def _locked(path: Path) -> int:
-    """The lock is on a file of its own, which is never removed: SQLite replaces and removes its files."""
-    try:
-        descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolError(
-            f"{path.parent}: {error.strerror}; spool.directory must exist and be writable"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise SpoolLockedError(f"{path}: another process has it") from error
-    return descriptor
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
@@ -325,21 +261,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _parts(path: Path) -> list[Path]:
-    """All that SQLite keeps of one database."""
-    return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
-
-
-def _has_only_a_log(path: Path) -> bool:
-    """Whether SQLite would take the database for a new one, and delete the log with its entries."""
-    database, write_ahead_log, _ = _parts(path)
-    return _size(write_ahead_log) > 0 and _size(database) == 0
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _damaged(verdict: str) -> sqlite3.DatabaseError:

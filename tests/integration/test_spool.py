@@ -17,7 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import OVERHEAD, SpoolError, SpoolFullError, peek
+from bridge.receiver.spool_file import OVERHEAD, SpoolFullError, peek
+from bridge.receiver.spool_folder import SpoolError
 from bridge.settings import Spool as SpoolSettings
 from tests.support.eventually import eventually
 
@@ -97,7 +98,7 @@ def aside(folder: Path) -> list[Path]:
 @contextmanager
 def refusing(spool: Spool) -> Iterator[None]:
     """A disk that refuses every write, as a file system does that was remounted read-only."""
-    file = spool._file
+    file = spool._writer._file._file
     assert file is not None
     file._connection.execute("PRAGMA query_only = 1")
     yield
@@ -122,7 +123,7 @@ def make_room(filler: Path) -> None:
 
 
 def limit_pages(spool: Spool, pages: int) -> None:
-    file = spool._file
+    file = spool._writer._file._file
     assert file is not None
     file._connection.execute(f"PRAGMA max_page_count = {pages}")
 
@@ -265,7 +266,7 @@ async def test_a_removal_that_the_disk_refused_is_done_later(folder: Path) -> No
             assert await spool.read(0, 2) == entries[4:]
             assert peek(spool.paths[0]).entries == 5
         await eventually(lambda: spool.state.entries == 1)
-        assert spool._unremoved == {}, "nor does it grow"
+        assert spool._writer._file._unremoved == {}, "nor does it grow"
         assert peek(spool.paths[0]).entries == 1
         assert await spool.read(0, 10) == entries[4:]
 

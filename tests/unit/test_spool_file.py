@@ -16,15 +16,11 @@ from bridge.receiver.spool_file import (
     Contents,
     Entry,
     SpoolCorruptError,
-    SpoolError,
     SpoolFile,
     SpoolFullError,
-    SpoolLockedError,
-    in_use,
-    others,
     peek,
-    set_aside,
 )
+from bridge.receiver.spool_folder import SpoolError, SpoolLockedError, in_use, others, set_aside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,193 @@
+"""The spool's own thread: what waits is written with one commit, and who asked is answered in the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.receiver.spool_folder import SpoolError
+from bridge.receiver.spool_own_file import REOPEN_SECONDS, OwnFile
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    from bridge.receiver.spool_file import Entry
+    from bridge.receiver.spool_own_file import SpoolState
+    from bridge.settings import Spool as SpoolSettings
+
+_MOST_IN_ONE_COMMIT: Final = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    entry: Entry
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Remove:
+    entries: Sequence[Entry]
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    after: int
+    limit: int
+    done: asyncio.Future[list[Entry]]
+
+
+_Job = _Put | _Remove | _Read
+_Outcome = tuple[asyncio.Future[Any], object]
+
+
+class Writer:
+    """Writes to this process's spool file, many jobs with one commit, and reads from it.
+
+    Jobs are done in the order in which they were asked for, but that reads come after the commit they wait with.
+    All that is public belongs to the event loop; the file, once it is claimed, to the writer's own thread alone.
+    """
+
+    def __init__(self, settings: SpoolSettings, *, found: Callable[[], object]) -> None:
+        """Make a writer that rests; `open` makes one that works.
+
+        Args:
+            settings: the folder, and what must stay free on its disk.
+            found: called in the event loop when a file that was claimed has entries already.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
+        self._file = OwnFile(settings, found=partial(self._loop.call_soon_threadsafe, found))
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, settings: SpoolSettings, *, found: Callable[[], object]) -> AsyncIterator[Self]:
+        """A writer at work, for as long as the context lasts; what was asked of it before the end is done.
+
+        A folder that cannot be used does not raise: the state says so, every `put` is refused, and it is tried
+        again.
+        """
+        writer = cls(settings, found=found)
+        await asyncio.to_thread(writer._file.claim)
+        writer._thread.start()
+        try:
+            yield writer
+        finally:
+            writer._jobs.put(None)
+            await asyncio.to_thread(writer._thread.join)
+
+    @property
+    def state(self) -> SpoolState:
+        """How the file was after the last commit."""
+        return self._file.state
+
+    @property
+    def path(self) -> Path | None:
+        """The file that this process has, if it has one."""
+        return self._file.path
+
+    @property
+    def newest_found(self) -> int:
+        """The highest id in the files that were claimed; new entries go above it."""
+        return self._file.newest_found
+
+    def put(self, entry: Entry) -> asyncio.Future[None]:
+        """Have this written; it is on the disk when the future is done.
+
+        The future raises:
+            SpoolError: it is not, and why.
+        """
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._jobs.put(_Put(entry, done))
+        return done
+
+    def remove(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
+        """Have these removed; where the disk refuses, with a later commit. The future never raises."""
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._jobs.put(_Remove(entries, done))
+        return done
+
+    def read(self, after: int, limit: int) -> asyncio.Future[list[Entry]]:
+        """The oldest entries with an id above `after`, without those that were asked to be removed.
+
+        The future raises:
+            SpoolError: the disk refuses.
+        """
+        done: asyncio.Future[list[Entry]] = self._loop.create_future()
+        self._jobs.put(_Read(after, limit, done))
+        return done
+
+    # From here on, in the writer's own thread.
+
+    def _work(self) -> None:
+        while (jobs := self._next_jobs()) is not None:
+            outcomes = self._do(jobs)
+            self._loop.call_soon_threadsafe(_resolve, outcomes)
+            if not self._file.state.writable:
+                self._file.probe()
+        self._file.close()
+
+    def _next_jobs(self) -> list[_Job] | None:
+        """All that waits, for one commit; None when it is time to end, nothing when it is time for a probe."""
+        try:
+            first = self._jobs.get(timeout=None if self._file.state.writable else REOPEN_SECONDS)
+        except queue.Empty:
+            return []
+        if first is None:
+            return None
+        jobs = [first]
+        while len(jobs) < _MOST_IN_ONE_COMMIT:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)
+                break
+            jobs.append(job)
+        return jobs
+
+    def _do(self, jobs: Iterable[_Job]) -> list[_Outcome]:
+        """One commit for all that is put and removed, then the reads; an outcome for each job."""
+        puts = [job for job in jobs if isinstance(job, _Put)]
+        removes = [job for job in jobs if isinstance(job, _Remove)]
+        reads = [job for job in jobs if isinstance(job, _Read)]
+        outcomes: list[_Outcome] = [(remove.done, None) for remove in removes]
+        refusal = self._commit(puts, removes) if puts or removes else None
+        outcomes += [(put.done, refusal) for put in puts]
+        outcomes += [(read.done, self._read(read)) for read in reads]
+        return outcomes
+
+    def _commit(self, puts: Iterable[_Put], removes: Iterable[_Remove]) -> SpoolError | None:
+        """Whether the puts were refused."""
+        added = [put.entry for put in puts]
+        removed = [entry for remove in removes for entry in remove.entries]
+        try:
+            self._file.commit(added, removed)
+        except SpoolError as refusal:
+            return refusal
+        return None
+
+    def _read(self, read: _Read) -> list[Entry] | SpoolError:
+        try:
+            return self._file.read(read.after, read.limit)
+        except SpoolError as refusal:
+            return refusal
+
+
+def _resolve(outcomes: Iterable[_Outcome]) -> None:
+    for done, outcome in outcomes:
+        if done.done():
+            continue
+        if isinstance(outcome, SpoolError):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
