@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from bridge.broker.internals import watch_alarms
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
@@ -259,6 +259,22 @@ async def together(**parts: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in ended:
         task.result()
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """A TaskGroup that raises its first error as it is, so that whoever knows what to do about it can catch it."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            yield tasks
+    except ExceptionGroup as group:
+        raise _first(group) from None
+
+
+def _first(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 async def gone(connection: AbstractConnection) -> None:
