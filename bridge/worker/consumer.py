@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from bridge.broker.connection import BrokerUnavailableError, channel_gone, gone, task_group, together
+from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, task_group, together
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

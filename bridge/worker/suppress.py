@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge import events
-from bridge.broker.connection import task_group
 from bridge.broker.deadletters import DeadLetter
+from bridge.broker.session import task_group
 from bridge.provider.client import UnknownMessageError
 from bridge.suppression.addresses import normalise
 from bridge.suppression.store import Incident

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bridge.broker.connection import task_group, together
+from bridge.broker.session import task_group, together
 
 
 class BrokenError(Exception):
@@ -47,9 +47,13 @@ async def test_cancelling_them_ends_all_parts() -> None:
 async def test_an_error_in_a_task_group_can_be_caught_by_its_name() -> None:
     """However deep the groups are: a role's command prints one line for it, no traceback."""
     ended: list[str] = []
-    with pytest.raises(BrokenError):
+
+    async def nested() -> None:
         async with task_group() as outer:
             outer.create_task(endless(ended))
             async with task_group() as inner:
                 inner.create_task(broken())
+
+    with pytest.raises(BrokenError):
+        await nested()
     assert ended == ["endless"]
