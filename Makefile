@@ -18,7 +18,7 @@ export PATH := $(PATH):/usr/lib/rabbitmq/bin:/usr/sbin
 
 .PHONY: help
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-6s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-7s %s\n", $$1, $$2 }'
 
 .PHONY: run
 run: packages dependencies ## Run all of it on this machine: a private RabbitMQ, a provider simulator, the roles
@@ -32,6 +32,10 @@ test: packages dependencies ## Test it, in parallel, on a private RabbitMQ
 .PHONY: faults
 faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
 	@$(BIN)/python -m tests.faults $(ARGS)
+
+.PHONY: figures
+figures: packages dependencies ## Measure it: slow and hostile clients, answer times, memory, the drain (ten minutes)
+	@$(BIN)/python -m tests.faults.figures $(ARGS)
 
 .PHONY: check lint format types floors
 check: lint format types floors ## Hold it to its rules: linter, formatter, strict types, floors of the house

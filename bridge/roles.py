@@ -77,12 +77,7 @@ async def receiver(settings: Settings, lifetime: Lifetime) -> None:
         )
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = Publisher(
-        link,
-        max_in_flight=settings.receiver.max_in_flight,
-        patience=settings.receiver.confirm_wait,
-        metrics=metrics,
-    )
+    publisher = _publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
     async with Spool.open(settings.spool) as spool:
         readiness.measure(spool, metrics)
         exchange = topology.Names(settings.rabbitmq.prefix).events
@@ -128,12 +123,7 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     """
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = Publisher(
-        link,
-        max_in_flight=settings.receiver.max_in_flight,
-        patience=settings.receiver.confirm_wait,
-        metrics=metrics,
-    )
+    publisher = _publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
     exchange = topology.Names(settings.rabbitmq.prefix).events
     mover = Mover(publisher, compose=partial(_compose, exchange))
     total = 0
@@ -156,12 +146,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     names = topology.Names(settings.rabbitmq.prefix)
     publish_link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
-    publisher = Publisher(
-        publish_link,
-        max_in_flight=settings.worker.prefetch,
-        patience=settings.receiver.confirm_wait,
-        metrics=metrics,
-    )
+    publisher = _publisher(settings, publish_link, metrics, window=settings.worker.prefetch)
     backfill = Backfill(publisher, names, suppressing=settings.suppression.events)
     async with (
         _suppressing(settings, publisher, metrics) as (consumer, relay),
@@ -253,6 +238,10 @@ async def _publishing(
         with suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_SECONDS):
                 await publisher.settle()
+
+
+def _publisher(settings: Settings, link: Link, metrics: Metrics, *, window: int) -> Publisher:
+    return Publisher(link, max_in_flight=window, patience=settings.receiver.confirm_wait, metrics=metrics)
 
 
 def _topology(settings: Settings) -> Topology:

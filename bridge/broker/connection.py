@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import aio_pika
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.exceptions import AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker.internals import watch_alarms
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, said, told_as_loss
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable
 
     from aio_pika.abc import AbstractConnection
-    from aiormq.abc import AbstractChannel as AiormqChannel
 
     from bridge.settings import RabbitMQ
     from bridge.telemetry.metrics import Metrics
@@ -37,14 +37,6 @@ class LinkState(StrEnum):
     UP = "up"
     BLOCKED = "blocked"
     """RabbitMQ has a memory or disk alarm: it reads nothing more from this connection until it clears."""
-
-
-class BrokerUnavailableError(ConnectionError):
-    """The broker cannot be reached, or the connection was lost. Passing: it is tried again."""
-
-
-class BrokerRefusedError(Exception):
-    """The broker answers, but not as we need it. Somebody has to change something; the message says what."""
 
 
 class Link:
@@ -151,7 +143,7 @@ class Link:
             except TimeoutError:
                 failures.append(f"{_shown(secret)}: no answer in {self._settings.connect_timeout:g} s")
             except (AMQPError, OSError) as error:
-                failures.append(f"{_shown(secret)}: {_said(error)}")
+                failures.append(f"{_shown(secret)}: {said(error)}")
         reason = "; ".join(failures)
         self._become(LinkState.DOWN, reason)
         raise BrokerUnavailableError(reason)
@@ -186,33 +178,6 @@ class Link:
         self._metrics.broker_up.labels(self._use).set(state is LinkState.UP)
 
 
-@contextmanager
-def told_as_loss(connection: AbstractConnection) -> Iterator[None]:
-    """Everything that the libraries raise when a connection or a channel is gone, as one error.
-
-    Raises:
-        BrokerUnavailableError: it is gone. `BrokerRefusedError` is no loss, and comes out as it is.
-    """
-    try:
-        yield
-    except (AMQPError, OSError, asyncio.InvalidStateError, ChannelInvalidStateError) as error:
-        raise BrokerUnavailableError(f"lost: {_said(error)}") from error
-    except RuntimeError as error:
-        if not _is_closed(connection):
-            raise
-        raise BrokerUnavailableError(f"lost: {_said(error)}") from error
-    except asyncio.CancelledError:
-        # Closing, aiormq rejects what is pending with it. If nobody has cancelled this task, that is all it means.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise BrokerUnavailableError("lost: RabbitMQ was being asked something") from None
-
-
-def _is_closed(connection: AbstractConnection) -> bool:
-    return connection.transport is None or connection.transport.connection.is_closed
-
-
 async def open_connection(
     url: str, *, name: str, heartbeat: int = 10, patience: float = 5.0
 ) -> AbstractConnection:
@@ -241,61 +206,10 @@ async def open_connection(
     return connection
 
 
-async def together(**parts: Coroutine[Any, Any, None]) -> None:
-    """Run the parts of a session side by side until the first of them ends; the others end with it.
-
-    Args:
-        parts: name of the task -> coroutine.
-
-    Raises:
-        Exception: whatever the first part to end raised.
-    """
-    tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
-    try:
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in ended:
-        task.result()
-
-
-async def gone(connection: AbstractConnection) -> None:
-    """Wait until this connection is closed, by whichever side.
-
-    Raises:
-        BrokerUnavailableError: always, with the reason.
-    """
-    transport = connection.transport
-    if transport is not None:
-        closing = transport.connection.closing
-        await asyncio.wait([closing])
-        error = None if closing.cancelled() else closing.exception()
-        raise BrokerUnavailableError(_said(error) if error else "the connection was closed")
-    raise BrokerUnavailableError("the connection was closed")
-
-
-async def channel_gone(channel: AiormqChannel) -> None:
-    """Wait until this channel is closed, by whichever side.
-
-    Raises:
-        BrokerUnavailableError: always, with the reason.
-    """
-    closing = channel.closing
-    await asyncio.wait([closing])
-    error = None if closing.cancelled() else closing.exception()
-    raise BrokerUnavailableError(f"the channel was closed: {_said(error) if error else 'no reason given'}")
-
-
 async def _close(connection: AbstractConnection) -> None:
     with suppress(TimeoutError, AMQPError, OSError):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await connection.close()
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _shown(url: str) -> str:

@@ -11,8 +11,9 @@ from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from bridge.broker.connection import BrokerUnavailableError, LinkState, channel_gone, gone, together
+from bridge.broker.connection import LinkState
 from bridge.broker.internals import ConfirmChannel, open_confirm_channel
+from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, together
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection

@@ -14,7 +14,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.events import MALFORMED, other_spellings
 from bridge.telemetry import logs
 

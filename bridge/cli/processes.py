@@ -13,8 +13,8 @@ import uvloop
 from bridge import dev as development
 from bridge import roles
 from bridge import settings as knobs
-from bridge.broker.connection import BrokerRefusedError
 from bridge.broker.private_node import NodeError
+from bridge.broker.session import BrokerRefusedError
 from bridge.cli.console import BAD_USAGE, fail, fails_with, people, settings_of
 from bridge.settings import InvalidSettingsError
 from bridge.suppression.database import StoreError

@@ -14,8 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bridge import roles
-from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker.publisher import PublishError
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
 from bridge.receiver.spool_file import Contents, peek
 from bridge.receiver.spool_folder import SpoolError, in_use, others

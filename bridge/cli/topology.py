@@ -10,7 +10,8 @@ from rich.table import Column, Table
 from yarl import URL
 
 from bridge.broker import topology
-from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError, Link
+from bridge.broker.connection import Link
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fails_with, people, print_json, settings_of
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics

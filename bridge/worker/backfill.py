@@ -8,9 +8,9 @@ from pamqp import commands as spec
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker import archive, topology
-from bridge.broker.connection import BrokerUnavailableError, told_as_loss
 from bridge.broker.message import PERSISTENT
 from bridge.broker.publisher import Message, PublishError
+from bridge.broker.session import BrokerUnavailableError, told_as_loss
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

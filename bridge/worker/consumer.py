@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from bridge.broker.connection import BrokerUnavailableError, channel_gone, gone, together
+from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, task_group, together
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class _Hand:
             self._done(verdict)
 
     async def bury(self) -> None:
-        async with asyncio.TaskGroup() as burials:
+        async with task_group() as burials:
             while True:
                 burials.create_task(self._to_rest(await self._to_bury.get()), name="worker.bury")
 

@@ -9,6 +9,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from bridge import events
 from bridge.broker.deadletters import DeadLetter
+from bridge.broker.session import task_group
 from bridge.provider.client import UnknownMessageError
 from bridge.suppression.addresses import normalise
 from bridge.suppression.store import Incident
@@ -79,9 +80,13 @@ class Suppressor:
         self._shown = logs.masked if settings.logs.mask_addresses else str
 
     async def run(self, inbox: asyncio.Queue[AbstractIncomingMessage], settle: Settle) -> None:
-        """Handle deliveries until cancelled. A slow look-up holds up only its own delivery."""
+        """Handle deliveries until cancelled. A slow look-up holds up only its own delivery.
+
+        Raises:
+            StoreError: the list is broken in a way that waiting does not mend.
+        """
         cases: asyncio.Queue[_Case] = asyncio.Queue()
-        async with asyncio.TaskGroup() as tasks:
+        async with task_group() as tasks:
             tasks.create_task(self._read(inbox, cases, settle), name="worker.read")
             while True:
                 batch = await self._collect(cases)

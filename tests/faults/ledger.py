@@ -6,7 +6,8 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from bridge.broker.connection import Link, channel_gone, gone, together
+from bridge.broker.connection import Link
+from bridge.broker.session import channel_gone, gone, together
 from bridge.settings import RabbitMQ
 from bridge.telemetry.metrics import Metrics
 

@@ -9,8 +9,9 @@ import pytest
 from bridge import events
 from bridge import settings as knobs
 from bridge.broker import private_node
-from bridge.broker.connection import BrokerRefusedError, Link, LinkState
+from bridge.broker.connection import Link, LinkState
 from bridge.broker.message import of_event
+from bridge.broker.session import BrokerRefusedError
 from tests.support.eventually import eventually
 from tests.support.node import Control
 from tests.support.proxy import Proxy

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from aiormq.exceptions import AMQPConnectionError, ChannelInvalidStateError
 
-from bridge.broker.connection import BrokerRefusedError, BrokerUnavailableError, told_as_loss
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, told_as_loss
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
