@@ -59,6 +59,8 @@ class OwnFile:
         self._file: SpoolFile | None = None
         self._tried_at = 0.0
         self._unremoved: dict[int, Entry] = {}
+        self._counted = True
+        """Whether the state counts what the file holds; if a disk failed just then, the next commit counts anew."""
         self.state = SpoolState(writable=False, reason="not opened yet", entries=0, bytes=0, oldest=None)
         """Replaced, never changed."""
         self.newest_found = 0
@@ -167,8 +169,10 @@ class OwnFile:
             raise SpoolError(self.state.reason)
         removed = list(self._unremoved.values())
         try:
-            exact = self._write(added, removed)
+            all_there = self._write(added, removed)
+            exact, self._counted = all_there and self._counted, False
             self._account(added, removed, exact=exact)
+            self._counted = True
         except SpoolCorruptError as corrupt:
             self._begin_anew(str(corrupt))
             raise
