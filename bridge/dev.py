@@ -53,7 +53,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The running parts; `failed` ends only when one of them does."""
+    """The running parts; each goes on until the stack ends, or fails."""
 
     places: Places
     settings: Settings

@@ -156,7 +156,8 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             partial(of_worker, publish_link, consume_link),
             default_port=WORKER_HEALTH_PORT,
         ),
-        _publishing(settings, publish_link, publisher) as publishing,
+        # The queue is for the consumer to declare, which looks first whether it is missing.
+        _publishing(settings, publish_link, publisher, without=names.suppression) as publishing,
     ):
 
         def opened() -> None:
@@ -225,12 +226,13 @@ async def _suppressing(
 
 @asynccontextmanager
 async def _publishing(
-    settings: Settings, link: Link, publisher: Publisher
+    settings: Settings, link: Link, publisher: Publisher, *, without: str = ""
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A publisher on a supervised connection; at the end, what is in flight gets its confirm first."""
+    planned = topology.without_queue(_topology(settings), without)
 
     async def session(connection: AbstractConnection) -> None:
-        await topology.ensure(connection, _topology(settings), settings.rabbitmq.declare)
+        await topology.ensure(connection, planned, settings.rabbitmq.declare)
         await publisher.session(connection)
 
     async with running(link.run(session), name="publish") as publishing:

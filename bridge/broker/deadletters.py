@@ -102,7 +102,10 @@ def of_message(dead: DeadLetter, incoming: AbstractIncomingMessage, *, queue: st
         queue: the dead-letter queue, reached through the default exchange.
     """
     headers: dict[str, Any] = {
-        name: value for name, value in (incoming.headers or {}).items() if name not in _ROUTING_ONCE
+        # What is no text comes in as bytes, which pamqp writes only as a byte array.
+        name: bytearray(value) if isinstance(value, bytes) else value
+        for name, value in (incoming.headers or {}).items()
+        if name not in _ROUTING_ONCE
     }
     headers |= {
         REASON_HEADER: dead.reason,

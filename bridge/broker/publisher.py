@@ -141,7 +141,8 @@ class Publisher:
         Raises:
             BrokerUnavailableError: when it is gone, or when no confirm comes for `UNRESPONSIVE_SECONDS`.
         """
-        channel = await open_confirm_channel(connection, self)
+        async with asyncio.timeout(UNRESPONSIVE_SECONDS):
+            channel = await open_confirm_channel(connection, self)
         self._channel = channel
         self._link.opened()
         try:
@@ -195,14 +196,19 @@ class Publisher:
 
         Heartbeats notice it too, but after three of them are missed. An alarm is not that: RabbitMQ tells of it.
         """
+        unblocked_at = self._loop.time()
         while True:
             await asyncio.sleep(UNRESPONSIVE_SECONDS / 5)
-            if self._link.state is LinkState.UP and self._oldest_wait() > UNRESPONSIVE_SECONDS:
+            if self._link.state is not LinkState.UP:
+                unblocked_at = self._loop.time()
+            waited = min(self._oldest_wait(), self._loop.time() - unblocked_at)
+            if waited > UNRESPONSIVE_SECONDS:
                 raise BrokerUnavailableError(f"no confirm came for {UNRESPONSIVE_SECONDS:g} s")
 
     async def _returned_one(self) -> None:
         """A return means that the topology is damaged. The next session mends it before it publishes."""
         await self._unroutable.wait()
+        self._channel = None  # live traffic would fill the window again and again
         await self.settle()
         raise BrokerUnavailableError("RabbitMQ returned a message: an exchange has lost its queues")
 

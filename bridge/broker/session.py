@@ -38,6 +38,11 @@ def told_as_loss(connection: AbstractConnection) -> Iterator[None]:
         if not _is_closed(connection):
             raise
         raise BrokerUnavailableError(f"lost: {said(error)}") from error
+    except Exception as error:
+        # Where a broker has gone without a word, aiormq rejects what is pending with the bare class.
+        if type(error) is not Exception:
+            raise
+        raise BrokerUnavailableError("lost: the connection was closed without a word") from error
     except asyncio.CancelledError:
         # Closing, aiormq rejects what is pending with it. If nobody has cancelled this task, that is all it means.
         task = asyncio.current_task()
@@ -51,13 +56,13 @@ def _is_closed(connection: AbstractConnection) -> bool:
 
 
 async def together(**parts: Coroutine[Any, Any, None]) -> None:
-    """Run the parts of a session side by side until the first of them ends; the others end with it.
+    """Run the parts of a session side by side until one of them ends; the others end with it.
 
     Args:
         parts: name of the task -> coroutine.
 
     Raises:
-        Exception: whatever the first part to end raised.
+        Exception: what a part that ended raised.
     """
     tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
     try:

@@ -111,6 +111,15 @@ class Topology:
     bindings: tuple[Binding, ...]
 
 
+def without_queue(topology: Topology, name: str) -> Topology:
+    """The same, but for one queue and its bindings."""
+    return Topology(
+        topology.exchanges,
+        tuple(queue for queue in topology.queues if queue.name != name),
+        tuple(binding for binding in topology.bindings if binding.queue != name),
+    )
+
+
 def plan(
     settings: RabbitMQ, *, suppressing: Iterable[str], subscribers: Iterable[Subscriber] = ()
 ) -> Topology:

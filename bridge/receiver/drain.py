@@ -103,21 +103,23 @@ class Mover:
         """
         after = total = 0
         while entries := await source.read(after, CHUNK):
-            began, live = time.monotonic(), self._live()
+            live = self._live()
             chosen = [entry for entry in entries if not skip(entry)]
-            sent, count = await self._move(source, chosen)
+            sent, count, spent = await self._move(source, chosen)
             after = entries[-1].id if sent == len(chosen) else chosen[sent].id - 1
             moved(count)
             total += count
             if self._live() != live:
-                await asyncio.sleep((time.monotonic() - began) * (_LIVE_SHARE - 1))
+                await asyncio.sleep(spent * (_LIVE_SHARE - 1))
         return total
 
-    async def _move(self, source: Source, entries: Sequence[Entry]) -> tuple[int, int]:
+    async def _move(self, source: Source, entries: Sequence[Entry]) -> tuple[int, int, float]:
         """Publish these, or as many as the window takes; those that are confirmed are removed.
 
-        One that RabbitMQ refuses stays for the next time. Returns how many were sent, and how many confirmed.
+        One that RabbitMQ refuses stays for the next time. Returns how many were sent, how many were
+        confirmed, and how many seconds live traffic had to stand back for it.
         """
+        began = time.monotonic()
         confirms: list[asyncio.Future[None]] = []
         failures: list[BaseException] = []
         for entry in entries:
@@ -127,14 +129,19 @@ class Mover:
                 if not (confirms and isinstance(error, WindowFullError)):
                     failures.append(error)
                 break
+        sent_at = time.monotonic()
         outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+        confirmed_at = time.monotonic()
         confirmed = [entry for entry, outcome in zip(entries, outcomes, strict=False) if outcome is None]
         await source.remove(confirmed)
         failures += [outcome for outcome in outcomes if outcome is not None]
         for failure in failures:
             if not isinstance(failure, NackedError):
                 raise failure
-        return len(confirms), len(confirmed)
+        spent = (sent_at - began) + (
+            time.monotonic() - confirmed_at
+        )  # waiting for RabbitMQ costs nobody anything
+        return len(confirms), len(confirmed), spent
 
 
 class Drain:

@@ -31,6 +31,9 @@ PATH: Final = "/webhooks/msndr/"
 MAX_BODY: Final = 64 * 1024
 """Bytes. The provider's largest documented event is below 1 KiB; the rest is room for long URLs."""
 
+DISK_SECONDS: Final = 5.0
+"""What an fsync may take before the disk counts as hanging: far above any that works, below a client's patience."""
+
 CONFIRMED: Final = "confirmed"
 SPOOLED: Final = "spooled"
 
@@ -158,8 +161,9 @@ class Handler:
             if _succeeded(confirm):
                 return CONFIRMED
         try:
-            entry = await self._spool.put(received_at, outgoing.body, held=_pending(confirm))
-        except SpoolError as error:
+            async with asyncio.timeout(DISK_SECONDS):
+                entry = await self._spool.put(received_at, outgoing.body, held=_pending(confirm))
+        except (SpoolError, TimeoutError) as error:
             if confirm is not None and _succeeded(confirm):
                 return CONFIRMED
             raise RefusedError(

@@ -90,7 +90,7 @@ class Spool:
         self._waiting_bytes += size
         try:
             await self._writer.put(entry)
-        except SpoolError:
+        except (SpoolError, asyncio.CancelledError):
             self._held.discard(entry.id)
             raise
         finally:
@@ -120,9 +120,9 @@ class Spool:
         self.filled.set()
 
     def settle(self, entry: Entry) -> None:
-        """The confirm came after all: the entry goes with one of the next commits."""
-        self._held.discard(entry.id)
-        self._writer.remove((entry,))
+        """The confirm came after all: the entry goes with one of the next commits, and is held until then."""
+        removed = self._writer.remove((entry,))
+        removed.add_done_callback(lambda _: self._held.discard(entry.id))
 
     def _next_id(self) -> int:
         """Microseconds, so that ids of files that are taken over, or begun anew, never meet.

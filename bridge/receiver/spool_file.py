@@ -87,8 +87,9 @@ class SpoolFile:
         self._min_free_bytes = min_free_bytes
         self._lock = lock(path)
         try:
-            self._connection = self._open()
-        except SpoolError:
+            with self._explaining():
+                self._connection = self._open()
+        except BaseException:
             os.close(self._lock)
             raise
 
@@ -204,14 +205,14 @@ class SpoolFile:
 
     def _be_there(self) -> None:
         """SQLite goes on writing to a file that has been removed, and nobody would ever find it again."""
-        if not self.path.exists():
+        with self._explaining():
+            there = self.path.exists()
+        if not there:
             raise SpoolCorruptError(f"{self.path}: somebody has removed it while it was in use")
 
     def _leave_room(self, least: int) -> None:
-        try:
+        with self._explaining():
             free = shutil.disk_usage(self.path.parent).free
-        except OSError as error:
-            raise SpoolError(f"{self.path.parent}: {error.strerror}") from error
         if free < least:
             raise SpoolFullError(
                 f"{self.path.parent}: {free} bytes are free on its disk, and {least} must stay free "
@@ -222,11 +223,13 @@ class SpoolFile:
     def _explaining(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.Error, OSError) as error:
             raise self._explained(error) from error
 
-    def _explained(self, error: sqlite3.DatabaseError) -> SpoolError:
-        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+    def _explained(self, error: sqlite3.Error | OSError) -> SpoolError:
+        if isinstance(error, OSError):
+            return SpoolError(f"{self.path}: {error.strerror or error}")
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
             return SpoolFullError(f"{self.path}: the disk is full; make room")
         if _is_corrupt(error):
             return SpoolCorruptError(f"{self.path}: {error}")
@@ -269,6 +272,6 @@ def _damaged(verdict: str) -> sqlite3.DatabaseError:
     return error
 
 
-def _is_corrupt(error: sqlite3.DatabaseError) -> bool:
+def _is_corrupt(error: sqlite3.Error) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

@@ -143,7 +143,7 @@ class OwnFile:
         except SpoolCorruptError as corrupt:
             self._begin_anew(str(corrupt))
         except SpoolError as refusal:
-            self._refuse(str(refusal))
+            self.refuse(str(refusal))
         else:
             with suppress(SpoolError):
                 self.commit((), ())
@@ -177,7 +177,7 @@ class OwnFile:
             self._begin_anew(str(corrupt))
             raise
         except SpoolError as refusal:
-            self._refuse(str(refusal))
+            self.refuse(str(refusal))
             raise
         self._unremoved.clear()
 
@@ -206,9 +206,10 @@ class OwnFile:
     def _unusable(self, reason: str) -> None:
         if reason != self.state.reason:  # it is tried again each second
             log.error("the spool cannot be used", action="spool.unusable", reason=reason)
-        self._refuse(reason)
+        self.refuse(reason)
 
-    def _refuse(self, reason: str) -> None:
+    def refuse(self, reason: str) -> None:
+        """From now on it is not writable, until a commit or a probe succeeds."""
         old = self.state
         if old.writable:
             log.error("the spool refuses events", action="spool.refused", reason=reason)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.receiver.spool_folder import SpoolError
 from bridge.receiver.spool_own_file import REOPEN_SECONDS, OwnFile
+from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from bridge.receiver.spool_file import Entry
     from bridge.receiver.spool_own_file import SpoolState
     from bridge.settings import Spool as SpoolSettings
+
+log = logs.logger("spool")
 
 _MOST_IN_ONE_COMMIT: Final = 5000
 
@@ -129,11 +132,21 @@ class Writer:
 
     def _work(self) -> None:
         while (jobs := self._next_jobs()) is not None:
-            outcomes = self._do(jobs)
+            try:
+                outcomes = self._do(jobs)
+                if not self._file.state.writable:
+                    self._file.probe()
+            except Exception as error:  # noqa: BLE001 -- the thread goes on, and whoever waits is told
+                outcomes = self._failed(jobs, error)
             self._loop.call_soon_threadsafe(_resolve, outcomes)
-            if not self._file.state.writable:
-                self._file.probe()
         self._file.close()
+
+    def _failed(self, jobs: Iterable[_Job], error: Exception) -> list[_Outcome]:
+        """Something that nobody has foreseen: nothing of it counts as written, and the spool says that it is unusable."""
+        log.error("the spool failed in an unforeseen way", action="spool.failure", exc_info=error)
+        self._file.refuse(f"an unforeseen failure: {error!r}")
+        refusal = SpoolError(f"the spool failed: {error!r}")
+        return [(job.done, refusal) for job in jobs]
 
     def _next_jobs(self) -> list[_Job] | None:
         """All that waits, for one commit; None when it is time to end, nothing when it is time for a probe."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logs.logger("worker")
 
+_SET_UP_SECONDS = 10.0
+"""What RabbitMQ may take to set the consumer up; a dead connection would be noticed only by its heartbeats."""
 _CANCEL_SECONDS: Final = 1.0
 """What RabbitMQ may take to answer `basic.cancel` before we leave anyway."""
 
@@ -118,14 +120,15 @@ class Consumer:
                 await self._at_rest.wait()
 
     async def _consume(self, connection: AbstractConnection, opened: Callable[[], None]) -> None:
-        channel = await connection.channel(publisher_confirms=False)
-        aiormq_channel = await channel.get_underlay_channel()
         cancelled = asyncio.Event()
-        aiormq_channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
-        await channel.set_qos(prefetch_count=self._settings.prefetch)
-        queue = await channel.get_queue(self._queue)
-        hand = _Hand(aiormq_channel, self._bury, self._metrics)
-        tag = await queue.consume(hand.take)
+        async with asyncio.timeout(_SET_UP_SECONDS):
+            channel = await connection.channel(publisher_confirms=False)
+            aiormq_channel = await channel.get_underlay_channel()
+            aiormq_channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+            await channel.set_qos(prefetch_count=self._settings.prefetch)
+            queue = await channel.get_queue(self._queue)
+            hand = _Hand(aiormq_channel, self._bury, self._metrics)
+            tag = await queue.consume(hand.take)
         opened()
         await together(
             work=self._work.run(hand.inbox, hand.settle),

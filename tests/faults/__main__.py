@@ -22,8 +22,8 @@ from tests.faults import cases, suite
 console = Console(width=150)
 
 COLUMNS = (
-    "case", "answered 200", "of them spooled", "arrived", "duplicates", "lost", "not on the list",
-    "worst answer", "p99", "recovery",
+    "case", "answered 200", "of them spooled", "other answers", "no answer", "arrived", "duplicates", "lost",
+    "not on the list", "worst answer", "p99", "recovery",
 )  # fmt: skip
 
 BROKEN = (ExceptionGroup, AssertionError, NodeError, OSError, RuntimeError)
@@ -86,6 +86,8 @@ def _cells(row: suite.Row) -> list[str]:
         row.case,
         f"{row.accepted:,}",
         f"{row.spooled:,}",
+        f"{sum(row.refused.values()) - row.unanswered:,}",
+        f"{row.unanswered:,}",
         f"{row.arrived:,}",
         f"{row.duplicates:,}",
         f"{row.lost}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import aio_pika
 
 from bridge.broker.topology import Names
-from tests.faults.scene import LEDGER, Cast
+from tests.faults.scene import Cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -163,8 +163,8 @@ async def one_of_two_killed(scene: Scene) -> None:
 
 
 async def leader_killed(scene: Scene) -> None:
-    """The node that leads the ledger's queue dies; then each node is restarted in turn."""
-    leader = await _leader_of(scene, LEDGER)
+    """The node that leads the worker's queue dies; then each node is restarted in turn."""
+    leader = await _leader_of(scene, _NAMES.suppression)
     await leader.kill()
     await scene.load.accepted(0.5)
     await leader.start()

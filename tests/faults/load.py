@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CONNECTIONS: Final = 64
+NO_ANSWER: Final = "no answer"
 _GIVE_UP_SECONDS: Final = 5.0
 _AFTER_FAILURE_SECONDS: Final = 0.02
 
@@ -102,7 +103,7 @@ class Load:
                     await self._turn()
                     await self._post(reader, writer)
             except (OSError, EOFError, ValueError):
-                self.answers.refused["no answer"] += 1
+                self.answers.refused[NO_ANSWER] += 1
                 port += 1
                 await asyncio.sleep(_AFTER_FAILURE_SECONDS)
             finally:

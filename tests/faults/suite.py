@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.faults.load import NO_ANSWER
 from tests.faults.scene import set_up
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Row:
     recovery: float
     """Seconds from the end of the fault to the next `confirmed` answer."""
     took: float
+
+    @property
+    def unanswered(self) -> int:
+        """Events whose connection broke, as when the receiver is killed."""
+        return self.refused.get(NO_ANSWER, 0)
 
     @property
     def good(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -225,3 +226,26 @@ async def test_settling_waits_for_confirms_that_nobody_waits_for_any_more(
             proxy.resume()
             async with asyncio.timeout(20):
                 await settling
+
+
+async def test_a_return_is_looked_after_under_steady_traffic_too(
+    line: Line, rabbit: Rabbit, metrics: Metrics
+) -> None:
+    """The next session mends the topology, although there is never a moment without a publish in flight."""
+    lost = message("", "nobody.has.this.queue")
+    good = message(rabbit.names.events, "any")
+    stop = asyncio.Event()
+
+    async def steady() -> None:
+        while not stop.is_set():
+            with suppress(NotConnectedError, WindowFullError):
+                line.publisher.publish(good)
+            await asyncio.sleep(0)
+
+    traffic = asyncio.create_task(steady())
+    try:
+        line.publisher.publish(lost)
+        await eventually(lambda: connects(metrics) == 2)
+    finally:
+        stop.set()
+        await traffic

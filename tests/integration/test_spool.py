@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import OVERHEAD, SpoolFullError, peek
+from bridge.receiver.spool_file import OVERHEAD, SpoolFile, SpoolFullError, peek
 from bridge.receiver.spool_folder import SpoolError
 from bridge.settings import Spool as SpoolSettings
 from tests.support.eventually import eventually
@@ -432,3 +432,32 @@ async def test_the_state_tells_how_long_the_oldest_has_waited(folder: Path) -> N
         assert 60 <= spool.state.oldest_age < 120
         await spool.remove([oldest])
         assert 0 <= spool.state.oldest_age < 60
+
+
+async def test_a_failure_that_nobody_has_foreseen_is_told_and_the_spool_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits gets an error, readiness says so, and the next event is kept: the thread does not die."""
+    async with Spool.open(SpoolSettings(directory=tmp_path / "spool")) as spool:
+
+        def broken(*_: object) -> int:
+            raise MemoryError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SpoolFile, "write", broken)
+            with pytest.raises(SpoolError, match="MemoryError"):
+                await spool.put(1, b"one")
+            assert not spool.state.writable
+        await eventually(lambda: spool.state.writable)
+        entry = await spool.put(2, b"two")
+        assert await spool.read(0, 10) == [entry]
+
+
+async def test_an_entry_is_held_until_its_late_confirm_has_removed_it(tmp_path: Path) -> None:
+    """The drain, which may have read it already, must not publish what RabbitMQ has just confirmed."""
+    async with Spool.open(SpoolSettings(directory=tmp_path / "spool")) as spool:
+        entry = await spool.put(1, b"one", held=True)
+        spool.settle(entry)
+        assert spool.is_held(entry)
+        await eventually(lambda: not spool.is_held(entry))
+        assert await spool.read(0, 10) == []

@@ -29,6 +29,7 @@ def connection(*, closed: bool) -> AbstractConnection:
         asyncio.InvalidStateError(),
         ChannelInvalidStateError("closed"),
         asyncio.CancelledError(),
+        Exception(),
     ],
     ids=lambda error: type(error).__name__,
 )
