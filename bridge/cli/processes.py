@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ from bridge import dev as development
 from bridge import roles
 from bridge import settings as knobs
 from bridge.broker.private_node import NodeError
-from bridge.broker.session import BrokerRefusedError
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import BAD_USAGE, fail, fails_with, people, settings_of
 from bridge.settings import InvalidSettingsError
 from bridge.suppression.database import StoreError
@@ -92,6 +94,7 @@ async def _live(directory: Path, port: int, rabbitmq_url: str | None, config: Pa
             ended, _ = await asyncio.wait([showing, *running.parts], return_when=asyncio.FIRST_COMPLETED)
         for part in ended:
             part.result()
+    raise BrokerUnavailableError(f"RabbitMQ has ended; see {directory}/rabbitmq/output.log")
 
 
 async def _show(everything: AsyncIterator[development.Seen]) -> None:
@@ -112,7 +115,13 @@ def _introduce(places: development.Places) -> None:
     event = '{"message": {"id": 1}, "event": {"name": "hard_bounced", "timestamp": 1539062173}}'
     people.print("\nTry, in another terminal:\n")
     people.print(f"curl -i {places.webhook} -d '{event}'", highlight=False, markup=False)
-    people.print(f"bridge --config {places.config} suppressions list\n", highlight=False, markup=False)
+    people.print(f"{_program()} --config {places.config} suppressions list\n", highlight=False, markup=False)
+    people.print("Ctrl-C stops all of it.\n")
+
+
+def _program() -> str:
+    """This command as it can be typed here: the environment that it is installed in need not be on PATH."""
+    return os.path.relpath(Path(sys.executable).with_name("bridge"))
 
 
 @fails_with(PortTakenError, BrokerRefusedError, StoreError)
