@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aio_pika.abc import AbstractConnection
+    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
     from bridge.settings import Settings
     from tests.support.processes import Process, Processes
@@ -205,12 +205,10 @@ async def test_an_entry_that_rabbitmq_refuses_stays_and_the_others_go(
         assert subjects(await opened.take(len(others))) == others
         assert parts.spool.state.entries == 2
         async with running(parts.drain.run(), name="drain"):
-            arrived: list[Any] = []
-            while len(arrived) < 3:
-                if (message := await full.get(no_ack=True, fail=False)) is None:
-                    await asyncio.sleep(0.05)
-                    continue
-                arrived.append(message)
+            arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            await full.consume(arrivals.put, no_ack=True)
+            async with asyncio.timeout(20):
+                arrived = [await arrivals.get() for _ in range(3)]
             await parts.emptied()
     assert sorted(subjects(arrived)) == [1, 2, 3]
 
