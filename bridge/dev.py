@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import aio_pika
 import orjson
 
-from bridge import roles
 from bridge import settings as knobs
 from bridge.broker import private_node, topology
 from bridge.provider.simulator import Simulator
 from bridge.receiver.handler import PATH
+from bridge.roles.lifetime import Lifetime, until
+from bridge.roles.receiver import receiver
+from bridge.roles.worker import worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractIncomingMessage
 
-    from bridge.roles import Lifetime
     from bridge.settings import Settings
 
 TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it guards a port of 127.0.0.1, and everybody may know it
@@ -86,10 +87,10 @@ async def stack(
         simulator = await open_parts.enter_async_context(Simulator.serve(messages=MESSAGES))
         overrides = _overrides(directory, rabbitmq_url, simulator, port)
         settings = knobs.load(config, overrides)
-        lifetimes = roles.Lifetime(), roles.Lifetime()
+        lifetimes = Lifetime(), Lifetime()
         parts = (
-            await open_parts.enter_async_context(_role(roles.receiver(settings, lifetimes[0]), lifetimes[0])),
-            await open_parts.enter_async_context(_role(roles.worker(settings, lifetimes[1]), lifetimes[1])),
+            await open_parts.enter_async_context(_role(receiver(settings, lifetimes[0]), lifetimes[0])),
+            await open_parts.enter_async_context(_role(worker(settings, lifetimes[1]), lifetimes[1])),
         )
         webhook = f"http://127.0.0.1:{lifetimes[0].port}{PATH}{TOKEN}"
         simulator.webhook_url = webhook
@@ -122,7 +123,7 @@ async def _role(role: Any, lifetime: Lifetime) -> AsyncIterator[asyncio.Task[Non
     """A role that has started; at the end it is told to stop, and waited for."""
     task: asyncio.Task[None] = asyncio.create_task(role, name=role.__name__)
     try:
-        await roles.until(lifetime.started, task)
+        await until(lifetime.started, task)
         yield task
     finally:
         lifetime.stop.set()
@@ -138,7 +139,7 @@ def _overrides(
 ) -> dict[str, dict[str, Any]]:
     return {
         "rabbitmq": {"urls": [rabbitmq_url]},
-        "receiver": {"host": "127.0.0.1", "port": port, "tokens": [TOKEN]},
+        "receiver": {"host": "127.0.0.1", "port": port, "processes": 1, "tokens": [TOKEN]},
         "provider": {"base_url": simulator.base_url, "api_token": simulator.token},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/suppressions.sqlite3"},
         "spool": {"directory": f"{directory}/spool"},

@@ -134,6 +134,7 @@ class Receiver(Section):
     body_timeout: Seconds = 10.0
     retry_after: int = Field(default=5, ge=1)
     drain_timeout: Seconds = 5.0
+    processes: int = Field(default=1, ge=1, le=64)
 
 
 class Spool(Section):

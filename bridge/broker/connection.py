@@ -12,7 +12,7 @@ import aio_pika
 from aiormq.exceptions import AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from bridge.broker.internals import watch_alarms
+from bridge.broker.internals import on_our_wire, watch_alarms
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, said, told_as_loss
 from bridge.telemetry import logs
 
@@ -194,7 +194,7 @@ async def open_connection(
         aiormq.exceptions.AMQPError: it refuses.
         OSError: it cannot be reached.
     """
-    connection = aio_pika.Connection(
+    connection = on_our_wire(
         aio_pika.connection.make_url(url, heartbeat=heartbeat), client_properties={"connection_name": name}
     )
     try:

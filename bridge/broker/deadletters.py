@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pamqp import commands as spec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from bridge.broker.frames import Message, composed
 from bridge.broker.message import PERSISTENT
-from bridge.broker.publisher import Message, PublishError
+from bridge.broker.publisher import PublishError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def of_message(dead: DeadLetter, incoming: AbstractIncomingMessage, *, queue: st
         ERROR_HEADER: dead.error,
         AT_HEADER: time.time_ns() // 1_000_000,
     }
-    return Message(
+    return composed(
         exchange="",
         routing_key=queue,
         properties=spec.Basic.Properties(

@@ -1,70 +1,65 @@
-"""All that we use of aiormq beyond its documented interface, in one place.
+"""All that we use of aio-pika and aiormq beyond their documented interface, in one place.
 
 `tests/unit/test_aiormq_contract.py` fails when an upgrade changes any of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+import aio_pika
 from aiormq.channel import Channel
 from aiormq.connection import Connection
-from pamqp import commands as spec
+
+from bridge.broker.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aio_pika.abc import AbstractConnection
-    from aiormq.abc import ConfirmationFrameType
+    from pamqp import commands as spec
+    from yarl import URL
+
+    from bridge.broker.wire import Confirmations
+
+_FACTORY: Final = "transport_factory"
+"""aiormq takes one; aio-pika drops it from its arguments, but passes on what stands in `kwargs`."""
 
 
-class Confirmations(Protocol):
-    """Whoever wants to hear what RabbitMQ says of each publish."""
+@dataclass(frozen=True, slots=True)
+class ConfirmChannel:
+    """A channel in confirm mode whose publishes and confirms go past aiormq."""
 
-    def acked(self, delivery_tag: int, *, multiple: bool) -> None: ...
+    number: int
+    largest_body: int
+    """Bytes of a message's body that fit into one frame."""
+    wire: Wire
+    channel: Channel
+    """aiormq's, which opens it and learns when it is closed."""
 
-    def nacked(self, delivery_tag: int, *, multiple: bool) -> None: ...
 
-    def returned(self, message_id: str, reason: str) -> None: ...
-
-
-class ConfirmChannel(Channel):
-    """A channel in confirm mode that hands confirms on as they come.
-
-    aiormq itself resolves a `multiple` confirm by walking every publish in flight, and matches a return by a
-    message id that two publishes may share (aio-pika#689); here both are the publisher's own business.
-    """
-
-    listener: Confirmations
-
-    async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
-        tag = frame.delivery_tag
-        if tag is None:
-            return
-        if isinstance(frame, spec.Basic.Ack):
-            self.listener.acked(tag, multiple=frame.multiple)
-        elif isinstance(frame, spec.Basic.Nack):
-            self.listener.nacked(tag, multiple=frame.multiple)
-
-    async def _on_return_frame(self, frame: spec.Basic.Return) -> None:
-        header = await self._get_frame()
-        message = await self._read_content(frame, header)  # type: ignore[arg-type]  # the header follows the return
-        self.listener.returned(message.header.properties.message_id or "", frame.reply_text or "")
+def on_our_wire(url: URL, *, client_properties: dict[str, str]) -> aio_pika.Connection:
+    """A connection, not opened yet, whose confirms can be heard at the socket."""
+    connection = aio_pika.Connection(url, client_properties=dict(client_properties))
+    connection.kwargs[_FACTORY] = Wire()
+    return connection
 
 
 async def open_confirm_channel(connection: AbstractConnection, listener: Confirmations) -> ConfirmChannel:
-    """Open a channel in confirm mode on this connection.
+    """Open a channel in confirm mode, and have this listener hear its confirms.
 
     Raises:
         aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
     """
-    transport = _aiormq_connection(connection)
-    number = max(transport.channels, default=0) + 1
-    channel = ConfirmChannel(transport, number, publisher_confirms=True)
-    channel.listener = listener
-    transport.channels[number] = channel
-    await channel.open()
-    return channel
+    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
+    if not isinstance(wire, Wire):
+        raise TypeError("to publish on a connection it must come from open_connection")
+    channel = await _aiormq_connection(connection).channel(publisher_confirms=True)
+    if not isinstance(channel, Channel):
+        raise TypeError(f"{channel} is no channel of aiormq")
+    wire.listen(channel.number, listener)
+    return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
 
 
 def watch_alarms(

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiormq.abc import ChannelFrame
-from pamqp import commands as spec
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
-
 from bridge.broker.connection import LinkState
-from bridge.broker.internals import ConfirmChannel, open_confirm_channel
+from bridge.broker.frames import Framing, Message
+from bridge.broker.internals import open_confirm_channel
 from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, together
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
+    from pamqp import commands as spec
 
     from bridge.broker.connection import Link
+    from bridge.broker.internals import ConfirmChannel
     from bridge.telemetry.metrics import Metrics
 
 UNRESPONSIVE_SECONDS: Final = 5.0
 """Without any confirm: a connection that is open and dead. A quorum queue under load takes below 1 s."""
+
+MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
+"""The window in bytes of bodies: what a broker that stops reading can cost in memory. 10,000 usual events are 1.5 MB."""
 
 
 class PublishError(Exception):
@@ -49,21 +52,13 @@ class LostError(PublishError):
     """The channel was lost before the confirm came: the message may have arrived or not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What is to be published, and where."""
-
-    exchange: str
-    routing_key: str
-    properties: spec.Basic.Properties
-    body: bytes
-    mandatory: bool = True
-    """Whether it must reach a queue. Without, a message that nobody has bound a queue for counts as published."""
+Outcome = Callable[[PublishError | None], None]
+"""Told once what became of a message: nothing when RabbitMQ has confirmed it. It must not raise."""
 
 
 class _InFlight(NamedTuple):
-    confirm: asyncio.Future[None]
-    message_id: str
+    outcome: Outcome
+    message: Message
     sent_at: float
 
 
@@ -83,12 +78,15 @@ class Publisher:
         self._max_in_flight = max_in_flight
         self._patience = patience
         self._metrics = metrics
+        self._confirmed = metrics.publishes.labels("confirmed")
         self._loop = asyncio.get_running_loop()
         self._channel: ConfirmChannel | None = None
+        self._framing = Framing(0, 0)
+        self._last_tag = 0
         self._in_flight: dict[int, _InFlight] = {}
-        self._returned: dict[str, list[str]] = {}
+        self._bytes_in_flight = 0
+        self._returned: dict[_Identity, list[str]] = {}
         self._unsent: list[bytes] = []
-        self._something_to_send = asyncio.Event()
         self._unroutable = asyncio.Event()
         self._window_moved = asyncio.Event()
 
@@ -119,21 +117,32 @@ class Publisher:
             NotConnectedError: nothing was sent.
             WindowFullError: nothing was sent.
         """
-        channel = self._channel
-        if channel is None:
-            raise NotConnectedError("there is no connection to RabbitMQ")
-        if len(self._in_flight) >= self._max_in_flight:
-            raise WindowFullError(f"{self._max_in_flight} messages wait for RabbitMQ's confirm")
-        frames = _frames(message, channel)
-        channel.delivery_tag += 1
         confirm: asyncio.Future[None] = self._loop.create_future()
         confirm.add_done_callback(_retrieve)
-        self._in_flight[channel.delivery_tag] = _InFlight(
-            confirm, message.properties.message_id or "", self._loop.time()
-        )
-        self._unsent.append(frames)
-        self._something_to_send.set()
+        self.send(message, partial(_settle, confirm))
         return confirm
+
+    def send(self, message: Message, outcome: Outcome) -> None:
+        """Send a message, and have its outcome told; for whoever has no time for a future.
+
+        What is sent in one turn of the loop goes out in one write.
+
+        Raises:
+            NotConnectedError: nothing was sent.
+            WindowFullError: nothing was sent.
+        """
+        if self._channel is None:
+            raise NotConnectedError("there is no connection to RabbitMQ")
+        if len(self._in_flight) >= self._max_in_flight or self._bytes_in_flight >= MAX_BYTES_IN_FLIGHT:
+            raise WindowFullError(
+                f"{len(self._in_flight)} messages of {self._bytes_in_flight} bytes wait for RabbitMQ's confirm"
+            )
+        if not self._unsent:
+            self._loop.call_soon(self._write)
+        self._unsent += self._framing.frames(message)
+        self._last_tag += 1
+        self._in_flight[self._last_tag] = _InFlight(outcome, message, self._loop.time())
+        self._bytes_in_flight += len(message.body)
 
     async def session(self, connection: AbstractConnection) -> None:
         """Publish on this connection until it, or the channel, is gone.
@@ -143,14 +152,15 @@ class Publisher:
         """
         async with asyncio.timeout(UNRESPONSIVE_SECONDS):
             channel = await open_confirm_channel(connection, self)
+        self._framing = Framing(channel.number, channel.largest_body)
+        self._last_tag = 0
         self._channel = channel
         self._link.opened()
         try:
             await together(
-                send=self._send(channel),
                 confirms=self._confirms_come(),
                 returns=self._returned_one(),
-                channel=channel_gone(channel),
+                channel=channel_gone(channel.channel),
                 connection=gone(connection),
             )
         finally:
@@ -164,32 +174,31 @@ class Publisher:
             await self._window_moved.wait()
 
     def acked(self, delivery_tag: int, *, multiple: bool) -> None:
-        for confirm, message_id, _ in self._confirmed(delivery_tag, multiple=multiple):
-            if self._returned and (reason := self._take_return(message_id)) is not None:
-                self._fail(confirm, "returned", ReturnedError(f"RabbitMQ returned the message: {reason}"))
+        confirmed = 0
+        for outcome, message, _ in self._taken(delivery_tag, multiple=multiple):
+            if self._returned and (reason := self._take_return(message)) is not None:
+                self._fail(outcome, "returned", ReturnedError(f"RabbitMQ returned the message: {reason}"))
                 continue
-            self._metrics.publishes.labels("confirmed").inc()
-            if not confirm.done():
-                confirm.set_result(None)
+            confirmed += 1
+            outcome(None)
+        self._confirmed.inc(confirmed)
 
     def nacked(self, delivery_tag: int, *, multiple: bool) -> None:
-        for confirm, _, _ in self._confirmed(delivery_tag, multiple=multiple):
-            self._fail(confirm, "nacked", NackedError("RabbitMQ refused the message (basic.nack)"))
+        for outcome, _, _ in self._taken(delivery_tag, multiple=multiple):
+            self._fail(outcome, "nacked", NackedError("RabbitMQ refused the message (basic.nack)"))
 
-    def returned(self, message_id: str, reason: str) -> None:
-        # The return comes just before its ack. Two in flight with one id are one event with one content:
+    def returned(self, message: spec.Basic.Return, message_id: str) -> None:
+        # The return comes just before its ack. Two in flight with one identity are one event on one way:
         # whichever of them takes the return, the other's confirm says truly that the event is in a queue.
-        self._returned.setdefault(message_id, []).append(reason)
+        identity = _Identity(message.exchange, message.routing_key or "", message_id)
+        self._returned.setdefault(identity, []).append(message.reply_text or "")
         self._unroutable.set()
 
-    async def _send(self, channel: ConfirmChannel) -> None:
-        """All messages of one turn of the loop go out in one write."""
-        while True:
-            await self._something_to_send.wait()
-            self._something_to_send.clear()
-            payload = b"".join(self._unsent)
-            self._unsent.clear()
-            await channel.write_queue.put(ChannelFrame(payload=payload, should_close=False))
+    def _write(self) -> None:
+        frames = b"".join(self._unsent)
+        self._unsent.clear()
+        if self._channel is not None:
+            self._channel.wire.write(frames)
 
     async def _confirms_come(self) -> None:
         """Notice a connection that is open and dead: a cable, a firewall, a broker that hangs.
@@ -208,7 +217,10 @@ class Publisher:
     async def _returned_one(self) -> None:
         """A return means that the topology is damaged. The next session mends it before it publishes."""
         await self._unroutable.wait()
-        self._channel = None  # live traffic would fill the window again and again
+        channel, self._channel = self._channel, None  # live traffic would fill the window again and again
+        if channel is not None:
+            channel.wire.write(b"".join(self._unsent))
+            self._unsent.clear()
         await self.settle()
         raise BrokerUnavailableError("RabbitMQ returned a message: an exchange has lost its queues")
 
@@ -217,61 +229,62 @@ class Publisher:
             return self._loop.time() - oldest.sent_at
         return 0.0
 
-    def _confirmed(self, delivery_tag: int, *, multiple: bool) -> list[_InFlight]:
+    def _taken(self, delivery_tag: int, *, multiple: bool) -> list[_InFlight]:
         """Take what this confirm speaks of out of the window, which is in the order of the tags."""
         self._window_moved.set()
+        in_flight = self._in_flight
         if not multiple:
-            one = self._in_flight.pop(delivery_tag, None)
-            return [] if one is None else [one]
-        confirmed = []
-        while self._in_flight:
-            oldest = next(iter(self._in_flight))
-            if oldest > delivery_tag:
-                break
-            confirmed.append(self._in_flight.pop(oldest))
-        return confirmed
+            one = in_flight.pop(delivery_tag, None)
+            taken = [] if one is None else [one]
+        else:
+            taken = [in_flight.pop(tag) for tag in list(takewhile(delivery_tag.__ge__, in_flight))]
+        for _, message, _ in taken:
+            self._bytes_in_flight -= len(message.body)
+        return taken
 
-    def _take_return(self, message_id: str) -> str | None:
-        reasons = self._returned.get(message_id)
-        if not reasons:
+    def _take_return(self, message: Message) -> str | None:
+        identity = _Identity(message.exchange, message.routing_key, message.message_id)
+        reasons = self._returned.get(identity)
+        if reasons is None:
             return None
         reason = reasons.pop()
         if not reasons:
-            del self._returned[message_id]
+            del self._returned[identity]
         return reason
 
     def _abandon(self) -> None:
         self._unsent.clear()
-        self._something_to_send.clear()
         self._returned.clear()
         self._unroutable.clear()
         self._window_moved.set()
         abandoned, self._in_flight = self._in_flight, {}
-        for confirm, _, _ in abandoned.values():
-            self._fail(confirm, "lost", LostError("the connection to RabbitMQ was lost before the confirm"))
+        self._bytes_in_flight = 0
+        for outcome, _, _ in abandoned.values():
+            self._fail(outcome, "lost", LostError("the connection to RabbitMQ was lost before the confirm"))
 
-    def _fail(self, confirm: asyncio.Future[None], outcome: str, error: PublishError) -> None:
-        self._metrics.publishes.labels(outcome).inc()
-        if not confirm.done():
-            confirm.set_exception(error)
+    def _fail(self, outcome: Outcome, label: str, error: PublishError) -> None:
+        self._metrics.publishes.labels(label).inc()
+        outcome(error)
+
+
+class _Identity(NamedTuple):
+    """By what a return is told from a confirm."""
+
+    exchange: str
+    routing_key: str
+    message_id: str
+
+
+def _settle(confirm: asyncio.Future[None], error: PublishError | None) -> None:
+    if confirm.done():
+        return
+    if error is None:
+        confirm.set_result(None)
+    else:
+        confirm.set_exception(error)
 
 
 def _retrieve(confirm: asyncio.Future[None]) -> None:
     """Whoever waited may have given up; asyncio would log the error that nobody took."""
     if not confirm.cancelled():
         confirm.exception()
-
-
-def _frames(message: Message, channel: ConfirmChannel) -> bytes:
-    body, size = message.body, channel.max_content_size
-    parts = [ContentBody(body[start : start + size]) for start in range(0, len(body), size)]
-    return ChannelFrame.marshall(
-        channel.number,
-        [
-            spec.Basic.Publish(
-                exchange=message.exchange, routing_key=message.routing_key, mandatory=message.mandatory
-            ),
-            ContentHeader(properties=message.properties, body_size=len(body)),
-            *parts,
-        ],
-    ).payload

@@ -12,9 +12,14 @@ from rich.table import Column, Table
 from bridge.cli.console import people, print_json, settings_of
 from bridge.settings import Section, Settings, knobs
 
-app = typer.Typer(help="The settings in force.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 HIDDEN = "(hidden)"
+
+
+@app.callback()
+def config() -> None:
+    """The settings in force."""
 
 
 @app.command()

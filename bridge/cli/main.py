@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from bridge import settings as knobs
-from bridge.cli import config, processes, spool, suppressions, topology, webhook
+
+COMMANDS: Final = ("receiver", "worker", "dev", "webhook", "topology", "spool", "suppressions", "config")
+"""Each is a module of this room, with an `app`."""
+
+
+class _Commands(TyperGroup):
+    """Loads a command's module when it is asked for: the receiver need not have the worker's libraries in memory."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command = typer.main.get_command(import_module(f"bridge.cli.{cmd_name}").app)
+        command.name = cmd_name
+        return command
+
 
 app = typer.Typer(
     name="bridge",
+    cls=_Commands,
     help="From an e-mail provider's webhook into RabbitMQ, and from hard bounces to a suppression list.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,16 +53,6 @@ def options(
     ] = None,
 ) -> None:
     context.obj = partial(knobs.load, config)
-
-
-app.command()(processes.receiver)
-app.command()(processes.worker)
-app.command()(processes.dev)
-app.add_typer(webhook.app, name="webhook")
-app.add_typer(topology.app, name="topology")
-app.add_typer(spool.app, name="spool")
-app.add_typer(suppressions.app, name="suppressions")
-app.add_typer(config.app, name="config")
 
 
 def main() -> None:

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bridge import roles
 from bridge.broker.publisher import PublishError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
 from bridge.receiver.spool_file import Contents, peek
 from bridge.receiver.spool_folder import SpoolError, in_use, others
+from bridge.roles.receiver import drain_spools
 from bridge.settings import Settings
 from bridge.telemetry import logs
 
@@ -76,7 +76,7 @@ def drain(context: typer.Context) -> None:
     columns = (TextColumn("draining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("draining", total=waiting)
-        moved = asyncio.run(roles.drain_spools(settings, lambda count: progress.advance(bar, count)))
+        moved = asyncio.run(drain_spools(settings, lambda count: progress.advance(bar, count)))
     people.print(f"{moved:,} events are in RabbitMQ")
     if left := _waiting(settings):
         fail(

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bridge.broker.publisher import Message, Publisher
+    from bridge.broker.frames import Message
+    from bridge.broker.publisher import Publisher
     from bridge.receiver.spool import Spool
     from bridge.receiver.spool_file import Entry
     from bridge.settings import Spool as SpoolSettings

@@ -5,25 +5,35 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import orjson
 from aiohttp import HttpVersion11, hdrs, web
 
 from bridge import events
 from bridge.broker import message
 from bridge.broker.publisher import PublishError
+from bridge.receiver import answers
+from bridge.receiver.answers import RefusedError
 from bridge.receiver.spool_folder import SpoolError
+from bridge.receiver.waiting import Waiting
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import name_label
 
 if TYPE_CHECKING:
-    from bridge.broker.publisher import Message, Publisher
+    from collections.abc import Callable
+
+    from prometheus_client import Counter
+
+    from bridge.broker.frames import Message
+    from bridge.broker.publisher import Publisher
     from bridge.receiver.access import Access
+    from bridge.receiver.answers import Answer
     from bridge.receiver.spool import Spool
     from bridge.receiver.spool_file import Entry
     from bridge.settings import Receiver
     from bridge.telemetry.metrics import Metrics
+
+    Reply = Callable[[Answer], None]
 
 log = logs.logger("receiver")
 
@@ -34,30 +44,29 @@ MAX_BODY: Final = 64 * 1024
 DISK_SECONDS: Final = 5.0
 """What an fsync may take before the disk counts as hanging: far above any that works, below a client's patience."""
 
-CONFIRMED: Final = "confirmed"
-SPOOLED: Final = "spooled"
-
 _ALLOWED: Final = "GET, HEAD, POST"
-_JSON: Final = "application/json"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class RefusedError(Exception):
-    """The request gets no 200. Its message is the reason that the caller is told."""
+class _Pending:
+    """A body that is on its way to a durable place, and whoever waits for the answer."""
 
-    def __init__(self, status: int, reason: str, *, closes: bool = False, **headers: str) -> None:
-        """Say why.
+    __slots__ = ("began", "confirm", "outgoing", "reason", "received_at", "reply")
 
-        Args:
-            status: of the answer.
-            reason: for the caller.
-            closes: the connection ends: what is still on its way on it is not another request.
-            headers: of the answer; `retry_after` is `Retry-After`.
-        """
-        super().__init__(reason)
-        self.status = status
-        self.closes = closes
-        self.headers = {name.replace("_", "-").title(): value for name, value in headers.items()}
+    def __init__(self, reply: Reply, outgoing: Message, received_at: int, began: float) -> None:
+        self.reply = reply
+        self.outgoing = outgoing
+        self.received_at = received_at
+        self.began = began
+        self.reason: str | None = None
+        """Why it goes to the quarantine, if it does."""
+        self.confirm: asyncio.Future[bool] | None = None
+        """Whether RabbitMQ has confirmed it after all; when it was waited for long enough."""
+
+    def answer(self, durability: str) -> Answer:
+        if self.reason is not None:
+            return answers.quarantined(self.reason)
+        return answers.accepted(self.outgoing.message_id, durability)
 
 
 class Handler:
@@ -81,53 +90,149 @@ class Handler:
         self._spool = spool
         self._exchange = exchange
         self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._answers: dict[str, Counter] = {}
+        self._received: dict[str, Counter] = {}
+        self._unconfirmed = Waiting[_Pending](
+            self._loop, seconds=settings.confirm_wait, overdue=self._not_confirmed
+        )
+        self._unwritten = Waiting[_Pending](self._loop, seconds=DISK_SECONDS, overdue=self._nowhere)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """A request as aiohttp hands it on."""
         began = time.perf_counter()
         try:
-            answer, body = await self._answer(request)
-            response = _response(200, body)
+            self._admit(request)
+            if request.method != hdrs.METH_POST:
+                return answers.response(self._counted(answers.ready(), began))
+            body = await self._read(request)
         except RefusedError as refused:
-            answer = str(refused.status)
-            response = self.refusal(refused)
-        self.answered += 1
-        self._metrics.answers.labels(answer).inc()
-        self._metrics.answer_seconds.observe(time.perf_counter() - began)
-        return response
+            return answers.response(self._counted(refused.answer, began))
+        answered: asyncio.Future[Answer] = self._loop.create_future()
+        self.take(body, answered.set_result, began)
+        return answers.response(await answered)
 
-    def refusal(self, refused: RefusedError) -> web.Response:
-        response = _response(refused.status, {"status": "refused", "reason": str(refused)}, refused.headers)
-        if refused.closes:
-            response.force_close()
-        return response
+    def failed(self, status: int, reason: str) -> Answer:
+        """What the connection has to refuse itself: what is no HTTP, or an unforeseen failure."""
+        return self._counted(RefusedError(status, reason, closes=True).answer, time.perf_counter())
 
-    async def _answer(self, request: web.BaseRequest) -> tuple[str, dict[str, Any]]:
-        path = request.path
-        if not path.startswith(PATH) or not self._access.allows(path[len(PATH) :]):
-            raise RefusedError(404, "there is nothing here")
-        if request.method in {hdrs.METH_GET, hdrs.METH_HEAD}:
-            return "probe", {"status": "ready"}
-        if request.method != hdrs.METH_POST:
-            raise RefusedError(405, f"only {_ALLOWED}", allow=_ALLOWED)
-        body = await self._read(request)
+    def admits(self, path: str) -> bool:
+        """Whether this path is the webhook's, with a token that is valid now."""
+        return path.startswith(PATH) and self._access.allows(path[len(PATH) :])
+
+    def take(self, body: bytes, reply: Reply, began: float) -> None:
+        """A body that has come whole, from somebody who was admitted.
+
+        Args:
+            body: of the request.
+            reply: called with the answer, once: before this returns, or later. It must not raise.
+            began: when the request did, by `time.perf_counter`.
+        """
         received_at = time.time_ns() // 1_000_000
         try:
             event = events.parse(body)
         except events.NotJsonError as reason:
-            raise RefusedError(400, str(reason)) from None
+            reply(self._counted(RefusedError(400, str(reason)).answer, began))
+            return
         except events.MalformedError as malformed:
-            return await self._quarantine(body, str(malformed), received_at)
-        outgoing = message.of_event(event, body, exchange=self._exchange, received_at=received_at)
-        durability = await self._durable(outgoing, received_at)
-        self._metrics.received.labels(name_label(event.name)).inc()
-        return durability, {"status": "accepted", "id": event.id, "durability": durability}
+            why = str(malformed)
+            outgoing = message.of_malformed(body, why, exchange=self._exchange, received_at=received_at)
+            pending = _Pending(reply, outgoing, received_at, began)
+            pending.reason = why
+            log.warning("quarantines a body that is no event", action="receiver.quarantine", reason=why)
+        else:
+            outgoing = message.of_event(event, body, exchange=self._exchange, received_at=received_at)
+            pending = _Pending(reply, outgoing, received_at, began)
+        self._publish(pending)
 
-    async def _quarantine(self, body: bytes, reason: str, received_at: int) -> tuple[str, dict[str, Any]]:
-        outgoing = message.of_malformed(body, reason, exchange=self._exchange, received_at=received_at)
-        await self._durable(outgoing, received_at)
-        self._metrics.received.labels(events.MALFORMED).inc()
-        log.warning("quarantined a body that is no event", action="receiver.quarantine", reason=reason)
-        return "quarantined", {"status": "quarantined", "reason": reason}
+    def _publish(self, pending: _Pending) -> None:
+        """Wait for RabbitMQ's confirm, but not longer than `confirm_wait`; otherwise for the spool's fsync."""
+        if self._publisher.usable:
+            try:
+                self._publisher.send(pending.outgoing, partial(self._told, pending))
+            except PublishError:
+                pass  # the answer says `spooled`; why it could not be sent, the link has logged
+            else:
+                self._unconfirmed.add(pending)
+                return
+        self._to_spool(pending)
+
+    def _told(self, pending: _Pending, error: PublishError | None) -> None:
+        """What became of a publish."""
+        if pending.confirm is not None:
+            pending.confirm.set_result(error is None)
+        elif not self._unconfirmed.remove(pending):
+            return
+        elif error is None:
+            self._durable(pending, answers.CONFIRMED)
+        else:
+            self._to_spool(pending)
+
+    def _not_confirmed(self, pending: _Pending) -> None:
+        pending.confirm = self._loop.create_future()
+        self._to_spool(pending)
+
+    def _to_spool(self, pending: _Pending) -> None:
+        self._unwritten.add(pending)
+        self._spool.keep(
+            pending.received_at,
+            pending.outgoing.body,
+            partial(self._written, pending),
+            held=pending.confirm is not None,
+        )
+
+    def _written(self, pending: _Pending, outcome: Entry | SpoolError) -> None:
+        """What became of an entry; whoever waited for it may have been told something already."""
+        in_time = self._unwritten.remove(pending)
+        confirm = pending.confirm
+        if isinstance(outcome, SpoolError):
+            if in_time:
+                self._nowhere(pending)
+            return
+        if confirm is not None:
+            confirm.add_done_callback(partial(self._came_late, outcome))
+        if in_time:
+            self._durable(pending, answers.SPOOLED)
+
+    def _nowhere(self, pending: _Pending) -> None:
+        """The disk refuses, or hangs: what it writes in the end the drain has, but nobody waits for it any more."""
+        if pending.confirm is not None and _succeeded(pending.confirm):
+            self._durable(pending, answers.CONFIRMED)
+            return
+        refused = RefusedError(
+            503, "neither RabbitMQ nor the spool can take it", retry_after=str(self._settings.retry_after)
+        )
+        pending.reply(self._counted(refused.answer, pending.began))
+
+    def _came_late(self, entry: Entry, confirm: asyncio.Future[bool]) -> None:
+        """The confirm of an event that went to the spool: with it the entry goes, without it the drain has it."""
+        if _succeeded(confirm):
+            self._spool.settle(entry)
+        else:
+            self._spool.release(entry)
+
+    def _durable(self, pending: _Pending, durability: str) -> None:
+        name = name_label(pending.outgoing.routing_key)
+        counter = self._received.get(name)
+        if counter is None:
+            counter = self._received[name] = self._metrics.received.labels(name)
+        counter.inc()
+        pending.reply(self._counted(pending.answer(durability), pending.began))
+
+    def _counted(self, answer: Answer, began: float) -> Answer:
+        counter = self._answers.get(answer.label)
+        if counter is None:
+            counter = self._answers[answer.label] = self._metrics.answers.labels(answer.label)
+        counter.inc()
+        self._metrics.answer_seconds.observe(time.perf_counter() - began)
+        self.answered += 1
+        return answer
+
+    def _admit(self, request: web.BaseRequest) -> None:
+        if not self.admits(request.path):
+            raise RefusedError(404, "there is nothing here")
+        if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST}:
+            raise RefusedError(405, f"only {_ALLOWED}", allow=_ALLOWED)
 
     async def _read(self, request: web.BaseRequest) -> bytes:
         if (request.content_length or 0) > MAX_BODY:
@@ -149,45 +254,6 @@ class Handler:
             raise RefusedError(400, "the body is cut off or badly encoded", closes=True) from None
         return bytes(body)
 
-    async def _durable(self, outgoing: Message, received_at: int) -> str:
-        """Wait for RabbitMQ's confirm, but not longer than `confirm_wait`; otherwise for the spool's fsync.
-
-        Raises:
-            RefusedError: 503, neither can take the event.
-        """
-        confirm = self._publish(outgoing)
-        if confirm is not None:
-            await asyncio.wait([confirm], timeout=self._settings.confirm_wait)
-            if _succeeded(confirm):
-                return CONFIRMED
-        try:
-            async with asyncio.timeout(DISK_SECONDS):
-                entry = await self._spool.put(received_at, outgoing.body, held=_pending(confirm))
-        except (SpoolError, TimeoutError) as error:
-            if confirm is not None and _succeeded(confirm):
-                return CONFIRMED
-            raise RefusedError(
-                503, "neither RabbitMQ nor the spool can take it", retry_after=str(self._settings.retry_after)
-            ) from error
-        if confirm is not None:
-            confirm.add_done_callback(partial(self._came_late, entry))
-        return SPOOLED
-
-    def _publish(self, outgoing: Message) -> asyncio.Future[None] | None:
-        if not self._publisher.usable:
-            return None
-        try:
-            return self._publisher.publish(outgoing)
-        except PublishError:
-            return None  # counted as `spooled`; why it could not be sent, the link has logged
-
-    def _came_late(self, entry: Entry, confirm: asyncio.Future[None]) -> None:
-        """The confirm of an event that went to the spool: with it the entry goes, without it the drain has it."""
-        if _succeeded(confirm):
-            self._spool.settle(entry)
-        else:
-            self._spool.release(entry)
-
 
 async def _ask_for_body(request: web.BaseRequest) -> None:
     """Tell a client that waits to be told (`Expect: 100-continue`, RFC 9110 10.1.1); some wait for ever."""
@@ -199,13 +265,5 @@ def _too_large() -> RefusedError:
     return RefusedError(413, f"the body is larger than {MAX_BODY} bytes", closes=True)
 
 
-def _pending(confirm: asyncio.Future[None] | None) -> bool:
-    return confirm is not None and not confirm.done()
-
-
-def _succeeded(confirm: asyncio.Future[None]) -> bool:
-    return confirm.done() and not confirm.cancelled() and confirm.exception() is None
-
-
-def _response(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=orjson.dumps(body), content_type=_JSON, headers=headers)
+def _succeeded(confirm: asyncio.Future[bool]) -> bool:
+    return confirm.done() and confirm.result()

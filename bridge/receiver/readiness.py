@@ -32,7 +32,12 @@ def of_receiver(link: Link, spool: Spool) -> Readiness:
 
 
 def measure(spool: Spool, metrics: Metrics) -> None:
-    """Let the metrics ask the spool whenever they are scraped."""
-    metrics.spool_entries.set_function(lambda: spool.state.entries)
-    metrics.spool_bytes.set_function(lambda: spool.state.bytes)
-    metrics.spool_oldest_seconds.set_function(lambda: spool.state.oldest_age)
+    """Let the metrics ask the spool whenever they are read."""
+
+    def look() -> None:
+        state = spool.state
+        metrics.spool_entries.set(state.entries)
+        metrics.spool_bytes.set(state.bytes)
+        metrics.spool_oldest_seconds.set(state.oldest_age)
+
+    metrics.before_reading(look)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.receiver.spool_file import OVERHEAD, Entry, SpoolFullError
@@ -13,7 +14,7 @@ from bridge.receiver.spool_folder import SpoolError
 from bridge.receiver.spool_writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -69,34 +70,58 @@ class Spool:
         path = self._writer.path
         return [path] if path else []
 
-    async def put(self, received_at: int, body: bytes, *, held: bool = False) -> Entry:
-        """Keep an event; it is on the disk when this returns.
+    def keep(
+        self,
+        received_at: int,
+        body: bytes,
+        done: Callable[[Entry | SpoolError], None],
+        *,
+        held: bool = False,
+    ) -> None:
+        """Keep an event, and have it told when it is on the disk, or why it is not.
 
         Args:
             received_at: Unix milliseconds.
             body: the provider's bytes.
+            done: called once, before this returns or later. It must not raise.
             held: the drain leaves it alone until `release`, for a confirm may still come.
+        """
+        size = len(body) + OVERHEAD
+        if self._writer.state.bytes + self._waiting_bytes + size > self._settings.max_bytes:
+            done(SpoolFullError(self._full()))
+            return
+        entry = Entry(self._next_id(), received_at, body)
+        if held:
+            self._held.add(entry.id)
+        self._waiting_bytes += size
+        self._writer.put(entry, partial(self._written, entry, done))
+
+    def _written(
+        self, entry: Entry, done: Callable[[Entry | SpoolError], None], refusal: SpoolError | None
+    ) -> None:
+        self._waiting_bytes -= len(entry.body) + OVERHEAD
+        if refusal is not None:
+            self._held.discard(entry.id)
+            done(refusal)
+            return
+        self.filled.set()
+        done(entry)
+
+    async def put(self, received_at: int, body: bytes, *, held: bool = False) -> Entry:
+        """As `keep`; it is on the disk when this returns.
 
         Raises:
             SpoolFullError: a limit is reached.
             SpoolError: the disk refuses.
         """
-        size = len(body) + OVERHEAD
-        if self._writer.state.bytes + self._waiting_bytes + size > self._settings.max_bytes:
-            raise SpoolFullError(self._full())
-        entry = Entry(self._next_id(), received_at, body)
-        if held:
-            self._held.add(entry.id)
-        self._waiting_bytes += size
-        try:
-            await self._writer.put(entry)
-        except (SpoolError, asyncio.CancelledError):
-            self._held.discard(entry.id)
-            raise
-        finally:
-            self._waiting_bytes -= size
-        self.filled.set()
-        return entry
+        told: asyncio.Future[Entry | SpoolError] = asyncio.get_running_loop().create_future()
+        self.keep(
+            received_at, body, lambda outcome: None if told.done() else told.set_result(outcome), held=held
+        )
+        outcome = await told
+        if isinstance(outcome, SpoolError):
+            raise outcome
+        return outcome
 
     async def read(self, after: int, limit: int) -> list[Entry]:
         """The oldest entries with an id above `after`.

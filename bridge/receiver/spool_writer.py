@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from bridge.receiver.spool_own_file import REOPEN_SECONDS, OwnFile
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
     from typing import Self
 
@@ -31,7 +32,7 @@ _MOST_IN_ONE_COMMIT: Final = 5000
 @dataclass(frozen=True, slots=True)
 class _Put:
     entry: Entry
-    done: asyncio.Future[None]
+    told: Callable[[SpoolError | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,8 @@ class _Read:
 
 
 _Job = _Put | _Remove | _Read
-_Outcome = tuple[asyncio.Future[Any], object]
+_Outcome = Callable[[], object]
+"""What is to be called in the event loop."""
 
 
 class Writer:
@@ -66,7 +68,8 @@ class Writer:
             found: called in the event loop when a file that was claimed has entries already.
         """
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._asked: list[_Job] = []
+        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._file = OwnFile(settings, found=partial(self._loop.call_soon_threadsafe, found))
 
@@ -84,6 +87,7 @@ class Writer:
         try:
             yield writer
         finally:
+            writer._hand_over()
             writer._jobs.put(None)
             await asyncio.to_thread(writer._thread.join)
 
@@ -102,20 +106,14 @@ class Writer:
         """The highest id in the files that were claimed; new entries go above it."""
         return self._file.newest_found
 
-    def put(self, entry: Entry) -> asyncio.Future[None]:
-        """Have this written; it is on the disk when the future is done.
-
-        The future raises:
-            SpoolError: it is not, and why.
-        """
-        done: asyncio.Future[None] = self._loop.create_future()
-        self._jobs.put(_Put(entry, done))
-        return done
+    def put(self, entry: Entry, told: Callable[[SpoolError | None], None]) -> None:
+        """Have this written, and tell whether it is on the disk, or why it is not. `told` must not raise."""
+        self._ask(_Put(entry, told))
 
     def remove(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Have these removed; where the disk refuses, with a later commit. The future never raises."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self._jobs.put(_Remove(entries, done))
+        self._ask(_Remove(entries, done))
         return done
 
     def read(self, after: int, limit: int) -> asyncio.Future[list[Entry]]:
@@ -125,8 +123,19 @@ class Writer:
             SpoolError: the disk refuses.
         """
         done: asyncio.Future[list[Entry]] = self._loop.create_future()
-        self._jobs.put(_Read(after, limit, done))
+        self._ask(_Read(after, limit, done))
         return done
+
+    def _ask(self, job: _Job) -> None:
+        """All that is asked in one turn of the loop is handed over at once: waking a thread is what costs."""
+        if not self._asked:
+            self._loop.call_soon(self._hand_over)
+        self._asked.append(job)
+
+    def _hand_over(self) -> None:
+        if self._asked:
+            self._jobs.put(self._asked)
+            self._asked = []
 
     # From here on, in the writer's own thread.
 
@@ -138,7 +147,7 @@ class Writer:
                     self._file.probe()
             except Exception as error:  # noqa: BLE001 -- the thread goes on, and whoever waits is told
                 outcomes = self._failed(jobs, error)
-            self._loop.call_soon_threadsafe(_resolve, outcomes)
+            self._loop.call_soon_threadsafe(_tell, outcomes)
         self._file.close()
 
     def _failed(self, jobs: Iterable[_Job], error: Exception) -> list[_Outcome]:
@@ -146,7 +155,7 @@ class Writer:
         log.error("the spool failed in an unforeseen way", action="spool.failure", exc_info=error)
         self._file.refuse(f"an unforeseen failure: {error!r}")
         refusal = SpoolError(f"the spool failed: {error!r}")
-        return [(job.done, refusal) for job in jobs]
+        return [_outcome(job, refusal) for job in jobs]
 
     def _next_jobs(self) -> list[_Job] | None:
         """All that waits, for one commit; None when it is time to end, nothing when it is time for a probe."""
@@ -156,16 +165,16 @@ class Writer:
             return []
         if first is None:
             return None
-        jobs = [first]
+        jobs = first
         while len(jobs) < _MOST_IN_ONE_COMMIT:
             try:
-                job = self._jobs.get_nowait()
+                more = self._jobs.get_nowait()
             except queue.Empty:
                 break
-            if job is None:
+            if more is None:
                 self._jobs.put(None)
                 break
-            jobs.append(job)
+            jobs += more
         return jobs
 
     def _do(self, jobs: Iterable[_Job]) -> list[_Outcome]:
@@ -173,10 +182,10 @@ class Writer:
         puts = [job for job in jobs if isinstance(job, _Put)]
         removes = [job for job in jobs if isinstance(job, _Remove)]
         reads = [job for job in jobs if isinstance(job, _Read)]
-        outcomes: list[_Outcome] = [(remove.done, None) for remove in removes]
         refusal = self._commit(puts, removes) if puts or removes else None
-        outcomes += [(put.done, refusal) for put in puts]
-        outcomes += [(read.done, self._read(read)) for read in reads]
+        outcomes = [_outcome(remove, None) for remove in removes]
+        outcomes += [_outcome(put, refusal) for put in puts]
+        outcomes += [_outcome(read, self._read(read)) for read in reads]
         return outcomes
 
     def _commit(self, puts: Iterable[_Put], removes: Iterable[_Remove]) -> SpoolError | None:
@@ -196,11 +205,21 @@ class Writer:
             return refusal
 
 
-def _resolve(outcomes: Iterable[_Outcome]) -> None:
-    for done, outcome in outcomes:
-        if done.done():
-            continue
-        if isinstance(outcome, SpoolError):
-            done.set_exception(outcome)
-        else:
-            done.set_result(outcome)
+def _outcome(job: _Job, outcome: Any) -> _Outcome:
+    if isinstance(job, _Put):
+        return partial(job.told, outcome)
+    return partial(_resolve, job.done, outcome)
+
+
+def _tell(outcomes: Iterable[_Outcome]) -> None:
+    for outcome in outcomes:
+        outcome()
+
+
+def _resolve(done: asyncio.Future[Any], outcome: object) -> None:
+    if done.done():
+        return
+    if isinstance(outcome, SpoolError):
+        done.set_exception(outcome)
+    else:
+        done.set_result(outcome)

@@ -133,8 +133,19 @@ class Outbox:
 
 def change_of(row: Row[Any]) -> Change:
     """A row of the table `changes`, as data."""
-    columns = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public way to a row's names, despite its underscore
-    return Change(**(columns | {"reason": Reason(row.reason)}))
+    return Change(
+        id=row.id,
+        at=row.at,
+        action=row.action,
+        address=row.address,
+        reason=Reason(row.reason),
+        actor=row.actor,
+        note=row.note,
+        event_id=row.event_id,
+        message_id=row.message_id,
+        evidence=row.evidence,
+        published_at=row.published_at,
+    )
 
 
 def rfc3339(seconds: int) -> str:

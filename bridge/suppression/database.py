@@ -16,7 +16,15 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception_message, stop_after_delay, wait_random
@@ -50,6 +58,10 @@ class StoreError(Exception):
 
 class StoreUnavailableError(StoreError):
     """It cannot do it now: locked, full, or the connection is lost. Wait, and ask again."""
+
+
+class RefusedValueError(StoreError):
+    """It cannot take one of the values that it was given; nothing was changed. Others it can."""
 
 
 def uninterrupted(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -160,6 +172,13 @@ class Database:
     def _explained(self) -> Iterator[None]:
         try:
             yield
+        except (DataError, IntegrityError) as error:
+            raise RefusedValueError(
+                f"the suppression list {self._name} refuses a value: {error.orig}"
+            ) from error
+        except (UnicodeEncodeError, OverflowError) as error:
+            # The driver's own, for a value that it cannot even hand over.
+            raise RefusedValueError(f"the suppression list {self._name} refuses a value: {error}") from error
         except DBAPIError as error:
             passing = error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
             if passing:

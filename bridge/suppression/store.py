@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import func, or_, select, tuple_
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from bridge.suppression.entries import Entry
 
 Outcome = Literal["added", "updated", "repeated"]
+
+NOTHING_NEW: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ProtectedComplaintError(StoreError):
@@ -84,13 +87,21 @@ class Store:
             yield cls(database, clock)
 
     @uninterrupted
-    async def record(self, incidents: Sequence[Incident], *, actor: str) -> list[Recorded]:
+    async def record(
+        self, incidents: Sequence[Incident], *, actor: str, addresses: Mapping[str, str] = NOTHING_NEW
+    ) -> list[Recorded]:
         """Put what happened on the list, all in one transaction; one answer for each, in their order.
 
         An event id counts once, however often it comes and however many workers record it.
 
+        Args:
+            incidents: what happened.
+            actor: who says so, for the log.
+            addresses: message id -> address as given, to `remember` in the same transaction.
+
         Raises:
             InvalidAddressError: one of the addresses is none; nothing was changed.
+            RefusedValueError: the database cannot take one of the incidents; nothing was changed.
         """
         causes: dict[str, writing.Cause] = {}
         for incident in incidents:
@@ -104,7 +115,8 @@ class Store:
             done = await writing.put(
                 connection, [causes[event_id] for event_id in fresh], actor=actor, now=now
             )
-        outcomes: dict[str, Outcome] = dict(zip(fresh, (did.outcome for did in done), strict=True))
+            await writing.keep_addresses(connection, addresses, now)
+        outcomes: dict[str, Outcome] = dict(zip(fresh, done, strict=True))
         # The first incident of an event takes the outcome away; those that repeat it find none.
         return [Recorded(incident, outcomes.pop(incident.event_id, "repeated")) for incident in incidents]
 
@@ -194,8 +206,8 @@ class Store:
         now = self._now()
         cause = writing.Cause(normalise(address), address, reason, at=now, note=note, expires_at=expires_at)
         async with self._database.write() as connection:
-            (done,) = await writing.put(connection, [cause], actor=actor, now=now)
-        return done.entry
+            await writing.put(connection, [cause], actor=actor, now=now)
+            return await writing.entry(connection, cause.key)
 
     @uninterrupted
     async def remove(

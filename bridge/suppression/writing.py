@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, case, delete, insert
+from sqlalchemy import and_, case, delete, insert, select
 
 from bridge.suppression import model
 from bridge.suppression.database import inserting
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from bridge.suppression.policy import Reason
 
-    Key = tuple[str, Reason]
+    Key = tuple[str, str]
+    """Address, reason: a `Reason` is equal to its text."""
+    Done = Literal["added", "updated"]
     Row = dict[str, Any]
 
 
@@ -49,15 +51,6 @@ class Cause:
         return self.address, self.reason
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
-    """What a cause did."""
-
-    outcome: Literal["added", "updated"]
-    entry: Entry
-    """As it stands after all causes that were put with this one."""
-
-
 async def claim(connection: AsyncConnection, event_ids: Iterable[str], now: int) -> set[str]:
     """Those of the events that nobody has handled; once the transaction is committed, this one has.
 
@@ -70,24 +63,24 @@ async def claim(connection: AsyncConnection, event_ids: Iterable[str], now: int)
     return set(await connection.scalars(claiming.returning(table.c.event_id), rows))
 
 
-async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Put]:
+async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Done]:
     """Insert or update the entries of these causes, and log each; what each did, in their order."""
     if not causes:
         return []
     rows = _merged(causes, now)
     result = await connection.execute(_upsert(connection), [rows[key] for key in sorted(rows)])
-    entries = {(entry.address, entry.reason): entry for entry in map(entry_of, result)}
+    counts = {(address, reason): count for address, reason, count in result}
     # An entry that stood before has counted more than what came just now.
-    new = {key for key, row in rows.items() if entries[key].count == row["count"]}
-    done: list[Put] = []
+    new = {key for key, row in rows.items() if counts[key] == row["count"]}
+    done: list[Done] = []
     for cause in causes:
-        done.append(Put("added" if cause.key in new else "updated", entries[cause.key]))
+        done.append("added" if cause.key in new else "updated")
         new.discard(cause.key)
     await _log(
         connection,
         [
             {
-                "action": did.outcome,
+                "action": did,
                 "address": cause.address,
                 "reason": cause.reason.value,
                 "note": cause.note,
@@ -130,8 +123,17 @@ async def lift(
     )
 
 
+async def entry(connection: AsyncConnection, key: Key) -> Entry:
+    """The entry that was put there."""
+    table = model.suppressions
+    chosen = and_(table.c.address == key[0], table.c.reason == key[1])
+    return entry_of((await connection.execute(select(table).where(chosen))).one())
+
+
 async def keep_addresses(connection: AsyncConnection, addresses: Mapping[str, str], now: int) -> None:
     """Message id -> address as given; an id that is known gets the newer address."""
+    if not addresses:
+        return
     adding = inserting(connection, model.known_messages)
     replacing = adding.on_conflict_do_update(
         index_elements=["message_id"],
@@ -193,7 +195,7 @@ def _upsert(connection: AsyncConnection) -> ReturningInsert[Any]:
             "updated_at": given.updated_at,
             "expires_at": case((for_good, None), else_=_greater(stored.expires_at, given.expires_at)),
         },
-    ).returning(*model.suppressions.c)
+    ).returning(stored.address, stored.reason, stored.count)
 
 
 # `min` and `max` of two values are called LEAST and GREATEST in PostgreSQL; CASE is the same in both.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -27,55 +28,78 @@ class Readiness:
     """Name of the part -> what there is to say of it, as JSON."""
 
 
-Check = Callable[[], Readiness]
+Check = Callable[[], Awaitable[Readiness]]
+Exposition = Callable[[], Awaitable[bytes]]
 
 
 class PortTakenError(OSError):
     """A server cannot listen. Its message names the address and the setting to change."""
 
 
+def of_process(metrics: Metrics, check: Callable[[], Readiness]) -> tuple[Check, Exposition]:
+    """What to serve of the one process that we are, which knows all of it at once."""
+
+    async def ready() -> Readiness:
+        return check()
+
+    async def exposition() -> bytes:
+        return metrics.exposition()
+
+    return ready, exposition
+
+
 @asynccontextmanager
-async def serve(settings: Health, metrics: Metrics, check: Check, *, default_port: int) -> AsyncIterator[int]:
-    """Serve health until the context ends; yields the port (useful when the setting is 0).
+async def serve(
+    place: Health | Path, check: Check, exposition: Exposition, *, default_port: int
+) -> AsyncIterator[None]:
+    """Serve health until the context ends.
 
     Args:
-        settings: host and port.
-        metrics: what `/metrics` shows.
+        place: host and port; or the path of a Unix socket, for who may open its folder.
         check: asked for each `/readyz`.
+        exposition: asked for each `/metrics`.
         default_port: the role's own, where the setting is empty.
 
     Raises:
         PortTakenError: the address cannot be bound.
     """
+    runner = web.AppRunner(_app(check, exposition), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        if isinstance(place, Path):
+            await web.UnixSite(runner, place).start()
+        else:
+            await _listen(runner, place.host, default_port if place.port is None else place.port)
+        yield
+    finally:
+        await runner.cleanup()
 
+
+def _app(check: Check, exposition: Exposition) -> web.Application:
     async def live(_: web.Request) -> web.Response:
         return _json(200, {"status": "alive"})
 
     async def ready(_: web.Request) -> web.Response:
-        now = check()
+        now = await check()
         status = "ready" if now.ready else "not ready"
         return _json(200 if now.ready else 503, {"status": status, **now.parts})
 
-    async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), content_type="text/plain", charset="utf-8")
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=await exposition(), content_type="text/plain", charset="utf-8")
 
     app = web.Application()
-    app.add_routes([web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", exposition)])
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    port = default_port if settings.port is None else settings.port
+    app.add_routes([web.get("/livez", live), web.get("/readyz", ready), web.get("/metrics", metrics)])
+    return app
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
     try:
-        site = web.TCPSite(runner, settings.host, port)
-        try:
-            await site.start()
-        except OSError as error:
-            raise PortTakenError(
-                f"health cannot listen on {settings.host}:{port}: {os.strerror(error.errno or 0)}; "
-                "set health.port (BRIDGE_HEALTH__PORT) to a free one"
-            ) from None
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        raise PortTakenError(
+            f"health cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; "
+            "set health.port (BRIDGE_HEALTH__PORT) to a free one"
+        ) from None
 
 
 def _json(status: int, body: Mapping[str, Any]) -> web.Response:

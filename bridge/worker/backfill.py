@@ -8,8 +8,9 @@ from pamqp import commands as spec
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker import archive, topology
+from bridge.broker.frames import composed
 from bridge.broker.message import PERSISTENT
-from bridge.broker.publisher import Message, PublishError
+from bridge.broker.publisher import PublishError
 from bridge.broker.session import BrokerUnavailableError, told_as_loss
 from bridge.telemetry import logs
 
@@ -76,7 +77,7 @@ class Backfill:
     async def _publish(self, event: AbstractIncomingMessage) -> None:
         headers = {name: value for name, value in event.headers.items() if not name.startswith("x-stream")}
         headers.pop("CC", None)  # it has been routed; this is for one queue only
-        message = Message(
+        message = composed(
             exchange="",
             routing_key=self._names.suppression,
             properties=spec.Basic.Properties(

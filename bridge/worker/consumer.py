@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from aio_pika import IncomingMessage
 
 from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, task_group, together
 from bridge.telemetry import logs
@@ -12,17 +15,21 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
+    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
     from aiormq.abc import AbstractChannel as AiormqChannel
+    from aiormq.abc import DeliveredMessage
 
     from bridge.broker.deadletters import DeadLetter
     from bridge.settings import Worker
     from bridge.telemetry.metrics import Metrics
 
     Bury = Callable[[AbstractIncomingMessage, DeadLetter], Awaitable[None]]
+    _Bury = Callable[[DeliveredMessage, DeadLetter], Awaitable[None]]
 
 log = logs.logger("worker")
 
+_TAG: Final = "bridge.worker"
+"""The consumer's name on its channel."""
 _SET_UP_SECONDS = 10.0
 """What RabbitMQ may take to set the consumer up; a dead connection would be noticed only by its heartbeats."""
 _CANCEL_SECONDS: Final = 1.0
@@ -39,7 +46,7 @@ with no `basic.cancel`, keeps the consumer in its lists, and delivers nothing to
 class Verdict(NamedTuple):
     """What is to become of a delivery."""
 
-    delivery: AbstractIncomingMessage
+    delivery: DeliveredMessage
     outcome: str
     """For the metrics: `added`, `updated`, `repeated`, `ignored` or `dead`."""
     dead: DeadLetter | None = None
@@ -50,7 +57,7 @@ class Work(Protocol):
     """What is done with deliveries: runs until cancelled, and gives each a verdict, in any order."""
 
     async def run(
-        self, inbox: asyncio.Queue[AbstractIncomingMessage], settle: Callable[[Verdict], None]
+        self, inbox: asyncio.Queue[DeliveredMessage], settle: Callable[[Verdict], None]
     ) -> None: ...
 
 
@@ -126,15 +133,15 @@ class Consumer:
             aiormq_channel = await channel.get_underlay_channel()
             aiormq_channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             await channel.set_qos(prefetch_count=self._settings.prefetch)
-            queue = await channel.get_queue(self._queue)
-            hand = _Hand(aiormq_channel, self._bury, self._metrics)
-            tag = await queue.consume(hand.take)
+            hand = _Hand(aiormq_channel, self._bury_one, self._metrics)
+            # Not through aio-pika's queue, which has a message object and another task for each delivery.
+            await aiormq_channel.basic_consume(self._queue, hand.take, consumer_tag=_TAG)
         opened()
         await together(
             work=self._work.run(hand.inbox, hand.settle),
             acknowledge=hand.acknowledge(),
             bury=hand.bury(),
-            stop=self._drain(queue, tag, hand),
+            stop=self._drain(aiormq_channel, hand),
             cancelled=self._cancelled(cancelled),
             idle=self._idle(hand),
             channel=channel_gone(aiormq_channel),
@@ -142,13 +149,16 @@ class Consumer:
         )
         await channel.close()
 
-    async def _drain(self, queue: AbstractQueue, tag: str, hand: _Hand) -> None:
+    async def _drain(self, channel: AiormqChannel, hand: _Hand) -> None:
         await self._stopping.wait()
-        await queue.cancel(tag)
+        await channel.basic_cancel(_TAG)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_timeout):
                 await hand.empty()
         log.info("stopped consuming", action="worker.drained", given_back=len(hand))
+
+    async def _bury_one(self, delivery: DeliveredMessage, dead: DeadLetter) -> None:
+        await self._bury(IncomingMessage(delivery), dead)
 
     async def _cancelled(self, cancelled: asyncio.Event) -> None:
         await cancelled.wait()
@@ -169,14 +179,14 @@ def _again() -> None:
 class _Hand:
     """The deliveries of one channel that are not acknowledged yet."""
 
-    def __init__(self, channel: AiormqChannel, bury: Bury, metrics: Metrics) -> None:
-        self.inbox: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+    def __init__(self, channel: AiormqChannel, bury: _Bury, metrics: Metrics) -> None:
+        self.inbox: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         self.taken = 0
         self._channel = channel
         self._bury_one = bury
         self._metrics = metrics
         self._held: set[int] = set()
-        self._settled: list[int] = []
+        self._settled: list[Verdict] = []
         self._to_bury: asyncio.Queue[Verdict] = asyncio.Queue()
         self._something_settled = asyncio.Event()
         self._empty = asyncio.Event()
@@ -185,7 +195,7 @@ class _Hand:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def take(self, delivery: AbstractIncomingMessage) -> None:
+    async def take(self, delivery: DeliveredMessage) -> None:
         self.taken += 1
         self._held.add(_tag(delivery))
         self._empty.clear()
@@ -207,15 +217,19 @@ class _Hand:
         while True:
             await self._something_settled.wait()
             self._something_settled.clear()
-            settled, self._settled = sorted(self._settled), []
+            verdicts, self._settled = self._settled, []
+            for outcome, number in Counter(verdict.outcome for verdict in verdicts).items():
+                self._metrics.handled.labels(outcome).inc(number)
+            settled = sorted(_tag(verdict.delivery) for verdict in verdicts)
             self._held.difference_update(settled)
             oldest_held = min(self._held, default=settled[-1] + 1)
             together_up_to = max((tag for tag in settled if tag < oldest_held), default=None)
             if together_up_to is not None:
                 await self._channel.basic_ack(together_up_to, multiple=True)
-            for tag in settled:
-                if tag > oldest_held:
-                    await self._channel.basic_ack(tag)
+            alone = [tag for tag in settled if tag > oldest_held]
+            for tag in alone:
+                # To have it written is worth waiting for once, not for each.
+                await self._channel.basic_ack(tag, wait=tag == alone[-1])
             if not self._held:
                 self._empty.set()
 
@@ -229,12 +243,11 @@ class _Hand:
         self._done(verdict)
 
     def _done(self, verdict: Verdict) -> None:
-        self._metrics.handled.labels(verdict.outcome).inc()
-        self._settled.append(_tag(verdict.delivery))
+        self._settled.append(verdict)
         self._something_settled.set()
 
 
-def _tag(delivery: AbstractIncomingMessage) -> int:
+def _tag(delivery: DeliveredMessage) -> int:
     if delivery.delivery_tag is None:
         raise TypeError("a delivery of a consumer without acknowledgements has no tag")
     return delivery.delivery_tag

@@ -15,7 +15,7 @@ from bridge.provider.client import (
     UnknownMessageError,
 )
 from bridge.suppression.addresses import InvalidAddressError
-from bridge.suppression.database import StoreUnavailableError
+from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -28,12 +28,14 @@ INVALID_ADDRESS: Final = "invalid-address"
 UNKNOWN_MESSAGE: Final = "unknown-message"
 UNRESOLVED: Final = "unresolved"
 UNREADABLE_ANSWER: Final = "unreadable-answer"
+REFUSED_VALUE: Final = "refused-value"
 
 PERMANENT: Final = (
     InvalidAddressError,
     UnknownMessageError,
     MissingTokenError,
     UnexpectedAnswerError,
+    RefusedValueError,
 )
 """Waiting does not help this message."""
 
@@ -42,6 +44,7 @@ _REASONS: Final = {
     UnknownMessageError: UNKNOWN_MESSAGE,
     MissingTokenError: UNRESOLVED,
     UnexpectedAnswerError: UNREADABLE_ANSWER,
+    RefusedValueError: REFUSED_VALUE,
 }
 
 PROVIDER: Final = (ProviderUnavailableError, UnauthorizedError)

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Final
 
 from pamqp import commands as spec
 
+from bridge.broker.frames import composed
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
-from bridge.broker.publisher import Message, PublishError
+from bridge.broker.publisher import PublishError
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.broker.frames import Message
     from bridge.broker.publisher import Publisher
     from bridge.suppression.changes import Change, Outbox
     from bridge.telemetry.metrics import Metrics
@@ -63,24 +67,33 @@ class Relay:
             PublishError: the first of them was not confirmed.
         """
         changes = await self._outbox.pending(self._at_once)
-        outcomes = await asyncio.gather(*map(self._publish, changes), return_exceptions=True)
+        outcomes = await self._publish(changes)
         # Only up to the first that failed: those behind it are published once more after it, so that whoever
         # hears of a change twice ends with the latest. Until it is through, it is tried alone.
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
         await self._outbox.mark_published([change.id for change, _ in zip(changes, published, strict=False)])
         self._metrics.relayed.inc(len(published))
         self._at_once = _AT_ONCE if published else 1
-        if outcomes and not published and isinstance(outcomes[0], BaseException):
+        if outcomes and not published and outcomes[0] is not None:
             raise outcomes[0]
         return bool(published)
 
-    async def _publish(self, change: Change) -> None:
-        await self._publisher.publish(message_of(change, self._exchange))
+    async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
+        """What became of each, in their order, up to the first that could not even be sent."""
+        confirms: list[asyncio.Future[None]] = []
+        unsent: list[PublishError] = []
+        for change in changes:
+            try:
+                confirms.append(self._publisher.publish(message_of(change, self._exchange)))
+            except PublishError as error:
+                unsent.append(error)
+                break
+        return [*await asyncio.gather(*confirms, return_exceptions=True), *unsent]
 
 
 def message_of(change: Change, exchange: str) -> Message:
     """A change as other services get it: the key is its action, the id that of the change."""
-    return Message(
+    return composed(
         exchange=exchange,
         routing_key=change.action,
         properties=spec.Basic.Properties(

@@ -11,7 +11,8 @@ from bridge import events
 from bridge.broker.deadletters import DeadLetter
 from bridge.broker.session import task_group
 from bridge.provider.client import UnknownMessageError
-from bridge.suppression.addresses import normalise
+from bridge.suppression.addresses import InvalidAddressError, normalise
+from bridge.suppression.database import RefusedValueError
 from bridge.suppression.store import Incident
 from bridge.telemetry import logs
 from bridge.worker import failures
@@ -20,7 +21,7 @@ from bridge.worker.consumer import Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aio_pika.abc import AbstractIncomingMessage
+    from aiormq.abc import DeliveredMessage
 
     from bridge.events import Event
     from bridge.provider.client import ProviderClient
@@ -40,7 +41,7 @@ ACTOR = "worker"
 class _Case(NamedTuple):
     """A delivery that suppresses somebody; the address may still be unknown."""
 
-    delivery: AbstractIncomingMessage
+    delivery: DeliveredMessage
     event: Event
     reason: Reason
     address: str | None = None
@@ -79,7 +80,7 @@ class Suppressor:
         self._recorded = recorded
         self._shown = logs.masked if settings.logs.mask_addresses else str
 
-    async def run(self, inbox: asyncio.Queue[AbstractIncomingMessage], settle: Settle) -> None:
+    async def run(self, inbox: asyncio.Queue[DeliveredMessage], settle: Settle) -> None:
         """Handle deliveries until cancelled. A slow look-up holds up only its own delivery.
 
         Raises:
@@ -95,7 +96,7 @@ class Suppressor:
                     tasks.create_task(self._look_up(case, cases, settle), name="worker.look_up")
 
     async def _read(
-        self, inbox: asyncio.Queue[AbstractIncomingMessage], cases: asyncio.Queue[_Case], settle: Settle
+        self, inbox: asyncio.Queue[DeliveredMessage], cases: asyncio.Queue[_Case], settle: Settle
     ) -> None:
         while True:
             delivery = await inbox.get()
@@ -111,7 +112,10 @@ class Suppressor:
                 cases.put_nowait(_Case(delivery, event, reason))
 
     async def _collect(self, cases: asyncio.Queue[_Case]) -> list[_Case]:
-        """The next batch: as many as there are, waiting a little for more, up to `batch_size`."""
+        """The next batch: as many as there are, waiting a little for more, up to `batch_size`.
+
+        While one batch is written, the next gathers in the queue: a full one does not wait.
+        """
         batch = [await cases.get()]
         try:
             async with asyncio.timeout(self._worker.linger):
@@ -122,19 +126,38 @@ class Suppressor:
         return batch
 
     async def _handle(self, batch: Sequence[_Case], settle: Settle) -> list[_Case]:
-        """Record what has an address; returns the cases that need a look-up."""
-        cases = await self._with_known_addresses(batch)
+        """Record what has an address; returns the cases that need a look-up.
+
+        Of a batch that the database refuses each half is tried, down to the one that is to blame.
+        """
+        try:
+            return await self._handle_whole(batch, settle)
+        except RefusedValueError as error:
+            if len(batch) == 1:
+                settle(Verdict(batch[0].delivery, "dead", failures.dead_letter(error)))
+                return []
+        middle = len(batch) // 2
+        missing = await self._handle(batch[:middle], settle)
+        return missing + await self._handle(batch[middle:], settle)
+
+    async def _handle_whole(self, batch: Sequence[_Case], settle: Settle) -> list[_Case]:
+        missing: list[_Case] = []
         ready: list[tuple[_Case, Incident]] = []
-        for case in cases:
+        hopeless: list[Verdict] = []
+        for case in await self._with_known_addresses(batch):
             if case.address is None:
+                missing.append(case)
                 continue
             try:
                 ready.append((case, _incident(case, case.address)))
-            except failures.PERMANENT as error:
-                settle(Verdict(case.delivery, "dead", failures.dead_letter(error)))
+            except InvalidAddressError as error:
+                hopeless.append(Verdict(case.delivery, "dead", failures.dead_letter(error)))
         if ready:
             await self._record(ready, settle)
-        return [case for case in cases if case.address is None]
+        # Only now: a batch that was refused is handled once more.
+        for verdict in hopeless:
+            settle(verdict)
+        return missing
 
     async def _with_known_addresses(self, batch: Sequence[_Case]) -> list[_Case]:
         wanted = {case.event.message_id for case in batch if case.address is None}
@@ -154,11 +177,13 @@ class Suppressor:
         }
         async for attempt in self._database():
             with attempt:
-                recorded = await self._store.record([incident for _, incident in ready], actor=ACTOR)
-                await self._store.remember(looked_up)
+                recorded = await self._store.record(
+                    [incident for _, incident in ready], actor=ACTOR, addresses=looked_up
+                )
+        tell = log.bind()  # once: the logger would be made anew for each line
         for (case, incident), done in zip(ready, recorded, strict=True):
             settle(Verdict(case.delivery, done.outcome))
-            log.info(
+            tell.info(
                 "suppressed",
                 action=f"suppression.{done.outcome}",
                 event_id=incident.event_id,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from collections import Counter
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bridge import settings as knobs
 from bridge.provider.faults import Faults
-from tests.support.working import AT, body_of, bounced, bounces, changed, working
+from bridge.suppression.store import Store
+from tests.support.working import AT, body_of, bounced, bounces, changed, database_file, working
 
 if TYPE_CHECKING:
     from bridge.provider.simulator import Simulator
@@ -93,6 +97,33 @@ async def test_one_bad_message_does_not_fail_its_batch(
         bounces([nowhere])[0]: "invalid-address",
         bounces([987654])[0]: "unknown-message",
     }
+
+
+async def test_what_the_database_refuses_does_not_fail_its_batch(
+    settings: Settings, workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """Those it refuses are dead letters that say so; whatever else was in their batch is on the list."""
+    async with Store.open(settings.suppression.database_url.get_secret_value()):
+        pass  # makes the file
+    with closing(sqlite3.connect(database_file(settings))) as database:
+        database.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON changes WHEN new.message_id IN ('7', '40') "
+            "BEGIN SELECT raise(ABORT, 'not this one'); END"
+        )
+    await workplace.send(*bounces(range(1, 61)), body_of("complained", 40))
+    await workplace.put(b"not JSON", message_id="strange-1")
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        letters = await dead.take(4)
+        await workplace.changes(58)
+    assert Counter(letter.headers["dead-reason"] for letter in letters) == {
+        "refused-value": 3,
+        "malformed": 1,
+    }
+    refused = [letter for letter in letters if letter.headers["dead-reason"] == "refused-value"]
+    assert {letter.body for letter in refused} == {*bounces([7, 40]), body_of("complained", 40)}
+    assert all("not this one" in str(letter.headers["dead-error"]) for letter in refused)
+    assert await workplace.listed() == bounced({*range(1, 61)} - {7, 40})
+    assert await workplace.left() == []
 
 
 async def test_an_address_that_is_none_does_not_stand_in_the_dead_letter(

@@ -21,7 +21,7 @@ from bridge.broker.publisher import LostError, Publisher
 from bridge.receiver.drain import CHUNK, Drain, Mover, empty_file
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_file import Entry, SpoolFile, peek
-from bridge.roles import running
+from bridge.roles.lifetime import running
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually

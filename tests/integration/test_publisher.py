@@ -10,9 +10,9 @@ import pytest
 from pamqp import commands as spec
 
 from bridge import settings as knobs
+from bridge.broker.frames import composed
 from bridge.broker.publisher import (
     LostError,
-    Message,
     NackedError,
     NotConnectedError,
     ReturnedError,
@@ -25,6 +25,7 @@ from tests.support.receiving import exchange_alone, publishing
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from bridge.broker.frames import Message
     from bridge.settings import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit
@@ -40,7 +41,7 @@ def connects(metrics: Metrics) -> float:
 
 
 def message(exchange: str, key: str, *, body: bytes = b"{}", message_id: str | None = None) -> Message:
-    return Message(exchange, key, spec.Basic.Properties(message_id=message_id, delivery_mode=2), body)
+    return composed(exchange, key, spec.Basic.Properties(message_id=message_id, delivery_mode=2), body)
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ async def test_the_window_bounds_what_is_in_flight(
         await line.up()
         one = message(rabbit.names.events, "any")
         confirms = [line.publisher.publish(one) for _ in range(2)]
-        with pytest.raises(WindowFullError, match="2 messages wait"):
+        with pytest.raises(WindowFullError, match="2 messages of 4 bytes wait"):
             line.publisher.publish(one)
         await asyncio.gather(*confirms)
         await line.publisher.publish(one)

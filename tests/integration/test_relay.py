@@ -101,6 +101,21 @@ async def test_what_others_change_is_published_too(
     ]
 
 
+async def test_more_changes_than_may_be_in_flight_are_published_in_their_order(
+    overrides: dict[str, Any], settings: Settings, workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """What the window has no room for is sent next, each once."""
+    async with _store(settings) as store:
+        for number in range(50):
+            await store.add(f"a{number}@example.org", actor="jane", note="asked")
+    narrow = knobs.load(overrides=changed(overrides, worker={"prefetch": 7}))
+    async with rabbit.listening(rabbit.names.changes, "#") as heard, working(narrow):
+        await workplace.changes(50)
+        messages = await heard.take(50)
+    assert [message.message_id for message in messages] == [f"change-{number}" for number in range(1, 51)]
+    assert heard.waiting == 0
+
+
 async def test_a_change_that_is_made_while_rabbitmq_is_away_is_published_later(
     overrides: dict[str, Any], amqp_url: str, workplace: Workplace, processes: Processes
 ) -> None:

@@ -24,7 +24,7 @@ from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain, Mover
 from bridge.receiver.handler import Handler
 from bridge.receiver.spool import Spool
-from bridge.roles import running
+from bridge.roles.lifetime import running
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually
@@ -113,7 +113,7 @@ async def receiving(
             )
             drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
             await stack.enter_async_context(running(drain.run(), name="drain"))
-        port = await stack.enter_async_context(server.serve(settings.receiver, handler, metrics))
+        port = await stack.enter_async_context(server.serve(settings.receiver, handler))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield Receiver(link, publisher, spool, port, http)
 

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from sqlalchemy import create_engine
 
 from bridge.suppression import model
 from bridge.suppression.addresses import InvalidAddressError
-from bridge.suppression.database import StoreError, StoreUnavailableError
+from bridge.suppression.database import RefusedValueError, StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, NotSuppressedError, ProtectedComplaintError, Store
 
@@ -384,6 +385,39 @@ async def test_known_messages_give_their_address_as_it_was_told(store: Store) ->
     await store.remember({"2": "jim@example.org"} | {f"n{number}": "n@example.org" for number in range(1200)})
     assert await store.known_addresses(["1", "2", "3"]) == {"1": "Jane@Example.org", "2": "jim@example.org"}
     assert len(await store.known_addresses([f"n{number}" for number in range(1200)])) == 1200
+
+
+async def test_what_was_looked_up_is_kept_with_what_it_was_looked_up_for(store: Store) -> None:
+    """One transaction has both; an address that is none keeps both out."""
+    looked_up = {"m-e1": "Jane@example.org"}
+    with pytest.raises(InvalidAddressError):
+        await store.record([incident("e1"), incident("e2", "joe")], actor="worker", addresses=looked_up)
+    assert await store.known_addresses(["m-e1"]) == {}
+    await store.record([incident("e1")], actor="worker", addresses=looked_up)
+    assert await store.known_addresses(["m-e1"]) == looked_up
+
+
+async def test_a_value_that_the_database_cannot_take_is_refused_and_nothing_is_changed(
+    store: Store, file: Path
+) -> None:
+    """Whether a rule of the database or its driver says so; it is no reason to wait, or to give up the list."""
+    with closing(sqlite3.connect(file)) as other:
+        other.execute(
+            "CREATE TRIGGER refuse BEFORE INSERT ON changes WHEN new.event_id = 'e2' "
+            "BEGIN SELECT raise(ABORT, 'not this one'); END"
+        )
+    looked_up = {"m-e1": "jane@example.org"}
+    for refused, why in (
+        (incident("e2"), "not this one"),
+        (incident("e3", at=2**63), "too large"),
+        (replace(incident("e4"), message_id="\ud800"), "surrogates not allowed"),
+    ):
+        with pytest.raises(RefusedValueError, match=why) as refusal:
+            await store.record([incident("e1"), refused], actor="worker", addresses=looked_up)
+        assert not isinstance(refusal.value, StoreUnavailableError)
+    assert await store.entries(limit=1) == []
+    assert await store.known_addresses(looked_up) == {}
+    assert await outcomes(store, incident("e1")) == ["added"]
 
 
 async def test_pages_follow_each_other_without_gap(store: Store) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bridge import settings as knobs
 from bridge.broker import topology
 from bridge.broker.connection import Link
-from bridge.roles import running
+from bridge.roles.lifetime import running
 from bridge.suppression.store import Store
 from bridge.worker.consumer import Consumer, Verdict
 from tests.support.working import body_of, bounced, bounces, changed, planned, working
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aiormq.abc import DeliveredMessage
 
     from bridge.broker.deadletters import DeadLetter
     from bridge.provider.simulator import Simulator
@@ -149,6 +150,20 @@ async def test_a_known_address_is_not_asked_for(
     assert ("announced@example.org", "hard_bounce") in await workplace.listed()
 
 
+async def test_a_full_batch_does_not_linger(
+    overrides: dict[str, Any], settings: Settings, workplace: Workplace
+) -> None:
+    """Two batches that are full are written at once; only the one that is not waits for more."""
+    async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
+        await store.remember({str(number): f"recipient{number}@example.org" for number in range(1, 11)})
+    worker = {"batch_size": 4, "linger": 3600, "drain_timeout": 0.2}
+    async with working(knobs.load(overrides=changed(overrides, worker=worker))):
+        await workplace.send(*bounces(range(1, 11)))
+        await workplace.changes(8)
+        assert await workplace.listed() == bounced(range(1, 9))
+    assert await workplace.left() == bounces([9, 10])
+
+
 async def test_a_slow_look_up_holds_up_only_its_own_event(
     overrides: dict[str, Any], settings: Settings, workplace: Workplace, simulator: Simulator
 ) -> None:
@@ -252,17 +267,15 @@ class _Remembering:
 
     def __init__(self, outcome: str | None = None) -> None:
         self._outcome = outcome
-        self._taken: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._taken: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
 
-    async def run(
-        self, inbox: asyncio.Queue[AbstractIncomingMessage], settle: Callable[[Verdict], None]
-    ) -> None:
+    async def run(self, inbox: asyncio.Queue[DeliveredMessage], settle: Callable[[Verdict], None]) -> None:
         while True:
             delivery = await inbox.get()
             self._taken.put_nowait(delivery)
             if self._outcome is not None:
                 settle(Verdict(delivery, self._outcome))
 
-    async def next(self) -> AbstractIncomingMessage:
+    async def next(self) -> DeliveredMessage:
         async with asyncio.timeout(20):
             return await self._taken.get()

@@ -14,7 +14,7 @@ from bridge.receiver import server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
 from bridge.receiver.spool import Spool
-from bridge.roles import running
+from bridge.roles.lifetime import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -79,7 +79,7 @@ async def receiving(settings: Settings, metrics: Metrics, declare: Declare) -> A
             exchange=topology.Names(settings.rabbitmq.prefix).events,
             metrics=metrics,
         )
-        async with server.serve(settings.receiver, handler, metrics) as port:
+        async with server.serve(settings.receiver, handler) as port:
             yield Receiving(port, line)
 
 

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import aio_pika
 import orjson
+from pamqp import commands as spec
 from yarl import URL
 
-from bridge import events, roles
+from bridge import events
 from bridge.broker import topology
 from bridge.broker.message import of_event
 from bridge.provider.emission import event_body
+from bridge.roles.lifetime import Lifetime, running, until
+from bridge.roles.worker import worker
 from bridge.suppression.store import Store
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+    from bridge.broker.frames import Message
     from bridge.settings import Settings
     from tests.support.rabbit import Listener, Rabbit
 
@@ -63,7 +67,7 @@ class Workplace:
                 message.body,
                 exchange=message.exchange,
                 routing_key=message.routing_key,
-                properties=message.properties,
+                properties=properties_of(message),
             )
 
     async def put(self, body: bytes, **properties: Any) -> None:
@@ -118,9 +122,9 @@ class Workplace:
 @asynccontextmanager
 async def working(settings: Settings) -> AsyncIterator[None]:
     """A worker in this process that takes messages; at the end it stops in order."""
-    lifetime = roles.Lifetime()
-    async with roles.running(roles.worker(settings, lifetime), name="worker") as role:
-        await roles.until(lifetime.started, role)
+    lifetime = Lifetime()
+    async with running(worker(settings, lifetime), name="worker") as role:
+        await until(lifetime.started, role)
         yield
         lifetime.stop.set()
         async with asyncio.timeout(20):
@@ -158,3 +162,10 @@ def changed(overrides: Overrides, **sections: Mapping[str, Any]) -> dict[str, di
 def database_file(settings: Settings) -> str:
     """The path of the list."""
     return URL(settings.suppression.database_url.get_secret_value()).path
+
+
+def properties_of(message: Message) -> spec.Basic.Properties:
+    """As a library sends them."""
+    properties = spec.Basic.Properties()
+    properties.unmarshal(int.from_bytes(message.properties[:2]), message.properties[2:])
+    return properties

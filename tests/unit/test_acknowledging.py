@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.broker.deadletters import DeadLetter
-from bridge.roles import running
+from bridge.roles.lifetime import running
 from bridge.telemetry.metrics import Metrics
 from bridge.worker.consumer import Verdict, _Hand
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from aio_pika.abc import AbstractIncomingMessage
+    from aiormq.abc import DeliveredMessage
 
 
 class Delivery(NamedTuple):
@@ -31,10 +31,13 @@ class Channel:
     def __init__(self) -> None:
         self.outstanding: set[int] = set()
         self.frames: list[tuple[int, bool]] = []
+        self.waits = 0
         self.acknowledged: set[int] = set()
 
-    async def basic_ack(self, delivery_tag: int, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 -- aiormq's own signature
-        await asyncio.sleep(0)  # as a write that has to wait for its turn
+    async def basic_ack(self, delivery_tag: int, multiple: bool = False, wait: bool = True) -> None:  # noqa: FBT001, FBT002 -- aiormq's own signature
+        if wait:
+            self.waits += 1
+            await asyncio.sleep(0)  # as a write that has to wait for its turn
         covered = {
             tag for tag in self.outstanding if tag == delivery_tag or (multiple and tag < delivery_tag)
         }
@@ -49,7 +52,8 @@ class Bench:
     def __init__(self) -> None:
         self.channel = Channel()
         self.buried: asyncio.Queue[asyncio.Event] = asyncio.Queue()
-        self.hand = _Hand(cast("Any", self.channel), self._bury, Metrics())
+        self.metrics = Metrics()
+        self.hand = _Hand(cast("Any", self.channel), self._bury, self.metrics)
         self.settled: set[int] = set()
 
     async def deliver(self, tags: Iterable[int]) -> None:
@@ -67,7 +71,10 @@ class Bench:
             await asyncio.sleep(0)
         return self.channel.acknowledged
 
-    async def _bury(self, _: AbstractIncomingMessage, __: DeadLetter) -> None:
+    def handled(self, outcome: str) -> float | None:
+        return self.metrics.registry.get_sample_value("bridge_events_handled_total", {"outcome": outcome})
+
+    async def _bury(self, _: DeliveredMessage, __: DeadLetter) -> None:
         confirmed = asyncio.Event()
         self.buried.put_nowait(confirmed)
         await confirmed.wait()
@@ -103,6 +110,7 @@ async def test_a_slow_first_delivery_does_not_hold_up_the_others() -> None:
         made.settle(3)
         assert await made.acknowledged() == {2, 3}
         assert made.channel.frames == [(2, False), (3, False)]
+        assert made.channel.waits == 1, "the frames of one turn are waited for together"
         assert len(made.hand) == 1
         made.settle(1)
         await made.hand.empty()
@@ -130,6 +138,21 @@ async def test_a_dead_letter_is_acknowledged_when_its_burial_is_confirmed() -> N
         confirmed.set()
         await made.hand.empty()
     assert made.channel.acknowledged == {1, 2}
+
+
+async def test_what_is_handled_is_counted_by_its_outcome() -> None:
+    """Each once, a dead letter when it is buried."""
+    async with bench() as made:
+        await made.deliver([1, 2, 3, 4])
+        made.hand.settle(Verdict(_delivery(1), "repeated"))
+        made.hand.settle(Verdict(_delivery(2), "dead", DeadLetter("malformed", "no JSON")))
+        made.settle(3)
+        made.settle(4)
+        await made.acknowledged()
+        assert [made.handled(outcome) for outcome in ("repeated", "added", "dead")] == [1, 2, None]
+        (await made.buried.get()).set()
+        await made.hand.empty()
+        assert made.handled("dead") == 1
 
 
 async def test_dead_letters_do_not_wait_for_each_other() -> None:
@@ -182,5 +205,5 @@ def test_an_acknowledgement_never_covers_what_is_not_settled(
     asyncio.run(scenario())
 
 
-def _delivery(tag: int) -> AbstractIncomingMessage:
-    return cast("AbstractIncomingMessage", Delivery(tag))
+def _delivery(tag: int) -> DeliveredMessage:
+    return cast("DeliveredMessage", Delivery(tag))

@@ -13,7 +13,7 @@ from bridge.provider.client import (
     UnknownMessageError,
 )
 from bridge.suppression.addresses import InvalidAddressError
-from bridge.suppression.database import StoreUnavailableError
+from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
 
@@ -27,6 +27,7 @@ LONGEST = 0.02
         (UnknownMessageError("no such message"), "unknown-message"),
         (MissingTokenError("no token"), "unresolved"),
         (UnexpectedAnswerError("not JSON"), "unreadable-answer"),
+        (RefusedValueError("out of range"), "refused-value"),
     ],
 )
 def test_what_waiting_does_not_help_is_given_up_with_its_reason(error: Exception, reason: str) -> None:

@@ -185,6 +185,8 @@ def test_a_secret_that_is_no_setting_is_named(sources: Sources) -> None:
     [
         ("RECEIVER__PORT", SECRET, "receiver.port: Input should be a valid integer"),
         ("RECEIVER__PORT", "70000", "receiver.port: Input should be less than or equal to 65535"),
+        ("RECEIVER__PROCESSES", "0", "receiver.processes: Input should be greater than or equal to 1"),
+        ("RECEIVER__PROCESSES", "65", "receiver.processes: Input should be less than or equal to 64"),
         ("RECEIVER__CONFIRM_WAIT", "0", "receiver.confirm_wait: Input should be greater than 0"),
         ("RECEIVER__CONFIRM_WAIT", "inf", "receiver.confirm_wait: Input should be a finite number"),
         ("RECEIVER__TOKENS", "uncommon", "receiver.tokens.0: a token is 16 or more letters"),

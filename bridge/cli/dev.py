@@ -1,58 +1,33 @@
-"""`bridge receiver`, `bridge worker` and `bridge dev`: the commands that stay."""
+"""`bridge dev`: everything on this machine, until Ctrl-C."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
 
 from bridge import dev as development
-from bridge import roles
 from bridge import settings as knobs
 from bridge.broker.private_node import NodeError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
-from bridge.cli.console import BAD_USAGE, fail, fails_with, people, settings_of
+from bridge.cli.console import fails_with, people
+from bridge.cli.staying import until_signal
+from bridge.roles.lifetime import running, until
 from bridge.settings import InvalidSettingsError
 from bridge.suppression.database import StoreError
 from bridge.telemetry import logs
-from bridge.telemetry.health import PortTakenError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine
+    from collections.abc import AsyncIterator
 
-    from bridge.settings import Settings
-
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+app = typer.Typer()
 
 
-def receiver(context: typer.Context) -> None:
-    """Take the provider's webhooks and publish each event to RabbitMQ before it is answered.
-
-    Environment: BRIDGE_RECEIVER__TOKENS, BRIDGE_RECEIVER__PORT, BRIDGE_RABBITMQ__URLS.
-    SIGTERM stops it in order: exit code 0.
-
-    Example: bridge --config bridge.toml receiver
-    """
-    _run(settings_of(context), roles.receiver)
-
-
-def worker(context: typer.Context) -> None:
-    """Keep the suppression list from hard bounces and complaints.
-
-    Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_SUPPRESSION__DATABASE_URL, BRIDGE_PROVIDER__API_TOKEN.
-    SIGTERM stops it in order: exit code 0.
-
-    Example: bridge --config bridge.toml worker
-    """
-    _run(settings_of(context), roles.worker)
-
-
+@app.command()
 @fails_with(NodeError, BrokerRefusedError, StoreError, InvalidSettingsError, OSError)
 def dev(
     context: typer.Context,
@@ -70,7 +45,7 @@ def dev(
     """
     config = context.find_root().params.get("config")
     logs.configure(knobs.Logs(level="warning"))
-    _until_signal(lambda stop: _dev(stop, directory.absolute(), port, rabbitmq_url, config))
+    until_signal(lambda stop: _dev(stop, directory.absolute(), port, rabbitmq_url, config))
 
 
 async def _dev(
@@ -78,27 +53,27 @@ async def _dev(
 ) -> None:
     people.print("starting: RabbitMQ, simulator, receiver, worker …")
     # Ctrl-C also ends a start that cannot succeed, such as the wait for a broker that is not there.
-    async with roles.running(_live(directory, port, rabbitmq_url, config), name="dev") as living:
-        await roles.until(stop, living)
+    async with running(_live(directory, port, rabbitmq_url, config), name="dev") as living:
+        await until(stop, living)
         people.print("stopping …")
 
 
 async def _live(directory: Path, port: int, rabbitmq_url: str | None, config: Path | None) -> None:
     """Everything, from its start until one of its parts ends; cancelling stops all of it in order."""
     async with (
-        development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as running,
-        development.watching(running) as seen,
+        development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as everything,
+        development.watching(everything) as seen,
     ):
-        _introduce(running.places)
-        async with roles.running(_show(seen), name="show") as showing:
-            ended, _ = await asyncio.wait([showing, *running.parts], return_when=asyncio.FIRST_COMPLETED)
+        _introduce(everything.places)
+        async with running(_show(seen), name="show") as showing:
+            ended, _ = await asyncio.wait([showing, *everything.parts], return_when=asyncio.FIRST_COMPLETED)
         for part in ended:
             part.result()
     raise BrokerUnavailableError(f"RabbitMQ has ended; see {directory}/rabbitmq/output.log")
 
 
-async def _show(everything: AsyncIterator[development.Seen]) -> None:
-    async for seen in everything:
+async def _show(all_of_it: AsyncIterator[development.Seen]) -> None:
+    async for seen in all_of_it:
         style = "bold red" if seen.suppression else "cyan"
         label = f"list: {seen.kind}" if seen.suppression else f"event: {seen.kind}"
         people.print(f"{label:<22} {seen.detail}", style=style, highlight=False, markup=False)
@@ -122,25 +97,3 @@ def _introduce(places: development.Places) -> None:
 def _program() -> str:
     """This command as it can be typed here: the environment that it is installed in need not be on PATH."""
     return os.path.relpath(Path(sys.executable).with_name("bridge"))
-
-
-@fails_with(PortTakenError, BrokerRefusedError, StoreError)
-def _run(settings: Settings, role: Callable[[Settings, roles.Lifetime], Coroutine[None, None, None]]) -> None:
-    logs.configure(settings.logs)
-    try:
-        _until_signal(lambda stop: role(settings, roles.Lifetime(stop=stop)))
-    except InvalidSettingsError as error:
-        fail(str(error), BAD_USAGE)
-
-
-def _until_signal(main: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> None:
-    """Run on uvloop; a signal to stop sets the event that `main` was given."""
-
-    async def guarded() -> None:
-        stop = asyncio.Event()
-        for number in _STOPPING:
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await main(stop)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(guarded())

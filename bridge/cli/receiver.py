@@ -1,0 +1,33 @@
+"""`bridge receiver`: the command that takes webhooks."""
+
+from __future__ import annotations
+
+import typer
+
+from bridge.broker.session import BrokerRefusedError
+from bridge.cli.console import fails_with, settings_of
+from bridge.cli.staying import run
+from bridge.crew import supervisor
+from bridge.crew.child import CrewError
+from bridge.roles import receiver as role
+from bridge.roles.lifetime import Lifetime
+from bridge.telemetry.health import PortTakenError
+
+app = typer.Typer()
+
+
+@app.command()
+@fails_with(PortTakenError, BrokerRefusedError, CrewError)
+def receiver(context: typer.Context) -> None:
+    """Take the provider's webhooks and publish each event to RabbitMQ before it is answered.
+
+    Environment: BRIDGE_RECEIVER__TOKENS, BRIDGE_RECEIVER__PORT, BRIDGE_RECEIVER__PROCESSES, BRIDGE_RABBITMQ__URLS.
+    SIGTERM stops it in order: exit code 0.
+
+    Example: bridge --config bridge.toml receiver
+    """
+    settings = settings_of(context)
+    if settings.receiver.processes > 1:
+        run(settings, supervisor.receivers)
+    else:
+        run(settings, lambda settings, stop: role.receiver(settings, Lifetime(stop=stop)))

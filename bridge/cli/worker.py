@@ -1,0 +1,28 @@
+"""`bridge worker`: the command that keeps the suppression list."""
+
+from __future__ import annotations
+
+import typer
+
+from bridge.broker.session import BrokerRefusedError
+from bridge.cli.console import fails_with, settings_of
+from bridge.cli.staying import run
+from bridge.roles import worker as role
+from bridge.roles.lifetime import Lifetime
+from bridge.suppression.database import StoreError
+from bridge.telemetry.health import PortTakenError
+
+app = typer.Typer()
+
+
+@app.command()
+@fails_with(PortTakenError, BrokerRefusedError, StoreError)
+def worker(context: typer.Context) -> None:
+    """Keep the suppression list from hard bounces and complaints.
+
+    Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_SUPPRESSION__DATABASE_URL, BRIDGE_PROVIDER__API_TOKEN.
+    SIGTERM stops it in order: exit code 0.
+
+    Example: bridge --config bridge.toml worker
+    """
+    run(settings_of(context), lambda settings, stop: role.worker(settings, Lifetime(stop=stop)))

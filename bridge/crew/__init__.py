@@ -1,0 +1,1 @@
+"""Several receivers on one port: processes, and the supervisor that starts, watches and ends them."""

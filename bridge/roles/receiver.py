@@ -1,0 +1,117 @@
+"""The receiver: from its settings to its orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from bridge.broker import topology
+from bridge.broker.connection import Link
+from bridge.broker.message import of_body
+from bridge.receiver import readiness, server
+from bridge.receiver.access import Access
+from bridge.receiver.drain import Drain, Mover, empty_file
+from bridge.receiver.handler import Handler
+from bridge.receiver.spool import Spool
+from bridge.receiver.spool_folder import others
+from bridge.roles.lifetime import running, until
+from bridge.roles.publishing import publisher_of, publishing
+from bridge.settings import InvalidSettingsError
+from bridge.telemetry import health, logs
+from bridge.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bridge.broker.frames import Message
+    from bridge.receiver.spool_file import Entry
+    from bridge.roles.lifetime import Lifetime
+    from bridge.settings import Settings
+
+log = logs.logger("roles")
+
+
+RECEIVER_HEALTH_PORT: Final = 8090
+"""Where `health.port` is not set; the roles' differ so that all fit on one machine."""
+
+
+async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Path | None = None) -> None:
+    """Take webhooks until told to stop; then stop listening, finish what is in flight, close.
+
+    Args:
+        settings: all that it needs to know.
+        lifetime: until when.
+        health_socket: where its health is served, when it is one of several and only their supervisor asks for it.
+
+    Raises:
+        InvalidSettingsError: there is no token.
+        BrokerRefusedError: RabbitMQ has another topology than we need.
+        PortTakenError: an address cannot be bound.
+    """
+    tokens = [token.get_secret_value() for token in settings.receiver.tokens]
+    if not tokens:
+        raise InvalidSettingsError(
+            "receiver.tokens: at least one is needed, it is part of the webhook's URL (BRIDGE_RECEIVER__TOKENS)"
+        )
+    metrics = Metrics()
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
+    async with Spool.open(settings.spool) as spool:
+        readiness.measure(spool, metrics)
+        exchange = topology.Names(settings.rabbitmq.prefix).events
+        handler = Handler(
+            settings.receiver,
+            access=Access(tokens),
+            publisher=publisher,
+            spool=spool,
+            exchange=exchange,
+            metrics=metrics,
+        )
+        mover = Mover(publisher, compose=partial(_compose, exchange), live=lambda: handler.answered)
+        drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
+        async with (
+            health.serve(
+                health_socket or settings.health,
+                *health.of_process(metrics, partial(readiness.of_receiver, link, spool)),
+                default_port=RECEIVER_HEALTH_PORT,
+            ),
+            publishing(settings, link, publisher) as publish,
+            running(drain.run(), name="drain") as draining,
+            server.serve(settings.receiver, handler) as lifetime.port,
+        ):
+            lifetime.started.set()
+            log.info("the receiver takes events", action="receiver.started", port=lifetime.port)
+            await until(lifetime.stop, publish, draining)
+            log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
+    log.info("stopped", action="receiver.stopped")
+
+
+async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
+    """Empty the spool files that no process has into RabbitMQ, by hand; returns how many events went.
+
+    Args:
+        settings: the folder, and where RabbitMQ is.
+        moved: told how many have gone, as they go.
+
+    Raises:
+        BrokerRefusedError: RabbitMQ has another topology than we need.
+        PublishError: RabbitMQ takes no more; what was not confirmed is still in the spool.
+        SpoolError: a file cannot be read.
+    """
+    metrics = Metrics()
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
+    exchange = topology.Names(settings.rabbitmq.prefix).events
+    mover = Mover(publisher, compose=partial(_compose, exchange))
+    total = 0
+    async with publishing(settings, link, publisher) as publish:
+        await until(link.up, publish)
+        for path in await asyncio.to_thread(others, settings.spool.directory, ()):
+            total += await empty_file(path, mover, moved=moved) or 0
+    return total
+
+
+def _compose(exchange: str, entry: Entry) -> Message:
+    return of_body(entry.body, exchange=exchange, received_at=entry.received_at)

@@ -1,0 +1,297 @@
+"""Several receivers on one port, under one supervisor: shared, counted and looked at as one, replaced, ended together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.crew import alive, body, complaints, connected, folder_of, started
+from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
+from tests.support.wire import Wire, post
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.support.crew import Overrides
+    from tests.support.processes import Process, Processes
+    from tests.support.rabbit import Listener, Rabbit
+
+BOTH = {"1", "2"}
+MOST_POSTS = 200
+"""With two processes, so many connections that go to one of them alone are no accident."""
+
+
+@pytest.fixture
+def two(overrides: Overrides) -> Overrides:
+    """Settings of a receiver of two processes."""
+    overrides["receiver"]["processes"] = 2
+    overrides["health"]["port"] = free_port()
+    return overrides
+
+
+@pytest.fixture
+async def proxy(two: Overrides, amqp_url: str) -> AsyncIterator[Proxy]:
+    """Between the two and RabbitMQ."""
+    async with Proxy.serve(amqp_url) as served:
+        two["rabbitmq"] |= {"urls": [served.url(amqp_url)], "reconnect_max": 0.1}
+        yield served
+
+
+async def test_two_processes_take_requests_on_one_port_each_into_its_own_spool_file(
+    processes: Processes, two: Overrides, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Each has a part of what was answered, in the spool and in `/readyz`; together it is all of it."""
+    proxy.refuse()
+    async with started(processes, two) as crew:
+        await crew.supervisor.says("broker.retry", process=1)
+        await crew.supervisor.says("broker.retry", process=2)
+        accepted: set[str] = set()
+        for number in range(1, MOST_POSTS):
+            accepted |= await crew.accepts(number)
+            said = await crew.becomes(200)
+            if all(part["spool"]["entries"] for part in said.values()):
+                break
+        assert set(said) == BOTH
+        assert sum(part["spool"]["entries"] for part in said.values()) == len(accepted)
+        assert await crew.reading("bridge_spool_entries") == len(accepted)
+        assert len(list((tmp_path / "spool").glob("*.sqlite3"))) == 2
+        await ends(crew.supervisor)
+
+
+async def test_a_killed_process_is_replaced_and_nothing_that_was_answered_200_is_lost(
+    processes: Processes, two: Overrides, proxy: Proxy, rabbit: Rabbit
+) -> None:
+    """The other one answers in the meantime; what the dead one had spooled is in RabbitMQ in the end."""
+    async with connected(processes, two) as crew, rabbit.listening(rabbit.names.events, "#") as events:
+        [victim, _] = await crew.pids()
+        proxy.refuse()
+        await crew.becomes(200, broker_is_down)
+        accepted = await crew.accepts(*range(40))
+        os.kill(victim, signal.SIGKILL)
+        died = await crew.supervisor.says("receiver.child_died")
+        assert (died["pid"], died["exit_code"]) == (victim, -signal.SIGKILL)
+        accepted |= await crew.accepts(*range(40, 80))
+        await crew.supervisor.says("receiver.started", times=3)
+        proxy.accept()
+        await arrive(events, accepted)
+        assert victim not in await crew.pids()
+        await ends(crew.supervisor)
+
+
+async def test_a_process_that_dies_again_and_again_is_replaced_each_time(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """Also where it dies at its start; the other one goes on, and in the end both are ready."""
+    async with connected(processes, two) as crew:
+        async with rabbit.listening(rabbit.names.events, "#") as events:
+            for time in (1, 2, 3):
+                victim = (await crew.supervisor.says("receiver.child_started", process=1, times=time))["pid"]
+                os.kill(victim, signal.SIGKILL)
+                await crew.supervisor.says("receiver.child_died", pid=victim)
+                await crew.accepts(time)
+            await events.take(3)
+        assert len(await crew.pids()) == 2
+        assert await crew.reading("bridge_receiver_restarts_total") == 3
+        await ends(crew.supervisor)
+
+
+async def test_what_is_counted_adds_up_and_does_not_go_down_when_a_process_dies(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """Answers, their times and events by name are those of both processes, and of the one that is gone."""
+    assert rabbit
+    async with connected(processes, two) as crew:
+        await crew.accepts(*range(30))
+        assert await crew.reading('bridge_answers_total{answer="confirmed"}') == 30
+        assert await crew.reading("bridge_answer_seconds_count") == 30
+        assert await crew.reading("bridge_receiver_restarts_total") == 0
+        [victim, _] = await crew.pids()
+        os.kill(victim, signal.SIGKILL)
+        await crew.supervisor.says("receiver.child_died")
+        assert await crew.reading('bridge_answers_total{answer="confirmed"}') == 30
+        await crew.supervisor.says("broker.connected", times=3)
+        await crew.accepts(*range(30, 50))
+        assert await crew.reading('bridge_answers_total{answer="confirmed"}') == 50
+        assert await crew.reading('bridge_events_received_total{name="opened"}') == 50
+        assert await crew.reading("bridge_answer_seconds_count") == 50
+        assert await crew.reading("bridge_receiver_restarts_total") == 1
+        await ends(crew.supervisor)
+
+
+async def test_the_broker_counts_as_up_while_every_process_has_it(
+    processes: Processes, two: Overrides, proxy: Proxy
+) -> None:
+    """One gauge for all, and it is the worst of them."""
+    async with connected(processes, two) as crew:
+        assert await crew.reading('bridge_broker_up{use="publish"}') == 1
+        proxy.refuse()
+        await crew.becomes(200, broker_is_down)
+        assert await crew.reading('bridge_broker_up{use="publish"}') == 0
+        await ends(crew.supervisor)
+
+
+@pytest.mark.parametrize("word", [signal.SIGTERM, signal.SIGINT])
+async def test_a_word_to_stop_ends_all_of_them_in_order(
+    processes: Processes, two: Overrides, proxy: Proxy, rabbit: Rabbit, word: signal.Signals
+) -> None:
+    """What is in flight gets its confirm and its answer; the exit code is 0; no process and no folder is left."""
+    async with connected(processes, two) as crew:
+        pids, folder = await crew.pids(), folder_of(await crew.pids())
+        async with rabbit.listening(rabbit.names.events, "#") as events, Wire.to(crew.port) as wire:
+            proxy.to_client.pause()
+            wire.send(post(body(1)))
+            await events.next()
+            crew.supervisor.send(word)
+            await crew.supervisor.says("receiver.stopping", in_flight=1)
+            proxy.resume()
+            assert (await wire.answer()).json["durability"] == "confirmed"
+        assert await crew.supervisor.ended() == 0
+    assert not [pid for pid in pids if alive(pid)]
+    assert not folder.exists()
+    assert not complaints(crew.supervisor)
+
+
+async def test_a_word_to_stop_that_reaches_every_process_more_than_once_harms_nobody(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """As where a service manager tells all of them, or somebody is impatient."""
+    assert rabbit
+    async with connected(processes, two) as crew:
+        pids = await crew.pids()
+        crew.supervisor.send(signal.SIGTERM)
+        await crew.supervisor.says("receiver.crew_stopping")
+        for pid in [*pids, *pids]:
+            if alive(pid):
+                os.kill(pid, signal.SIGTERM)
+                os.kill(pid, signal.SIGINT)
+        assert await crew.supervisor.ended() == 0
+    assert not [pid for pid in pids if alive(pid)]
+    assert not [line for line in crew.supervisor.lines if "child_died" in line]
+
+
+async def test_a_supervisor_that_is_killed_takes_its_processes_with_it(
+    processes: Processes, two: Overrides, proxy: Proxy, rabbit: Rabbit
+) -> None:
+    """They notice, finish what is in flight, free the port and leave nothing."""
+    async with connected(processes, two) as crew:
+        pids, folder = await crew.pids(), folder_of(await crew.pids())
+        async with rabbit.listening(rabbit.names.events, "#") as events, Wire.to(crew.port) as wire:
+            proxy.to_client.pause()
+            wire.send(post(body(1)))
+            await events.next()
+            crew.supervisor.send(signal.SIGKILL)
+            await crew.supervisor.says("receiver.stopping", in_flight=1)
+            proxy.resume()
+            assert (await wire.answer()).json["durability"] == "confirmed"
+        assert await crew.supervisor.ended() == -signal.SIGKILL
+    await eventually(lambda: not any(alive(pid) for pid in pids))
+    assert not folder.exists()
+    with socket.socket() as successor:
+        successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        successor.bind(("127.0.0.1", crew.port))
+
+
+async def test_a_process_that_does_not_answer_makes_the_receiver_unready_and_is_named(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """The supervisor is alive all the same, and the other process is told as it is."""
+    assert rabbit
+    async with connected(processes, two) as crew:
+        [stuck, other] = await crew.pids()
+        os.kill(stuck, signal.SIGSTOP)
+        said = await crew.becomes(503)
+        assert said["1"] == {"status": "not ready", "pid": stuck, "reason": "it does not answer"}
+        assert (said["2"]["status"], said["2"]["pid"]) == ("ready", other)
+        assert await crew.get("/livez") == (200, {"status": "alive"})
+        os.kill(stuck, signal.SIGCONT)
+        await crew.becomes(200)
+        await ends(crew.supervisor)
+
+
+async def test_a_process_that_does_not_end_is_killed_and_the_exit_code_says_so(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """One line names it; nothing is left."""
+    assert rabbit
+    two["receiver"]["drain_timeout"] = 0.1
+    async with connected(processes, two) as crew:
+        pids = await crew.pids()
+        os.kill(pids[0], signal.SIGSTOP)
+        crew.supervisor.send(signal.SIGTERM)
+        assert await crew.supervisor.ended() == 1
+    assert not [pid for pid in pids if alive(pid)]
+    [line] = complaints(crew.supervisor)
+    assert line == "bridge: of the receiver's processes 1 did not end in time and had to be killed"
+
+
+async def test_a_port_that_another_receiver_has_is_one_line(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """Also where that one has several processes, with which a port could be shared without a word."""
+    assert rabbit
+    async with connected(processes, two) as crew:
+        two["receiver"]["port"] = crew.port
+        two["health"]["port"] = 0
+        second = await processes.start("receiver", overrides=two)
+        assert await second.ended() == 1
+        await ends(crew.supervisor)
+    [line] = complaints(second)
+    assert line.startswith(f"bridge: the receiver cannot listen on 127.0.0.1:{crew.port}: ")
+    assert "BRIDGE_RECEIVER__PORT" in line
+
+
+async def test_another_topology_ends_all_of_them_with_one_line(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """Starting again would not mend it, so nothing is started again."""
+    async with rabbit.channel() as channel:
+        await channel.declare_queue(rabbit.names.suppression, durable=True)
+    receiver = await processes.start("receiver", overrides=two)
+    assert await receiver.ended() == 1
+    [line] = complaints(receiver)
+    assert line.startswith("bridge: ")
+    assert rabbit.names.suppression in line
+    assert not [line for line in receiver.lines if "child_died" in line]
+
+
+async def test_settings_that_no_process_can_use_end_all_of_them_with_one_line(
+    processes: Processes, two: Overrides, rabbit: Rabbit
+) -> None:
+    """The exit code is that of wrong settings, as with one process."""
+    assert rabbit
+    two["receiver"]["tokens"] = []
+    receiver = await processes.start("receiver", overrides=two)
+    assert await receiver.ended() == 2
+    [line] = complaints(receiver)
+    assert line.startswith("bridge: receiver.tokens: ")
+
+
+async def ends(supervisor: Process) -> None:
+    """In order, once it is told to."""
+    supervisor.send(signal.SIGTERM)
+    assert await supervisor.ended() == 0
+
+
+async def arrive(events: Listener, ids: set[str]) -> None:
+    """Messages with all of these ids, and with no others."""
+    missing = set(ids)
+    while missing:
+        arrived = (await events.next()).message_id
+        assert arrived in ids
+        missing.discard(arrived)
+
+
+def broker_is_down(said: dict[str, Any]) -> bool:
+    return all(part["broker"]["state"] == "down" for part in said.values())
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
