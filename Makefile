@@ -7,6 +7,7 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_STAMP := .venv/.installed-bench
 
 # A normal user's PATH on Debian lacks /usr/sbin, and the rabbitmq-server there is a wrapper that wants root; the one
 # in RabbitMQ's own folder runs as whoever starts it. They go last, so that what the caller put first stays first.
@@ -37,6 +38,11 @@ faults: packages dependencies ## Break everything under load; one table of what 
 figures: packages dependencies ## Measure it: slow and hostile clients, answer times, memory, the drain (ten minutes)
 	@$(BIN)/python -m tests.faults.figures $(ARGS)
 
+# Best alone on the machine. Without wrk the project's own generator takes the load, at a higher price.
+.PHONY: bench
+bench: packages wrk dependencies contenders ## Measure it against what else one would use; tables of figures (ten minutes)
+	@$(BIN)/python -m tests.bench $(ARGS)
+
 .PHONY: check lint format types floors
 check: lint format types floors ## Hold it to its rules: linter, formatter, strict types, floors of the house
 lint: dependencies
@@ -54,13 +60,14 @@ lock: venv ## Pin the newest versions that pyproject.toml allows; the next targe
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	    { echo 'lock: it is made on Python 3.11: make clean lock PYTHON=python3.11' >&2; exit 1; }
 	@echo 'lock: asking the package index what is new'
-	@report=$$($(pip) install --quiet --dry-run --ignore-installed --report - '.[dev]' $$($(build_requires))) && \
+	@report=$$($(pip) install --quiet --dry-run --ignore-installed --report - '.[dev,bench]' $$($(build_requires))) && \
 	pins=$$(printf '%s' "$$report" | $(pins_of_report)) && \
 	printf '%s\n' $(lock_header) "$$pins" > requirements.lock
 
 .PHONY: clean
 clean: ## Remove the environment, the caches and the data of make run
 	@rm -rf .venv .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf tests/bench/contenders/fastify/node_modules
 	@find bridge tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The set-up, from here on. Each step looks first, so that a second time it says nothing, asks nobody and costs nothing.
@@ -100,6 +107,19 @@ dependencies: venv
 	[ -t 1 ] && quiet= || quiet=--quiet; \
 	$(pip) install $$quiet -c requirements.lock -e '.[dev]' && touch $(STAMP)
 
+# The programs that the bridge is measured against are nobody else's dependency. Node's packages the bench fetches itself.
+.PHONY: contenders
+contenders: dependencies
+	@[ $(BENCH_STAMP) -nt pyproject.toml ] && [ $(BENCH_STAMP) -nt requirements.lock ] && exit; \
+	echo 'contenders: installing what requirements.lock pins'; \
+	[ -t 1 ] && quiet= || quiet=--quiet; \
+	$(pip) install $$quiet -c requirements.lock -e '.[dev,bench]' && touch $(BENCH_STAMP)
+
+.PHONY: wrk
+wrk:
+	@command -v wrk >/dev/null || ( missing=wrk; $(install_missing) ) || \
+	    echo 'wrk: the own load generator takes its place, which leaves less of the machine to what is measured' >&2
+
 # Debian starts a service as soon as its package is there, and that broker would be none of ours. With SYSTEMD_OFFLINE
 # the packages' scripts leave the running system alone: systemctl enables, but starts nothing. Unlike a policy-rc.d or
 # a masked unit it ends with the command: nothing stays behind, whatever interrupts us.
@@ -123,7 +143,7 @@ define install_missing
 endef
 
 lock_header = \
-    '\# Every dependency of the bridge and of its extra "dev", and the build backend. Made by: make lock' \
+    '\# Every dependency of the bridge and of its extras "dev" and "bench", and the build backend. Made by: make lock' \
     '\# A constraints file, to be used with: pip install -c requirements.lock'
 
 build_requires = $(BIN)/python -c 'import tomllib; \
