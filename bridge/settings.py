@@ -103,6 +103,7 @@ ApiToken = Annotated[SecretStr, AfterValidator(_api_token)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0.01, le=7 * 86_400)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 SuppressingEvent = Literal["hard_bounced", "complained", "unsubscribed"]
 
@@ -122,12 +123,14 @@ class RabbitMQ(Section):
     reconnect_max: Seconds = 2.0
     archive_max_age: str = Field(default="7D", pattern=r"^[0-9]+[YMDhms]$")
     archive_max_bytes: int = Field(default=2 * 1024**3, ge=1024**2)
+    management_url: Annotated[HttpUrl | None, BeforeValidator(_blank_is_none)] = None
 
 
 class Receiver(Section):
     host: str = "0.0.0.0"  # noqa: S104 -- a webhook is called from outside; the container or firewall narrows it
     port: Port = 8080
     tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(_split)] = ()
+    public_url: Annotated[HttpUrl | None, BeforeValidator(_blank_is_none)] = None
     confirm_wait: Seconds = 0.25
     max_in_flight: int = Field(default=10_000, ge=1)
     head_timeout: Seconds = 15.0
@@ -152,7 +155,7 @@ class Provider(Section):
     attempts: int = Field(default=4, ge=1)
     backoff_max: Seconds = 10.0
     retry_after_max: Seconds = 60.0
-    unknown_grace: float = Field(default=15.0, ge=0)
+    unknown_grace: float = Field(default=300.0, ge=0)
 
     @property
     def fallback_url(self) -> str | None:
@@ -167,6 +170,12 @@ class Worker(Section):
     batch_size: int = Field(default=100, ge=1)
     linger: Seconds = 0.02
     pause_max: Seconds = 30.0
+    breaker_failures: int = Field(default=5, ge=1)
+    retry_delays: Annotated[tuple[Delay, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(30.0, 300.0, 3600.0), min_length=1
+    )
+    give_up_after: Seconds = 172_800.0
+    stuck_after: Seconds = 300.0
     drain_timeout: Seconds = 5.0
 
 

@@ -20,7 +20,7 @@ from bridge.provider.simulator import Simulator
 from bridge.telemetry.metrics import Metrics
 from tests.support.node import Control
 from tests.support.processes import Processes
-from tests.support.rabbit import Rabbit
+from tests.support.rabbit import RETRY_DELAYS, Rabbit
 from tests.support.working import Workplace
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def overrides(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) 
             "backoff_max": 0.2,
             "unknown_grace": 1.0,
         },
-        "worker": {"pause_max": 0.3},
+        "worker": {"pause_max": 0.3, "retry_delays": list(RETRY_DELAYS)},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"},
         "spool": {"directory": f"{tmp_path}/spool"},
         "health": {"port": 0},

@@ -1,91 +1,151 @@
-"""Reading the archive, the stream that every event is in, from its beginning up to now."""
+"""Reading the archive, the stream that every event is in, from any point of it up to another."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+import uuid
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from pamqp import commands as spec
+
+from bridge.broker.deliveries import Deliveries
+from bridge.broker.encoded import Header, decoded
+from bridge.broker.frames import composed
+from bridge.broker.message import PERSISTENT
 from bridge.broker.session import BrokerUnavailableError
+from bridge.events import other_spellings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
+    from contextlib import AbstractAsyncContextManager
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aio_pika.abc import AbstractConnection
 
-    Arrivals = asyncio.Queue[AbstractIncomingMessage]
+    from bridge.broker.frames import Message
 
 OFFSET_HEADER: Final = "x-stream-offset"
 """The argument that says where to begin, and the header that says where a message stands."""
+BEGINNING: Final = "first"
 
-_PREFETCH: Final = 500
+Place = str | int | datetime
+"""Where to begin: `BEGINNING`, an offset, or a time, by which RabbitMQ finds the chunk that holds it."""
+
+_PREFETCH: Final = 1000
 _LAST_CHUNK_SECONDS: Final = 2.0
 """A stream that has anything sends its last chunk at once; this long without one means that it is empty."""
 _SILENT_SECONDS: Final = 10.0
 """While there is more to come, this long without a message is no end, but a loss."""
+_OF_RABBITMQ: Final = "x-"
+"""How headers begin that say where a message has been, and not what it is."""
+_OFFSET: Final = Header(OFFSET_HEADER)
 
 
-async def read(connection: AbstractConnection, stream: str) -> AsyncIterator[AbstractIncomingMessage]:
-    """Every message that is in the stream when this is called, oldest first.
+class Archived(NamedTuple):
+    """An event where it stands."""
+
+    offset: int
+    routing_key: str
+    """The event's name."""
+    properties: bytes
+    """Encoded, as in `frames.Message`."""
+    body: bytes
+
+
+async def read(
+    connection: AbstractConnection, stream: str, *, begin: Place = BEGINNING, last: int | None = None
+) -> AsyncGenerator[list[Archived], None]:
+    """Every message that is in the stream when this is called, oldest first, many at a time; to be used in `aclosing`.
 
     Args:
-        connection: an open connection; channels of its own are used on it.
+        connection: an open connection of `open_connection`; channels of its own are used on it.
         stream: the archive's name.
+        begin: where. From a time on, what comes first may be older: chunks are found by time, not messages.
+        last: the offset to end at, if `last_offset` has been asked before.
 
     Raises:
         BrokerUnavailableError: the messages stop coming before the last one.
         aiormq.exceptions.AMQPError: the connection is gone, or the stream is not there.
     """
-    last = await _last_offset(connection, stream)
     if last is None:
+        last = await last_offset(connection, stream)
+    if last is None or (isinstance(begin, int) and begin > last):
         return
-    unacknowledged = 0
-    async with _consuming(connection, stream, "first") as arrivals:
+    first = begin if isinstance(begin, int) else 0
+    async with _from(connection, stream, begin) as deliveries:
         while True:
-            message = await _next(arrivals, _SILENT_SECONDS)
-            if message is None:
-                raise BrokerUnavailableError(f"the stream '{stream}' fell silent before its last message")
-            yield message
-            if _offset(message) >= last:
+            try:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    delivered = await deliveries.some()
+            except TimeoutError:
+                raise BrokerUnavailableError(
+                    f"the stream '{stream}' fell silent before its last message"
+                ) from None
+            found = [Archived(_OFFSET.number(message.properties) or 0, *message) for message in delivered]
+            if wanted := [message for message in found if first <= message.offset <= last]:
+                yield wanted
+            if found[-1].offset >= last:
                 return
-            unacknowledged += 1
-            if unacknowledged >= _PREFETCH // 2:
-                await message.ack(multiple=True)
-                unacknowledged = 0
 
 
-async def _last_offset(connection: AbstractConnection, stream: str) -> int | None:
-    """`last` is where the last chunk begins; what comes at once is that chunk, and what live traffic adds to it."""
+async def last_offset(connection: AbstractConnection, stream: str) -> int | None:
+    """Where the stream ends now; None when it is empty.
+
+    `last` is where the last chunk begins; what comes at once is that chunk, and what live traffic adds to it.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `read`.
+    """
     last = None
-    clock = asyncio.get_running_loop().time
-    until = clock() + _LAST_CHUNK_SECONDS
-    async with _consuming(connection, stream, "last") as arrivals:
-        while (message := await _next(arrivals, until - clock())) is not None:
-            last = _offset(message)
+    async with _from(connection, stream, "last") as deliveries:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_CHUNK_SECONDS):
+                while True:
+                    last = _OFFSET.number((await deliveries.some())[-1].properties)
     return last
 
 
-@asynccontextmanager
-async def _consuming(connection: AbstractConnection, stream: str, offset: str) -> AsyncIterator[Arrivals]:
-    channel = await connection.channel(publisher_confirms=False)
-    await channel.set_qos(prefetch_count=_PREFETCH)
-    queue = await channel.get_queue(stream)
-    arrivals: Arrivals = asyncio.Queue()
-    await queue.consume(arrivals.put, arguments={OFFSET_HEADER: offset})
-    try:
-        yield arrivals
-    finally:
-        await channel.close()
+def again(event: Archived, *, exchange: str, routing_key: str) -> Message:
+    """The event once more, with its own bytes, properties and id.
+
+    Through the events' exchange it is routed as at first, under both spellings of its name; through the default
+    exchange, '', it goes to one queue.
+    """
+    properties = decoded(event.properties)
+    headers: dict[str, Any] = {
+        # What is no text comes in as bytes, which pamqp writes only as a byte array.
+        name: bytearray(value) if isinstance(value, bytes) else value
+        for name, value in (properties.headers or {}).items()
+        if name not in {"CC", "BCC"} and not name.startswith(_OF_RABBITMQ)
+    }
+    if exchange and (others := other_spellings(routing_key)):
+        headers["CC"] = list(others)
+    return composed(
+        exchange=exchange,
+        routing_key=routing_key,
+        properties=spec.Basic.Properties(
+            content_type=properties.content_type,
+            content_encoding=properties.content_encoding,
+            delivery_mode=PERSISTENT,
+            message_type=properties.message_type,
+            message_id=properties.message_id or uuid.uuid4().hex,  # by which a return is told from a confirm
+            app_id=properties.app_id,
+            timestamp=properties.timestamp,
+            headers=headers,
+        ),
+        body=event.body,
+    )
 
 
-def _offset(message: AbstractIncomingMessage) -> int:
-    offset = message.headers.get(OFFSET_HEADER)
-    return offset if isinstance(offset, int) else 0
-
-
-async def _next(arrivals: Arrivals, patience: float) -> AbstractIncomingMessage | None:
-    try:
-        async with asyncio.timeout(patience):
-            return await arrivals.get()
-    except TimeoutError:
-        return None
+def _from(
+    connection: AbstractConnection, stream: str, begin: Place
+) -> AbstractAsyncContextManager[Deliveries]:
+    # To a stream an acknowledgement is credit for more, and nothing else.
+    return Deliveries.of(
+        connection,
+        stream,
+        prefetch=_PREFETCH,
+        acknowledge_every=_PREFETCH // 2,
+        arguments={OFFSET_HEADER: begin},
+    )

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from pamqp import commands as spec
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
-
-from bridge.broker.frames import Message, composed
-from bridge.broker.message import PERSISTENT
-from bridge.broker.publisher import PublishError
+from bridge.broker import moving
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractIncomingMessage
 
     from bridge.broker.publisher import Publisher
+    from bridge.broker.retries import History
     from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("deadletters")
@@ -30,8 +25,8 @@ ERROR_HEADER: Final = "dead-error"
 AT_HEADER: Final = "dead-at"
 """When it was given up, Unix milliseconds."""
 
-_ROUTING_ONCE: Final = ("CC", "BCC")
-"""Headers that would route the dead letter to other queues as well."""
+HEADERS: Final = (REASON_HEADER, ERROR_HEADER, AT_HEADER)
+"""Beside them stand those of `retries.HEADERS`: how often it was tried, since when, and where it failed last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +35,8 @@ class DeadLetter:
 
     reason: str
     """A word to filter by."""
-    error: str
-    """One line for people."""
+    history: History
+    """Of all its attempts; its error is the reason for people."""
 
 
 class DeadLetters:
@@ -66,65 +61,23 @@ class DeadLetters:
 
         The original is the caller's to acknowledge, and only then.
         """
-        message = of_message(dead, incoming, queue=self._queue)
-
-        def report(retrying: RetryCallState) -> None:
-            log.warning(
-                "a message cannot be moved to the dead letters, trying again",
-                action="worker.dead_letter_waiting",
-                event_id=incoming.message_id,
-                wait=round(retrying.upcoming_sleep, 2),
-                error=str(retrying.outcome.exception() if retrying.outcome else None),
-            )
-
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(PublishError),
-            wait=wait_random_exponential(multiplier=0.1, max=self._longest_wait),
-            before_sleep=report,
-        ):
-            with attempt:
-                await self._publisher.publish(message)
+        history = dead.history
+        headers = {
+            REASON_HEADER: dead.reason,
+            ERROR_HEADER: history.error,
+            AT_HEADER: time.time_ns() // 1_000_000,
+        }
+        message = moving.of_message(incoming, queue=self._queue, headers=history.headers() | headers)
+        await moving.move(
+            self._publisher, message, longest_wait=self._longest_wait, waiting="worker.dead_letter_waiting"
+        )
         self._metrics.dead_letters.labels(dead.reason).inc()
         log.warning(
             "moved a message to the dead letters",
             action="worker.dead_letter",
             event_id=incoming.message_id,
             reason=dead.reason,
-            error=dead.error,
+            attempts=history.attempt,
+            where=history.where,
+            error=history.error,
         )
-
-
-def of_message(dead: DeadLetter, incoming: AbstractIncomingMessage, *, queue: str) -> Message:
-    """The message as it came in, with the reason in its headers, for the dead-letter queue.
-
-    Args:
-        dead: why it is given up.
-        incoming: the message; its body and properties are kept.
-        queue: the dead-letter queue, reached through the default exchange.
-    """
-    headers: dict[str, Any] = {
-        # What is no text comes in as bytes, which pamqp writes only as a byte array.
-        name: bytearray(value) if isinstance(value, bytes) else value
-        for name, value in (incoming.headers or {}).items()
-        if name not in _ROUTING_ONCE
-    }
-    headers |= {
-        REASON_HEADER: dead.reason,
-        ERROR_HEADER: dead.error,
-        AT_HEADER: time.time_ns() // 1_000_000,
-    }
-    return composed(
-        exchange="",
-        routing_key=queue,
-        properties=spec.Basic.Properties(
-            content_type=incoming.content_type,
-            content_encoding=incoming.content_encoding,
-            delivery_mode=PERSISTENT,
-            message_type=incoming.type,
-            message_id=incoming.message_id or uuid.uuid4().hex,  # by which a return is told from a confirm
-            app_id=incoming.app_id,
-            timestamp=incoming.timestamp,
-            headers=headers,
-        ),
-        body=incoming.body,
-    )

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -21,10 +23,12 @@ if TYPE_CHECKING:
     from pamqp import commands as spec
     from yarl import URL
 
-    from bridge.broker.wire import Confirmations
+    from bridge.broker.wire import Confirmations, Taker
 
 _FACTORY: Final = "transport_factory"
 """aiormq takes one; aio-pika drops it from its arguments, but passes on what stands in `kwargs`."""
+
+_CLOSE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,30 @@ async def open_confirm_channel(connection: AbstractConnection, listener: Confirm
     Raises:
         aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
     """
-    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
-    if not isinstance(wire, Wire):
-        raise TypeError("to publish on a connection it must come from open_connection")
-    channel = await _aiormq_connection(connection).channel(publisher_confirms=True)
-    if not isinstance(channel, Channel):
-        raise TypeError(f"{channel} is no channel of aiormq")
+    wire, channel = _wire(connection), await _open_channel(connection, publisher_confirms=True)
     wire.listen(channel.number, listener)
     return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
+
+
+async def open_taken_channel(connection: AbstractConnection, taker: Taker) -> Channel:
+    """Open a channel whose frames go to this taker; `close_taken_channel` ends it.
+
+    Raises:
+        aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
+    """
+    wire, channel = _wire(connection), await _open_channel(connection, publisher_confirms=False)
+    wire.hand_to(channel.number, taker)
+    return channel
+
+
+async def close_taken_channel(connection: AbstractConnection, channel: Channel) -> None:
+    """Close it; what still arrives for it goes nowhere. A broker that says nothing is not waited for."""
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await channel.close()
+    finally:
+        _wire(connection).hand_back(channel.number)
 
 
 def watch_alarms(
@@ -86,3 +106,17 @@ def _aiormq_connection(connection: AbstractConnection) -> Connection:
     if connection.transport is None or not isinstance(connection.transport.connection, Connection):
         raise ConnectionError("the connection to RabbitMQ was closed before it could be used")
     return connection.transport.connection
+
+
+def _wire(connection: AbstractConnection) -> Wire:
+    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
+    if not isinstance(wire, Wire):
+        raise TypeError("a connection whose frames are taken must come from open_connection")
+    return wire
+
+
+async def _open_channel(connection: AbstractConnection, *, publisher_confirms: bool) -> Channel:
+    channel = await _aiormq_connection(connection).channel(publisher_confirms=publisher_confirms)
+    if not isinstance(channel, Channel):
+        raise TypeError(f"{channel} is no channel of aiormq")
+    return channel

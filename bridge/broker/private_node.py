@@ -17,7 +17,7 @@ from aiormq.exceptions import AMQPError
 from bridge.broker.connection import open_connection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
 START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
@@ -44,6 +44,7 @@ class PrivateNode:
         directory: Path,
         *,
         extra_config: str = "",
+        plugins: Sequence[str] = (),
         port_mapper: int | None = None,
         home: Path | None = None,
     ) -> None:
@@ -52,6 +53,7 @@ class PrivateNode:
         Args:
             directory: for everything the node writes; made if missing. A node that ran here before is continued.
             extra_config: further lines of `rabbitmq.conf`.
+            plugins: for example `rabbitmq_management`; their ports are for `extra_config` to say.
             port_mapper: the port of Erlang's port mapper; nodes of one cluster share it. Without it, an own one.
             home: where the Erlang cookie is; nodes of one cluster share it. Without it, the folder.
 
@@ -69,7 +71,7 @@ class PrivateNode:
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
         directory.mkdir(parents=True, exist_ok=True)
         self.name = _kept_name(directory)
-        (directory / "enabled_plugins").write_text("[].\n")
+        (directory / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
         (directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
             f"log.console = false\nlog.file.level = info\n{extra_config}\n"
@@ -166,13 +168,15 @@ class PrivateNode:
 
 
 @asynccontextmanager
-async def running(directory: Path, *, extra_config: str = "") -> AsyncIterator[PrivateNode]:
+async def running(
+    directory: Path, *, extra_config: str = "", plugins: Sequence[str] = ()
+) -> AsyncIterator[PrivateNode]:
     """A node that runs for as long as the context lasts, and leaves no process behind.
 
     Raises:
         NodeError: there is no `rabbitmq-server`, or the node did not come up.
     """
-    node = PrivateNode(directory, extra_config=extra_config)
+    node = PrivateNode(directory, extra_config=extra_config, plugins=plugins)
     try:
         await node.start()
         yield node

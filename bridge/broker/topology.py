@@ -99,6 +99,10 @@ class Names:
     def dead(self) -> str:
         return f"{self.prefix}suppression.dead"
 
+    def retry(self, delay: float) -> str:
+        """The delay queue of so many seconds: `suppression.retry.30s`, `.5m`, `.1h`."""
+        return f"{self.prefix}suppression.retry.{_short(delay)}"
+
     @property
     def changes(self) -> str:
         return f"{self.prefix}suppression.changes"
@@ -121,7 +125,11 @@ def without_queue(topology: Topology, name: str) -> Topology:
 
 
 def plan(
-    settings: RabbitMQ, *, suppressing: Iterable[str], subscribers: Iterable[Subscriber] = ()
+    settings: RabbitMQ,
+    *,
+    suppressing: Iterable[str],
+    subscribers: Iterable[Subscriber] = (),
+    retry_delays: Iterable[float] = (),
 ) -> Topology:
     """All that shall stand.
 
@@ -129,6 +137,7 @@ def plan(
         settings: the prefix and the archive's limits.
         suppressing: names of the events that the policy uses; the worker's queue is bound to them.
         subscribers: other services' queues.
+        retry_delays: seconds; each has a queue from which messages come back to the worker's.
     """
     names = Names(settings.prefix)
     own = [Queue(f"{settings.prefix}{subscriber.queue}", _quorum()) for subscriber in subscribers]
@@ -143,7 +152,8 @@ def plan(
             Queue(names.unrouted, _quorum()),
             Queue(names.malformed, _quorum()),
             Queue(names.dead, _quorum()),
-            Queue(names.suppression, _dead_lettering(names.dead)),
+            Queue(names.suppression, _dead_lettering(names.dead) | {"x-delivery-limit": _DELIVERY_LIMIT}),
+            *(Queue(names.retry(delay), _delaying(names.suppression, delay)) for delay in retry_delays),
             *own,
         ),
         bindings=(
@@ -276,16 +286,29 @@ def _quorum() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
 
 
-def _dead_lettering(dead: str) -> dict[str, Any]:
+def _dead_lettering(queue: str) -> dict[str, Any]:
     """At-least-once dead-lettering needs `reject-publish`: RabbitMQ drops the head of the queue otherwise."""
     return {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": dead,
+        "x-dead-letter-routing-key": queue,
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
-        "x-delivery-limit": _DELIVERY_LIMIT,
     }
+
+
+def _delaying(back_to: str, delay: float) -> dict[str, Any]:
+    """What is put in comes out of the other queue `delay` seconds later, without a plugin."""
+    return _dead_lettering(back_to) | {"x-message-ttl": round(delay * 1000)}
+
+
+def _short(seconds: float) -> str:
+    """30 -> `30s`, 300 -> `5m`, 3600 -> `1h`, 0.25 -> `250ms`."""
+    milliseconds = round(seconds * 1000)
+    for size, unit in ((3_600_000, "h"), (60_000, "m"), (1000, "s")):
+        if milliseconds % size == 0:
+            return f"{milliseconds // size}{unit}"
+    return f"{milliseconds}ms"
 
 
 def _archive(settings: RabbitMQ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The socket to RabbitMQ: confirms are taken off the stream as they arrive; aiormq reads what is left.
+"""The socket to RabbitMQ: confirms, or deliveries, are taken off it as they arrive; aiormq reads what is left.
 
 aiormq reads three times from the stream for each frame, and hands it through two queues and two tasks: some 50 us. A
 busy publisher gets thousands of confirms a second, 21 bytes each, and all that is to be done is to find the request
@@ -8,6 +8,7 @@ that waits. Here it costs below 1 us. Handshake, TLS, heartbeats and every other
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -36,10 +37,15 @@ _ACK: Final = 60 << 16 | 80
 _NACK: Final = 60 << 16 | 120
 _RETURN: Final = 60 << 16 | 50
 _MULTIPLE: Final = 1
+_NO_CHANNEL: Final = -1
 
 _HEARTBEAT: Final = Heartbeat().marshal()
 _SIGN_OF_LIFE_SECONDS: Final = 1.0
-"""How often aiormq, which counts the frames it reads, is told that the broker lives while it sends nothing but confirms."""
+"""How often aiormq, which counts the frames it reads, is told that the broker lives while all it sends is taken."""
+
+
+Taker = Callable[[bytes, int, int, int], bool]
+"""Is handed what was read, and a whole frame's type, begin and end in it; says whether it has taken the frame."""
 
 
 class Confirmations(Protocol):
@@ -85,6 +91,17 @@ class Wire(TransportFactory):
             raise RuntimeError("the connection to RabbitMQ was never opened")
         self._stream.listen(channel, listener)
 
+    def hand_to(self, channel: int, taker: Taker) -> None:
+        """Hand the frames of this channel to whoever takes them, and those of no other one any more."""
+        if self._stream is None:
+            raise RuntimeError("the connection to RabbitMQ was never opened")
+        self._stream.hand_to(channel, taker)
+
+    def hand_back(self, channel: int) -> None:
+        """Leave the frames of this channel, whose number may be used again, to aiormq."""
+        if self._stream is not None:
+            self._stream.hand_back(channel)
+
     def write(self, frames: bytes) -> None:
         """Send whole frames at once. On a connection that is closing they go nowhere, like all that is in flight."""
         if self._transport is not None and not self._transport.is_closing():
@@ -98,13 +115,21 @@ class _Stream(asyncio.StreamReader):
         super().__init__(loop=loop)
         self._time = loop.time
         self._listener: Confirmations | None = None
-        self._channel = 0
+        self._channel = _NO_CHANNEL
+        self._take: Taker = self._hear
         self._incomplete = b""
         self._returned: _Returned | None = None
         self._told_alive_at = 0.0
 
     def listen(self, channel: int, listener: Confirmations) -> None:
-        self._channel, self._listener = channel, listener
+        self._channel, self._listener, self._take = channel, listener, self._hear
+
+    def hand_to(self, channel: int, taker: Taker) -> None:
+        self._channel, self._take = channel, taker
+
+    def hand_back(self, channel: int) -> None:
+        if self._channel == channel:
+            self._channel = _NO_CHANNEL
 
     def feed_data(self, data: Any) -> None:
         if self._incomplete:
@@ -124,6 +149,8 @@ class _Stream(asyncio.StreamReader):
             at = end
         self._pass_on(data[begin:at])
         self._incomplete = data[at:]
+        if begin:
+            self._tell_alive()
 
     def feed_eof(self) -> None:
         self._pass_on(self._incomplete)
@@ -134,7 +161,13 @@ class _Stream(asyncio.StreamReader):
         if data:
             super().feed_data(data)
 
-    def _take(self, data: bytes, kind: int, at: int, end: int) -> bool:
+    def _tell_alive(self) -> None:
+        now = self._time()
+        if now - self._told_alive_at > _SIGN_OF_LIFE_SECONDS:
+            self._told_alive_at = now
+            self._pass_on(_HEARTBEAT)
+
+    def _hear(self, data: bytes, kind: int, at: int, end: int) -> bool:
         """Whether this frame was for the listener."""
         listener = self._listener
         if listener is None:
@@ -163,10 +196,6 @@ class _Stream(asyncio.StreamReader):
             listener.nacked(delivery_tag, multiple=flags & _MULTIPLE == _MULTIPLE)
         else:
             return False
-        now = self._time()
-        if now - self._told_alive_at > _SIGN_OF_LIFE_SECONDS:
-            self._told_alive_at = now
-            self._pass_on(_HEARTBEAT)
         return True
 
 

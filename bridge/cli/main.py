@@ -12,7 +12,22 @@ from typer.core import TyperGroup
 
 from bridge import settings as knobs
 
-COMMANDS: Final = ("receiver", "worker", "dev", "webhook", "topology", "spool", "suppressions", "config")
+COMMANDS: Final = (
+    "receiver",
+    "worker",
+    "dev",
+    "webhook",
+    "topology",
+    "spool",
+    "suppressions",
+    "dead",
+    "replay",
+    "tail",
+    "simulate",
+    "status",
+    "doctor",
+    "config",
+)
 """Each is a module of this room, with an `app`."""
 
 

@@ -100,7 +100,10 @@ def _virtual_host(settings: Settings) -> str:
 
 def _planned(settings: Settings) -> Topology:
     return topology.plan(
-        settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
+        settings.rabbitmq,
+        suppressing=settings.suppression.events,
+        subscribers=settings.subscribers,
+        retry_delays=settings.worker.retry_delays,
     )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import aiohttp
+
+
+_HEADERS: Final = {"Content-Type": "application/json"}
 
 
 class NoWebhookError(LookupError):
@@ -25,6 +28,15 @@ class Emission:
     message_id: int
     timestamp: int | None = None
     data: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Of whoever is posted to."""
+
+    status: int
+    document: Mapping[str, Any]
+    """What the body says; empty where that is no JSON object."""
 
 
 def event_body(name: str, message_id: int, timestamp: int, data: Mapping[str, Any]) -> bytes:
@@ -50,6 +62,20 @@ async def post(session: aiohttp.ClientSession, url: str | None, body: bytes) -> 
     """
     if url is None:
         raise NoWebhookError("no webhook URL is set; POST one to /v1/email/webhook first")
-    headers = {"Content-Type": "application/json"}
-    async with session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+    async with session.post(url, data=body, headers=_HEADERS, allow_redirects=False) as response:
         return response.status
+
+
+async def ask(session: aiohttp.ClientSession, url: str, body: bytes) -> Reply:
+    """POST any body, and read what is answered.
+
+    Raises:
+        aiohttp.ClientError, TimeoutError: there was no answer.
+    """
+    async with session.post(url, data=body, headers=_HEADERS, allow_redirects=False) as response:
+        text = await response.read()
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = None
+        return Reply(response.status, document if isinstance(document, dict) else {})

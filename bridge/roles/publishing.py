@@ -48,5 +48,8 @@ def publisher_of(settings: Settings, link: Link, metrics: Metrics, *, window: in
 
 def topology_of(settings: Settings) -> Topology:
     return topology.plan(
-        settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
+        settings.rabbitmq,
+        suppressing=settings.suppression.events,
+        subscribers=settings.subscribers,
+        retry_delays=settings.worker.retry_delays,
     )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker import topology
-from bridge.broker.connection import Link
+from bridge.broker.connection import Link, LinkState
 from bridge.broker.deadletters import DeadLetters
+from bridge.broker.retries import Retries
 from bridge.provider import client as provider
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing, topology_of
@@ -16,11 +18,15 @@ from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics
+from bridge.worker import failures
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
+from bridge.worker.lookups import LookUps
+from bridge.worker.neighbours import Neighbour
 from bridge.worker.readiness import of_worker
 from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
+from bridge.worker.watch import Watch, Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +43,16 @@ WORKER_HEALTH_PORT: Final = 8091
 """Where `health.port` is not set; the roles' differ so that all fit on one machine."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a worker consists of, beside its connections."""
+
+    consumer: Consumer
+    relay: Relay
+    provider: Neighbour
+    database: Neighbour
+
+
 async def worker(settings: Settings, lifetime: Lifetime) -> None:
     """Keep the suppression list until told to stop; then take no more, finish or give back what is in hand.
 
@@ -51,16 +67,22 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
     publisher = publisher_of(settings, publish_link, metrics, window=settings.worker.prefetch)
     backfill = Backfill(publisher, names, suppressing=settings.suppression.events)
-    async with (
-        _suppressing(settings, publisher, metrics) as (consumer, relay),
-        health.serve(
-            settings.health,
-            *health.of_process(metrics, partial(of_worker, publish_link, consume_link)),
-            default_port=WORKER_HEALTH_PORT,
-        ),
+    async with AsyncExitStack() as open_parts:
+        parts = await open_parts.enter_async_context(_parts(settings, publisher, metrics))
+        watch = Watch(_watched(parts, publish_link), after=settings.worker.stuck_after, metrics=metrics)
+        ready = partial(of_worker, publish_link, consume_link, (parts.provider, parts.database))
+        await open_parts.enter_async_context(
+            health.serve(
+                settings.health,
+                *health.of_process(metrics, ready),
+                default_port=WORKER_HEALTH_PORT,
+                liveness=watch.reason,
+            )
+        )
         # The queue is for the consumer to declare, which looks first whether it is missing.
-        publishing(settings, publish_link, publisher, without=names.suppression) as publish,
-    ):
+        publish = await open_parts.enter_async_context(
+            publishing(settings, publish_link, publisher, without=names.suppression)
+        )
 
         def opened() -> None:
             consume_link.opened()
@@ -75,52 +97,87 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                     await beside.enter_async_context(
                         running(backfill.run(connection), name="worker.backfill")
                     )
-                await consumer.session(connection, opened=opened)
+                await parts.consumer.session(connection, opened=opened)
 
         async with (
             running(consume_link.run(session), name="worker.consume") as consuming,
-            running(relay.run(), name="worker.relay") as relaying,
+            running(parts.relay.run(), name="worker.relay") as relaying,
+            running(watch.run(), name="worker.watch") as watching,
         ):
-            await until(lifetime.stop, consuming, relaying, publish)
+            await until(lifetime.stop, consuming, relaying, watching, publish)
             log.info("stopping", action="worker.stopping")
-            await consumer.stop()
+            await parts.consumer.stop()
     log.info("stopped", action="worker.stopped")
 
 
+def _watched(parts: _Parts, publish_link: Link) -> tuple[Watched, ...]:
+    """What must get on as long as RabbitMQ is there and no breaker says that there is something to wait for."""
+
+    def rabbitmq_up() -> bool:
+        return publish_link.state is LinkState.UP
+
+    def nothing_to_wait_for() -> bool:
+        return rabbitmq_up() and parts.provider.well and parts.database.well
+
+    return (
+        Watched(
+            "deliveries",
+            "as many messages as worker.prefetch allows are in hand, and none is acknowledged",
+            due=lambda: parts.consumer.full and nothing_to_wait_for(),
+            progress=lambda: parts.consumer.acknowledged,
+        ),
+        Watched(
+            "consumer",
+            "RabbitMQ is there, and the worker does not consume its queue",
+            due=lambda: not parts.consumer.consuming and rabbitmq_up(),
+            progress=lambda: parts.consumer.consuming,
+        ),
+        Watched(
+            "relay",
+            "there are changes of the list to publish, and none is published",
+            due=lambda: parts.relay.behind and rabbitmq_up() and parts.database.well,
+            progress=lambda: parts.relay.steps,
+        ),
+    )
+
+
 @asynccontextmanager
-async def _suppressing(
-    settings: Settings, publisher: Publisher, metrics: Metrics
-) -> AsyncIterator[tuple[Consumer, Relay]]:
+async def _parts(settings: Settings, publisher: Publisher, metrics: Metrics) -> AsyncIterator[_Parts]:
     """The worker's parts, from queue to list and from list to exchange."""
     names = topology.Names(settings.rabbitmq.prefix)
+    pause_max = settings.worker.pause_max
+    asked = Neighbour(
+        failures.PROVIDER, failures=settings.worker.breaker_failures, longest=pause_max, metrics=metrics
+    )
+    # One refusal says it all: it comes after the database's own patience with a lock.
+    database = Neighbour(failures.DATABASE, failures=1, longest=pause_max, metrics=metrics)
     async with (
         Store.open(settings.suppression.database_url.get_secret_value()) as store,
-        provider.connect(settings.provider, metrics) as client,
+        # Each of its calls is one request: how often a message is asked for is for `LookUps` to say.
+        provider.connect(settings.provider.model_copy(update={"attempts": 1}), metrics) as client,
     ):
         if not client.has_token:
             log.warning(
-                "provider.api_token is not set: an event whose address is not known yet goes to the dead letters",
+                "provider.api_token is not set: an event whose address is not known yet waits in the delay queues, "
+                "and goes to the dead letters after worker.give_up_after",
                 action="worker.no_token",
             )
-        relay = Relay(store.outbox, publisher, exchange=names.changes, metrics=metrics)
+        relay = Relay(store.outbox, publisher, exchange=names.changes, database=database, metrics=metrics)
         suppressor = Suppressor(
             settings=settings,
             policy=Policy(settings.suppression.events),
             store=store,
-            client=client,
-            metrics=metrics,
+            database=database,
+            look_ups=LookUps(settings.provider, client=client, provider=asked),
             recorded=relay.wake,
         )
-        dead_letters = DeadLetters(
-            publisher, queue=names.dead, longest_wait=settings.worker.pause_max, metrics=metrics
+        ways = failures.Ways(
+            Retries(publisher, names=names, delays=settings.worker.retry_delays, longest_wait=pause_max),
+            DeadLetters(publisher, queue=names.dead, longest_wait=pause_max, metrics=metrics),
+            give_up_after=settings.worker.give_up_after,
+            unknown_grace=settings.provider.unknown_grace,
         )
-        yield (
-            Consumer(
-                settings.worker,
-                queue=names.suppression,
-                work=suppressor,
-                bury=dead_letters.bury,
-                metrics=metrics,
-            ),
-            relay,
+        consumer = Consumer(
+            settings.worker, queue=names.suppression, work=suppressor, part=ways.part, metrics=metrics
         )
+        yield _Parts(consumer, relay, asked, database)

@@ -30,10 +30,17 @@ class Readiness:
 
 Check = Callable[[], Awaitable[Readiness]]
 Exposition = Callable[[], Awaitable[bytes]]
+Liveness = Callable[[], str]
+"""Why the process should be started anew; empty while it should not."""
 
 
 class PortTakenError(OSError):
     """A server cannot listen. Its message names the address and the setting to change."""
+
+
+def lively() -> str:
+    """A process that answers at all is alive."""
+    return ""
 
 
 def of_process(metrics: Metrics, check: Callable[[], Readiness]) -> tuple[Check, Exposition]:
@@ -50,7 +57,12 @@ def of_process(metrics: Metrics, check: Callable[[], Readiness]) -> tuple[Check,
 
 @asynccontextmanager
 async def serve(
-    place: Health | Path, check: Check, exposition: Exposition, *, default_port: int
+    place: Health | Path,
+    check: Check,
+    exposition: Exposition,
+    *,
+    default_port: int,
+    liveness: Liveness = lively,
 ) -> AsyncIterator[None]:
     """Serve health until the context ends.
 
@@ -59,11 +71,12 @@ async def serve(
         check: asked for each `/readyz`.
         exposition: asked for each `/metrics`.
         default_port: the role's own, where the setting is empty.
+        liveness: asked for each `/livez`.
 
     Raises:
         PortTakenError: the address cannot be bound.
     """
-    runner = web.AppRunner(_app(check, exposition), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(_app(check, exposition, liveness), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         if isinstance(place, Path):
@@ -75,8 +88,10 @@ async def serve(
         await runner.cleanup()
 
 
-def _app(check: Check, exposition: Exposition) -> web.Application:
+def _app(check: Check, exposition: Exposition, liveness: Liveness) -> web.Application:
     async def live(_: web.Request) -> web.Response:
+        if reason := liveness():
+            return _json(503, {"status": "stuck", "reason": reason})
         return _json(200, {"status": "alive"})
 
     async def ready(_: web.Request) -> web.Response:

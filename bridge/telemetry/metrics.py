@@ -79,6 +79,18 @@ class Metrics:
         self.pauses = Counter(
             "bridge_pauses", "Times work waited for a neighbour", ["neighbour"], registry=self.registry
         )
+        self.breaker_state = Gauge(
+            "bridge_breaker_state",
+            "Circuit breaker of a neighbour: 0 closed, 1 half-open, 2 open",
+            ["neighbour"],
+            registry=self.registry,
+        )
+        self.stuck = Counter(
+            "bridge_worker_stuck",
+            "Times the worker was found stuck, by what",
+            ["what"],
+            registry=self.registry,
+        )
         self.relayed = Counter(
             "bridge_changes_relayed", "Changes of the list published", registry=self.registry
         )

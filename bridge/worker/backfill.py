@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from pamqp import commands as spec
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker import archive, topology
-from bridge.broker.frames import composed
-from bridge.broker.message import PERSISTENT
 from bridge.broker.publisher import PublishError
 from bridge.broker.session import BrokerUnavailableError, told_as_loss
 from bridge.telemetry import logs
@@ -17,7 +15,7 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aio_pika.abc import AbstractConnection
 
     from bridge.broker.publisher import Publisher
     from bridge.broker.topology import Names
@@ -64,33 +62,20 @@ class Backfill:
         count = 0
         try:
             with told_as_loss(connection):
-                async for event in archive.read(connection, self._names.archive):
-                    if event.routing_key in self._suppressing:
-                        await self._publish(event)
-                        count += 1
+                async with aclosing(archive.read(connection, self._names.archive)) as found:
+                    async for events in found:
+                        for event in events:
+                            if event.routing_key in self._suppressing:
+                                await self._publish(event)
+                                count += 1
         except BrokerUnavailableError as error:
             log.warning("the archive is read later", action="worker.backfill_interrupted", error=str(error))
             return
         self.due = False
         log.info("the archive has been read", action="worker.backfilled", events=count)
 
-    async def _publish(self, event: AbstractIncomingMessage) -> None:
-        headers = {name: value for name, value in event.headers.items() if not name.startswith("x-stream")}
-        headers.pop("CC", None)  # it has been routed; this is for one queue only
-        message = composed(
-            exchange="",
-            routing_key=self._names.suppression,
-            properties=spec.Basic.Properties(
-                content_type=event.content_type,
-                delivery_mode=PERSISTENT,
-                message_type=event.type,
-                message_id=event.message_id,
-                app_id=event.app_id,
-                timestamp=event.timestamp,
-                headers=headers,
-            ),
-            body=event.body,
-        )
+    async def _publish(self, event: archive.Archived) -> None:
+        message = archive.again(event, exchange="", routing_key=self._names.suppression)
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(PublishError),
             wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_WAIT_SECONDS),

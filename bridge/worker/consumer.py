@@ -13,18 +13,18 @@ from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, ta
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
     from aiormq.abc import AbstractChannel as AiormqChannel
     from aiormq.abc import DeliveredMessage
 
-    from bridge.broker.deadletters import DeadLetter
     from bridge.settings import Worker
     from bridge.telemetry.metrics import Metrics
+    from bridge.worker.failures import Failure
 
-    Bury = Callable[[AbstractIncomingMessage, DeadLetter], Awaitable[None]]
-    _Bury = Callable[[DeliveredMessage, DeadLetter], Awaitable[None]]
+    Part = Callable[[AbstractIncomingMessage, Failure], Awaitable[str]]
+    _Part = Callable[[DeliveredMessage, Failure], Awaitable[str]]
 
 log = logs.logger("worker")
 
@@ -48,9 +48,14 @@ class Verdict(NamedTuple):
 
     delivery: DeliveredMessage
     outcome: str
-    """For the metrics: `added`, `updated`, `repeated`, `ignored` or `dead`."""
-    dead: DeadLetter | None = None
-    """Why it goes to the dead letters, if it does."""
+    """For the metrics: `added`, `updated`, `repeated`, `ignored`; or `failed`, which ends as `delayed` or `dead`."""
+    failure: Failure | None = None
+    """Why it goes to another queue, if it does."""
+
+
+def failed(delivery: DeliveredMessage, failure: Failure) -> Verdict:
+    """The verdict that an attempt has failed."""
+    return Verdict(delivery, "failed", failure)
 
 
 class Work(Protocol):
@@ -64,8 +69,8 @@ class Work(Protocol):
 class Consumer:
     """Consumes one queue, on whichever connection its session runs on.
 
-    A delivery is acknowledged after its verdict: when the list is written, or when RabbitMQ has confirmed the
-    dead letter. Whatever has no verdict when a session ends is given back by the closing of its channel.
+    A delivery is acknowledged after its verdict: when the list is written, or when RabbitMQ has confirmed that
+    it is in another queue. Whatever has no verdict when a session ends is given back by the closing of its channel.
     """
 
     def __init__(
@@ -74,7 +79,7 @@ class Consumer:
         *,
         queue: str,
         work: Work,
-        bury: Bury,
+        part: Part,
         metrics: Metrics,
         idle: float = IDLE_SECONDS,
     ) -> None:
@@ -84,19 +89,32 @@ class Consumer:
             settings: prefetch and how long stopping may take.
             queue: the queue's name.
             work: what is done with deliveries.
-            bury: moves one to the dead letters; returns when RabbitMQ has confirmed it.
+            part: moves one that has failed to another queue; returns the outcome when RabbitMQ has confirmed it.
             metrics: counts what was handled, by outcome.
             idle: seconds without a delivery after which it consumes anew.
         """
         self._settings = settings
         self._queue = queue
         self._work = work
-        self._bury = bury
+        self._part = part
         self._metrics = metrics
         self._idle_seconds = idle
+        self._hand: _Hand | None = None
+        self.acknowledged = 0
+        """How many deliveries, since the start."""
         self._stopping = asyncio.Event()
         self._at_rest = asyncio.Event()
         self._at_rest.set()
+
+    @property
+    def consuming(self) -> bool:
+        """Whether RabbitMQ has a consumer of ours, as far as it has told us."""
+        return self._hand is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether as many deliveries as RabbitMQ hands over wait to be acknowledged."""
+        return self._hand is not None and len(self._hand) >= self._settings.prefetch
 
     async def session(self, connection: AbstractConnection, *, opened: Callable[[], None]) -> None:
         """Consume on this connection; returns when `stop` was called and nothing is in hand any more.
@@ -117,6 +135,7 @@ class Consumer:
             while not self._stopping.is_set():
                 await self._consume(connection, _again)
         finally:
+            self._hand = None
             self._at_rest.set()
 
     async def stop(self) -> None:
@@ -133,14 +152,15 @@ class Consumer:
             aiormq_channel = await channel.get_underlay_channel()
             aiormq_channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             await channel.set_qos(prefetch_count=self._settings.prefetch)
-            hand = _Hand(aiormq_channel, self._bury_one, self._metrics)
+            hand = _Hand(aiormq_channel, self._part_one, self._counted)
             # Not through aio-pika's queue, which has a message object and another task for each delivery.
             await aiormq_channel.basic_consume(self._queue, hand.take, consumer_tag=_TAG)
+        self._hand = hand
         opened()
         await together(
             work=self._work.run(hand.inbox, hand.settle),
             acknowledge=hand.acknowledge(),
-            bury=hand.bury(),
+            part=hand.part(),
             stop=self._drain(aiormq_channel, hand),
             cancelled=self._cancelled(cancelled),
             idle=self._idle(hand),
@@ -157,8 +177,13 @@ class Consumer:
                 await hand.empty()
         log.info("stopped consuming", action="worker.drained", given_back=len(hand))
 
-    async def _bury_one(self, delivery: DeliveredMessage, dead: DeadLetter) -> None:
-        await self._bury(IncomingMessage(delivery), dead)
+    async def _part_one(self, delivery: DeliveredMessage, failure: Failure) -> str:
+        return await self._part(IncomingMessage(delivery), failure)
+
+    def _counted(self, verdicts: Iterable[Verdict]) -> None:
+        for outcome, number in Counter(verdict.outcome for verdict in verdicts).items():
+            self._metrics.handled.labels(outcome).inc(number)
+            self.acknowledged += number
 
     async def _cancelled(self, cancelled: asyncio.Event) -> None:
         await cancelled.wait()
@@ -179,15 +204,17 @@ def _again() -> None:
 class _Hand:
     """The deliveries of one channel that are not acknowledged yet."""
 
-    def __init__(self, channel: AiormqChannel, bury: _Bury, metrics: Metrics) -> None:
+    def __init__(
+        self, channel: AiormqChannel, part: _Part, acknowledging: Callable[[Iterable[Verdict]], None]
+    ) -> None:
         self.inbox: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         self.taken = 0
         self._channel = channel
-        self._bury_one = bury
-        self._metrics = metrics
+        self._part_one = part
+        self._acknowledging = acknowledging
         self._held: set[int] = set()
         self._settled: list[Verdict] = []
-        self._to_bury: asyncio.Queue[Verdict] = asyncio.Queue()
+        self._to_part: asyncio.Queue[Verdict] = asyncio.Queue()
         self._something_settled = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -202,15 +229,15 @@ class _Hand:
         self.inbox.put_nowait(delivery)
 
     def settle(self, verdict: Verdict) -> None:
-        if verdict.dead is not None:
-            self._to_bury.put_nowait(verdict)
+        if verdict.failure is not None:
+            self._to_part.put_nowait(verdict)
         else:
             self._done(verdict)
 
-    async def bury(self) -> None:
-        async with task_group() as burials:
+    async def part(self) -> None:
+        async with task_group() as partings:
             while True:
-                burials.create_task(self._to_rest(await self._to_bury.get()), name="worker.bury")
+                partings.create_task(self._elsewhere(await self._to_part.get()), name="worker.part")
 
     async def acknowledge(self) -> None:
         """Acknowledge what is settled, as it comes: everything up to the first that is not in one frame."""
@@ -218,8 +245,7 @@ class _Hand:
             await self._something_settled.wait()
             self._something_settled.clear()
             verdicts, self._settled = self._settled, []
-            for outcome, number in Counter(verdict.outcome for verdict in verdicts).items():
-                self._metrics.handled.labels(outcome).inc(number)
+            self._acknowledging(verdicts)
             settled = sorted(_tag(verdict.delivery) for verdict in verdicts)
             self._held.difference_update(settled)
             oldest_held = min(self._held, default=settled[-1] + 1)
@@ -237,10 +263,10 @@ class _Hand:
         """Wait until everything in hand is acknowledged."""
         await self._empty.wait()
 
-    async def _to_rest(self, verdict: Verdict) -> None:
-        if verdict.dead is not None:
-            await self._bury_one(verdict.delivery, verdict.dead)
-        self._done(verdict)
+    async def _elsewhere(self, verdict: Verdict) -> None:
+        if verdict.failure is not None:
+            outcome = await self._part_one(verdict.delivery, verdict.failure)
+            self._done(Verdict(verdict.delivery, outcome))
 
     def _done(self, verdict: Verdict) -> None:
         self._settled.append(verdict)

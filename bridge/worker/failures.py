@@ -1,91 +1,122 @@
-"""What a failure means for a message: is it given up, or does the work wait for a neighbour?"""
+"""What a failure means: is the message given up, tried again later, or does the work wait for a neighbour?"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
-
+from bridge.broker import retries
 from bridge.broker.deadletters import DeadLetter
 from bridge.provider.client import (
     MissingTokenError,
     ProviderUnavailableError,
+    ThrottledError,
     UnauthorizedError,
     UnexpectedAnswerError,
     UnknownMessageError,
 )
 from bridge.suppression.addresses import InvalidAddressError
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from bridge.telemetry.metrics import Metrics
+    from aio_pika.abc import AbstractIncomingMessage
 
-log = logs.logger("worker")
+    from bridge.broker.deadletters import DeadLetters
+    from bridge.broker.retries import Retries
 
 MALFORMED: Final = "malformed"
 INVALID_ADDRESS: Final = "invalid-address"
 UNKNOWN_MESSAGE: Final = "unknown-message"
 UNRESOLVED: Final = "unresolved"
 UNREADABLE_ANSWER: Final = "unreadable-answer"
+PROVIDER_FAILURE: Final = "provider-failure"
 REFUSED_VALUE: Final = "refused-value"
 
-PERMANENT: Final = (
-    InvalidAddressError,
-    UnknownMessageError,
-    MissingTokenError,
-    UnexpectedAnswerError,
-    RefusedValueError,
-)
+PARSE: Final = "parse"
+PROVIDER: Final = "provider"
+DATABASE: Final = "database"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt that has failed, and what is to become of its message."""
+
+    reason: str
+    """A word to filter dead letters by."""
+    error: str
+    """One line for people."""
+    where: str
+    """`parse`, `provider` or `database`."""
+    passing: bool = False
+    """Whether waiting may help. What does not pass is given up at once."""
+
+
+PERMANENT: Final = (InvalidAddressError, RefusedValueError)
 """Waiting does not help this message."""
 
-_REASONS: Final = {
-    InvalidAddressError: INVALID_ADDRESS,
-    UnknownMessageError: UNKNOWN_MESSAGE,
-    MissingTokenError: UNRESOLVED,
-    UnexpectedAnswerError: UNREADABLE_ANSWER,
-    RefusedValueError: REFUSED_VALUE,
+OF_THE_MESSAGE: Final = (
+    MissingTokenError,
+    UnknownMessageError,
+    UnexpectedAnswerError,
+    ProviderUnavailableError,
+)
+"""What a look-up ends with when the trouble is this message's, and may pass."""
+
+DOUBTFUL: Final = (UnexpectedAnswerError, ProviderUnavailableError)
+"""The provider's trouble, or that of this one message with it: it depends on how others fare meanwhile."""
+
+OF_THE_PROVIDER: Final = (ThrottledError, UnauthorizedError)
+"""Never the message's: too many calls for the provider, or the wrong token for all of them."""
+
+AGAINST_THE_PROVIDER: Final = (*DOUBTFUL, *OF_THE_PROVIDER)
+AGAINST_THE_DATABASE: Final = (StoreUnavailableError,)
+
+_FAILURES: Final = {
+    InvalidAddressError: Failure(INVALID_ADDRESS, "", PARSE),
+    RefusedValueError: Failure(REFUSED_VALUE, "", DATABASE),
+    MissingTokenError: Failure(UNRESOLVED, "", PROVIDER, passing=True),
+    UnknownMessageError: Failure(UNKNOWN_MESSAGE, "", PROVIDER, passing=True),
+    UnexpectedAnswerError: Failure(UNREADABLE_ANSWER, "", PROVIDER, passing=True),
+    ProviderUnavailableError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
 }
 
-PROVIDER: Final = (ProviderUnavailableError, UnauthorizedError)
-"""The provider's trouble, or that of our token with it: no message is to blame, so none is given up."""
 
-DATABASE: Final = (StoreUnavailableError,)
-
-_FIRST_PAUSE_SECONDS: Final = 0.2
+def malformed(error: Exception) -> Failure:
+    """A body that is no event we can read."""
+    return Failure(MALFORMED, str(error), PARSE)
 
 
-def dead_letter(error: Exception) -> DeadLetter:
-    """Why a message is given up after one of the `PERMANENT` errors."""
-    return DeadLetter(_REASONS[type(error)], str(error))
+def of(error: Exception) -> Failure:
+    """What one of the errors in `PERMANENT` or `OF_THE_MESSAGE` means."""
+    kind = _FAILURES[type(error)]
+    return Failure(kind.reason, str(error), kind.where, passing=kind.passing)
 
 
-def pausing(
-    neighbour: str, errors: tuple[type[Exception], ...], *, longest: float, metrics: Metrics
-) -> AsyncRetrying:
-    """Attempts without end while a neighbour fails; every other error comes out at once.
+class Ways:
+    """Where messages go that have failed: to a delay queue, or to the dead letters."""
 
-    Args:
-        neighbour: `provider` or `database`, for log and metrics.
-        errors: what says that the neighbour, not the message, is the trouble.
-        longest: the longest wait between two attempts, in seconds.
-        metrics: counts the pauses.
-    """
+    def __init__(
+        self, retries: Retries, dead_letters: DeadLetters, *, give_up_after: float, unknown_grace: float
+    ) -> None:
+        """Know the ways.
 
-    def report(retrying: RetryCallState) -> None:
-        metrics.pauses.labels(neighbour).inc()
-        error = retrying.outcome.exception() if retrying.outcome else None
-        log.warning(
-            "waiting for a neighbour",
-            action="worker.pause",
-            neighbour=neighbour,
-            attempt=retrying.attempt_number,
-            wait=round(retrying.upcoming_sleep, 2),
-            error=str(error),
-        )
+        Args:
+            retries: the delay queues.
+            dead_letters: where it ends.
+            give_up_after: seconds from the first failure to the last attempt.
+            unknown_grace: the same, for a message that the provider does not know.
+        """
+        self._retries = retries
+        self._dead_letters = dead_letters
+        self._patience = give_up_after
+        self._grace = min(unknown_grace, give_up_after)
 
-    return AsyncRetrying(
-        retry=retry_if_exception_type(errors),
-        wait=wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=longest),
-        before_sleep=report,
-    )
+    async def part(self, incoming: AbstractIncomingMessage, failure: Failure) -> str:
+        """Move the message to where it belongs; returns `delayed` or `dead` when RabbitMQ has confirmed it."""
+        history = retries.failed(incoming.headers, error=failure.error, where=failure.where)
+        patience = self._grace if failure.reason == UNKNOWN_MESSAGE else self._patience
+        if failure.passing and history.age < patience:
+            await self._retries.delay(incoming, history)
+            return "delayed"
+        await self._dead_letters.bury(incoming, DeadLetter(failure.reason, history))
+        return "dead"

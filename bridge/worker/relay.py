@@ -15,6 +15,7 @@ from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
 from bridge.broker.publisher import PublishError
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
+from bridge.worker.failures import AGAINST_THE_DATABASE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bridge.broker.publisher import Publisher
     from bridge.suppression.changes import Change, Outbox
     from bridge.telemetry.metrics import Metrics
+    from bridge.worker.neighbours import Neighbour
 
 log = logs.logger("relay")
 
@@ -34,13 +36,26 @@ _LOOK_EVERY_SECONDS: Final = 1.0
 class Relay:
     """Publishes the outbox. A change is marked only when RabbitMQ has confirmed it, so none is lost."""
 
-    def __init__(self, outbox: Outbox, publisher: Publisher, *, exchange: str, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        publisher: Publisher,
+        *,
+        exchange: str,
+        database: Neighbour,
+        metrics: Metrics,
+    ) -> None:
         self._outbox = outbox
+        self._database = database
         self._publisher = publisher
         self._exchange = exchange
         self._metrics = metrics
         self._woken = asyncio.Event()
         self._at_once = _AT_ONCE
+        self.behind = False
+        """Whether there are changes to publish; also while it is being looked."""
+        self.steps = 0
+        """How often it has got on: published some, or found that there are none."""
 
     def wake(self) -> None:
         """There are new changes: do not wait for the next look."""
@@ -66,12 +81,18 @@ class Relay:
         Raises:
             PublishError: the first of them was not confirmed.
         """
-        changes = await self._outbox.pending(self._at_once)
+        self.behind = True
+        changes = await self._database.ask(
+            lambda: self._outbox.pending(self._at_once), failing=AGAINST_THE_DATABASE
+        )
         outcomes = await self._publish(changes)
         # Only up to the first that failed: those behind it are published once more after it, so that whoever
         # hears of a change twice ends with the latest. Until it is through, it is tried alone.
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
-        await self._outbox.mark_published([change.id for change, _ in zip(changes, published, strict=False)])
+        ids = [change.id for change, _ in zip(changes, published, strict=False)]
+        await self._database.ask(lambda: self._outbox.mark_published(ids), failing=AGAINST_THE_DATABASE)
+        self.behind = bool(changes)
+        self.steps += bool(published) or not changes
         self._metrics.relayed.inc(len(published))
         self._at_once = _AT_ONCE if published else 1
         if outcomes and not published and outcomes[0] is not None:

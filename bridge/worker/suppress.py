@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
-
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from bridge import events
-from bridge.broker.deadletters import DeadLetter
 from bridge.broker.session import task_group
-from bridge.provider.client import UnknownMessageError
 from bridge.suppression.addresses import InvalidAddressError, normalise
-from bridge.suppression.database import RefusedValueError
+from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.suppression.store import Incident
 from bridge.telemetry import logs
 from bridge.worker import failures
-from bridge.worker.consumer import Verdict
+from bridge.worker.consumer import Verdict, failed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aiormq.abc import DeliveredMessage
 
     from bridge.events import Event
-    from bridge.provider.client import ProviderClient
     from bridge.settings import Settings
     from bridge.suppression.policy import Policy, Reason
     from bridge.suppression.store import Store
-    from bridge.telemetry.metrics import Metrics
+    from bridge.worker.lookups import LookUps
+    from bridge.worker.neighbours import Neighbour
 
     Settle = Callable[[Verdict], None]
+
+T = TypeVar("T")
 
 log = logs.logger("worker")
 
@@ -57,26 +55,25 @@ class Suppressor:
         settings: Settings,
         policy: Policy,
         store: Store,
-        client: ProviderClient,
-        metrics: Metrics,
+        database: Neighbour,
+        look_ups: LookUps,
         recorded: Callable[[], None],
     ) -> None:
         """Make the work, which rests until `run`.
 
         Args:
-            settings: the worker's batches and pauses; how long the provider is asked for an unknown message.
+            settings: the worker's batches, and whether addresses are logged.
             policy: which events suppress.
             store: the list.
-            client: asks the provider for addresses.
-            metrics: counts pauses.
+            database: its circuit breaker.
+            look_ups: ask the provider for addresses.
             recorded: called after each transaction that changed the list.
         """
         self._worker = settings.worker
-        self._provider = settings.provider
         self._policy = policy
         self._store = store
-        self._client = client
-        self._metrics = metrics
+        self._database = database
+        self._look_ups = look_ups
         self._recorded = recorded
         self._shown = logs.masked if settings.logs.mask_addresses else str
 
@@ -103,7 +100,7 @@ class Suppressor:
             try:
                 event = events.parse(delivery.body)
             except (events.NotJsonError, events.MalformedError) as error:
-                settle(Verdict(delivery, "dead", DeadLetter(failures.MALFORMED, str(error))))
+                settle(failed(delivery, failures.malformed(error)))
                 continue
             reason = self._policy.reason_for(event.name)
             if reason is None:
@@ -134,7 +131,7 @@ class Suppressor:
             return await self._handle_whole(batch, settle)
         except RefusedValueError as error:
             if len(batch) == 1:
-                settle(Verdict(batch[0].delivery, "dead", failures.dead_letter(error)))
+                settle(failed(batch[0].delivery, failures.of(error)))
                 return []
         middle = len(batch) // 2
         missing = await self._handle(batch[:middle], settle)
@@ -151,7 +148,7 @@ class Suppressor:
             try:
                 ready.append((case, _incident(case, case.address)))
             except InvalidAddressError as error:
-                hopeless.append(Verdict(case.delivery, "dead", failures.dead_letter(error)))
+                hopeless.append(failed(case.delivery, failures.of(error)))
         if ready:
             await self._record(ready, settle)
         # Only now: a batch that was refused is handled once more.
@@ -163,9 +160,7 @@ class Suppressor:
         wanted = {case.event.message_id for case in batch if case.address is None}
         if not wanted:
             return list(batch)
-        async for attempt in self._database():
-            with attempt:
-                known = await self._store.known_addresses(wanted)
+        known = await self._patiently(lambda: self._store.known_addresses(wanted))
         return [
             case if case.address is not None else case._replace(address=known.get(case.event.message_id))
             for case in batch
@@ -175,11 +170,10 @@ class Suppressor:
         looked_up = {
             case.event.message_id: case.address for case, _ in ready if case.looked_up and case.address
         }
-        async for attempt in self._database():
-            with attempt:
-                recorded = await self._store.record(
-                    [incident for _, incident in ready], actor=ACTOR, addresses=looked_up
-                )
+        incidents = [incident for _, incident in ready]
+        recorded = await self._patiently(
+            lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up)
+        )
         tell = log.bind()  # once: the logger would be made anew for each line
         for (case, incident), done in zip(ready, recorded, strict=True):
             settle(Verdict(case.delivery, done.outcome))
@@ -194,36 +188,19 @@ class Suppressor:
 
     async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], settle: Settle) -> None:
         try:
-            address = await self._ask(case.event.message_id)
-        except failures.PERMANENT as error:
-            settle(Verdict(case.delivery, "dead", failures.dead_letter(error)))
+            address = await self._look_ups.address(case.event.message_id)
+        except failures.OF_THE_MESSAGE as error:
+            settle(failed(case.delivery, failures.of(error)))
         else:
             cases.put_nowait(case._replace(address=address, looked_up=True))
 
-    async def _ask(self, message_id: str) -> str:
-        """The address that the provider has for this message.
-
-        A 404 is asked again for a while, since the provider may lag behind its own webhook. Only the waits
-        between the answers count: not the turn in the rate of calls, and not the provider's own failures.
-        """
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(UnknownMessageError),
-            wait=wait_random_exponential(multiplier=0.5, max=self._provider.backoff_max),
-            stop=lambda state: state.idle_for >= self._provider.unknown_grace,
-            reraise=True,
-        ):
-            with attempt:
-                async for patient in failures.pausing(
-                    "provider", failures.PROVIDER, longest=self._worker.pause_max, metrics=self._metrics
-                ):
-                    with patient:
-                        return (await self._client.message(message_id)).to
-        raise AssertionError("tenacity ends by returning or raising")
-
-    def _database(self) -> AsyncRetrying:
-        return failures.pausing(
-            "database", failures.DATABASE, longest=self._worker.pause_max, metrics=self._metrics
-        )
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What the database answers, however long it is away: its breaker says when to ask again."""
+        while True:
+            try:
+                return await self._database.ask(call, failing=failures.AGAINST_THE_DATABASE)
+            except StoreUnavailableError:
+                continue
 
 
 def _incident(case: _Case, address: str) -> Incident:

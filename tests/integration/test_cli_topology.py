@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.support.node import Control
     from tests.support.rabbit import Rabbit
 
+DEFAULT_DELAYS = (30, 300, 3600)
 NOBODY = "amqp://guest:an-uncommon-secret@127.0.0.1:1/"
 
 
@@ -36,8 +37,10 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
             BRIDGE_RABBITMQ__PREFIX=prefix,
         )
         assert (applied.code, applied.stderr) == (0, "")
-        assert applied.stdout == "3 exchanges, 5 queues stand as planned\n"
-    planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+        assert applied.stdout == "3 exchanges, 8 queues stand as planned\n"
+    planned = topology.plan(
+        settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
+    )
     await topology.ensure(rabbit.connection, planned, "never")
 
 
@@ -111,7 +114,9 @@ async def test_what_export_prints_rabbitmq_imports(
     definitions = tmp_path / "definitions.json"
     definitions.write_text(printed("export", url=amqp_url, prefix=prefix))
     await control.run("import_definitions", str(definitions))
-    planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+    planned = topology.plan(
+        settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
+    )
     await topology.check(rabbit.connection, planned)
     await topology.declare(rabbit.connection, planned)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import time
 from collections import Counter
@@ -11,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridge import settings as knobs
-from bridge.provider.faults import Faults
 from bridge.suppression.store import Store
-from tests.support.working import AT, body_of, bounced, bounces, changed, database_file, working
+from tests.support.working import (
+    AT,
+    body_of,
+    bounced,
+    bounces,
+    changed,
+    database_file,
+    keeping_busy,
+    working,
+)
 
 if TYPE_CHECKING:
     from bridge.provider.simulator import Simulator
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 async def test_a_body_that_is_no_event_keeps_its_bytes_and_gets_the_reason(
     settings: Settings, workplace: Workplace, rabbit: Rabbit
 ) -> None:
-    """Bytes, message id, type, time and headers are those that came in; three headers say why and when."""
+    """Bytes, message id, type, time and headers are those that came in; others say why, when, where, and how often."""
     before = int(time.time() * 1000)
     async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
         await workplace.put(
@@ -46,14 +55,18 @@ async def test_a_body_that_is_no_event_keeps_its_bytes_and_gets_the_reason(
     )
     assert letter.timestamp is not None
     assert letter.timestamp.timestamp() == AT
-    died_at = letter.headers.pop("dead-at")
-    assert isinstance(died_at, int)
-    assert before <= died_at <= time.time() * 1000
+    for name in ("dead-at", "retry-first-failure"):
+        at = letter.headers.pop(name)
+        assert isinstance(at, int)
+        assert before <= at <= time.time() * 1000
     assert letter.headers == {
         "received-at": 17,
         "note": "kept",
         "dead-reason": "malformed",
         "dead-error": "the body is not UTF-8 text",
+        "retry-attempt": 1,
+        "retry-error": "the body is not UTF-8 text",
+        "retry-where": f"parse@{socket.gethostname()}",
     }
     assert await workplace.left() == []
 
@@ -141,7 +154,7 @@ async def test_an_address_that_is_none_does_not_stand_in_the_dead_letter(
 async def test_a_message_that_stays_unknown_is_asked_for_until_the_grace_is_over(
     settings: Settings, workplace: Workplace, simulator: Simulator, rabbit: Rabbit
 ) -> None:
-    """More than one 404, and for no less than the waits of `provider.unknown_grace`."""
+    """More than one 404, in more than one attempt, and for no less than `provider.unknown_grace`."""
     began = time.monotonic()
     async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
         await workplace.send(body_of("complained", 987654))
@@ -150,30 +163,55 @@ async def test_a_message_that_stays_unknown_is_asked_for_until_the_grace_is_over
     assert letter.headers["dead-reason"] == "unknown-message"
     assert "987654" in str(letter.headers["dead-error"])
     assert letter.headers["cloudEvents:subject"] == "987654"
-    assert len(simulator.requests) > 2
+    attempts = letter.headers["retry-attempt"]
+    assert isinstance(attempts, int)
+    assert attempts > 1
+    assert len(simulator.requests) == attempts * settings.provider.attempts
 
 
-async def test_without_a_token_only_announced_messages_are_resolved(
+async def test_without_a_token_an_event_waits_and_then_is_a_dead_letter(
     overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit
 ) -> None:
-    """An event whose address is not known waits in the dead letters, where it can be replayed from."""
-    overrides = changed(overrides)
+    """It is tried again until `worker.give_up_after`, in case there is a token or its message is announced."""
+    overrides = changed(overrides, worker={"give_up_after": 0.6})
     del overrides["provider"]["api_token"]
     async with working(knobs.load(overrides=overrides)), rabbit.reading(rabbit.names.dead) as dead:
         await workplace.send(*bounces([1]))
         letter = await dead.next()
     assert letter.headers["dead-reason"] == "unresolved"
     assert "provider.api_token" in str(letter.headers["dead-error"])
+    assert letter.headers["retry-attempt"] == 3, "after 0.2 s and another 0.5 s"
 
 
-async def test_an_answer_that_cannot_be_read_is_named(
-    settings: Settings, workplace: Workplace, simulator: Simulator, rabbit: Rabbit
+async def test_without_a_token_a_message_that_is_announced_meanwhile_is_resolved(
+    overrides: dict[str, Any], settings: Settings, workplace: Workplace, processes: Processes
 ) -> None:
-    """A 200 that is no message gives this event up, and says so."""
-    simulator.faults = Faults(garbage=1)
+    """The event waits in the delay queue, not in the worker."""
+    overrides = changed(overrides)
+    del overrides["provider"]["api_token"]
+    worker = await processes.start("worker", overrides=overrides)
+    await workplace.send(*bounces([1]))
+    await worker.says("worker.retry", attempt=1)
+    async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
+        await store.remember({"1": "recipient1@example.org"})
+    await workplace.changes(1)
+    assert await workplace.listed() == bounced([1])
+    assert await workplace.dead() == []
+
+
+async def test_an_answer_that_cannot_be_read_for_one_message_is_named(
+    overrides: dict[str, Any], workplace: Workplace, simulator: Simulator, rabbit: Rabbit
+) -> None:
+    """While others can be read: after its time this event is given up, and says why."""
+    simulator.message(1)["to"] = ""
+    settings = knobs.load(overrides=changed(overrides, worker={"give_up_after": 0.1}))
     async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
         await workplace.send(*bounces([1]))
-        assert (await dead.next()).headers["dead-reason"] == "unreadable-answer"
+        async with keeping_busy(workplace, range(2, 900)):
+            letter = await dead.next()
+    assert letter.body == bounces([1])[0]
+    assert letter.headers["dead-reason"] == "unreadable-answer"
+    assert letter.headers["retry-attempt"] == 2
 
 
 async def test_without_their_queue_the_message_waits_and_the_worker_says_so(

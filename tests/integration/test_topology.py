@@ -33,8 +33,20 @@ OTHER = {
 
 def planned(settings: Settings) -> Topology:
     return topology.plan(
-        settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
+        settings.rabbitmq,
+        suppressing=settings.suppression.events,
+        subscribers=settings.subscribers,
+        retry_delays=settings.worker.retry_delays,
     )
+
+
+@pytest.mark.parametrize(
+    ("delay", "name"),
+    [(30, "30s"), (300, "5m"), (3600, "1h"), (90, "90s"), (7200.0, "2h"), (0.25, "250ms"), (1.5, "1500ms")],
+)
+def test_a_delay_queue_is_named_after_its_delay(delay: float, name: str) -> None:
+    """In the largest unit that fits; never two delays under one name."""
+    assert topology.Names("staging.").retry(delay) == f"staging.suppression.retry.{name}"
 
 
 @pytest.fixture
@@ -78,6 +90,14 @@ async def test_each_queue_has_the_designed_kind_and_arguments(rabbit: Rabbit, se
             "x-delivery-limit": 100,
         },
     }
+    for delay in settings.worker.retry_delays:
+        designed[names.retry(delay)] = QUORUM | {
+            "x-message-ttl": round(delay * 1000),
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": names.suppression,
+            "x-dead-letter-strategy": "at-least-once",
+            "x-overflow": "reject-publish",
+        }
     for queue, arguments in designed.items():
         async with rabbit.channel() as channel:
             await channel.declare_queue(queue, durable=True, arguments=arguments)

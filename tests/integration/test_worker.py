@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
     from aiormq.abc import DeliveredMessage
 
-    from bridge.broker.deadletters import DeadLetter
     from bridge.provider.simulator import Simulator
     from bridge.settings import Settings
     from bridge.telemetry.metrics import Metrics
+    from bridge.worker.failures import Failure
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
 
@@ -230,7 +230,7 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
         settings.worker,
         queue=topology.Names(settings.rabbitmq.prefix).suppression,
         work=work,
-        bury=_never,
+        part=_never,
         metrics=metrics,
         idle=0.3,
     )
@@ -244,8 +244,8 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
         yield opened
 
 
-async def _never(incoming: AbstractIncomingMessage, dead: DeadLetter) -> None:
-    raise AssertionError(f"{incoming.message_id} is no dead letter: {dead.error}")
+async def _never(incoming: AbstractIncomingMessage, failure: Failure) -> str:
+    raise AssertionError(f"{incoming.message_id} has not failed: {failure.error}")
 
 
 class _Opened:

@@ -146,7 +146,7 @@ async def test_sigterm_gives_back_what_cannot_be_finished_in_time(
     simulator.faults.fail = -1
     worker = await _started(processes, overrides)
     await workplace.send(*bounces(range(1, 11)))
-    await worker.says("worker.pause", times=10, attempt=1)
+    await worker.says("worker.pause", neighbour="provider")
     began = time.monotonic()
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0

@@ -21,9 +21,10 @@ EVENTS = range(1, 31)
 PASSING = {
     "429 with Retry-After": Faults(throttle=5, retry_after="0.2"),
     "429 without Retry-After": Faults(throttle=40, retry_after=""),
-    "500": Faults(fail=100),
+    "500": Faults(fail=50),
     "slower than provider.timeout": Faults(slow=40, slow_seconds=20),
-    "reset": Faults(reset=100),
+    "reset": Faults(reset=50),
+    "maintenance page": Faults(garbage=50),
     "404 for a while": Faults(unknown_lookups=2),
     "wrong token": Faults(unauthorized=50),
     "all at once": Faults(
@@ -48,6 +49,18 @@ async def test_a_passing_fault_costs_nothing(
     assert len(simulator.requests) > len(EVENTS), "the fault was met"
 
 
+async def test_those_who_wait_for_the_rate_do_not_call_once_the_breaker_is_open(
+    overrides: dict[str, Any], workplace: Workplace, simulator: Simulator, processes: Processes
+) -> None:
+    """A hundred events in hand, ten calls a second: no more than these ten, and one for each pause."""
+    simulator.faults = Faults(fail=-1)
+    await workplace.send(*bounces(range(1, 101)))
+    worker = await processes.start("worker", overrides=changed(overrides, provider={"rate": 10}))
+    await worker.says("worker.pause", times=6, neighbour="provider")
+    assert len(simulator.requests) <= 10 + 6
+    assert await workplace.dead() == []
+
+
 async def test_retry_after_holds_back_every_call(
     overrides: dict[str, Any], workplace: Workplace, simulator: Simulator
 ) -> None:
@@ -68,7 +81,7 @@ async def test_a_wrong_token_pauses_the_worker_until_it_is_right(
     worker = await processes.start("worker", overrides=overrides)
     await worker.says("worker.started")
     await workplace.send(*bounces(EVENTS))
-    said = await worker.says("worker.pause", times=2 * len(EVENTS), neighbour="provider")
+    said = await worker.says("worker.pause", times=3, neighbour="provider")
     assert "provider.api_token" in said["error"]
     assert await workplace.listed() == {}
     simulator.token = right

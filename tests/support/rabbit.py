@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 
+RETRY_DELAYS = (0.2, 0.5)
+"""Seconds: `worker.retry_delays` in the tests' settings."""
+_DEFAULT_DELAYS = (30, 300, 3600)
+
+
 class Listener:
     """A queue of the test's own, and what arrives in it."""
 
@@ -92,7 +97,10 @@ class Rabbit:
         """All that `topology.plan` names under this test's prefix."""
         names = self.names
         async with self.channel() as channel:
-            for queue in (names.archive, names.unrouted, names.malformed, names.dead, names.suppression):
+            delayed = [names.retry(delay) for delay in (*RETRY_DELAYS, *_DEFAULT_DELAYS)]
+            for queue in (
+                names.archive, names.unrouted, names.malformed, names.dead, names.suppression, *delayed
+            ):  # fmt: skip
                 await channel.queue_delete(queue)
             for exchange in (names.events, names.unrouted, names.changes):
                 await channel.exchange_delete(exchange)

@@ -131,9 +131,26 @@ async def working(settings: Settings) -> AsyncIterator[None]:
             await role
 
 
+@asynccontextmanager
+async def keeping_busy(workplace: Workplace, message_ids: Iterable[int]) -> AsyncIterator[None]:
+    """Meanwhile other events come and are handled, one after the other: the provider answers for them."""
+
+    async def others() -> None:
+        for count, number in enumerate(message_ids, start=1):
+            await workplace.send(*bounces([number]))
+            await workplace.changes(count)
+        raise AssertionError("there were not enough of them")
+
+    async with running(others(), name="others"):
+        yield
+
+
 def planned(settings: Settings) -> topology.Topology:
     return topology.plan(
-        settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
+        settings.rabbitmq,
+        suppressing=settings.suppression.events,
+        subscribers=settings.subscribers,
+        retry_delays=settings.worker.retry_delays,
     )
 
 

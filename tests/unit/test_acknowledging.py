@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -10,15 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.broker.deadletters import DeadLetter
 from bridge.roles.lifetime import running
-from bridge.telemetry.metrics import Metrics
-from bridge.worker.consumer import Verdict, _Hand
+from bridge.worker.consumer import Verdict, _Hand, failed
+from bridge.worker.failures import Failure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from aiormq.abc import DeliveredMessage
+
+MALFORMED = Failure("malformed", "no JSON", "parse")
 
 
 class Delivery(NamedTuple):
@@ -51,9 +53,9 @@ class Channel:
 class Bench:
     def __init__(self) -> None:
         self.channel = Channel()
-        self.buried: asyncio.Queue[asyncio.Event] = asyncio.Queue()
-        self.metrics = Metrics()
-        self.hand = _Hand(cast("Any", self.channel), self._bury, self.metrics)
+        self.parting: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+        self.outcomes: Counter[str] = Counter()
+        self.hand = _Hand(cast("Any", self.channel), self._part, self._acknowledging)
         self.settled: set[int] = set()
 
     async def deliver(self, tags: Iterable[int]) -> None:
@@ -71,13 +73,14 @@ class Bench:
             await asyncio.sleep(0)
         return self.channel.acknowledged
 
-    def handled(self, outcome: str) -> float | None:
-        return self.metrics.registry.get_sample_value("bridge_events_handled_total", {"outcome": outcome})
+    def _acknowledging(self, verdicts: Iterable[Verdict]) -> None:
+        self.outcomes.update(verdict.outcome for verdict in verdicts)
 
-    async def _bury(self, _: DeliveredMessage, __: DeadLetter) -> None:
+    async def _part(self, _: DeliveredMessage, __: Failure) -> str:
         confirmed = asyncio.Event()
-        self.buried.put_nowait(confirmed)
+        self.parting.put_nowait(confirmed)
         await confirmed.wait()
+        return "dead"
 
 
 @asynccontextmanager
@@ -85,11 +88,11 @@ async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     async with (
         running(made.hand.acknowledge(), name="acknowledge") as acknowledging,
-        running(made.hand.bury(), name="bury") as burying,
+        running(made.hand.part(), name="part") as parting,
     ):
         yield made
         assert not acknowledging.done()
-        assert not burying.done()
+        assert not parting.done()
 
 
 async def test_what_is_settled_in_one_turn_is_acknowledged_in_one_frame() -> None:
@@ -127,13 +130,13 @@ async def test_verdicts_in_any_order_are_acknowledged_together() -> None:
     assert made.channel.frames == [(3, True)]
 
 
-async def test_a_dead_letter_is_acknowledged_when_its_burial_is_confirmed() -> None:
+async def test_what_goes_to_another_queue_is_acknowledged_when_it_is_there() -> None:
     """Until then nothing covers it, whatever is settled behind it."""
     async with bench() as made:
         await made.deliver([1, 2])
-        made.hand.settle(Verdict(_delivery(1), "dead", DeadLetter("malformed", "no JSON")))
+        made.hand.settle(failed(_delivery(1), MALFORMED))
         made.settle(2)
-        confirmed = await made.buried.get()
+        confirmed = await made.parting.get()
         assert await made.acknowledged() == {2}
         confirmed.set()
         await made.hand.empty()
@@ -141,27 +144,27 @@ async def test_a_dead_letter_is_acknowledged_when_its_burial_is_confirmed() -> N
 
 
 async def test_what_is_handled_is_counted_by_its_outcome() -> None:
-    """Each once, a dead letter when it is buried."""
+    """Each once; what has failed, by what became of it, when it is there."""
     async with bench() as made:
         await made.deliver([1, 2, 3, 4])
         made.hand.settle(Verdict(_delivery(1), "repeated"))
-        made.hand.settle(Verdict(_delivery(2), "dead", DeadLetter("malformed", "no JSON")))
+        made.hand.settle(failed(_delivery(2), MALFORMED))
         made.settle(3)
         made.settle(4)
         await made.acknowledged()
-        assert [made.handled(outcome) for outcome in ("repeated", "added", "dead")] == [1, 2, None]
-        (await made.buried.get()).set()
+        assert made.outcomes == {"repeated": 1, "added": 2}
+        (await made.parting.get()).set()
         await made.hand.empty()
-        assert made.handled("dead") == 1
+        assert made.outcomes["dead"] == 1
 
 
-async def test_dead_letters_do_not_wait_for_each_other() -> None:
+async def test_those_that_have_failed_do_not_wait_for_each_other() -> None:
     """One that RabbitMQ does not confirm holds up no other."""
     async with bench() as made:
         await made.deliver([1, 2])
         for tag in (1, 2):
-            made.hand.settle(Verdict(_delivery(tag), "dead", DeadLetter("malformed", "no JSON")))
-        _, second = await made.buried.get(), await made.buried.get()
+            made.hand.settle(failed(_delivery(tag), MALFORMED))
+        _, second = await made.parting.get(), await made.parting.get()
         second.set()
         assert await made.acknowledged() == {2}
 

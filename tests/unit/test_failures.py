@@ -1,9 +1,13 @@
-"""What a failure means: given up with a reason, or waited for."""
+"""What a failure means: given up with a reason, tried again later, or nobody's fault."""
 
 from __future__ import annotations
 
+import time
+from typing import TYPE_CHECKING, Any, cast
+
 import pytest
 
+from bridge.broker import deadletters, retries
 from bridge.provider.client import (
     MissingTokenError,
     ProviderUnavailableError,
@@ -14,78 +18,129 @@ from bridge.provider.client import (
 )
 from bridge.suppression.addresses import InvalidAddressError
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
-from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
 
-LONGEST = 0.02
+if TYPE_CHECKING:
+    from bridge.broker.deadletters import DeadLetter
+    from bridge.broker.retries import History
+    from bridge.worker.failures import Failure
+
+DAY = 86_400.0
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("error", "reason", "where", "passing"),
     [
-        (InvalidAddressError("no @"), "invalid-address"),
-        (UnknownMessageError("no such message"), "unknown-message"),
-        (MissingTokenError("no token"), "unresolved"),
-        (UnexpectedAnswerError("not JSON"), "unreadable-answer"),
-        (RefusedValueError("out of range"), "refused-value"),
+        (InvalidAddressError("no @"), "invalid-address", "parse", False),
+        (RefusedValueError("out of range"), "refused-value", "database", False),
+        (UnknownMessageError("no such message"), "unknown-message", "provider", True),
+        (MissingTokenError("no token"), "unresolved", "provider", True),
+        (UnexpectedAnswerError("not JSON"), "unreadable-answer", "provider", True),
+        (ProviderUnavailableError("500"), "provider-failure", "provider", True),
     ],
 )
-def test_what_waiting_does_not_help_is_given_up_with_its_reason(error: Exception, reason: str) -> None:
-    """The reason is a word to filter by, the error is what was said."""
-    assert isinstance(error, failures.PERMANENT)
-    dead = failures.dead_letter(error)
-    assert (dead.reason, dead.error) == (reason, str(error))
-
-
-@pytest.mark.parametrize("error", failures.PERMANENT)
-def test_no_error_that_gives_up_a_message_is_without_a_reason(error: type[Exception]) -> None:
-    """Who adds one to the list must name it."""
-    assert failures.dead_letter(error("why")).reason
-
-
-@pytest.mark.parametrize(
-    ("neighbour", "errors", "error"),
-    [
-        ("provider", failures.PROVIDER, ProviderUnavailableError("500")),
-        ("provider", failures.PROVIDER, ThrottledError("429")),
-        ("provider", failures.PROVIDER, UnauthorizedError("401")),
-        ("database", failures.DATABASE, StoreUnavailableError("locked")),
-    ],
-)
-async def test_work_waits_for_a_neighbour_as_long_as_it_fails(
-    neighbour: str, errors: tuple[type[Exception], ...], error: Exception
+def test_each_error_of_a_message_has_its_reason(
+    *, error: Exception, reason: str, where: str, passing: bool
 ) -> None:
-    """Many attempts, each pause counted, no message given up; then the result."""
-    metrics = Metrics()
-    left = 20
-    async for attempt in failures.pausing(neighbour, errors, longest=LONGEST, metrics=metrics):
-        with attempt:
-            if left:
-                left -= 1
-                raise error
-    assert left == 0
-    assert metrics.registry.get_sample_value("bridge_pauses_total", {"neighbour": neighbour}) == 20
+    """The reason is a word to filter by, the error is what was said; and whether waiting may help."""
+    failure = failures.of(error)
+    assert (failure.reason, failure.error, failure.where) == (reason, str(error), where)
+    assert failure.passing is passing
+    assert isinstance(error, failures.OF_THE_MESSAGE if passing else failures.PERMANENT)
+
+
+@pytest.mark.parametrize("error", [*failures.PERMANENT, *failures.OF_THE_MESSAGE])
+def test_no_error_of_a_message_is_without_a_reason(error: type[Exception]) -> None:
+    """Who adds one to the lists must name it."""
+    assert failures.of(error("why")).reason
+
+
+@pytest.mark.parametrize(
+    ("error", "against"),
+    [
+        (ProviderUnavailableError("500"), failures.AGAINST_THE_PROVIDER),
+        (UnexpectedAnswerError("not JSON"), failures.AGAINST_THE_PROVIDER),
+        (ThrottledError("429"), failures.OF_THE_PROVIDER),
+        (UnauthorizedError("401"), failures.OF_THE_PROVIDER),
+        (StoreUnavailableError("locked"), failures.AGAINST_THE_DATABASE),
+    ],
+)
+def test_what_a_neighbour_fails_with_is_no_permanent_failure(
+    error: Exception, against: tuple[type[Exception], ...]
+) -> None:
+    """No message is given up at once for it."""
+    assert isinstance(error, against)
     assert not isinstance(error, failures.PERMANENT)
 
 
-async def test_any_other_error_comes_out_at_once() -> None:
-    """What is neither the message's nor a neighbour's fault is ours: it is not retried."""
-    attempts = failures.pausing("provider", failures.PROVIDER, longest=LONGEST, metrics=Metrics())
-    with pytest.raises(KeyError):
-        await attempts(_buggy)
-    assert attempts.statistics["attempt_number"] == 1
+@pytest.mark.parametrize(
+    ("reason", "passing", "age", "outcome"),
+    [
+        ("malformed", False, None, "dead"),
+        ("unresolved", True, None, "delayed"),
+        ("unresolved", True, 2 * DAY - 60, "delayed"),
+        ("unresolved", True, 2 * DAY + 60, "dead"),
+        ("unknown-message", True, None, "delayed"),
+        ("unknown-message", True, 240, "delayed"),
+        ("unknown-message", True, 360, "dead"),
+    ],
+)
+async def test_what_may_pass_is_tried_again_until_its_time_is_over(
+    *, reason: str, passing: bool, age: float | None, outcome: str
+) -> None:
+    """`give_up_after` from the first failure, and `unknown_grace` for a message that the provider does not know."""
+    headers: dict[str, Any] = {}
+    if age is not None:
+        headers = {retries.ATTEMPT_HEADER: 7, retries.FIRST_FAILURE_HEADER: int((time.time() - age) * 1000)}
+    places = _Places()
+    failure = failures.Failure(reason, "why", "provider", passing=passing)
+    assert await places.part(headers, failure) == outcome
+    ((place, history),) = places.taken
+    assert place == outcome
+    assert history.attempt == (1 if age is None else 8)
+    assert history.where.startswith("provider@")
 
 
-async def test_no_pause_is_longer_than_the_longest() -> None:
-    """`worker.pause_max` bounds each wait, however often the neighbour has failed."""
-    waits = []
-    async for attempt in failures.pausing("database", failures.DATABASE, longest=LONGEST, metrics=Metrics()):
-        with attempt:
-            waits.append(attempt.retry_state.upcoming_sleep)
-            if len(waits) < 15:
-                raise StoreUnavailableError("locked")
-    assert 0 < max(waits) <= LONGEST
+async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
+    """Its first failure, long ago, does not end it at the first new one."""
+    headers = {retries.ATTEMPT_HEADER: 60, retries.FIRST_FAILURE_HEADER: 1000, deadletters.AT_HEADER: 2000}
+    places = _Places()
+    failure = failures.Failure("unresolved", "no token", "provider", passing=True)
+    assert await places.part(headers, failure) == "delayed"
+    ((_, history),) = places.taken
+    assert history.attempt == 1
+    assert history.age < 60
 
 
-async def _buggy() -> None:
-    raise KeyError("a bug")
+@pytest.mark.parametrize("value", ["7", b"x", -1, None, [1]])
+async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
+    """Whoever has written such a header: the message is handled, and counted from here."""
+    headers = {retries.ATTEMPT_HEADER: value, retries.FIRST_FAILURE_HEADER: value}
+    places = _Places()
+    failure = failures.Failure("unresolved", "no token", "provider", passing=True)
+    assert await places.part(headers, failure) == "delayed"
+    assert places.taken[0][1].attempt == 1
+
+
+class _Places:
+    """Delay queues and dead letters that remember what they were given."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, History]] = []
+        self._ways = failures.Ways(
+            cast("Any", self), cast("Any", self), give_up_after=2 * DAY, unknown_grace=300
+        )
+
+    async def part(self, headers: dict[str, Any], failure: Failure) -> str:
+        return await self._ways.part(cast("Any", _Incoming(headers)), failure)
+
+    async def delay(self, _: Any, history: History) -> None:
+        self.taken.append(("delayed", history))
+
+    async def bury(self, _: Any, dead: DeadLetter) -> None:
+        self.taken.append(("dead", dead.history))
+
+
+class _Incoming:
+    def __init__(self, headers: dict[str, Any]) -> None:
+        self.headers = headers

@@ -1,0 +1,266 @@
+"""Reading the dead letters where they stand: all are taken, few are let go, the others go back as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+
+from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
+
+from bridge.broker import deadletters, retries
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
+from bridge.events import canonical_name, digest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator
+
+    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+
+REACH: Final = 10_000
+"""How many are held at once, and so how far into the queue one can see past what stays in it.
+
+It must be the same for everybody, always. RabbitMQ (3.10.8 and 4.0.5 alike) hands messages that were given back
+out first, but puts them behind those that others gave back before: whoever took fewer than had been given back
+would change the order. With one reach for all, everybody takes at least what was given back before.
+
+They are given back by closing the channel, which is also what Ctrl-C and SIGKILL come to: there is one way only.
+Each time counts as a delivery. On RabbitMQ 4 a quorum queue drops a message at its 21st when nothing else is
+said, so the queue needs a far larger `x-delivery-limit`. (-1 means none on 4.0, but on 3.10 that drops all.)
+"""
+
+BATCH: Final = 50
+"""As many are handled together."""
+
+LONGEST_SECONDS: Final = 900.0
+"""Then the rest is given back: RabbitMQ closes the channel of who holds a message for 30 minutes."""
+
+_PATIENCE_SECONDS: Final = 10.0
+"""For others who have the dead letters in hand."""
+_SILENT_SECONDS: Final = 10.0
+"""While there are more to come, this long without one is a loss."""
+_LOOK_EVERY_SECONDS: Final = 0.1
+_UNKNOWN: Final = "unknown"
+
+
+class BusyError(Exception):
+    """Somebody else has the dead letters in hand. Two at once could change their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What its headers say of a dead letter."""
+
+    id: str
+    """The event id; of a message without one, the digest of its body."""
+    event: str
+    reason: str
+    """The word it was given up with; RabbitMQ's own, such as `delivery_limit`, where it was RabbitMQ who did."""
+    error: str
+    attempts: int
+    """1 where nothing is said: it was delivered."""
+    died_at: int | None
+    """Unix milliseconds."""
+    first_failure: int | None
+    """Unix milliseconds."""
+    where: str
+    """Where the last attempt failed."""
+
+    def age(self, now: int) -> float | None:
+        """Seconds since it died, at a time in Unix milliseconds."""
+        return None if self.died_at is None else max(0.0, (now - self.died_at) / 1000)
+
+
+class Found(NamedTuple):
+    """A dead letter in hand."""
+
+    letter: Letter
+    message: AbstractIncomingMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which dead letters; every condition that is set must hold. Without any, all."""
+
+    ids: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
+    """In our spelling."""
+    died_before: int | None = None
+    """Unix milliseconds. A letter without a time is neither older nor younger than any."""
+    died_after: int | None = None
+    """Unix milliseconds."""
+
+    def matches(self, letter: Letter) -> bool:
+        return (
+            (not self.ids or letter.id in self.ids)
+            and (not self.reasons or letter.reason in self.reasons)
+            and (not self.events or canonical_name(letter.event) in self.events)
+            and (
+                self.died_before is None
+                or (letter.died_at is not None and letter.died_at <= self.died_before)
+            )
+            and (
+                self.died_after is None or (letter.died_at is not None and letter.died_at >= self.died_after)
+            )
+        )
+
+
+class Reading:
+    """The dead letters that were there when it began, oldest first. What is not let go stays, in its order."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        """How many there were."""
+        self.seen = 0
+        self.gone = 0
+        """How many were let go."""
+        self.out_of_time = False
+        """Whether it ended only because of `LONGEST_SECONDS`; reading may begin anew."""
+        self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+
+    @classmethod
+    @asynccontextmanager
+    async def of(
+        cls, connection: AbstractConnection, queue: str, *, most: int | None = None
+    ) -> AsyncIterator[Self]:
+        """Take them in hand, on channels of its own.
+
+        Args:
+            connection: an open connection. As long as it lasts, nobody else takes them in hand.
+            queue: the dead letters'.
+            most: only so many from the front.
+
+        Raises:
+            BusyError: somebody else has them.
+            BrokerRefusedError: there is no such queue.
+            aiormq.exceptions.AMQPError: the connection is gone.
+        """
+        await _alone(connection, queue)
+        total, _ = await _standing(connection, queue)
+        reading = cls(total if most is None else min(total, most))
+        channel = await connection.channel(publisher_confirms=False)
+        try:
+            await channel.set_qos(prefetch_count=REACH)
+            taken = await channel.get_queue(queue, ensure=False)
+            await taken.consume(reading._arrived.put)
+            yield reading
+        finally:
+            await channel.close()
+
+    async def found(self) -> AsyncGenerator[list[Found], None]:
+        """Up to `BATCH` at a time, to the last one or as far as one can see.
+
+        Raises:
+            BrokerUnavailableError: they stop coming before.
+        """
+        began = time.monotonic()
+        while self.seen < self.total and self.seen - self.gone < REACH:
+            if self.seen and time.monotonic() - began > LONGEST_SECONDS:
+                self.out_of_time = True
+                return
+            try:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    arrived = [await self._arrived.get()]
+            except TimeoutError:
+                raise BrokerUnavailableError(
+                    "RabbitMQ sends no more of the dead letters, though there are some; nothing is lost, try again"
+                ) from None
+            most = min(BATCH, self.total - self.seen)
+            while not self._arrived.empty() and len(arrived) < most:
+                arrived.append(self._arrived.get_nowait())
+            self.seen += len(arrived)
+            yield [Found(letter_of(message), message) for message in arrived]
+
+    async def let_go(self, found: Found) -> None:
+        """This one is safe elsewhere: RabbitMQ may forget it.
+
+        Raises:
+            aiormq.exceptions.AMQPError: the connection is gone; it may still be there.
+        """
+        await found.message.ack()
+        self.gone += 1
+
+
+def letter_of(message: AbstractIncomingMessage) -> Letter:
+    """What a message says of itself, whoever has made a dead letter of it."""
+    headers = message.headers or {}
+    attempts = _number(headers.get(retries.ATTEMPT_HEADER))
+    death = _last_death(headers)
+    return Letter(
+        id=message.message_id or digest(message.body),
+        event=message.type or _text(headers.get("cloudEvents:type")) or _UNKNOWN,
+        reason=_text(headers.get(deadletters.REASON_HEADER)) or _text(death.get("reason")) or _UNKNOWN,
+        error=_text(headers.get(deadletters.ERROR_HEADER)) or _text(headers.get(retries.ERROR_HEADER)),
+        attempts=1 if attempts is None else attempts,
+        died_at=_number(headers.get(deadletters.AT_HEADER)) or _milliseconds(death.get("time")),
+        first_failure=_number(headers.get(retries.FIRST_FAILURE_HEADER)),
+        where=_text(headers.get(retries.WHERE_HEADER)),
+    )
+
+
+async def _alone(connection: AbstractConnection, queue: str) -> None:
+    """Be the only one who has them in hand: a lock that dies with its connection, and then nobody's consumer.
+
+    RabbitMQ removes a consumer and gives back what it held in one step.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while not await _lock(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- nobody tells
+                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            while (await _standing(connection, queue))[1]:  # noqa: ASYNC110 -- as above
+                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+    except TimeoutError:
+        raise BusyError(
+            f"somebody else has the dead letters in hand, or a program consumes '{queue}'; try again after that"
+        ) from None
+
+
+async def _lock(connection: AbstractConnection, name: str) -> bool:
+    """Whether nobody else has the lock: a queue that only its connection may use, and that ends with it."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await channel.declare_queue(name, exclusive=True)
+    except ChannelLockedResource:
+        return False
+    except ChannelAccessRefused:
+        return True  # without the permission to configure, another's consumer is all that can be seen of him
+    await channel.close()
+    return True
+
+
+async def _standing(connection: AbstractConnection, queue: str) -> tuple[int, int]:
+    """How many messages are ready, and how many consumers there are."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        result = (await channel.declare_queue(queue, passive=True)).declaration_result
+    except ChannelNotFoundEntity:
+        raise BrokerRefusedError(
+            f"there is no queue '{queue}'; look at rabbitmq.prefix, or run `bridge topology apply`"
+        ) from None
+    await channel.close()
+    return result.message_count or 0, result.consumer_count or 0
+
+
+def _last_death(headers: Any) -> dict[str, Any]:
+    """What RabbitMQ writes when it dead-letters itself; the latest comes first."""
+    deaths = headers.get("x-death")
+    if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
+        return dict(deaths[0])
+    return {}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes | bytearray):
+        return value.decode(errors="replace")
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _milliseconds(value: Any) -> int | None:
+    return int(value.timestamp() * 1000) if hasattr(value, "timestamp") else None

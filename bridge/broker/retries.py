@@ -1,0 +1,128 @@
+"""The delay queues: where a message waits for its next attempt, and what it carries of those before."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.broker import deadletters, moving
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from aio_pika.abc import AbstractIncomingMessage
+
+    from bridge.broker.publisher import Publisher
+    from bridge.broker.topology import Names
+
+log = logs.logger("retries")
+
+ATTEMPT_HEADER: Final = "retry-attempt"
+"""How many attempts have failed, an integer. On a dead letter: all of them, the last one included."""
+FIRST_FAILURE_HEADER: Final = "retry-first-failure"
+"""When the first of them failed, Unix milliseconds."""
+ERROR_HEADER: Final = "retry-error"
+"""One line for people: what went wrong the last time."""
+WHERE_HEADER: Final = "retry-where"
+"""Where the last one failed: `parse`, `provider` or `database`, `@`, and the worker's host name."""
+
+HEADERS: Final = (ATTEMPT_HEADER, FIRST_FAILURE_HEADER, ERROR_HEADER, WHERE_HEADER)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known of a message's failed attempts, the last one included."""
+
+    attempt: int
+    """Of how many."""
+    first_failure: int
+    """Unix milliseconds."""
+    error: str
+    where: str
+
+    def headers(self) -> dict[str, Any]:
+        return {
+            ATTEMPT_HEADER: self.attempt,
+            FIRST_FAILURE_HEADER: self.first_failure,
+            ERROR_HEADER: self.error,
+            WHERE_HEADER: self.where,
+        }
+
+    @property
+    def age(self) -> float:
+        """Seconds since the first failure."""
+        return max(0.0, _now() / 1000 - self.first_failure / 1000)
+
+
+def failed(headers: Mapping[str, Any], *, error: str, where: str) -> History:
+    """The history of a message that has just failed once more.
+
+    A dead letter that was put back to work begins anew: what happened before is over.
+
+    Args:
+        headers: those that the message came in with.
+        error: what went wrong, one line.
+        where: `parse`, `provider` or `database`.
+    """
+    replayed = deadletters.AT_HEADER in headers
+    before = 0 if replayed else _whole(headers.get(ATTEMPT_HEADER)) or 0
+    first = None if replayed else _whole(headers.get(FIRST_FAILURE_HEADER))
+    return History(
+        attempt=before + 1,
+        first_failure=_now() if first is None else first,
+        error=error,
+        where=f"{where}@{socket.gethostname()}",
+    )
+
+
+class Retries:
+    """The delay queues, as the place to move messages to."""
+
+    def __init__(
+        self, publisher: Publisher, *, names: Names, delays: Sequence[float], longest_wait: float
+    ) -> None:
+        """Make the place; `topology.plan` names the queues.
+
+        Args:
+            publisher: sends the messages.
+            names: of the queues.
+            delays: seconds before the second, the third attempt and so on; the last one repeats.
+            longest_wait: between two attempts while RabbitMQ does not confirm, in seconds.
+        """
+        self._publisher = publisher
+        self._names = names
+        self._delays = delays
+        self._longest_wait = longest_wait
+
+    async def delay(self, incoming: AbstractIncomingMessage, history: History) -> None:
+        """Have the message delivered again later; returns when RabbitMQ has confirmed that it will be.
+
+        The original is the caller's to acknowledge, and only then.
+        """
+        seconds = self._delays[min(history.attempt, len(self._delays)) - 1]
+        message = moving.of_message(
+            incoming, queue=self._names.retry(seconds), headers=history.headers(), without=deadletters.HEADERS
+        )
+        await moving.move(
+            self._publisher, message, longest_wait=self._longest_wait, waiting="worker.retry_waiting"
+        )
+        log.info(
+            "a message waits for its next attempt",
+            action="worker.retry",
+            event_id=incoming.message_id,
+            attempt=history.attempt,
+            delay=seconds,
+            where=history.where,
+            error=history.error,
+        )
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

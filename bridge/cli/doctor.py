@@ -1,0 +1,66 @@
+"""`bridge doctor`: what is wrong with the bridge's surroundings, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.text import Text
+
+from bridge.cli.console import FAILED, people, print_json
+from bridge.oncall.doctor import examine
+from bridge.oncall.finding import Verdict
+from bridge.settings import Logs
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from bridge.oncall.finding import Finding
+
+app = typer.Typer()
+
+_STYLES: Final = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "yellow",
+    Verdict.FAILED: "bold red",
+    Verdict.SKIPPED: "dim",
+}
+
+
+@app.command(
+    epilog="Example: bridge --config /etc/bridge.toml doctor\n\n"
+    "Environment: BRIDGE_CONFIG, BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__MANAGEMENT_URL, "
+    "BRIDGE_PROVIDER__API_TOKEN, BRIDGE_RECEIVER__TOKENS, BRIDGE_RECEIVER__PUBLIC_URL."
+)
+def doctor(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
+) -> None:
+    """Check settings, RabbitMQ, provider, spool and machine; say what to do for each.
+
+    It changes nothing, sends no event and takes none. Every check ends within seconds. Exit code 1 when one has
+    failed, 0 otherwise: a warning is for you to judge.
+    """
+    logs.configure(Logs(level="error"))  # the findings say what a library would print
+    findings = asyncio.run(examine(context.obj))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        _print(findings)
+    if any(finding.verdict is Verdict.FAILED for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _print(findings: list[Finding]) -> None:
+    """A line for each, and a second one where there is something to do: both can be searched and copied."""
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        people.print(
+            Text.assemble(
+                (f"{finding.verdict:<7}", _STYLES[finding.verdict]),
+                f"  {finding.check:<{width}}  {finding.seen}",
+            )
+        )
+        if finding.advice:
+            people.print(Text(f"{'':{width + 11}}→ {finding.advice}", "bold"))

@@ -1,0 +1,122 @@
+"""How dead letters are shown: lists, counts, and one with all that is known of it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich.table import Table
+from rich.text import Text
+
+from bridge.broker import letterfile
+from bridge.broker.parked import REACH
+from bridge.cli.console import people
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bridge.broker.parked import Found, Letter
+    from bridge.roles.dead import Look
+
+
+def print_letters(letters: list[Letter], now: int) -> None:
+    heads = ("ID", "Event", "Reason", "Attempts", "Age")
+    rows = [
+        (letter.id, letter.event, letter.reason, str(letter.attempts), _readable(letter.age(now)))
+        for letter in letters
+    ]
+    _print_rows(heads, rows)
+
+
+def print_counts(found: Look, what: str) -> None:
+    rows = [(reason, event, f"{number:,}") for (reason, event), number in sorted(found.counts().items())]
+    if rows:
+        _print_rows(("Reason", "Event", "Letters"), rows)
+    people.print(f"{counted(found.matching)} {what}", highlight=False, markup=False)
+    say_what_is_out_of_reach(found.unseen)
+
+
+def _print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """A table on a terminal; elsewhere a line each, with tabs, that `cut` and `awk` can read."""
+    if not people.is_terminal:
+        for row in (heads, *rows):
+            sys.stdout.write("\t".join(row) + "\n")
+        return
+    table = Table()
+    for head in heads:
+        table.add_column(head, overflow="fold", min_width=len(head))
+    for row in rows:
+        table.add_row(*map(Text, row))  # as text, not as markup: an event's name may hold brackets
+    people.print(table)
+
+
+def described(found: Found, now: int) -> Iterator[str]:
+    letter, message = found
+    document: dict[str, Any] = letterfile.document(found)
+    yield f"id:            {letter.id}"
+    yield f"event:         {letter.event}"
+    yield f"reason:        {letter.reason}"
+    yield f"error:         {letter.error or '-'}"
+    yield f"attempts:      {letter.attempts}"
+    yield f"first failure: {_at(letter.first_failure)}"
+    yield f"last failure:  {letter.where or '-'}"
+    yield f"died:          {_at(letter.died_at)}, {_readable(letter.age(now))} ago"
+    for title in ("headers", "properties"):
+        yield f"{title}:"
+        for name, value in sorted(document[title].items()):
+            text = value if isinstance(value, str) else _json(value)
+            yield f"  {name}: {text}"
+    yield f"body ({len(message.body):,} bytes{', in base64' if 'body_base64' in document else ''}):"
+    yield document.get("body") or document.get("body_base64", "")
+
+
+def _json(value: Any) -> str:
+    return orjson.dumps(value, default=letterfile.plain).decode()
+
+
+def row(letter: Letter, now: int) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "event": letter.event,
+        "reason": letter.reason,
+        "error": letter.error,
+        "attempts": letter.attempts,
+        "where": letter.where,
+        "died_at": letter.died_at,
+        "age": letter.age(now),
+    }
+
+
+def counted(number: int) -> str:
+    """1 -> `1 dead letter`."""
+    return f"{number:,} dead letter{'' if number == 1 else 's'}"
+
+
+def say_what_is_out_of_reach(unseen: int) -> None:
+    if unseen:
+        people.print(
+            f"{unseen:,} more lie behind the first {REACH:,}; move some of those away to get at them",
+            highlight=False,
+        )
+
+
+def _readable(seconds: float | None) -> str:
+    """93784 -> `1d 2h`, 65 -> `1m 5s`."""
+    if seconds is None:
+        return "?"
+    units = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+    parts: list[str] = []
+    rest = int(seconds)
+    for size, unit in units:
+        number, rest = divmod(rest, size)
+        if number or parts:
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def _at(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "-"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(milliseconds / 1000))

@@ -1,0 +1,109 @@
+"""`bridge status`: how everything is, on one screen."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.live import Live
+
+from bridge.cli.console import FAILED, people, print_json, settings_of
+from bridge.cli.screen import screen
+from bridge.cli.staying import until_signal
+from bridge.oncall.status import Watch
+from bridge.roles.lifetime import running, until
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bridge.oncall.status import Status
+    from bridge.settings import Settings
+
+app = typer.Typer()
+
+_REFRESH_SECONDS: Final = 2.0
+
+
+@app.command(
+    epilog="Example: bridge status --watch\n\n"
+    "Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__MANAGEMENT_URL, BRIDGE_SPOOL__DIRECTORY, "
+    "BRIDGE_HEALTH__HOST and BRIDGE_HEALTH__PORT."
+)
+def status(
+    context: typer.Context,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Again every 2 s, until Ctrl-C; the exit code is 0.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs; with --watch a document for each look.")
+    ] = False,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URL",
+            help="Health address of a receiver or worker, http://host:8090; once for each of them. "
+            "Without it, those of one receiver and one worker on this machine.",
+        ),
+    ] = None,
+    over: Annotated[float, typer.Option(min=0, help="Seconds over which the rates are taken.")] = 1.0,
+) -> None:
+    """Show events, roles, RabbitMQ and its queues, spool, dead letters and breakers; only looks.
+
+    Exit code 0 when all of it has answered and is well; 1 when something is wrong, which is said. RabbitMQ's
+    management API may be missing: what cannot be seen without it is said, and is no fault.
+    """
+    settings = settings_of(context)
+    logs.configure(settings.logs.model_copy(update={"level": "error"}))
+    urls = metrics or []
+    if watch:
+        until_signal(lambda stop: _watch(settings, urls, stop, as_json=as_json))
+        return
+    seen = asyncio.run(_once(settings, urls, over))
+    if as_json:
+        print_json(_document(seen))
+    else:
+        people.print(screen(seen))
+    if not seen.well:
+        raise typer.Exit(FAILED)
+
+
+async def _once(settings: Settings, urls: list[str], over: float) -> Status:
+    async with Watch.open(settings, urls) as looking:
+        seen = await looking.look()
+        if over and seen.events:
+            await asyncio.sleep(over)
+            seen = await looking.look()
+        return seen
+
+
+async def _watch(settings: Settings, urls: list[str], stop: asyncio.Event, *, as_json: bool) -> None:
+    async with Watch.open(settings, urls) as looking:
+        with _shown(as_json=as_json) as show:
+            async with running(_again(looking, show), name="status") as again:
+                await until(stop, again)
+
+
+async def _again(looking: Watch, show: Callable[[Status], None]) -> None:
+    while True:
+        show(await looking.look())
+        await asyncio.sleep(_REFRESH_SECONDS)
+
+
+@contextmanager
+def _shown(*, as_json: bool) -> Iterator[Callable[[Status], None]]:
+    """On a terminal one picture takes the place of the other; elsewhere they follow each other."""
+    if as_json:
+        yield lambda seen: print_json(_document(seen))
+    elif not people.is_terminal:
+        yield lambda seen: people.print(screen(seen))
+    else:
+        with Live(console=people, auto_refresh=False, screen=True) as live:
+            yield lambda seen: live.update(screen(seen), refresh=True)
+
+
+def _document(seen: Status) -> dict[str, object]:
+    return asdict(seen) | {"well": seen.well}

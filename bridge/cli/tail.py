@@ -1,0 +1,80 @@
+"""`bridge tail`: events live."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import orjson
+import typer
+
+from bridge.broker.session import BrokerRefusedError
+from bridge.cli.console import fails_with, settings_of
+from bridge.cli.staying import until_signal
+from bridge.roles import tail as role
+from bridge.roles.lifetime import running, until
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.roles.tail import Seen
+    from bridge.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Example: bridge tail --event hard_bounced --event complained\n\n"
+    "Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__PREFIX."
+)
+@fails_with(BrokerRefusedError)
+def tail(
+    context: typer.Context,
+    event: Annotated[
+        list[str] | None, typer.Option(help="Only events of this name; may be given several times.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A JSON document a line, for programs.")] = False,
+) -> None:
+    """Show events as they come in, until Ctrl-C.
+
+    They are copies, in a queue of its own that goes when the command ends: nobody gets less. Whoever reads too slowly
+    misses the oldest. Of a click's URL, what may be a secret (the query, long numbers in the path) is hidden.
+
+    Exit code 0: ended by Ctrl-C. A lost connection to RabbitMQ is told on standard error, and tried again.
+    """
+    settings = settings_of(context)
+    logs.configure(settings.logs.model_copy(update={"level": "info"}))
+    write = _json if as_json else _line
+    until_signal(lambda stop: _tail(stop, settings, event or (), write))
+
+
+async def _tail(
+    stop: asyncio.Event, settings: Settings, names: Sequence[str], write: Callable[[Seen], str]
+) -> None:
+    def show(seen: Seen) -> None:
+        sys.stdout.write(write(seen))
+        sys.stdout.flush()
+
+    async with running(role.tail(settings, names, show), name="tail") as tailing:
+        try:
+            await until(stop, tailing)
+        except role.NobodyReadsError:
+            # `bridge tail | head` has what it wanted; Python would complain of the pipe once more at its exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _json(seen: Seen) -> str:
+    return orjson.dumps(asdict(seen), option=orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def _line(seen: Seen) -> str:
+    at = seen.timestamp if seen.timestamp is not None else (seen.received_at or 0) // 1000
+    about = f"message {seen.message_id}" if seen.message_id is not None else seen.problem or ""
+    when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return f"{when}  {seen.event:<13} {about}  {seen.url or ''}".rstrip() + "\n"

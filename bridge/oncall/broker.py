@@ -1,0 +1,138 @@
+"""RabbitMQ as it is now: over AMQP what a passive declare tells, and over the management API, if there is one, the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from bridge.broker.management import ManagementError
+from bridge.broker.session import BrokerUnavailableError, said, told_as_loss
+from bridge.oncall.reach import leave, reach_any, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.broker.management import Management, Node, QueueView
+    from bridge.settings import RabbitMQ
+
+_PATIENCE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSeen:
+    """One queue. None is what could not be seen."""
+
+    name: str
+    problem: str = ""
+    ready: int | None = None
+    unacknowledged: int | None = None
+    consumers: int | None = None
+    oldest_age: float | None = None
+    """Seconds, by the oldest message's own timestamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerSeen:
+    """The broker and our queues."""
+
+    problem: str
+    """Why it cannot be reached; empty when it can."""
+    version: str | None
+    nodes: tuple[Node, ...] | None
+    blind: str
+    """Why the management API tells nothing; empty when it does."""
+    queues: tuple[QueueSeen, ...]
+
+
+class Broker:
+    """Looks again and again over one connection, which it opens anew when it is lost."""
+
+    def __init__(self, settings: RabbitMQ, management: Management, queues: Sequence[str]) -> None:
+        """Make one; nothing is connected yet.
+
+        Args:
+            settings: where the broker is.
+            management: its API, whether it answers or not.
+            queues: the names to look at.
+        """
+        self._settings = settings
+        self._management = management
+        self._names = tuple(queues)
+        self._connection: AbstractConnection | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await leave(self._connection)
+
+    async def look(self) -> BrokerSeen:
+        """Never raises for a broker that is away: it is what there is to see."""
+        (problem, version, queues), (blind, nodes, views) = await asyncio.gather(
+            self._over_amqp(), self._over_http()
+        )
+        return BrokerSeen(
+            problem=problem,
+            version=version,
+            nodes=nodes,
+            blind=blind,
+            queues=tuple(_merged(queue, views.get(queue.name)) for queue in queues),
+        )
+
+    async def _over_amqp(self) -> tuple[str, str | None, list[QueueSeen]]:
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                if self._connection is None or self._connection.is_closed:
+                    self._connection = await reach_any(self._settings)
+                with told_as_loss(self._connection):
+                    queues = [await _depth(self._connection, name) for name in self._names]
+                return "", version_of(self._connection), queues
+        except TimeoutError:
+            problem = f"RabbitMQ does not answer within {_PATIENCE_SECONDS:g} s"
+        except BrokerUnavailableError as error:
+            problem = str(error)
+        if self._connection is not None:
+            await leave(self._connection)
+            self._connection = None
+        return problem, None, [QueueSeen(name) for name in self._names]
+
+    async def _over_http(self) -> tuple[str, tuple[Node, ...] | None, dict[str, QueueView]]:
+        try:
+            nodes = tuple(await self._management.nodes())
+            views = await asyncio.gather(*(self._management.queue(name) for name in self._names))
+        except ManagementError as error:
+            return str(error), None, {}
+        return "", nodes, {view.name: view for view in views if view is not None}
+
+
+async def _depth(connection: AbstractConnection, name: str) -> QueueSeen:
+    """A passive declare: it needs no permission, and touches no message."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        found = (await channel.declare_queue(name, passive=True)).declaration_result
+    except ChannelNotFoundEntity as refusal:
+        return QueueSeen(name, said(refusal).removeprefix("NOT_FOUND - "))
+    await channel.close()
+    return QueueSeen(name, ready=found.message_count or 0, consumers=found.consumer_count or 0)
+
+
+def _merged(queue: QueueSeen, view: QueueView | None) -> QueueSeen:
+    """AMQP counts now; the API knows more, but counts every 5 s."""
+    if view is None:
+        return queue
+    return QueueSeen(
+        name=queue.name,
+        problem=queue.problem,
+        ready=view.ready if queue.ready is None else queue.ready,
+        unacknowledged=view.unacknowledged,
+        consumers=view.consumers if queue.consumers is None else queue.consumers,
+        oldest_age=None if view.oldest is None else max(0.0, time.time() - view.oldest),
+    )

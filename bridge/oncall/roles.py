@@ -1,0 +1,136 @@
+"""What receivers and workers say of themselves, at their health addresses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import orjson
+from prometheus_client.parser import text_string_to_metric_families
+
+from bridge.broker.management import refusal
+from bridge.roles.receiver import RECEIVER_HEALTH_PORT
+from bridge.roles.worker import WORKER_HEALTH_PORT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bridge.settings import Health
+
+Tally = dict[str, float]
+"""Label value -> number."""
+
+_LABELS: Final = {
+    "bridge_events_received_total": "name",
+    "bridge_events_handled_total": "outcome",
+    "bridge_dead_letters_total": "reason",
+    "bridge_breaker_state": "neighbour",
+}
+"""What is read of each role: the sample, and the label it is told apart by."""
+
+_PATIENCE_SECONDS: Final = 3.0
+"""For all that is asked of one role."""
+
+_WELL: Final = frozenset({"up", "closed"})
+"""States of a connection and of a circuit breaker."""
+
+_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- looked up, not bound
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSeen:
+    """One receiver or worker."""
+
+    url: str
+    problem: str = ""
+    """Why it cannot be read; empty when it can."""
+    kind: str = "?"
+    """`receiver`, `worker`, or `?` when it cannot be told."""
+    ready: bool = False
+    reasons: tuple[str, ...] = ()
+    """What `/readyz` says of parts that are not well."""
+    counts: Mapping[str, Tally] = field(default_factory=dict)
+    """Sample name -> tally."""
+
+    def tally(self, name: str) -> Tally:
+        return dict(self.counts.get(name, {}))
+
+
+def addresses(health: Health) -> list[str]:
+    """Where roles of these settings serve their health on this machine, unless it is said otherwise."""
+    host = _EVERY_ADDRESS.get(health.host, health.host)
+    ports = [health.port] if health.port else [RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT]
+    return [f"http://{host}:{port}" for port in ports]
+
+
+async def ask_all(session: aiohttp.ClientSession, urls: Iterable[str]) -> list[RoleSeen]:
+    """Each role at once; one that does not answer has a problem instead of numbers."""
+    return list(await asyncio.gather(*(_ask(session, url.rstrip("/")) for url in urls)))
+
+
+def summed(roles: Iterable[RoleSeen], name: str) -> Tally:
+    """The same counter of all of them, added up."""
+    total: defaultdict[str, float] = defaultdict(float)
+    for role in roles:
+        for label, value in role.tally(name).items():
+            total[label] += value
+    return dict(total)
+
+
+async def _ask(session: aiohttp.ClientSession, url: str) -> RoleSeen:
+    base = url.removesuffix("/metrics")
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with session.get(f"{base}/metrics") as answer:
+                answer.raise_for_status()
+                text = await answer.text()
+            async with session.get(f"{base}/readyz") as answer:
+                ready, parts = answer.ok, orjson.loads(await answer.read())
+            async with session.get(f"{base}/livez") as answer:
+                life = orjson.loads(await answer.read())
+        counts = _read(text)
+    except TimeoutError:
+        return RoleSeen(base, f"no answer in {_PATIENCE_SECONDS:g} s")
+    except (aiohttp.ClientError, OSError) as error:
+        return RoleSeen(base, refusal(error))
+    except ValueError:
+        return RoleSeen(base, "what answers there is neither a receiver nor a worker")
+    reasons = _reasons(parts) + _reasons({"livez": life})
+    return RoleSeen(base, kind=_kind(parts), ready=ready, reasons=tuple(reasons), counts=counts)
+
+
+def _read(text: str) -> dict[str, Tally]:
+    """The samples that we show. The library raises ValueError for what is no exposition."""
+    counts: dict[str, Tally] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if label := _LABELS.get(sample.name):
+                tally = counts.setdefault(sample.name, {})
+                key = sample.labels.get(label, "")
+                tally[key] = tally.get(key, 0) + sample.value
+    return counts
+
+
+def _kind(parts: Any) -> str:
+    """A receiver has a spool, a crew of them its processes; a worker consumes."""
+    if not isinstance(parts, dict):
+        return "?"
+    if {"spool", "processes"} & parts.keys():
+        return "receiver"
+    return "worker" if "consume" in parts else "?"
+
+
+def _reasons(parts: Any, path: str = "") -> list[str]:
+    """Every `reason` beside a state that is not well, however deep a crew's processes nest it."""
+    if not isinstance(parts, dict):
+        return []
+    found = []
+    unwell = parts.get("state", "up") not in _WELL or parts.get("writable", True) is False
+    if path and (unwell or parts.get("status") in {"not ready", "stuck"}) and (reason := parts.get("reason")):
+        found.append(f"{path}: {reason}")
+    for name, part in parts.items():
+        found.extend(_reasons(part, f"{path}.{name}" if path else str(name)))
+    return found

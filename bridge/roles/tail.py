@@ -1,0 +1,131 @@
+"""Events live, for people and programs that look on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from yarl import URL
+
+from bridge import events
+from bridge.broker import topology
+from bridge.broker.connection import Link
+from bridge.broker.encoded import Header, decoded
+from bridge.broker.listening import listening
+from bridge.broker.message import RECEIVED_AT_HEADER
+from bridge.events import MalformedError, NotJsonError
+from bridge.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.broker.deliveries import Delivered
+    from bridge.settings import Settings
+
+_RECEIVED_AT: Final = Header(RECEIVED_AT_HEADER)
+_LIKE_A_SECRET: Final = re.compile(r"(?=[^/]*[0-9])[^/]{16,}")
+"""A long part of a path with a digit in it; links to unsubscribe carry such."""
+_HIDDEN: Final = "***"
+_LONGEST: Final = 200
+"""Characters of what somebody else wrote."""
+
+
+class NobodyReadsError(Exception):
+    """What was to be shown cannot be: the reader has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An event, with nothing in it that must not be shown."""
+
+    event: str
+    id: str
+    message_id: str | None
+    """The provider's; None where the body is no event."""
+    timestamp: int | None
+    """When it happened, Unix seconds."""
+    received_at: int | None
+    """When the bridge received it, Unix milliseconds."""
+    url: str | None
+    """Of a click, without its query."""
+    problem: str | None
+    """Why the body is no event."""
+
+
+async def tail(settings: Settings, names: Sequence[str], show: Callable[[Seen], None]) -> None:
+    """Show every event from now on, until cancelled; a lost connection is logged, and tried again.
+
+    Args:
+        settings: where RabbitMQ is.
+        names: of the events, in either spelling; none means all.
+        show: called for each; what it does not take in time is dropped in RabbitMQ, oldest first.
+
+    Raises:
+        BrokerRefusedError: there is no exchange of events, or the broker user may not listen.
+        NobodyReadsError: `show` raised BrokenPipeError.
+    """
+    prefix = topology.Names(settings.rabbitmq.prefix)
+    keys = {events.canonical_name(name) for name in names} or {"#"}
+    link = Link(settings.rabbitmq, use="consume", metrics=Metrics())
+
+    async def session(connection: AbstractConnection) -> None:
+        async with listening(
+            connection, prefix.events, keys, name=f"{settings.rabbitmq.prefix}email.tail"
+        ) as deliveries:
+            link.opened()
+            while True:
+                for delivered in await deliveries.some():
+                    _shown(show, seen(delivered))
+
+    await link.run(session)
+
+
+def seen(delivered: Delivered) -> Seen:
+    """What may be shown of a message."""
+    name, event_id = (
+        _printable(delivered.routing_key),
+        _printable(decoded(delivered.properties).message_id or ""),
+    )
+    received_at = _RECEIVED_AT.number(delivered.properties)
+    if received_at is not None and not 0 <= received_at <= events.MAX_TIMESTAMP * 1000:
+        received_at = None
+    try:
+        event = events.parse(delivered.body)
+    except (MalformedError, NotJsonError) as error:
+        return Seen(name, event_id, None, None, received_at, None, _printable(str(error)))
+    url = event.data.get("url")
+    return Seen(
+        event=name,
+        id=event_id,
+        message_id=event.message_id,
+        timestamp=event.timestamp,
+        received_at=received_at,
+        url=_without_secrets(url) if isinstance(url, str) else None,
+        problem=None,
+    )
+
+
+def _shown(show: Callable[[Seen], None], event: Seen) -> None:
+    try:
+        show(event)
+    except BrokenPipeError:
+        # As an OSError it would count as a lost connection to RabbitMQ.
+        raise NobodyReadsError("the reader has gone") from None
+
+
+def _without_secrets(text: str) -> str:
+    try:
+        url = URL(text)
+        path = _LIKE_A_SECRET.sub(_HIDDEN, url.path)
+        query = "?" + _HIDDEN if url.query_string else ""
+        return _printable(f"{url.scheme}://{url.host_port_subcomponent}{path}{query}")
+    except ValueError:
+        return _HIDDEN
+
+
+def _printable(text: str) -> str:
+    """One line that cannot steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)[:_LONGEST]

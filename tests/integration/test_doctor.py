@@ -1,0 +1,603 @@
+"""`bridge doctor`: each check made to fail once, against real nodes, and what a person then reads."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import uuid
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import aio_pika
+import orjson
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from bridge import settings as knobs
+from bridge.broker import management, topology
+from bridge.oncall import broker_checks, machine_checks
+from bridge.oncall.finding import Verdict
+from bridge.roles.publishing import topology_of
+from tests.support.commands import bridge
+from tests.support.managed import Managed, managed_node
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from bridge.provider.simulator import Simulator
+    from tests.support.node import Control
+    from tests.support.rabbit import Rabbit
+
+TOKEN = "a-token-of-the-webhook"
+PASSWORD = "an-uncommon-secret"
+NOBODY = f"amqp://guest:{PASSWORD}@127.0.0.1:1/"
+OF_THE_BROKER = [
+    "RabbitMQ version",
+    "permissions",
+    "topology",
+    "delivery limit",
+    "alternate exchange",
+    "workers on SQLite",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the doctor looks at; all of it is well until a test changes it."""
+
+    directory: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    async def examined(self, **variables: str) -> tuple[int, dict[str, tuple[str, str, str]]]:
+        """Exit code, and check -> verdict, what was seen, advice; as a program reads it."""
+        said = await bridge("doctor", "--json", directory=self.directory, **self.variables | variables)
+        assert said.stderr == ""
+        return said.code, {
+            finding["check"]: (finding["verdict"], finding["seen"], finding["advice"])
+            for finding in orjson.loads(said.stdout)
+        }
+
+    async def told(self, check: str, **variables: str) -> tuple[int, str]:
+        """Exit code, and the lines on this check that a person reads."""
+        said = await bridge("doctor", directory=self.directory, **self.variables | variables)
+        assert PASSWORD not in said.stdout + said.stderr
+        assert TOKEN not in said.stdout + said.stderr
+        lines = said.stdout.splitlines()
+        [at] = [at for at, line in enumerate(lines) if f"  {check}  " in f"{line}  "]
+        advice = lines[at + 1 : at + 2] if "→" in "".join(lines[at + 1 : at + 2]) else []
+        return said.code, " ".join(" ".join([lines[at], *advice]).split())
+
+
+@pytest.fixture
+def well(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) -> Surroundings:
+    """The run's node, without the management API; nothing is declared there yet."""
+    simulator.webhook_url = f"https://bridge.example.org/webhooks/msndr/{TOKEN}"
+    return Surroundings(
+        tmp_path,
+        {
+            "BRIDGE_RABBITMQ__URLS": amqp_url,
+            "BRIDGE_RABBITMQ__PREFIX": prefix,
+            "BRIDGE_RABBITMQ__MANAGEMENT_URL": "http://127.0.0.1:1",
+            "BRIDGE_RECEIVER__TOKENS": TOKEN,
+            "BRIDGE_RECEIVER__MAX_IN_FLIGHT": "500",
+            "BRIDGE_PROVIDER__BASE_URL": simulator.base_url,
+            "BRIDGE_PROVIDER__API_TOKEN": simulator.token,
+            "BRIDGE_SPOOL__DIRECTORY": str(tmp_path / "spool"),
+            "BRIDGE_SUPPRESSION__DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3",
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def managed() -> Iterator[Managed]:
+    with managed_node() as node:
+        yield node
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """A virtual host of the test's own, on the node with the API, in which all stands as planned."""
+
+    surroundings: Surroundings
+    connection: aio_pika.abc.AbstractConnection
+    names: topology.Names
+
+    async def examined(self, **variables: str) -> tuple[int, dict[str, tuple[str, str, str]]]:
+        return await self.surroundings.examined(**variables)
+
+    @property
+    def url(self) -> str:
+        return self.surroundings.variables["BRIDGE_RABBITMQ__URLS"]
+
+
+@pytest.fixture
+async def seen_through(managed: Managed, well: Surroundings) -> AsyncIterator[Open]:
+    host = uuid.uuid4().hex
+    await managed.control.evaluate(
+        f'rabbit_vhost:add(<<"{host}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
+        f'<<"guest">>, <<"{host}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>).'
+    )
+    url = str(URL(managed.url).with_path(f"/{host}"))
+    variables = {"BRIDGE_RABBITMQ__URLS": url, "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api}
+    surroundings = Surroundings(well.directory, well.variables | variables)
+    async with await aio_pika.connect(url) as connection:
+        await declared(connection, surroundings)
+        yield Open(surroundings, connection, topology.Names(well.variables["BRIDGE_RABBITMQ__PREFIX"]))
+    await managed.control.run("delete_vhost", host)
+
+
+async def declared(connection: aio_pika.abc.AbstractConnection, surroundings: Surroundings) -> None:
+    prefix = surroundings.variables["BRIDGE_RABBITMQ__PREFIX"]
+    await topology.declare(connection, topology_of(knobs.load(overrides={"rabbitmq": {"prefix": prefix}})))
+
+
+def verdicts(findings: dict[str, tuple[str, str, str]]) -> dict[str, str]:
+    return {check: verdict for check, (verdict, _, _) in findings.items()}
+
+
+async def test_where_all_is_well_nothing_has_failed(well: Surroundings, rabbit: Rabbit) -> None:
+    """Without the management API, too: what cannot be seen is said where it matters, and the exit code is 0."""
+    await declared(rabbit.connection, well)
+    code, findings = await well.examined()
+    assert code == 0
+    assert {
+        v for check, v in verdicts(findings).items() if check not in {"spool disk", "delivery limit"}
+    } == {"ok"}
+    assert "bindings cannot be seen" in findings["topology"][1]
+
+
+async def test_with_the_management_api_bindings_are_seen(seen_through: Open) -> None:
+    """Arguments and bindings are compared one by one."""
+    code, findings = await seen_through.examined()
+    assert code == 0
+    assert findings["topology"][0] == "ok"
+    assert "cannot be seen" not in findings["topology"][1] + findings["alternate exchange"][1]
+    assert findings["alternate exchange"][:2] == ("ok", f"'{seen_through.names.unrouted}', with a queue")
+
+
+async def test_looking_changes_nothing(seen_through: Open) -> None:
+    """No message is sent, none is taken, and nothing is made: not even the spool's folder."""
+    names = seen_through.names
+    async with seen_through.connection.channel() as channel:
+        await channel.default_exchange.publish(aio_pika.Message(b"waits"), names.suppression)
+        await seen_through.examined()
+        for queue, depth in (
+            (names.suppression, 1),
+            (names.archive, 0),
+            (names.unrouted, 0),
+            (names.dead, 0),
+        ):
+            found = await channel.declare_queue(queue, passive=True)
+            assert found.declaration_result.message_count == depth
+        message = await (await channel.get_queue(names.suppression)).get(no_ack=True)
+        assert not message.redelivered
+    assert not _exists(seen_through.surroundings.directory / "spool")
+
+
+async def test_settings_that_cannot_be_read_are_the_only_finding(well: Surroundings) -> None:
+    """The line names the key."""
+    code, line = await well.told("settings", BRIDGE_RECEIVER__PORT="none")
+    assert code == 1
+    assert line.startswith("failed settings receiver.port: ")
+    assert "→ correct it" in line
+
+
+async def test_settings_without_a_token_are_a_warning(well: Surroundings, rabbit: Rabbit) -> None:
+    """A worker needs none, so that alone is no failure."""
+    await declared(rabbit.connection, well)
+    code, line = await well.told("settings", BRIDGE_RECEIVER__TOKENS="")
+    assert code == 0
+    assert "warning settings receiver.tokens is empty" in line
+    assert "BRIDGE_RECEIVER__TOKENS" in line
+
+
+async def test_a_broker_that_is_away(well: Surroundings) -> None:
+    """It is named without its password, and what needs it is skipped."""
+    code, line = await well.told("RabbitMQ reachable", BRIDGE_RABBITMQ__URLS=NOBODY)
+    assert code == 1
+    assert line.startswith("failed RabbitMQ reachable amqp://127.0.0.1:1/: ")
+    assert "→ start it" in line
+    _, findings = await well.examined(BRIDGE_RABBITMQ__URLS=NOBODY)
+    assert {verdicts(findings)[check] for check in OF_THE_BROKER} == {"skipped"}
+
+
+async def test_one_url_of_several_that_is_away_is_a_warning(
+    well: Surroundings, rabbit: Rabbit, amqp_url: str
+) -> None:
+    """The bridge runs, on one leg."""
+    await declared(rabbit.connection, well)
+    code, line = await well.told("RabbitMQ reachable", BRIDGE_RABBITMQ__URLS=f"{NOBODY},{amqp_url}")
+    assert code == 0
+    assert line.startswith("warning RabbitMQ reachable not all of it: amqp://127.0.0.1:1/")
+
+
+async def test_a_broker_that_says_nothing_does_not_hang_it(well: Surroundings) -> None:
+    """It takes connections and never answers; the wait has an end."""
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        code, line = await well.told(
+            "RabbitMQ reachable",
+            BRIDGE_RABBITMQ__URLS=f"amqp://127.0.0.1:{port}/",
+            BRIDGE_RABBITMQ__CONNECT_TIMEOUT="0.2",
+        )
+        for writer in held:
+            writer.close()
+    assert code == 1
+    assert "no answer in 0.2 s" in line
+
+
+@pytest.mark.parametrize(
+    ("version", "verdict"), [("3.9.29", "failed"), ("3.10.8", "ok"), ("4.2.1", "ok"), ("5.0.0", "warning")]
+)
+async def test_versions(version: str, verdict: str, rabbit: Rabbit) -> None:
+    """3.10 to 4.x are supported; there is no node of another here, so the check is asked itself."""
+    settings = knobs.load()
+    async with management.connect(settings.rabbitmq) as api:
+        bench = broker_checks.Bench(settings, rabbit.connection, version, api)
+        finding = await broker_checks.version("RabbitMQ version", bench)
+    assert finding.verdict == verdict
+    assert finding.seen == f"RabbitMQ {version}"
+
+
+async def test_a_user_who_may_not_write_or_read(well: Surroundings, rabbit: Rabbit, control: Control) -> None:
+    """Each right that is missing is named."""
+    await declared(rabbit.connection, well)
+    name = uuid.uuid4().hex
+    await control.evaluate(
+        f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{PASSWORD}">>, <<"tests">>), '
+        f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"/">>, <<"">>, '
+        f'<<".*suppression.changes$">>, <<".*dead$">>, <<"tests">>).'
+    )
+    url = str(URL(well.variables["BRIDGE_RABBITMQ__URLS"]).with_user(name).with_password(PASSWORD))
+    code, line = await well.told("permissions", BRIDGE_RABBITMQ__URLS=url)
+    names = rabbit.names
+    assert code == 1
+    assert f"failed permissions the user may not write to '{names.events}'" in line
+    assert (
+        f"nor write to the default exchange, nor read from '{names.suppression}', nor read from '{names.archive}'"
+        in line
+    )
+    assert f"'{names.changes}'" not in line
+    assert f"'{names.dead}'" not in line
+    assert "rabbitmqctl set_permissions" in line
+
+
+async def test_a_topology_that_is_missing(well: Surroundings, rabbit: Rabbit) -> None:
+    """Every missing part is named, and the command that declares it."""
+    await declared(rabbit.connection, well)
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(rabbit.names.malformed)
+        await channel.exchange_delete(rabbit.names.changes)
+    code, line = await well.told("topology")
+    assert code == 1
+    assert (
+        f"failed topology missing: exchange '{rabbit.names.changes}', queue '{rabbit.names.malformed}'"
+        in line
+    )
+    assert "→ run `bridge topology apply`" in line
+    assert not await rabbit.stands(rabbit.names.malformed)
+
+
+async def test_a_queue_with_other_arguments_without_the_api(well: Surroundings, rabbit: Rabbit) -> None:
+    """RabbitMQ itself compares: what stands is declared again, which changes nothing."""
+    await declared(rabbit.connection, well)
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(rabbit.names.dead)
+        await channel.declare_queue(rabbit.names.dead, durable=True)
+    code, line = await well.told("topology")
+    assert code == 1
+    assert f"failed topology queue '{rabbit.names.dead}' stands with other arguments" in line
+    assert "→ empty and delete it" in line
+
+
+async def test_a_queue_with_other_arguments_seen_through_the_api(seen_through: Open) -> None:
+    """What it has, and what it should have."""
+    names = seen_through.names
+    async with seen_through.connection.channel() as channel:
+        await channel.queue_delete(names.dead)
+        await channel.declare_queue(names.dead, durable=True)
+    code, line = await seen_through.surroundings.told("topology")
+    assert code == 1
+    assert f"failed topology queue '{names.dead}' has " in line
+    assert "not x-queue-type=quorum" in line
+
+
+async def test_a_binding_that_is_missing(seen_through: Open) -> None:
+    """Only the API can tell; without this binding hard bounces would reach no worker."""
+    names = seen_through.names
+    async with seen_through.connection.channel() as channel:
+        await (await channel.get_queue(names.suppression)).unbind(names.events, "hard_bounced")
+    code, line = await seen_through.surroundings.told("topology")
+    assert code == 1
+    assert f"failed topology not bound: '{names.suppression}' to '{names.events}' with 'hard_bounced'" in line
+
+
+async def test_a_quorum_queue_that_drops_what_is_delivered_often(seen_through: Open) -> None:
+    """Of whichever service: it has a limit, and no dead-letter exchange. A policy without a limit cures it."""
+    names = seen_through.names
+    async with seen_through.connection.channel() as channel:
+        arguments: dict[str, int | str] = {"x-queue-type": "quorum", "x-delivery-limit": 5}
+        queue = await channel.declare_queue("crm", durable=True, arguments=dict(arguments))
+        await queue.bind(names.events, "opened")
+    code, line = await seen_through.surroundings.told("delivery limit")
+    assert code == 0
+    assert line.startswith("warning delivery limit RabbitMQ ")
+    assert "delivered too often from: " in line
+    assert "crm" in line
+    assert names.suppression not in line.partition("from: ")[2].partition("→")[0].split(", ")
+    assert "rabbitmqctl set_policy" in line
+
+
+async def test_an_exchange_without_its_alternate(well: Surroundings, rabbit: Rabbit) -> None:
+    """What nothing is bound for would vanish."""
+    await declared(rabbit.connection, well)
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(rabbit.names.events)
+        await channel.declare_exchange(rabbit.names.events, "topic", durable=True)
+    code, line = await well.told("alternate exchange")
+    assert code == 1
+    assert "failed alternate exchange" in line
+    assert "'alternate-exchange'" in line
+
+
+async def test_an_alternate_exchange_seen_through_the_api(seen_through: Open) -> None:
+    """Another one than ours, and ours without a queue, are told apart."""
+    names = seen_through.names
+    async with seen_through.connection.channel() as channel:
+        await (await channel.get_queue(names.unrouted)).unbind(names.unrouted, "")
+        code, line = await seen_through.surroundings.told("alternate exchange")
+        assert code == 1
+        assert f"failed alternate exchange no queue is bound to '{names.unrouted}'" in line
+        await channel.exchange_delete(names.events)
+        await channel.declare_exchange(names.events, "topic", durable=True)
+        code, line = await seen_through.surroundings.told("alternate exchange")
+    assert code == 1
+    assert f"'{names.events}' has none, not {names.unrouted}" in line
+
+
+async def test_two_workers_on_sqlite(well: Surroundings, rabbit: Rabbit) -> None:
+    """Without the API nobody knows where they are: a warning."""
+    await declared(rabbit.connection, well)
+    async with consuming(rabbit.connection, rabbit.names.suppression, 2):
+        code, line = await well.told("workers on SQLite")
+    assert code == 0
+    assert "warning workers on SQLite 2 workers; whether on one machine cannot be seen" in line
+    assert "→ workers on several machines need PostgreSQL" in line
+
+
+async def test_workers_on_several_machines_on_sqlite(seen_through: Open) -> None:
+    """Each would keep a list of its own: that has failed. Two on one machine are a warning."""
+    queue = seen_through.names.suppression
+    async with consuming(seen_through.connection, queue, 2):
+        _, findings = await seen_through.examined()
+        assert findings["workers on SQLite"][0] == "warning"
+        async with (
+            elsewhere(seen_through.url) as url,
+            await aio_pika.connect(url) as far,
+            consuming(far, queue, 1),
+            asyncio.timeout(30),
+        ):
+            while findings["workers on SQLite"][0] != "failed":  # RabbitMQ tells the API every 5 s
+                code, findings = await seen_through.examined()
+    assert code == 1
+    assert findings["workers on SQLite"][1] == "3 workers, each with its own list, on 127.0.0.1, 127.0.0.2"
+
+
+async def test_workers_that_are_not_on_sqlite(well: Surroundings, rabbit: Rabbit) -> None:
+    """PostgreSQL takes as many as there are."""
+    await declared(rabbit.connection, well)
+    url = f"postgresql+asyncpg://bridge:{PASSWORD}@127.0.0.1/bridge"
+    async with consuming(rabbit.connection, rabbit.names.suppression, 2):
+        code, line = await well.told("workers on SQLite", BRIDGE_SUPPRESSION__DATABASE_URL=url)
+    assert (code, line) == (0, "ok workers on SQLite the list is not on SQLite")
+
+
+@pytest.mark.parametrize(
+    ("token", "code", "said"),
+    [
+        ("wrong-api-token", 1, "failed provider token the provider refuses it → set provider.api_token"),
+        ("", 0, "warning provider token there is none: "),
+    ],
+)
+async def test_the_providers_token(
+    well: Surroundings, rabbit: Rabbit, token: str, code: int, said: str
+) -> None:
+    """A wrong one has failed; none is for who announces his messages himself."""
+    await declared(rabbit.connection, well)
+    exit_code, line = await well.told("provider token", BRIDGE_PROVIDER__API_TOKEN=token)
+    assert exit_code == code
+    assert line.startswith(said)
+
+
+async def test_a_provider_that_is_away(well: Surroundings) -> None:
+    """One attempt, and what it came to."""
+    code, line = await well.told("provider token", BRIDGE_PROVIDER__BASE_URL="http://127.0.0.1:1/v1")
+    assert code == 1
+    assert line.startswith("failed provider token GET /email/webhook")
+
+
+@pytest.mark.parametrize(
+    ("url", "public", "code", "said"),
+    [
+        (None, "", 1, "failed webhook none is set"),
+        ("https://bridge.example.org/hooks", "", 1, "failed webhook what is set is not where"),
+        (
+            "https://bridge.example.org/webhooks/msndr/of-somebody-else",
+            "",
+            1,
+            "failed webhook https://bridge.example.org/webhooks/msndr/… ends in a token that is none of",
+        ),
+        (
+            f"https://old.example.org/webhooks/msndr/{TOKEN}",
+            "https://bridge.example.org",
+            1,
+            "failed webhook https://old.example.org/webhooks/msndr/… is not below receiver.public_url",
+        ),
+        (
+            f"http://bridge.example.org/webhooks/msndr/{TOKEN}",
+            "",
+            0,
+            "warning webhook http://bridge.example.org/webhooks/msndr/… is not https",
+        ),
+        (
+            f"https://bridge.example.org/in/webhooks/msndr/{TOKEN}",
+            "https://bridge.example.org/in",
+            0,
+            "ok webhook https://bridge.example.org/in/webhooks/msndr/…",
+        ),
+    ],
+)
+async def test_the_webhook(
+    well: Surroundings,
+    rabbit: Rabbit,
+    simulator: Simulator,
+    url: str | None,
+    public: str,
+    code: int,
+    said: str,
+) -> None:
+    """Set, of our shape, with one of our tokens, at our address; the token itself is never printed."""
+    await declared(rabbit.connection, well)
+    simulator.webhook_url = url
+    exit_code, line = await well.told("webhook", BRIDGE_RECEIVER__PUBLIC_URL=public)
+    assert exit_code == code
+    assert line.startswith(said)
+    assert "of-somebody-else" not in line
+
+
+async def test_a_spool_that_cannot_be_written(well: Surroundings) -> None:
+    """A file stands where the folder should be."""
+    _written(well.directory / "spool")
+    code, line = await well.told("spool writable")
+    assert code == 1
+    assert f"failed spool writable {well.directory / 'spool'}: Not a directory" in line
+    assert "→ make it a folder" in line
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no tmpfs to look at")  # noqa: S108 -- it is only looked at
+async def test_a_spool_in_memory(well: Surroundings, rabbit: Rabbit) -> None:
+    """It is as writable as any, and empty after a restart."""
+    await declared(rabbit.connection, well)
+    code, line = await well.told("spool disk", BRIDGE_SPOOL__DIRECTORY=f"/dev/shm/{uuid.uuid4().hex}")  # noqa: S108 -- it is not made
+    assert code == 0
+    assert line.startswith("warning spool disk /dev/shm/")
+    assert "is in memory (tmpfs): a restart loses it" in line
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "said"),
+    [
+        ("BRIDGE_SPOOL__MIN_FREE_BYTES", 1, "below spool.min_free_bytes: it takes nothing → free some"),
+        ("BRIDGE_SPOOL__MAX_BYTES", 0, "too few for spool.max_bytes → free some"),
+    ],
+)
+async def test_too_little_space(
+    well: Surroundings, rabbit: Rabbit, setting: str, code: int, said: str
+) -> None:
+    """Below the minimum nothing is taken; below the maximum, not all that is promised."""
+    await declared(rabbit.connection, well)
+    exit_code, line = await well.told("spool space", **{setting: str(2**60)})
+    assert exit_code == code
+    assert said in line
+
+
+async def test_a_clock_that_is_wrong(well: Surroundings) -> None:
+    """The provider's Date header says another time than this machine; an answer of any kind has one."""
+
+    async def late(_: web.Request) -> web.Response:
+        return web.Response(status=401, headers={"Date": "Tue, 09 Oct 2018 05:16:13 GMT"})
+
+    async with served(late) as url:
+        code, line = await well.told("clock", BRIDGE_PROVIDER__BASE_URL=url)
+    assert code == 1
+    assert line.startswith("failed clock this clock is ")
+    assert "s ahead of the provider's" in line
+    assert "NTP" in line
+
+
+async def test_rabbitmqs_clock_where_the_provider_does_not_answer(seen_through: Open) -> None:
+    """Any clock that is not ours will do."""
+    _, findings = await seen_through.examined(BRIDGE_PROVIDER__BASE_URL="http://127.0.0.1:1/v1")
+    assert findings["clock"][:2] == ("ok", "within 5 s of RabbitMQ's")
+
+
+async def test_too_few_file_descriptors(well: Surroundings, rabbit: Rabbit) -> None:
+    """Each request that waits holds a socket: the line says how many are needed."""
+    await declared(rabbit.connection, well)
+    code, line = await well.told("file descriptors", BRIDGE_RECEIVER__MAX_IN_FLIGHT="100000000")
+    assert code == 0
+    assert line.startswith("warning file descriptors ")
+    assert "needs 100,000,100 → raise it (ulimit -n 100000100;" in line
+
+
+def test_fewer_file_descriptors_than_any_receiver_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below what every system gives, it has failed."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    finding = machine_checks.descriptors("file descriptors", knobs.Receiver())
+    assert finding.verdict is Verdict.FAILED
+
+
+async def test_help_has_an_example_and_the_variables(tmp_path: Path) -> None:
+    """`--help` shows a line to copy, and what must be set."""
+    text = (await bridge("doctor", "--help", directory=tmp_path)).stdout
+    assert "Example: bridge --config /etc/bridge.toml doctor" in text
+    assert "BRIDGE_RECEIVER__PUBLIC_URL" in text
+
+
+@asynccontextmanager
+async def consuming(
+    connection: aio_pika.abc.AbstractConnection, queue: str, count: int
+) -> AsyncIterator[None]:
+    """So many consumers of a queue in which nothing is."""
+    async with connection.channel() as channel:
+        for _ in range(count):
+            await (await channel.get_queue(queue)).consume(_never)
+        yield
+
+
+async def _never(message: aio_pika.abc.AbstractIncomingMessage) -> None:
+    raise AssertionError(f"there was a message: {message}")
+
+
+@asynccontextmanager
+async def elsewhere(url: str) -> AsyncIterator[str]:
+    """The broker, as reached from another address than everybody else's."""
+    broker = URL(url)
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while piece := await reader.read(65536):
+            writer.write(piece)
+        writer.close()
+
+    async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back, onward = await asyncio.open_connection(broker.host, broker.port, local_addr=("127.0.0.2", 0))
+        await asyncio.gather(carry(reader, onward), carry(back, writer))
+
+    async with await asyncio.start_server(through, "127.0.0.1", 0) as server:
+        yield str(broker.with_port(server.sockets[0].getsockname()[1]))
+
+
+@asynccontextmanager
+async def served(answer: web.RequestHandler | object) -> AsyncIterator[str]:
+    """One answer to every request."""
+    runner = web.ServerRunner(web.Server(answer))  # type: ignore[arg-type]  # a coroutine function of a request
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
+
+
+def _written(path: Path) -> None:
+    path.write_text("a file")

@@ -1,0 +1,391 @@
+"""`bridge status`: what it shows of a stack that runs, and of one that does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+import uuid
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import aiohttp
+import orjson
+import pytest
+from yarl import URL
+
+from bridge import settings as knobs
+from bridge.broker import management, topology
+from bridge.broker.management import ManagementError
+from bridge.oncall.broker import Broker
+from bridge.oncall.status import Watch
+from bridge.receiver.spool_file import Entry, SpoolFile
+from bridge.roles import receiver as role
+from bridge.roles.lifetime import Lifetime, running, until
+from bridge.roles.publishing import topology_of
+from bridge.telemetry import health
+from bridge.telemetry.health import Readiness
+from bridge.telemetry.metrics import Metrics
+from tests.support.commands import bridge
+from tests.support.managed import Managed, managed_node
+from tests.support.working import body_of, changed, working
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from bridge.settings import Settings
+    from tests.support.rabbit import Rabbit
+
+Overrides = dict[str, dict[str, Any]]
+HOUR = 3600
+
+
+@pytest.fixture
+def variables(overrides: Overrides) -> dict[str, str]:
+    """As the command sees the test's settings; no management API, and RabbitMQ is the run's."""
+    rabbitmq, worker = overrides["rabbitmq"], overrides["worker"]
+    return {
+        "BRIDGE_RABBITMQ__URLS": rabbitmq["urls"][0],
+        "BRIDGE_RABBITMQ__PREFIX": rabbitmq["prefix"],
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL": "http://127.0.0.1:1",
+        "BRIDGE_SPOOL__DIRECTORY": overrides["spool"]["directory"],
+        "BRIDGE_WORKER__RETRY_DELAYS": ",".join(str(delay) for delay in worker["retry_delays"]),
+    }
+
+
+@pytest.fixture(scope="module")
+def managed() -> Iterator[Managed]:
+    with managed_node() as node:
+        yield node
+
+
+@pytest.fixture
+async def standing(rabbit: Rabbit, settings: Settings) -> Rabbit:
+    """All that the bridge declares is there."""
+    await topology.declare(rabbit.connection, topology_of(settings))
+    return rabbit
+
+
+async def looked(directory: Path, variables: dict[str, str], *urls: str) -> tuple[int, dict[str, Any]]:
+    """Exit code, and the document for programs."""
+    at = [part for url in urls for part in ("--metrics", url)]
+    said = await bridge("status", "--json", "--over", "0", *at, directory=directory, **variables)
+    assert said.stderr == ""
+    return said.code, orjson.loads(said.stdout)
+
+
+async def test_a_stack_that_runs_is_shown_and_well(
+    standing: Rabbit, overrides: Overrides, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """Events by name, both roles, every queue, the worker; what only the management API knows is said to be unseen."""
+    ports = free_ports(2)
+    receivers, workers = (knobs.load(overrides=changed(overrides, health={"port": port})) for port in ports)
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    lifetime = Lifetime()
+    async with running(role.receiver(receivers, lifetime), name="receiver") as taking, working(workers):
+        await until(lifetime.started, taking)
+        token = overrides["receiver"]["tokens"][0]
+        async with aiohttp.ClientSession() as session:
+            for number, name in enumerate(("opened", "opened", "clicked"), 1):
+                url = f"http://127.0.0.1:{lifetime.port}/webhooks/msndr/{token}"
+                assert (await session.post(url, data=body_of(name, number))).status == 200
+        code, seen = await looked(tmp_path, variables, *urls)
+        text = await bridge(
+            "status", "--metrics", urls[0], "--metrics", urls[1], directory=tmp_path, **variables
+        )
+        lifetime.stop.set()
+        await taking
+    assert (code, seen["well"], seen["wrong"]) == (0, True, [])
+    assert [(event["name"], event["total"]) for event in seen["events"]] == [("clicked", 1), ("opened", 2)]
+    assert [(one["kind"], one["ready"]) for one in seen["roles"]] == [("receiver", True), ("worker", True)]
+    assert seen["workers"] == 1
+    assert seen["breakers"] == {"provider": 0, "database": 0}
+    queues = {queue["name"]: queue for queue in seen["broker"]["queues"]}
+    assert queues[standing.names.suppression]["consumers"] == 1
+    assert queues[standing.names.suppression]["unacknowledged"] is None
+    assert seen["broker"]["nodes"] is None
+    assert seen["broker"]["version"]
+    assert "management API cannot be reached" in seen["unseen"][0]
+    assert text.code == 0
+    assert "all is well" in text.stdout
+    [opened] = [line.split() for line in text.stdout.splitlines() if line.startswith("opened ")]
+    assert opened == ["opened", "2", "0.0"]
+
+
+async def test_with_the_management_api_nodes_and_alarms_are_seen(
+    managed: Managed, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """An alarm is wrong: RabbitMQ takes nothing until it is over."""
+    seen_through = variables | {
+        "BRIDGE_RABBITMQ__URLS": managed.url,
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api,
+    }
+    await managed.control.raise_alarm()
+    try:
+        async with asyncio.timeout(30):
+            alarms: list[str] = []
+            while not alarms:  # the API tells it with the next count, every 5 s
+                code, seen = await looked(tmp_path, seen_through)
+                [node] = seen["broker"]["nodes"]
+                alarms = node["alarms"]
+    finally:
+        await managed.control.clear_alarm()
+    assert code == 1
+    assert (node["running"], alarms) == (True, ["memory"])
+    assert f"node {node['name']} has a memory alarm: RabbitMQ takes nothing" in seen["wrong"]
+
+
+async def test_the_api_knows_what_is_unacknowledged(managed: Managed, variables: dict[str, str]) -> None:
+    """Beside what AMQP tells at once."""
+    settings = of(variables, urls=[managed.url], management_url=managed.api)
+    names = topology.Names(settings.rabbitmq.prefix)
+    async with await aio_pika.connect(managed.url) as connection:
+        await topology.declare(connection, topology_of(settings))
+        async with connection.channel() as channel, asyncio.timeout(30):
+            for _ in range(3):
+                await channel.default_exchange.publish(aio_pika.Message(b"x"), names.suppression)
+            taken = await (await channel.get_queue(names.suppression)).get()
+            async with Watch.open(settings, ["http://127.0.0.1:1"]) as watch:
+                unacknowledged = None
+                while unacknowledged is None:  # RabbitMQ tells the API every 5 s
+                    queues = {queue.name: queue for queue in (await watch.look()).broker.queues}
+                    unacknowledged = queues[names.suppression].unacknowledged
+            await taken.ack()
+        for queue in topology_of(settings).queues:
+            async with connection.channel() as channel:
+                await channel.queue_delete(queue.name)
+    assert (queues[names.suppression].ready, unacknowledged) == (2, 1)
+
+
+async def test_the_age_of_the_oldest_message_is_by_its_own_timestamp(
+    managed: Managed, variables: dict[str, str]
+) -> None:
+    """Where RabbitMQ tells it, which it does of classic queues; no message is touched for it."""
+    settings = of(variables, urls=[managed.url], management_url=managed.api)
+    name = f"{settings.rabbitmq.prefix}classic"
+    written = datetime.now(UTC) - timedelta(seconds=HOUR)
+    async with await aio_pika.connect(managed.url) as connection, connection.channel() as channel:
+        queue = await channel.declare_queue(name, durable=True)
+        await channel.default_exchange.publish(aio_pika.Message(b"old", timestamp=written), name)
+        async with (
+            management.connect(settings.rabbitmq) as api,
+            Broker(settings.rabbitmq, api, [name]) as broker,
+            asyncio.timeout(30),
+        ):
+            age = None
+            while age is None:  # RabbitMQ tells the API every 5 s
+                [seen] = (await broker.look()).queues
+                age = seen.oldest_age
+        message = await queue.get(no_ack=True)
+        await queue.delete()
+    assert HOUR <= age < 2 * HOUR
+    assert not message.redelivered
+
+
+async def test_what_is_no_management_api_is_said(variables: dict[str, str]) -> None:
+    """Something else listens at that port: its answers are no reason for a traceback."""
+    async with serving(Metrics()) as url:
+        settings = of(variables, management_url=f"{url}/metrics?")
+        async with management.connect(settings.rabbitmq) as api:
+            with pytest.raises(ManagementError, match="is not RabbitMQ's management API"):
+                await api.nodes()
+
+
+async def test_a_user_whom_the_api_does_not_answer_is_told_which_tag_is_missing(managed: Managed) -> None:
+    """A user for AMQP alone has none."""
+    name = uuid.uuid4().hex
+    await managed.control.add_user(name, "its-password", configure="")
+    url = str(URL(managed.url).with_user(name).with_password("its-password"))
+    settings = knobs.load(overrides={"rabbitmq": {"urls": [url], "management_url": managed.api}})
+    async with management.connect(settings.rabbitmq) as api:
+        with pytest.raises(ManagementError, match="the tag `monitoring`"):
+            await api.nodes()
+
+
+async def test_parts_that_are_away_are_shown_as_such(variables: dict[str, str], tmp_path: Path) -> None:
+    """Each with its reason, none hides another, and the exit code is 1."""
+    away = variables | {"BRIDGE_RABBITMQ__URLS": "amqp://guest:an-uncommon-secret@127.0.0.1:1/"}
+    (tmp_path / "spool").write_text("no folder")
+    code, seen = await looked(tmp_path, away, "http://127.0.0.1:1")
+    assert code == 1
+    assert [line.partition(": ")[0] for line in seen["wrong"]] == [
+        "http://127.0.0.1:1 cannot be asked",
+        "RabbitMQ cannot be reached",
+    ]
+    assert seen["workers"] is None
+    assert {queue["ready"] for queue in seen["broker"]["queues"]} == {None}
+    text = await bridge("status", "--metrics", "http://127.0.0.1:1", directory=tmp_path, **away)
+    assert text.code == 1
+    assert "not well" in text.stdout
+    assert "RabbitMQ: not reachable" in text.stdout
+    assert "an-uncommon-secret" not in text.stdout + text.stderr
+
+
+async def test_dead_letters_and_a_missing_worker_are_not_well(
+    standing: Rabbit, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """Somebody has to look at them; looking here takes none."""
+    async with standing.channel() as channel:
+        await channel.default_exchange.publish(aio_pika.Message(b"dead"), standing.names.dead)
+    metrics = Metrics()
+    metrics.dead_letters.labels("unknown-message").inc(3)
+    async with serving(metrics) as url:
+        code, seen = await looked(tmp_path, variables, url)
+    assert code == 1
+    assert seen["dead_letters"] == 1
+    assert seen["dead_by_reason"] == {"unknown-message": 3}
+    assert seen["wrong"] == [
+        "no worker consumes the suppression queue: start `bridge worker`",
+        "1 dead letters wait: see `bridge dead list`",
+    ]
+    assert await standing.depth(standing.names.dead) == 1
+
+
+async def test_a_queue_that_is_missing_is_not_well(
+    standing: Rabbit, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """The others are shown."""
+    async with standing.channel() as channel:
+        await channel.queue_delete(standing.names.malformed)
+    async with serving(Metrics()) as url:
+        code, seen = await looked(tmp_path, variables, url)
+    assert code == 1
+    assert any(line.startswith(f"{standing.names.malformed}: no queue") for line in seen["wrong"])
+    queues = {queue["name"]: queue for queue in seen["broker"]["queues"]}
+    assert queues[standing.names.malformed]["ready"] is None
+    assert queues[standing.names.dead]["ready"] == 0
+
+
+async def test_a_breaker_that_is_open_is_not_well(variables: dict[str, str], tmp_path: Path) -> None:
+    """The worker waits for that neighbour, and its reason is shown."""
+    metrics = Metrics()
+    metrics.breaker_state.labels("provider").set(2)
+    metrics.breaker_state.labels("database").set(0)
+    parts = {
+        "consume": {"state": "up", "reason": "connected"},
+        "provider": {"state": "open", "reason": "500"},
+    }
+    async with serving(metrics, parts, ready=False) as url:
+        code, seen = await looked(tmp_path, variables, url)
+        text = await bridge("status", "--metrics", url, directory=tmp_path, **variables)
+    assert code == 1
+    assert seen["breakers"] == {"provider": 2, "database": 0}
+    assert f"worker {url}: provider: 500" in seen["wrong"]
+    assert "the work with 'provider' is paused: its breaker is open" in seen["wrong"]
+    assert "database closed, provider open" in text.stdout
+
+
+async def test_what_waits_in_the_spool_is_counted(
+    standing: Rabbit, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """Events that no receiver has, and that are an hour old, are not well."""
+    del standing
+    folder = tmp_path / "spool"
+    _left_behind(folder, count=5, age=HOUR)
+    async with serving(Metrics()) as url:
+        code, seen = await looked(tmp_path, variables, url)
+    assert code == 1
+    assert (seen["spool"]["entries"], seen["spool"]["files"], seen["spool"]["left_behind"]) == (5, 1, 5)
+    assert HOUR <= seen["spool"]["oldest_age"] < 2 * HOUR
+    assert any(line.startswith("5 events wait in the spool, the oldest for 36") for line in seen["wrong"])
+    assert any("`bridge spool drain`" in line for line in seen["wrong"])
+
+
+async def test_the_rate_is_between_two_looks(variables: dict[str, str]) -> None:
+    """None at the first; what was counted since, at the second; and a process that began anew counts from nothing."""
+    metrics = Metrics()
+    metrics.received.labels("opened").inc(10)
+    async with serving(metrics) as url, Watch.open(of(variables), [url]) as watch:
+        [first] = (await watch.look()).events
+        metrics.received.labels("opened").inc(5)
+        [second] = (await watch.look()).events
+        metrics.received.labels("opened").reset()
+        metrics.received.labels("opened").inc(3)
+        [third] = (await watch.look()).events
+    assert (first.total, first.rate) == (10, None)
+    assert second.total == 15
+    assert second.rate is not None
+    assert second.rate > 0
+    assert third.rate is not None
+    assert third.rate > 0
+
+
+async def test_watch_looks_again_and_ends_with_0_on_ctrl_c(variables: dict[str, str], tmp_path: Path) -> None:
+    """Whatever it has seen; a document for each look."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bridge", "status", "--watch", "--json", "--metrics", "http://127.0.0.1:1",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=os.environ | variables,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(30):
+            for _ in range(2):
+                assert process.stdout is not None
+                while b'"well": false' not in await process.stdout.readline():
+                    pass
+            process.send_signal(signal.SIGINT)
+            _, said = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert (process.returncode, said) == (0, b"")
+
+
+async def test_what_is_no_role_is_said(variables: dict[str, str], managed: Managed, tmp_path: Path) -> None:
+    """Another server answers there."""
+    _, seen = await looked(tmp_path, variables, managed.api)
+    [found] = seen["roles"]
+    assert found["problem"]
+
+
+async def test_help_has_an_example_and_the_variables(tmp_path: Path) -> None:
+    """`--help` shows a line to copy, and what must be set."""
+    text = (await bridge("status", "--help", directory=tmp_path)).stdout
+    assert "Example: bridge status --watch" in text
+    assert "BRIDGE_RABBITMQ__URLS" in text
+
+
+@asynccontextmanager
+async def serving(
+    metrics: Metrics, parts: dict[str, dict[str, str]] | None = None, *, ready: bool = True
+) -> AsyncIterator[str]:
+    """The health address of a role that counts this; yields its URL."""
+    [port] = free_ports(1)
+    check, exposition = health.of_process(metrics, lambda: Readiness(ready, parts or {}))
+    async with health.serve(knobs.Health(port=port), check, exposition, default_port=0):
+        yield f"http://127.0.0.1:{port}"
+
+
+def of(variables: dict[str, str], **rabbitmq: Any) -> Settings:
+    own: dict[str, Any] = {
+        "urls": [variables["BRIDGE_RABBITMQ__URLS"]],
+        "prefix": variables["BRIDGE_RABBITMQ__PREFIX"],
+        "management_url": variables["BRIDGE_RABBITMQ__MANAGEMENT_URL"],
+    }
+    return knobs.load(
+        overrides={"rabbitmq": own | rabbitmq, "spool": {"directory": variables["BRIDGE_SPOOL__DIRECTORY"]}}
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def _left_behind(folder: Path, *, count: int, age: int) -> None:
+    """A spool file whose receiver is gone."""
+    folder.mkdir()
+    file = SpoolFile(folder / "spool-0.sqlite3", min_free_bytes=0)
+    received_at = (int(time.time()) - age) * 1000
+    file.write([Entry(at, received_at, body_of("opened", at)) for at in range(1, count + 1)], ())
+    file.close()

@@ -1,0 +1,40 @@
+"""Events as the receiver publishes them, straight into a test's exchange, received when the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from bridge.broker import topology
+from bridge.broker.message import of_body
+from tests.support.working import body_of, planned, properties_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bridge.settings import Settings
+    from tests.support.rabbit import Rabbit
+
+
+async def archive(rabbit: Rabbit, settings: Settings, bodies: Iterable[tuple[bytes, int]]) -> None:
+    """Each body with its `received-at`, Unix milliseconds, in this order; returns when all are confirmed."""
+    await topology.declare(rabbit.connection, planned(settings))
+    async with rabbit.channel() as channel:
+        aiormq_channel = await channel.get_underlay_channel()
+        confirms = []
+        for body, received_at in bodies:
+            message = of_body(body, exchange=rabbit.names.events, received_at=received_at)
+            confirms.append(
+                aiormq_channel.basic_publish(
+                    message.body,
+                    exchange=message.exchange,
+                    routing_key=message.routing_key,
+                    properties=properties_of(message),
+                )
+            )
+        await asyncio.gather(*confirms)
+
+
+def many(name: str, count: int, received_at: int) -> list[tuple[bytes, int]]:
+    """So many events of one name, about the messages 1, 2, …, all received at once."""
+    return [(body_of(name, number), received_at) for number in range(1, count + 1)]

@@ -1,0 +1,63 @@
+"""A private node with RabbitMQ's management API, which the run's own node does not have."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import tempfile
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.broker import private_node
+from bridge.broker.private_node import NodeError
+from tests.support.node import Control
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PLUGIN = "rabbitmq_management"
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    url: str
+    api: str
+    """What `rabbitmq.management_url` is set to."""
+    control: Control
+
+
+@contextmanager
+def managed_node() -> Iterator[Managed]:
+    """For fixtures that several tests share: it has an event loop of its own."""
+    with (
+        tempfile.TemporaryDirectory(prefix="bridge-managed-") as directory,
+        asyncio.Runner() as runner,
+    ):
+        stack = AsyncExitStack()
+        started = runner.run(_started(stack, Path(directory)))
+        try:
+            yield started
+        finally:
+            runner.run(stack.aclose())
+
+
+async def _started(stack: AsyncExitStack, directory: Path) -> Managed:
+    """A port that was free may be taken until the node listens, by whoever else runs here: then another one."""
+    for attempt in range(_ATTEMPTS):
+        port = _free_port()
+        listening = f"management.tcp.port = {port}\nmanagement.tcp.ip = 127.0.0.1"
+        with suppress(NodeError) if attempt + 1 < _ATTEMPTS else nullcontext():
+            node = await stack.enter_async_context(
+                private_node.running(directory / str(attempt), extra_config=listening, plugins=[PLUGIN])
+            )
+            return Managed(node.url, f"http://127.0.0.1:{port}", Control(dict(node.environment)))
+    raise AssertionError("the last attempt raises")
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])

@@ -1,0 +1,114 @@
+"""Deliveries at the socket: whole messages come out of frames, however the network cuts them; the rest is aiormq's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pamqp import commands as spec
+from pamqp import frame
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
+from pamqp.heartbeat import Heartbeat
+
+from bridge.broker.deliveries import Delivered, Deliveries
+from bridge.broker.encoded import Header, decoded
+from bridge.broker.session import BrokerUnavailableError
+from bridge.broker.wire import _Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CHANNEL = 3
+PROPERTIES = spec.Basic.Properties(message_id="an-id", headers={"x-stream-offset": 2**40, "text": "words"})
+
+
+def frames_of(number: int, parts: Sequence[bytes], channel: int = CHANNEL) -> bytes:
+    """A delivery as RabbitMQ sends it."""
+    deliver = spec.Basic.Deliver("a-consumer", number, False, "an-exchange", f"key-{number}")  # noqa: FBT003 -- pamqp's
+    header = ContentHeader(body_size=sum(map(len, parts)), properties=PROPERTIES)
+    bodies = [frame.marshal(ContentBody(part), channel) for part in parts]
+    return b"".join((frame.marshal(deliver, channel), frame.marshal(header, channel), *bodies))
+
+
+async def read(data: bytes, cuts: Sequence[int]) -> tuple[list[Delivered], bytes]:
+    """What is delivered of these bytes, when they come in these pieces, and what is left to aiormq."""
+    stream = _Stream(asyncio.get_running_loop())
+    deliveries = Deliveries(1)
+    stream.hand_to(CHANNEL, deliveries.take)
+    for begin, end in zip((0, *cuts), (*cuts, len(data)), strict=True):
+        stream.feed_data(data[begin:end])
+    stream.feed_eof()
+    left = await stream.read()
+    return await deliveries.some(), left.replace(Heartbeat().marshal(), b"")
+
+
+@given(
+    bodies=st.lists(st.lists(st.binary(min_size=1, max_size=30), max_size=3), min_size=1, max_size=5),
+    data=st.data(),
+)
+def test_every_message_comes_out_whole_and_in_order(bodies: list[list[bytes]], data: st.DataObject) -> None:
+    """Empty bodies, bodies of several frames, other channels and other methods between them, cut anywhere."""
+    others = frame.marshal(spec.Basic.CancelOk("a-consumer"), CHANNEL) + frames_of(
+        1, [b"theirs"], CHANNEL + 1
+    )
+    sent = others.join(frames_of(number, parts) for number, parts in enumerate(bodies, start=1))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=8)))
+    delivered, left = asyncio.run(read(sent, cuts))
+    assert [message.body for message in delivered] == [b"".join(parts) for parts in bodies]
+    assert [message.routing_key for message in delivered] == [f"key-{n}" for n in range(1, len(bodies) + 1)]
+    assert left == others * (len(bodies) - 1)
+    for message in delivered:
+        assert decoded(message.properties).message_id == "an-id"
+        assert Header("x-stream-offset").number(message.properties) == 2**40
+        assert Header("text").text(message.properties) == "words"
+
+
+async def test_a_channel_that_is_handed_back_is_aiormqs_again() -> None:
+    """Its number may be used for another channel."""
+    stream = _Stream(asyncio.get_running_loop())
+    stream.hand_to(CHANNEL, Deliveries(1).take)
+    stream.hand_back(CHANNEL)
+    stream.feed_data(sent := frames_of(1, [b"body"]))
+    stream.feed_eof()
+    assert await stream.read() == sent
+
+
+async def test_what_has_come_is_taken_before_the_loss_is_told() -> None:
+    """Nothing that was delivered is thrown away; whoever waits hears of the loss."""
+    deliveries = Deliveries(10)
+    data = frames_of(1, [b"body"])
+    stream = _Stream(asyncio.get_running_loop())
+    stream.hand_to(CHANNEL, deliveries.take)
+    stream.feed_data(data)
+    deliveries._lost("the consumer was cancelled")
+    assert [message.body for message in await deliveries.some()] == [b"body"]
+    with pytest.raises(BrokerUnavailableError, match="the consumer was cancelled"):
+        await deliveries.some()
+
+
+@pytest.mark.parametrize(
+    ("headers", "number"),
+    [
+        ({"received-at": 5}, 5),
+        ({"received-at": 2**40}, 2**40),
+        ({"received-at": "soon"}, None),
+        ({"other": 1}, None),
+        ({"a": "\x0breceived-atl" + "x" * 8, "received-at": 2**40}, 2**40),
+        ({"a": "\x0breceived-atl" + "x" * 8, "received-at": 7}, 7),
+    ],
+)
+def test_a_header_is_read_as_it_stands(headers: dict[str, int | str], number: int | None) -> None:
+    """Small or large, absent or of another type, and beside a text that looks like it."""
+    properties = spec.Basic.Properties(headers=dict(headers)).marshal()
+    assert Header("received-at").number(properties) == number
+
+
+@pytest.mark.parametrize("properties", [b"", b"\x20", b"\x20\x00\xff\xff\xff\xff", b"\xff\xff"])
+def test_damaged_properties_have_no_headers(properties: bytes) -> None:
+    """They stop nothing."""
+    assert Header("received-at").number(properties) is None
+    assert Header("received-at").text(properties) is None

@@ -1,0 +1,58 @@
+"""Parts of `bridge status` and `bridge doctor` that need no broker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from bridge.oncall import machine_checks, roles
+from bridge.oncall.unhurried import aside
+from bridge.settings import Health
+
+MOUNTS = """\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:25 / /run rw,nosuid - tmpfs tmpfs rw,size=1g
+31 22 0:40 / /var/lib/my\\040spool rw - nfs4 server:/export rw
+32 22 0:41 / /over rw - ext4 /dev/sdb1 rw
+33 22 0:42 / /over rw - overlay overlay rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/home/bridge/spool", "ext4"),
+        ("/run/spool", "tmpfs"),
+        ("/running/spool", "ext4"),
+        ("/var/lib/my spool/x", "nfs4"),
+        ("/over/spool", "overlay"),
+    ],
+)
+def test_the_file_system_is_that_of_the_nearest_mount_point(path: str, kind: str) -> None:
+    """A whole part of the path counts, not its letters; of two mounts on one point the later is seen."""
+    assert machine_checks._kind_of(Path(path), MOUNTS) == kind
+
+
+async def test_a_disk_that_does_not_answer_holds_nobody_up() -> None:
+    """Who waits may give up, and the thread is left behind."""
+    answers = threading.Event()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await aside(answers.wait)
+    answers.set()
+    assert await aside(lambda: 1) == 1
+
+
+async def test_what_a_blocking_call_raises_is_raised() -> None:
+    """As it is."""
+    with pytest.raises(FileNotFoundError):
+        await aside(Path("/there/is/no/such/file").stat)
+
+
+def test_roles_are_looked_for_where_the_settings_have_them() -> None:
+    """A receiver and a worker on this machine; the one of this port where there is one; never at 0.0.0.0."""
+    assert roles.addresses(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
+    assert roles.addresses(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound

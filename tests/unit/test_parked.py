@@ -1,0 +1,59 @@
+"""Which dead letters are meant, and where those go that are let go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge.broker.letterfile import LetterFile, LetterFileError, free_name
+from bridge.broker.parked import Letter, Wanted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LETTER = Letter("a", "complined", "malformed", "", 1, died_at=1000, first_failure=None, where="")
+TIMELESS = Letter("b", "opened", "unknown", "", 1, died_at=None, first_failure=None, where="")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "matches"),
+    [
+        (Wanted(), True),
+        (Wanted(ids=frozenset("a")), True),
+        (Wanted(ids=frozenset("b")), False),
+        (Wanted(events=frozenset({"complained"})), True),
+        (Wanted(events=frozenset({"opened"})), False),
+        (Wanted(reasons=frozenset({"malformed"}), events=frozenset({"opened"})), False),
+        (Wanted(died_before=1000, died_after=1000), True),
+        (Wanted(died_before=999), False),
+        (Wanted(died_after=1001), False),
+    ],
+)
+def test_every_condition_must_hold(wanted: Wanted, *, matches: bool) -> None:
+    """Ids, events in either spelling, reasons and times narrow each other."""
+    assert wanted.matches(LETTER) is matches
+
+
+@pytest.mark.parametrize("wanted", [Wanted(died_before=2**60), Wanted(died_after=0)])
+def test_a_letter_without_a_time_is_neither_old_nor_young(wanted: Wanted) -> None:
+    """It is left alone by whoever asks for an age."""
+    assert not wanted.matches(TIMELESS)
+
+
+def test_a_file_of_letters_gets_a_name_that_is_free(tmp_path: Path) -> None:
+    """Two in one second have two names."""
+    first = free_name(tmp_path)
+    first.touch()
+    second = free_name(tmp_path)
+    assert first.suffix == second.suffix == ".jsonl"
+    assert not second.exists()
+
+
+def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
+    """Even one that came between the name and the first letter."""
+    path = tmp_path / "kept.jsonl"
+    path.write_text("mine")
+    with LetterFile(path) as file, pytest.raises(LetterFileError, match="is not overwritten"):
+        file.keep([])
+    assert path.read_text() == "mine"
