@@ -46,15 +46,21 @@ def on_our_wire(url: URL, *, client_properties: dict[str, str]) -> aio_pika.Conn
     return connection
 
 
+def wire_of(connection: AbstractConnection) -> Wire:
+    """Raises TypeError: it is a connection that `on_our_wire` has not made."""
+    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
+    if not isinstance(wire, Wire):
+        raise TypeError("the connection must come from open_connection")
+    return wire
+
+
 async def open_confirm_channel(connection: AbstractConnection, listener: Confirmations) -> ConfirmChannel:
     """Open a channel in confirm mode, and have this listener hear its confirms.
 
     Raises:
         aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
     """
-    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
-    if not isinstance(wire, Wire):
-        raise TypeError("to publish on a connection it must come from open_connection")
+    wire = wire_of(connection)
     channel = await _aiormq_connection(connection).channel(publisher_confirms=True)
     if not isinstance(channel, Channel):
         raise TypeError(f"{channel} is no channel of aiormq")

@@ -165,6 +165,7 @@ class Publisher:
             )
         finally:
             self._channel = None
+            channel.wire.hear_no_more()
             self._abandon()
 
     async def settle(self) -> None:
