@@ -12,7 +12,7 @@ import aio_pika
 from aiormq.exceptions import AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from bridge.broker.internals import on_our_wire, watch_alarms
+from bridge.broker.internals import on_our_wire, watch_alarms, wire_of
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, said, told_as_loss
 from bridge.telemetry import logs
 
@@ -68,6 +68,11 @@ class Link:
     def reason(self) -> str:
         """Why the state is what it is, for people."""
         return self._reason
+
+    @property
+    def was_up(self) -> bool:
+        """Whether a session has been ready for work before."""
+        return self._was_up
 
     def description(self) -> dict[str, str]:
         """State and reason, for `/readyz`."""
@@ -207,9 +212,15 @@ async def open_connection(
 
 
 async def _close(connection: AbstractConnection) -> None:
-    with suppress(TimeoutError, AMQPError, OSError):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await connection.close()
+    """Politely, but not waiting for what a broker that hangs does not read any more."""
+    wire = wire_of(connection)
+    giving_up = asyncio.get_running_loop().call_later(_CLOSE_SECONDS / 2, wire.abort)
+    try:
+        with suppress(TimeoutError, AMQPError, OSError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.close()
+    finally:
+        giving_up.cancel()
 
 
 def _shown(url: str) -> str:

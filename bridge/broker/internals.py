@@ -50,13 +50,21 @@ def on_our_wire(url: URL, *, client_properties: dict[str, str]) -> aio_pika.Conn
     return connection
 
 
+def wire_of(connection: AbstractConnection) -> Wire:
+    """Raises TypeError: it is a connection that `on_our_wire` has not made."""
+    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
+    if not isinstance(wire, Wire):
+        raise TypeError("the connection must come from open_connection")
+    return wire
+
+
 async def open_confirm_channel(connection: AbstractConnection, listener: Confirmations) -> ConfirmChannel:
     """Open a channel in confirm mode, and have this listener hear its confirms.
 
     Raises:
         aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
     """
-    wire, channel = _wire(connection), await _open_channel(connection, publisher_confirms=True)
+    wire, channel = wire_of(connection), await _open_channel(connection, publisher_confirms=True)
     wire.listen(channel.number, listener)
     return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
 
@@ -67,7 +75,7 @@ async def open_taken_channel(connection: AbstractConnection, taker: Taker) -> Ch
     Raises:
         aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
     """
-    wire, channel = _wire(connection), await _open_channel(connection, publisher_confirms=False)
+    wire, channel = wire_of(connection), await _open_channel(connection, publisher_confirms=False)
     wire.hand_to(channel.number, taker)
     return channel
 
@@ -79,7 +87,7 @@ async def close_taken_channel(connection: AbstractConnection, channel: Channel) 
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await channel.close()
     finally:
-        _wire(connection).hand_back(channel.number)
+        wire_of(connection).hand_back(channel.number)
 
 
 def watch_alarms(
@@ -106,13 +114,6 @@ def _aiormq_connection(connection: AbstractConnection) -> Connection:
     if connection.transport is None or not isinstance(connection.transport.connection, Connection):
         raise ConnectionError("the connection to RabbitMQ was closed before it could be used")
     return connection.transport.connection
-
-
-def _wire(connection: AbstractConnection) -> Wire:
-    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
-    if not isinstance(wire, Wire):
-        raise TypeError("a connection whose frames are taken must come from open_connection")
-    return wire
 
 
 async def _open_channel(connection: AbstractConnection, *, publisher_confirms: bool) -> Channel:

@@ -165,6 +165,7 @@ class Publisher:
             )
         finally:
             self._channel = None
+            channel.wire.hand_back(channel.number)  # the tags of the next session begin anew
             self._abandon()
 
     async def settle(self) -> None:

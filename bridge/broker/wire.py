@@ -27,6 +27,7 @@ _HEAD: Final = Struct(">BHI")
 """Of any frame: type, channel, size. A payload of that size and one octet follow."""
 _METHOD: Final = Struct(">I")
 """Class and method, the first of a method frame's payload."""
+_SHORTEST_METHOD: Final = _HEAD.size + _METHOD.size + 1
 _CONFIRM: Final = Struct(">BHIIQBB")
 """A whole `basic.ack` or `basic.nack`: head, class and method, delivery tag, flags, the closing octet."""
 
@@ -102,6 +103,11 @@ class Wire(TransportFactory):
         if self._stream is not None:
             self._stream.hand_back(channel)
 
+    def abort(self) -> None:
+        """Close at once, whatever has not been sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def write(self, frames: bytes) -> None:
         """Send whole frames at once. On a connection that is closing they go nowhere, like all that is in flight."""
         if self._transport is not None and not self._transport.is_closing():
@@ -123,6 +129,7 @@ class _Stream(asyncio.StreamReader):
 
     def listen(self, channel: int, listener: Confirmations) -> None:
         self._channel, self._listener, self._take = channel, listener, self._hear
+        self._returned = None
 
     def hand_to(self, channel: int, taker: Taker) -> None:
         self._channel, self._take = channel, taker
@@ -175,21 +182,19 @@ class _Stream(asyncio.StreamReader):
         if self._returned is not None:
             # Between a return and the end of its content RabbitMQ sends nothing else on the channel.
             self._returned.add(data[at:end])
-        elif kind != _METHOD_FRAME:
+        elif kind != _METHOD_FRAME or end - at < _SHORTEST_METHOD:
             return False
-        elif end - at == _CONFIRM.size:
-            return self._confirm(listener, data, at)
-        elif _METHOD.unpack_from(data, at + _HEAD.size)[0] == _RETURN:
+        elif (method := _METHOD.unpack_from(data, at + _HEAD.size)[0]) == _RETURN:
             self._returned = _Returned(data[at:end])
         else:
-            return False
+            return end - at == _CONFIRM.size and self._confirm(listener, method, data, at)
         if self._returned.is_whole:
             listener.returned(self._returned.method, self._returned.message_id)
             self._returned = None
         return True
 
-    def _confirm(self, listener: Confirmations, data: bytes, at: int) -> bool:
-        _, _, _, method, delivery_tag, flags, _ = _CONFIRM.unpack_from(data, at)
+    def _confirm(self, listener: Confirmations, method: int, data: bytes, at: int) -> bool:
+        _, _, _, _, delivery_tag, flags, _ = _CONFIRM.unpack_from(data, at)
         if method == _ACK:
             listener.acked(delivery_tag, multiple=flags & _MULTIPLE == _MULTIPLE)
         elif method == _NACK:

@@ -37,18 +37,20 @@ class Answer(NamedTuple):
     """The connection ends: what is still on its way on it is not another request."""
 
     def on_the_wire(self) -> bytes:
-        """As aiohttp writes it, for a connection that is kept."""
+        """As aiohttp writes it."""
         more = tuple(self.headers.items())
-        return _head(self.status, more, len(self.body), rfc822_formatted_time()) + self.body
+        head = _head(self.status, more, len(self.body), rfc822_formatted_time(), closes=self.closes)
+        return head + self.body
 
 
 @lru_cache(64)
-def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str) -> bytes:
+def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str, *, closes: bool) -> bytes:
     """The same for all answers of one kind within one second."""
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         + "".join(f"{name}: {value}\r\n" for name, value in more)
-        + f"Content-Type: {JSON}\r\nContent-Length: {length}\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
+        + f"Content-Type: {JSON}\r\nContent-Length: {length}\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n"
+        + ("Connection: close\r\n\r\n" if closes else "\r\n")
     ).encode("ascii")
 
 

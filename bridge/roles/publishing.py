@@ -28,11 +28,16 @@ SETTLE_SECONDS: Final = 1.0
 async def publishing(
     settings: Settings, link: Link, publisher: Publisher, *, without: str = ""
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """A publisher on a supervised connection; at the end, what is in flight gets its confirm first."""
-    planned = topology.without_queue(topology_of(settings), without)
+    """A publisher on a supervised connection; at the end, what is in flight gets its confirm first.
+
+    The first session makes the topology stand. A later one leaves the suppression queue to the worker: where it is
+    gone, somebody has deleted it, and the worker fills it from the archive only if it finds it missing.
+    """
+    at_first = topology.without_queue(topology_of(settings), without)
+    later = topology.without_queue(at_first, topology.Names(settings.rabbitmq.prefix).suppression)
 
     async def session(connection: AbstractConnection) -> None:
-        await topology.ensure(connection, planned, settings.rabbitmq.declare)
+        await topology.ensure(connection, later if link.was_up else at_first, settings.rabbitmq.declare)
         await publisher.session(connection)
 
     async with running(link.run(session), name="publish") as publish:

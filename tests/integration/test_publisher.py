@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pamqp import commands as spec
 
 from bridge import settings as knobs
+from bridge.broker import publisher as publisher_module
+from bridge.broker.connection import Link, open_connection
 from bridge.broker.frames import composed
 from bridge.broker.publisher import (
+    MAX_BYTES_IN_FLIGHT,
     LostError,
     NackedError,
     NotConnectedError,
+    Publisher,
     ReturnedError,
     WindowFullError,
 )
@@ -24,6 +28,8 @@ from tests.support.receiving import exchange_alone, publishing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractConnection
 
     from bridge.broker.frames import Message
     from bridge.settings import Settings
@@ -132,6 +138,25 @@ async def test_two_in_flight_with_one_id_both_have_an_outcome(
             await line.publisher.publish(routed)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0, 1, 1, 0)], ids=str)
+async def test_of_two_with_one_id_the_one_that_no_queue_takes_fails(
+    line: Line, rabbit: Rabbit, metrics: Metrics, order: tuple[int, ...]
+) -> None:
+    """On different ways they are different messages: the routed ones are confirmed and the others fail, exactly."""
+    async with rabbit.channel() as channel:
+        queue = await channel.declare_queue(exclusive=True)
+        ways = [
+            message("", queue.name, message_id="same", body=b"routed"),
+            message("", "nobody.has.this.queue", message_id="same", body=b"lost"),
+        ]
+        async with asyncio.timeout(20):
+            confirms = [line.publisher.publish(ways[way]) for way in order]
+            found = await asyncio.gather(*confirms, return_exceptions=True)
+        assert [type(outcome) for outcome in found] == [[type(None), ReturnedError][way] for way in order]
+        assert await rabbit.depth(queue.name) == order.count(0)
+    assert (outcomes(metrics, "confirmed"), outcomes(metrics, "returned")) == (order.count(0), order.count(1))
+
+
 async def test_a_channel_that_the_broker_closes_comes_back(
     line: Line, rabbit: Rabbit, metrics: Metrics
 ) -> None:
@@ -186,6 +211,116 @@ async def test_the_window_bounds_what_is_in_flight(
             line.publisher.publish(one)
         await asyncio.gather(*confirms)
         await line.publisher.publish(one)
+
+
+async def test_the_window_bounds_the_bytes_in_flight(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """A broker that does not confirm costs no more memory than that, whatever the messages are; confirms make room."""
+    piece = b"x" * (MAX_BYTES_IN_FLIGHT // 8)
+    async with Proxy.serve(amqp_url) as proxy:
+        overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            proxy.to_client.pause()
+            one = message(rabbit.names.events, "any", body=piece)
+            confirms = [line.publisher.publish(one) for _ in range(8)]
+            with pytest.raises(WindowFullError, match=f"8 messages of {MAX_BYTES_IN_FLIGHT} bytes wait"):
+                line.publisher.publish(message(rabbit.names.events, "any"))
+            assert line.publisher.in_flight == 8
+            proxy.resume()
+            await asyncio.gather(*confirms)
+            await line.publisher.publish(one)
+    assert outcomes(metrics, "confirmed") == 9
+
+
+async def test_the_window_is_empty_again_after_a_loss(
+    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """What was in flight on a connection that is gone counts neither as messages nor as bytes."""
+    async with Proxy.serve(amqp_url) as proxy:
+        overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
+        overrides["receiver"]["max_in_flight"] = 2
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            line.opened.clear()
+            proxy.to_client.pause()
+            large = message(rabbit.names.events, "any", body=b"x" * (MAX_BYTES_IN_FLIGHT // 2))
+            confirms = [line.publisher.publish(large) for _ in range(2)]
+            proxy.cut()
+            found = await asyncio.gather(*confirms, return_exceptions=True)
+            assert [type(outcome) for outcome in found] == [LostError] * 2
+            proxy.resume()
+            await line.up()
+            one = message(rabbit.names.events, "any")
+            await asyncio.gather(*(line.publisher.publish(one) for _ in range(2)))
+
+
+async def test_a_confirm_that_comes_after_its_session_has_ended_confirms_nothing(
+    metrics: Metrics, settings: Settings, amqp_url: str, rabbit: Rabbit
+) -> None:
+    """Tags begin anew with each session: a late one from a connection that is not closed yet speaks of nothing here."""
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = Publisher(link, max_in_flight=10, patience=10, metrics=metrics)
+    late, waits = (message(rabbit.names.events, "any", message_id=one) for one in ("late", "waits"))
+
+    @asynccontextmanager
+    async def session(proxy: Proxy) -> AsyncIterator[AbstractConnection]:
+        connection = await open_connection(proxy.url(amqp_url), name="a test")
+        publishes = asyncio.create_task(publisher.session(connection))
+        await eventually(lambda: publisher.usable)
+        yield connection
+        publishes.cancel()
+        with suppress(asyncio.CancelledError):
+            await publishes
+
+    async with Proxy.serve(amqp_url) as first, Proxy.serve(amqp_url) as second:
+        await exchange_alone(settings)(rabbit.connection)
+        async with session(first) as ended:
+            first.to_client.pause()
+            sent = first.to_server.passed
+            lost = publisher.publish(late)
+            await eventually(lambda: first.to_server.passed > sent)
+        with pytest.raises(LostError):
+            await lost
+        async with session(second) as open_now:
+            second.to_client.pause()
+            waiting = publisher.publish(waits)
+            first.to_client.resume()
+            async with ended.channel():  # its answer comes after the confirm that was held back
+                confirmed = waiting.done()
+            second.to_client.resume()
+            await waiting
+        await ended.close()
+        await open_now.close()
+    assert not confirmed, "only its own confirm says that it is in RabbitMQ"
+
+
+async def test_a_broker_that_hangs_in_the_middle_of_a_message_is_given_up_for_the_next(
+    overrides: dict[str, Any],
+    metrics: Metrics,
+    amqp_url: str,
+    rabbit: Rabbit,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it does not read any more is not waited for: neither to end its session, nor to close its connection."""
+    monkeypatch.setattr(publisher_module, "UNRESPONSIVE_SECONDS", 0.5)
+    async with Proxy.serve(amqp_url) as hanging:
+        overrides["rabbitmq"]["urls"] = [hanging.url(amqp_url), amqp_url]
+        settings = knobs.load(overrides=overrides)
+        async with publishing(settings, metrics, exchange_alone(settings)) as line:
+            await line.up()
+            line.opened.clear()
+            hanging._refusing = True  # without cutting what is open
+            for writer in hanging._writers:
+                writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a socket's
+            large = message(rabbit.names.events, "any", body=b"x" * (MAX_BYTES_IN_FLIGHT // 2))
+            with pytest.raises(LostError):
+                await line.publisher.publish(large)
+            await line.up()
+            await line.publisher.publish(message(rabbit.names.events, "any"))
 
 
 async def test_a_publish_that_is_given_up_is_counted_by_what_becomes_of_it(
