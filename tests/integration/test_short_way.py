@@ -263,6 +263,19 @@ async def test_pipelined_requests_are_answered_in_order_and_once(
     assert answered(metrics, "confirmed") == count + 1
 
 
+async def test_many_one_after_the_other_leave_room_for_many_at_once(held: Held, long_way: list[str]) -> None:
+    """Aiohttp's parser counts what is queued: what went the short way is not, or the connection would stand still."""
+    held.let_go()
+    async with Wire.to(held.port) as wire:
+        for number in range(40):
+            wire.send(post(body(number)))
+            assert (await wire.answer()).json == confirmed(body(number))
+        assert not long_way
+        wire.send(post(b"") * 3)  # without a body whose reading would have the parser go on
+        for _ in range(3):
+            assert (await wire.answer()).status_line == "HTTP/1.1 400 Bad Request"
+
+
 @pytest.mark.parametrize("count", [1, 50])
 async def test_requests_that_come_while_one_waits_are_answered_after_it(
     held: Held, metrics: Metrics, long_way: list[str], count: int
