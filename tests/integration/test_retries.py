@@ -6,16 +6,20 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
 from bridge.provider.faults import Faults
+from tests.support.commands import bridge
 from tests.support.eventually import eventually
 from tests.support.working import body_of, bounced, bounces, changed, keeping_busy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bridge.provider.simulator import Simulator
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Rabbit
@@ -94,8 +98,9 @@ async def test_a_message_that_always_fails_is_counted_exactly_through_kills(
     simulator: Simulator,
     rabbit: Rabbit,
     processes: Processes,
+    tmp_path: Path,
 ) -> None:
-    """Three workers are killed in the middle of an attempt; each attempt that failed counts once, none twice."""
+    """Three workers are killed in the middle of an attempt; each attempt counts once, and a replay undoes it."""
     patient = changed(overrides, provider={"unknown_grace": 3600, "attempts": 1})
     simulator.faults = Faults(unknown_lookups=-1, slow_seconds=60)
     await workplace.send(*bounces([1]))
@@ -106,17 +111,24 @@ async def test_a_message_that_always_fails_is_counted_exactly_through_kills(
         await _killed_in_an_attempt(worker, simulator)
         attempts += _delayed(worker)
     last = await _started(processes, changed(patient, worker={"give_up_after": 0.1}))
-    async with rabbit.reading(rabbit.names.dead) as dead:
-        letter = await dead.next()
-        attempts += _delayed(last)
-        assert attempts == list(range(1, len(attempts) + 1))
-        assert len(attempts) >= 5
-        assert letter.headers["retry-attempt"] == len(attempts) + 1
-        assert letter.headers["dead-reason"] == "unknown-message"
-        simulator.faults = Faults()
-        await workplace.put(letter.body, message_id=letter.message_id, headers=letter.headers)
-        await workplace.changes(1)
-        assert dead.waiting == 0
+    await last.says("worker.dead_letter")
+    attempts += _delayed(last)
+    assert attempts == list(range(1, len(attempts) + 1))
+    assert len(attempts) >= 5
+    url, prefix = overrides["rabbitmq"]["urls"][0], overrides["rabbitmq"]["prefix"]
+    dead = partial(
+        bridge, "dead", directory=tmp_path, BRIDGE_RABBITMQ__URLS=url, BRIDGE_RABBITMQ__PREFIX=prefix
+    )
+    listed = await dead("list", "--json")
+    letters = orjson.loads(listed.stdout)["letters"]
+    assert [(letter["attempts"], letter["reason"]) for letter in letters] == [
+        (len(attempts) + 1, "unknown-message")
+    ]
+    simulator.faults = Faults()
+    replayed = await dead("replay", "--all")
+    assert replayed.code == 0, replayed.stderr
+    await workplace.changes(1)
+    assert await rabbit.depth(rabbit.names.dead) == 0
     assert await workplace.listed() == bounced([1])
 
 
