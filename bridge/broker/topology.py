@@ -33,7 +33,7 @@ _BOOTING = "down or inaccessible"
 _PATIENCE_SECONDS = 10.0
 """For all of it; a connection that is open and dead would answer only when the third heartbeat is missed."""
 
-_NO_LIMIT = 2**31 - 1
+NO_LIMIT = 2**31 - 1
 """For the dead letters: each look at them counts as a delivery, and RabbitMQ 4 drops a message after 20.
 
 -1 is no limit to RabbitMQ 4, and drops everything at once on 3.10.
@@ -157,7 +157,7 @@ def plan(
             Queue(names.archive, _archive(settings)),
             Queue(names.unrouted, _quorum()),
             Queue(names.malformed, _quorum()),
-            Queue(names.dead, _quorum() | {"x-delivery-limit": _NO_LIMIT}),
+            Queue(names.dead, _quorum() | {"x-delivery-limit": NO_LIMIT}),
             Queue(names.suppression, _dead_lettering(names.dead) | {"x-delivery-limit": _DELIVERY_LIMIT}),
             *(Queue(names.retry(delay), _delaying(names.suppression, delay)) for delay in retry_delays),
             *own,
