@@ -263,7 +263,9 @@ def _in_force(view: QueueView) -> dict[str, Any]:
 
 def _drops(arguments: Mapping[str, Any], *, limited: bool) -> bool:
     limit = arguments.get("x-delivery-limit")
-    unlimited = not limited if limit is None else isinstance(limit, int) and not 0 <= limit < topology.NO_LIMIT
+    unlimited = (
+        not limited if limit is None else isinstance(limit, int) and not 0 <= limit < topology.NO_LIMIT
+    )
     return (
         arguments.get("x-queue-type") == "quorum"
         and not unlimited
