@@ -57,7 +57,9 @@ async def test_those_who_wait_for_the_rate_do_not_call_once_the_breaker_is_open(
     await workplace.send(*bounces(range(1, 101)))
     worker = await processes.start("worker", overrides=changed(overrides, provider={"rate": 10}))
     await worker.says("worker.pause", times=6, neighbour="provider")
-    assert len(simulator.requests) <= 10 + 6 + 1, "the next probe may be on its way when the sixth pause is read"
+    assert len(simulator.requests) <= 10 + 6 + 1, (
+        "the next probe may be on its way when the sixth pause is read"
+    )
     assert await workplace.dead() == []
 
 
