@@ -30,14 +30,17 @@ async def publishing(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A publisher on a supervised connection; at the end, what is in flight gets its confirm first.
 
-    The first session makes the topology stand. A later one leaves the suppression queue to the worker: where it is
-    gone, somebody has deleted it, and the worker fills it from the archive only if it finds it missing.
+    The first session makes all of the topology stand. Where a later one finds the suppression queue gone, somebody has
+    deleted it: making it again is left to the worker, which fills it from the archive only if it finds it missing.
     """
-    at_first = topology.without_queue(topology_of(settings), without)
-    later = topology.without_queue(at_first, topology.Names(settings.rabbitmq.prefix).suppression)
+    everything = topology.without_queue(topology_of(settings), without)
+    suppression = topology.Names(settings.rabbitmq.prefix).suppression
 
     async def session(connection: AbstractConnection) -> None:
-        await topology.ensure(connection, later if link.was_up else at_first, settings.rabbitmq.declare)
+        planned = everything
+        if link.was_up and await topology.depth(connection, suppression) is None:
+            planned = topology.without_queue(everything, suppression)
+        await topology.ensure(connection, planned, settings.rabbitmq.declare)
         await publisher.session(connection)
 
     async with running(link.run(session), name="publish") as publish:
