@@ -1,0 +1,74 @@
+"""What a receiver makes again when it reconnects: all of the topology, but no suppression queue that was deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp import commands as spec
+
+from bridge.broker.connection import Link
+from bridge.broker.frames import Message, composed
+from bridge.broker.publisher import LostError, Publisher
+from bridge.roles.publishing import publisher_of, publishing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bridge.settings import Settings
+    from bridge.telemetry.metrics import Metrics
+    from tests.support.rabbit import Rabbit
+
+
+@pytest.fixture
+def link(settings: Settings, metrics: Metrics) -> Link:
+    return Link(settings.rabbitmq, use="publish", metrics=metrics)
+
+
+@pytest.fixture
+async def publisher(settings: Settings, link: Link, metrics: Metrics) -> AsyncIterator[Publisher]:
+    """As the receiver's, on a topology that stands."""
+    made = publisher_of(settings, link, metrics, window=10)
+    async with publishing(settings, link, made):
+        async with asyncio.timeout(20):
+            await link.up.wait()
+        yield made
+
+
+async def reconnect(publisher: Publisher, link: Link) -> None:
+    """An exchange that is missing costs the channel, and so the session."""
+    link.up.clear()
+    with pytest.raises(LostError):
+        await publisher.publish(to("nobody.has.made.this.exchange"))
+    async with asyncio.timeout(20):
+        await link.up.wait()
+
+
+def to(exchange: str) -> Message:
+    return composed(exchange, "hard_bounced", spec.Basic.Properties(message_id="one", delivery_mode=2), b"{}")
+
+
+async def test_an_exchange_that_was_deleted_leads_to_the_suppression_queue_again(
+    publisher: Publisher, link: Link, rabbit: Rabbit
+) -> None:
+    """Its bindings have gone with it; the queue stands, so they are made again before anything is published."""
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(rabbit.names.events)
+    await reconnect(publisher, link)
+    await publisher.publish(to(rabbit.names.events))
+    assert await rabbit.depth(rabbit.names.suppression) == 1
+
+
+async def test_a_suppression_queue_that_was_deleted_is_left_to_the_worker(
+    publisher: Publisher, link: Link, rabbit: Rabbit
+) -> None:
+    """It must find it missing to fill it; until then the archive has what comes."""
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(rabbit.names.suppression)
+    await reconnect(publisher, link)
+    await publisher.publish(to(rabbit.names.events))
+    async with rabbit.channel() as channel:
+        with pytest.raises(ChannelNotFoundEntity):
+            await channel.declare_queue(rabbit.names.suppression, passive=True)
