@@ -120,6 +120,12 @@ class Topology:
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
 
+    def one_by_one(self) -> Iterator[Topology]:
+        """Each exchange, queue and binding on its own, in the order in which they can be declared."""
+        yield from (Topology((exchange,), (), ()) for exchange in self.exchanges)
+        yield from (Topology((), (queue,), ()) for queue in self.queues)
+        yield from (Topology((), (), (binding,)) for binding in self.bindings)
+
 
 def without_queue(topology: Topology, name: str) -> Topology:
     """The same, but for one queue and its bindings."""
@@ -182,8 +188,8 @@ async def ensure(connection: AbstractConnection, topology: Topology, mode: str) 
     Args:
         connection: an open connection; a channel of its own is used on it.
         topology: what shall stand.
-        mode: `always` declares, `never` only checks that it is there, `auto` declares where the broker user
-            may and checks where it may not.
+        mode: `always` declares, `never` only checks that it is there, `auto` declares what the broker user
+            may and checks that the rest is there.
 
     Raises:
         TopologyMismatchError: something stands with other arguments.
@@ -200,8 +206,17 @@ async def ensure(connection: AbstractConnection, topology: Topology, mode: str) 
         except DeclareRefusedError:
             if mode == "always":
                 raise
-            log.info("the broker user may not declare; checking instead", action="topology.check")
-            await check(connection, topology)
+            log.info("the broker user may not declare all of it; checking the rest", action="topology.check")
+            await _declare_what_we_may(connection, topology)
+
+
+async def _declare_what_we_may(connection: AbstractConnection, topology: Topology) -> None:
+    """One by one: a worker that may declare its own queues makes them again, whatever else it may not."""
+    for one in topology.one_by_one():
+        try:
+            await declare(connection, one)
+        except DeclareRefusedError:
+            await check(connection, one)
 
 
 async def depth(connection: AbstractConnection, queue: str) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
+from yarl import URL
 
 from bridge.broker.management import refusal
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
@@ -67,8 +69,12 @@ def addresses(health: Health) -> list[str]:
 
 
 async def ask_all(session: aiohttp.ClientSession, urls: Iterable[str]) -> list[RoleSeen]:
-    """Each role at once; one that does not answer has a problem instead of numbers."""
-    return list(await asyncio.gather(*(_ask(session, url.rstrip("/")) for url in urls)))
+    """Each role at once; one that does not answer has a problem instead of numbers.
+
+    A host name that stands for several addresses stands for so many roles: Compose's `worker` is all workers.
+    """
+    found = await asyncio.gather(*(_everyone(url.rstrip("/")) for url in urls))
+    return list(await asyncio.gather(*(_ask(session, url) for some in found for url in some)))
 
 
 def summed(roles: Iterable[RoleSeen], name: str) -> Tally:
@@ -78,6 +84,18 @@ def summed(roles: Iterable[RoleSeen], name: str) -> Tally:
         for label, value in role.tally(name).items():
             total[label] += value
     return dict(total)
+
+
+async def _everyone(text: str) -> list[str]:
+    url = URL(text)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(
+            url.host, url.port, family=socket.AF_INET, type=socket.SOCK_STREAM
+        )
+    except OSError:
+        return [text]  # the call that follows says what is wrong with it
+    hosts = sorted({str(address[0]) for *_, address in found})
+    return [text] if len(hosts) < 2 else [str(url.with_host(host)) for host in hosts]  # noqa: PLR2004 -- one is itself
 
 
 async def _ask(session: aiohttp.ClientSession, url: str) -> RoleSeen:

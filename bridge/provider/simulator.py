@@ -56,6 +56,7 @@ class Simulator:
         self.webhook_url: str | None = None
         self._session = session
         self._messages: dict[str, dict[str, Any]] = {}
+        self._from_the_start = 0
         self._last_id = 0
 
     @classmethod
@@ -76,8 +77,7 @@ class Simulator:
         """
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
             simulator = cls("", token, session)
-            for number in range(1, messages + 1):
-                simulator.add_message(f"recipient{number}@example.org", number)
+            simulator._from_the_start = simulator._last_id = messages
             # A caller who has gone ends the wait of a slow answer, so that nothing is left to stop for.
             runner = web.AppRunner(
                 _application(simulator), access_log=None, handler_cancellation=True, shutdown_timeout=0.5
@@ -134,7 +134,7 @@ class Simulator:
             NoWebhookError: there is no URL.
             aiohttp.ClientError, TimeoutError: there was no answer.
         """
-        if (message := self._messages.get(str(message_id))) and name in _STATUSES:
+        if (message := self._found(str(message_id))) and name in _STATUSES:
             message["status"] = name
         body = event_body(name, message_id, int(time.time()) if timestamp is None else timestamp, data or {})
         status = 0
@@ -155,13 +155,29 @@ class Simulator:
         ]
 
     def message(self, message_id: int) -> dict[str, Any]:
-        """The message itself, to look at or to change."""
-        return self._messages[str(message_id)]
+        """The message itself, to look at or to change.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if (message := self._found(str(message_id))) is None:
+            raise KeyError(message_id)
+        return message
 
     def find(self, message_id: str) -> dict[str, Any] | None:
         """The message as the API shows it, if there is one and no fault hides it."""
-        message = self._messages.get(message_id)
-        return None if message is None or self.faults.hides(message_id) else message
+        return None if self.faults.hides(message_id) else self._found(message_id)
+
+    def _found(self, message_id: str) -> dict[str, Any] | None:
+        """Those that were there from the start are made when somebody asks: there may be a million of them."""
+        if message_id not in self._messages and _is_number_up_to(self._from_the_start, message_id):
+            self.add_message(f"recipient{message_id}@example.org", int(message_id))
+        return self._messages.get(message_id)
+
+
+def _is_number_up_to(last: int, text: str) -> bool:
+    """As the provider writes it: `7`, and not `07` or a digit of another script."""
+    return text.isascii() and text.isdecimal() and not text.startswith("0") and int(text) <= last
 
 
 _SIMULATOR: Final = web.AppKey("simulator", Simulator)

@@ -247,3 +247,20 @@ async def publish(rabbit: Rabbit, key: str) -> None:
     async with rabbit.channel() as channel:
         exchange = await channel.get_exchange(rabbit.names.events)
         await exchange.publish(aio_pika.Message(b"{}"), key)
+
+
+async def test_what_the_user_may_declare_is_made_again(
+    rabbit: Rabbit, settings: Settings, control: Control, amqp_url: str, prefix: str
+) -> None:
+    """`auto`, as a user who may configure one queue only: it makes that queue and its bindings, and checks the rest."""
+    user, queue = f"{prefix}worker", rabbit.names.suppression
+    await control.add_user(user, "a-password", configure=f"^{queue}$")
+    await topology.declare(rabbit.connection, planned(settings))
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(queue)
+    url = URL(amqp_url).with_user(user).with_password("a-password")
+    async with await aio_pika.connect(str(url)) as limited:
+        await topology.ensure(limited, planned(settings), "auto")
+    await publish(rabbit, "hard_bounced")
+    async with rabbit.reading(queue) as suppression:
+        assert (await suppression.next()).routing_key == "hard_bounced"

@@ -32,12 +32,14 @@ class Control:
         """What an Erlang expression comes to on the node: several steps for the price of one start of the tool."""
         return await self.run("eval", expression)
 
-    async def add_user(self, name: str, password: str, *, configure: str) -> None:
-        """A user who may read and write everything, and configure what this pattern matches."""
+    async def add_user(
+        self, name: str, password: str, *, configure: str, write: str = ".*", read: str = ".*"
+    ) -> None:
+        """A user who may configure, write and read what these patterns match."""
         await self.evaluate(
             f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"tests">>), '
             f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"/">>, <<"{configure}">>, '
-            '<<".*">>, <<".*">>, <<"tests">>).'
+            f'<<"{write}">>, <<"{read}">>, <<"tests">>).'
         )
 
     async def raise_alarm(self) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bridge.oncall import machine_checks, roles
@@ -50,6 +52,16 @@ async def test_what_a_blocking_call_raises_is_raised() -> None:
     """As it is."""
     with pytest.raises(FileNotFoundError):
         await aside(Path("/there/is/no/such/file").stat)
+
+
+async def test_a_host_name_stands_for_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In Compose the name of a service is all its containers: each of them is a role, also one that does not answer."""
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 1)) for host in ("127.0.0.3", "127.0.0.2")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    async with aiohttp.ClientSession() as session:
+        seen = await roles.ask_all(session, ["http://worker:1/"])
+    assert [role.url for role in seen] == ["http://127.0.0.2:1", "http://127.0.0.3:1"]
+    assert all(role.problem for role in seen)
 
 
 def test_roles_are_looked_for_where_the_settings_have_them() -> None:

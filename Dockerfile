@@ -1,0 +1,33 @@
+# One image for all roles. What runs in it is named as for the command line: docker run bridge receiver
+
+FROM python:3.13-slim AS build
+WORKDIR /build
+RUN python -m venv --without-pip /opt/bridge
+# The dependencies first, as pinned: they change less often than the code, and are a layer of their own.
+COPY pyproject.toml requirements.lock ./
+RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
+        > dependencies.txt \
+ && python -m pip --python /opt/bridge/bin/python install --no-cache-dir --only-binary :all: \
+        -c requirements.lock -r dependencies.txt
+COPY README.md LICENSE ./
+COPY bridge bridge
+RUN python -m pip --python /opt/bridge/bin/python install --no-cache-dir --no-deps . \
+ && /opt/bridge/bin/python -m compileall -q /opt/bridge/lib
+
+FROM python:3.13-slim
+LABEL org.opencontainers.image.title="bridge" \
+      org.opencontainers.image.description="From an e-mail provider's webhook into RabbitMQ, and to a suppression list" \
+      org.opencontainers.image.licenses="MIT"
+# The number is fixed, so that a volume belongs to the same user whatever the image is built on.
+RUN groupadd --gid 10001 bridge \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/bridge --shell /usr/sbin/nologin bridge \
+ && install -d -o bridge -g bridge -m 0750 /var/lib/bridge /var/lib/bridge/spool
+COPY --from=build /opt/bridge /opt/bridge
+ENV PATH=/opt/bridge/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER 10001:10001
+WORKDIR /var/lib/bridge
+# The webhook; health of a receiver; health of a worker.
+EXPOSE 8080 8090 8091
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["bridge"]
+CMD ["--help"]

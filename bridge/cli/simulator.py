@@ -1,0 +1,48 @@
+"""`bridge simulator`: the provider's API, for a stack that has no provider."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from bridge.cli.console import fails_with, settings_of
+from bridge.cli.staying import run
+from bridge.provider.simulator import TOKEN, Simulator
+from bridge.settings import Settings
+from bridge.telemetry import logs
+
+app = typer.Typer()
+
+log = logs.logger("simulator")
+
+
+@app.command(
+    epilog="Example: bridge simulator --port 8082 --messages 100000\n\n"
+    f"Environment: BRIDGE_PROVIDER__API_TOKEN, the token that it asks for; without, '{TOKEN}'."
+)
+@fails_with(OSError)
+def simulator(
+    context: typer.Context,
+    *,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8082,
+    messages: Annotated[
+        int, typer.Option(min=0, help="How many it knows: ids from 1, to recipient1@example.org and so on.")
+    ] = 10_000,
+) -> None:
+    """Stand in for the provider's API, until a signal: messages to look up, and the webhook's setting.
+
+    A worker asks it where provider.base_url is http://HOST:PORT/v1. `bridge simulate` posts the events.
+    """
+
+    async def serve(settings: Settings, stop: asyncio.Event) -> None:
+        secret = settings.provider.api_token
+        token = TOKEN if secret is None else secret.get_secret_value()
+        async with Simulator.serve(host, port, token, messages=messages) as running:
+            log.info("the simulated provider answers", action="simulator.started", base_url=running.base_url)
+            await stop.wait()
+        log.info("stopped", action="simulator.stopped")
+
+    run(settings_of(context), serve)

@@ -1,0 +1,115 @@
+"""Make the secrets of the Compose stack: `make secrets`. Python's standard library is all it takes.
+
+Passwords and tokens that are there already stay; what is made of them (URLs, RabbitMQ's users) is written anew.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FOLDER = Path(__file__).parent / "secrets"
+
+TOKENS = ("receiver_tokens", "provider_api_token")
+DATABASE_PASSWORDS = ("postgres_password", "database_owner_password", "database_worker_password")
+
+
+class User(NamedTuple):
+    """What a user of RabbitMQ may do: patterns of the names that it may declare, write to and read from."""
+
+    configure: str
+    write: str
+    read: str
+    tags: tuple[str, ...] = ()
+
+
+# The worker's own are `suppression` and what begins with `suppression.`. To publish to one of them by name (retries,
+# dead letters) is to write to the default exchange, amq.default; to bind or to read again, to read the events.
+USERS = {
+    "operator": User(configure=".*", write=".*", read=".*", tags=("monitoring",)),
+    "receiver": User(configure="^$", write=r"^email\.events$", read="^$"),
+    "worker": User(
+        configure=r"^suppression(\..+)?$",
+        write=r"^(suppression(\..+)?|amq\.default)$",
+        read=r"^(suppression(\..+)?|email\.events(\.archive)?)$",
+    ),
+}
+
+
+def main() -> None:
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    # Each container reads its own as another user, so the files are open, and the folder they stand in is not.
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    passwords = {f"rabbitmq_{user}_password" for user in USERS} | set(DATABASE_PASSWORDS) | set(TOKENS)
+    made = [name for name in sorted(passwords) if not (folder / name).exists()]
+    for name in made:
+        write(folder / name, secrets.token_urlsafe(24))
+    for name, content in derived({name: (folder / name).read_text().strip() for name in passwords}).items():
+        write(folder / name, content)
+    print(f"secrets: made {', '.join(made)} in {folder}" if made else f"secrets: all are in {folder}")
+
+
+def derived(secret: dict[str, str]) -> dict[str, str]:
+    """File name -> content, of what is made of passwords."""
+    database = "postgresql+asyncpg://bridge_{user}:{password}@postgres:5432/bridge"
+    return {
+        **{
+            f"rabbitmq_{user}_url": f"amqp://{user}:{secret[f'rabbitmq_{user}_password']}@rabbitmq:5672/"
+            for user in USERS
+        },
+        **{
+            f"database_{user}_url": database.format(user=user, password=secret[f"database_{user}_password"])
+            for user in ("owner", "worker")
+        },
+        "rabbitmq_definitions": json.dumps(definitions(secret), indent=2),
+    }
+
+
+def definitions(secret: dict[str, str]) -> dict[str, Any]:
+    """What RabbitMQ reads at its start: https://www.rabbitmq.com/docs/definitions."""
+    return {
+        "vhosts": [{"name": "/"}],
+        "users": [
+            {
+                "name": name,
+                "password_hash": hashed(secret[f"rabbitmq_{name}_password"]),
+                "hashing_algorithm": "rabbit_password_hashing_sha256",
+                "tags": list(user.tags),
+            }
+            for name, user in USERS.items()
+        ],
+        "permissions": [
+            {
+                "user": name,
+                "vhost": "/",
+                "configure": user.configure,
+                "write": user.write,
+                "read": user.read,
+            }
+            for name, user in USERS.items()
+        ],
+    }
+
+
+def hashed(password: str) -> str:
+    """As https://www.rabbitmq.com/docs/passwords: base64 of a salt of 4 bytes and the SHA-256 of both."""
+    salt = os.urandom(4)
+    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+
+
+def write(file: Path, content: str) -> None:
+    draft = file.with_suffix(".draft")
+    draft.write_text(content)
+    draft.chmod(0o444)
+    draft.replace(file)
+
+
+if __name__ == "__main__":
+    main()

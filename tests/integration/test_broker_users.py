@@ -1,0 +1,177 @@
+"""The users that `make secrets` makes for RabbitMQ: each may do its role's work, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aio_pika
+import pytest
+from aiohttp import ClientSession
+from aiormq.exceptions import ChannelAccessRefused
+from yarl import URL
+
+from bridge import settings as knobs
+from bridge.broker import topology
+from bridge.broker.topology import Names
+from bridge.provider.emission import event_body
+from config import make_secrets
+from tests.conftest import TOKEN
+from tests.support.rabbit import Rabbit
+from tests.support.working import AT, Workplace, bounced, bounces, changed, planned
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from pathlib import Path
+
+    from aio_pika.abc import AbstractChannel
+
+    from tests.support.node import Control
+    from tests.support.processes import Processes
+
+NAMES = Names()
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A virtual host of the test's own, with the stack's users, in which nothing has a prefix."""
+
+    url: URL
+    prefix: str
+
+    def url_of(self, user: str) -> str:
+        return str(self.url.with_user(f"{self.prefix}{user}").with_password(f"{user}-password"))
+
+    def overrides_of(self, user: str, overrides: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The tests' settings, for a role that is this user here."""
+        return changed(overrides, rabbitmq={"urls": [self.url_of(user)], "prefix": ""})
+
+    @asynccontextmanager
+    async def as_user(self, user: str) -> AsyncIterator[Rabbit]:
+        async with await aio_pika.connect(self.url_of(user)) as connection:
+            yield Rabbit(connection, "")
+
+
+@pytest.fixture
+async def house(amqp_url: str, prefix: str, control: Control, tmp_path: Path) -> AsyncIterator[House]:
+    """As RabbitMQ reads it at its start; only the names of users and virtual host are the test's."""
+    passwords = {f"rabbitmq_{user}_password": f"{user}-password" for user in make_secrets.USERS}
+    definitions = make_secrets.definitions(passwords)
+    for user in definitions["users"]:
+        user["name"] = f"{prefix}{user['name']}"
+    for permission in definitions["permissions"]:
+        permission["user"] = f"{prefix}{permission['user']}"
+        permission["vhost"] = prefix
+    definitions["vhosts"] = [{"name": prefix}]
+    file = tmp_path / "definitions.json"
+    file.write_text(json.dumps(definitions))
+    await control.run("import_definitions", str(file))
+    yield House(URL(amqp_url).with_path(f"/{prefix}"), prefix)
+    await control.run("delete_vhost", prefix)
+
+
+async def declared(house: House, overrides: dict[str, Any]) -> None:
+    """What `bridge topology apply` does, as the user who may."""
+    async with house.as_user("operator") as operator:
+        settings = knobs.load(overrides=house.overrides_of("operator", overrides))
+        await topology.declare(operator.connection, planned(settings))
+
+
+async def test_the_receiver_confirms_events(
+    house: House, overrides: dict[str, dict[str, Any]], processes: Processes
+) -> None:
+    """With `rabbitmq.declare = "never"`, on what somebody else has declared, its 200s say `confirmed`."""
+    await declared(house, overrides)
+    allowed = changed(house.overrides_of("receiver", overrides), rabbitmq={"declare": "never"})
+    receiver = await processes.start("receiver", overrides=allowed)
+    port = (await receiver.says("receiver.started"))["port"]
+    await receiver.says("broker.connected")
+    async with ClientSession() as client:
+        url = f"http://127.0.0.1:{port}/webhooks/msndr/{TOKEN}"
+        async with client.post(url, data=event_body("opened", 1, AT, {})) as answer:
+            assert (await answer.json())["durability"] == "confirmed"
+
+
+async def test_the_worker_keeps_the_list(
+    house: House, overrides: dict[str, dict[str, Any]], processes: Processes
+) -> None:
+    """It handles, tells of changes and parks what is no event; its own queue, deleted, it makes again."""
+    await declared(house, overrides)
+    async with house.as_user("operator") as operator:
+        settings = knobs.load(overrides=house.overrides_of("operator", overrides))
+        async with Workplace.prepared(operator, settings) as workplace:
+            worker = await processes.start("worker", overrides=house.overrides_of("worker", overrides))
+            await worker.says("worker.started")
+            await workplace.send(*bounces([1, 2]))
+            await workplace.put(b"no event")
+            await workplace.changes(2)
+            async with operator.reading(NAMES.dead) as dead:
+                assert (await dead.next()).body == b"no event"
+            async with operator.channel() as channel:
+                await channel.queue_delete(NAMES.suppression)
+            await worker.says("worker.started", times=2)
+            await workplace.send(*bounces([3]))
+            await workplace.changes(3)
+            assert await workplace.listed() == bounced([1, 2, 3])
+
+
+async def declares(channel: AbstractChannel) -> None:
+    await channel.declare_queue("mine", durable=True, arguments={"x-queue-type": "quorum"})
+
+
+async def deletes_the_events(channel: AbstractChannel) -> None:
+    await channel.exchange_delete(NAMES.events)
+
+
+async def deletes_the_archive(channel: AbstractChannel) -> None:
+    await channel.queue_delete(NAMES.archive)
+
+
+def publishes(exchange: str) -> Callable[[AbstractChannel], Coroutine[Any, Any, None]]:
+    async def attempt(channel: AbstractChannel) -> None:
+        target = await channel.get_exchange(exchange, ensure=False)
+        await target.publish(aio_pika.Message(b"{}"), routing_key=NAMES.suppression)
+
+    return attempt
+
+
+def consumes(queue: str) -> Callable[[AbstractChannel], Coroutine[Any, Any, None]]:
+    async def attempt(channel: AbstractChannel) -> None:
+        chosen = await channel.get_queue(queue, ensure=False)
+        await chosen.get(fail=False)
+
+    return attempt
+
+
+@pytest.mark.parametrize(
+    ("user", "attempt"),
+    [
+        pytest.param("receiver", declares, id="the receiver declares"),
+        pytest.param("receiver", deletes_the_events, id="the receiver deletes the exchange"),
+        pytest.param("receiver", publishes(NAMES.changes), id="the receiver publishes changes of the list"),
+        pytest.param("receiver", publishes(""), id="the receiver publishes past the exchange"),
+        pytest.param("receiver", consumes(NAMES.suppression), id="the receiver consumes"),
+        pytest.param("worker", declares, id="the worker declares a queue that is none of its own"),
+        pytest.param("worker", deletes_the_archive, id="the worker deletes the archive"),
+        pytest.param("worker", publishes(NAMES.events), id="the worker publishes events"),
+        pytest.param("worker", publishes(NAMES.unrouted), id="the worker publishes to what is not routed"),
+        pytest.param("worker", consumes(NAMES.malformed), id="the worker consumes another queue"),
+    ],
+)
+async def test_what_is_not_its_role_is_refused(
+    house: House,
+    overrides: dict[str, dict[str, Any]],
+    user: str,
+    attempt: Callable[[AbstractChannel], Coroutine[Any, Any, None]],
+) -> None:
+    """RabbitMQ says no, and everything stands as before."""
+    await declared(house, overrides)
+    async with house.as_user(user) as limited, limited.channel() as channel:
+        with pytest.raises(ChannelAccessRefused, match=r"ACCESS_REFUSED"):
+            await attempt(channel)
+    async with house.as_user("operator") as operator:
+        assert await operator.stands(NAMES.archive)
+        assert await operator.depth(NAMES.suppression) == 0
+        assert not await operator.stands("mine")
