@@ -19,7 +19,7 @@ export PATH := $(PATH):/usr/lib/rabbitmq/bin:/usr/sbin
 
 .PHONY: help
 help: ## List these targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-7s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-10s %s\n", $$1, $$2 }'
 
 .PHONY: run
 run: packages dependencies ## Run all of it on this machine: a private RabbitMQ, a provider simulator, the roles
@@ -27,7 +27,7 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 
 # On one core, too: that tests bear each other's company is part of what they test.
 .PHONY: test
-test: packages dependencies ## Test it, in parallel, on a private RabbitMQ
+test: packages postgresql dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
 	@[ "$$(nproc 2>/dev/null)" != 1 ] || export PYTEST_XDIST_AUTO_NUM_WORKERS=2; $(BIN)/pytest -n auto $(ARGS)
 
 .PHONY: faults
@@ -38,10 +38,19 @@ faults: packages dependencies ## Break everything under load; one table of what 
 figures: packages dependencies ## Measure it: slow and hostile clients, answer times, memory, the drain (ten minutes)
 	@$(BIN)/python -m tests.faults.figures $(ARGS)
 
+# What of Docker is called otherwise here, the environment says: COMPOSE (docker compose) and DOCKER (docker).
+.PHONY: stack-test
+stack-test: dependencies ## Start the Compose stack, restart and kill all of it under load, take it down (seven minutes)
+	@$(BIN)/python -m tests.stack $(ARGS)
+
 # Best alone on the machine. Without wrk the project's own generator takes the load, at a higher price.
 .PHONY: bench
-bench: packages wrk dependencies contenders ## Measure it against what else one would use; tables of figures (ten minutes)
+bench: packages postgresql wrk dependencies contenders ## Measure it against what else one would use; tables of figures (ten minutes)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: secrets
+secrets: python ## Make the passwords and tokens of the Compose stack, in config/secrets; those that are there stay
+	@$(PYTHON) config/make_secrets.py $(ARGS)
 
 .PHONY: check lint format types floors
 check: lint format types floors ## Hold it to its rules: linter, formatter, strict types, floors of the house
@@ -120,11 +129,21 @@ wrk:
 	@command -v wrk >/dev/null || ( missing=wrk; $(install_missing) ) || \
 	    echo 'wrk: the own load generator takes its place, which leaves less of the machine to what is measured' >&2
 
+# The tests start a server of their own from its programs, which Debian keeps out of everybody's PATH.
+.PHONY: postgresql
+postgresql: python
+	@missing=; \
+	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing=postgresql; \
+	$(install_missing)
+
 # Debian starts a service as soon as its package is there, and that broker would be none of ours. With SYSTEMD_OFFLINE
 # the packages' scripts leave the running system alone: systemctl enables, but starts nothing. Unlike a policy-rc.d or
-# a masked unit it ends with the command: nothing stays behind, whatever interrupts us.
-apt_get_install = env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 sh -c 'apt-get -q update; \
-    apt-get -q -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "$$@"' sh
+# a masked unit it ends with the command: nothing stays behind, whatever interrupts us. And PostgreSQL's package would
+# make a database of its own, and on a system without systemd start it: it finds a pg_createcluster that makes none.
+apt_get_install = env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 sh -c ' \
+    none=$$(mktemp -d) && trap "rm -rf $$none" EXIT && ln -s /bin/true "$$none/pg_createcluster" && apt-get -q update; \
+    apt-get -q -o DPkg::Lock::Timeout=300 -o "DPkg::Path=$$none:/usr/sbin:/usr/bin:/sbin:/bin" \
+        install --yes --no-install-recommends "$$@"' sh
 
 # Installs the Debian packages that $missing names, if any. What apt-get says is shown when it fails.
 define install_missing
@@ -132,7 +151,7 @@ define install_missing
 	by_hand="apt-get install --no-install-recommends $$(echo $$missing)"; \
 	command -v apt-get >/dev/null || { \
 	    echo "packages: no apt-get here to install" $$missing "with: install it with this system's own tools" \
-	         "(RabbitMQ 3.10 or newer, rabbitmq-server on PATH), then make again" >&2; exit 1; }; \
+	         "(RabbitMQ 3.10 or newer; for the tests PostgreSQL; rabbitmq-server and initdb on PATH), then make again" >&2; exit 1; }; \
 	[ "$$(id -u)" = 0 ] && root= || root=sudo; \
 	command -v $${root:-env} >/dev/null || { \
 	    echo "packages: this takes root, and there is no sudo here: as root, $$by_hand, then make again" >&2; exit 1; }; \

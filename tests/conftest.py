@@ -1,4 +1,4 @@
-"""One private RabbitMQ node for each run; names, files and ports of its own for each test."""
+"""One private RabbitMQ node and one PostgreSQL for each run; names, files, databases and ports of its own for each test."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bridge.broker import private_node
 from bridge.provider.simulator import Simulator
 from bridge.telemetry.metrics import Metrics
 from tests.support.node import Control
+from tests.support.postgres import Databases, Server
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
 from tests.support.working import Workplace
@@ -32,6 +33,8 @@ NODE_VARIABLE = "TEST_RABBITMQ_URL"
 """How the run's controller tells pytest-xdist's workers where the node is."""
 NODE_ENVIRONMENT_VARIABLE = "TEST_RABBITMQ_ENVIRONMENT"
 """JSON: with which variables `rabbitmqctl` finds the node."""
+POSTGRESQL_VARIABLE = "TEST_POSTGRESQL_URL"
+"""The same for the PostgreSQL: its superuser's URL."""
 TOKEN = "a-token-for-tests-1"
 OTHER_TOKEN = "a-token-for-tests-2"
 
@@ -40,7 +43,7 @@ _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """The controller starts the node, before there are workers."""
+    """The controller starts both servers, before there are workers."""
     config = session.config
     for name in [name for name in os.environ if name.startswith(knobs.ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # what is set for a bridge that runs beside the tests is none of theirs
@@ -49,19 +52,28 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     runner, stack = asyncio.Runner(), AsyncExitStack()
     config.stash[_RUN] = runner, stack
     directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-tests-"))
-    node = runner.run(stack.enter_async_context(private_node.running(Path(directory))))
+    runner.run(_start(stack, Path(directory)))
+
+
+async def _start(stack: AsyncExitStack, directory: Path) -> None:
+    """Both at once: they wait for other things than each other."""
+    node, postgres = await asyncio.gather(
+        stack.enter_async_context(private_node.running(directory)),
+        stack.enter_async_context(Server.running()),
+    )
     os.environ[NODE_VARIABLE] = node.url
     os.environ[NODE_ENVIRONMENT_VARIABLE] = json.dumps(dict(node.environment))
+    os.environ[POSTGRESQL_VARIABLE] = postgres.url()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The node ends with the run, whatever became of it."""
+    """The servers end with the run, whatever became of it."""
     if _RUN in config.stash:
         runner, stack = config.stash[_RUN]
         runner.run(stack.aclose())
         runner.close()
-        del os.environ[NODE_VARIABLE]
-        os.environ.pop(NODE_ENVIRONMENT_VARIABLE, None)
+        for name in (NODE_VARIABLE, NODE_ENVIRONMENT_VARIABLE, POSTGRESQL_VARIABLE):
+            os.environ.pop(name, None)
 
 
 def _needs_broker(config: pytest.Config) -> bool:
@@ -80,6 +92,23 @@ def amqp_url() -> str:
 def control() -> Control:
     """`rabbitmqctl` for the private node of this run."""
     return Control(json.loads(os.environ[NODE_ENVIRONMENT_VARIABLE]))
+
+
+@pytest.fixture
+async def postgresql_url() -> AsyncIterator[str]:
+    """A database of this test's own, with nothing in it, whose user may do everything."""
+    databases = Databases(os.environ[POSTGRESQL_VARIABLE])
+    url = await databases.fresh()
+    yield url
+    await databases.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a list of this test's own, in either database; a test that takes it holds for both."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgresql_url"))
+    return f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.broker import management
 from bridge.broker.session import BrokerUnavailableError, told_as_loss
-from bridge.oncall import broker_checks, machine_checks, provider_checks
+from bridge.oncall import broker_checks, database_checks, machine_checks, provider_checks
 from bridge.oncall.broker_checks import Bench
 from bridge.oncall.finding import failed, ok, skipped, warning
 from bridge.oncall.reach import leave, reach, version_of
@@ -46,7 +46,9 @@ async def examine(load: Callable[[], Settings]) -> list[Finding]:
         settings = load()
     except InvalidSettingsError as error:
         return [failed("settings", str(error), "correct it; `bridge config show` lists what there is")]
-    parts = await asyncio.gather(_broker(settings), _provider(settings), _clock(settings), _machine(settings))
+    parts = await asyncio.gather(
+        _broker(settings), _database(settings), _provider(settings), _clock(settings), _machine(settings)
+    )
     return [_settings(settings), *(finding for part in parts for finding in part)]
 
 
@@ -111,6 +113,10 @@ async def _on_the_line(
             return await examiner(name, bench)
     except BrokerUnavailableError as loss:
         return failed(name, f"the connection was {loss}", "look again; see RabbitMQ's log")
+
+
+async def _database(settings: Settings) -> list[Finding]:
+    return [await _bounded("database", lambda: database_checks.database("database", settings))]
 
 
 async def _provider(settings: Settings) -> list[Finding]:

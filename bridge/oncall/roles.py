@@ -78,12 +78,12 @@ async def ask_all(session: aiohttp.ClientSession, urls: Iterable[str]) -> list[R
 
 
 def summed(roles: Iterable[RoleSeen], name: str) -> Tally:
-    """The same counter of all of them, added up."""
+    """The same counter of all of them, added up; without what has never happened."""
     total: defaultdict[str, float] = defaultdict(float)
     for role in roles:
         for label, value in role.tally(name).items():
             total[label] += value
-    return dict(total)
+    return {label: value for label, value in total.items() if value}
 
 
 async def _everyone(text: str) -> list[str]:

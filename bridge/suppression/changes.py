@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import orjson
 from sqlalchemy import func, select, update
 
-from bridge.suppression import model
-from bridge.suppression.database import chunks, uninterrupted
+from bridge.suppression import bulk, model
+from bridge.suppression.database import uninterrupted
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
@@ -75,16 +75,22 @@ class Lag(NamedTuple):
 class Outbox:
     """Changes that were committed with the list and still have to be published.
 
-    A change stays until it is marked, so one that is published twice (the mark was lost) has the same id.
+    A change stays until it is marked, so one that is published twice (the mark was lost) has the same id. Of the
+    processes that share a PostgreSQL, one at a time has the turn to publish.
     """
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+        self.in_turn = True
+        """Whether it is our turn to publish, as far as we know."""
 
     @uninterrupted
     async def pending(self, limit: int) -> list[Change]:
-        """Up to `limit` changes that are not published, oldest first.
+        """Up to `limit` changes that are not published, oldest first; none while another process has the turn.
+
+        One whose transaction was slower than those behind it is there once it is committed. Those of one entry are
+        committed in the order of their ids: each was written under the lock of that entry.
 
         Raises:
             StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
@@ -95,8 +101,16 @@ class Outbox:
             .order_by(model.changes.c.id)
             .limit(limit)
         )
-        async with self._database.read() as connection:
+        async with self._database.reading_in_turn() as connection:
+            self.in_turn = connection is not None
+            if connection is None:
+                return []
             return [change_of(row) for row in await connection.execute(query)]
+
+    async def leave_turn(self) -> None:
+        """Let another process publish. The next `pending` asks for the turn again."""
+        self.in_turn = False
+        await self._database.leave_turn()
 
     @uninterrupted
     async def mark_published(self, ids: Collection[int]) -> None:
@@ -109,10 +123,10 @@ class Outbox:
             return
         now = int(self._clock())
         async with self._database.write() as connection:
-            for some in chunks(sorted(ids)):
+            for some in bulk.among(connection, model.changes.c.id, ids):
                 await connection.execute(
                     update(model.changes)
-                    .where(model.changes.c.id.in_(some), model.changes.c.published_at.is_(None))
+                    .where(some, model.changes.c.published_at.is_(None))
                     .values(published_at=now)
                 )
 

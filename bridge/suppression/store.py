@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import func, or_, select, tuple_
 
-from bridge.suppression import model, writing
+from bridge.suppression import bulk, model, opening, writing
 from bridge.suppression.addresses import normalise
 from bridge.suppression.changes import Outbox, change_of
-from bridge.suppression.database import Database, StoreError, chunks, uninterrupted
+from bridge.suppression.database import StoreError, uninterrupted
 from bridge.suppression.entries import entry_of
 from bridge.suppression.policy import Reason
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bridge.suppression.changes import Change
+    from bridge.suppression.database import Database
     from bridge.suppression.entries import Entry
 
 Outcome = Literal["added", "updated", "repeated"]
@@ -78,12 +79,12 @@ class Store:
         """The list in this database, which is brought to the newest revision first.
 
         Args:
-            database_url: `sqlite+aiosqlite:///file` or `sqlite:///file`.
-            create: make the file where there is none. Without it that is a `StoreError`, so that a wrong path
+            database_url: `sqlite+aiosqlite:///file` or `postgresql+asyncpg://user:password@host:port/database`.
+            create: make the list where there is none. Without it that is a `StoreError`, so that a wrong path
                 does not pass for a list on which nobody stands.
             clock: the time in Unix seconds.
         """
-        async with Database.open(database_url, create=create) as database:
+        async with opening.opened(database_url, create=create) as database:
             yield cls(database, clock)
 
     @uninterrupted
@@ -126,8 +127,8 @@ class Store:
         table = model.known_messages
         known: dict[str, str] = {}
         async with self._database.read() as connection:
-            for some in chunks(sorted(set(message_ids))):
-                query = select(table.c.message_id, table.c.address).where(table.c.message_id.in_(some))
+            for some in bulk.among(connection, table.c.message_id, set(message_ids)):
+                query = select(table.c.message_id, table.c.address).where(some)
                 known.update((row.message_id, row.address) for row in await connection.execute(query))
         return known
 

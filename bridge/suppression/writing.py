@@ -6,12 +6,12 @@ Rows are written in the order of their keys, so that two workers never wait for 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, case, delete, insert, select
+from sqlalchemy import and_, case, delete, select
 
-from bridge.suppression import model
-from bridge.suppression.database import inserting
+from bridge.suppression import bulk, model
 from bridge.suppression.entries import Entry, entry_of
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.sql.dml import ReturningInsert
 
+    from bridge.suppression.bulk import Insert
     from bridge.suppression.policy import Reason
 
     Key = tuple[str, str]
@@ -57,10 +58,8 @@ async def claim(connection: AsyncConnection, event_ids: Iterable[str], now: int)
     On PostgreSQL the insert waits for another worker's transaction with the same id, and whoever comes second
     gets nothing back: so counts are exact without a lock on the list.
     """
-    table = model.handled_events
-    claiming = inserting(connection, table).on_conflict_do_nothing(index_elements=[table.c.event_id])
     rows = [{"event_id": event_id, "handled_at": now} for event_id in sorted(event_ids)]
-    return set(await connection.scalars(claiming.returning(table.c.event_id), rows))
+    return set(await connection.scalars(_claiming(connection.dialect.name), bulk.given(connection, rows)))
 
 
 async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Done]:
@@ -68,7 +67,8 @@ async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: st
     if not causes:
         return []
     rows = _merged(causes, now)
-    result = await connection.execute(_upsert(connection), [rows[key] for key in sorted(rows)])
+    upsert = _upsert(connection.dialect.name)
+    result = await connection.execute(upsert, bulk.given(connection, [rows[key] for key in sorted(rows)]))
     counts = {(address, reason): count for address, reason, count in result}
     # An entry that stood before has counted more than what came just now.
     new = {key for key, row in rows.items() if counts[key] == row["count"]}
@@ -134,19 +134,14 @@ async def keep_addresses(connection: AsyncConnection, addresses: Mapping[str, st
     """Message id -> address as given; an id that is known gets the newer address."""
     if not addresses:
         return
-    adding = inserting(connection, model.known_messages)
-    replacing = adding.on_conflict_do_update(
-        index_elements=["message_id"],
-        set_={"address": adding.excluded.address, "known_at": adding.excluded.known_at},
-    )
     rows = [{"message_id": key, "address": addresses[key], "known_at": now} for key in sorted(addresses)]
-    await connection.execute(replacing, rows)
+    await connection.execute(_keeping(connection.dialect.name), bulk.given(connection, rows))
 
 
 async def _log(connection: AsyncConnection, changes: Sequence[Row], *, actor: str, now: int) -> None:
-    await connection.execute(
-        insert(model.changes), [{"at": now, "actor": actor} | change for change in changes]
-    )
+    rows = [{"at": now, "actor": actor} | change for change in changes]
+    adding = bulk.inserting(connection.dialect.name, model.changes, tuple(rows[0]))
+    await connection.execute(adding, bulk.given(connection, rows))
 
 
 def _merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
@@ -180,10 +175,18 @@ def _later(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else max(one, other)
 
 
-def _upsert(connection: AsyncConnection) -> ReturningInsert[Any]:
+@lru_cache(maxsize=4)
+def _claiming(dialect: str) -> ReturningInsert[Any]:
+    table = model.handled_events
+    adding = bulk.inserting(dialect, table, ("event_id", "handled_at"))
+    return adding.on_conflict_do_nothing(index_elements=[table.c.event_id]).returning(table.c.event_id)
+
+
+@lru_cache(maxsize=4)
+def _upsert(dialect: str) -> ReturningInsert[Any]:
     """Insert an entry, or count on: what first caused it stays, and it never ends sooner than it did."""
     stored = model.suppressions.c
-    adding = inserting(connection, model.suppressions)
+    adding = bulk.inserting(dialect, model.suppressions, tuple(column.name for column in stored))
     given = adding.excluded
     for_good = stored.expires_at.is_(None) | given.expires_at.is_(None)
     return adding.on_conflict_do_update(
@@ -196,6 +199,15 @@ def _upsert(connection: AsyncConnection) -> ReturningInsert[Any]:
             "expires_at": case((for_good, None), else_=_greater(stored.expires_at, given.expires_at)),
         },
     ).returning(stored.address, stored.reason, stored.count)
+
+
+@lru_cache(maxsize=4)
+def _keeping(dialect: str) -> Insert:
+    adding = bulk.inserting(dialect, model.known_messages, ("message_id", "address", "known_at"))
+    return adding.on_conflict_do_update(
+        index_elements=["message_id"],
+        set_={"address": adding.excluded.address, "known_at": adding.excluded.known_at},
+    )
 
 
 # `min` and `max` of two values are called LEAST and GREATEST in PostgreSQL; CASE is the same in both.

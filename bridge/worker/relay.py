@@ -12,7 +12,7 @@ from pamqp import commands as spec
 
 from bridge.broker.frames import composed
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
-from bridge.broker.publisher import PublishError
+from bridge.broker.publisher import NotConnectedError, PublishError
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
 from bridge.worker.failures import AGAINST_THE_DATABASE
@@ -34,7 +34,10 @@ _LOOK_EVERY_SECONDS: Final = 1.0
 
 
 class Relay:
-    """Publishes the outbox. A change is marked only when RabbitMQ has confirmed it, so none is lost."""
+    """Publishes the outbox. A change is marked only when RabbitMQ has confirmed it, so none is lost.
+
+    Of the workers that share a database one has the turn; the others look now and then whether it has become free.
+    """
 
     def __init__(
         self,
@@ -52,8 +55,9 @@ class Relay:
         self._metrics = metrics
         self._woken = asyncio.Event()
         self._at_once = _AT_ONCE
+        self._has_turn = False
         self.behind = False
-        """Whether there are changes to publish; also while it is being looked."""
+        """Whether there are changes for us to publish; also while it is being looked."""
         self.steps = 0
         """How often it has got on: published some, or found that there are none."""
 
@@ -69,11 +73,25 @@ class Relay:
             except (PublishError, StoreUnavailableError) as error:
                 log.warning("changes wait to be published", action="relay.waiting", error=str(error))
                 advanced = False
+                if isinstance(error, NotConnectedError):
+                    # RabbitMQ may be there for another worker. One who was refused stays: another would be, too.
+                    await self._leave_turn()
             if not advanced:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_EVERY_SECONDS):
-                        await self._woken.wait()
+                await self._rest()
             self._woken.clear()
+
+    async def _rest(self) -> None:
+        """Until there are new changes, or it is time to look; without the turn they are for another to publish."""
+        if not self._outbox.in_turn:
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_SECONDS):
+                await self._woken.wait()
+
+    async def _leave_turn(self) -> None:
+        self._has_turn = self.behind = False
+        await self._outbox.leave_turn()
 
     async def _advance(self) -> bool:
         """Publish the oldest changes; whether some were published, so that there may be more.
@@ -81,10 +99,13 @@ class Relay:
         Raises:
             PublishError: the first of them was not confirmed.
         """
+        if not self._outbox.in_turn and not self._publisher.usable:
+            return False
         self.behind = True
         changes = await self._database.ask(
             lambda: self._outbox.pending(self._at_once), failing=AGAINST_THE_DATABASE
         )
+        self._tell_turn()
         outcomes = await self._publish(changes)
         # Only up to the first that failed: those behind it are published once more after it, so that whoever
         # hears of a change twice ends with the latest. Until it is through, it is tried alone.
@@ -98,6 +119,11 @@ class Relay:
         if outcomes and not published and outcomes[0] is not None:
             raise outcomes[0]
         return bool(published)
+
+    def _tell_turn(self) -> None:
+        if self._outbox.in_turn and not self._has_turn:
+            log.info("this worker publishes the changes of the list now", action="relay.turn")
+        self._has_turn = self._outbox.in_turn
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
         """What became of each, in their order, up to the first that could not even be sent."""

@@ -52,10 +52,17 @@ class Watch:
             after: seconds without progress after which something is stuck.
             metrics: counts what was found stuck.
         """
-        self._watched = tuple(watched)
+        self._watched: list[Watched] = []
         self._after = after
         self._metrics = metrics
         self._seen: dict[str, _Seen] = {}
+        self.add(watched)
+
+    def add(self, watched: Iterable[Watched]) -> None:
+        """These must get on, too."""
+        for one in watched:
+            self._watched.append(one)
+            self._metrics.stuck.labels(one.what)  # from nothing to 1 Prometheus sees no increase
 
     def reason(self) -> str:
         """What is stuck, for `/livez`; empty where nothing is."""

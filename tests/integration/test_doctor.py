@@ -388,12 +388,33 @@ async def test_workers_on_several_machines_on_sqlite(seen_through: Open) -> None
     assert findings["workers on SQLite"][1] == "3 workers, each with its own list, on 127.0.0.1, 127.0.0.2"
 
 
-async def test_workers_that_are_not_on_sqlite(well: Surroundings, rabbit: Rabbit) -> None:
+async def test_a_database_is_looked_at(well: Surroundings, postgresql_url: str) -> None:
+    """Empty, as it shall be, and out of reach; a file that a worker has not made yet is no fault, nor made."""
+    code, line = await well.told("database")
+    assert "ok database" in line
+    assert "is not there yet: a worker makes it" in line
+    assert not (well.directory / "list.sqlite3").exists()
+    name = postgresql_url.rpartition("@")[2]
+    there = {"BRIDGE_SUPPRESSION__DATABASE_URL": postgresql_url}
+    _, line = await well.told("database", **there)
+    assert f"{name} has no tables yet → run `bridge db upgrade`" in line
+    assert (await bridge("db", "upgrade", directory=well.directory, **there)).code == 0
+    _, line = await well.told("database", **there)
+    assert f"ok database {name} has the newest revision, 0001; " in line
+    assert "connections are left" in line
+    nobody = f"postgresql://ann:{PASSWORD}@127.0.0.1:1/list"
+    code, line = await well.told("database", BRIDGE_SUPPRESSION__DATABASE_URL=nobody)
+    assert code == 1
+    assert "failed database the suppression list 127.0.0.1:1/list cannot be used now" in line
+
+
+async def test_workers_that_are_not_on_sqlite(
+    well: Surroundings, rabbit: Rabbit, postgresql_url: str
+) -> None:
     """PostgreSQL takes as many as there are."""
     await declared(rabbit.connection, well)
-    url = f"postgresql+asyncpg://bridge:{PASSWORD}@127.0.0.1/bridge"
     async with consuming(rabbit.connection, rabbit.names.suppression, 2):
-        code, line = await well.told("workers on SQLite", BRIDGE_SUPPRESSION__DATABASE_URL=url)
+        code, line = await well.told("workers on SQLite", BRIDGE_SUPPRESSION__DATABASE_URL=postgresql_url)
     assert (code, line) == (0, "ok workers on SQLite the list is not on SQLite")
 
 

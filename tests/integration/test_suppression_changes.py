@@ -14,7 +14,6 @@ from bridge.suppression.store import Incident, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 NOW = 1_539_062_173
 
@@ -35,8 +34,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[Store]:
-    async with Store.open(f"sqlite:///{tmp_path / 'list.sqlite3'}", clock=clock) as opened:
+async def store(database_url: str, clock: Clock) -> AsyncIterator[Store]:
+    async with Store.open(database_url, clock=clock) as opened:
         yield opened
 
 
@@ -127,7 +126,7 @@ async def test_a_repeated_event_tells_nobody_anything(store: Store) -> None:
 
 
 async def test_relay_and_worker_write_at_once(store: Store) -> None:
-    """Marking and recording take turns on one file; each change is told, and told once."""
+    """Marking and recording take turns in one database; each change is told, and told once."""
     told: list[int] = []
 
     async def relay() -> None:

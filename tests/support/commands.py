@@ -23,6 +23,11 @@ class Outcome(NamedTuple):
 
 async def bridge(*arguments: str, directory: Path, **variables: str) -> Outcome:
     """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these."""
+    return await bridge_within(PATIENCE_SECONDS, *arguments, directory=directory, **variables)
+
+
+async def bridge_within(patience: float, /, *arguments: str, directory: Path, **variables: str) -> Outcome:
+    """The same, with so many seconds to its end."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -34,7 +39,7 @@ async def bridge(*arguments: str, directory: Path, **variables: str) -> Outcome:
         cwd=directory, env=inherited | variables,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(patience):
             stdout, stderr = await process.communicate()
     finally:
         if process.returncode is None:

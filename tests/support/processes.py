@@ -50,17 +50,22 @@ class Process:
             await self._printing
         return code
 
-    async def says(self, action: str, *, times: int = 1, **fields: Any) -> dict[str, Any]:
+    async def says(
+        self, action: str, *, times: int = 1, patience: float = PATIENCE_SECONDS, **fields: Any
+    ) -> dict[str, Any]:
         """The first log event with this action and these fields, or the second, …, when it has come."""
         wanted = fields | {"action": action}
-        async with asyncio.timeout(PATIENCE_SECONDS), self._grew:
-            while True:
-                said = [event for event in self._events if wanted.items() <= event.items()]
-                if len(said) >= times:
-                    return said[times - 1]
-                if self._reading.done():
-                    raise AssertionError(f"ended without saying {action}: {self.lines}")
-                await self._grew.wait()
+        try:
+            async with asyncio.timeout(patience), self._grew:
+                while True:
+                    said = [event for event in self._events if wanted.items() <= event.items()]
+                    if len(said) >= times:
+                        return said[times - 1]
+                    if self._reading.done():
+                        raise AssertionError(f"ended without saying {action}: {self.lines}")
+                    await self._grew.wait()
+        except TimeoutError:
+            raise AssertionError(f"did not say {action} in {patience:g} s: {self.lines}") from None
 
     async def prints(self, part: str, *, patience: float = PATIENCE_SECONDS) -> str:
         """The first line of its standard output that contains this, when it has come."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
 import orjson
 from pamqp import commands as spec
-from yarl import URL
 
 from bridge import events
 from bridge.broker import topology
@@ -19,6 +17,7 @@ from bridge.provider.emission import event_body
 from bridge.roles.lifetime import Lifetime, running, until
 from bridge.roles.worker import worker
 from bridge.suppression.store import Store
+from tests.support import stores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
@@ -87,8 +86,17 @@ class Workplace:
         url = self._settings.suppression.database_url.get_secret_value()
         async with Store.open(url, create=False) as store:
             entries = await store.entries(limit=10_000)
-        self._nothing_is_half_written()
+        await self._nothing_is_half_written()
         return {(entry.address, entry.reason.value): entry.count for entry in entries}
+
+    async def published_ids(self, count: int) -> list[str]:
+        """The ids of the next `count` messages that told of a change, as they came: those that came twice, too."""
+        return [message.message_id or "" for message in await self._heard.take(count)]
+
+    @property
+    def unheard(self) -> int:
+        """How many messages have told of a change and nobody has asked for them."""
+        return self._heard.waiting
 
     async def left(self) -> list[bytes]:
         """What is in the worker's queue without being acknowledged; taken out. For a worker that has ended."""
@@ -105,17 +113,18 @@ class Workplace:
             messages.append(message)
         return messages
 
-    def _nothing_is_half_written(self) -> None:
+    async def _nothing_is_half_written(self) -> None:
         """Each event that was counted has its line in the log and is known as handled; and nothing else is."""
-        with closing(sqlite3.connect(database_file(self._settings))) as database:
+        url = self._settings.suppression.database_url.get_secret_value()
 
-            def number(query: str) -> int:
-                return int(database.execute(query).fetchone()[0])
+        async def number(query: str) -> int:
+            ((found,),) = await stores.query(url, query)
+            return int(found)
 
-            counted = number("SELECT coalesce(sum(count), 0) FROM suppressions")
-            logged = number("SELECT count(*) FROM changes WHERE action IN ('added', 'updated')")
-            handled = number("SELECT count(*) FROM handled_events")
-            both = number("SELECT count(*) FROM changes JOIN handled_events USING (event_id)")
+        counted = await number("SELECT coalesce(sum(count), 0) FROM suppressions")
+        logged = await number("SELECT count(*) FROM changes WHERE action IN ('added', 'updated')")
+        handled = await number("SELECT count(*) FROM handled_events")
+        both = await number("SELECT count(*) FROM changes JOIN handled_events USING (event_id)")
         assert counted == logged == handled == both
 
 
@@ -178,7 +187,7 @@ def changed(overrides: Overrides, **sections: Mapping[str, Any]) -> dict[str, di
 
 def database_file(settings: Settings) -> str:
     """The path of the list."""
-    return URL(settings.suppression.database_url.get_secret_value()).path
+    return stores.file_of(settings.suppression.database_url.get_secret_value())
 
 
 def properties_of(message: Message) -> spec.Basic.Properties:

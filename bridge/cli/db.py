@@ -1,0 +1,122 @@
+"""`bridge db`: which revision the list's database has, and how it gets the newest one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+
+import typer
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.suppression import opening
+from bridge.suppression.database import StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from bridge.settings import Settings
+    from bridge.suppression.migrating import Revisions
+
+BEHIND: Final = 3
+"""Exit code of `status`: the database can be used after an upgrade."""
+
+_AGAIN_SECONDS: Final = 0.5
+
+app = typer.Typer(
+    help="The database of the suppression list: its revision, and how it gets the newest.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+_WHERE: Final = "The database is that of BRIDGE_SUPPRESSION__DATABASE_URL (suppression.database_url)."
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
+
+
+class Seen(NamedTuple):
+    database: str
+    """Host, port and name; or a path."""
+    revisions: Revisions
+
+
+@app.command(epilog=f"Example: bridge db upgrade --wait 60\n\n{_WHERE}")
+@fails_with(StoreError)
+def upgrade(
+    context: typer.Context,
+    wait: Annotated[
+        float, typer.Option(min=0.1, help="Seconds to go on trying while the database does not answer.")
+    ] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the database to the newest revision, for which a PostgreSQL user needs to own the tables.
+
+    Several may do so at once: one does, the others wait for it. SQLite's file is brought there by whoever opens it.
+    """
+    seen = asyncio.run(_upgrade(settings_of(context), wait))
+    before, newest = seen.revisions.current, seen.revisions.newest
+    if as_json:
+        print_json({"database": seen.database, "before": before, "revision": newest})
+    elif before == newest:
+        people.print(f"{seen.database} has revision {newest} already", highlight=False, markup=False)
+    else:
+        people.print(
+            f"{seen.database} has revision {newest} now (before: {before or 'nothing'})",
+            highlight=False,
+            markup=False,
+        )
+
+
+@app.command(epilog=f"Example: bridge db status --json\n\n{_WHERE}")
+@fails_with(StoreError)
+def status(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show the revision that the database has, and the newest; changes nothing.
+
+    Exit code 0: it has the newest. 3: it needs `bridge db upgrade`. 1: it cannot be asked, or a newer bridge wrote it.
+    """
+    seen = asyncio.run(_status(settings_of(context)))
+    revisions = seen.revisions
+    if as_json:
+        print_json(_document(seen))
+    else:
+        people.print(
+            f"{seen.database}: revision {revisions.current or 'none'}, newest {revisions.newest}",
+            highlight=False,
+            markup=False,
+        )
+    if not revisions.known:
+        fail(f"{seen.database} has a revision that this bridge does not know: was it written by a newer one?")
+    if not revisions.newest_stands:
+        raise typer.Exit(BEHIND)
+
+
+async def _upgrade(settings: Settings, wait: float) -> Seen:
+    async with opening.reached(_url(settings)) as database:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(StoreUnavailableError),
+            stop=stop_after_delay(wait),
+            wait=wait_fixed(_AGAIN_SECONDS),
+            reraise=True,
+        ):
+            with attempt:
+                database.look(create=True)
+                before = await database.migrate()
+        return Seen(database.name, before)
+
+
+async def _status(settings: Settings) -> Seen:
+    async with opening.reached(_url(settings)) as database:
+        database.look(create=False)
+        return Seen(database.name, await database.revisions())
+
+
+def _document(seen: Seen) -> dict[str, Any]:
+    current, newest = seen.revisions.current, seen.revisions.newest
+    return {
+        "database": seen.database,
+        "revision": current,
+        "newest": newest,
+        "needs_upgrade": seen.revisions.known and current != newest,
+    }
+
+
+def _url(settings: Settings) -> str:
+    return settings.suppression.database_url.get_secret_value()

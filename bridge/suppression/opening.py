@@ -1,0 +1,69 @@
+"""Which database the list is in, and how it is opened."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+from bridge.suppression import postgresql_address, sqlite
+from bridge.suppression.database import SETTING, StoreError
+from bridge.suppression.postgresql import PostgresqlDatabase
+from bridge.suppression.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bridge.suppression.database import Database
+
+_FORMS = "sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host:port/database"
+
+
+@asynccontextmanager
+async def reached(database_url: str) -> AsyncIterator[Database]:
+    """The database as it is; nothing is read, made or migrated.
+
+    Raises:
+        StoreError: the URL cannot be used.
+    """
+    database = _database(database_url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def opened(database_url: str, *, create: bool) -> AsyncIterator[Database]:
+    """The database at its newest revision.
+
+    Args:
+        database_url: `sqlite+aiosqlite:///file` or `postgresql+asyncpg://user:password@host:port/database`.
+        create: make the list where there is none.
+
+    Raises:
+        StoreError: the URL cannot be used, there is no such folder, file or database, we may not use it, or a newer
+            bridge wrote it.
+        StoreUnavailableError: it is locked, or does not answer.
+    """
+    async with reached(database_url) as database:
+        database.look(create=create)
+        await database.open(create=create)
+        yield database
+
+
+def _database(database_url: str) -> Database:
+    scheme, found, _ = database_url.partition("://")
+    if not found or not re.fullmatch(r"[a-z][a-z0-9+]*", scheme):
+        raise StoreError(f"{SETTING} is not a database URL; write {_FORMS}")
+    if scheme in postgresql_address.SCHEMES:
+        return PostgresqlDatabase(database_url)
+    if scheme not in sqlite.SCHEMES:
+        raise StoreError(f"{SETTING} names {scheme}; this bridge keeps the list in {_FORMS}")
+    try:
+        return SqliteDatabase(make_url(database_url))
+    except ArgumentError:
+        raise StoreError(f"{SETTING} is not a database URL; write {_FORMS}") from None

@@ -1,0 +1,157 @@
+"""What is PostgreSQL's own about the list: its refusals, its locks, and what becomes of work that is given up."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from bridge.suppression.database import RefusedValueError, StoreError, StoreUnavailableError
+from bridge.suppression.policy import Reason
+from bridge.suppression.store import Incident, Store
+from tests.support import postgres
+from tests.support.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def store(postgresql_url: str) -> AsyncIterator[Store]:
+    async with Store.open(postgresql_url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def beside(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """Another client of the same database, in a transaction that comes to nothing."""
+    connection = await asyncpg.connect(postgres.plain(url))
+    try:
+        await connection.execute("BEGIN")
+        yield connection
+    finally:
+        await connection.close()
+
+
+def incident(event_id: str, address: str = "jane@example.org") -> Incident:
+    return Incident(address, Reason.HARD_BOUNCE, event_id, 1000, f"m-{event_id}", b"{}")
+
+
+@pytest.mark.parametrize(
+    ("refused", "why"),
+    [
+        (replace(incident("e1"), message_id="a\0b"), "invalid byte sequence"),
+        (replace(incident("e\0"), message_id="b"), "invalid byte sequence"),
+        (replace(incident("e1"), message_id="\ud800"), "surrogates not allowed"),
+        (replace(incident("e1"), event_at=2**63), "out of int64 range"),
+    ],
+)
+async def test_a_refusal_names_no_value_of_the_others(store: Store, refused: Incident, why: str) -> None:
+    """Batches are handed over as arrays: what the driver says of one quotes its beginning, which we do not repeat."""
+    others = [incident(f"o{number}", f"o{number}@example.org") for number in range(50)]
+    with pytest.raises(RefusedValueError, match=why) as refusal:
+        await store.record([*others, refused], actor="worker")
+    assert "example.org" not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    assert await store.entries(limit=1) == []
+
+
+async def test_a_key_that_is_too_long_for_an_index_is_refused(store: Store) -> None:
+    """SQLite would take it; here the message is to blame, not the database."""
+    # What can be compressed may be longer.
+    long = "".join(chr(33 + number * number % 89) + chr(1000 + number) for number in range(5000))
+    with pytest.raises(RefusedValueError, match="index row"):
+        await store.remember({long: "jane@example.org"})
+
+
+async def test_a_lock_that_is_not_to_be_had_is_waited_for_by_the_caller(
+    store: Store, postgresql_url: str
+) -> None:
+    """PostgreSQL gives up after the lock's time-out; nothing is changed, and later it goes."""
+    await store.record([incident("e1")], actor="worker")
+    async with beside(postgresql_url) as other:
+        await other.execute("SELECT * FROM suppressions FOR UPDATE")
+        with pytest.raises(StoreUnavailableError, match="lock timeout"):
+            await store.record([incident("e2")], actor="worker")
+    assert [done.outcome for done in await store.record([incident("e2")], actor="worker")] == ["updated"]
+
+
+async def test_of_two_that_wait_for_each_other_one_is_told_to_come_again(
+    store: Store, postgresql_url: str
+) -> None:
+    """A deadlock with somebody who takes locks in an order of their own; no update is lost."""
+    await store.record([incident("a1", "a@example.org"), incident("b1", "b@example.org")], actor="worker")
+    lock = "SELECT * FROM suppressions WHERE address = $1 FOR UPDATE"
+    async with beside(postgresql_url) as other:
+        await other.execute("SET LOCAL deadlock_timeout = '10s'")
+        await other.fetch(lock, "b@example.org")
+        recording = asyncio.create_task(
+            store.record([incident("a2", "a@example.org"), incident("b2", "b@example.org")], actor="worker")
+        )
+        waiting = (
+            "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        )
+        while not await postgres.query(postgresql_url, waiting):  # noqa: ASYNC110 -- only PostgreSQL knows
+            await asyncio.sleep(0.01)
+        await other.fetch(lock, "a@example.org")
+        with pytest.raises(StoreUnavailableError, match="deadlock detected"):
+            await recording
+    await store.record([incident("a2", "a@example.org"), incident("b2", "b@example.org")], actor="worker")
+    assert [entry.count for entry in await store.entries(limit=9)] == [2, 2]
+
+
+async def test_a_write_that_is_given_up_in_a_black_hole_is_undone(postgresql_url: str) -> None:
+    """Who is cancelled does not wait for a server that is gone; its connection is never used again."""
+    async with Proxy.serve(postgresql_url) as proxy, Store.open(proxy.url(postgresql_url)) as store:
+        await store.record([incident("e1")], actor="worker")
+        proxy.to_client.pause()
+        recording = asyncio.create_task(store.record([incident("e2")], actor="worker"))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            recording.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await recording
+        proxy.cut()
+        proxy.resume()
+        outcomes = [done.outcome for done in await store.record([incident("e2")], actor="worker")]
+        assert outcomes == ["updated"]
+        assert [entry.count for entry in await store.check("jane@example.org")] == [2]
+
+
+async def test_connections_that_were_closed_meanwhile_are_replaced_without_a_word(
+    store: Store, postgresql_url: str
+) -> None:
+    """Nobody is told that the list is not available because it was not asked for a while."""
+    await asyncio.gather(*(store.check("jane@example.org") for _ in range(8)))
+    await postgres.query(
+        postgresql_url,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'bridge' "
+        "AND datname = current_database()",
+    )
+    await asyncio.sleep(0.05)  # the news has to get through the kernel
+    await store.record([incident("e1")], actor="worker")
+    assert len(await store.check("jane@example.org")) == 1
+
+
+async def test_a_reader_may_ask_a_list_that_it_may_not_change(store: Store, postgresql_url: str) -> None:
+    """For `bridge suppressions check`, a role with SELECT is enough; to open it for writing is refused."""
+    await store.record([incident("e1")], actor="worker")
+    name = f"reader_{postgresql_url.rpartition('/')[2]}"
+    await postgres.execute(
+        postgresql_url,
+        f"CREATE ROLE {name} LOGIN PASSWORD '{postgres.PASSWORD}'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}",
+    )
+    try:
+        url = postgresql_url.replace(f"{postgres.OWNER}:", f"{name}:")
+        async with Store.open(url, create=False) as reading:
+            assert len(await reading.check("jane@example.org")) == 1
+        with pytest.raises(StoreError, match="may not INSERT on suppressions"):
+            async with Store.open(url):
+                pass
+    finally:
+        await postgres.execute(postgresql_url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")

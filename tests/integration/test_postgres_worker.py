@@ -1,0 +1,202 @@
+"""Workers that share one PostgreSQL: exact counts, each change told once, and a start that ten may make at once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bridge.suppression.store import Store
+from tests.support import postgres
+from tests.support.commands import bridge_within
+from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
+from tests.support.working import body_of, bounced, bounces, changed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.processes import Process, Processes
+    from tests.support.rabbit import Rabbit
+    from tests.support.working import Workplace
+
+RELAY_LOCK = (
+    "SELECT activity.pid, activity.client_port FROM pg_locks AS locks JOIN pg_stat_activity AS activity USING (pid) "
+    "WHERE locks.locktype = 'advisory' AND locks.granted AND activity.datname = current_database()"
+)
+
+TEN_START = 90.0
+"""Seconds: what ten processes take to start at once, on a machine that has other things to do."""
+
+
+@pytest.fixture
+def overrides(overrides: dict[str, dict[str, Any]], postgresql_url: str) -> dict[str, dict[str, Any]]:
+    return changed(overrides, suppression={"database_url": postgresql_url})
+
+
+async def test_four_workers_on_one_queue_count_each_event_once_and_tell_of_it_once(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """Each event comes three times, mixed, and ten of different times share each address."""
+    events = [body_of("hard_bounced", number % 60 + 1, at=1_539_062_173 + number) for number in range(600)]
+    workers = await _started(
+        processes, changed(overrides, worker={"batch_size": 7, "prefetch": 50, "linger": 0.005}), 4
+    )
+    assert await rabbit.consumers(rabbit.names.suppression) == 4
+    await asyncio.gather(
+        *(workplace.send(*part) for part in (events, events[::-1], events[300:] + events[:300]))
+    )
+    ids = await workplace.published_ids(600)
+    assert len(set(ids)) == 600
+    await _stopped(workers)
+    assert await workplace.listed() == {
+        (f"recipient{number}@example.org", "hard_bounce"): 10 for number in range(1, 61)
+    }
+    assert workplace.unheard == 0
+    assert await workplace.left() == []
+    assert await workplace.dead() == []
+    done = [line for worker in workers for line in worker.lines if '"suppression.' in line]
+    assert len(done) == 1800
+    assert not [line for worker in workers for line in worker.lines if '"worker.pause"' in line]
+
+
+async def test_ten_workers_may_start_at_once_on_an_empty_database(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace
+) -> None:
+    """One makes the tables, the others wait for it; all take messages."""
+    workers = await _started(processes, overrides, 10)
+    await workplace.send(*bounces(range(1, 51)))
+    await workplace.changes(50)
+    await _stopped(workers)
+    assert await workplace.listed() == bounced(range(1, 51))
+
+
+async def test_ten_upgrades_at_once_bring_an_empty_database_to_the_newest_revision(
+    postgresql_url: str, tmp_path: Path
+) -> None:
+    """All succeed, and one of them has done it."""
+    variables = {"BRIDGE_SUPPRESSION__DATABASE_URL": postgresql_url}
+    upgrade = ("db", "upgrade", "--wait", "60")
+    outcomes = await asyncio.gather(
+        *(bridge_within(TEN_START, *upgrade, directory=tmp_path, **variables) for _ in range(10))
+    )
+    assert [(outcome.code, outcome.stderr) for outcome in outcomes] == [(0, "")] * 10
+    assert sum("before: nothing" in outcome.stdout for outcome in outcomes) == 1
+    assert sum("already" in outcome.stdout for outcome in outcomes) == 9
+
+
+async def test_another_worker_tells_of_changes_when_the_one_that_did_is_killed(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
+) -> None:
+    """PostgreSQL gives the turn back with the connection; each change is told of."""
+    workers = await _started(processes, overrides, 2)
+    teller = await _first_to_say(workers, "relay.turn")
+    (other,) = (worker for worker in workers if worker is not teller)
+    await workplace.send(*bounces(range(1, 11)))
+    await workplace.changes(10)
+    assert len(await postgres.query(postgresql_url, RELAY_LOCK)) == 1
+    teller.send(signal.SIGKILL)
+    await teller.ended()
+    await workplace.send(*bounces(range(11, 21)))
+    await workplace.changes(20)
+    await other.says("relay.turn")
+    await _stopped([other])
+    assert await workplace.listed() == bounced(range(1, 21))
+
+
+async def test_the_turn_is_free_again_when_its_connection_is_lost(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
+) -> None:
+    """Whoever takes it next, no change is left out, and none of the workers counts as stuck."""
+    workers = await _started(processes, changed(overrides, worker={"stuck_after": 2}), 2)
+    await _first_to_say(workers, "relay.turn")
+    for number in range(1, 6):
+        (holder,) = await postgres.query(postgresql_url, RELAY_LOCK)
+        await postgres.query(postgresql_url, "SELECT pg_terminate_backend($1)", holder[0])
+        await workplace.send(*bounces([number]))
+        await workplace.changes(number)
+    await _stopped(workers)
+    assert not [line for worker in workers for line in worker.lines if '"worker.stuck"' in line]
+    assert await workplace.listed() == bounced(range(1, 6))
+
+
+async def test_another_worker_tells_of_changes_when_the_one_that_did_has_lost_rabbitmq(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace, amqp_url: str
+) -> None:
+    """Who cannot publish leaves the turn, without being told to."""
+    async with Proxy.serve(amqp_url) as proxy:
+        through = changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]})
+        (cut_off,) = await _started(processes, through, 1)
+        await cut_off.says("relay.turn")
+        (other,) = await _started(processes, overrides, 1)
+        await workplace.send(*bounces([1]))
+        await workplace.changes(1)
+        proxy.refuse()
+        await cut_off.says("broker.retry", use="publish")
+        await workplace.send(*bounces(range(2, 11)))
+        await workplace.changes(10)
+        await other.says("relay.turn")
+        await _stopped([cut_off, other])
+    assert await workplace.listed() == bounced(range(1, 11))
+
+
+async def test_a_worker_without_the_turn_is_not_stuck_and_leaves_the_changes_alone(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
+) -> None:
+    """While somebody holds the turn and does nothing, changes wait; afterwards they are told of."""
+    async with Store.open(postgresql_url) as store:
+        assert await store.outbox.pending(1) == []
+        assert store.outbox.in_turn
+        (worker,) = await _started(processes, changed(overrides, worker={"stuck_after": 0.3}), 1)
+        await workplace.send(*bounces(range(1, 11)))
+        await worker.says("suppression.added", times=10)
+        async with Store.open(postgresql_url) as another:
+            await another.outbox.pending(1)
+            assert not another.outbox.in_turn
+        assert workplace.unheard == 0
+    await workplace.changes(10)
+    await _stopped([worker])
+    assert not [line for line in worker.lines if '"worker.stuck"' in line]
+
+
+async def test_a_change_that_is_committed_after_later_ones_is_told_of_all_the_same(
+    postgresql_url: str,
+) -> None:
+    """A slow transaction's change has a smaller id than those that were published before it could be seen."""
+    async with Store.open(postgresql_url) as store:
+        async with store._database.write() as slow:
+            await store.add("first@example.org", actor="ann", note="")
+            await slow.exec_driver_sql(
+                "INSERT INTO changes (at, action, address, reason, actor, note) "
+                "VALUES (1, 'added', 'slow@example.org', 'manual', 'jo', '')"
+            )
+            await store.add("last@example.org", actor="ann", note="")
+            told = await store.outbox.pending(10)
+            await store.outbox.mark_published([change.id for change in told])
+        (late,) = await store.outbox.pending(10)
+        assert [change.address for change in told] == ["first@example.org", "last@example.org"]
+        assert late.address == "slow@example.org"
+        assert told[0].id < late.id < told[1].id
+
+
+async def _started(processes: Processes, overrides: dict[str, Any], count: int) -> list[Process]:
+    workers = [await processes.start("worker", overrides=overrides) for _ in range(count)]
+    for worker in workers:
+        await worker.says("worker.started", patience=TEN_START)
+    return workers
+
+
+async def _stopped(workers: list[Process]) -> None:
+    for worker in workers:
+        worker.send(signal.SIGTERM)
+    assert [await worker.ended() for worker in workers] == [0] * len(workers)
+
+
+async def _first_to_say(workers: list[Process], action: str) -> Process:
+    def said() -> list[Process]:
+        return [worker for worker in workers if any(f'"{action}"' in line for line in worker.lines)]
+
+    await eventually(lambda: bool(said()))
+    return said()[0]

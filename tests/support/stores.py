@@ -1,0 +1,49 @@
+"""The databases that the list can be in, seen from outside: the tests' own look at tables, and rules of their own."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import Any
+
+from yarl import URL
+
+from tests.support import postgres
+
+_REFUSING_SQLITE = """
+CREATE TRIGGER refuse BEFORE INSERT ON changes WHEN new.event_id = '{event}' BEGIN SELECT raise(ABORT, '{why}'); END
+"""
+_REFUSING_POSTGRESQL = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION USING MESSAGE = '{why}'; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON changes FOR EACH ROW WHEN (new.event_id = '{event}') EXECUTE FUNCTION refuse()
+"""
+
+
+async def execute(url: str, *statements: str) -> None:
+    """Run them beside whoever has the list open."""
+    if postgres.is_postgresql(url):
+        await postgres.execute(url, *statements)
+        return
+    with closing(sqlite3.connect(file_of(url))) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+async def query(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """The rows of one statement."""
+    if postgres.is_postgresql(url):
+        return await postgres.query(url, statement)
+    with closing(sqlite3.connect(file_of(url))) as database:
+        return list(database.execute(statement))
+
+
+async def refuse(url: str, event: str, why: str) -> None:
+    """From now on the database does not take the change that this event makes, for a reason of its own."""
+    refusing = _REFUSING_POSTGRESQL if postgres.is_postgresql(url) else _REFUSING_SQLITE
+    await execute(url, refusing.format(event=event, why=why))
+
+
+def file_of(url: str) -> str:
+    """The path of a list that is in a file."""
+    return URL(url).path
