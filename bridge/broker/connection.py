@@ -58,7 +58,7 @@ class Link:
         self._was_up = False
         self.up = asyncio.Event()
         """Set while the state is UP."""
-        metrics.broker_up.labels(use).set(0)
+        self._told_state()
 
     @property
     def state(self) -> LinkState:
@@ -180,7 +180,12 @@ class Link:
             self.up.set()
         else:
             self.up.clear()
-        self._metrics.broker_up.labels(self._use).set(state is LinkState.UP)
+        self._told_state()
+
+    def _told_state(self) -> None:
+        self._metrics.broker_up.labels(self._use).set(self._state is LinkState.UP)
+        for state in LinkState:
+            self._metrics.broker_state.labels(self._use, state.value).set(self._state is state)
 
 
 async def open_connection(

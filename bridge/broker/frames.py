@@ -33,6 +33,8 @@ class Message(NamedTuple):
     properties: bytes
     """Encoded: the flags, then the values."""
     body: bytes
+    happened_at: int | None = None
+    """Of an event: the time that it bears, Unix seconds; its age is measured when it is confirmed."""
     mandatory: bool = True
     """Whether it must reach a queue. Without, a message that nobody has bound a queue for counts as published."""
 
@@ -42,7 +44,7 @@ def composed(
 ) -> Message:
     """A message with these properties."""
     message_id = properties.message_id or ""
-    return Message(exchange, routing_key, message_id, properties.marshal(), body, mandatory)
+    return Message(exchange, routing_key, message_id, properties.marshal(), body, mandatory=mandatory)
 
 
 class Framing:
@@ -56,7 +58,7 @@ class Framing:
 
     def frames(self, message: Message) -> Sequence[bytes]:
         """All that is to be written for this message, in pieces."""
-        exchange, routing_key, _, properties, body, mandatory = message
+        exchange, routing_key, _, properties, body, _, mandatory = message
         method = self._methods.get((exchange, routing_key, mandatory)) or self._method(message)
         size = len(body)
         header = _HEADER.pack(2, self._channel, len(properties) + _HEADER_PAYLOAD, _BASIC, 0, size)
@@ -72,7 +74,7 @@ class Framing:
         return pieces
 
     def _method(self, message: Message) -> bytes:
-        exchange, routing_key, _, _, _, mandatory = message
+        exchange, routing_key, _, _, _, _, mandatory = message
         publish = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
         if len(self._methods) >= _MOST_METHODS:
             self._methods.clear()

@@ -66,7 +66,7 @@ def of_event(event: Event, body: bytes, *, exchange: str, received_at: int) -> M
             template.rest,
         )
     )
-    return Message(exchange, event.name, event.id, properties, body)
+    return Message(exchange, event.name, event.id, properties, body, event.timestamp)
 
 
 def of_malformed(body: bytes, reason: str, *, exchange: str, received_at: int) -> Message:

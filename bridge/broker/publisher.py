@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
@@ -12,10 +13,12 @@ from bridge.broker.connection import LinkState
 from bridge.broker.frames import Framing, Message
 from bridge.broker.internals import open_confirm_channel
 from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, together
+from bridge.telemetry import instruments
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from pamqp import commands as spec
+    from prometheus_client import Gauge
 
     from bridge.broker.connection import Link
     from bridge.broker.internals import ConfirmChannel
@@ -52,6 +55,9 @@ class LostError(PublishError):
     """The channel was lost before the confirm came: the message may have arrived or not."""
 
 
+CONFIRMED, NACKED, RETURNED, LOST = "confirmed", "nacked", "returned", "lost"
+"""What can become of a publish, for the metrics."""
+
 Outcome = Callable[[PublishError | None], None]
 """Told once what became of a message: nothing when RabbitMQ has confirmed it. It must not raise."""
 
@@ -72,13 +78,17 @@ class Publisher:
             link: the connection that the sessions run on.
             max_in_flight: the window: messages that may wait for their confirm.
             patience: seconds without a confirm after which RabbitMQ counts as stalled.
-            metrics: counts publishes by outcome.
+            metrics: counts publishes by outcome, and how long they and their events take.
         """
         self._link = link
         self._max_in_flight = max_in_flight
         self._patience = patience
-        self._metrics = metrics
-        self._confirmed = metrics.publishes.labels("confirmed")
+        self._outcomes = {
+            outcome: metrics.tally(metrics.publishes.labels(outcome))
+            for outcome in (CONFIRMED, NACKED, RETURNED, LOST)
+        }
+        self._waits = metrics.spread(metrics.confirm_seconds, instruments.FAST)
+        self._ages = metrics.ages(instruments.CONFIRMED)
         self._loop = asyncio.get_running_loop()
         self._channel: ConfirmChannel | None = None
         self._framing = Framing(0, 0)
@@ -89,6 +99,9 @@ class Publisher:
         self._unsent: list[bytes] = []
         self._unroutable = asyncio.Event()
         self._window_moved = asyncio.Event()
+        metrics.window_messages.set(max_in_flight)
+        metrics.window_bytes.set(MAX_BYTES_IN_FLIGHT)
+        metrics.before_reading(partial(self._measure, metrics.in_flight_messages, metrics.in_flight_bytes))
 
     @property
     def in_flight(self) -> int:
@@ -176,17 +189,21 @@ class Publisher:
 
     def acked(self, delivery_tag: int, *, multiple: bool) -> None:
         confirmed = 0
-        for outcome, message, _ in self._taken(delivery_tag, multiple=multiple):
+        now, today = self._loop.time(), time.time()
+        for outcome, message, sent_at in self._taken(delivery_tag, multiple=multiple):
             if self._returned and (reason := self._take_return(message)) is not None:
-                self._fail(outcome, "returned", ReturnedError(f"RabbitMQ returned the message: {reason}"))
+                self._fail(outcome, RETURNED, ReturnedError(f"RabbitMQ returned the message: {reason}"))
                 continue
             confirmed += 1
+            self._waits.observe(now - sent_at)
+            if message.happened_at is not None:
+                self._ages.observe(today - message.happened_at)
             outcome(None)
-        self._confirmed.inc(confirmed)
+        self._outcomes[CONFIRMED].count += confirmed
 
     def nacked(self, delivery_tag: int, *, multiple: bool) -> None:
         for outcome, _, _ in self._taken(delivery_tag, multiple=multiple):
-            self._fail(outcome, "nacked", NackedError("RabbitMQ refused the message (basic.nack)"))
+            self._fail(outcome, NACKED, NackedError("RabbitMQ refused the message (basic.nack)"))
 
     def returned(self, message: spec.Basic.Return, message_id: str) -> None:
         # The return comes just before its ack. Two in flight with one identity are one event on one way:
@@ -261,11 +278,15 @@ class Publisher:
         abandoned, self._in_flight = self._in_flight, {}
         self._bytes_in_flight = 0
         for outcome, _, _ in abandoned.values():
-            self._fail(outcome, "lost", LostError("the connection to RabbitMQ was lost before the confirm"))
+            self._fail(outcome, LOST, LostError("the connection to RabbitMQ was lost before the confirm"))
 
     def _fail(self, outcome: Outcome, label: str, error: PublishError) -> None:
-        self._metrics.publishes.labels(label).inc()
+        self._outcomes[label].count += 1
         outcome(error)
+
+    def _measure(self, messages: Gauge, in_bytes: Gauge) -> None:
+        messages.set(len(self._in_flight))
+        in_bytes.set(self._bytes_in_flight)
 
 
 class _Identity(NamedTuple):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bridge.broker.publisher import Publisher
     from bridge.broker.topology import Names
+    from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("retries")
 
@@ -82,7 +83,13 @@ class Retries:
     """The delay queues, as the place to move messages to."""
 
     def __init__(
-        self, publisher: Publisher, *, names: Names, delays: Sequence[float], longest_wait: float
+        self,
+        publisher: Publisher,
+        *,
+        names: Names,
+        delays: Sequence[float],
+        longest_wait: float,
+        metrics: Metrics,
     ) -> None:
         """Make the place; `topology.plan` names the queues.
 
@@ -91,16 +98,23 @@ class Retries:
             names: of the queues.
             delays: seconds before the second, the third attempt and so on; the last one repeats.
             longest_wait: between two attempts while RabbitMQ does not confirm, in seconds.
+            metrics: counts retries by reason and delay.
         """
         self._publisher = publisher
         self._names = names
         self._delays = delays
         self._longest_wait = longest_wait
+        self._metrics = metrics
 
-    async def delay(self, incoming: AbstractIncomingMessage, history: History) -> None:
+    async def delay(self, incoming: AbstractIncomingMessage, history: History, *, reason: str) -> None:
         """Have the message delivered again later; returns when RabbitMQ has confirmed that it will be.
 
         The original is the caller's to acknowledge, and only then.
+
+        Args:
+            incoming: the message.
+            history: of its attempts.
+            reason: a word for the last failure, of a few.
         """
         seconds = self._delays[min(history.attempt, len(self._delays)) - 1]
         message = moving.of_message(
@@ -109,15 +123,22 @@ class Retries:
         await moving.move(
             self._publisher, message, longest_wait=self._longest_wait, waiting="worker.retry_waiting"
         )
+        self._metrics.retries.labels(reason, delay_label(seconds)).inc()
         log.info(
             "a message waits for its next attempt",
             action="worker.retry",
             event_id=incoming.message_id,
+            reason=reason,
             attempt=history.attempt,
             delay=seconds,
             where=history.where,
             error=history.error,
         )
+
+
+def delay_label(seconds: float) -> str:
+    """As the metrics name a delay."""
+    return f"{seconds:g}"
 
 
 def _whole(value: Any) -> int | None:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from bridge import settings as knobs
+from bridge.telemetry.scrubbing import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ def settings_of(context: typer.Context) -> Settings:
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """One line on standard error, and the exit code."""
-    _errors.print(f"bridge: {message}", style="red", highlight=False, markup=False)
+    _errors.print(f"bridge: {without_secrets(message)}", style="red", highlight=False, markup=False)
     raise typer.Exit(code)
 
 

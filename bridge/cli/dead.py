@@ -215,7 +215,7 @@ def discard(
 
 def _quiet(context: typer.Context) -> Settings:
     settings = settings_of(context)
-    logs.configure(settings.logs.model_copy(update={"level": "warning"}))
+    logs.configure_for(settings, level="warning")
     return settings
 
 

@@ -71,7 +71,7 @@ def replay(
     if (again and to is not None) or not (again or to is not None or dry_run):
         fail("say where to: either --to QUEUE or --again (or --dry-run, to count)", BAD_USAGE)
     settings = settings_of(context)
-    logs.configure(settings.logs.model_copy(update={"level": "warning"}))
+    logs.configure_for(settings, level="warning")
     selection = Selection.of(event or (), message_id or (), since=_moment(since), until=_moment(before))
     order = role.Order(selection, to, from_offset=from_offset, rate=rate, dry_run=dry_run)
     progress = role.Progress()

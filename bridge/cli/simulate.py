@@ -26,6 +26,7 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bridge.provider.driving import Outcome
     from bridge.provider.emission import Reply
     from bridge.provider.traffic import Shot
     from bridge.settings import Receiver
@@ -72,6 +73,9 @@ def simulate(
         Path | None,
         typer.Option(help="Write id, name and durability of each accepted event, a JSON line each."),
     ] = None,
+    ledger_refused: Annotated[
+        bool, typer.Option("--ledger-refused", help="Those not accepted, too: name, status, and why.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Post events to a receiver as the provider would, and show what was answered.
@@ -81,7 +85,7 @@ def simulate(
 
     Exit code 1: an answer was missing, or was not 200 (400 for what is no JSON).
     """
-    logs.configure(settings_of(context).logs.model_copy(update={"level": "warning"}))
+    logs.configure_for(settings_of(context), level="warning")
     target = url or _webhook(settings_of(context).receiver)
     if not _is_http(target):
         fail("--url is not a URL of the form http://host/webhooks/msndr/TOKEN", BAD_USAGE)
@@ -99,17 +103,19 @@ def simulate(
     with ExitStack() as stack:
         book = None if ledger is None else stack.enter_context(ledger.open("wb", buffering=0))
 
-        def accepted(shot: Shot, reply: Reply) -> None:
+        def write(entry: dict[str, Any]) -> None:
             if book is not None:
-                document = reply.document
-                entry = {
-                    "id": document.get("id"),
-                    "event": shot.name,
-                    "durability": document.get("durability"),
-                }
                 book.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
 
-        tally = _driven(target, Traffic(habits, seed=seed), pace, accepted)
+        def accepted(shot: Shot, reply: Reply) -> None:
+            document = reply.document
+            write({"id": document.get("id"), "event": shot.name, "durability": document.get("durability")})
+
+        def refused(shot: Shot, outcome: Outcome) -> None:
+            if ledger_refused:
+                write({"event": shot.name, "status": outcome.status, "why": outcome.durability})
+
+        tally = _driven(target, Traffic(habits, seed=seed), pace, accepted=accepted, refused=refused)
     _tell(tally, as_json=as_json)
     if not tally.is_good:
         raise typer.Exit(FAILED)
@@ -134,12 +140,19 @@ def _is_http(text: str) -> bool:
     return url.scheme in {"http", "https"} and bool(url.host)
 
 
-def _driven(url: str, traffic: Traffic, pace: Pace, accepted: Callable[[Shot, Reply], None]) -> Tally:
+def _driven(
+    url: str,
+    traffic: Traffic,
+    pace: Pace,
+    *,
+    accepted: Callable[[Shot, Reply], None],
+    refused: Callable[[Shot, Outcome], None],
+) -> Tally:
     """What was answered until the end, or until Ctrl-C."""
     tallies = []
 
     async def main(stop: asyncio.Event) -> None:
-        driver = Driver(url, traffic, pace, accepted=accepted)
+        driver = Driver(url, traffic, pace, accepted=accepted, refused=refused)
         tallies.append(driver.tally)
         async with (
             running(_show(driver.tally, pace), name="simulate.show"),

@@ -71,7 +71,7 @@ def drain(context: typer.Context) -> None:
     Example: bridge spool drain
     """
     settings = settings_of(context)
-    logs.configure(settings.logs.model_copy(update={"level": "warning"}))
+    logs.configure_for(settings, level="warning")
     waiting = _waiting(settings)
     columns = (TextColumn("draining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:

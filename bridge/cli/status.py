@@ -57,7 +57,7 @@ def status(
     management API may be missing: what cannot be seen without it is said, and is no fault.
     """
     settings = settings_of(context)
-    logs.configure(settings.logs.model_copy(update={"level": "error"}))
+    logs.configure_for(settings, level="error")
     urls = metrics or []
     if watch:
         until_signal(lambda stop: _watch(settings, urls, stop, as_json=as_json))

@@ -21,7 +21,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def run(settings: Settings, role: Callable[[Settings, asyncio.Event], Coroutine[None, None, None]]) -> None:
-    logs.configure(settings.logs)
+    logs.configure_for(settings)
     try:
         until_signal(lambda stop: role(settings, stop))
     except InvalidSettingsError as error:

@@ -49,7 +49,7 @@ def tail(
     Exit code 0: ended by Ctrl-C. A lost connection to RabbitMQ is told on standard error, and tried again.
     """
     settings = settings_of(context)
-    logs.configure(settings.logs.model_copy(update={"level": "info"}))
+    logs.configure_for(settings, level="info")
     write = _json if as_json else _line
     until_signal(lambda stop: _tail(stop, settings, event or (), write))
 

@@ -63,7 +63,7 @@ def apply(
     Example: bridge topology apply --wait 60
     """
     settings = settings_of(context)
-    logs.configure(settings.logs.model_copy(update={"level": "error"}))
+    logs.configure_for(settings, level="error")
     planned = _planned(settings)
     asyncio.run(_apply(settings.rabbitmq, planned, wait))
     people.print(f"{len(planned.exchanges)} exchanges, {len(planned.queues)} queues stand as planned")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.crew.order import Order
-    from bridge.telemetry.metrics import SharedMetrics
+    from bridge.telemetry.shared import SharedMetrics
 
 log = logs.logger("crew")
 

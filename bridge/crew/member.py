@@ -17,7 +17,7 @@ from bridge.crew.order import BAD_SETTINGS, REFUSED, unpacked
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import receiver
 from bridge.settings import InvalidSettingsError
-from bridge.telemetry import logs, metrics
+from bridge.telemetry import logs, shared
 from bridge.telemetry.health import PortTakenError
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ def main() -> None:
 
 
 def _serve(order: Order) -> int:
-    logs.configure(order.settings.logs)
+    logs.configure_for(order.settings)
     structlog.contextvars.bind_contextvars(process=order.number)
-    metrics.share(order.directory, order.number)
+    shared.share(order.directory, order.number)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_receive(order))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bridge.crew.child import Child
-    from bridge.telemetry.metrics import SharedMetrics
+    from bridge.telemetry.shared import SharedMetrics
 
 _PATIENCE_SECONDS: Final = 1.0
 _READY: Final = 200

@@ -18,7 +18,7 @@ from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.settings import InvalidSettingsError, Settings
 from bridge.telemetry import health, logs
 from bridge.telemetry.health import PortTakenError
-from bridge.telemetry.metrics import SharedMetrics
+from bridge.telemetry.shared import SharedMetrics
 
 if TYPE_CHECKING:
     import asyncio

@@ -205,30 +205,31 @@ class ProviderClient:
 
     async def _ask(self, address: str, call: Call, token: str) -> Answer:
         await self._pace.turn()
-        host = host_of(address)
+        host, began = host_of(address), time.monotonic()
         try:
             answer = await exchange(self._session, address, call, token)
         except TimeoutError as error:
-            self._count("timeout")
+            self._count("timeout", began)
             limit = f"{self._settings.timeout:g} s"
             raise ProviderUnavailableError(f"{call}: {host} did not answer within {limit}") from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
-            self._count("error")
+            self._count("error", began)
             reason = excerpt(str(error), token)
             raise ProviderUnavailableError(f"{call}: {host} cannot be reached: {reason}") from error
         except aiohttp.ClientError as error:
-            self._count("error")
+            self._count("error", began)
             # Not `from error`: some of aiohttp's exceptions carry the request's headers, and so the token.
             raise UnexpectedAnswerError(
                 f"{call}: {host} does not speak HTTP as we know it ({type(error).__name__}); "
                 "check provider.base_url and provider.reserve_url"
             ) from None
-        self._count(str(answer.status) if answer.status in _COUNTED else f"{answer.status // 100}xx")
+        self._count(str(answer.status) if answer.status in _COUNTED else f"{answer.status // 100}xx", began)
         wait = retry_after(answer.retry_after, now=datetime.now(UTC), at_most=self._settings.retry_after_max)
         return _judged(answer, host, wait, token)
 
-    def _count(self, status: str) -> None:
+    def _count(self, status: str, began: float) -> None:
         self._metrics.provider_calls.labels(status).inc()
+        self._metrics.provider_seconds.labels(status).observe(time.monotonic() - began)
 
 
 def _judged(answer: Answer, host: str, wait: float | None, token: str) -> Answer:

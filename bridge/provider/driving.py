@@ -79,7 +79,13 @@ class Driver:
     """Posts to one URL over many connections."""
 
     def __init__(
-        self, url: str, traffic: Traffic, pace: Pace, *, accepted: Callable[[Shot, Reply], None]
+        self,
+        url: str,
+        traffic: Traffic,
+        pace: Pace,
+        *,
+        accepted: Callable[[Shot, Reply], None],
+        refused: Callable[[Shot, Outcome], None],
     ) -> None:
         """Make a driver.
 
@@ -88,12 +94,14 @@ class Driver:
             traffic: what to post.
             pace: how fast, and for how long.
             accepted: told of each event that was answered 200.
+            refused: told of each event that was answered otherwise, or not at all.
         """
         self.tally = Tally()
         self._url = url
         self._traffic = traffic
         self._pace = pace
         self._accepted = accepted
+        self._refused = refused
         self._gave_up = False
         self._waiting: asyncio.Queue[tuple[float, Shot]] = asyncio.Queue()
 
@@ -133,13 +141,13 @@ class Driver:
             if self._waiting.qsize() < _MOST_WAITING:
                 self._waiting.put_nowait((began + due, shot))
             else:
-                self._count(Outcome(NO_ANSWER, "not sent: too many wait"), began + due, wrong=True)
+                self._miss(shot, "not sent: too many wait", began + due)
 
     def _give_up(self) -> None:
         self._gave_up = True
         while not self._waiting.empty():
-            due, _ = self._waiting.get_nowait()
-            self._count(Outcome(NO_ANSWER, "not in time"), due, wrong=True)
+            due, shot = self._waiting.get_nowait()
+            self._miss(shot, "not in time", due)
 
     async def _client(self, session: aiohttp.ClientSession) -> None:
         while True:
@@ -148,10 +156,10 @@ class Driver:
                 reply = await ask(session, self._url, shot.body)
             except asyncio.CancelledError:
                 why = "not in time" if self._gave_up else "interrupted"
-                self._count(Outcome(NO_ANSWER, why), due, wrong=self._gave_up)
+                self._miss(shot, why, due, wrong=self._gave_up)
                 raise
             except (aiohttp.ClientError, OSError) as error:
-                self._count(Outcome(NO_ANSWER, _why(error)), due, wrong=True)
+                self._miss(shot, _why(error), due)
             else:
                 self._take(shot, reply, due)
             finally:
@@ -160,9 +168,20 @@ class Driver:
     def _take(self, shot: Shot, reply: Reply, due: float) -> None:
         deserved = HTTPStatus.BAD_REQUEST if shot.kind is Kind.NOT_JSON else HTTPStatus.OK
         said = reply.document.get("durability") or reply.document.get("status") or ""
-        self._count(Outcome(str(reply.status), str(said)), due, wrong=reply.status != deserved)
-        if shot.kind is Kind.EVENT and reply.status == HTTPStatus.OK:
-            self._accepted(shot, reply)
+        outcome = Outcome(str(reply.status), str(said))
+        self._count(outcome, due, wrong=reply.status != deserved)
+        if shot.kind is Kind.EVENT:
+            if reply.status == HTTPStatus.OK:
+                self._accepted(shot, reply)
+            else:
+                self._refused(shot, outcome)
+
+    def _miss(self, shot: Shot, why: str, due: float, *, wrong: bool = True) -> None:
+        """There was no answer."""
+        outcome = Outcome(NO_ANSWER, why)
+        self._count(outcome, due, wrong=wrong)
+        if shot.kind is Kind.EVENT:
+            self._refused(shot, outcome)
 
     def _count(self, outcome: Outcome, due: float, *, wrong: bool) -> None:
         self.tally.seconds[outcome].append(time.perf_counter() - due)

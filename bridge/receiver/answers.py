@@ -20,6 +20,9 @@ SPOOLED: Final = "spooled"
 PROBE: Final = "probe"
 QUARANTINED: Final = "quarantined"
 
+USUAL: Final = (CONFIRMED, SPOOLED, QUARANTINED, PROBE, "400", "404", "405", "408", "413", "503")
+"""Labels that the metrics show from the beginning: from nothing to 1 Prometheus sees no increase."""
+
 JSON: Final = "application/json"
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 

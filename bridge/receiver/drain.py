@@ -83,6 +83,7 @@ class Mover:
         self._publisher = publisher
         self._compose = compose
         self._live = live
+        self._trace = logs.tracer(log)
 
     async def empty(
         self,
@@ -125,11 +126,14 @@ class Mover:
         failures: list[BaseException] = []
         for entry in entries:
             try:
-                confirms.append(self._publisher.publish(self._compose(entry)))
+                message = self._compose(entry)
+                confirms.append(self._publisher.publish(message))
             except PublishError as error:
                 if not (confirms and isinstance(error, WindowFullError)):
                     failures.append(error)
                 break
+            if self._trace is not None:
+                self._trace("publishes from the spool", action="spool.publish", event_id=message.message_id)
         sent_at = time.monotonic()
         outcomes = await asyncio.gather(*confirms, return_exceptions=True)
         confirmed_at = time.monotonic()

@@ -12,17 +12,16 @@ from aiohttp import HttpVersion11, hdrs, web
 from bridge import events
 from bridge.broker import message
 from bridge.broker.publisher import PublishError
+from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.receiver.answers import RefusedError
 from bridge.receiver.spool_folder import SpoolError
 from bridge.receiver.waiting import Waiting
-from bridge.telemetry import logs
-from bridge.telemetry.metrics import name_label
+from bridge.telemetry import instruments, logs
+from bridge.telemetry.metrics import OTHER, name_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from prometheus_client import Counter
 
     from bridge.broker.frames import Message
     from bridge.broker.publisher import Publisher
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from bridge.receiver.spool_file import Entry
     from bridge.settings import Receiver
     from bridge.telemetry.metrics import Metrics
+    from bridge.telemetry.tallies import Tally
 
     Reply = Callable[[Answer], None]
 
@@ -91,8 +91,15 @@ class Handler:
         self._exchange = exchange
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._answers: dict[str, Counter] = {}
-        self._received: dict[str, Counter] = {}
+        self._trace = logs.tracer(log)
+        self._answers: dict[str, Tally] = {}
+        self._received: dict[str, Tally] = {}
+        self._answer_seconds = metrics.spread(metrics.answer_seconds, instruments.FAST)
+        self._ages = metrics.ages(instruments.RECEIVED)
+        for label in answers.USUAL:
+            self._answer_tally(label)
+        for name in (*sorted(KNOWN_NAMES), MALFORMED, OTHER):
+            self._received_tally(name)
         self._unconfirmed = Waiting[_Pending](
             self._loop, seconds=settings.confirm_wait, overdue=self._not_confirmed
         )
@@ -139,7 +146,12 @@ class Handler:
             outgoing = message.of_malformed(body, why, exchange=self._exchange, received_at=received_at)
             pending = _Pending(reply, outgoing, received_at, began)
             pending.reason = why
-            log.warning("quarantines a body that is no event", action="receiver.quarantine", reason=why)
+            log.warning(
+                "quarantines a body that is no event",
+                action="receiver.quarantine",
+                event_id=outgoing.message_id,
+                reason=why,
+            )
         else:
             outgoing = message.of_event(event, body, exchange=self._exchange, received_at=received_at)
             pending = _Pending(reply, outgoing, received_at, began)
@@ -202,6 +214,8 @@ class Handler:
         refused = RefusedError(
             503, "neither RabbitMQ nor the spool can take it", retry_after=str(self._settings.retry_after)
         )
+        if self._trace is not None:
+            self._trace("refuses an event", action="receiver.refused", event_id=pending.outgoing.message_id)
         pending.reply(self._counted(refused.answer, pending.began))
 
     def _came_late(self, entry: Entry, confirm: asyncio.Future[bool]) -> None:
@@ -212,21 +226,33 @@ class Handler:
             self._spool.release(entry)
 
     def _durable(self, pending: _Pending, durability: str) -> None:
-        name = name_label(pending.outgoing.routing_key)
-        counter = self._received.get(name)
-        if counter is None:
-            counter = self._received[name] = self._metrics.received.labels(name)
-        counter.inc()
+        outgoing = pending.outgoing
+        self._received[name_label(outgoing.routing_key)].count += 1
+        if outgoing.happened_at is not None:
+            self._ages.observe(pending.received_at / 1000 - outgoing.happened_at)
+        if self._trace is not None:
+            self._trace(
+                "has an event",
+                action="receiver.accepted",
+                event_id=outgoing.message_id,
+                name=outgoing.routing_key,
+                durability=durability,
+            )
         pending.reply(self._counted(pending.answer(durability), pending.began))
 
     def _counted(self, answer: Answer, began: float) -> Answer:
-        counter = self._answers.get(answer.label)
-        if counter is None:
-            counter = self._answers[answer.label] = self._metrics.answers.labels(answer.label)
-        counter.inc()
-        self._metrics.answer_seconds.observe(time.perf_counter() - began)
+        tally = self._answers.get(answer.label) or self._answer_tally(answer.label)
+        tally.count += 1
+        self._answer_seconds.observe(time.perf_counter() - began)
         self.answered += 1
         return answer
+
+    def _answer_tally(self, label: str) -> Tally:
+        made = self._answers[label] = self._metrics.tally(self._metrics.answers.labels(label))
+        return made
+
+    def _received_tally(self, name: str) -> None:
+        self._received[name] = self._metrics.tally(self._metrics.received.labels(name))
 
     def _admit(self, request: web.BaseRequest) -> None:
         if not self.admits(request.path):

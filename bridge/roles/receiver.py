@@ -19,7 +19,7 @@ from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import health, logs
-from bridge.telemetry.metrics import Metrics
+from bridge.telemetry.metrics import Metrics, kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
-    async with Spool.open(settings.spool) as spool:
+    async with kept(metrics), Spool.open(settings.spool) as spool:
         readiness.measure(spool, metrics)
         exchange = topology.Names(settings.rabbitmq.prefix).events
         handler = Handler(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from bridge.broker.retries import Retries
 from bridge.provider import client as provider
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing, topology_of
+from bridge.suppression.database import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
 from bridge.telemetry import health, logs
@@ -26,10 +27,13 @@ from bridge.worker.neighbours import Neighbour
 from bridge.worker.readiness import of_worker
 from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
+from bridge.worker.survey import Survey
 from bridge.worker.watch import Watch, Watched
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator
+    from typing import Self
 
     from aio_pika.abc import AbstractConnection
 
@@ -49,15 +53,33 @@ class _Parts:
 
     consumer: Consumer
     relay: Relay
+    survey: Survey
+
+
+@dataclass(frozen=True, slots=True)
+class _Neighbours:
+    """Whom a worker needs beside RabbitMQ, each behind its circuit breaker."""
+
     provider: Neighbour
     database: Neighbour
+
+    @classmethod
+    def of(cls, settings: Settings, metrics: Metrics) -> Self:
+        tries, longest = settings.worker.breaker_failures, settings.worker.pause_max
+        return cls(
+            Neighbour(failures.PROVIDER, failures=tries, longest=longest, metrics=metrics),
+            # One refusal says it all: it comes after the database's own patience with a lock.
+            Neighbour(failures.DATABASE, failures=1, longest=longest, metrics=metrics),
+        )
 
 
 async def worker(settings: Settings, lifetime: Lifetime) -> None:
     """Keep the suppression list until told to stop; then take no more, finish or give back what is in hand.
 
+    A database that does not answer yet is waited for.
+
     Raises:
-        StoreError: the list cannot be opened.
+        StoreError: the list cannot be opened, and waiting does not help.
         BrokerRefusedError: RabbitMQ has another topology than we need.
         PortTakenError: an address cannot be bound.
     """
@@ -67,10 +89,10 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
     publisher = publisher_of(settings, publish_link, metrics, window=settings.worker.prefetch)
     backfill = Backfill(publisher, names, suppressing=settings.suppression.events)
+    neighbours = _Neighbours.of(settings, metrics)
+    watch = Watch((), after=settings.worker.stuck_after, metrics=metrics)
     async with AsyncExitStack() as open_parts:
-        parts = await open_parts.enter_async_context(_parts(settings, publisher, metrics))
-        watch = Watch(_watched(parts, publish_link), after=settings.worker.stuck_after, metrics=metrics)
-        ready = partial(of_worker, publish_link, consume_link, (parts.provider, parts.database))
+        ready = partial(of_worker, publish_link, consume_link, (neighbours.provider, neighbours.database))
         await open_parts.enter_async_context(
             health.serve(
                 settings.health,
@@ -79,6 +101,12 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                 liveness=watch.reason,
             )
         )
+        store = await open_parts.enter_async_context(_list(settings, neighbours.database, lifetime.stop))
+        if store is None:
+            log.info("stopped before the list could be opened", action="worker.stopped")
+            return
+        parts = await open_parts.enter_async_context(_parts(settings, store, neighbours, publisher, metrics))
+        watch.add(_watched(parts, neighbours, publish_link))
         # The queue is for the consumer to declare, which looks first whether it is missing.
         publish = await open_parts.enter_async_context(
             publishing(settings, publish_link, publisher, without=names.suppression)
@@ -102,22 +130,48 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         async with (
             running(consume_link.run(session), name="worker.consume") as consuming,
             running(parts.relay.run(), name="worker.relay") as relaying,
+            running(parts.survey.run(), name="worker.survey") as surveying,
             running(watch.run(), name="worker.watch") as watching,
         ):
-            await until(lifetime.stop, consuming, relaying, watching, publish)
+            await until(lifetime.stop, consuming, relaying, surveying, watching, publish)
             log.info("stopping", action="worker.stopping")
             await parts.consumer.stop()
     log.info("stopped", action="worker.stopped")
 
 
-def _watched(parts: _Parts, publish_link: Link) -> tuple[Watched, ...]:
+@asynccontextmanager
+async def _list(settings: Settings, database: Neighbour, stop: asyncio.Event) -> AsyncIterator[Store | None]:
+    """The list, as soon as its database answers; None where the worker is told to stop before.
+
+    Raises:
+        StoreError: it cannot be opened, and waiting does not help.
+    """
+    url = settings.suppression.database_url.get_secret_value()
+    async with AsyncExitStack() as opened:
+        store: Store | None = None
+
+        async def open_it() -> None:
+            nonlocal store
+            while store is None:
+                with suppress(StoreUnavailableError):
+                    store = await database.ask(
+                        lambda: opened.enter_async_context(Store.open(url)),
+                        failing=failures.AGAINST_THE_DATABASE,
+                    )
+
+        async with running(open_it(), name="worker.open") as opening:
+            await until(stop, opening)
+        yield store
+
+
+def _watched(parts: _Parts, neighbours: _Neighbours, publish_link: Link) -> tuple[Watched, ...]:
     """What must get on as long as RabbitMQ is there and no breaker says that there is something to wait for."""
 
     def rabbitmq_up() -> bool:
         return publish_link.state is LinkState.UP
 
     def nothing_to_wait_for() -> bool:
-        return rabbitmq_up() and parts.provider.well and parts.database.well
+        return rabbitmq_up() and neighbours.provider.well and neighbours.database.well
 
     return (
         Watched(
@@ -135,44 +189,49 @@ def _watched(parts: _Parts, publish_link: Link) -> tuple[Watched, ...]:
         Watched(
             "relay",
             "there are changes of the list to publish, and none is published",
-            due=lambda: parts.relay.behind and rabbitmq_up() and parts.database.well,
+            due=lambda: parts.relay.behind and rabbitmq_up() and neighbours.database.well,
             progress=lambda: parts.relay.steps,
         ),
     )
 
 
 @asynccontextmanager
-async def _parts(settings: Settings, publisher: Publisher, metrics: Metrics) -> AsyncIterator[_Parts]:
+async def _parts(
+    settings: Settings, store: Store, neighbours: _Neighbours, publisher: Publisher, metrics: Metrics
+) -> AsyncIterator[_Parts]:
     """The worker's parts, from queue to list and from list to exchange."""
     names = topology.Names(settings.rabbitmq.prefix)
     pause_max = settings.worker.pause_max
-    asked = Neighbour(
-        failures.PROVIDER, failures=settings.worker.breaker_failures, longest=pause_max, metrics=metrics
-    )
-    # One refusal says it all: it comes after the database's own patience with a lock.
-    database = Neighbour(failures.DATABASE, failures=1, longest=pause_max, metrics=metrics)
-    async with (
-        Store.open(settings.suppression.database_url.get_secret_value()) as store,
-        # Each of its calls is one request: how often a message is asked for is for `LookUps` to say.
-        provider.connect(settings.provider.model_copy(update={"attempts": 1}), metrics) as client,
-    ):
+    # Each of its calls is one request: how often a message is asked for is for `LookUps` to say.
+    once = settings.provider.model_copy(update={"attempts": 1})
+    async with provider.connect(once, metrics) as client:
         if not client.has_token:
             log.warning(
                 "provider.api_token is not set: an event whose address is not known yet waits in the delay queues, "
                 "and goes to the dead letters after worker.give_up_after",
                 action="worker.no_token",
             )
-        relay = Relay(store.outbox, publisher, exchange=names.changes, database=database, metrics=metrics)
+        relay = Relay(
+            store.outbox, publisher, exchange=names.changes, database=neighbours.database, metrics=metrics
+        )
         suppressor = Suppressor(
             settings=settings,
             policy=Policy(settings.suppression.events),
             store=store,
-            database=database,
-            look_ups=LookUps(settings.provider, client=client, provider=asked),
+            database=neighbours.database,
+            look_ups=LookUps(settings.provider, client=client, provider=neighbours.provider),
             recorded=relay.wake,
+            metrics=metrics,
         )
+        failures.show_all(metrics, delays=settings.worker.retry_delays)
         ways = failures.Ways(
-            Retries(publisher, names=names, delays=settings.worker.retry_delays, longest_wait=pause_max),
+            Retries(
+                publisher,
+                names=names,
+                delays=settings.worker.retry_delays,
+                longest_wait=pause_max,
+                metrics=metrics,
+            ),
             DeadLetters(publisher, queue=names.dead, longest_wait=pause_max, metrics=metrics),
             give_up_after=settings.worker.give_up_after,
             unknown_grace=settings.provider.unknown_grace,
@@ -180,4 +239,4 @@ async def _parts(settings: Settings, publisher: Publisher, metrics: Metrics) -> 
         consumer = Consumer(
             settings.worker, queue=names.suppression, work=suppressor, part=ways.part, metrics=metrics
         )
-        yield _Parts(consumer, relay, asked, database)
+        yield _Parts(consumer, relay, Survey(store, database=neighbours.database, metrics=metrics))

@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+import orjson
 import structlog
 
+from bridge.telemetry import uncaught
+from bridge.telemetry.scrubbing import Scrubber, secrets_of
+
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger, Processor
+    from collections.abc import Callable, Iterable
 
-    from bridge.settings import Logs
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-_NOISY_LIBRARIES = ("aio_pika", "aiormq", "aiohttp", "asyncio", "sqlalchemy", "alembic")
+    from bridge.settings import Logs, Settings
+
+    Level = Literal["debug", "info", "warning", "error"]
+
+LIBRARY: Final = "library"
+"""The action of a line that is not ours; its `logger` says whose it is."""
+
+_NOISY_LIBRARIES = ("aio_pika", "aiormq", "aiohttp", "sqlalchemy", "alembic")
 
 
-def configure(settings: Logs) -> None:
-    """Set up this process's logging once, at its start. Everything goes to standard error."""
+def configure_for(settings: Settings, *, level: Level | None = None) -> None:
+    """As `configure`, for a process that has these settings: none of their secrets is ever written.
+
+    What nobody has caught is an event as well, wherever it happens.
+
+    Args:
+        settings: all of them.
+        level: instead of theirs.
+    """
+    configure(
+        settings.logs if level is None else settings.logs.model_copy(update={"level": level}),
+        secrets=secrets_of(settings),
+    )
+    uncaught.log_all(logger("process"))
+
+
+def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
+    """Set up this process's logging once, at its start. Everything goes to standard error.
+
+    Args:
+        settings: how, and how much.
+        secrets: texts that no line may show.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -33,9 +66,11 @@ def configure(settings: Logs) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _is_a_librarys],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                Scrubber(secrets, mask_addresses=settings.mask_addresses),
                 *_renderers(settings),
             ],
         )
@@ -46,6 +81,8 @@ def configure(settings: Logs) -> None:
     for library in _NOISY_LIBRARIES:
         # A lost connection is our event to report, once; the libraries' own lines repeat it with tracebacks.
         logging.getLogger(library).setLevel(logging.CRITICAL if settings.level != "debug" else logging.DEBUG)
+    # What it has to say of a task or a callback that failed is all that anybody will hear of it.
+    logging.getLogger("asyncio").setLevel(logging.ERROR if settings.level != "debug" else logging.DEBUG)
 
 
 def logger(room: str) -> FilteringBoundLogger:
@@ -53,18 +90,34 @@ def logger(room: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(room, room=room))
 
 
-def masked(address: str) -> str:
-    """`jane@example.org` -> `j***@example.org`; of what is no address nothing is shown."""
-    local, at, domain = address.rpartition("@")
-    return f"{local[:1]}***{at}{domain}" if at else "***"
+def tracer(room: FilteringBoundLogger) -> Callable[..., Any] | None:
+    """How a room writes a line for each event, at `debug`; None where that is not asked for, and must cost nothing."""
+    bound = room.bind()
+    return bound.debug if bound.is_enabled_for(logging.DEBUG) else None
+
+
+def _is_a_librarys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    event.setdefault("action", LIBRARY)
+    return event
+
+
+def _json(event: EventDict, **_: Any) -> str:
+    try:
+        return orjson.dumps(event).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, or a number beyond 64 bits
+        return json.dumps(event)
 
 
 def _renderers(settings: Logs) -> list[Processor]:
     as_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
     if as_json:
         return [
-            structlog.processors.format_exc_info,
             structlog.processors.EventRenamer("message"),
-            structlog.processors.JSONRenderer(),
+            structlog.processors.JSONRenderer(serializer=_json),
         ]
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    # Tracebacks are text by now, with what is to be hidden hidden.
+    return [
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -11,9 +11,10 @@ from aio_pika import IncomingMessage
 
 from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, task_group, together
 from bridge.telemetry import logs
+from bridge.worker.counting import Counts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
     from aiormq.abc import AbstractChannel as AiormqChannel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     Part = Callable[[AbstractIncomingMessage, Failure], Awaitable[str]]
     _Part = Callable[[DeliveredMessage, Failure], Awaitable[str]]
+    _Settled = Callable[[Sequence["Verdict"], Sequence[float]], None]
 
 log = logs.logger("worker")
 
@@ -51,6 +53,8 @@ class Verdict(NamedTuple):
     """For the metrics: `added`, `updated`, `repeated`, `ignored`; or `failed`, which ends as `delayed` or `dead`."""
     failure: Failure | None = None
     """Why it goes to another queue, if it does."""
+    happened_at: int | None = None
+    """Of an event that has changed the list: the time that it bears, Unix seconds."""
 
 
 def failed(delivery: DeliveredMessage, failure: Failure) -> Verdict:
@@ -90,21 +94,26 @@ class Consumer:
             queue: the queue's name.
             work: what is done with deliveries.
             part: moves one that has failed to another queue; returns the outcome when RabbitMQ has confirmed it.
-            metrics: counts what was handled, by outcome.
+            metrics: counts what is delivered and what is handled.
             idle: seconds without a delivery after which it consumes anew.
         """
         self._settings = settings
         self._queue = queue
         self._work = work
         self._part = part
-        self._metrics = metrics
+        self._counts = Counts(metrics)
         self._idle_seconds = idle
         self._hand: _Hand | None = None
-        self.acknowledged = 0
-        """How many deliveries, since the start."""
         self._stopping = asyncio.Event()
         self._at_rest = asyncio.Event()
         self._at_rest.set()
+        metrics.prefetch.set(settings.prefetch)
+        metrics.before_reading(lambda: metrics.in_hand.set(0 if self._hand is None else len(self._hand)))
+
+    @property
+    def acknowledged(self) -> int:
+        """How many deliveries, since the start."""
+        return self._counts.acknowledged
 
     @property
     def consuming(self) -> bool:
@@ -152,7 +161,7 @@ class Consumer:
             aiormq_channel = await channel.get_underlay_channel()
             aiormq_channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
             await channel.set_qos(prefetch_count=self._settings.prefetch)
-            hand = _Hand(aiormq_channel, self._part_one, self._counted)
+            hand = _Hand(aiormq_channel, self._part_one, self._settled, self._counts.taken)
             # Not through aio-pika's queue, which has a message object and another task for each delivery.
             await aiormq_channel.basic_consume(self._queue, hand.take, consumer_tag=_TAG)
         self._hand = hand
@@ -180,10 +189,8 @@ class Consumer:
     async def _part_one(self, delivery: DeliveredMessage, failure: Failure) -> str:
         return await self._part(IncomingMessage(delivery), failure)
 
-    def _counted(self, verdicts: Iterable[Verdict]) -> None:
-        for outcome, number in Counter(verdict.outcome for verdict in verdicts).items():
-            self._metrics.handled.labels(outcome).inc(number)
-            self.acknowledged += number
+    def _settled(self, verdicts: Sequence[Verdict], seconds: Sequence[float]) -> None:
+        self._counts.settled(verdicts, seconds, time.time())
 
     async def _cancelled(self, cancelled: asyncio.Event) -> None:
         await cancelled.wait()
@@ -205,14 +212,20 @@ class _Hand:
     """The deliveries of one channel that are not acknowledged yet."""
 
     def __init__(
-        self, channel: AiormqChannel, part: _Part, acknowledging: Callable[[Iterable[Verdict]], None]
+        self,
+        channel: AiormqChannel,
+        part: _Part,
+        acknowledging: _Settled,
+        taking: Callable[[DeliveredMessage], None] = lambda _: None,
     ) -> None:
         self.inbox: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         self.taken = 0
         self._channel = channel
         self._part_one = part
         self._acknowledging = acknowledging
-        self._held: set[int] = set()
+        self._taking = taking
+        self._held: dict[int, float] = {}
+        """Delivery tag -> since when; in the order of the tags."""
         self._settled: list[Verdict] = []
         self._to_part: asyncio.Queue[Verdict] = asyncio.Queue()
         self._something_settled = asyncio.Event()
@@ -224,8 +237,9 @@ class _Hand:
 
     async def take(self, delivery: DeliveredMessage) -> None:
         self.taken += 1
-        self._held.add(_tag(delivery))
+        self._held[_tag(delivery)] = time.monotonic()
         self._empty.clear()
+        self._taking(delivery)
         self.inbox.put_nowait(delivery)
 
     def settle(self, verdict: Verdict) -> None:
@@ -245,10 +259,10 @@ class _Hand:
             await self._something_settled.wait()
             self._something_settled.clear()
             verdicts, self._settled = self._settled, []
-            self._acknowledging(verdicts)
             settled = sorted(_tag(verdict.delivery) for verdict in verdicts)
-            self._held.difference_update(settled)
-            oldest_held = min(self._held, default=settled[-1] + 1)
+            now = time.monotonic()
+            self._acknowledging(verdicts, [now - self._held.pop(tag, now) for tag in settled])
+            oldest_held = next(iter(self._held), settled[-1] + 1)
             together_up_to = max((tag for tag in settled if tag < oldest_held), default=None)
             if together_up_to is not None:
                 await self._channel.basic_ack(together_up_to, multiple=True)

@@ -19,10 +19,13 @@ from bridge.suppression.addresses import InvalidAddressError
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aio_pika.abc import AbstractIncomingMessage
 
     from bridge.broker.deadletters import DeadLetters
     from bridge.broker.retries import Retries
+    from bridge.telemetry.metrics import Metrics
 
 MALFORMED: Final = "malformed"
 INVALID_ADDRESS: Final = "invalid-address"
@@ -92,6 +95,16 @@ def of(error: Exception) -> Failure:
     return Failure(kind.reason, str(error), kind.where, passing=kind.passing)
 
 
+def show_all(metrics: Metrics, *, delays: Iterable[float]) -> None:
+    """Have the metrics show each way that a failure can go, at 0: from nothing to 1 Prometheus sees no increase."""
+    metrics.dead_letters.labels(MALFORMED)
+    for failure in _FAILURES.values():
+        metrics.dead_letters.labels(failure.reason)
+        if failure.passing:
+            for delay in delays:
+                metrics.retries.labels(failure.reason, retries.delay_label(delay))
+
+
 class Ways:
     """Where messages go that have failed: to a delay queue, or to the dead letters."""
 
@@ -116,7 +129,7 @@ class Ways:
         history = retries.failed(incoming.headers, error=failure.error, where=failure.where)
         patience = self._grace if failure.reason == UNKNOWN_MESSAGE else self._patience
         if failure.passing and history.age < patience:
-            await self._retries.delay(incoming, history)
+            await self._retries.delay(incoming, history, reason=failure.reason)
             return "delayed"
         await self._dead_letters.bury(incoming, DeadLetter(failure.reason, history))
         return "dead"

@@ -61,6 +61,7 @@ class Neighbour:
             fail_max=failures, name=name, listeners=[_Told(self._became)], throw_new_error_on_trip=False
         )
         metrics.breaker_state.labels(name).set(_NUMBERS[STATE_CLOSED])
+        metrics.pauses.labels(name)  # from nothing to 1 Prometheus sees no increase
 
     @property
     def well(self) -> bool:

@@ -10,7 +10,8 @@ from bridge.broker.session import task_group
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.suppression.store import Incident
-from bridge.telemetry import logs
+from bridge.telemetry import instruments, logs
+from bridge.telemetry.scrubbing import masked
 from bridge.worker import failures
 from bridge.worker.consumer import Verdict, failed
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from bridge.events import Event
     from bridge.settings import Settings
     from bridge.suppression.policy import Policy, Reason
-    from bridge.suppression.store import Store
+    from bridge.suppression.store import Recorded, Store
+    from bridge.telemetry.metrics import Metrics
     from bridge.worker.lookups import LookUps
     from bridge.worker.neighbours import Neighbour
 
@@ -58,6 +60,7 @@ class Suppressor:
         database: Neighbour,
         look_ups: LookUps,
         recorded: Callable[[], None],
+        metrics: Metrics,
     ) -> None:
         """Make the work, which rests until `run`.
 
@@ -68,6 +71,7 @@ class Suppressor:
             database: its circuit breaker.
             look_ups: ask the provider for addresses.
             recorded: called after each transaction that changed the list.
+            metrics: how large the transactions are.
         """
         self._worker = settings.worker
         self._policy = policy
@@ -75,7 +79,8 @@ class Suppressor:
         self._database = database
         self._look_ups = look_ups
         self._recorded = recorded
-        self._shown = logs.masked if settings.logs.mask_addresses else str
+        self._sizes = metrics.spread(metrics.batch_size, instruments.SIZES)
+        self._shown = masked if settings.logs.mask_addresses else str
 
     async def run(self, inbox: asyncio.Queue[DeliveredMessage], settle: Settle) -> None:
         """Handle deliveries until cancelled. A slow look-up holds up only its own delivery.
@@ -95,6 +100,7 @@ class Suppressor:
     async def _read(
         self, inbox: asyncio.Queue[DeliveredMessage], cases: asyncio.Queue[_Case], settle: Settle
     ) -> None:
+        tell = log.bind()  # once: the logger would be made anew for each line
         while True:
             delivery = await inbox.get()
             try:
@@ -105,6 +111,7 @@ class Suppressor:
             reason = self._policy.reason_for(event.name)
             if reason is None:
                 settle(Verdict(delivery, "ignored"))
+                tell.debug("suppresses nobody", action="worker.ignored", event_id=event.id, name=event.name)
             else:
                 cases.put_nowait(_Case(delivery, event, reason))
 
@@ -174,9 +181,10 @@ class Suppressor:
         recorded = await self._patiently(
             lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up)
         )
+        self._sizes.observe(len(ready))
         tell = log.bind()  # once: the logger would be made anew for each line
         for (case, incident), done in zip(ready, recorded, strict=True):
-            settle(Verdict(case.delivery, done.outcome))
+            settle(_verdict(case, done))
             tell.info(
                 "suppressed",
                 action=f"suppression.{done.outcome}",
@@ -187,6 +195,12 @@ class Suppressor:
         self._recorded()
 
     async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], settle: Settle) -> None:
+        log.debug(
+            "asks the provider for the address",
+            action="worker.look_up",
+            event_id=case.event.id,
+            message_id=case.event.message_id,
+        )
         try:
             address = await self._look_ups.address(case.event.message_id)
         except failures.OF_THE_MESSAGE as error:
@@ -201,6 +215,12 @@ class Suppressor:
                 return await self._database.ask(call, failing=failures.AGAINST_THE_DATABASE)
             except StoreUnavailableError:
                 continue
+
+
+def _verdict(case: _Case, recorded: Recorded) -> Verdict:
+    # A repeat says nothing of how long its event took.
+    happened_at = None if recorded.outcome == "repeated" else case.event.timestamp
+    return Verdict(case.delivery, recorded.outcome, happened_at=happened_at)
 
 
 def _incident(case: _Case, address: str) -> Incident:

@@ -109,6 +109,20 @@ async def test_a_wrong_answer_is_counted_and_ends_with_1(webhook: str, tmp_path:
     assert "404" in outcome.stdout
 
 
+async def test_the_ledger_has_what_was_refused_where_that_is_asked_for(tmp_path: Path) -> None:
+    """An answer that is no 200 with its status; one that never came with the reason."""
+    everything = ["--events", "clicked", "--rate", "100", "--count", "3", "--ledger-refused", "--ledger"]
+    async with answering(503) as url:
+        await simulate(tmp_path, "--url", url, *everything, str(tmp_path / "refused"))
+    await simulate(tmp_path, "--url", url, *everything, str(tmp_path / "unanswered"))
+    refused, unanswered = (
+        [orjson.loads(line) for line in (tmp_path / name).read_bytes().splitlines()]
+        for name in ("refused", "unanswered")
+    )
+    assert refused == [{"event": "clicked", "status": "503", "why": "refused"}] * 3
+    assert unanswered == [{"event": "clicked", "status": "no answer", "why": "cannot connect"}] * 3
+
+
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (400, 1), (503, 1), (302, 1)])
 async def test_an_event_deserves_a_200(status: int, code: int, tmp_path: Path) -> None:
     """A 400 is for what is no JSON, and for nothing else; redirects are not followed."""

@@ -16,7 +16,7 @@ from bridge.worker.consumer import Verdict, _Hand, failed
 from bridge.worker.failures import Failure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from aiormq.abc import DeliveredMessage
 
@@ -73,7 +73,9 @@ class Bench:
             await asyncio.sleep(0)
         return self.channel.acknowledged
 
-    def _acknowledging(self, verdicts: Iterable[Verdict]) -> None:
+    def _acknowledging(self, verdicts: Sequence[Verdict], seconds: Sequence[float]) -> None:
+        assert len(seconds) == len(verdicts)
+        assert all(one >= 0 for one in seconds)
         self.outcomes.update(verdict.outcome for verdict in verdicts)
 
     async def _part(self, _: DeliveredMessage, __: Failure) -> str:

@@ -134,7 +134,8 @@ class _Places:
     async def part(self, headers: dict[str, Any], failure: Failure) -> str:
         return await self._ways.part(cast("Any", _Incoming(headers)), failure)
 
-    async def delay(self, _: Any, history: History) -> None:
+    async def delay(self, _: Any, history: History, *, reason: str) -> None:
+        assert reason
         self.taken.append(("delayed", history))
 
     async def bury(self, _: Any, dead: DeadLetter) -> None:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from bridge.settings import Logs
-from bridge.telemetry import logs
+import bridge
+from bridge.settings import Logs, Provider, RabbitMQ, Receiver, Settings, Suppression
+from bridge.telemetry import logs, scrubbing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+SOURCES = sorted(Path(bridge.__file__).parent.rglob("*.py"))
+LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
+SECRET = "s3cret-and-long"
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +33,7 @@ def as_it_was() -> Iterator[None]:
     """Logging is the process's, and this process has other tests to run."""
     root, levels = logging.getLogger(), {}
     handlers, level = root.handlers[:], root.level
-    for library in logs._NOISY_LIBRARIES:
+    for library in (*logs._NOISY_LIBRARIES, "asyncio"):
         levels[library] = logging.getLogger(library).level
     yield
     structlog.reset_defaults()
@@ -106,6 +118,31 @@ def test_other_libraries_speak_in_our_shape(capsys: pytest.CaptureFixture[str]) 
     logging.getLogger("some.library").warning("mind %s", "this")
     [event] = written(capsys)
     assert (event["message"], event["level"]) == ("mind this", "warning")
+    assert (event["action"], event["logger"]) == ("library", "some.library")
+
+
+def test_every_line_of_ours_has_an_action() -> None:
+    """A word for what has happened, of a room and a verb: without it nobody can search for it."""
+    calls = [(path, call) for path in SOURCES for call in _logging_calls(ast.parse(path.read_text()))]
+    assert len(calls) > 40, "the search finds no calls"
+    for path, call in calls:
+        [action] = [keyword.value for keyword in call.keywords if keyword.arg == "action"]
+        where = f"{path.name}:{call.lineno}"
+        if isinstance(action, ast.Constant):
+            assert re.fullmatch(r"[a-z]+\.[a-z_]+", str(action.value)), where
+        else:
+            assert isinstance(action, ast.Name | ast.JoinedStr), (
+                where
+            )  # what a room is given, or made of an outcome
+
+
+def _logging_calls(tree: ast.AST) -> Iterator[ast.Call]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner, name = node.func.value, node.func.attr
+            ours = isinstance(owner, ast.Name) and owner.id in {"log", "tell"}
+            if (name in LEVELS and ours) or name == "_trace":
+                yield node
 
 
 def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,9 +165,121 @@ def test_configuring_twice_writes_once(capsys: pytest.CaptureFixture[str]) -> No
 )
 def test_a_masked_address_tells_the_domain_and_a_letter(address: str, masked: str) -> None:
     """Enough to recognise it, too little to write to it."""
-    assert logs.masked(address) == masked
+    assert scrubbing.masked(address) == masked
 
 
 def test_what_is_no_address_is_masked_whole() -> None:
     """Where there is no @, none of the text can be told to be a domain."""
-    assert logs.masked("jane") == "***"
+    assert scrubbing.masked("jane") == "***"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            "Key (address)=(jane@example.org) already exists",
+            "Key (address)=(j***@example.org) already exists",
+        ),
+        ("[parameters: ('jane@example.org', 'x')]", "[parameters: ('j***@example.org', 'x')]"),
+        ('{"to":"jane+news@example.org"}', '{"to":"j***@example.org"}'),
+        ("<jane@example.org>, o'brien@example.org", "<j***@example.org>, o***@example.org"),
+        ('"jane doe"@example.org', '"***@example.org'),
+        ("ж@пример.рф: мёртв", "ж***@пример.рф: мёртв"),
+        ("https://x.org/u?m=jane%40example.org", "https:/***%40example.org"),
+        ("jane@[192.0.2.1]", "j***@[192.0.2.1]"),
+        ("j***@example.org stays", "j***@example.org stays"),
+        ("node rabbit@broker-1 is down", "node rabbit@broker-1 is down"),
+        ("@contextmanager, 3 @ 4", "@contextmanager, 3 @ 4"),
+    ],
+)
+def test_addresses_in_somebody_elses_words_are_masked(said: str, shown: str) -> None:
+    """Whoever quotes them: a database, a provider, a traceback. More than the address may go, but none of it stays."""
+    assert scrubbing.Scrubber().text(said) == shown
+    assert scrubbing.Scrubber(mask_addresses=False).text(said) == said
+
+
+@given(
+    local=st.text("abcdefghij.+_-='/!#$%&*?^`{|}~", min_size=3).filter(lambda text: "***" not in text),
+    around=st.sampled_from(["{}", "({})", "<{}>", '"{}"', "'{}'", "to={}", "x: {}, y", "\n{}\n", "[{}]"]),
+)
+def test_of_no_address_more_than_a_letter_is_shown(local: str, around: str) -> None:
+    """Whatever RFC 5322 allows in one, and whatever stands around it."""
+    shown = scrubbing.Scrubber().text(around.format(f"{local}@example.org"))
+    assert local not in shown
+    assert "***@example.org" in shown
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "amqp://guest:{}@127.0.0.1:5672/ refuses",
+        "postgresql+asyncpg://bridge:{}@db/bridge",
+        "postgresql://bridge:p@ss{}@db/bridge",
+        "redis://{}@cache",
+        "POST /webhooks/msndr/{} HTTP/1.1",
+        "Authorization: Bearer {}",
+        "authorization: basic {}",
+        "host=db password='{}' user=bridge",
+        "?user=bridge&password={}&sslmode=require",
+    ],
+)
+def test_what_stands_where_a_secret_stands_is_hidden(said: str) -> None:
+    """Also one that is not among our settings: the old token, or somebody else's password."""
+    assert SECRET not in scrubbing.Scrubber(mask_addresses=False).text(said.format(SECRET.replace("-", "")))
+    assert "s3cret" not in scrubbing.without_secrets(said.format(SECRET.replace("-", "")))
+
+
+def test_the_secrets_of_the_settings_are_hidden_wherever_they_stand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In any value, however deep, in an exception, in a library's line; as they are written in a URL, too."""
+    token, password, key, database = "webhook-token-0123456789", "p@ss/word", "api-token-9876", "db:pass@word"
+    settings = Settings(
+        receiver=Receiver(tokens=(SecretStr(token),)),
+        rabbitmq=RabbitMQ(urls=(SecretStr("amqp://bridge:p%40ss%2Fword@broker/"),)),
+        provider=Provider(api_token=SecretStr(key)),
+        suppression=Suppression(database_url=SecretStr(f"postgresql+asyncpg://bridge:{database}@db/bridge")),
+        logs=Logs(format="json"),
+    )
+    logs.configure(settings.logs, secrets=scrubbing.secrets_of(settings))
+    log = logs.logger("receiver")
+    log.warning(token, action="receiver.test", deep={"list": [f"<{password}>", (key, 5)]}, odd=Path(key))
+    log.error("failed", action="receiver.test", exc_info=ValueError(f"{database} and p%40ss%2Fword"))
+    logging.getLogger("some.library").warning("has %s", key)
+    lines = capsys.readouterr().err
+    assert len(lines.splitlines()) == 3
+    for secret in (token, password, "p%40ss%2Fword", key, database):
+        assert secret not in lines
+
+
+def test_the_name_guest_is_no_secret() -> None:
+    """RabbitMQ's own user has its name as its password: to hide it would hide who was refused."""
+    assert scrubbing.secrets_of(Settings()) == frozenset()
+
+
+def test_numbers_and_nothing_stay_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine that reads the lines counts with them; also one beyond 64 bits, or a text that is no Unicode."""
+    logs.configure(Logs(format="json"))
+    logs.logger("x").info("words", action="x.test", none=None, yes=True, half=0.5, vast=2**70, lone="\ud800")
+    [event] = written(capsys)
+    assert (event["none"], event["yes"], event["half"], event["vast"]) == (None, True, 0.5, 2**70)
+    assert event["lone"] == "\ud800"
+
+
+def test_people_get_tracebacks_with_nothing_in_them_to_hide(capsys: pytest.CaptureFixture[str]) -> None:
+    """In a terminal, too."""
+    logs.configure(Logs(format="console"), secrets=[SECRET])
+    logs.logger("x").error("failed", action="x.test", exc_info=ValueError(f"{SECRET} of jane@example.org"))
+    said = capsys.readouterr().err
+    assert "ValueError: *** of j***@example.org" in said
+
+
+def test_a_room_traces_each_event_only_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it is not, there is nothing to call: a line that is not written must cost nothing."""
+    logs.configure(Logs(format="json"))
+    assert logs.tracer(logs.logger("receiver")) is None
+    logs.configure(Logs(format="json", level="debug"))
+    trace = logs.tracer(logs.logger("receiver"))
+    assert trace is not None
+    trace("an event", action="receiver.test", event_id="1")
+    assert written(capsys)[0]["event_id"] == "1"

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-from prometheus_client import values
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, values
 
-from bridge.telemetry.metrics import Metrics, SharedMetrics, share
+from bridge.broker.connection import Link, LinkState
+from bridge.settings import RabbitMQ
+from bridge.telemetry import instruments, metrics
+from bridge.telemetry.instruments import Instruments
+from bridge.telemetry.metrics import Metrics
+from bridge.telemetry.shared import SharedMetrics, share
+from bridge.telemetry.tallies import LONGEST_AGE
+from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from prometheus_client import Counter, Gauge
+
+README = Path(__file__).parents[2] / "README.md"
+"""Its table of metrics is the operators' word for what there is."""
 
 
 @pytest.fixture
@@ -26,7 +43,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedMe
 def test_what_is_measured_is_measured_anew_whenever_it_is_read() -> None:
     """Nobody has to keep a gauge up to date that nobody looks at."""
     metrics = Metrics()
-    ages = iter([1.0, 2.0])
+    ages = iter([0.0, 1.0, 2.0])
     metrics.before_reading(lambda: metrics.spool_oldest_seconds.set(next(ages)))
     assert b"\nbridge_spool_oldest_seconds 1.0\n" in metrics.exposition()
     assert b"\nbridge_spool_oldest_seconds 2.0\n" in metrics.exposition()
@@ -57,7 +74,9 @@ def test_a_successor_counts_on_and_measures_anew(shared: SharedMetrics, tmp_path
     shared.forget(1)
     assert reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 4
     assert reading(shared, "bridge_spool_bytes") is None
-    process_of(tmp_path, 1).publishes.labels("confirmed").inc()
+    successor = process_of(tmp_path, 1)
+    successor.publishes.labels("confirmed").inc()
+    successor.before_reading(lambda: successor.spool_bytes.set(0))
     assert reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 5
     assert reading(shared, "bridge_spool_bytes") == 0
 
@@ -66,6 +85,134 @@ def test_restarts_are_among_what_is_added_up(shared: SharedMetrics) -> None:
     """They are counted where the others' deaths are seen."""
     shared.restarts.inc()
     assert reading(shared, "bridge_receiver_restarts_total") == 1
+
+
+async def test_what_is_counted_cheaply_is_in_the_files_within_a_second_and_at_the_end(
+    shared: SharedMetrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a process that is killed takes no more than that with it, and one that stops in order nothing."""
+    monkeypatch.setattr(metrics, "HAND_OVER_SECONDS", 0.01)
+    process = process_of(tmp_path, 1)
+    tally = process.tally(process.publishes.labels("confirmed"))
+    ages = process.ages(instruments.CONFIRMED)
+    async with metrics.kept(process):
+        tally.count += 3
+        ages.observe(4)
+        await eventually(lambda: reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 3)
+        assert reading(shared, 'bridge_event_age_seconds_bucket{le="5.0",stage="confirmed"}') == 1
+        await asyncio.sleep(0)
+        tally.count += 4
+    assert reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 7
+
+
+@given(st.lists(st.floats(min_value=0, max_value=20) | st.sampled_from(instruments.FAST)))
+def test_a_spread_counts_as_the_library_does(seconds: list[float]) -> None:
+    """The same buckets, also for a value on a bound, and the same sum; it is there whenever the values are read."""
+    ours, theirs = Metrics(), CollectorRegistry()
+    spread = ours.spread(ours.confirm_seconds, instruments.FAST)
+    library = Histogram("bridge_confirm_seconds", "", buckets=instruments.FAST, registry=theirs)
+    for one in seconds:
+        spread.observe(one)
+        library.observe(one)
+    for sample in next(iter(library.collect())).samples:
+        if not sample.name.endswith("_created"):
+            counted = ours.registry.get_sample_value(sample.name, sample.labels)
+            assert counted == pytest.approx(sample.value)
+
+
+def test_reading_twice_counts_once() -> None:
+    """What was handed over is not handed over again."""
+    made = Metrics()
+    tally, spread = made.tally(made.answers.labels("200")), made.spread(made.answer_seconds, instruments.FAST)
+    tally.count += 2
+    spread.observe(0.1)
+    for _ in range(2):
+        assert made.registry.get_sample_value("bridge_answers_total", {"answer": "200"}) == 2
+        assert made.registry.get_sample_value("bridge_answer_seconds_count") == 1
+
+
+def test_a_mad_time_does_not_break_the_sum_of_the_ages() -> None:
+    """What lies in the future is 0 old, and what is from 1970 is not older than the oldest that can be told."""
+    made = Metrics()
+    ages = made.ages(instruments.RECEIVED)
+    for age in (-3600.0, 2.0, 1.7e9):
+        ages.observe(age)
+    value, stage = made.registry.get_sample_value, {"stage": "received"}
+    assert value("bridge_event_age_seconds_sum", stage) == 2.0 + LONGEST_AGE
+    assert value("bridge_event_age_seconds_bucket", stage | {"le": "1.0"}) == 1
+    assert value("bridge_event_age_seconds_bucket", stage | {"le": "604800.0"}) == 2
+    assert value("bridge_event_age_seconds_count", stage) == 3
+
+
+def test_a_role_shows_only_what_it_counts() -> None:
+    """A worker that said of its spool that nothing is in it would say more than it knows."""
+    made = Metrics()
+    made.in_hand.set(0)
+    text = made.exposition().decode()
+    assert "bridge_messages_in_hand 0.0" in text
+    assert "bridge_spool" not in text
+
+
+async def test_a_blocked_connection_is_neither_up_nor_down() -> None:
+    """An alarm of RabbitMQ is not a broker that is away: another person has to look."""
+    made = Metrics()
+    link = Link(RabbitMQ(), use="publish", metrics=made)
+
+    def states() -> dict[str, float | None]:
+        return {
+            state: made.registry.get_sample_value(
+                "bridge_broker_state", {"use": "publish", "state": state.value}
+            )
+            for state in LinkState
+        }
+
+    assert states() == {"down": 1, "up": 0, "blocked": 0}
+    link.opened()
+    assert states() == {"down": 0, "up": 1, "blocked": 0}
+    link._blocked("memory")
+    assert states() == {"down": 0, "up": 0, "blocked": 1}
+    assert made.registry.get_sample_value("bridge_broker_up", {"use": "publish"}) == 0
+
+
+def test_the_version_that_runs_is_told() -> None:
+    """Also where several processes are one receiver: once."""
+    [line] = [
+        line for line in Metrics().exposition().decode().splitlines() if line.startswith("bridge_build")
+    ]
+    assert re.fullmatch(r'bridge_build_info\{python="3[.0-9]+",version="[0-9].+"\} 1\.0', line)
+
+
+class Row(NamedTuple):
+    """A metric, as the README's table has it."""
+
+    name: str
+    kind: str
+    labels: frozenset[str]
+
+
+def test_the_readme_has_every_metric_and_no_other(tmp_path: Path) -> None:
+    """By the name that Prometheus shows, with its type and its labels."""
+    everything = Instruments(CollectorRegistry())
+    made = [
+        getattr(everything, name)
+        for name, value in vars(Instruments).items()
+        if isinstance(value, cached_property)
+    ]
+    assert set(map(_row_of, [*made, SharedMetrics(tmp_path).restarts])) == set(_table())
+
+
+def _table() -> list[Row]:
+    lines = [line for line in README.read_text().splitlines() if line.startswith("| `bridge_")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [
+        Row(name.strip("`"), kind, frozenset(re.findall(r"`([a-z]+)`", labels)))
+        for name, kind, _, labels, _ in cells
+    ]
+
+
+def _row_of(made: Counter | Gauge | Histogram) -> Row:
+    name = f"{made._name}_total" if made._type == "counter" else made._name
+    return Row(name, made._type, frozenset(made._labelnames))
 
 
 def process_of(folder: Path, number: int) -> Metrics:

@@ -1,0 +1,193 @@
+"""Every metric there is: its name, its labels and what it says. The README has them in one table."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Literal
+
+from prometheus_client import Counter, Gauge
+
+from bridge.telemetry.tallies import BulkHistogram
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    Together = Literal["livesum", "livemin", "livemax", "max"]
+    """How the gauges of several processes become one: of those that live, but for `max`."""
+
+FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds: what takes milliseconds when all is well."""
+SLOW: Final = (*FAST[2:], 30.0, 60.0, 300.0)
+"""Seconds: what may wait for somebody else."""
+AGES: Final = (
+    1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 259_200.0, 604_800.0
+)  # fmt: skip
+"""Seconds, up to a week. Events bear whole seconds: the first bucket says as much as there is to know."""
+SIZES: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+
+RECEIVED, CONFIRMED, HANDLED = "received", "confirmed", "handled"
+"""The stages of an event's way, for `event_age`."""
+
+
+class Instruments:
+    """Each is made when it is first asked for, so that a role shows what it counts, and nothing else."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+    @cached_property
+    def build(self) -> Gauge:
+        says = "1, with the version that runs"
+        return self._gauge("bridge_build_info", says, "version", "python", together="max")
+
+    @cached_property
+    def answers(self) -> Counter:
+        return self._counter("bridge_answers", "Requests, by what was answered", "answer")
+
+    @cached_property
+    def answer_seconds(self) -> BulkHistogram:
+        return self._histogram("bridge_answer_seconds", "From a request's head to its answer", FAST)
+
+    @cached_property
+    def received(self) -> Counter:
+        return self._counter("bridge_events_received", "Events accepted, by name", "name")
+
+    @cached_property
+    def event_age(self) -> BulkHistogram:
+        says = "From the time that an event bears to the stage that it has reached"
+        return self._histogram("bridge_event_age_seconds", says, AGES, "stage")
+
+    @cached_property
+    def publishes(self) -> Counter:
+        return self._counter("bridge_publishes", "Publishes to RabbitMQ, by outcome", "outcome")
+
+    @cached_property
+    def confirm_seconds(self) -> BulkHistogram:
+        return self._histogram("bridge_confirm_seconds", "From a publish to RabbitMQ's confirm", FAST)
+
+    @cached_property
+    def in_flight_messages(self) -> Gauge:
+        return self._gauge("bridge_publisher_in_flight_messages", "Messages that wait for a confirm")
+
+    @cached_property
+    def in_flight_bytes(self) -> Gauge:
+        return self._gauge("bridge_publisher_in_flight_bytes", "Bytes of their bodies")
+
+    @cached_property
+    def window_messages(self) -> Gauge:
+        return self._gauge("bridge_publisher_window_messages", "How many may wait for a confirm at once")
+
+    @cached_property
+    def window_bytes(self) -> Gauge:
+        return self._gauge("bridge_publisher_window_bytes", "How many bytes of them may")
+
+    @cached_property
+    def broker_up(self) -> Gauge:
+        says = "1 while a connection to RabbitMQ is open, by use"
+        return self._gauge("bridge_broker_up", says, "use", together="livemin")
+
+    @cached_property
+    def broker_state(self) -> Gauge:
+        return self._gauge(
+            "bridge_broker_state", "Connections that are in this state, by use", "use", "state"
+        )
+
+    @cached_property
+    def connects(self) -> Counter:
+        return self._counter("bridge_broker_connects", "Connections opened to RabbitMQ", "use")
+
+    @cached_property
+    def spool_entries(self) -> Gauge:
+        return self._gauge("bridge_spool_entries", "Events that wait in the spool")
+
+    @cached_property
+    def spool_bytes(self) -> Gauge:
+        return self._gauge("bridge_spool_bytes", "Bytes in the spool")
+
+    @cached_property
+    def spool_oldest_seconds(self) -> Gauge:
+        says = "Age of the spool's oldest event"
+        return self._gauge("bridge_spool_oldest_seconds", says, together="livemax")
+
+    @cached_property
+    def consumed(self) -> Counter:
+        says = "Messages that RabbitMQ has delivered to the worker"
+        return self._counter("bridge_events_consumed", says, "redelivered")
+
+    @cached_property
+    def in_hand(self) -> Gauge:
+        return self._gauge("bridge_messages_in_hand", "Messages delivered and not acknowledged yet")
+
+    @cached_property
+    def prefetch(self) -> Gauge:
+        return self._gauge("bridge_prefetch_messages", "How many RabbitMQ hands over before it waits")
+
+    @cached_property
+    def batch_size(self) -> BulkHistogram:
+        return self._histogram("bridge_batch_events", "Events that one transaction was made for", SIZES)
+
+    @cached_property
+    def handling_seconds(self) -> BulkHistogram:
+        return self._histogram("bridge_handling_seconds", "From a delivery to its acknowledgement", SLOW)
+
+    @cached_property
+    def handled(self) -> Counter:
+        return self._counter("bridge_events_handled", "Messages the worker is done with", "outcome")
+
+    @cached_property
+    def retries(self) -> Counter:
+        says = "Messages put into a delay queue, by reason and delay in seconds"
+        return self._counter("bridge_retries", says, "reason", "delay")
+
+    @cached_property
+    def dead_letters(self) -> Counter:
+        return self._counter("bridge_dead_letters", "Messages parked, by reason", "reason")
+
+    @cached_property
+    def provider_calls(self) -> Counter:
+        return self._counter("bridge_provider_calls", "Calls to the provider, by status", "status")
+
+    @cached_property
+    def provider_seconds(self) -> BulkHistogram:
+        says = "What a call to the provider took, by status"
+        return self._histogram("bridge_provider_call_seconds", says, SLOW, "status")
+
+    @cached_property
+    def pauses(self) -> Counter:
+        return self._counter("bridge_pauses", "Times work waited for a neighbour", "neighbour")
+
+    @cached_property
+    def breaker_state(self) -> Gauge:
+        says = "Circuit breaker of a neighbour: 0 closed, 1 half-open, 2 open"
+        return self._gauge("bridge_breaker_state", says, "neighbour")
+
+    @cached_property
+    def stuck(self) -> Counter:
+        return self._counter("bridge_worker_stuck", "Times the worker was found stuck, by what", "what")
+
+    @cached_property
+    def list_entries(self) -> Gauge:
+        return self._gauge(
+            "bridge_list_entries", "Entries of the suppression list, expired ones too", "reason"
+        )
+
+    @cached_property
+    def outbox_changes(self) -> Gauge:
+        return self._gauge("bridge_outbox_changes", "Changes of the list that are not published yet")
+
+    @cached_property
+    def outbox_oldest_seconds(self) -> Gauge:
+        return self._gauge("bridge_outbox_oldest_seconds", "Age of the oldest of them")
+
+    @cached_property
+    def relayed(self) -> Counter:
+        return self._counter("bridge_changes_relayed", "Changes of the list published")
+
+    def _counter(self, name: str, says: str, *labels: str) -> Counter:
+        return Counter(name, says, labels, registry=self.registry)
+
+    def _gauge(self, name: str, says: str, *labels: str, together: Together = "livesum") -> Gauge:
+        return Gauge(name, says, labels, registry=self.registry, multiprocess_mode=together)
+
+    def _histogram(self, name: str, says: str, bounds: tuple[float, ...], *labels: str) -> BulkHistogram:
+        return BulkHistogram(name, says, labels, buckets=bounds, registry=self.registry)

@@ -1,0 +1,72 @@
+"""How long the list is, and how far its changes are behind: counted now and then, for the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from bridge.suppression.database import StoreError
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from bridge.suppression.store import Store
+    from bridge.telemetry.metrics import Metrics
+    from bridge.worker.neighbours import Neighbour
+
+log = logs.logger("worker")
+
+LIST_EVERY_SECONDS: Final = 60.0
+OUTBOX_EVERY_SECONDS: Final = 5.0
+_SHARE: Final = 100.0
+"""One part of the time in so many, at the most, goes into counting: a list of millions is counted less often."""
+
+
+class Survey:
+    """Counts beside the work. A scrape never waits for it: it shows what was counted last."""
+
+    def __init__(self, store: Store, *, database: Neighbour, metrics: Metrics) -> None:
+        """Make a survey that rests until `run`.
+
+        Args:
+            store: the list.
+            database: its circuit breaker: while it is open, nothing is counted.
+            metrics: where the counts are shown; before the first there are none.
+        """
+        self._store = store
+        self._database = database
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Count until cancelled."""
+        entries_at = outbox_at = 0.0
+        while True:
+            # One after the other: the work needs the database's connections more.
+            if time.monotonic() >= outbox_at:
+                outbox_at = await self._next(self._count_outbox, OUTBOX_EVERY_SECONDS)
+            if time.monotonic() >= entries_at:
+                entries_at = await self._next(self._count_list, LIST_EVERY_SECONDS)
+            await asyncio.sleep(min(entries_at, outbox_at) - time.monotonic())
+
+    async def _next(self, count: Callable[[], Awaitable[None]], every: float) -> float:
+        """Count, where the database is there; returns when to count again."""
+        began = time.monotonic()
+        if self._database.well:
+            try:
+                await count()
+            except StoreError as error:
+                # The work, which cannot do without the database, has its own word for this.
+                log.debug("cannot be counted now", action="worker.not_counted", error=str(error))
+        ended = time.monotonic()
+        return ended + max(every, (ended - began) * _SHARE)
+
+    async def _count_list(self) -> None:
+        for reason, entries in (await self._store.count_by_reason()).items():
+            self._metrics.list_entries.labels(reason.value).set(entries)
+
+    async def _count_outbox(self) -> None:
+        lag = await self._store.outbox.lag()
+        self._metrics.outbox_changes.set(lag.changes)
+        self._metrics.outbox_oldest_seconds.set(lag.seconds)
