@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from tests.bench.longer import AnswerTimes, Memory
     from tests.bench.results import Bar, Results
+    from tests.bench.scaling import ScalingRow
     from tests.bench.throughput import Row
     from tests.bench.working import WorkerRow
 
@@ -62,6 +63,8 @@ def tables(results: Results) -> list[Table]:
         found.append(_memory(results.memory))
     if results.workers:
         found.append(_workers(results.workers))
+    if results.scaling:
+        found.append(_scaling(results.scaling))
     if lines := tuple(map(_bar, bars(results))):
         found.append(Table("The bar", ("what", "measured", "bar", "aim", "holds"), lines))
     return found
@@ -162,6 +165,24 @@ def _workers(rows: Sequence[WorkerRow]) -> Table:
                 (
                     row.name,
                     row.store,
+                    f"{row.events_per_second:,.0f}",
+                    f"{row.cpu_us:.0f} us",
+                    _ratio(row.ratio),
+                )
+            )
+            for row in rows
+        ),
+    )
+
+
+def _scaling(rows: Sequence[ScalingRow]) -> Table:
+    return Table(
+        "Several workers, on one queue that is full and one PostgreSQL",
+        ("workers", "events/s", "CPU per event", "events/s ÷ one worker"),
+        tuple(
+            Line(
+                (
+                    str(row.processes),
                     f"{row.events_per_second:,.0f}",
                     f"{row.cpu_us:.0f} us",
                     _ratio(row.ratio),

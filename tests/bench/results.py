@@ -7,12 +7,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from tests.bench import entrants
-from tests.bench.working import WORKER
+from tests.bench.working import POSTGRESQL, SQLITE, WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tests.bench.longer import AnswerTimes, Memory
+    from tests.bench.scaling import ScalingRow
     from tests.bench.throughput import Measurement, Row
     from tests.bench.working import WorkerRow
 
@@ -29,6 +30,7 @@ class Results:
     answer_times: AnswerTimes | None
     memory: Memory | None
     workers: tuple[WorkerRow, ...]
+    scaling: tuple[ScalingRow, ...]
     errors: tuple[str, ...]
     """What could not be measured at all, and why."""
 
@@ -67,7 +69,10 @@ def bars(results: Results) -> list[Bar]:
         ),
         _at_least("spooled events/s ÷ no-op", _spooled_to_noop(results), 0.6, 0.8),
         _at_most("p99 at 2,000 events/s, broker up", _p99(results), 10, 5, "ms"),
-        _at_least("worker's events/s ÷ per-message loop", _worker(results), 4, 8),
+        *(
+            _at_least(f"worker's events/s ÷ per-message loop, {store}", _worker(results, store), 4, 8)
+            for store in (SQLITE, POSTGRESQL)
+        ),
         _at_most("receiver's memory at its start", _memory(results, lambda it: it.start), 60, None, "MB"),
         _at_most(
             "and its growth over 1,000,000 events",
@@ -111,10 +116,8 @@ def _p99(results: Results) -> float | None:
     return results.answer_times.p99 * 1000 if results.answer_times else None
 
 
-def _worker(results: Results) -> float | None:
-    """On whichever store it is the least."""
-    batched = (row.ratio for row in results.workers if row.name == WORKER)
-    return min((ratio for ratio in batched if ratio is not None), default=None)
+def _worker(results: Results, store: str) -> float | None:
+    return next((row.ratio for row in results.workers if (row.name, row.store) == (WORKER, store)), None)
 
 
 def _memory(results: Results, of: Callable[[Memory], int]) -> float | None:

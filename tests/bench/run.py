@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tests.bench import entrants, longer, machine, place, throughput, working
+from tests.bench import entrants, longer, machine, place, scaling, throughput, working
 from tests.bench.results import Results
 from tests.bench.throughput import FAILURES, said
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ANSWER_TIMES: Final = "answer times"
 MEMORY: Final = "memory"
 WORKER: Final = "worker"
-ALL: Final = (*(contender.name for contender in entrants.ALL), ANSWER_TIMES, MEMORY, WORKER)
+SCALING: Final = "scaling"
+ALL: Final = (*(contender.name for contender in entrants.ALL), ANSWER_TIMES, MEMORY, WORKER, SCALING)
 """What can be chosen."""
 
 
@@ -70,6 +71,9 @@ async def everything(choice: Choice, say: Say) -> Results:
     workers = None
     if WORKER in choice.names:
         workers = await _kept(WORKER, working.measure(rounds=choice.rounds, say=say), failed, say)
+    several = None
+    if SCALING in choice.names:
+        several = await _kept(SCALING, scaling.measure(rounds=choice.rounds, say=say), failed, say)
     return Results(
         about=about,
         receivers=tuple(rows),
@@ -77,6 +81,7 @@ async def everything(choice: Choice, say: Say) -> Results:
         answer_times=answer_times,
         memory=memory,
         workers=tuple(workers or ()),
+        scaling=tuple(several or ()),
         errors=tuple(f"{name}: {why}" for name, why in failed.items()),
     )
 

@@ -16,7 +16,7 @@ from tests.bench.working import LOOP, WORKER, WorkerRow
 if TYPE_CHECKING:
     from tests.bench.entrants import Contender
 
-NOTHING: Final = Results("here", (), {}, None, None, (), ())
+NOTHING: Final = Results("here", (), {}, None, None, (), (), ())
 ONE: Final = Measurement(1000.0, 0.001, 0.002, 40e-6, 40e-6, 50 * 1024**2, cpu_ratio=1.1, rate_ratio=0.7)
 
 
@@ -44,7 +44,7 @@ def test_a_bar_is_missed_on_its_own_side() -> None:
     assert held == {
         "receiver's CPU per confirmed event ÷ no-op": True,
         "confirmed events/s ÷ naive aio-pika": False,
-        "worker's events/s ÷ per-message loop": True,
+        "worker's events/s ÷ per-message loop, SQLite": True,
         "receiver's memory at its start": True,
         "and its growth over 1,000,000 events": False,
     }

@@ -27,19 +27,21 @@ from bridge import settings as knobs
 from bridge.broker import private_node, topology
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
 from bridge.provider.emission import event_body
-from bridge.suppression import model
+from bridge.suppression import model, opening
 from bridge.suppression.changes import rfc3339
-from bridge.suppression.database import Database
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
 from tests.bench import usage
+from tests.support.postgres import Databases, Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
-    Places = Sequence[tuple[str, Callable[[Path], str]]]
+    from bridge.suppression.database import Database
+
+    Places = Sequence[tuple[str, Callable[[Path], Awaitable[str]]]]
     """Name of the store -> the URL of a fresh database, for which there is a fresh folder."""
 
 WORKER: Final = "bridge worker"
@@ -70,23 +72,35 @@ class WorkerRow:
     """To the per-message loop on the same store in the same round; None for the loop itself."""
 
 
-class _Speed(NamedTuple):
+class Speed(NamedTuple):
     events_per_second: float
     cpu_us: float
 
 
-def sqlite_in(folder: Path) -> str:
-    return f"sqlite+aiosqlite:///{folder}/list.sqlite3"
+SQLITE: Final = "SQLite"
+POSTGRESQL: Final = "PostgreSQL"
 
 
-STORES: Final = (("SQLite", sqlite_in),)
+@asynccontextmanager
+async def every_store() -> AsyncIterator[Places]:
+    """Each that the list can be kept in; PostgreSQL is a server of this run's own, at its defaults, fsync included."""
+    async with Server.running() as server:
+        databases = Databases(server.url())
+
+        async def in_file(folder: Path) -> str:
+            return f"sqlite+aiosqlite:///{folder}/list.sqlite3"
+
+        async def in_database(folder: Path) -> str:
+            del folder
+            return await databases.fresh()
+
+        yield (SQLITE, in_file), (POSTGRESQL, in_database)
 
 
 async def measure(
     *,
     rounds: int,
     say: Callable[[str], None],
-    stores: Places = STORES,
     numbers: Mapping[str, int] = EVENTS,
 ) -> list[WorkerRow]:
     """Let both empty a queue of the same events, in turn, each time on a fresh list that knows all addresses.
@@ -94,7 +108,6 @@ async def measure(
     Args:
         rounds: how often each.
         say: told of each figure as it comes, one line.
-        stores: where the list is kept.
         numbers: name of the contender -> how many events it gets.
 
     Raises:
@@ -106,13 +119,13 @@ async def measure(
         node = await stack.enter_async_context(private_node.running(folder / "node"))
         connection = await stack.enter_async_context(await aio_pika.connect(node.url))
         rows = []
-        for store, url_in in stores:
-            speeds: dict[str, list[_Speed]] = {WORKER: [], LOOP: []}
+        for store, url_in in await stack.enter_async_context(every_store()):
+            speeds: dict[str, list[Speed]] = {WORKER: [], LOOP: []}
             for number in range(rounds):
                 for name, taken in speeds.items():
                     place = folder / f"{store}-{name}-{number}".replace(" ", "-")
                     place.mkdir()
-                    scene = _Scene(node.url, connection, place, url_in(place), numbers[name])
+                    scene = Scene(node.url, connection, place, await url_in(place), numbers[name])
                     speed = await scene.measured(name)
                     taken.append(speed)
                     say(f"{name}, {store}: {speed.events_per_second:,.0f} events/s, {speed.cpu_us:.0f} us")
@@ -120,7 +133,7 @@ async def measure(
         return rows
 
 
-def _row(name: str, store: str, speeds: Mapping[str, Sequence[_Speed]]) -> WorkerRow:
+def _row(name: str, store: str, speeds: Mapping[str, Sequence[Speed]]) -> WorkerRow:
     pairs = zip(speeds[name], speeds[LOOP], strict=True)
     ratio = statistics.median(one.events_per_second / loop.events_per_second for one, loop in pairs)
     return WorkerRow(
@@ -132,13 +145,21 @@ def _row(name: str, store: str, speeds: Mapping[str, Sequence[_Speed]]) -> Worke
     )
 
 
-class _Scene:
-    """One measurement: a queue, a list and a process that nothing else has."""
+class Scene:
+    """One measurement: a queue, a list and processes that nothing else has."""
 
     def __init__(
-        self, amqp_url: str, connection: AbstractConnection, folder: Path, database_url: str, number: int
+        self,
+        amqp_url: str,
+        connection: AbstractConnection,
+        folder: Path,
+        database_url: str,
+        number: int,
+        *,
+        processes: int = 1,
     ) -> None:
         self._connection = connection
+        self._processes = processes
         self._folder = folder
         self._number = number
         self._database_url = database_url
@@ -148,31 +169,36 @@ class _Scene:
         self._names = topology.Names(self._rabbitmq.prefix)
         self._log = folder / "output.log"
 
-    async def measured(self, name: str) -> _Speed:
+    async def measured(self, name: str) -> Speed:
         await self._prepare()
         async with (
-            Database.open(self._database_url, create=False) as database,
-            self._running(name) as process,
+            opening.opened(self._database_url, create=False) as database,
+            AsyncExitStack() as stack,
         ):
+            running = [await stack.enter_async_context(self._running(name)) for _ in range(self._processes)]
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                speed = await self._timed(database, process)
-            process.send_signal(signal.SIGTERM if name == WORKER else signal.SIGKILL)
-            await process.wait()
+                speed = await self._timed(database, running)
+            for process in running:
+                process.send_signal(signal.SIGTERM if name == WORKER else signal.SIGKILL)
+                await process.wait()
         await self._nothing_is_left(name)
         return speed
 
-    async def _timed(self, database: Database, process: asyncio.subprocess.Process) -> _Speed:
+    async def _timed(self, database: Database, running: Sequence[asyncio.subprocess.Process]) -> Speed:
         while (first := await _listed(database)) == 0:
-            await self._still_runs(process)
-        began, used_before = time.perf_counter(), usage.of_tree(process.pid).cpu
+            await self._still_run(running)
+        began, used_before = time.perf_counter(), _cpu(running)
         while (last := await _listed(database)) < self._number:
-            await self._still_runs(process)
-        seconds, used = time.perf_counter() - began, usage.of_tree(process.pid).cpu - used_before
-        return _Speed((last - first) / seconds, used / (last - first) * 1e6)
+            await self._still_run(running)
+        seconds, used = time.perf_counter() - began, _cpu(running) - used_before
+        return Speed((last - first) / seconds, used / (last - first) * 1e6)
 
-    async def _still_runs(self, process: asyncio.subprocess.Process) -> None:
-        if process.returncode is not None:
-            raise RuntimeError(f"it ended with {process.returncode}; see {self._log}:\n{self._log_tail()}")
+    async def _still_run(self, running: Sequence[asyncio.subprocess.Process]) -> None:
+        for process in running:
+            if process.returncode is not None:
+                raise RuntimeError(
+                    f"it ended with {process.returncode}; see {self._log}:\n{self._log_tail()}"
+                )
         await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     def _log_tail(self) -> str:
@@ -199,7 +225,7 @@ class _Scene:
 
     @asynccontextmanager
     async def _running(self, name: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        with self._log.open("wb") as sink:
+        with self._log.open("ab") as sink:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", *COMMANDS[name],
                 stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
@@ -240,6 +266,10 @@ class _Scene:
         for queue in topology.plan(self._rabbitmq, suppressing=SUPPRESSING).queues:
             async with self._connection.channel() as channel:
                 await channel.queue_delete(queue.name)
+
+
+def _cpu(running: Iterable[asyncio.subprocess.Process]) -> float:
+    return sum(usage.of_tree(process.pid).cpu for process in running)
 
 
 def _bodies(numbers: range) -> Iterator[bytes]:

@@ -1,0 +1,137 @@
+"""What the simulator was answered, read from its ledger while it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_LOOK_EVERY_SECONDS: Final = 0.02
+_PATIENCE_SECONDS: Final = 90.0
+_UNSENT: Final = "not sent"
+"""How `bridge simulate` begins to say so."""
+
+
+class SilentError(AssertionError):
+    """The answer that is waited for does not come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """What was answered in a stretch of time."""
+
+    accepted: int = 0
+    """Events answered 200."""
+    spooled: int = 0
+    """How many of them from the spool."""
+    refused: int = 0
+    """Answered otherwise."""
+    unanswered: int = 0
+    """Whose connection could not be made, or broke."""
+    gap: float = 0.0
+    """The longest time, in seconds, without an answer `confirmed`."""
+
+
+class Answers:
+    """Follows the ledger, as `bridge simulate --ledger-refused` writes it: a JSON line for each answer."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.accepted: Counter[str] = Counter()
+        """Event id -> how often it was answered 200."""
+        self.durability: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        """Status, or `no answer` -> how many."""
+        self.unsent = 0
+        """Events that the simulator did not even send, because too many waited before them."""
+        self._ledger = ledger
+        self._read = 0
+        self._news = asyncio.Condition()
+        self._began = Stretch()
+        self._confirmed_at = time.monotonic()
+        self._gap = 0.0
+
+    async def run(self) -> None:
+        """Follow it until cancelled."""
+        while True:
+            if self.read_on():
+                async with self._news:
+                    self._news.notify_all()
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    def read_on(self) -> int:
+        """Take what is new, up to the last line that is whole; returns how many lines."""
+        try:
+            with self._ledger.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+        except FileNotFoundError:
+            return 0
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        lines = whole.splitlines()
+        for line in lines:
+            self._take(orjson.loads(line))
+        return len(lines)
+
+    def begin(self) -> None:
+        """A new stretch begins now."""
+        self._began = self._so_far()
+        self._gap = 0.0
+        self._confirmed_at = time.monotonic()
+
+    def stretch(self) -> Stretch:
+        """The one that began last, until now."""
+        now, then = self._so_far(), self._began
+        return Stretch(
+            accepted=now.accepted - then.accepted,
+            spooled=now.spooled - then.spooled,
+            refused=now.refused - then.refused,
+            unanswered=now.unanswered - then.unanswered,
+            gap=max(self._gap, time.monotonic() - self._confirmed_at),
+        )
+
+    async def confirmed(self, *, more: int) -> None:
+        """Wait for so many more answers `confirmed`.
+
+        Raises:
+            SilentError: they do not come.
+        """
+        enough = self.durability["confirmed"] + more
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS), self._news:
+                await self._news.wait_for(lambda: self.durability["confirmed"] >= enough)
+        except TimeoutError:
+            raise SilentError(
+                f"in {_PATIENCE_SECONDS:g} s there were not {more} answers `confirmed`; since the stretch began: "
+                f"{self.stretch()}"
+            ) from None
+
+    def _so_far(self) -> Stretch:
+        unanswered = self.refused["no answer"]
+        return Stretch(
+            accepted=self.durability.total(),
+            spooled=self.durability["spooled"],
+            refused=self.refused.total() - unanswered,
+            unanswered=unanswered,
+        )
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        if "id" not in entry:
+            if entry["why"].startswith(_UNSENT):
+                self.unsent += 1
+            else:
+                self.refused[entry["status"]] += 1
+            return
+        self.accepted[entry["id"]] += 1
+        self.durability[entry["durability"]] += 1
+        if entry["durability"] == "confirmed":
+            now = time.monotonic()
+            self._gap = max(self._gap, now - self._confirmed_at)
+            self._confirmed_at = now
