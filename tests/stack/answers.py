@@ -17,6 +17,8 @@ _LOOK_EVERY_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 90.0
 _UNSENT: Final = "not sent"
 """How `bridge simulate` begins to say so."""
+_INTERRUPTED: Final = "interrupted"
+"""And how it says this."""
 
 
 class SilentError(AssertionError):
@@ -50,6 +52,8 @@ class Answers:
         """Status, or `no answer` -> how many."""
         self.unsent = 0
         """Events that the simulator did not even send, because too many waited before them."""
+        self.interrupted = 0
+        """Events that were on their way when the load was stopped."""
         self._ledger = ledger
         self._read = 0
         self._news = asyncio.Condition()
@@ -126,6 +130,8 @@ class Answers:
         if "id" not in entry:
             if entry["why"].startswith(_UNSENT):
                 self.unsent += 1
+            elif entry["why"] == _INTERRUPTED:
+                self.interrupted += 1
             else:
                 self.refused[entry["status"]] += 1
             return

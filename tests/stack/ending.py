@@ -39,6 +39,8 @@ class Totals:
     """Other answers: status, or `no answer` -> how many."""
     unsent: int
     """Events that the simulator was too late for, on a machine that is too busy; not among those posted."""
+    interrupted: int
+    """Events that were on their way when the load was stopped."""
     rate: float
     """Events answered 200 a second, from the first to the last, all that was down included."""
     arrivals: Arrivals
@@ -76,11 +78,12 @@ async def worked_off(stack: Stack, answers: Answers, ledger: Ledger, *, load_beg
     took = time.monotonic() - began
     entries = await _entries_told(stack, ledger)
     return Totals(
-        posted=answers.accepted.total() + answers.refused.total(),
+        posted=answers.accepted.total() + answers.refused.total() + answers.interrupted,
         accepted=answers.accepted.total(),
         spooled=answers.durability["spooled"],
         refused=dict(answers.refused),
         unsent=answers.unsent,
+        interrupted=answers.interrupted,
         rate=answers.accepted.total() / loaded,
         arrivals=comparison.arrivals(answers.accepted, ledger.arrived),
         listed=comparison.listed(ledger.arrived.values(), entries, ledger.added),

@@ -68,9 +68,8 @@ class Stack:
         self.secrets = self.folder / "secrets"
         self.ledger = self.folder / "answers" / "ledger"
         self.ledger.parent.mkdir()
-        self.ledger.parent.chmod(
-            0o777
-        )  # the simulator writes there, as a user that this machine need not know
+        # The simulator writes there, as a user that this machine need not know.
+        self.ledger.parent.chmod(0o777)
         self.engine = Engine(
             f"bridge-stack-test-{run}",
             {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.stack.suite import Report
 
 COLUMNS: Final = (
-    "under load", "answered 200", "of them spooled", "other answers", "no answer", "healthy after",
+    "under load", "answered 200", "of them spooled", "other answers", "no answer", "took, until healthy",
     "longest without `confirmed`", "",
 )  # fmt: skip
 _SHOWN: Final = 5
@@ -98,7 +98,8 @@ def _totals(totals: Totals) -> list[tuple[str, str]]:
         "of them spooled": totals.spooled,
         "other answers": sum(totals.refused.values()) - unanswered,
         "no answer": unanswered,
-        "not sent, the simulator being late": totals.unsent,
+        "on their way when the load was stopped": totals.interrupted,
+        "not even sent, the simulator being late": totals.unsent,
         "different events answered 200": arrivals.events,
         "of them arrived": arrivals.arrived,
         "lost": len(arrivals.lost),

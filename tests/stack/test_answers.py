@@ -13,6 +13,7 @@ CONFIRMED = b'{"id":"a","event":"opened","durability":"confirmed"}\n'
 SPOOLED = b'{"id":"b","event":"opened","durability":"spooled"}\n'
 REFUSED = b'{"event":"opened","status":"503","why":"refused"}\n'
 UNSENT = b'{"event":"opened","status":"no answer","why":"not sent: too many wait"}\n'
+INTERRUPTED = b'{"event":"opened","status":"no answer","why":"interrupted"}\n'
 UNANSWERED = b'{"event":"opened","status":"no answer","why":"cannot connect"}\n'
 
 
@@ -37,9 +38,9 @@ def test_a_stretch_has_what_was_answered_since_it_began(tmp_path: Path) -> None:
     answers.read_on()
     answers.begin()
     with ledger.open("ab") as file:
-        file.write(CONFIRMED + SPOOLED + REFUSED + UNANSWERED + UNANSWERED + UNSENT)
+        file.write(CONFIRMED + SPOOLED + REFUSED + UNANSWERED + UNANSWERED + UNSENT + INTERRUPTED)
     answers.read_on()
     seen = answers.stretch()
     assert (seen.accepted, seen.spooled, seen.refused, seen.unanswered) == (2, 1, 1, 2)
     assert answers.refused == {"503": 1, "no answer": 2}
-    assert answers.unsent == 1
+    assert (answers.unsent, answers.interrupted) == (1, 1)
