@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
+import hypothesis
 import pytest
 
 from bridge import settings as knobs
@@ -37,6 +38,10 @@ POSTGRESQL_VARIABLE = "TEST_POSTGRESQL_URL"
 """The same for the PostgreSQL: its superuser's URL."""
 TOKEN = "a-token-for-tests-1"
 OTHER_TOKEN = "a-token-for-tests-2"
+
+# No test asserts a time, and an example that a busy machine is slow at is none that fails.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 

@@ -225,7 +225,7 @@ class _Hand:
         self._acknowledging = acknowledging
         self._taking = taking
         self._held: dict[int, float] = {}
-        """Delivery tag -> since when; in the order of the tags."""
+        """Delivery tag -> since when."""
         self._settled: list[Verdict] = []
         self._to_part: asyncio.Queue[Verdict] = asyncio.Queue()
         self._something_settled = asyncio.Event()
@@ -262,7 +262,7 @@ class _Hand:
             settled = sorted(_tag(verdict.delivery) for verdict in verdicts)
             now = time.monotonic()
             self._acknowledging(verdicts, [now - self._held.pop(tag, now) for tag in settled])
-            oldest_held = next(iter(self._held), settled[-1] + 1)
+            oldest_held = min(self._held, default=settled[-1] + 1)
             together_up_to = max((tag for tag in settled if tag < oldest_held), default=None)
             if together_up_to is not None:
                 await self._channel.basic_ack(together_up_to, multiple=True)

@@ -199,7 +199,7 @@ def test_addresses_in_somebody_elses_words_are_masked(said: str, shown: str) -> 
 
 
 @given(
-    local=st.text("abcdefghij.+_-='/!#$%&*?^`{|}~", min_size=3).filter(lambda text: "***" not in text),
+    local=st.text("abcdefghij.+_-='/!#$%&?^`{|}~", min_size=3),
     around=st.sampled_from(["{}", "({})", "<{}>", '"{}"', "'{}'", "to={}", "x: {}, y", "\n{}\n", "[{}]"]),
 )
 def test_of_no_address_more_than_a_letter_is_shown(local: str, around: str) -> None:
