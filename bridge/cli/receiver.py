@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import typer
 
 from bridge.broker.session import BrokerRefusedError
-from bridge.cli.console import fails_with, settings_of
+from bridge.cli.console import settings_of
 from bridge.cli.staying import run
 from bridge.crew import supervisor
 from bridge.crew.child import CrewError
@@ -15,9 +17,10 @@ from bridge.telemetry.health import PortTakenError
 
 app = typer.Typer()
 
+_REFUSALS: Final = (PortTakenError, BrokerRefusedError, CrewError)
+
 
 @app.command()
-@fails_with(PortTakenError, BrokerRefusedError, CrewError)
 def receiver(context: typer.Context) -> None:
     """Take the provider's webhooks and publish each event to RabbitMQ before it is answered.
 
@@ -28,6 +31,10 @@ def receiver(context: typer.Context) -> None:
     """
     settings = settings_of(context)
     if settings.receiver.processes > 1:
-        run(settings, supervisor.receivers)
+        run(settings, supervisor.receivers, refusals=_REFUSALS)
     else:
-        run(settings, lambda settings, stop: role.receiver(settings, Lifetime(stop=stop)))
+        run(
+            settings,
+            lambda settings, stop: role.receiver(settings, Lifetime(stop=stop)),
+            refusals=_REFUSALS,
+        )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bridge.cli.console import fails_with, settings_of
+from bridge.cli.console import settings_of
 from bridge.cli.staying import run
 from bridge.provider.simulator import TOKEN, Simulator
 from bridge.settings import Settings
@@ -22,7 +22,6 @@ log = logs.logger("simulator")
     epilog="Example: bridge simulator --port 8082 --messages 100000\n\n"
     f"Environment: BRIDGE_PROVIDER__API_TOKEN, the token that it asks for; without, '{TOKEN}'."
 )
-@fails_with(OSError)
 def simulator(
     context: typer.Context,
     *,
@@ -45,4 +44,4 @@ def simulator(
             await stop.wait()
         log.info("stopped", action="simulator.stopped")
 
-    run(settings_of(context), serve)
+    run(settings_of(context), serve, refusals=(OSError,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from bridge.broker.session import BrokerRefusedError
-from bridge.cli.console import fails_with, settings_of
+from bridge.cli.console import settings_of
 from bridge.cli.staying import run
 from bridge.roles import worker as role
 from bridge.roles.lifetime import Lifetime
@@ -16,7 +16,6 @@ app = typer.Typer()
 
 
 @app.command()
-@fails_with(PortTakenError, BrokerRefusedError, StoreError)
 def worker(context: typer.Context) -> None:
     """Keep the suppression list from hard bounces and complaints.
 
@@ -25,4 +24,8 @@ def worker(context: typer.Context) -> None:
 
     Example: bridge --config bridge.toml worker
     """
-    run(settings_of(context), lambda settings, stop: role.worker(settings, Lifetime(stop=stop)))
+    run(
+        settings_of(context),
+        lambda settings, stop: role.worker(settings, Lifetime(stop=stop)),
+        refusals=(PortTakenError, BrokerRefusedError, StoreError),
+    )

@@ -85,6 +85,11 @@ def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
     logging.getLogger("asyncio").setLevel(logging.ERROR if settings.level != "debug" else logging.DEBUG)
 
 
+def for_programs(settings: Logs) -> bool:
+    """Whether each line is a JSON object; else they are for people."""
+    return settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
+
+
 def logger(room: str) -> FilteringBoundLogger:
     """A logger for one room. Call it with `action=...`, the word to search the logs by."""
     return cast("FilteringBoundLogger", structlog.get_logger(room, room=room))
@@ -109,8 +114,7 @@ def _json(event: EventDict, **_: Any) -> str:
 
 
 def _renderers(settings: Logs) -> list[Processor]:
-    as_json = settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
-    if as_json:
+    if for_programs(settings):
         return [
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(serializer=_json),

@@ -84,8 +84,10 @@ async def test_a_receiver_without_tokens_ends_with_one_line(tmp_path: Path) -> N
     refused = await bridge("receiver", directory=tmp_path, BRIDGE_RABBITMQ__URL="amqp://127.0.0.1:1/")
     assert (refused.code, refused.stdout) == (2, "")
     [line] = refused.stderr.splitlines()
-    assert line.startswith("bridge: receiver.tokens: at least one is needed")
-    assert "BRIDGE_RECEIVER__TOKENS" in line
+    said = json.loads(line)
+    assert said["action"] == "process.refused"
+    assert said["message"].startswith("receiver.tokens: at least one is needed")
+    assert "BRIDGE_RECEIVER__TOKENS" in said["message"]
 
 
 def show(environment: dict[str, str], *arguments: str) -> str:

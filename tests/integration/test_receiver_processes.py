@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.crew import alive, body, complaints, connected, folder_of, started
+from tests.support.crew import alive, body, connected, folder_of, started
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.wire import Wire, post
@@ -154,7 +154,7 @@ async def test_a_word_to_stop_ends_all_of_them_in_order(
         assert await crew.supervisor.ended() == 0
     assert not [pid for pid in pids if alive(pid)]
     assert not folder.exists()
-    assert not complaints(crew.supervisor)
+    assert not crew.supervisor.refused
 
 
 async def test_a_word_to_stop_that_reaches_every_process_more_than_once_harms_nobody(
@@ -226,8 +226,8 @@ async def test_a_process_that_does_not_end_is_killed_and_the_exit_code_says_so(
         crew.supervisor.send(signal.SIGTERM)
         assert await crew.supervisor.ended() == 1
     assert not [pid for pid in pids if alive(pid)]
-    [line] = complaints(crew.supervisor)
-    assert line == "bridge: of the receiver's processes 1 did not end in time and had to be killed"
+    [line] = crew.supervisor.refused
+    assert line == "of the receiver's processes 1 did not end in time and had to be killed"
 
 
 async def test_a_port_that_another_receiver_has_is_one_line(
@@ -241,8 +241,8 @@ async def test_a_port_that_another_receiver_has_is_one_line(
         second = await processes.start("receiver", overrides=two)
         assert await second.ended() == 1
         await ends(crew.supervisor)
-    [line] = complaints(second)
-    assert line.startswith(f"bridge: the receiver cannot listen on 127.0.0.1:{crew.port}: ")
+    [line] = second.refused
+    assert line.startswith(f"the receiver cannot listen on 127.0.0.1:{crew.port}: ")
     assert "BRIDGE_RECEIVER__PORT" in line
 
 
@@ -254,8 +254,7 @@ async def test_another_topology_ends_all_of_them_with_one_line(
         await channel.declare_queue(rabbit.names.suppression, durable=True)
     receiver = await processes.start("receiver", overrides=two)
     assert await receiver.ended() == 1
-    [line] = complaints(receiver)
-    assert line.startswith("bridge: ")
+    [line] = receiver.refused
     assert rabbit.names.suppression in line
     assert not [line for line in receiver.lines if "child_died" in line]
 
@@ -268,8 +267,8 @@ async def test_settings_that_no_process_can_use_end_all_of_them_with_one_line(
     two["receiver"]["tokens"] = []
     receiver = await processes.start("receiver", overrides=two)
     assert await receiver.ended() == 2
-    [line] = complaints(receiver)
-    assert line.startswith("bridge: receiver.tokens: ")
+    [line] = receiver.refused
+    assert line.startswith("receiver.tokens: ")
 
 
 async def ends(supervisor: Process) -> None:

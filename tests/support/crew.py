@@ -87,11 +87,6 @@ def body(number: int) -> bytes:
     return b'{"message": {"id": %d}, "event": {"name": "opened", "timestamp": 1539062173}}' % number
 
 
-def complaints(process: Process) -> list[str]:
-    """What it has said that is no event of its log."""
-    return [line for line in process.lines if not line.startswith("{")]
-
-
 def alive(pid: int) -> bool:
     """Whether it runs; one that has ended and that nobody has waited for does not."""
     try:
