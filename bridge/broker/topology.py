@@ -127,12 +127,12 @@ class Topology:
         yield from (Topology((), (), (binding,)) for binding in self.bindings)
 
 
-def without_queue(topology: Topology, name: str) -> Topology:
-    """The same, but for one queue and its bindings."""
+def without_queues(topology: Topology, *names: str) -> Topology:
+    """The same, but for these queues and their bindings."""
     return Topology(
         topology.exchanges,
-        tuple(queue for queue in topology.queues if queue.name != name),
-        tuple(binding for binding in topology.bindings if binding.queue != name),
+        tuple(queue for queue in topology.queues if queue.name not in names),
+        tuple(binding for binding in topology.bindings if binding.queue not in names),
     )
 
 

@@ -11,7 +11,7 @@ from bridge.broker.publisher import Publisher
 from bridge.roles.lifetime import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterable
 
     from aio_pika.abc import AbstractConnection
 
@@ -26,20 +26,20 @@ SETTLE_SECONDS: Final = 1.0
 
 @asynccontextmanager
 async def publishing(
-    settings: Settings, link: Link, publisher: Publisher, *, without: str = ""
+    settings: Settings, link: Link, publisher: Publisher, *, without: Iterable[str] = ()
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A publisher on a supervised connection; at the end, what is in flight gets its confirm first.
 
     The first session makes all of the topology stand. Where a later one finds the suppression queue gone, somebody has
     deleted it: making it again is left to the worker, which fills it from the archive only if it finds it missing.
     """
-    everything = topology.without_queue(topology_of(settings), without)
+    everything = topology.without_queues(topology_of(settings), *without)
     suppression = topology.Names(settings.rabbitmq.prefix).suppression
 
     async def session(connection: AbstractConnection) -> None:
         planned = everything
         if link.was_up and await topology.depth(connection, suppression) is None:
-            planned = topology.without_queue(everything, suppression)
+            planned = topology.without_queues(everything, suppression)
         await topology.ensure(connection, planned, settings.rabbitmq.declare)
         await publisher.session(connection)
 

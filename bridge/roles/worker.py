@@ -107,9 +107,9 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             return
         parts = await open_parts.enter_async_context(_parts(settings, store, neighbours, publisher, metrics))
         watch.add(_watched(parts, neighbours, publish_link))
-        # The queue is for the consumer to declare, which looks first whether it is missing.
+        # These are for the consumer to declare, which looks first whether the one is missing while the other is there.
         publish = await open_parts.enter_async_context(
-            publishing(settings, publish_link, publisher, without=names.suppression)
+            publishing(settings, publish_link, publisher, without=(names.suppression, names.archive))
         )
 
         def opened() -> None:

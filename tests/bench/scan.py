@@ -63,7 +63,7 @@ async def _fill(settings: Settings, events: int) -> None:
 
     async def session(connection: AbstractConnection) -> None:
         planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
-        await topology.declare(connection, topology.without_queue(planned, topology.Names().suppression))
+        await topology.declare(connection, topology.without_queues(planned, topology.Names().suppression))
         await publisher.session(connection)
 
     async with running(link.run(session), name="fill") as filling:
