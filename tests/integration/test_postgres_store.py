@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from sqlalchemy import event
 
 from bridge.suppression.database import RefusedValueError, StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 from tests.support import postgres
+from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -126,13 +128,19 @@ async def test_connections_that_were_closed_meanwhile_are_replaced_without_a_wor
     store: Store, postgresql_url: str
 ) -> None:
     """Nobody is told that the list is not available because it was not asked for a while."""
+    used: list[Any] = []
+    event.listen(
+        store._database._engine.sync_engine,
+        "checkout",
+        lambda _, record, __: used.append(record.driver_connection),
+    )
     await asyncio.gather(*(store.check("jane@example.org") for _ in range(8)))
     await postgres.query(
         postgresql_url,
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'bridge' "
         "AND datname = current_database()",
     )
-    await asyncio.sleep(0.05)  # the news has to get through the kernel
+    await eventually(lambda: all(connection.is_closed() for connection in used))
     await store.record([incident("e1")], actor="worker")
     assert len(await store.check("jane@example.org")) == 1
 

@@ -274,7 +274,7 @@ async def test_settings_that_no_process_can_use_end_all_of_them_with_one_line(
 async def ends(supervisor: Process) -> None:
     """In order, once it is told to."""
     supervisor.send(signal.SIGTERM)
-    assert await supervisor.ended() == 0
+    assert await supervisor.ended() == 0, supervisor.lines
 
 
 async def arrive(events: Listener, ids: set[str]) -> None:
