@@ -12,8 +12,8 @@ from bridge.oncall import broker_checks, database_checks, machine_checks, provid
 from bridge.oncall.broker_checks import Bench
 from bridge.oncall.finding import failed, ok, skipped, warning
 from bridge.oncall.reach import leave, reach, version_of
-from bridge.oncall.unhurried import aside
 from bridge.settings import InvalidSettingsError
+from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -136,7 +136,7 @@ async def _machine(settings: Settings) -> list[Finding]:
     def on_disk(name: str, examiner: Callable[[], Finding]) -> Callable[[], Awaitable[Finding]]:
         async def examined() -> Finding:
             try:
-                return await aside(examiner)
+                return await run_abandonable(examiner)
             except OSError as error:
                 return failed(name, f"{error.filename}: {error.strerror}", "see whether the disk is there")
 

@@ -13,8 +13,8 @@ import aiohttp
 from bridge.broker import management, topology
 from bridge.oncall import roles, spool
 from bridge.oncall.broker import Broker
-from bridge.oncall.unhurried import aside
 from bridge.roles.publishing import topology_of
+from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -153,7 +153,7 @@ class Watch:
         directory = self._settings.spool.directory
         try:
             async with asyncio.timeout(_DISK_SECONDS):
-                return await aside(lambda: spool.look(directory)), ""
+                return await run_abandonable(lambda: spool.look(directory)), ""
         except TimeoutError:
             return None, f"spool {directory}: the disk does not answer in {_DISK_SECONDS:g} s"
         except OSError as error:

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from bridge.oncall import machine_checks, roles
-from bridge.oncall.unhurried import aside
 from bridge.settings import Health
+from bridge.threads import run_abandonable
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -43,15 +43,15 @@ async def test_a_disk_that_does_not_answer_holds_nobody_up() -> None:
     answers = threading.Event()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await aside(answers.wait)
+            await run_abandonable(answers.wait)
     answers.set()
-    assert await aside(lambda: 1) == 1
+    assert await run_abandonable(lambda: 1) == 1
 
 
 async def test_what_a_blocking_call_raises_is_raised() -> None:
     """As it is."""
     with pytest.raises(FileNotFoundError):
-        await aside(Path("/there/is/no/such/file").stat)
+        await run_abandonable(Path("/there/is/no/such/file").stat)
 
 
 async def test_a_host_name_stands_for_all_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

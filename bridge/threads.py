@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def aside(call: Callable[[], T]) -> T:
+async def run_abandonable(call: Callable[[], T]) -> T:
     """Call it in a thread that is left to itself when nobody waits for it any more.
 
     The loop's own executor would be waited for at the end of the program, and so for the disk.
@@ -40,5 +40,5 @@ async def aside(call: Callable[[], T]) -> T:
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="oncall", daemon=True).start()
+    threading.Thread(target=run, name="abandonable", daemon=True).start()
     return await outcome
