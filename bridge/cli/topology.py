@@ -9,7 +9,7 @@ import typer
 from rich.table import Column, Table
 from yarl import URL
 
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.connection import Link
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fails_with, people, print_json, settings_of
@@ -83,7 +83,7 @@ async def _apply(settings: RabbitMQ, planned: Topology, wait: float) -> None:
     link = Link(settings, use="topology", metrics=Metrics())
 
     async def session(connection: AbstractConnection) -> None:
-        await topology.declare(connection, planned)
+        await declaring.declare(connection, planned)
 
     try:
         async with asyncio.timeout(wait):

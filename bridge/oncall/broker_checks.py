@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.management import ManagementError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.oncall.finding import failed, ok, skipped, warning
@@ -145,7 +145,7 @@ async def workers_on_sqlite(check: str, bench: Bench) -> Finding:
     if not bench.settings.suppression.database_url.get_secret_value().startswith("sqlite"):
         return ok(check, "the list is not on SQLite")
     queue = bench.names.suppression
-    if await topology.depth(bench.connection, queue) is None:
+    if await declaring.depth(bench.connection, queue) is None:
         return skipped(check, f"queue '{queue}' is missing", _APPLY)
     consumers = await _consumers(bench.connection, queue)
     if consumers <= 1:
@@ -171,7 +171,7 @@ async def _missing(bench: Bench) -> list[str]:
     missing = []
     for what, alone in parts:
         try:
-            await topology.check(bench.connection, alone)
+            await declaring.check(bench.connection, alone)
         except BrokerRefusedError:
             missing.append(what)
         except BrokerUnavailableError as booting:
@@ -210,11 +210,11 @@ async def _against_a_declaration(check: str, bench: Bench, blind: str) -> Findin
     if bench.settings.rabbitmq.declare == "never":
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
     try:
-        await topology.declare(bench.connection, standing)
-    except topology.TopologyMismatchError as other:
+        await declaring.declare(bench.connection, standing)
+    except declaring.TopologyMismatchError as other:
         seen, _, advice = str(other).partition("; ")
         return failed(check, seen, advice)
-    except topology.DeclareRefusedError:
+    except declaring.DeclareRefusedError:
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
     return ok(check, f"{_all_of_it(bench)}; bindings cannot be seen: {blind}")
 
@@ -225,15 +225,15 @@ async def _alternate_by_declaration(check: str, bench: Bench, blind: str) -> Fin
     if bench.settings.rabbitmq.declare == "never":
         return skipped(check, blind, _ENABLE_API)
     try:
-        await topology.check(bench.connection, alone)
+        await declaring.check(bench.connection, alone)
     except (BrokerRefusedError, BrokerUnavailableError) as missing:
         return skipped(check, str(missing), _APPLY)
     try:
-        await topology.declare(bench.connection, alone)
-    except topology.TopologyMismatchError as other:
+        await declaring.declare(bench.connection, alone)
+    except declaring.TopologyMismatchError as other:
         seen, _, advice = str(other).partition("; ")
         return failed(check, seen, advice)
-    except topology.DeclareRefusedError:
+    except declaring.DeclareRefusedError:
         return skipped(check, blind, _ENABLE_API)
     return ok(check, f"'{bench.names.unrouted}'; whether a queue is bound to it cannot be seen")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from aiolimiter import AsyncLimiter
 from aiormq.exceptions import AMQPError
 
-from bridge.broker import deadletters, moving, retries, topology
+from bridge.broker import deadletters, declaring, moving, retries
 from bridge.broker.connection import Link, open_connection
 from bridge.broker.parked import BATCH, Found, Reading
 from bridge.broker.session import BrokerUnavailableError, said, task_group, told_as_loss
@@ -201,9 +201,9 @@ async def _safe_to_look(connection: AbstractConnection, settings: Settings, queu
 
     One that is missing is not made here: a wrong prefix would leave it behind.
     """
-    if await topology.depth(connection, queue) is not None:
+    if await declaring.depth(connection, queue) is not None:
         only = tuple(planned for planned in topology_of(settings).queues if planned.name == queue)
-        await topology.ensure(connection, Topology((), only, ()), settings.rabbitmq.declare)
+        await declaring.ensure(connection, Topology((), only, ()), settings.rabbitmq.declare)
 
 
 @asynccontextmanager

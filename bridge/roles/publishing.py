@@ -6,7 +6,7 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.publisher import Publisher
 from bridge.roles.lifetime import running
 
@@ -38,9 +38,9 @@ async def publishing(
 
     async def session(connection: AbstractConnection) -> None:
         planned = everything
-        if link.was_up and await topology.depth(connection, suppression) is None:
+        if link.was_up and await declaring.depth(connection, suppression) is None:
             planned = topology.without_queues(everything, suppression)
-        await topology.ensure(connection, planned, settings.rabbitmq.declare)
+        await declaring.ensure(connection, planned, settings.rabbitmq.declare)
         await publisher.session(connection)
 
     async with running(link.run(session), name="publish") as publish:

@@ -12,7 +12,7 @@ from aiolimiter import AsyncLimiter
 from aiormq.exceptions import ChannelNotFoundEntity
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from bridge.broker import archive, topology
+from bridge.broker import archive, declaring, topology
 from bridge.broker.connection import Link
 from bridge.broker.publisher import PublishError, ReturnedError
 from bridge.broker.session import BrokerUnavailableError
@@ -245,11 +245,11 @@ class _Confirming:
 
 async def _standing(connection: AbstractConnection, names: topology.Names, order: Order) -> None:
     """Whether there is something to read from, and to write to."""
-    if await topology.depth(connection, names.archive) is None:
+    if await declaring.depth(connection, names.archive) is None:
         raise ReplayError(
             f"there is no archive '{names.archive}'; see rabbitmq.prefix, or `bridge topology apply`"
         )
-    if order.queue is not None and await topology.depth(connection, order.queue) is None:
+    if order.queue is not None and await declaring.depth(connection, order.queue) is None:
         raise ReplayError(f"there is no queue '{order.queue}'")
     if order.queue is None:
         channel = await connection.channel(publisher_confirms=False)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.connection import Link, LinkState
 from bridge.broker.deadletters import DeadLetters
 from bridge.broker.retries import Retries
@@ -119,7 +119,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
 
         async def session(connection: AbstractConnection) -> None:
             await backfill.find_out(connection)
-            await topology.ensure(connection, topology_of(settings), settings.rabbitmq.declare)
+            await declaring.ensure(connection, topology_of(settings), settings.rabbitmq.declare)
             async with AsyncExitStack() as beside:
                 if backfill.due:
                     await beside.enter_async_context(

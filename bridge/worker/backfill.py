@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from bridge.broker import archive, topology
+from bridge.broker import archive, declaring
 from bridge.broker.publisher import PublishError
 from bridge.broker.session import BrokerUnavailableError, told_as_loss
 from bridge.telemetry import logs
@@ -50,8 +50,8 @@ class Backfill:
         Raises:
             aiormq.exceptions.AMQPError: the connection is gone.
         """
-        if await topology.depth(connection, self._names.suppression) is None:
-            self.due = await topology.depth(connection, self._names.archive) is not None
+        if await declaring.depth(connection, self._names.suppression) is None:
+            self.due = await declaring.depth(connection, self._names.archive) is not None
 
     async def run(self, connection: AbstractConnection) -> None:
         """Read the archive once, from its beginning. When the connection is lost on the way, it is still due."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import aio_pika
 
 from bridge import settings as knobs
-from bridge.broker import private_node, topology
+from bridge.broker import declaring, private_node, topology
 from tests.bench import usage
 from tests.bench.load import Load
 from tests.faults.stage import WEBHOOK
@@ -55,7 +55,7 @@ class Place:
             channel = await connection.channel()
             for queue in self._topology.queues:
                 await channel.queue_delete(queue.name)
-            await topology.declare(connection, self._topology)
+            await declaring.declare(connection, self._topology)
         await self.rest()
 
     async def archived(self, expected: int) -> int:
@@ -63,7 +63,7 @@ class Place:
         deadline = time.monotonic() + _COUNT_SECONDS
         async with await aio_pika.connect(self.node.url) as connection:
             while True:
-                found = await topology.depth(connection, topology.Names().archive) or 0
+                found = await declaring.depth(connection, topology.Names().archive) or 0
                 if found >= expected or time.monotonic() > deadline:
                     return found
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)

@@ -13,7 +13,7 @@ import typer
 import uvloop
 
 from bridge import settings as knobs
-from bridge.broker import private_node, topology
+from bridge.broker import declaring, private_node, topology
 from bridge.broker.connection import Link
 from bridge.broker.message import of_body
 from bridge.broker.publisher import Publisher
@@ -63,7 +63,7 @@ async def _fill(settings: Settings, events: int) -> None:
 
     async def session(connection: AbstractConnection) -> None:
         planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
-        await topology.declare(connection, topology.without_queues(planned, topology.Names().suppression))
+        await declaring.declare(connection, topology.without_queues(planned, topology.Names().suppression))
         await publisher.session(connection)
 
     async with running(link.run(session), name="fill") as filling:

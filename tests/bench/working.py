@@ -24,7 +24,7 @@ from sqlalchemy import func, select
 
 from bridge import events
 from bridge import settings as knobs
-from bridge.broker import private_node, topology
+from bridge.broker import declaring, private_node, topology
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
 from bridge.provider.emission import event_body
 from bridge.suppression import model, opening
@@ -207,7 +207,7 @@ class Scene:
     async def _prepare(self) -> None:
         async with Store.open(self._database_url) as store:
             await store.remember({str(one): f"recipient{one}@example.org" for one in range(self._number)})
-        await topology.declare(self._connection, topology.plan(self._rabbitmq, suppressing=SUPPRESSING))
+        await declaring.declare(self._connection, topology.plan(self._rabbitmq, suppressing=SUPPRESSING))
         async with self._connection.channel() as channel:
             for start in range(0, self._number, _AT_ONCE):
                 await self._publish(channel, range(start, min(start + _AT_ONCE, self._number)))
@@ -257,7 +257,7 @@ class Scene:
         }
 
     async def _nothing_is_left(self, name: str) -> None:
-        left = await topology.depth(self._connection, self._names.suppression)
+        left = await declaring.depth(self._connection, self._names.suppression)
         # The loop is ended between the commit that we have seen and its acknowledgement.
         if left is None or left > (1 if name == LOOP else 0):
             raise RuntimeError(

@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from bridge import settings as knobs
-from bridge.broker import topology
+from bridge.broker import declaring
 from bridge.broker.topology import Names
 from bridge.provider.emission import event_body
 from config import make_secrets
@@ -77,7 +77,7 @@ async def declared(house: House, overrides: dict[str, Any]) -> None:
     """What `bridge topology apply` does, as the user who may."""
     async with house.as_user("operator") as operator:
         settings = knobs.load(overrides=house.overrides_of("operator", overrides))
-        await topology.declare(operator.connection, planned(settings))
+        await declaring.declare(operator.connection, planned(settings))
 
 
 async def test_the_receiver_confirms_events(

@@ -14,7 +14,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.connection import open_connection
 from bridge.cli import main, spool
 from bridge.receiver.spool_file import Entry, SpoolFile
@@ -82,7 +82,7 @@ def bridge(folder: Path, amqp_url: str, prefix: str) -> Bridge:
 async def exchange(settings: Settings, rabbit: Rabbit) -> str:
     """The events' exchange; the topology stands."""
     connection = await open_connection(settings.rabbitmq.urls[0].get_secret_value(), name="test")
-    await topology.declare(connection, topology.plan(settings.rabbitmq, suppressing=()))
+    await declaring.declare(connection, topology.plan(settings.rabbitmq, suppressing=()))
     await connection.close()
     return rabbit.names.events
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.cli import main
 from tests.support.commands import bridge
 from tests.support.proxy import Proxy
@@ -41,7 +41,7 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
     planned = topology.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
     )
-    await topology.ensure(rabbit.connection, planned, "never")
+    await declaring.ensure(rabbit.connection, planned, "never")
 
 
 async def test_apply_says_in_one_line_that_no_broker_answers(amqp_url: str, tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ async def test_what_export_prints_rabbitmq_imports(
     planned = topology.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
     )
-    await topology.check(rabbit.connection, planned)
-    await topology.declare(rabbit.connection, planned)
+    await declaring.check(rabbit.connection, planned)
+    await declaring.declare(rabbit.connection, planned)
 
 
 def printed(*arguments: str, url: str, prefix: str = "") -> str:

@@ -17,7 +17,7 @@ from aiohttp import web
 from yarl import URL
 
 from bridge import settings as knobs
-from bridge.broker import management, topology
+from bridge.broker import declaring, management, topology
 from bridge.oncall import broker_checks, machine_checks
 from bridge.oncall.finding import Verdict
 from bridge.roles.publishing import topology_of
@@ -131,7 +131,7 @@ async def seen_through(managed: Managed, well: Surroundings) -> AsyncIterator[Op
 
 async def declared(connection: aio_pika.abc.AbstractConnection, surroundings: Surroundings) -> None:
     prefix = surroundings.variables["BRIDGE_RABBITMQ__PREFIX"]
-    await topology.declare(connection, topology_of(knobs.load(overrides={"rabbitmq": {"prefix": prefix}})))
+    await declaring.declare(connection, topology_of(knobs.load(overrides={"rabbitmq": {"prefix": prefix}})))
 
 
 def verdicts(findings: dict[str, tuple[str, str, str]]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from bridge import settings as knobs
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.connection import Link
 from bridge.broker.message import of_body
 from bridge.broker.publisher import LostError, Publisher
@@ -80,7 +80,7 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
     )
 
     async def session(connection: AbstractConnection) -> None:
-        await topology.ensure(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
+        await declaring.ensure(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
         await publisher.session(connection)
 
     async with Spool.open(settings.spool) as spool, running(link.run(session), name="publish"):

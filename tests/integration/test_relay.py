@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bridge import settings as knobs
-from bridge.broker import topology
+from bridge.broker import declaring
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from tests.support.proxy import Proxy
@@ -161,7 +161,7 @@ async def test_a_change_that_is_refused_comes_again_before_those_behind_it(
 
 async def test_a_change_that_nobody_listens_to_is_no_error(settings: Settings, rabbit: Rabbit) -> None:
     """Which services are told is theirs to decide: the change counts as published, and holds up none."""
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     async with (
         rabbit.listening(rabbit.names.changes, "removed") as removed,
         working(settings),

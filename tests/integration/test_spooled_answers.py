@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from bridge import settings as knobs
-from bridge.broker import private_node, topology
+from bridge.broker import declaring, private_node, topology
 from bridge.broker.connection import Link, LinkState
 from bridge.broker.message import of_body
 from bridge.broker.publisher import Publisher
@@ -91,7 +91,7 @@ async def receiving(
     exchange = topology.Names(settings.rabbitmq.prefix).events
 
     async def session(connection: AbstractConnection) -> None:
-        await topology.ensure(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
+        await declaring.ensure(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
         await publisher.session(connection)
 
     async with AsyncExitStack() as stack:

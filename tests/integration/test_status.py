@@ -20,7 +20,7 @@ import pytest
 from yarl import URL
 
 from bridge import settings as knobs
-from bridge.broker import management, topology
+from bridge.broker import declaring, management, topology
 from bridge.broker.management import ManagementError
 from bridge.oncall.broker import Broker
 from bridge.oncall.status import Watch
@@ -68,7 +68,7 @@ def managed() -> Iterator[Managed]:
 @pytest.fixture
 async def standing(rabbit: Rabbit, settings: Settings) -> Rabbit:
     """All that the bridge declares is there."""
-    await topology.declare(rabbit.connection, topology_of(settings))
+    await declaring.declare(rabbit.connection, topology_of(settings))
     return rabbit
 
 
@@ -146,7 +146,7 @@ async def test_the_api_knows_what_is_unacknowledged(managed: Managed, variables:
     settings = of(variables, urls=[managed.url], management_url=managed.api)
     names = topology.Names(settings.rabbitmq.prefix)
     async with await aio_pika.connect(managed.url) as connection:
-        await topology.declare(connection, topology_of(settings))
+        await declaring.declare(connection, topology_of(settings))
         async with connection.channel() as channel, asyncio.timeout(30):
             for _ in range(3):
                 await channel.default_exchange.publish(aio_pika.Message(b"x"), names.suppression)

@@ -10,8 +10,8 @@ from aiormq.exceptions import ChannelPreconditionFailed
 from yarl import URL
 
 from bridge import settings as knobs
-from bridge.broker import topology
-from bridge.broker.topology import DeclareRefusedError, TopologyMismatchError
+from bridge.broker import declaring, topology
+from bridge.broker.declaring import DeclareRefusedError, TopologyMismatchError
 
 if TYPE_CHECKING:
     from bridge.broker.topology import Topology
@@ -60,16 +60,16 @@ def subscribed(overrides: dict[str, Any]) -> Settings:
 
 async def test_declaring_twice_changes_nothing(rabbit: Rabbit, settings: Settings) -> None:
     """It is idempotent, and messages that wait are still there."""
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     async with rabbit.channel() as channel:
         await channel.default_exchange.publish(aio_pika.Message(b"waits"), rabbit.names.suppression)
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     assert await rabbit.depth(rabbit.names.suppression) == 1
 
 
 async def test_each_queue_has_the_designed_kind_and_arguments(rabbit: Rabbit, settings: Settings) -> None:
     """Durable, quorum but for the archive; the suppression queue dead-letters at least once."""
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     names = rabbit.names
     designed: dict[str, dict[str, Any]] = {
         names.archive: {
@@ -109,7 +109,7 @@ async def test_each_queue_has_the_designed_kind_and_arguments(rabbit: Rabbit, se
 
 async def test_each_exchange_has_the_designed_kind(rabbit: Rabbit, settings: Settings) -> None:
     """Events and changes are topics, and events that no queue takes go on to a fanout."""
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     names = rabbit.names
     designed: dict[str, tuple[str, dict[str, Any]]] = {
         names.events: ("topic", {"alternate-exchange": names.unrouted}),
@@ -126,7 +126,7 @@ async def test_each_exchange_has_the_designed_kind(rabbit: Rabbit, settings: Set
 
 async def test_the_suppression_queue_gets_what_the_policy_uses(rabbit: Rabbit, settings: Settings) -> None:
     """Hard bounces and complaints in either spelling, and nothing else."""
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     for key in ("hard_bounced", "complained", "complined", "soft_bounced", "opened", "malformed"):
         await publish(rabbit, key)
     async with rabbit.reading(rabbit.names.suppression) as suppression:
@@ -139,7 +139,7 @@ async def test_subscribers_get_queues_of_their_own(rabbit: Rabbit, subscribed: S
     """Declared behind the prefix, bound to the names they list, in either spelling."""
     billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
     try:
-        await topology.declare(rabbit.connection, planned(subscribed))
+        await declaring.declare(rabbit.connection, planned(subscribed))
         for key in ("opened", "delivered", "complained", "complined"):
             await publish(rabbit, key)
         async with rabbit.reading(billing) as listener:
@@ -158,7 +158,7 @@ async def test_a_queue_with_other_arguments_is_named(rabbit: Rabbit, settings: S
     async with rabbit.channel() as channel:
         await channel.declare_queue(rabbit.names.suppression, durable=True, arguments={**QUORUM})
     with pytest.raises(TopologyMismatchError) as mismatch:
-        await topology.declare(rabbit.connection, planned(settings))
+        await declaring.declare(rabbit.connection, planned(settings))
     said = str(mismatch.value)
     assert f"queue '{rabbit.names.suppression}'" in said
     assert "argument 'x-dead-letter-exchange'" in said
@@ -172,7 +172,7 @@ async def test_an_exchange_of_another_kind_is_named(rabbit: Rabbit, settings: Se
     async with rabbit.channel() as channel:
         await channel.declare_exchange(rabbit.names.events, "direct", durable=True)
     with pytest.raises(TopologyMismatchError) as mismatch:
-        await topology.declare(rabbit.connection, planned(settings))
+        await declaring.declare(rabbit.connection, planned(settings))
     assert f"exchange '{rabbit.names.events}'" in str(mismatch.value)
     assert "argument 'type'" in str(mismatch.value)
     assert "'topic'" in str(mismatch.value)
@@ -182,14 +182,14 @@ async def test_an_exchange_of_another_kind_is_named(rabbit: Rabbit, settings: Se
 async def test_never_only_looks(rabbit: Rabbit, settings: Settings) -> None:
     """`declare = "never"`: what is missing is named and stays missing; what stands is enough."""
     with pytest.raises(DeclareRefusedError, match=r"exchange '.*' is missing .* run `bridge topology apply`"):
-        await topology.ensure(rabbit.connection, planned(settings), "never")
+        await declaring.ensure(rabbit.connection, planned(settings), "never")
     assert not await rabbit.stands(rabbit.names.suppression)
-    await topology.declare(rabbit.connection, planned(settings))
-    await topology.ensure(rabbit.connection, planned(settings), "never")
+    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.ensure(rabbit.connection, planned(settings), "never")
     async with rabbit.channel() as channel:
         await channel.queue_delete(rabbit.names.dead)
     with pytest.raises(DeclareRefusedError, match=f"queue '{rabbit.names.dead}' is missing"):
-        await topology.ensure(rabbit.connection, planned(settings), "never")
+        await declaring.ensure(rabbit.connection, planned(settings), "never")
 
 
 async def test_a_user_who_may_not_declare_works_on_what_stands(
@@ -201,11 +201,11 @@ async def test_a_user_who_may_not_declare_works_on_what_stands(
     url = URL(amqp_url).with_user(user).with_password("a-password")
     async with await aio_pika.connect(str(url)) as limited:
         with pytest.raises(DeclareRefusedError, match=r"is missing .* run `bridge topology apply`"):
-            await topology.ensure(limited, planned(settings), "auto")
-        await topology.declare(rabbit.connection, planned(settings))
-        await topology.ensure(limited, planned(settings), "auto")
+            await declaring.ensure(limited, planned(settings), "auto")
+        await declaring.declare(rabbit.connection, planned(settings))
+        await declaring.ensure(limited, planned(settings), "auto")
         with pytest.raises(DeclareRefusedError) as refused:
-            await topology.ensure(limited, planned(settings), "always")
+            await declaring.ensure(limited, planned(settings), "always")
     said = str(refused.value)
     assert f"may not declare exchange '{rabbit.names.unrouted}'" in said
     assert f"user '{user}'" in said
@@ -250,12 +250,12 @@ async def test_what_the_user_may_declare_is_made_again(
     """`auto`, as a user who may configure one queue only: it makes that queue and its bindings, and checks the rest."""
     user, queue = f"{prefix}worker", rabbit.names.suppression
     await control.add_user(user, "a-password", configure=f"^{queue}$")
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     async with rabbit.channel() as channel:
         await channel.queue_delete(queue)
     url = URL(amqp_url).with_user(user).with_password("a-password")
     async with await aio_pika.connect(str(url)) as limited:
-        await topology.ensure(limited, planned(settings), "auto")
+        await declaring.ensure(limited, planned(settings), "auto")
     await publish(rabbit, "hard_bounced")
     async with rabbit.reading(queue) as suppression:
         assert (await suppression.next()).routing_key == "hard_bounced"

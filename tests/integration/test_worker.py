@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from bridge import settings as knobs
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.connection import Link
 from bridge.roles.lifetime import running
 from bridge.suppression.store import Store
@@ -237,7 +237,7 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
     opened = _Opened()
 
     async def session(connection: AbstractConnection) -> None:
-        await topology.ensure(connection, planned(settings), settings.rabbitmq.declare)
+        await declaring.ensure(connection, planned(settings), settings.rabbitmq.declare)
         await consumer.session(connection, opened=opened.now)
 
     async with running(link.run(session), name="consume"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bridge.broker import topology
+from bridge.broker import declaring
 from bridge.broker.message import of_body
 from tests.support.working import body_of, planned, properties_of
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 async def archive(rabbit: Rabbit, settings: Settings, bodies: Iterable[tuple[bytes, int]]) -> None:
     """Each body with its `received-at`, Unix milliseconds, in this order; returns when all are confirmed."""
-    await topology.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned(settings))
     async with rabbit.channel() as channel:
         aiormq_channel = await channel.get_underlay_channel()
         confirms = []

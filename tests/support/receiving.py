@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.connection import Link
 from bridge.broker.publisher import Publisher
 from bridge.receiver import server
@@ -90,7 +90,7 @@ def designed(settings: Settings) -> Declare:
         planned = topology.plan(
             settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
         )
-        await topology.ensure(connection, planned, settings.rabbitmq.declare)
+        await declaring.ensure(connection, planned, settings.rabbitmq.declare)
 
     return declare
 

@@ -11,7 +11,7 @@ import orjson
 from pamqp import commands as spec
 
 from bridge import events
-from bridge.broker import topology
+from bridge.broker import declaring, topology
 from bridge.broker.message import of_event
 from bridge.provider.emission import event_body
 from bridge.roles.lifetime import Lifetime, running, until
@@ -49,13 +49,13 @@ class Workplace:
     @classmethod
     @asynccontextmanager
     async def prepared(cls, rabbit: Rabbit, settings: Settings) -> AsyncIterator[Workplace]:
-        await topology.declare(rabbit.connection, planned(settings))
+        await declaring.declare(rabbit.connection, planned(settings))
         async with rabbit.listening(rabbit.names.changes, "#") as heard, rabbit.channel() as channel:
             yield cls(rabbit, settings, heard, channel)
 
     async def declare(self) -> None:
         """Make what was deleted again."""
-        await topology.declare(self._connection, planned(self._settings))
+        await declaring.declare(self._connection, planned(self._settings))
 
     async def send(self, *bodies: bytes) -> None:
         """Events as the receiver publishes them; returns when RabbitMQ has confirmed each."""
