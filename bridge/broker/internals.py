@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import aio_pika
 from aiormq.channel import Channel
-from aiormq.connection import Connection
+from aiormq.connection import EXCEPTION_MAPPING, Connection
+from aiormq.exceptions import ConnectionClosed
 
 from bridge.broker.wire import Wire
 
@@ -67,6 +68,25 @@ async def open_confirm_channel(connection: AbstractConnection, listener: Confirm
     wire, channel = wire_of(connection), await _open_channel(connection, publisher_confirms=True)
     wire.listen(channel.number, listener)
     return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
+
+
+async def close_confirm_channel(confirming: ConfirmChannel) -> None:
+    """Close a channel that nobody listens to any more. A broker that says nothing is not waited for."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await confirming.channel.close()
+
+
+def closed_over(connection: AbstractConnection) -> tuple[int, str] | None:
+    """Code and text with which RabbitMQ closed this connection, if it did."""
+    if connection.transport is None:
+        return None
+    closing = connection.transport.connection.closing
+    error = closing.exception() if closing.done() and not closing.cancelled() else None
+    if not isinstance(error, ConnectionClosed):
+        return None
+    codes = [code for code, kind in EXCEPTION_MAPPING.items() if type(error) is kind]
+    return codes[0] if codes else error.errno or 0, error.strerror or str(error)
 
 
 async def open_taken_channel(connection: AbstractConnection, taker: Taker) -> Channel:

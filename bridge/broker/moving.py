@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from bridge.broker.frames import Message, composed
 from bridge.broker.message import PERSISTENT
-from bridge.broker.publisher import PublishError
+from bridge.broker.outcomes import PublishError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

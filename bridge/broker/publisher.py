@@ -3,75 +3,63 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from itertools import takewhile
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bridge.broker.connection import LinkState
-from bridge.broker.frames import Framing, Message
-from bridge.broker.internals import open_confirm_channel
-from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, together
-from bridge.telemetry import instruments
+from bridge.broker.internals import close_confirm_channel, closed_over, open_confirm_channel
+from bridge.broker.outcomes import ChannelClosedError, LostError, NotConnectedError
+from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT, Counts, PublishChannel
+from bridge.broker.session import BrokerUnavailableError, gone, together, told_as_loss
+from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
-    from pamqp import commands as spec
     from prometheus_client import Gauge
 
     from bridge.broker.connection import Link
+    from bridge.broker.frames import Message
     from bridge.broker.internals import ConfirmChannel
+    from bridge.broker.outcomes import Outcome, PublishError
     from bridge.telemetry.metrics import Metrics
+
+log = logs.logger("broker")
 
 UNRESPONSIVE_SECONDS: Final = 5.0
 """Without any confirm: a connection that is open and dead. A quorum queue under load takes below 1 s."""
 
-MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
-"""The window in bytes of bodies: what a broker that stops reading can cost in memory. 10,000 usual events are 1.5 MB."""
+_NOT_FOUND: Final = 404
+_OVER_A_MESSAGE: Final = 500
+"""From here on a connection was closed for what was sent on it; below, for reasons of the broker's own."""
 
+_REOPEN_SECONDS: Final = 0.0125
+_REOPEN_MAX_SECONDS: Final = 1.0
+_LAST_WORDS_SECONDS: Final = 1.0
+_RETIRE_SECONDS: Final = 1.0
+"""What the last confirms of a channel may take when another has taken its place."""
 
-class PublishError(Exception):
-    """A message is not known to be in RabbitMQ. Its message says why."""
-
-
-class NotConnectedError(PublishError):
-    """There is no open channel; nothing was sent."""
-
-
-class WindowFullError(PublishError):
-    """As many messages as allowed wait for their confirm; nothing was sent."""
-
-
-class NackedError(PublishError):
-    """RabbitMQ refused to keep the message."""
-
-
-class ReturnedError(PublishError):
-    """No queue is bound for the message, and no alternate exchange took it."""
-
-
-class LostError(PublishError):
-    """The channel was lost before the confirm came: the message may have arrived or not."""
-
-
-CONFIRMED, NACKED, RETURNED, LOST = "confirmed", "nacked", "returned", "lost"
-"""What can become of a publish, for the metrics."""
-
-Outcome = Callable[[PublishError | None], None]
-"""Told once what became of a message: nothing when RabbitMQ has confirmed it. It must not raise."""
-
-
-class _InFlight(NamedTuple):
-    outcome: Outcome
-    message: Message
-    sent_at: float
+_NACKS_SECONDS: Final = 10.0
+"""So long nothing but nacks under one routing key: another channel might not be nacked (rabbitmq-server#12206)."""
+_NACKS_MAX_SECONDS: Final = 600.0
+_MOST_NAMED: Final = 5
 
 
 class Publisher:
-    """Publishes with `mandatory` and confirms, on whichever connection its session runs on."""
+    """Publishes with `mandatory` and confirms, on whichever connection its session runs on.
 
-    def __init__(self, link: Link, *, max_in_flight: int, patience: float, metrics: Metrics) -> None:
+    A channel that RabbitMQ closes is replaced on the same connection; so is one that goes on being nacked.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        max_in_flight: int,
+        patience: float,
+        metrics: Metrics,
+        reopen_max: float = _REOPEN_MAX_SECONDS,
+    ) -> None:
         """Make a publisher that cannot publish until its first session.
 
         Args:
@@ -79,26 +67,27 @@ class Publisher:
             max_in_flight: the window: messages that may wait for their confirm.
             patience: seconds without a confirm after which RabbitMQ counts as stalled.
             metrics: counts publishes by outcome, and how long they and their events take.
+            reopen_max: the longest pause before a new channel, where one after the other is closed.
         """
         self._link = link
         self._max_in_flight = max_in_flight
         self._patience = patience
-        self._outcomes = {
-            outcome: metrics.tally(metrics.publishes.labels(outcome))
-            for outcome in (CONFIRMED, NACKED, RETURNED, LOST)
-        }
-        self._waits = metrics.spread(metrics.confirm_seconds, instruments.FAST)
-        self._ages = metrics.ages(instruments.CONFIRMED)
+        self._reopen_max = reopen_max
+        self._counts = Counts(metrics)
         self._loop = asyncio.get_running_loop()
-        self._channel: ConfirmChannel | None = None
-        self._framing = Framing(0, 0)
-        self._last_tag = 0
-        self._in_flight: dict[int, _InFlight] = {}
-        self._bytes_in_flight = 0
-        self._returned: dict[_Identity, list[str]] = {}
-        self._unsent: list[bytes] = []
-        self._unroutable = asyncio.Event()
-        self._window_moved = asyncio.Event()
+        self._connection: AbstractConnection | None = None
+        self._opening = asyncio.Lock()
+        self._channel: PublishChannel | None = None
+        self._open: dict[PublishChannel, ConfirmChannel] = {}
+        """Those that may be heard of yet: the one that is used, and those that it has replaced."""
+        self._closed: PublishChannel | None = None
+        """The last one that RabbitMQ closed."""
+        self._troubled: PublishChannel | None = None
+        """The one that was used until it was closed, or returned a message."""
+        self._noticed = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._renew_at = 0.0
+        self._renew_after = _NACKS_SECONDS
         metrics.window_messages.set(max_in_flight)
         metrics.window_bytes.set(MAX_BYTES_IN_FLIGHT)
         metrics.before_reading(partial(self._measure, metrics.in_flight_messages, metrics.in_flight_bytes))
@@ -106,7 +95,7 @@ class Publisher:
     @property
     def in_flight(self) -> int:
         """How many messages wait for their confirm."""
-        return len(self._in_flight)
+        return sum(channel.in_flight for channel in self._open)
 
     @property
     def usable(self) -> bool:
@@ -115,11 +104,18 @@ class Publisher:
         Not while the connection is away, nor while RabbitMQ blocks it for an alarm, nor while the oldest message
         in flight waits for longer than `patience`.
         """
+        channel = self._channel
         return (
-            self._channel is not None
-            and self._link.state is LinkState.UP
-            and self._oldest_wait() < self._patience
+            channel is not None and self._link.state is LinkState.UP and channel.oldest_wait < self._patience
         )
+
+    @property
+    def refusal(self) -> str:
+        """What RabbitMQ said when it closed the last channel; empty once it has confirmed something since."""
+        closed = self._closed
+        if closed is None or closed.closed_by is None or (self._channel and self._channel.confirmed):
+            return ""
+        return closed.closed_by.text
 
     def publish(self, message: Message) -> asyncio.Future[None]:
         """Send a message. The future is done when RabbitMQ has confirmed it, and fails with a `PublishError`.
@@ -144,157 +140,198 @@ class Publisher:
             NotConnectedError: nothing was sent.
             WindowFullError: nothing was sent.
         """
-        if self._channel is None:
-            raise NotConnectedError("there is no connection to RabbitMQ")
-        if len(self._in_flight) >= self._max_in_flight or self._bytes_in_flight >= MAX_BYTES_IN_FLIGHT:
-            raise WindowFullError(
-                f"{len(self._in_flight)} messages of {self._bytes_in_flight} bytes wait for RabbitMQ's confirm"
-            )
-        if not self._unsent:
-            self._loop.call_soon(self._write)
-        self._unsent += self._framing.frames(message)
-        self._last_tag += 1
-        self._in_flight[self._last_tag] = _InFlight(outcome, message, self._loop.time())
-        self._bytes_in_flight += len(message.body)
+        channel = self._channel
+        if channel is None:
+            raise NotConnectedError("there is no connection to RabbitMQ, or no channel on it")
+        channel.send(message, outcome)
 
-    async def session(self, connection: AbstractConnection) -> None:
-        """Publish on this connection until it, or the channel, is gone.
+    async def ready(self) -> None:
+        """Wait until there is an open channel."""
+        while self._channel is None:
+            self._ready.clear()
+            await self._ready.wait()
+
+    async def renew(self) -> None:
+        """Go on with a new channel; the last confirms of the old one are waited for, but not for long.
 
         Raises:
-            BrokerUnavailableError: when it is gone, or when no confirm comes for `UNRESPONSIVE_SECONDS`.
+            NotConnectedError: there is no connection.
         """
-        async with asyncio.timeout(UNRESPONSIVE_SECONDS):
-            channel = await open_confirm_channel(connection, self)
-        self._framing = Framing(channel.number, channel.largest_body)
-        self._last_tag = 0
-        self._channel = channel
-        self._link.opened()
+        connection, old = self._connection, self._channel
+        if connection is None or old is None:
+            raise NotConnectedError("there is no connection to RabbitMQ, or no channel on it")
         try:
+            with told_as_loss(connection):
+                await self._replace(connection, old)
+        except BrokerUnavailableError as loss:
+            raise NotConnectedError(str(loss)) from loss
+
+    def taken_elsewhere(self, routing_key: str) -> None:
+        """Another channel has had a message confirmed that was nacked before: do not wait long to be sure of this one."""
+        if self._channel is not None and routing_key in self._channel.nacking:
+            self._channel.nacking[routing_key] = float("-inf")
+            self._renew_at = 0.0
+
+    async def session(self, connection: AbstractConnection) -> None:
+        """Publish on this connection until it is gone, or the topology has to be looked after.
+
+        Raises:
+            BrokerUnavailableError: so it is, or no confirm comes for `UNRESPONSIVE_SECONDS`.
+        """
+        self._connection = connection
+        try:
+            await self._replace(connection, None)
+            self._link.opened()
             await together(
                 confirms=self._confirms_come(),
-                returns=self._returned_one(),
-                channel=channel_gone(channel.channel),
+                channel=self._keep_open(connection),
                 connection=gone(connection),
             )
         finally:
-            self._channel = None
-            channel.wire.hand_back(channel.number)  # the tags of the next session begin anew
-            self._abandon()
+            self._connection = self._channel = None
+            error = _why_lost(connection)
+            for channel in list(self._open):
+                self._open.pop(channel)
+                channel.end(error)  # the tags of the next session begin anew
 
     async def settle(self) -> None:
         """Wait until nothing is in flight any more."""
-        while self._in_flight:
-            self._window_moved.clear()
-            await self._window_moved.wait()
+        for channel in list(self._open):
+            await channel.settle()
 
-    def acked(self, delivery_tag: int, *, multiple: bool) -> None:
-        confirmed = 0
-        now, today = self._loop.time(), time.time()
-        for outcome, message, sent_at in self._taken(delivery_tag, multiple=multiple):
-            if self._returned and (reason := self._take_return(message)) is not None:
-                self._fail(outcome, RETURNED, ReturnedError(f"RabbitMQ returned the message: {reason}"))
+    async def _replace(self, connection: AbstractConnection, old: PublishChannel | None) -> None:
+        """Open a channel in place of this one, unless somebody has done so."""
+        async with self._opening:
+            if self._channel is not old:
+                return
+            new = PublishChannel(self._counts, max_in_flight=self._max_in_flight, noticed=self._notice)
+            try:
+                async with asyncio.timeout(UNRESPONSIVE_SECONDS):
+                    opened = await open_confirm_channel(connection, new)
+            except TimeoutError:
+                raise BrokerUnavailableError(f"no channel was opened in {UNRESPONSIVE_SECONDS:g} s") from None
+            new.opened(opened)
+            opened.channel.closing.add_done_callback(partial(self._ended, new))
+            self._open[new] = opened
+            self._channel = new
+            self._ready.set()
+        if old is not None:
+            await self._retire(old)
+
+    async def _retire(self, old: PublishChannel) -> None:
+        """It is used no more; what it does not confirm soon counts as lost."""
+        old.flush()
+        try:
+            async with asyncio.timeout(_RETIRE_SECONDS):
+                await old.settle()
+        except TimeoutError:
+            log.warning(
+                "a channel is left with messages in flight",
+                action="broker.channel_left",
+                in_flight=old.in_flight,
+            )
+        finally:
+            opened = self._open.pop(old, None)
+            old.end(LostError("the channel was left before the confirm came"))
+        if opened is not None:
+            await close_confirm_channel(opened)
+
+    def _notice(self, channel: PublishChannel) -> None:
+        """It is closed, or has returned a message: nothing is sent on it from now on."""
+        if channel.closed_by is not None:
+            self._open.pop(channel, None)
+            self._closed = channel
+        if channel is self._channel or channel.unroutable:
+            self._channel = None  # after a return, too: live traffic would fill the window again and again
+            self._troubled = channel
+            self._noticed.set()
+
+    def _ended(self, channel: PublishChannel, closing: asyncio.Future[None]) -> None:
+        """Aiormq is done with it: because RabbitMQ closed it, we did, or the connection is gone."""
+        if not closing.cancelled():
+            closing.exception()
+        if channel is self._channel:
+            self._channel = None
+            self._troubled = channel
+            self._noticed.set()
+
+    async def _keep_open(self, connection: AbstractConnection) -> None:
+        """Have a channel as long as the connection lives.
+
+        Raises:
+            BrokerUnavailableError: a new session has to mend the topology, or the connection is no good.
+        """
+        in_vain = 0
+        while True:
+            await self._noticed.wait()
+            self._noticed.clear()
+            channel, self._troubled = self._troubled, None
+            if channel is None:
                 continue
-            confirmed += 1
-            self._waits.observe(now - sent_at)
-            if message.happened_at is not None:
-                self._ages.observe(today - message.happened_at)
-            outcome(None)
-        self._outcomes[CONFIRMED].count += confirmed
-
-    def nacked(self, delivery_tag: int, *, multiple: bool) -> None:
-        for outcome, _, _ in self._taken(delivery_tag, multiple=multiple):
-            self._fail(outcome, NACKED, NackedError("RabbitMQ refused the message (basic.nack)"))
-
-    def returned(self, message: spec.Basic.Return, message_id: str) -> None:
-        # The return comes just before its ack. Two in flight with one identity are one event on one way:
-        # whichever of them takes the return, the other's confirm says truly that the event is in a queue.
-        identity = _Identity(message.exchange, message.routing_key or "", message_id)
-        self._returned.setdefault(identity, []).append(message.reply_text or "")
-        self._unroutable.set()
-
-    def _write(self) -> None:
-        frames = b"".join(self._unsent)
-        self._unsent.clear()
-        if self._channel is not None:
-            self._channel.wire.write(frames)
+            if channel.unroutable:
+                channel.flush()
+                await channel.settle()
+                raise BrokerUnavailableError("RabbitMQ returned a message: an exchange has lost its queues")
+            if channel.closed_by is None:
+                await asyncio.sleep(
+                    _LAST_WORDS_SECONDS
+                )  # if it is the connection that is lost, that is the reason
+                raise BrokerUnavailableError("the channel was closed without a word")
+            code, text = channel.closed_by.code, channel.closed_by.text
+            log.warning("RabbitMQ closed a channel", action="broker.channel_closed", code=code, reason=text)
+            if code == _NOT_FOUND:
+                raise BrokerUnavailableError(text)
+            in_vain = 0 if channel.confirmed else in_vain + 1
+            if in_vain > 1:
+                await asyncio.sleep(min(_REOPEN_SECONDS * 2 ** min(in_vain, 10), self._reopen_max))
+            await self._replace(connection, None)
 
     async def _confirms_come(self) -> None:
         """Notice a connection that is open and dead: a cable, a firewall, a broker that hangs.
 
         Heartbeats notice it too, but after three of them are missed. An alarm is not that: RabbitMQ tells of it.
+        Notice as well a channel that is nacked all the time.
         """
         unblocked_at = self._loop.time()
         while True:
             await asyncio.sleep(UNRESPONSIVE_SECONDS / 5)
             if self._link.state is not LinkState.UP:
                 unblocked_at = self._loop.time()
-            waited = min(self._oldest_wait(), self._loop.time() - unblocked_at)
-            if waited > UNRESPONSIVE_SECONDS:
+            oldest = max((channel.oldest_wait for channel in self._open), default=0.0)
+            if min(oldest, self._loop.time() - unblocked_at) > UNRESPONSIVE_SECONDS:
                 raise BrokerUnavailableError(f"no confirm came for {UNRESPONSIVE_SECONDS:g} s")
+            if (nacked := self._nacked_for_long()) and self._link.state is LinkState.UP:
+                log.warning(
+                    "RabbitMQ goes on refusing: a new channel", action="broker.channel_renewed", names=nacked
+                )
+                with suppress(NotConnectedError):
+                    await self.renew()
 
-    async def _returned_one(self) -> None:
-        """A return means that the topology is damaged. The next session mends it before it publishes."""
-        await self._unroutable.wait()
-        channel, self._channel = self._channel, None  # live traffic would fill the window again and again
-        if channel is not None:
-            channel.wire.write(b"".join(self._unsent))
-            self._unsent.clear()
-        await self.settle()
-        raise BrokerUnavailableError("RabbitMQ returned a message: an exchange has lost its queues")
-
-    def _oldest_wait(self) -> float:
-        for oldest in self._in_flight.values():
-            return self._loop.time() - oldest.sent_at
-        return 0.0
-
-    def _taken(self, delivery_tag: int, *, multiple: bool) -> list[_InFlight]:
-        """Take what this confirm speaks of out of the window, which is in the order of the tags."""
-        self._window_moved.set()
-        in_flight = self._in_flight
-        if not multiple:
-            one = in_flight.pop(delivery_tag, None)
-            taken = [] if one is None else [one]
-        else:
-            taken = [in_flight.pop(tag) for tag in list(takewhile(delivery_tag.__ge__, in_flight))]
-        for _, message, _ in taken:
-            self._bytes_in_flight -= len(message.body)
-        return taken
-
-    def _take_return(self, message: Message) -> str | None:
-        identity = _Identity(message.exchange, message.routing_key, message.message_id)
-        reasons = self._returned.get(identity)
-        if reasons is None:
-            return None
-        reason = reasons.pop()
-        if not reasons:
-            del self._returned[identity]
-        return reason
-
-    def _abandon(self) -> None:
-        self._unsent.clear()
-        self._returned.clear()
-        self._unroutable.clear()
-        self._window_moved.set()
-        abandoned, self._in_flight = self._in_flight, {}
-        self._bytes_in_flight = 0
-        for outcome, _, _ in abandoned.values():
-            self._fail(outcome, LOST, LostError("the connection to RabbitMQ was lost before the confirm"))
-
-    def _fail(self, outcome: Outcome, label: str, error: PublishError) -> None:
-        self._outcomes[label].count += 1
-        outcome(error)
+    def _nacked_for_long(self) -> list[str]:
+        """Routing keys under which nothing but nacks came for long; each time that this is of no help, it is longer."""
+        if self._channel is None:
+            return []
+        now, nacking = self._loop.time(), self._channel.nacking
+        if now < self._renew_at:
+            return []
+        if not nacking:
+            self._renew_after = _NACKS_SECONDS
+        long = [key for key, since in nacking.items() if now - since > _NACKS_SECONDS]
+        if long:
+            self._renew_at = now + self._renew_after
+            self._renew_after = min(2 * self._renew_after, _NACKS_MAX_SECONDS)
+        return long[:_MOST_NAMED]
 
     def _measure(self, messages: Gauge, in_bytes: Gauge) -> None:
-        messages.set(len(self._in_flight))
-        in_bytes.set(self._bytes_in_flight)
+        messages.set(self.in_flight)
+        in_bytes.set(sum(channel.bytes_in_flight for channel in self._open))
 
 
-class _Identity(NamedTuple):
-    """By what a return is told from a confirm."""
-
-    exchange: str
-    routing_key: str
-    message_id: str
+def _why_lost(connection: AbstractConnection) -> LostError:
+    closed = closed_over(connection)
+    if closed is not None and closed[0] >= _OVER_A_MESSAGE:
+        return ChannelClosedError(*closed)
+    return LostError("the connection to RabbitMQ was lost before the confirm")
 
 
 def _settle(confirm: asyncio.Future[None], error: PublishError | None) -> None:

@@ -37,8 +37,10 @@ _FRAME_TYPES: Final = frozenset({_METHOD_FRAME, 2, 3, 8})
 _ACK: Final = 60 << 16 | 80
 _NACK: Final = 60 << 16 | 120
 _RETURN: Final = 60 << 16 | 50
+_CLOSE: Final = 20 << 16 | 40
+_REPLY: Final = Struct(">HB")
+"""Of a `channel.close`, behind class and method: the code, and the length of the text."""
 _MULTIPLE: Final = 1
-_NO_CHANNEL: Final = -1
 
 _HEARTBEAT: Final = Heartbeat().marshal()
 _SIGN_OF_LIFE_SECONDS: Final = 1.0
@@ -58,9 +60,12 @@ class Confirmations(Protocol):
 
     def returned(self, message: spec.Basic.Return, message_id: str) -> None: ...
 
+    def closed(self, code: int, text: str) -> None:
+        """RabbitMQ has closed the channel: from now on nothing may be written on it."""
+
 
 class Wire(TransportFactory):
-    """Opens the socket of one connection; `listen` then hears the confirms of one of its channels."""
+    """Opens the socket of one connection. What comes on a channel goes to who listens to it or takes its frames."""
 
     def __init__(self) -> None:
         self._stream: _Stream | None = None
@@ -87,13 +92,13 @@ class Wire(TransportFactory):
         return stream, asyncio.StreamWriter(transport, protocol, stream, loop)
 
     def listen(self, channel: int, listener: Confirmations) -> None:
-        """Hear what RabbitMQ says of the publishes on this channel, and no other one any more."""
+        """Hear what RabbitMQ says of the publishes on this channel, until `hand_back`."""
         if self._stream is None:
             raise RuntimeError("the connection to RabbitMQ was never opened")
         self._stream.listen(channel, listener)
 
     def hand_to(self, channel: int, taker: Taker) -> None:
-        """Hand the frames of this channel to whoever takes them, and those of no other one any more."""
+        """Hand the frames of this channel to whoever takes them, until `hand_back`."""
         if self._stream is None:
             raise RuntimeError("the connection to RabbitMQ was never opened")
         self._stream.hand_to(channel, taker)
@@ -120,28 +125,25 @@ class _Stream(asyncio.StreamReader):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._time = loop.time
-        self._listener: Confirmations | None = None
-        self._channel = _NO_CHANNEL
-        self._take: Taker = self._hear
+        self._takers: dict[int, Taker] = {}
+        """Channel -> who takes its frames."""
         self._incomplete = b""
-        self._returned: _Returned | None = None
         self._told_alive_at = 0.0
 
     def listen(self, channel: int, listener: Confirmations) -> None:
-        self._channel, self._listener, self._take = channel, listener, self._hear
-        self._returned = None
+        self.hand_to(channel, _Listening(listener).take)
 
     def hand_to(self, channel: int, taker: Taker) -> None:
-        self._channel, self._take = channel, taker
+        self._takers[channel] = taker
 
     def hand_back(self, channel: int) -> None:
-        if self._channel == channel:
-            self._channel = _NO_CHANNEL
+        self._takers.pop(channel, None)
 
     def feed_data(self, data: Any) -> None:
         if self._incomplete:
             data = self._incomplete + data
         begin = at = 0
+        takers = self._takers
         while len(data) - at >= _HEAD.size:
             kind, channel, size = _HEAD.unpack_from(data, at)
             if kind not in _FRAME_TYPES:
@@ -150,7 +152,7 @@ class _Stream(asyncio.StreamReader):
             end = at + _HEAD.size + size + 1
             if end > len(data):
                 break
-            if channel == self._channel and self._take(data, kind, at, end):
+            if (take := takers.get(channel)) is not None and take(data, kind, at, end):
                 self._pass_on(data[begin:at])
                 begin = end
             at = end
@@ -174,11 +176,16 @@ class _Stream(asyncio.StreamReader):
             self._told_alive_at = now
             self._pass_on(_HEARTBEAT)
 
-    def _hear(self, data: bytes, kind: int, at: int, end: int) -> bool:
+
+class _Listening:
+    """Takes the confirms and returns of one channel, for its listener."""
+
+    def __init__(self, listener: Confirmations) -> None:
+        self._listener = listener
+        self._returned: _Returned | None = None
+
+    def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
         """Whether this frame was for the listener."""
-        listener = self._listener
-        if listener is None:
-            return False
         if self._returned is not None:
             # Between a return and the end of its content RabbitMQ sends nothing else on the channel.
             self._returned.add(data[at:end])
@@ -186,22 +193,31 @@ class _Stream(asyncio.StreamReader):
             return False
         elif (method := _METHOD.unpack_from(data, at + _HEAD.size)[0]) == _RETURN:
             self._returned = _Returned(data[at:end])
+        elif method == _CLOSE:
+            self._close(data, at + _HEAD.size + _METHOD.size, end)
+            return False  # aiormq answers it
         else:
-            return end - at == _CONFIRM.size and self._confirm(listener, method, data, at)
+            return end - at == _CONFIRM.size and self._confirm(method, data, at)
         if self._returned.is_whole:
-            listener.returned(self._returned.method, self._returned.message_id)
+            self._listener.returned(self._returned.method, self._returned.message_id)
             self._returned = None
         return True
 
-    def _confirm(self, listener: Confirmations, method: int, data: bytes, at: int) -> bool:
+    def _confirm(self, method: int, data: bytes, at: int) -> bool:
         _, _, _, _, delivery_tag, flags, _ = _CONFIRM.unpack_from(data, at)
         if method == _ACK:
-            listener.acked(delivery_tag, multiple=flags & _MULTIPLE == _MULTIPLE)
+            self._listener.acked(delivery_tag, multiple=flags & _MULTIPLE == _MULTIPLE)
         elif method == _NACK:
-            listener.nacked(delivery_tag, multiple=flags & _MULTIPLE == _MULTIPLE)
+            self._listener.nacked(delivery_tag, multiple=flags & _MULTIPLE == _MULTIPLE)
         else:
             return False
         return True
+
+    def _close(self, data: bytes, at: int, end: int) -> None:
+        code, length, text = 0, 0, at + _REPLY.size
+        if text < end:
+            code, length = _REPLY.unpack_from(data, at)
+        self._listener.closed(code, data[text : text + length].decode(errors="replace"))
 
 
 class _Returned:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bridge.broker.publisher import PublishError
+from bridge.broker.outcomes import PublishError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
 from bridge.receiver.spool_file import Contents, peek

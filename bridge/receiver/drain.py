@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from bridge.broker.publisher import NackedError, PublishError, WindowFullError
+from bridge.broker.outcomes import NackedError, PublishError, WindowFullError
 from bridge.receiver.spool_file import SpoolFile
 from bridge.receiver.spool_folder import SpoolError, SpoolLockedError, others
 from bridge.telemetry import logs

@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from bridge import events
 from bridge.broker import message
-from bridge.broker.publisher import PublishError
+from bridge.broker.outcomes import PublishError
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.receiver.answers import RefusedError

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from bridge.broker import archive, declaring, topology
 from bridge.broker.connection import Link
-from bridge.broker.publisher import PublishError, ReturnedError
+from bridge.broker.outcomes import PublishError, ReturnedError
 from bridge.broker.session import BrokerUnavailableError
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker import archive, declaring
-from bridge.broker.publisher import PublishError
+from bridge.broker.outcomes import PublishError
 from bridge.broker.session import BrokerUnavailableError, told_as_loss
 from bridge.telemetry import logs
 

@@ -12,7 +12,7 @@ from pamqp import commands as spec
 
 from bridge.broker.frames import composed
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
-from bridge.broker.publisher import NotConnectedError, PublishError
+from bridge.broker.outcomes import NotConnectedError, PublishError
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
 from bridge.worker.failures import AGAINST_THE_DATABASE

@@ -17,7 +17,8 @@ from bridge import settings as knobs
 from bridge.broker import declaring, topology
 from bridge.broker.connection import Link
 from bridge.broker.message import of_body
-from bridge.broker.publisher import LostError, Publisher
+from bridge.broker.outcomes import LostError
+from bridge.broker.publisher import Publisher
 from bridge.receiver.drain import CHUNK, Drain, Mover, empty_file
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_file import Entry, SpoolFile, peek

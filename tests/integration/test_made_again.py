@@ -11,12 +11,13 @@ from pamqp import commands as spec
 
 from bridge.broker.connection import Link
 from bridge.broker.frames import Message, composed
-from bridge.broker.publisher import LostError, Publisher
+from bridge.broker.outcomes import LostError
 from bridge.roles.publishing import publisher_of, publishing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from bridge.broker.publisher import Publisher
     from bridge.settings import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit

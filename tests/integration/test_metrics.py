@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.broker.publisher import MAX_BYTES_IN_FLIGHT
+from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT
 from bridge.telemetry.shared import SharedMetrics
 from bridge.worker import survey
 from tests.support.crew import connected, folder_of

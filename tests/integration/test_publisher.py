@@ -13,15 +13,16 @@ from bridge import settings as knobs
 from bridge.broker import publisher as publisher_module
 from bridge.broker.connection import Link, open_connection
 from bridge.broker.frames import composed
-from bridge.broker.publisher import (
-    MAX_BYTES_IN_FLIGHT,
+from bridge.broker.outcomes import (
+    ChannelClosedError,
     LostError,
     NackedError,
     NotConnectedError,
-    Publisher,
     ReturnedError,
     WindowFullError,
 )
+from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT
+from bridge.broker.publisher import Publisher
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, publishing
@@ -77,12 +78,14 @@ async def test_a_confirm_of_many_takes_exactly_those_before_it(line: Line, rabbi
     """`multiple` speaks of the tag and of every one before it that is still open, acked or nacked."""
     publisher = line.publisher
     confirms = [publisher.publish(message(rabbit.names.events, "any")) for _ in range(6)]
-    publisher.acked(2, multiple=False)
-    publisher.acked(3, multiple=True)
-    publisher.nacked(5, multiple=True)
+    channel = publisher._channel
+    assert channel is not None
+    channel.acked(2, multiple=False)
+    channel.acked(3, multiple=True)
+    channel.nacked(5, multiple=True)
     assert [confirm.done() for confirm in confirms] == [True] * 5 + [False]
     assert [confirm.exception() is None for confirm in confirms[:5]] == [True] * 3 + [False] * 2
-    publisher.acked(99, multiple=False)
+    channel.acked(99, multiple=False)
     assert publisher.in_flight == 1, "a tag nobody knows is no confirm"
     await confirms[5]
 
@@ -168,10 +171,97 @@ async def test_a_channel_that_the_broker_closes_comes_back(
         line.publisher.publish(good),
     ]
     found = await asyncio.gather(*confirms, return_exceptions=True)
-    assert [type(outcome) for outcome in found] == [LostError] * 2
+    assert [type(outcome) for outcome in found] == [ChannelClosedError] * 2
     await line.up()
     await line.publisher.publish(good)
     assert outcomes(metrics, "lost") == 2
+
+
+def refused(exchange: str, *, body: bytes = b"{}") -> Message:
+    """One over which RabbitMQ closes the channel: somebody else's user id."""
+    properties = spec.Basic.Properties(message_id="refused", user_id="somebody", delivery_mode=2)
+    return composed(exchange, "any", properties, body)
+
+
+async def test_a_message_that_rabbitmq_refuses_costs_the_channel_and_not_the_connection(
+    line: Line, rabbit: Rabbit, metrics: Metrics
+) -> None:
+    """What was in flight fails with RabbitMQ's own words; the next is confirmed on the same connection, again and again."""
+    good = message(rabbit.names.events, "any", message_id="good")
+    for _ in range(4):
+        confirms = [line.publisher.publish(one) for one in (refused(rabbit.names.events), good)]
+        found = await asyncio.gather(*confirms, return_exceptions=True)
+        assert [type(outcome) for outcome in found] == [ChannelClosedError] * 2
+        assert isinstance(found[0], ChannelClosedError)
+        assert found[0].code == 406
+        assert "user_id" in line.publisher.refusal
+        await line.publisher.ready()
+        await line.publisher.publish(good)
+        assert line.publisher.refusal == ""
+    assert connects(metrics) == 1
+    assert (outcomes(metrics, "lost"), outcomes(metrics, "confirmed")) == (8, 4)
+
+
+async def test_nothing_is_written_on_a_channel_that_is_closed(
+    line: Line, rabbit: Rabbit, metrics: Metrics
+) -> None:
+    """Under steady traffic, too, no frame goes out behind RabbitMQ's close: that would cost the connection (504)."""
+    good = message(rabbit.names.events, "any")
+    stop = asyncio.Event()
+
+    async def steady() -> None:
+        while not stop.is_set():
+            with suppress(NotConnectedError, WindowFullError):
+                line.publisher.publish(good)
+            await asyncio.sleep(0)
+
+    traffic = asyncio.create_task(steady())
+    try:
+        for _ in range(20):
+            await line.publisher.ready()
+            with pytest.raises(ChannelClosedError):
+                await line.publisher.publish(refused(rabbit.names.events))
+    finally:
+        stop.set()
+        await traffic
+    await line.publisher.ready()
+    await line.publisher.publish(good)
+    assert connects(metrics) == 1
+
+
+async def test_a_channel_is_replaced_without_a_loss(line: Line, rabbit: Rabbit, metrics: Metrics) -> None:
+    """The old one's confirms are waited for, and each confirms its own: tags begin anew with the channel."""
+    async with rabbit.listening(rabbit.names.events, "#") as everything:
+        confirms = []
+        for number in range(5):
+            bodies = [b"%d" % (100 * number + one) for one in range(100)]
+            confirms += [
+                line.publisher.publish(message(rabbit.names.events, "any", body=body)) for body in bodies
+            ]
+            await line.publisher.renew()
+        await asyncio.gather(*confirms)
+        assert [one.body for one in await everything.take(500)] == [b"%d" % number for number in range(500)]
+    assert (connects(metrics), outcomes(metrics, "confirmed")) == (1, 500)
+    assert line.publisher.in_flight == 0
+
+
+async def test_a_channel_that_is_nacked_for_long_is_replaced(
+    line: Line, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever made RabbitMQ nack may be over, and only this channel not know it; confirms under another key say nothing."""
+    monkeypatch.setattr(publisher_module, "_NACKS_SECONDS", 0.0)
+    limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    async with rabbit.channel() as channel:
+        queue = await channel.declare_queue(exclusive=True, arguments=limits)
+        await queue.bind(rabbit.names.events, "full")
+        await line.publisher.publish(message(rabbit.names.events, "full"))
+        before = line.publisher._channel
+        with pytest.raises(NackedError):
+            await line.publisher.publish(message(rabbit.names.events, "full"))
+        await line.publisher.publish(message(rabbit.names.events, "other"))
+        await eventually(lambda: line.publisher._channel is not before)
+        await queue.purge()
+        await line.publisher.publish(message(rabbit.names.events, "full"))
 
 
 async def test_a_connection_that_is_lost_fails_what_is_in_flight(

@@ -53,6 +53,9 @@ class Heard:
     def returned(self, message: spec.Basic.Return, message_id: str) -> None:
         self.told.append(("return", message.routing_key, message_id))
 
+    def closed(self, code: int, text: str) -> None:
+        self.told.append(("closed", code, text))
+
 
 class Broker:
     """As much of a broker as a client needs to open a channel; then it says what it is told to say."""

@@ -47,12 +47,17 @@ class Heard:
     def returned(self, message: spec.Basic.Return, message_id: str) -> None:
         self.told.append(("return", message.reply_text, message.exchange, message.routing_key, message_id))
 
+    def closed(self, code: int, text: str) -> None:
+        self.told.append(("close", code, text))
+
 
 class Said(NamedTuple):
     """What the broker sends: frames that belong together, and what the listener is to hear of them."""
 
     frames: Sequence[bytes]
     told: Told | None
+    passed_on: bool = False
+    """Whether aiormq gets it as well."""
 
 
 class Traffic(NamedTuple):
@@ -114,10 +119,11 @@ def answers(channel: int) -> st.SearchStrategy[Said]:
         spec.Confirm.SelectOk(),
         spec.Basic.CancelOk("eight888"),
         spec.Queue.DeclareOk("queue", 1, 2),
-        spec.Channel.Close(404, "NOT_FOUND", 60, 40),
     ]
+    closed = marshalled(channel, spec.Channel.Close(404, "NOT_FOUND", 60, 40))
     return st.one_of(
         st.sampled_from(plain).map(lambda one: Said(marshalled(channel, one), None)),
+        st.just(Said(closed, ("close", 404, "NOT_FOUND"), passed_on=True)),
         BODIES.map(lambda bodies: Said(with_content(channel, delivered, "an-id", *bodies), None)),
     )
 
@@ -137,7 +143,7 @@ def traffic(draw: st.DrawFn) -> Traffic:
             between = b"".join(beside[: (count := draw(st.integers(0, 2)))])
             del beside[:count]
             stream += ours + between
-            left += between if said.told else ours + between
+            left += between if said.told and not said.passed_on else ours + between
         if said.told:
             told.append(said.told)
     rest = b"".join(beside)
@@ -245,6 +251,30 @@ def test_a_return_is_heard_before_the_ack_that_follows(runner: asyncio.Runner) -
         assert socket.heard.told == [back.told, ack.told]
         assert socket.read() == beside * len(back.frames)
         socket.heard.told.clear()
+
+
+def test_two_channels_are_listened_to_at_once(runner: asyncio.Runner) -> None:
+    """Each listener hears its own channel, until that is handed back."""
+    socket, beside = Socket(runner), Heard()
+    socket.listen()
+    socket._stream.listen(THEIRS, beside)
+    confirms = [confirm(spec.Basic.Ack, channel, 1, multiple=False) for channel in (OURS, THEIRS)]
+    socket.feed(*(one.frames[0] for one in confirms))
+    assert (socket.heard.told, beside.told) == ([confirms[0].told], [confirms[1].told])
+    socket._stream.hand_back(THEIRS)
+    socket.feed(*(one.frames[0] for one in confirms))
+    assert (len(socket.heard.told), len(beside.told)) == (2, 1)
+    assert socket.read() == confirms[1].frames[0]
+
+
+def test_a_close_that_is_cut_short_is_heard_as_far_as_it_goes(runner: asyncio.Runner) -> None:
+    """A text that claims to be longer than its frame, or none at all, does not fail in the socket's callback."""
+    socket = Socket(runner)
+    socket.listen()
+    for payload in (b"", b"\x01", b"\x01\x93\xffshort"):
+        method = b"\x00\x14\x00\x28" + payload
+        socket.feed(b"\x01" + OURS.to_bytes(2) + len(method).to_bytes(4) + method + b"\xce")
+    assert [told[0] for told in socket.heard.told] == ["close"] * 3
 
 
 def test_a_return_that_is_as_short_as_a_confirm_is_a_return(runner: asyncio.Runner) -> None:
