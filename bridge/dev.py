@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aio_pika
 import orjson
 
+from bridge import events
 from bridge import settings as knobs
 from bridge.broker import private_node, topology
 from bridge.provider.simulator import Simulator
@@ -168,10 +169,20 @@ def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, M
 
 
 def _seen(message: AbstractIncomingMessage, changes: str) -> Seen:
-    document = orjson.loads(message.body)
+    """Whatever the body is: what is quarantined comes by here as well."""
     kind = message.routing_key or ""
     if message.exchange == changes:
-        return Seen(kind, f"{document['address']} ({document['reason']})", suppression=True)
-    about = document.get("message") if isinstance(document, dict) else None
-    detail = f"message {about.get('id')}" if isinstance(about, dict) else "no event"
+        return Seen(kind, _change(message.body), suppression=True)
+    try:
+        detail = f"message {events.parse(message.body).message_id}"
+    except (events.MalformedError, events.NotJsonError) as error:
+        detail = f"no event: {error}"
     return Seen(kind, detail, suppression=False)
+
+
+def _change(body: bytes) -> str:
+    try:
+        document = orjson.loads(body)
+        return f"{document['address']} ({document['reason']})"
+    except (ValueError, LookupError, TypeError):
+        return "a message that is no change of the list"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal, InvalidOperation
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import orjson
+
+from bridge.moments import unix_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +35,10 @@ MALFORMED: Final = "malformed"
 SPELLINGS: Final[Mapping[str, str]] = MappingProxyType({"complined": COMPLAINED})
 """The provider's other spelling of a name -> ours. Its Russian page says `complined`, its English one `complained`."""
 
+_ALL_SPELLINGS: Final = MappingProxyType({name: name for name in KNOWN_NAMES} | dict(SPELLINGS))
+_BY_LETTERS: Final = MappingProxyType({name.replace("_", ""): ours for name, ours in _ALL_SPELLINGS.items()})
+_BETWEEN_WORDS: Final = str.maketrans("", "", "_- ")
+
 _OTHER_SPELLINGS: Final = MappingProxyType({ours: (theirs,) for theirs, ours in SPELLINGS.items()})
 
 MAX_NAME_BYTES: Final = 255
@@ -39,7 +46,11 @@ MAX_NAME_BYTES: Final = 255
 
 MAX_MESSAGE_ID_CHARACTERS: Final = 128
 MAX_TIMESTAMP: Final = 253_402_300_799
-"""9999-12-31T23:59:59Z, the last second that RFC 3339 (CloudEvents `time`) can write."""
+"""9999-12-31T23:59:59Z, the last second that RFC 3339 (CloudEvents `time`) can write. What is more is milliseconds."""
+
+_ONLY_TEXT: Final = frozenset({str})
+_64_BITS: Final = range(-(2**63), 2**64)
+_DIGITS_OF_64_BITS: Final = 20
 
 
 class NotJsonError(ValueError):
@@ -70,7 +81,8 @@ class Event(NamedTuple):
 
 
 def canonical_name(name: str) -> str:
-    return SPELLINGS.get(name, name)
+    """Our spelling of a name that we know, however it is written; any other name as it is."""
+    return _ALL_SPELLINGS.get(name) or _known_by_letters(name) or name
 
 
 def other_spellings(name: str) -> tuple[str, ...]:
@@ -78,32 +90,21 @@ def other_spellings(name: str) -> tuple[str, ...]:
 
 
 def parse(body: bytes) -> Event:
-    """Read the provider's body.
+    """Read the provider's body: whatever says without a doubt what happened to which message, and when.
+
+    So a name may be written in another case or with other signs between its words; a time as text, with a fraction,
+    in milliseconds or as RFC 3339; data that is no object is none, but counts for the identity. All spellings of an
+    event have one identity.
 
     Raises:
         NotJsonError: the bytes are not JSON.
         MalformedError: they are, but the shape is not that of an event.
     """
-    document = _load(body)
-    if not isinstance(document, dict):
-        raise MalformedError("the body is not an object")
-    message = _object(document, "message")
-    event = _object(document, "event")
-    message_id = _message_id(message.get("id"))
-    name = canonical_name(_name(event.get("name")))
-    timestamp = _timestamp(event.get("timestamp"))
-    data = event.get("data")
-    if data is None:
-        data = {}
-    if not isinstance(data, dict):
-        raise MalformedError("event.data is neither an object nor null")
-    return Event(
-        id=_identity(message_id, name, timestamp, data),
-        name=name,
-        message_id=message_id,
-        timestamp=timestamp,
-        data=data,
-    )
+    try:
+        return _event(orjson.loads(body))
+    except (orjson.JSONDecodeError, _RoundedError) as refusal:
+        document = _load_exactly(body, refusal)
+    return _event(document, exact=True)
 
 
 def digest(content: bytes) -> str:
@@ -111,33 +112,39 @@ def digest(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def _load(body: bytes) -> Any:
-    if not body.strip():
-        raise NotJsonError("the body is empty")
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as refusal:
-        _explain_refusal(body, refusal)
+_EMPTY: Final[tuple[Any, ...]] = ("", [])
+"""As which languages without a type for it write an empty object."""
 
 
-def _explain_refusal(body: bytes, refusal: orjson.JSONDecodeError) -> NoReturn:
-    """Tell JSON that orjson will not read (lone surrogates, very deep nesting) from what is not JSON.
-
-    Promise 4 keeps the first in quarantine; only the second is refused.
-    """
-    try:
-        json.loads(body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=len)
-    except RecursionError:
-        raise MalformedError("the body is nested too deeply to be read") from refusal
-    except UnicodeDecodeError:
-        raise NotJsonError("the body is not UTF-8 text") from refusal
-    except ValueError:
-        raise NotJsonError(f"the body is not JSON: {refusal}") from refusal
-    raise MalformedError(f"the body cannot be read: {refusal}") from refusal
+class _RoundedError(Exception):
+    """There is a float where it counts: orjson makes one of each number that is too large for it, and drops digits."""
 
 
-def _refuse_constant(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
+def _event(document: Any, *, exact: bool = False) -> Event:
+    if not isinstance(document, dict):
+        raise MalformedError("the body is not an object")
+    message = _object(document, "message")
+    event = _object(document, "event")
+    message_id, timestamp, data = message.get("id"), event.get("timestamp"), event.get("data")
+    if not exact and (
+        type(message_id) is float
+        or type(timestamp) is float
+        or type(data) is float
+        or (data and _holds_a_float(data))
+    ):
+        raise _RoundedError
+    message_id = _message_id(message_id)
+    name = _name(event.get("name"))
+    time = _time(timestamp)
+    if not data and (data is None or data in _EMPTY):
+        data = {}
+    return Event(
+        _identity(message_id, name, time, data),
+        name,
+        message_id,
+        int(time),
+        data if isinstance(data, dict) else {},
+    )
 
 
 def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
@@ -147,34 +154,123 @@ def _object(document: dict[str, Any], key: str) -> dict[str, Any]:
     return value
 
 
+def _holds_a_float(data: Any) -> bool:
+    if type(data) is dict and _ONLY_TEXT.issuperset(map(type, data.values())):
+        return False
+    rest = [data]
+    while rest:
+        value = rest.pop()
+        if type(value) is float:
+            return True
+        if type(value) is dict:
+            rest += value.values()
+        elif type(value) is list:
+            rest += value
+    return False
+
+
+def _load_exactly(body: bytes, refusal: Exception) -> Any:
+    """JSON with all digits of its numbers, with lone surrogates, and behind a byte order mark; much slower.
+
+    Very deep nesting it does not read either. As that is JSON, it is malformed: promise 4 keeps it in quarantine.
+    """
+    if not body.strip():
+        raise NotJsonError("the body is empty")
+    try:
+        return json.loads(
+            body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_integer, parse_float=_number
+        )
+    except RecursionError:
+        raise MalformedError("the body is nested too deeply to be read") from refusal
+    except UnicodeDecodeError:
+        raise NotJsonError("the body is not UTF-8 text") from refusal
+    except MalformedError:
+        raise
+    except ValueError:
+        raise NotJsonError(f"the body is not JSON: {refusal}") from refusal
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _integer(text: str) -> int | float | Decimal:
+    if len(text) <= _DIGITS_OF_64_BITS and (value := int(text)) in _64_BITS:
+        return value
+    return _number(text)
+
+
+def _number(text: str) -> float | Decimal:
+    """A float where it says the same as the text; else all of its digits."""
+    value = float(text)
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        raise MalformedError("a number is too far from 1 to be read") from None
+    return value if exact == Decimal(repr(value)) else exact
+
+
 def _message_id(value: Any) -> str:
+    if type(value) is int:
+        return str(value)
     if isinstance(value, str) and 0 < len(value) <= MAX_MESSAGE_ID_CHARACTERS and value.isprintable():
         return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise MalformedError("message.id is neither an integer of 64 bits nor a short text")
+    if isinstance(value, float | Decimal):
+        number = Decimal(repr(value)) if isinstance(value, float) else value
+        if number.adjusted() < MAX_MESSAGE_ID_CHARACTERS - 1 and number == number.to_integral_value():
+            return str(int(number))
+    raise MalformedError("message.id is neither a whole number nor a short text")
 
 
 def _name(value: Any) -> str:
-    if (
-        isinstance(value, str)
-        and value.isprintable()
-        and 0 < len(value.encode()) <= MAX_NAME_BYTES
-        and value != MALFORMED
-    ):
-        return value
+    if isinstance(value, str):
+        if value in KNOWN_NAMES:
+            return value
+        name = canonical_name(value)
+        if name.isprintable() and 0 < len(name.encode()) <= MAX_NAME_BYTES and name != MALFORMED:
+            return name
     raise MalformedError(f"event.name is not a printable text of 1 to {MAX_NAME_BYTES} bytes, or is reserved")
 
 
-def _timestamp(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TIMESTAMP:
+def _known_by_letters(name: str) -> str | None:
+    """`Hard_Bounced`, ` hard-bounced ` and `hardBounced` -> `hard_bounced`; None for what is no known name."""
+    letters = name.strip().translate(_BETWEEN_WORDS)
+    return _BY_LETTERS.get(letters.lower()) if letters.isascii() else None
+
+
+def _time(value: Any) -> int | Decimal:
+    """Unix seconds; whole ones as an integer."""
+    if type(value) is int and 0 <= value <= MAX_TIMESTAMP:
         return value
-    raise MalformedError("event.timestamp is not a time in Unix seconds")
+    time = unix_seconds(value, latest=MAX_TIMESTAMP)
+    if time is None:
+        raise MalformedError("event.timestamp is not a time in Unix seconds, milliseconds or RFC 3339")
+    return time
 
 
-def _identity(message_id: str, name: str, timestamp: int, data: Mapping[str, Any]) -> str:
+def _identity(message_id: str, name: str, time: int | Decimal, data: Any) -> str:
+    content = [message_id, name, time, data]
     try:
-        canonical = orjson.dumps([message_id, name, timestamp, data], option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError as refusal:
-        raise MalformedError("event.data is nested too deeply to be read") from refusal
+        canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:
+        # Five elements: it can never be what another event is written as.
+        try:
+            canonical = orjson.dumps(["exactly", *_writable(content)], option=orjson.OPT_SORT_KEYS)
+        except (orjson.JSONEncodeError, RecursionError) as refusal:
+            raise MalformedError("event.data is nested too deeply to be read") from refusal
     return digest(canonical)
+
+
+def _writable(value: Any) -> Any:
+    """The same in what orjson writes: lone surrogates are escaped, and all other text with them; numbers exact."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, Decimal):
+        sign, digits, _ = value.as_tuple()
+        shortest = "".join(map(str, digits)).rstrip("0")
+        return orjson.Fragment(f"{'-' * sign}{shortest}e{value.adjusted() + 1 - len(shortest)}")
+    if isinstance(value, dict):
+        return {json.dumps(key): _writable(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_writable(inner) for inner in value]
+    return value

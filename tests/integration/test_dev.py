@@ -51,6 +51,24 @@ async def test_the_tour_from_the_printed_curl_line_to_the_printed_list(
     assert _processes_of(tmp_path / "dev") == []
 
 
+async def test_what_is_quarantined_is_seen_and_ends_nothing(
+    processes: Processes, prefix: str, amqp_url: str, tmp_path: Path
+) -> None:
+    """Whoever looks on need not understand what comes by."""
+    dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url)
+    *_, url, _, bounce = shlex.split(await dev.prints("curl", patience=NODE_PATIENCE))
+    async with aiohttp.ClientSession() as http:
+        for body in (b'{"a":"\\ud800"}', b"[]", b'"x"', b'{"message":{"id":1}}', b"[" * 5000 + b"]" * 5000):
+            async with http.post(url, data=body) as answer:
+                assert orjson.loads(await answer.read())["status"] == "quarantined"
+            assert "no event" in await dev.prints("event: malformed")
+        async with http.post(url, data=bounce) as answer:
+            assert answer.status == 200
+        assert "message 1" in await dev.prints("event: hard_bounced")
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
+
+
 async def test_with_a_node_of_its_own_it_leaves_no_process_behind(
     processes: Processes, prefix: str, tmp_path: Path
 ) -> None:

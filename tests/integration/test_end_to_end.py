@@ -5,9 +5,12 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+
 from bridge.provider.emission import Emission
 from tests.conftest import TOKEN
-from tests.support.working import AT
+from tests.support.spellings import SPELLINGS
+from tests.support.working import AT, bounced
 
 if TYPE_CHECKING:
     from bridge.provider.simulator import Simulator
@@ -49,4 +52,29 @@ async def test_exactly_the_bounced_and_the_complaining_are_on_the_list(
     assert await workplace.left() == []
     assert await workplace.dead() == []
     assert await rabbit.depth(rabbit.names.unrouted) == 0
+    assert await rabbit.depth(rabbit.names.malformed) == 0
+
+
+async def test_a_hard_bounce_is_on_the_list_however_it_is_spelt(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit
+) -> None:
+    """What says without a doubt who bounced is not kept from the list by a small thing; its bytes stay as they came."""
+    async with rabbit.listening(rabbit.names.events, "#") as heard:
+        receiver = await processes.start("receiver", overrides=overrides)
+        worker = await processes.start("worker", overrides=overrides)
+        port = (await receiver.says("receiver.started"))["port"]
+        await receiver.says("broker.connected")
+        bodies = [spelt(number) for number, spelt in enumerate(SPELLINGS.values(), start=1)]
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+            for body in bodies:
+                async with http.post(f"/webhooks/msndr/{TOKEN}", data=body) as answer:
+                    assert (answer.status, (await answer.json())["status"]) == (200, "accepted"), body
+        messages = await heard.take(len(bodies))
+        await workplace.changes(len(bodies))
+        for process in (receiver, worker):
+            process.send(signal.SIGTERM)
+            assert await process.ended() == 0
+    assert {message.body for message in messages} == set(bodies)
+    assert {message.routing_key for message in messages} == {"hard_bounced"}
+    assert await workplace.listed() == bounced(range(1, 1 + len(bodies)))
     assert await rabbit.depth(rabbit.names.malformed) == 0

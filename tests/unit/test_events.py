@@ -169,9 +169,7 @@ def test_ids_that_are_read(message_id: object) -> None:
     assert parse(body(message_id=message_id)).message_id == str(message_id)
 
 
-@pytest.mark.parametrize(
-    "message_id", [2**64, -(2**63) - 1, 10**400, 1.5, True, None, "", "x" * 129, "a\nb", [], {}]
-)
+@pytest.mark.parametrize("message_id", [10**400, 1.5, 1e300, True, None, "", "x" * 129, "a\nb", [], {}])
 def test_ids_that_are_malformed(message_id: object) -> None:
     """Kept, with the reason."""
     content = {"message": {"id": message_id}, "event": {"name": "opened", "timestamp": 1}}
@@ -187,16 +185,27 @@ def test_names_that_are_malformed(name: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["x" * 255, "ж" * 127, "with space", "a.b.c", "#", "*", "MALFORMED", "Opened"]
+    "name",
+    [
+        "x" * 255,
+        "ж" * 127,
+        "with space",
+        "a.b.c",
+        "#",
+        "*",
+        "MALFORMED",
+        "Opened again",
+        "\N{CYRILLIC SMALL LETTER O}pened",
+    ],
 )
 def test_names_nobody_knows_are_kept_as_they_are(name: str) -> None:
     """A new event of the provider is routed under its own name."""
     assert parse(body(name=name)).name == name
 
 
-@pytest.mark.parametrize("timestamp", [-1, 253_402_300_800, 1.5, "1539062173", None, True, 10**400])
+@pytest.mark.parametrize("timestamp", [-1, 253_402_300_800_000, -1.5, "", "soon", None, True, 10**400, []])
 def test_times_that_are_malformed(timestamp: object) -> None:
-    """Whole Unix seconds up to the year 9999, and nothing else."""
+    """Times from 1970 up to the year 9999, and nothing else."""
     content = {"message": {"id": 1}, "event": {"name": "opened", "timestamp": timestamp}}
     with pytest.raises(MalformedError, match=r"event\.timestamp|cannot be read"):
         parse(json.dumps(content).encode())
@@ -232,8 +241,6 @@ def test_what_is_not_json_is_told_from_what_is(content: bytes) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        b"\xef\xbb\xbf" + DOCUMENTED,
-        b'{"message":{"id":1},"event":{"name":"opened","timestamp":1,"data":{"a":"\\ud800"}}}',
         b'{"\\udfff":1}',
         b"[" * 2000 + b"]" * 2000,
         b'{"a":' * 900 + b"1" + b"}" * 900,
@@ -244,7 +251,7 @@ def test_what_is_not_json_is_told_from_what_is(content: bytes) -> None:
         b"1" * 60_000,
         b"-" + b"9" * 5000 + b".5e999",
     ],
-    ids=["BOM", "surrogate", "surrogate key", "arrays", "objects", "deep data", "big int", "big float"],
+    ids=["surrogate key", "arrays", "objects", "deep data", "big int", "big float"],
 )
 def test_json_that_cannot_be_read_is_malformed(content: bytes) -> None:
     """It is JSON by its grammar, so it is kept."""

@@ -1,0 +1,53 @@
+"""Times, as programs write them that were told "Unix seconds": read where they say one moment without a doubt."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final
+
+_MOST_DIGITS: Final = 24
+"""Far more than a time has; and few enough that Decimal rounds none of them away."""
+_NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
+_RFC_3339: Final = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def unix_seconds(value: Any, *, latest: int) -> int | Decimal | None:
+    """When that is; None for what is no time, or one before 1970.
+
+    Args:
+        value: a number, a number as text, or RFC 3339 with its zone.
+        latest: in seconds. A number above it is milliseconds.
+
+    Returns:
+        Unix seconds, as an integer where they are whole.
+    """
+    time = _of_text(value.strip(), latest) if isinstance(value, str) else _of_number(value, latest)
+    if time is None or not 0 <= time <= latest:
+        return None
+    return int(time) if time == int(time) else time
+
+
+def _of_number(value: Any, latest: int) -> Decimal | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    if len(number.as_tuple().digits) > _MOST_DIGITS or not 0 <= number <= latest * 1000:
+        return None
+    return number if number <= latest else number / 1000
+
+
+def _of_text(text: str, latest: int) -> Decimal | None:
+    if _NUMBER.fullmatch(text):
+        return _of_number(Decimal(text), latest)
+    if (found := _RFC_3339.fullmatch(text)) is None:
+        return None
+    day, clock, fraction, zone = found.groups(default="")
+    try:
+        whole = datetime.fromisoformat(f"{day}T{clock}{zone.upper()}").timestamp()
+    except ValueError:
+        return None
+    return Decimal(int(whole)) + Decimal(f"0{fraction}")
