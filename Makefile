@@ -34,6 +34,10 @@ test: packages postgresql dependencies ## Test it, in parallel, on a private Rab
 faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
 	@$(BIN)/python -m tests.faults $(ARGS)
 
+.PHONY: isolation
+isolation: packages dependencies ## Do something bad beside good traffic; a table of what the good felt of it (six minutes)
+	@$(BIN)/python -m tests.faults.isolation $(ARGS)
+
 .PHONY: figures
 figures: packages dependencies ## Measure it: slow and hostile clients, answer times, memory, the drain (ten minutes)
 	@$(BIN)/python -m tests.faults.figures $(ARGS)

@@ -39,6 +39,8 @@ class Cast:
     spool_disk_bytes: int | None = None
     """A disk of its own for the spool, of this size."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    subscribers: dict[str, list[str]] = field(default_factory=dict)
+    """Queues of other services beside the ledger's, and the events they are bound to."""
 
 
 class Scene:
@@ -116,7 +118,10 @@ class Scene:
             "suppression": {"database_url": self._database},
             "health": {"port": 0},
             "logs": {"format": "json"},
-            "subscribers": [{"queue": LEDGER, "events": EVERY_NAME}],
+            "subscribers": [
+                {"queue": queue, "events": events}
+                for queue, events in {LEDGER: EVERY_NAME, **self.cast.subscribers}.items()
+            ],
         }
         for section, values in self.cast.settings.items():
             settings[section] |= values
