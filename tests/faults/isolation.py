@@ -22,7 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bridge.broker.connection import Link
-from bridge.broker.publisher import Publisher, PublishError
+from bridge.broker.outcomes import PublishError
+from bridge.broker.publisher import Publisher
 from bridge.broker.topology import Names
 from bridge.roles.lifetime import running
 from bridge.settings import Logs, RabbitMQ
