@@ -29,7 +29,7 @@ _LABELS: Final = {
     "bridge_events_received_total": "name",
     "bridge_events_handled_total": "outcome",
     "bridge_dead_letters_total": "reason",
-    "bridge_breaker_state": "neighbour",
+    "bridge_breaker_state": "dependency",
 }
 """What is read of each role: the sample, and the label it is told apart by."""
 

@@ -60,7 +60,7 @@ class Status:
     dead_by_reason: Mapping[str, int]
     """Moved there since the workers' start."""
     breakers: Mapping[str, float]
-    """Neighbour -> 0 while work goes on."""
+    """Dependency -> 0 while work goes on."""
     wrong: tuple[str, ...]
     """What is not well, each with what it is about."""
     unseen: tuple[str, ...]
@@ -114,8 +114,8 @@ class Watch:
         suppression, dead = queues[names.suppression], queues[names.dead]
         breakers: Tally = {}
         for role in seen:
-            for neighbour, state in role.tally(_BREAKER).items():
-                breakers[neighbour] = max(state, breakers.get(neighbour, 0))
+            for dependency, state in role.tally(_BREAKER).items():
+                breakers[dependency] = max(state, breakers.get(dependency, 0))
         return Status(
             at=time.time(),
             roles=tuple(seen),

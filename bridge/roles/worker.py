@@ -22,8 +22,8 @@ from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
+from bridge.worker.dependencies import Dependency
 from bridge.worker.lookups import LookUps
-from bridge.worker.neighbours import Neighbour
 from bridge.worker.readiness import of_worker
 from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
@@ -57,19 +57,19 @@ class _Parts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Neighbours:
+class _Dependencies:
     """Whom a worker needs beside RabbitMQ, each behind its circuit breaker."""
 
-    provider: Neighbour
-    database: Neighbour
+    provider: Dependency
+    database: Dependency
 
     @classmethod
     def of(cls, settings: Settings, metrics: Metrics) -> Self:
         tries, longest = settings.worker.breaker_failures, settings.worker.pause_max
         return cls(
-            Neighbour(failures.PROVIDER, failures=tries, longest=longest, metrics=metrics),
+            Dependency(failures.PROVIDER, failures=tries, longest=longest, metrics=metrics),
             # One refusal says it all: it comes after the database's own patience with a lock.
-            Neighbour(failures.DATABASE, failures=1, longest=longest, metrics=metrics),
+            Dependency(failures.DATABASE, failures=1, longest=longest, metrics=metrics),
         )
 
 
@@ -89,10 +89,10 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
     publisher = publisher_of(settings, publish_link, metrics, window=settings.worker.prefetch)
     backfill = Backfill(publisher, names, suppressing=settings.suppression.events)
-    neighbours = _Neighbours.of(settings, metrics)
+    dependencies = _Dependencies.of(settings, metrics)
     watch = Watch((), after=settings.worker.stuck_after, metrics=metrics)
     async with AsyncExitStack() as open_parts:
-        ready = partial(of_worker, publish_link, consume_link, (neighbours.provider, neighbours.database))
+        ready = partial(of_worker, publish_link, consume_link, (dependencies.provider, dependencies.database))
         await open_parts.enter_async_context(
             health.serve(
                 settings.health,
@@ -101,12 +101,14 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                 liveness=watch.reason,
             )
         )
-        store = await open_parts.enter_async_context(_list(settings, neighbours.database, lifetime.stop))
+        store = await open_parts.enter_async_context(_list(settings, dependencies.database, lifetime.stop))
         if store is None:
             log.info("stopped before the list could be opened", action="worker.stopped")
             return
-        parts = await open_parts.enter_async_context(_parts(settings, store, neighbours, publisher, metrics))
-        watch.add(_watched(parts, neighbours, publish_link))
+        parts = await open_parts.enter_async_context(
+            _parts(settings, store, dependencies, publisher, metrics)
+        )
+        watch.add(_watched(parts, dependencies, publish_link))
         # These are for the consumer to declare, which looks first whether the one is missing while the other is there.
         publish = await open_parts.enter_async_context(
             publishing(settings, publish_link, publisher, without=(names.suppression, names.archive))
@@ -140,7 +142,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
 
 
 @asynccontextmanager
-async def _list(settings: Settings, database: Neighbour, stop: asyncio.Event) -> AsyncIterator[Store | None]:
+async def _list(settings: Settings, database: Dependency, stop: asyncio.Event) -> AsyncIterator[Store | None]:
     """The list, as soon as its database answers; None where the worker is told to stop before.
 
     Raises:
@@ -164,14 +166,14 @@ async def _list(settings: Settings, database: Neighbour, stop: asyncio.Event) ->
         yield store
 
 
-def _watched(parts: _Parts, neighbours: _Neighbours, publish_link: Link) -> tuple[Watched, ...]:
+def _watched(parts: _Parts, dependencies: _Dependencies, publish_link: Link) -> tuple[Watched, ...]:
     """What must get on as long as RabbitMQ is there and no breaker says that there is something to wait for."""
 
     def rabbitmq_up() -> bool:
         return publish_link.state is LinkState.UP
 
     def nothing_to_wait_for() -> bool:
-        return rabbitmq_up() and neighbours.provider.well and neighbours.database.well
+        return rabbitmq_up() and dependencies.provider.available and dependencies.database.available
 
     return (
         Watched(
@@ -189,7 +191,7 @@ def _watched(parts: _Parts, neighbours: _Neighbours, publish_link: Link) -> tupl
         Watched(
             "relay",
             "there are changes of the list to publish, and none is published",
-            due=lambda: parts.relay.behind and rabbitmq_up() and neighbours.database.well,
+            due=lambda: parts.relay.behind and rabbitmq_up() and dependencies.database.available,
             progress=lambda: parts.relay.steps,
         ),
     )
@@ -197,7 +199,7 @@ def _watched(parts: _Parts, neighbours: _Neighbours, publish_link: Link) -> tupl
 
 @asynccontextmanager
 async def _parts(
-    settings: Settings, store: Store, neighbours: _Neighbours, publisher: Publisher, metrics: Metrics
+    settings: Settings, store: Store, dependencies: _Dependencies, publisher: Publisher, metrics: Metrics
 ) -> AsyncIterator[_Parts]:
     """The worker's parts, from queue to list and from list to exchange."""
     names = topology.Names(settings.rabbitmq.prefix)
@@ -212,14 +214,14 @@ async def _parts(
                 action="worker.no_token",
             )
         relay = Relay(
-            store.outbox, publisher, exchange=names.changes, database=neighbours.database, metrics=metrics
+            store.outbox, publisher, exchange=names.changes, database=dependencies.database, metrics=metrics
         )
         suppressor = Suppressor(
             settings=settings,
             policy=Policy(settings.suppression.events),
             store=store,
-            database=neighbours.database,
-            look_ups=LookUps(settings.provider, client=client, provider=neighbours.provider),
+            database=dependencies.database,
+            look_ups=LookUps(settings.provider, client=client, provider=dependencies.provider),
             recorded=relay.wake,
             metrics=metrics,
         )
@@ -239,4 +241,4 @@ async def _parts(
         consumer = Consumer(
             settings.worker, queue=names.suppression, work=suppressor, part=ways.part, metrics=metrics
         )
-        yield _Parts(consumer, relay, Survey(store, database=neighbours.database, metrics=metrics))
+        yield _Parts(consumer, relay, Survey(store, database=dependencies.database, metrics=metrics))

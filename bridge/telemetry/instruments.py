@@ -154,12 +154,17 @@ class Instruments:
 
     @cached_property
     def pauses(self) -> Counter:
-        return self._counter("bridge_pauses", "Times work waited for a neighbour", "neighbour")
+        return self._counter("bridge_pauses", "Times work waited for a dependency", "dependency")
 
     @cached_property
     def breaker_state(self) -> Gauge:
-        says = "Circuit breaker of a neighbour: 0 closed, 1 half-open, 2 open"
-        return self._gauge("bridge_breaker_state", says, "neighbour")
+        says = "Circuit breaker of a dependency: 0 closed, 1 half-open, 2 open"
+        return self._gauge("bridge_breaker_state", says, "dependency")
+
+    @cached_property
+    def oldest_call_seconds(self) -> Gauge:
+        says = "How long the oldest call of a dependency has waited for its answer"
+        return self._gauge("bridge_oldest_call_seconds", says, "dependency", together="livemax")
 
     @cached_property
     def stuck(self) -> Counter:

@@ -1,4 +1,4 @@
-"""What a failure means: is the message given up, tried again later, or does the work wait for a neighbour?"""
+"""What a failure means: is the message given up, tried again later, or does the work wait for a dependency?"""
 
 from __future__ import annotations
 

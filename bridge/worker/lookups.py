@@ -14,7 +14,7 @@ from bridge.worker import failures
 if TYPE_CHECKING:
     from bridge.provider.client import ProviderClient
     from bridge.settings import Provider
-    from bridge.worker.neighbours import Neighbour
+    from bridge.worker.dependencies import Dependency
 
 
 class LookUps:
@@ -24,7 +24,7 @@ class LookUps:
     provider's as long as nobody gets an answer: that costs the message nothing but time.
     """
 
-    def __init__(self, settings: Provider, *, client: ProviderClient, provider: Neighbour) -> None:
+    def __init__(self, settings: Provider, *, client: ProviderClient, provider: Dependency) -> None:
         """Make the look-ups.
 
         Args:
@@ -73,17 +73,17 @@ class LookUps:
 class _Trial:
     """Whether a message is to blame for its failures."""
 
-    def __init__(self, provider: Neighbour, attempts: int) -> None:
+    def __init__(self, provider: Dependency, attempts: int) -> None:
         self._provider = provider
         self._attempts = attempts
         self._against = 0
-        self._answers = provider.answers
+        self._answers = provider.successes
 
     def over(self, state: RetryCallState) -> bool:
         """Count the failure that has just happened; true when it was one too many."""
         error = state.outcome.exception() if state.outcome else None
-        others_fare_better = self._provider.answers > self._answers
-        self._answers = self._provider.answers
+        others_fare_better = self._provider.successes > self._answers
+        self._answers = self._provider.successes
         if isinstance(error, failures.OF_THE_PROVIDER):
             return False
         if others_fare_better or isinstance(error, UnknownMessageError):

@@ -11,18 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.broker.connection import Link
-    from bridge.worker.neighbours import Neighbour
+    from bridge.worker.dependencies import Dependency
 
 
-def of_worker(publish: Link, consume: Link, neighbours: Iterable[Neighbour]) -> Readiness:
-    """Ready while both connections are up and no breaker is open.
+def of_worker(publish: Link, consume: Link, dependencies: Iterable[Dependency]) -> Readiness:
+    """Ready while both connections are up, and each dependency answers what it is asked.
 
-    It takes messages on one, and parts with them or relays on the other; with a neighbour away it waits.
+    It takes messages on one, and moves them or relays on the other. While a breaker is open it waits, and while a call
+    hangs nothing gets done either.
     """
-    known = tuple(neighbours)
+    known = tuple(dependencies)
     links_up = publish.state is LinkState.UP and consume.state is LinkState.UP
     return Readiness(
-        ready=links_up and all(neighbour.well for neighbour in known),
+        ready=links_up and all(dependency.answering for dependency in known),
         parts={"publish": publish.description(), "consume": consume.description()}
-        | {neighbour.name: neighbour.description() for neighbour in known},
+        | {dependency.name: dependency.description() for dependency in known},
     )

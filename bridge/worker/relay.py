@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.broker.publisher import Publisher
     from bridge.suppression.changes import Change, Outbox
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.neighbours import Neighbour
+    from bridge.worker.dependencies import Dependency
 
 log = logs.logger("relay")
 
@@ -45,7 +45,7 @@ class Relay:
         publisher: Publisher,
         *,
         exchange: str,
-        database: Neighbour,
+        database: Dependency,
         metrics: Metrics,
     ) -> None:
         self._outbox = outbox
@@ -111,7 +111,9 @@ class Relay:
         # hears of a change twice ends with the latest. Until it is through, it is tried alone.
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
         ids = [change.id for change, _ in zip(changes, published, strict=False)]
-        await self._database.ask(lambda: self._outbox.mark_published(ids), failing=AGAINST_THE_DATABASE)
+        await self._database.ask(
+            lambda: self._outbox.mark_published(ids), failing=AGAINST_THE_DATABASE, work="write"
+        )
         self.behind = bool(changes)
         self.steps += bool(published) or not changes
         self._metrics.relayed.inc(len(published))

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bridge.suppression.policy import Policy, Reason
     from bridge.suppression.store import Recorded, Store
     from bridge.telemetry.metrics import Metrics
+    from bridge.worker.dependencies import Dependency, Work
     from bridge.worker.lookups import LookUps
-    from bridge.worker.neighbours import Neighbour
 
     Settle = Callable[[Verdict], None]
 
@@ -57,7 +57,7 @@ class Suppressor:
         settings: Settings,
         policy: Policy,
         store: Store,
-        database: Neighbour,
+        database: Dependency,
         look_ups: LookUps,
         recorded: Callable[[], None],
         metrics: Metrics,
@@ -167,7 +167,7 @@ class Suppressor:
         wanted = {case.event.message_id for case in batch if case.address is None}
         if not wanted:
             return list(batch)
-        known = await self._patiently(lambda: self._store.known_addresses(wanted))
+        known = await self._patiently(lambda: self._store.known_addresses(wanted), work="read")
         return [
             case if case.address is not None else case._replace(address=known.get(case.event.message_id))
             for case in batch
@@ -179,7 +179,7 @@ class Suppressor:
         }
         incidents = [incident for _, incident in ready]
         recorded = await self._patiently(
-            lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up)
+            lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up), work="write"
         )
         self._sizes.observe(len(ready))
         tell = log.bind()  # once: the logger would be made anew for each line
@@ -208,11 +208,11 @@ class Suppressor:
         else:
             cases.put_nowait(case._replace(address=address, looked_up=True))
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+    async def _patiently(self, call: Callable[[], Awaitable[T]], *, work: Work) -> T:
         """What the database answers, however long it is away: its breaker says when to ask again."""
         while True:
             try:
-                return await self._database.ask(call, failing=failures.AGAINST_THE_DATABASE)
+                return await self._database.ask(call, failing=failures.AGAINST_THE_DATABASE, work=work)
             except StoreUnavailableError:
                 continue
 

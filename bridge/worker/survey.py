@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bridge.suppression.store import Store
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.neighbours import Neighbour
+    from bridge.worker.dependencies import Dependency
 
 log = logs.logger("worker")
 
@@ -27,7 +27,7 @@ _SHARE: Final = 100.0
 class Survey:
     """Counts beside the work. A scrape never waits for it: it shows what was counted last."""
 
-    def __init__(self, store: Store, *, database: Neighbour, metrics: Metrics) -> None:
+    def __init__(self, store: Store, *, database: Dependency, metrics: Metrics) -> None:
         """Make a survey that rests until `run`.
 
         Args:
@@ -53,7 +53,7 @@ class Survey:
     async def _next(self, count: Callable[[], Awaitable[None]], every: float) -> float:
         """Count, where the database is there; returns when to count again."""
         began = time.monotonic()
-        if self._database.well:
+        if self._database.available:
             try:
                 await count()
             except StoreError as error:

@@ -162,7 +162,7 @@ async def test_a_token_that_the_provider_writes_back_is_not_shown(
         provider = {"base_url": base_url, "api_token": API_TOKEN}
         worker = await started(processes, "worker", changed(overrides, provider=provider))
         await workplace.send(*bounces(range(1, 4)))
-        paused = await worker.says("worker.pause", neighbour="provider")
+        paused = await worker.says("worker.pause", dependency="provider")
         assert "Authorization" in paused["error"]
         await ended_in_order(worker)
         tells_nothing(worker, API_TOKEN, "jane@")
@@ -181,7 +181,7 @@ async def test_the_password_of_the_database_is_not_shown(
     nobody = f"postgresql+asyncpg://bridge:{PASSWORD}@127.0.0.1:{free_port()}/bridge"
     away = changed(overrides, suppression={"database_url": nobody})
     worker = await processes.start("worker", overrides=away)
-    await worker.says("worker.pause", neighbour="database", times=2)
+    await worker.says("worker.pause", dependency="database", times=2)
     await ended_in_order(worker)
     tells_nothing(worker, PASSWORD)
     for url in (nobody, nobody.replace("postgresql+asyncpg", "mysql"), f"bridge:{PASSWORD}@somewhere"):

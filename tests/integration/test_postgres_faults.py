@@ -98,7 +98,7 @@ async def test_a_server_that_is_stopped_for_a_while_is_waited_for(
     await workplace.changes(10)
     server.pause()
     await workplace.send(*bounces(range(11, 31)))
-    await worker.says("worker.pause", neighbour="database")
+    await worker.says("worker.pause", dependency="database")
     server.resume()
     await workplace.changes(30)
     await _all_is_there([worker], workplace, 30)
@@ -117,7 +117,7 @@ async def test_a_server_behind_a_black_hole_is_waited_for_and_holds_up_no_stop(
         await workplace.changes(10)
         proxy.pause()
         await workplace.send(*bounces(range(11, 31)))
-        said = await worker.says("worker.pause", neighbour="database")
+        said = await worker.says("worker.pause", dependency="database")
         assert "it does not answer" in said["error"]
         worker.send(signal.SIGTERM)
         assert await worker.ended() == 0
@@ -135,7 +135,7 @@ async def test_a_server_that_has_become_read_only_is_waited_for(
     await workplace.changes(10)
     await _read_only(server, url, "on")
     await workplace.send(*bounces(range(11, 31)))
-    said = await worker.says("worker.pause", times=2, neighbour="database")
+    said = await worker.says("worker.pause", times=2, dependency="database")
     assert "read-only" in said["error"]
     await _read_only(server, url, "off")
     await workplace.changes(30)
@@ -194,7 +194,7 @@ async def test_a_disk_that_is_full_is_waited_for(
         except OSError as full:
             assert full.strerror == "No space left on device"  # noqa: PT017 -- that is what the loop is for
     await workplace.send(*bounces(range(11, 1001)))
-    said = await worker.says("worker.pause", times=2, neighbour="database")
+    said = await worker.says("worker.pause", times=2, dependency="database")
     assert "No space left on device" in said["error"]
     filling.unlink()
     await workplace.changes(1000)
@@ -210,7 +210,7 @@ async def test_too_many_connections_are_waited_for(
     worker = await processes.start(
         "worker", overrides=changed(overrides, suppression={"database_url": limited})
     )
-    said = await worker.says("worker.pause", neighbour="database")
+    said = await worker.says("worker.pause", dependency="database")
     assert "too many connections" in said["error"]
     await postgres.execute(url, "ALTER ROLE limited CONNECTION LIMIT -1")
     await worker.says("worker.started")
@@ -229,7 +229,7 @@ async def test_a_password_that_changes_meanwhile_is_waited_for(
     await postgres.execute(url, "ALTER ROLE limited PASSWORD 'another-password'")
     await _terminate(server, url)
     await workplace.send(*bounces(range(1, 11)))
-    said = await worker.says("worker.pause", neighbour="database")
+    said = await worker.says("worker.pause", dependency="database")
     assert 'password authentication failed for user "limited"' in said["error"]
     await postgres.execute(url, f"ALTER ROLE limited PASSWORD '{postgres.PASSWORD}'")
     await workplace.changes(10)
@@ -249,7 +249,7 @@ async def test_a_worker_that_starts_before_its_database_waits_for_it(
     await server.stop()
     port = postgres.free_port()
     worker = await processes.start("worker", overrides=changed(overrides, health={"port": port}))
-    said = await worker.says("worker.pause", times=2, neighbour="database")
+    said = await worker.says("worker.pause", times=2, dependency="database")
     assert "cannot be used now" in said["error"]
     async with _health(port) as ask:
         status, body = await ask("/readyz")
@@ -258,7 +258,7 @@ async def test_a_worker_that_starts_before_its_database_waits_for_it(
         assert (await ask("/livez"))[0] == 200
         if stopping is None:
             await server.start()
-            await worker.says("worker.resume", neighbour="database")
+            await worker.says("worker.resume", dependency="database")
             await worker.says("worker.started")
             await workplace.send(*bounces([1]))
             await workplace.changes(1)

@@ -1,4 +1,4 @@
-"""A message that fails waits in the delay queues, with its own count; a neighbour that fails costs it nothing."""
+"""A message that fails waits in the delay queues, with its own count; a dependency that fails costs it nothing."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ async def test_an_outage_under_a_backlog_costs_no_message_an_attempt(
         simulator.add_message(f"recipient{number}@example.org", number)
     await workplace.send(*bounces(BACKLOG))
     worker = await processes.start("worker", overrides=overrides)
-    await worker.says("worker.pause", times=8, neighbour="provider")
+    await worker.says("worker.pause", times=8, dependency="provider")
     asked = len(simulator.requests)
-    await worker.says("worker.pause", times=12, neighbour="provider")
+    await worker.says("worker.pause", times=12, dependency="provider")
     assert len(simulator.requests) - asked <= 6, "one request for each pause, not one for each message"
     simulator.faults = Faults()
-    await worker.says("worker.resume", neighbour="provider")
+    await worker.says("worker.resume", dependency="provider")
     await workplace.changes(len(BACKLOG))
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0

@@ -263,7 +263,7 @@ async def test_a_queue_that_is_missing_is_not_well(
 
 
 async def test_a_breaker_that_is_open_is_not_well(variables: dict[str, str], tmp_path: Path) -> None:
-    """The worker waits for that neighbour, and its reason is shown."""
+    """The worker waits for that dependency, and its reason is shown."""
     metrics = Metrics()
     metrics.breaker_state.labels("provider").set(2)
     metrics.breaker_state.labels("database").set(0)

@@ -58,7 +58,7 @@ async def test_a_worker_whose_hands_are_full_and_idle_is_stuck_until_it_gets_on(
         assert await ask("/livez") == ALIVE
 
 
-async def test_a_worker_that_waits_for_a_neighbour_is_not_stuck(
+async def test_a_worker_that_waits_for_a_dependency_is_not_stuck(
     overrides: dict[str, Any], workplace: Workplace, simulator: Simulator, processes: Processes
 ) -> None:
     """With full hands, too: `/livez` stays as it is, `/readyz` and the metrics tell what it waits for."""
@@ -68,15 +68,15 @@ async def test_a_worker_that_waits_for_a_neighbour_is_not_stuck(
         status, body = await ask("/readyz")
         assert (status, body["provider"]["state"], body["database"]["state"]) == (200, "closed", "closed")
         await workplace.send(*bounces([1, 2]))
-        await worker.says("worker.pause", times=8, neighbour="provider")
+        await worker.says("worker.pause", times=8, dependency="provider")
         assert await ask("/livez") == ALIVE
         status, body = await ask("/readyz")
         assert status == 503
         assert body["provider"]["state"] in {"open", "half-open"}
         assert "answered 500" in body["provider"]["reason"]
         _, metrics = await ask("/metrics")
-        assert 'bridge_breaker_state{neighbour="database"} 0.0' in metrics["text"]
-        assert 'bridge_breaker_state{neighbour="provider"} 0.0' not in metrics["text"]
+        assert 'bridge_breaker_state{dependency="database"} 0.0' in metrics["text"]
+        assert 'bridge_breaker_state{dependency="provider"} 0.0' not in metrics["text"]
         simulator.faults = Faults()
         await workplace.changes(2)
         assert not [line for line in worker.lines if '"worker.stuck"' in line]

@@ -38,7 +38,7 @@ async def test_a_locked_database_pauses_the_worker(
     worker = await _started(processes, overrides)
     with _locked(settings):
         await workplace.send(*bounces(range(1, 21)))
-        await worker.says("worker.pause", times=3, neighbour="database")
+        await worker.says("worker.pause", times=3, dependency="database")
         assert await workplace.listed() == {}
     await workplace.changes(20)
     worker.send(signal.SIGTERM)
@@ -55,7 +55,7 @@ async def test_a_kill_between_delivery_and_commit_leaves_one_entry(
     killed = await _started(processes, overrides)
     with _locked(settings):
         await workplace.send(*bounces([1]))
-        await killed.says("worker.pause", neighbour="database")
+        await killed.says("worker.pause", dependency="database")
         killed.send(signal.SIGKILL)
         assert await killed.ended() == -signal.SIGKILL
     await _started(processes, overrides)
@@ -146,7 +146,7 @@ async def test_sigterm_gives_back_what_cannot_be_finished_in_time(
     simulator.faults.fail = -1
     worker = await _started(processes, overrides)
     await workplace.send(*bounces(range(1, 11)))
-    await worker.says("worker.pause", neighbour="provider")
+    await worker.says("worker.pause", dependency="provider")
     began = time.monotonic()
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
@@ -163,7 +163,7 @@ async def test_sigterm_ends_a_worker_that_waits_for_the_database(
     worker = await _started(processes, changed(overrides, worker={"drain_timeout": 0.3}))
     with _locked(settings):
         await workplace.send(*bounces(range(1, 11)))
-        await worker.says("worker.pause", neighbour="database")
+        await worker.says("worker.pause", dependency="database")
         worker.send(signal.SIGTERM)
         assert await worker.ended() == 0
     assert await workplace.listed() == {}

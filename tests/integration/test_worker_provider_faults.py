@@ -56,7 +56,7 @@ async def test_those_who_wait_for_the_rate_do_not_call_once_the_breaker_is_open(
     simulator.faults = Faults(fail=-1)
     await workplace.send(*bounces(range(1, 101)))
     worker = await processes.start("worker", overrides=changed(overrides, provider={"rate": 10}))
-    await worker.says("worker.pause", times=6, neighbour="provider")
+    await worker.says("worker.pause", times=6, dependency="provider")
     assert len(simulator.requests) <= 10 + 6 + 1, (
         "the next probe may be on its way when the sixth pause is read"
     )
@@ -83,7 +83,7 @@ async def test_a_wrong_token_pauses_the_worker_until_it_is_right(
     worker = await processes.start("worker", overrides=overrides)
     await worker.says("worker.started")
     await workplace.send(*bounces(EVENTS))
-    said = await worker.says("worker.pause", times=3, neighbour="provider")
+    said = await worker.says("worker.pause", times=3, dependency="provider")
     assert "provider.api_token" in said["error"]
     assert await workplace.listed() == {}
     simulator.token = right

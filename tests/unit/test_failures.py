@@ -65,7 +65,7 @@ def test_no_error_of_a_message_is_without_a_reason(error: type[Exception]) -> No
         (StoreUnavailableError("locked"), failures.AGAINST_THE_DATABASE),
     ],
 )
-def test_what_a_neighbour_fails_with_is_no_permanent_failure(
+def test_what_a_dependency_fails_with_is_no_permanent_failure(
     error: Exception, against: tuple[type[Exception], ...]
 ) -> None:
     """No message is given up at once for it."""

@@ -18,8 +18,8 @@ from bridge.provider.client import (
 )
 from bridge.settings import Provider
 from bridge.telemetry.metrics import Metrics
+from bridge.worker.dependencies import Dependency
 from bridge.worker.lookups import LookUps
-from bridge.worker.neighbours import Neighbour
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,14 +36,14 @@ class Asked:
         self._error = error
         self._times = times
         self._others_succeed = others_succeed
-        self._provider = Neighbour("provider", failures=5, longest=0.001, metrics=Metrics())
+        self._provider = Dependency("provider", failures=5, longest=0.001, metrics=Metrics())
         settings = Provider(attempts=ATTEMPTS, backoff_max=0.001)
         self.look_ups = LookUps(settings, client=cast("Any", self), provider=self._provider)
 
     async def message(self, message_id: str) -> ProviderMessage:
         self.calls += 1
         if self._others_succeed:
-            self._provider.answers += 1
+            self._provider.successes += 1
         if self.calls <= self._times:
             raise self._error
         return ProviderMessage(message_id, "jane@example.org", None)

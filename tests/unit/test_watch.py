@@ -43,7 +43,7 @@ def test_what_gets_on_is_not_stuck() -> None:
     assert bench.counted() == 0
 
 
-def test_what_waits_for_a_neighbour_is_not_stuck() -> None:
+def test_what_waits_for_a_dependency_is_not_stuck() -> None:
     """A pause is none; the time begins when it is over."""
     bench = Bench()
     bench.due = False

@@ -1,0 +1,369 @@
+"""The circuit breaker: who fails is left alone, a few find out whether it is over, and then all may."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge.telemetry.metrics import Metrics
+from bridge.worker.breaker import Breaker, State
+from bridge.worker.dependencies import Dependency
+from tests.support.eventually import eventually
+
+if TYPE_CHECKING:
+    from bridge.worker.dependencies import Work
+
+FAILURES = 3
+
+
+class Down(Exception):  # noqa: N818 -- a word of the test, not an error of ours
+    pass
+
+
+class Odd(Down):
+    """May be the fault of the one that is asked about."""
+
+
+class Forbidden(Down):
+    """Is nobody's own fault."""
+
+
+class Place:
+    """A dependency, and what it is asked."""
+
+    def __init__(self, *, longest: float = 0.01, slow_after: float = 5.0) -> None:
+        self.metrics = Metrics()
+        self.dependency = Dependency(
+            "provider",
+            failures=FAILURES,
+            longest=longest,
+            metrics=self.metrics,
+            slow_after=slow_after,
+            of_one=(Odd,),
+            of_all=(Forbidden,),
+        )
+        self.down: type[Down] | None = Down
+        self.bad: set[str] = set()
+        """Subjects of which each call fails, in a way that may be their own."""
+        self.asked: list[str | None] = []
+        self.at_once = 0
+        self.most_at_once = 0
+
+    async def ask(self, subject: str | None = None, *, work: Work = "read") -> str:
+        return await self.dependency.ask(
+            lambda: self._call(subject), failing=(Down,), subject=subject, work=work
+        )
+
+    async def patiently(self, subject: str | None = None) -> str:
+        while True:
+            try:
+                return await self.ask(subject)
+            except Down:
+                continue
+
+    async def open(self) -> None:
+        for _ in range(FAILURES):
+            with pytest.raises(Down):
+                await self.ask()
+
+    def sample(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, {"dependency": "provider"})
+
+    async def _call(self, subject: str | None) -> str:
+        self.asked.append(subject)
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        if subject in self.bad:
+            raise Odd("it is odd")
+        if self.down:
+            raise self.down("it is down")
+        return "well"
+
+
+async def test_failures_in_a_row_open_it_and_state_and_reason_are_told() -> None:
+    """Fewer do not; the metric is 0 while it is closed and 2 while it is open."""
+    place = Place(longest=60)
+    for _ in range(FAILURES - 1):
+        with pytest.raises(Down):
+            await place.ask()
+    assert place.dependency.description() == {"state": "closed", "reason": ""}
+    assert place.sample("bridge_breaker_state") == 0
+    with pytest.raises(Down):
+        await place.ask()
+    assert not place.dependency.available
+    assert not place.dependency.answering
+    assert place.dependency.description() == {"state": "open", "reason": "it is down"}
+    assert place.sample("bridge_breaker_state") == 2
+    assert place.sample("bridge_pauses_total") == 1
+
+
+async def test_an_answer_between_failures_keeps_it_closed() -> None:
+    """Others fare better: that one is not the dependency's trouble."""
+    place = Place()
+    for _ in range(5 * FAILURES):
+        place.down = Down
+        with pytest.raises(Down):
+            await place.ask()
+        place.down = None
+        await place.ask()
+    assert place.dependency.available
+    assert place.dependency.successes == 5 * FAILURES
+
+
+async def test_an_error_that_does_not_speak_against_it_is_an_answer() -> None:
+    """A 404 is one, too: it comes out, and the dependency is well."""
+    place = Place()
+
+    async def unknown() -> str:
+        raise KeyError("no such message")
+
+    for _ in range(2 * FAILURES):
+        with pytest.raises(KeyError):
+            await place.dependency.ask(unknown, failing=(Down,))
+    assert place.dependency.available
+    assert place.dependency.successes == 2 * FAILURES
+
+
+async def test_what_may_be_a_subjects_own_fault_opens_it_only_by_several_subjects() -> None:
+    """One that fails alone, again and again, pauses nobody."""
+    place = Place(longest=60)
+    place.bad = {"1", "2", "3"}
+    for subject in ("1", "1", "1", "1", "2", "2", "1"):
+        with pytest.raises(Odd):
+            await place.ask(subject)
+    assert place.dependency.available
+    with pytest.raises(Odd):
+        await place.ask("3")
+    assert not place.dependency.available
+
+
+async def test_what_is_no_subjects_own_fault_opens_it_by_one() -> None:
+    """Nobody listens there: for that it takes no second message."""
+    place = Place(longest=60)
+    for _ in range(FAILURES):
+        with pytest.raises(Down):
+            await place.ask("1")
+    assert not place.dependency.available
+
+
+async def test_while_it_is_open_nobody_calls() -> None:
+    """Those who come wait, and end when they are cancelled."""
+    breaker = Breaker(failures=1, longest=60, changed=lambda: None)
+    breaker.failed(Down("it is down"))
+    breaker._until += 60  # a first pause is short
+    waiting = [asyncio.create_task(breaker.admission()) for _ in range(10)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert breaker.state is State.OPEN
+
+
+async def test_pauses_double_up_to_the_longest() -> None:
+    """From a fifth of a second on."""
+    breaker = Breaker(failures=1, longest=1.0, changed=lambda: None)
+    breaker.failed(Down("it is down"))
+    pauses = [breaker.pause]
+    for _ in range(4):
+        breaker._until = 0.0
+        probe = await breaker.admission()
+        breaker.failed(Down("it is down"), probe=probe)
+        breaker.leave(probe)
+        pauses.append(breaker.pause)
+    assert pauses == [0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+async def test_one_at_a_time_finds_out_whether_it_is_back_and_then_all_get_their_answer() -> None:
+    """A hundred wait; while it is down there is never more than one call at a time."""
+    place = Place()
+    await place.open()
+    place.most_at_once = 0
+    waiting = [asyncio.create_task(place.patiently()) for _ in range(100)]
+    await eventually(lambda: len(place.asked) >= FAILURES + 5)
+    assert place.most_at_once == 1
+    place.down, failed = None, len(place.asked) - FAILURES
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*waiting) == ["well"] * 100
+    assert place.dependency.available
+    assert place.dependency.description() == {"state": "closed", "reason": ""}
+    assert place.sample("bridge_breaker_state") == 0
+    assert len(place.asked) == FAILURES + failed + 100, "each asks once, beside the probes that failed"
+
+
+async def test_the_newest_finds_out_whether_it_is_back() -> None:
+    """Those who came first may be the ones at which it fails."""
+    breaker = Breaker(failures=1, longest=0.01, changed=lambda: None)
+    breaker.failed(Down("it is down"), subject="0")
+    waiting = {subject: asyncio.create_task(breaker.admission(subject)) for subject in "0123"}
+    await eventually(lambda: breaker.state is State.HALF_OPEN)
+    await asyncio.sleep(0)
+    assert [subject for subject, task in waiting.items() if task.done()] == ["3"]
+    breaker.succeeded()
+    await asyncio.gather(*waiting.values())
+
+
+async def test_several_subjects_are_tried_before_the_next_pause() -> None:
+    """As many as it takes to open it; who was tried longest ago is the next, so that each has its turn."""
+    breaker = Breaker(failures=FAILURES, longest=0.01, changed=lambda: None, of_one=(Odd,))
+    everybody = [str(number) for number in range(7)]
+    for subject in everybody[:FAILURES]:
+        breaker.failed(Odd("it is odd"), subject=subject)
+    waiting = {subject: asyncio.create_task(breaker.admission(subject)) for subject in everybody}
+    tried: list[list[str]] = []
+    for pauses in range(1, 4):
+        tried.append([])
+        while breaker.pauses == pauses:
+            async with asyncio.timeout(20):
+                await asyncio.wait(waiting.values(), return_when=asyncio.FIRST_COMPLETED)
+            ((subject, task),) = [(subject, task) for subject, task in waiting.items() if task.done()]
+            probe = await task
+            assert probe is not None
+            tried[-1].append(subject)
+            waiting[subject] = asyncio.create_task(breaker.admission(subject))
+            breaker.failed(Odd("it is odd"), subject=subject, probe=probe)
+            breaker.leave(probe)
+    assert [len(some) for some in tried] == [FAILURES] * 3
+    assert tried[0] == ["6", "5", "4"]
+    assert {subject for some in tried for subject in some} == set(everybody)
+    breaker.succeeded()
+    await asyncio.gather(*waiting.values())
+
+
+@pytest.mark.parametrize(("error", "is_tried"), [(Odd, True), (Down, True), (Forbidden, False)])
+async def test_who_has_not_failed_yet_does_not_wait_for_a_long_pause(
+    error: type[Down], *, is_tried: bool
+) -> None:
+    """What is wrong may be those who have failed; unless that is certain to meet everybody."""
+    breaker = Breaker(failures=1, longest=60, changed=lambda: None, of_one=(Odd,), of_all=(Forbidden,))
+    breaker.failed(error("why"), subject="bad")
+    breaker._until += 60
+    breaker._next_fresh = 0.0
+    bad, good = (asyncio.create_task(breaker.admission(subject)) for subject in ("bad", "good"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not bad.done()
+    assert good.done() is is_tried
+    breaker.succeeded()
+    await asyncio.gather(bad, good)
+
+
+async def test_a_good_one_passes_many_that_fail_alone() -> None:
+    """Nothing else comes, and all pauses are long: it has its answer all the same."""
+    place = Place(longest=60)
+    place.down, place.bad = None, {str(number) for number in range(26)}
+    waiting = [asyncio.create_task(place.patiently(subject)) for subject in place.bad]
+    await eventually(lambda: not place.dependency.available)
+    async with asyncio.timeout(20):
+        assert await place.patiently("good") == "well"
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_the_answer_to_a_call_from_before_closes_it() -> None:
+    """It was made while the breaker was closed, and comes while it is open: the dependency is back."""
+    place = Place(longest=60)
+    answered = asyncio.Event()
+
+    async def slow() -> str:
+        await answered.wait()
+        return "well"
+
+    early = asyncio.create_task(place.dependency.ask(slow, failing=(Down,)))
+    await asyncio.sleep(0)
+    await place.open()
+    assert not place.dependency.available
+    answered.set()
+    assert await early == "well"
+    assert place.dependency.available
+
+
+async def test_who_waits_for_the_rate_while_it_opens_does_not_call() -> None:
+    """Only those calls are made that were made already."""
+    place = Place(longest=60)
+    room = asyncio.Event()
+
+    async def turn() -> None:
+        await room.wait()
+
+    async def call() -> str:
+        raise AssertionError("it is open")
+
+    waiting = asyncio.create_task(place.dependency.ask(call, failing=(Down,), turn=turn))
+    await asyncio.sleep(0)
+    await place.open()
+    place.dependency._breakers["read"]._until += 60
+    room.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+
+
+async def test_a_probe_that_is_cancelled_leaves_the_next_one_its_turn() -> None:
+    """A session that ends in the middle of a probe does not leave the breaker half-open for ever."""
+    place = Place()
+    await place.open()
+
+    async def never() -> str:
+        await asyncio.Event().wait()
+        raise AssertionError("it is cancelled")
+
+    probe = asyncio.create_task(place.dependency.ask(never, failing=(Down,)))
+    await eventually(lambda: place.dependency.description()["state"] == "half-open")
+    waiting = asyncio.create_task(place.ask())
+    await asyncio.sleep(0)
+    place.down = None
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+    async with asyncio.timeout(20):
+        assert await waiting == "well"
+    assert place.dependency.available
+
+
+async def test_what_writes_have_opened_no_read_closes() -> None:
+    """The database answers each read and refuses each write: the pauses grow, and only a write ends them."""
+    place = Place()
+    for pauses in range(1, 6):
+        place.down = Down
+        while place.sample("bridge_pauses_total") != pauses:
+            with pytest.raises(Down):
+                await place.ask(work="write")
+        place.down = None
+        for _ in range(3):
+            assert await place.ask(work="read") == "well"
+        assert not place.dependency.available
+        assert place.dependency.description()["state"] == "open"
+    assert await place.ask(work="write") == "well"
+    assert place.dependency.available
+
+
+async def test_a_call_that_is_not_answered_is_told_while_its_breaker_is_closed() -> None:
+    """It hangs: there is no failure that could open the breaker."""
+    place = Place(slow_after=0.0)
+    answered = asyncio.Event()
+
+    async def slow() -> str:
+        await answered.wait()
+        return "well"
+
+    assert place.sample("bridge_oldest_call_seconds") == 0
+    call = asyncio.create_task(place.dependency.ask(slow, failing=(Down,)))
+    await asyncio.sleep(0)
+    assert place.dependency.available
+    assert not place.dependency.answering
+    assert place.dependency.description() == {
+        "state": "closed",
+        "reason": "a call has not been answered for 0 s",
+    }
+    assert (place.sample("bridge_oldest_call_seconds") or 0) > 0
+    answered.set()
+    await call
+    assert place.sample("bridge_oldest_call_seconds") == 0
