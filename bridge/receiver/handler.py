@@ -41,7 +41,7 @@ PATH: Final = "/webhooks/msndr/"
 MAX_BODY: Final = 64 * 1024
 """Bytes. The provider's largest documented event is below 1 KiB; the rest is room for long URLs."""
 
-DISK_SECONDS: Final = 5.0
+DISK_SECONDS: Final = 1.0
 """What an fsync may take before the disk counts as hanging: far above any that works, below a client's patience."""
 
 _ALLOWED: Final = "GET, HEAD, POST"

@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bridge.receiver.spool_file import OVERHEAD, Entry, SpoolFullError
+from bridge.receiver.spool_errors import SpoolFullError
+from bridge.receiver.spool_file import OVERHEAD, Entry
 from bridge.receiver.spool_folder import SpoolError
 from bridge.receiver.spool_writer import Writer
 
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from bridge.receiver.spool_own_file import SpoolState
+    from bridge.receiver.spool_state import SpoolState
     from bridge.settings import Spool as SpoolSettings
 
 _LARGEST_ENTRY: Final = 64 * 1024 + OVERHEAD
 """Bytes: the handler takes no larger body."""
+_MOST_WAITING: Final = 20_000
+"""Events that are not on the disk yet: what a slow disk takes in about a second."""
+_MOST_WAITING_BYTES: Final = 64 * 1024**2
 
 
 class Spool:
@@ -39,6 +43,7 @@ class Spool:
         self._settings = settings
         self._writer = writer
         self._last_id = 0
+        self._waiting = 0
         self._waiting_bytes = 0
         self._held: set[int] = set()
         self.filled = filled
@@ -86,19 +91,27 @@ class Spool:
             done: called once, before this returns or later. It must not raise.
             held: the drain leaves it alone until `release`, for a confirm may still come.
         """
+        if (stalled := self._writer.stalled) is not None:
+            done(SpoolError(stalled))
+            return
         size = len(body) + OVERHEAD
         if self._writer.state.bytes + self._waiting_bytes + size > self._settings.max_bytes:
             done(SpoolFullError(self._full()))
             return
+        if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
+            done(SpoolFullError(f"{self._waiting} events wait for the spool's disk already"))
+            return
         entry = Entry(self._next_id(), received_at, body)
         if held:
             self._held.add(entry.id)
+        self._waiting += 1
         self._waiting_bytes += size
         self._writer.put(entry, partial(self._written, entry, done))
 
     def _written(
         self, entry: Entry, done: Callable[[Entry | SpoolError], None], refusal: SpoolError | None
     ) -> None:
+        self._waiting -= 1
         self._waiting_bytes -= len(entry.body) + OVERHEAD
         if refusal is not None:
             self._held.discard(entry.id)

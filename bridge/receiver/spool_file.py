@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Self
 
+from bridge.receiver import spool_room
+from bridge.receiver.spool_database import Database
+from bridge.receiver.spool_errors import (
+    SpoolFullError,
+    SpoolReplacedError,
+    SpoolUnreadableError,
+    explaining,
+)
 from bridge.receiver.spool_folder import (
     MOST_FILES,
     SpoolError,
     SpoolLockedError,
     candidates,
-    has_only_a_log,
+    holds,
     lock,
     parts,
     set_aside,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
 OVERHEAD: Final = 64
@@ -29,22 +37,12 @@ OVERHEAD: Final = 64
 
 _PROBE_BYTES: Final = 128 * 1024
 """What must be free for a disk that was full to count as usable again: the largest event, and its pages twice."""
+_IDS: Final = "SELECT id FROM entries WHERE id > ? ORDER BY id"
+_ENTRY: Final = "SELECT id, received_at, body FROM entries WHERE id = ?"
+_OLDEST: Final = "SELECT id, received_at, body FROM entries ORDER BY id LIMIT 1"
 _CONTENTS: Final = """
     SELECT count(*), coalesce(sum(length(body) + 64), 0), min(received_at), coalesce(max(id), 0) FROM entries
 """
-_SCHEMA: Final = """
-    CREATE TABLE IF NOT EXISTS entries (
-        id INTEGER PRIMARY KEY, received_at INTEGER NOT NULL, body BLOB NOT NULL
-    ) STRICT
-"""
-
-
-class SpoolFullError(SpoolError):
-    """A limit is reached: `spool.max_bytes`, `spool.min_free_bytes`, or the disk itself."""
-
-
-class SpoolCorruptError(SpoolError):
-    """The file cannot be read, or is gone. It is to be closed, set aside, and begun anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +85,31 @@ class SpoolFile:
         self._min_free_bytes = min_free_bytes
         self._lock = lock(path)
         try:
-            with self._explaining():
-                self._connection = self._open()
+            with explaining(self.path):
+                self._database = Database(path)
         except BaseException:
             os.close(self._lock)
             raise
+        self._connection = self._database.connection
+        if not self.in_place():
+            self.abandon()
+            raise SpoolReplacedError(path, committed=False)
 
     @classmethod
-    def claim(cls, directory: Path, *, min_free_bytes: int) -> Self:
+    def claim(cls, directory: Path, *, min_free_bytes: int, fresh: bool = False) -> Self:
         """The first file of this folder that no other process has.
+
+        Args:
+            directory: the folder; it is there.
+            min_free_bytes: what must stay free on its disk.
+            fresh: only one that is not there yet.
 
         Raises:
             SpoolError: the folder cannot be written.
         """
         for path in candidates(directory):
+            if fresh and any(part.exists() for part in parts(path)):
+                continue
             with suppress(SpoolLockedError):
                 return cls(path, min_free_bytes=min_free_bytes)
         raise SpoolError(f"{directory}: all of {MOST_FILES} spool files are in use by other processes")
@@ -111,53 +120,93 @@ class SpoolFile:
         Raises:
             SpoolError: the disk refuses.
         """
-        with self._explaining():
+        with explaining(self.path):
             return Contents(*self._connection.execute(_CONTENTS).fetchone())
 
-    def write(self, entries: Iterable[Entry], removed: Iterable[int]) -> int:
+    def write(self, entries: Sequence[Entry], removed: Iterable[int]) -> int:
         """Add and remove in one transaction, which is on the disk when this returns how many were removed.
+
+        What was added is in the file that stands in the folder: before the commit, and after it.
 
         Raises:
             SpoolFullError: no room; nothing was changed.
-            SpoolCorruptError: the file cannot be read, or somebody has removed it.
+            SpoolCorruptError: the file cannot be read.
+            SpoolReplacedError: it is not the one that stands in the folder any more, or nobody can tell.
             SpoolError: the disk refuses; nothing was changed.
         """
         added = [(entry.id, entry.received_at, entry.body) for entry in entries]
         if added:
-            self._be_there()
-            self._leave_room(self._min_free_bytes)
-        with self._explaining(), self._connection:
+            self._be_in_place()
+            self._leave_room(self._min_free_bytes, 2 * sum(OVERHEAD + len(body) for _, _, body in added))
+        with explaining(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
             gone = self._connection.executemany(
                 "DELETE FROM entries WHERE id = ?", [(one,) for one in removed]
             )
-            return max(0, gone.rowcount)
+        if added and not self._surely_in_place():
+            raise SpoolReplacedError(self.path, committed=True)
+        return max(0, gone.rowcount)
 
     def probe(self) -> None:
         """Write a little that changes nothing, to learn whether a disk that refused takes entries again.
 
         Raises:
             SpoolFullError: there is still no room.
-            SpoolCorruptError: the file cannot be read, or somebody has removed it.
+            SpoolCorruptError: the file cannot be read.
+            SpoolReplacedError: it is not the one that stands in the folder any more.
             SpoolError: the disk still refuses.
         """
-        self._be_there()
-        self._leave_room(max(self._min_free_bytes, _PROBE_BYTES))
-        with self._explaining():
+        self._be_in_place()
+        self._leave_room(max(self._min_free_bytes, _PROBE_BYTES), _PROBE_BYTES)
+        with explaining(self.path):
             self._connection.execute("PRAGMA user_version = 0")
 
-    def read(self, after: int, limit: int) -> list[Entry]:
-        """The oldest entries with an id above `after`.
+    def probe_removal(self) -> None:
+        """Remove the oldest entry and put it back, in one transaction, to learn whether removals are taken.
+
+        Raises:
+            SpoolCorruptError: the file cannot be read.
+            SpoolError: they are refused.
+        """
+        with explaining(self.path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            oldest = self._connection.execute(_OLDEST).fetchone()
+            if oldest:
+                self._connection.execute("DELETE FROM entries WHERE id = ?", oldest[:1])
+                self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", oldest)
+
+    def in_place(self) -> bool:
+        """Whether it is the file that stands in the folder, under the lock that stands there.
+
+        Raises:
+            SpoolError: the folder cannot be read.
+        """
+        with explaining(self.path):
+            return self._database.in_place() and holds(self._lock, self.path)
+
+    def read(self, after: int, limit: int, *, without: Container[int] = ()) -> list[Entry]:
+        """The oldest entries with an id above `after`, but for some.
 
         Raises:
             SpoolError: the disk refuses.
         """
-        with self._explaining():
-            rows = self._connection.execute(
-                "SELECT id, received_at, body FROM entries WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
-            ).fetchall()
-        return [Entry(*row) for row in rows]
+        with explaining(self.path), closing(self._connection.execute(_IDS, (after,))) as ids:
+            chosen = list(islice((one for (one,) in ids if one not in without), limit))
+            rows = (self._connection.execute(_ENTRY, (one,)).fetchone() for one in chosen)
+            return [Entry(*row) for row in rows if row]
+
+    def make_smaller(self) -> bool:
+        """Give the disk back what a large file does not need any more; whether there was such.
+
+        Raises:
+            SpoolError: it cannot be done now.
+        """
+        with explaining(self.path):
+            if not spool_room.is_too_large(self._connection, self.path):
+                return False
+            spool_room.shrink(self._connection)
+        return True
 
     def oldest(self) -> int | None:
         """When the oldest entry was received, Unix milliseconds.
@@ -165,14 +214,53 @@ class SpoolFile:
         Raises:
             SpoolError: the disk refuses.
         """
-        with self._explaining():
+        with explaining(self.path):
             row = self._connection.execute("SELECT received_at FROM entries ORDER BY id LIMIT 1").fetchone()
         return row[0] if row else None
 
+    def copy_to(self, other: SpoolFile) -> int:
+        """Copy all that is in it, and remove it here; how many entries. It need not stand in the folder any more.
+
+        Raises:
+            SpoolUnreadableError: this file cannot be read.
+            SpoolError: the other one cannot be written; nothing was removed.
+        """
+        copied = 0
+        try:
+            other.have_room_for(spool_room.used_bytes(self._connection))
+            for table in self._database.tables():
+                for columns, rows in self._database.rows(table):
+                    with explaining(other.path):
+                        other._database.insert(table, columns, rows)
+                    copied += len(rows) if table == "entries" else 0
+        except sqlite3.Error as error:
+            raise SpoolUnreadableError(f"{self.path}: {error}", copied) from error
+        other._be_in_place()
+        with suppress(sqlite3.Error):
+            # What somebody has mounted over may come to light again, and would be published again.
+            self._database.clear()
+        return copied
+
+    def set_aside(self, reason: str) -> bool:
+        """Rename a corrupt file and let go of it; one that somebody has put in its place stays where it is.
+
+        Returns whether it was there to be renamed.
+
+        Raises:
+            SpoolError: the folder cannot be written; it is let go of all the same.
+        """
+        try:
+            mine = self._surely_in_place()
+            self._database.disconnect()
+            if mine:
+                set_aside(self.path, reason)
+            return mine
+        finally:
+            os.close(self._lock)
+
     def abandon(self) -> None:
-        """Let go of a file that cannot even be closed properly."""
-        with suppress(sqlite3.DatabaseError):
-            self._connection.close()
+        """Let go of a file that cannot be closed properly, or is not the one in the folder any more."""
+        self._database.disconnect()
         os.close(self._lock)
 
     def close(self, *, delete: bool = False) -> None:
@@ -181,8 +269,11 @@ class SpoolFile:
         Raises:
             SpoolError: it cannot be deleted; it is given back all the same.
         """
-        self._connection.close()
         try:
+            if not self._surely_in_place():
+                self._database.disconnect()
+                return
+            self._database.close()
             if delete:
                 for part in parts(self.path):
                     part.unlink(missing_ok=True)
@@ -191,49 +282,38 @@ class SpoolFile:
         finally:
             os.close(self._lock)
 
-    def _open(self) -> sqlite3.Connection:
-        if has_only_a_log(self.path):
-            set_aside(self.path, "the database is gone, and only its write-ahead log is left")
+    def _surely_in_place(self) -> bool:
         try:
-            return _connect(self.path)
-        except sqlite3.DatabaseError as error:
-            if not _is_corrupt(error):
-                raise self._explained(error) from error
-            set_aside(self.path, str(error))
-        with self._explaining():
-            return _connect(self.path)
+            return self.in_place()
+        except SpoolError:
+            return False
 
-    def _be_there(self) -> None:
+    def have_room_for(self, size: int) -> None:
+        """Whether what was answered for already fits: that may take what is left to others.
+
+        Raises:
+            SpoolFullError: it does not.
+        """
+        with explaining(self.path):
+            free = spool_room.free_bytes(self.path)
+        if free < size:
+            raise SpoolFullError(f"{self.path.parent}: {free} bytes are free on its disk, too few for {size}")
+
+    def _be_in_place(self) -> None:
         """SQLite goes on writing to a file that has been removed, and nobody would ever find it again."""
-        with self._explaining():
-            there = self.path.exists()
-        if not there:
-            raise SpoolCorruptError(f"{self.path}: somebody has removed it while it was in use")
+        if not self.in_place():
+            raise SpoolReplacedError(self.path, committed=False)
 
-    def _leave_room(self, least: int) -> None:
-        with self._explaining():
-            free = shutil.disk_usage(self.path.parent).free
-        if free < least:
-            raise SpoolFullError(
-                f"{self.path.parent}: {free} bytes are free on its disk, and {least} must stay free "
-                "(spool.min_free_bytes); make room"
-            )
-
-    @contextmanager
-    def _explaining(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: sqlite3.Error | OSError) -> SpoolError:
-        if isinstance(error, OSError):
-            return SpoolError(f"{self.path}: {error.strerror or error}")
-        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-            return SpoolFullError(f"{self.path}: the disk is full; make room")
-        if _is_corrupt(error):
-            return SpoolCorruptError(f"{self.path}: {error}")
-        return SpoolError(f"{self.path}: {error}; check that the folder exists and can be written")
+    def _leave_room(self, least: int, needed: int) -> None:
+        """What fits into pages that are free in the file takes nothing from the disk."""
+        with explaining(self.path):
+            free = spool_room.free_bytes(self.path)
+            if free >= least or spool_room.reusable_bytes(self._connection) >= needed:
+                return
+        raise SpoolFullError(
+            f"{self.path.parent}: {free} bytes are free on its disk, and {least} must stay free "
+            "(spool.min_free_bytes); make room"
+        )
 
 
 def peek(path: Path) -> Contents:
@@ -250,28 +330,3 @@ def peek(path: Path) -> Contents:
             connection.close()
     except sqlite3.DatabaseError as error:
         raise SpoolError(f"{path}: {error}") from error
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(_SCHEMA)
-        if (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise _damaged(verdict)
-    except sqlite3.DatabaseError:
-        connection.close()
-        raise
-    return connection
-
-
-def _damaged(verdict: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(verdict)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
-
-
-def _is_corrupt(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}

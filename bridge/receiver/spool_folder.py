@@ -19,6 +19,7 @@ log = logs.logger("spool")
 MOST_FILES: Final = 1000
 """As many processes can have a file in one folder."""
 
+_LOCKED_AGAIN: Final = 20
 _NAME: Final = re.compile(r"spool-(\d+)\.sqlite3")
 _SUFFIXES: Final = ("", "-wal", "-shm")
 
@@ -29,6 +30,10 @@ class SpoolError(Exception):
 
 class SpoolLockedError(SpoolError):
     """Another process has this file."""
+
+
+Standing = tuple[tuple[int, int] | None, ...]
+"""Device and inode of each file of one database, its lock first; None where there is none."""
 
 
 def candidates(directory: Path) -> Iterator[Path]:
@@ -57,24 +62,53 @@ def in_use(path: Path) -> bool:
 def lock(path: Path) -> int:
     """Lock this file for as long as the descriptor that is returned stays open.
 
-    The lock is on a file of its own, which is never removed: SQLite replaces and removes its files.
+    The lock is on a file of its own, which we never remove: SQLite replaces and removes its files. Where somebody
+    else removes it at that moment, a lock on what was removed would protect nothing: the one that stands is locked.
 
     Raises:
         SpoolLockedError: another process has it.
         SpoolError: the folder cannot be written.
     """
-    try:
-        descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SpoolError(
-            f"{path.parent}: {error.strerror}; spool.directory must exist and be writable"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    for _ in range(_LOCKED_AGAIN):
+        try:
+            descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise SpoolError(
+                f"{path.parent}: {error.strerror}; spool.directory must exist and be writable"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if holds(descriptor, path):
+                return descriptor
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise SpoolLockedError(f"{path}: another process has it") from error
+        except OSError as error:
+            os.close(descriptor)
+            raise SpoolError(f"{path.parent}: {error.strerror}") from error
         os.close(descriptor)
-        raise SpoolLockedError(f"{path}: another process has it") from error
-    return descriptor
+    raise SpoolError(f"{_lock_of(path)}: somebody replaces it again and again")
+
+
+def holds(descriptor: int, path: Path) -> bool:
+    """Whether this descriptor is of the lock that stands beside the file now.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    locked = os.fstat(descriptor)
+    return _identity(_lock_of(path)) == (locked.st_dev, locked.st_ino)
+
+
+def standing(path: Path) -> Standing:
+    """Which files stand under the names of this database now.
+
+    A name says nothing: a process goes on with a file that was removed or mounted over, and its fsyncs succeed.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return tuple(_identity(part) for part in (_lock_of(path), *parts(path)))
 
 
 def set_aside(path: Path, reason: str) -> Path:
@@ -109,6 +143,18 @@ def has_only_a_log(path: Path) -> bool:
 def parts(path: Path) -> list[Path]:
     """All that SQLite keeps of one database: itself, its write-ahead log, and the log's index."""
     return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_suffix(".lock")
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        there = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return there.st_dev, there.st_ino
 
 
 def _size(path: Path) -> int:

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.receiver.spool_file import OVERHEAD, Contents, Entry, SpoolCorruptError, SpoolFile
-from bridge.receiver.spool_folder import SpoolError, set_aside
+from bridge.receiver.spool_errors import SpoolCorruptError, SpoolReplacedError, SpoolUnreadableError
+from bridge.receiver.spool_file import SpoolFile
+from bridge.receiver.spool_folder import SpoolError
+from bridge.receiver.spool_moved import move
+from bridge.receiver.spool_removals import Removals
+from bridge.receiver.spool_state import SpoolState, size_of
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from bridge.receiver.spool_file import Entry
     from bridge.settings import Spool as SpoolSettings
 
 log = logs.logger("spool")
 
 REOPEN_SECONDS: Final = 1.0
 """A folder that cannot be written is tried again, but not for every event."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolState:
-    """How the spool is, for readiness, metrics and people."""
-
-    writable: bool
-    reason: str
-    """Why it is not writable; empty when it is."""
-    entries: int
-    bytes: int
-    oldest: int | None
-    """When the oldest entry was received, Unix milliseconds."""
-
-    @property
-    def oldest_age(self) -> float:
-        """Seconds; 0 when it is empty."""
-        return 0.0 if self.oldest is None else max(0.0, time.time() - self.oldest / 1000)
+_NOT_OPENED: Final = "not opened yet"
+_SHRINK_AGAIN_SECONDS: Final = 60.0
+_UNREADABLE_TIMES: Final = 10
+"""So often a file that was removed is tried again when it cannot be read; then what could be read is all there is."""
+_MOST_REPLACEMENTS: Final = 3
+"""While one event is written."""
 
 
 class OwnFile:
@@ -58,10 +51,14 @@ class OwnFile:
         self._found = found
         self._file: SpoolFile | None = None
         self._tried_at = 0.0
-        self._unremoved: dict[int, Entry] = {}
+        self._is_replaced = False
+        """Whether the file is not the one in the folder, and no other could be had yet."""
+        self._unreadable_times = 0
+        self._removals = Removals()
+        self._shrink_at = 0.0
         self._counted = True
         """Whether the state counts what the file holds; if a disk failed just then, the next commit counts anew."""
-        self.state = SpoolState(writable=False, reason="not opened yet", entries=0, bytes=0, oldest=None)
+        self.state = SpoolState(writable=False, reason=_NOT_OPENED, entries=0, bytes=0, oldest=None)
         """Replaced, never changed."""
         self.newest_found = 0
         """The highest id in the files that were claimed; 0 when there was none."""
@@ -70,16 +67,15 @@ class OwnFile:
     def path(self) -> Path | None:
         """Where the file is that it has now."""
         file = self._file
-        return file.path if file else None
+        return file.path if file and not self._is_replaced else None
 
     def claim(self) -> bool:
         """Get a file when there is none, unless this was tried a moment ago; whether there is one now.
 
         The state says why there is none.
         """
-        if time.monotonic() - self._tried_at < REOPEN_SECONDS:
+        if not self._may_try_again():
             return False
-        self._tried_at = time.monotonic()
         try:
             self._settings.directory.mkdir(parents=True, exist_ok=True)
             self._take(
@@ -94,114 +90,234 @@ class OwnFile:
         return False
 
     def commit(self, added: Sequence[Entry], removed: Sequence[Entry]) -> None:
-        """Add and remove in one transaction, which is on the disk when this returns.
+        """Add and remove, on the disk when this returns: in one transaction, while the disk takes both.
 
-        Where it is refused, what is to be removed is kept for the next commit. A file that turns out to be corrupt
-        is begun anew, and refuses nothing.
+        A removal that is refused costs no event its place, and is tried again later. A file that turns out to be
+        corrupt is begun anew, and one that was removed is copied; neither refuses anything.
 
         Raises:
             SpoolError: nothing was added.
         """
-        self._unremoved.update((entry.id, entry) for entry in removed)
+        self._removals.add({entry.id: size_of(entry) for entry in removed})
+        due = self._removals.due()
+        if added and due and not self._removals.refusing:
+            with suppress(SpoolError):
+                self._write(added, due)
+                return
+        if due:
+            self._remove(due)
+        if not added:
+            return
         try:
-            self._commit(added)
-        except SpoolCorruptError:
-            self._commit(added)
+            self._write(added, {})
+        except SpoolError as refusal:
+            self.refuse(str(refusal))
+            raise
 
     def read(self, after: int, limit: int) -> list[Entry]:
         """The oldest entries with an id above `after`.
 
-        What is in RabbitMQ and could not be removed yet is not shown: it would be published over and over.
+        What is in RabbitMQ and could not be removed yet is not shown: it would be published over and over. Nor is
+        anything, while a disk that takes no removals has been seen to take none.
 
         Raises:
             SpoolError: the disk refuses.
         """
-        if self._file is None:
+        if self._file is None or self._removals.too_many:
             return []
         try:
-            while entries := self._file.read(after, limit):
-                if left := [entry for entry in entries if entry.id not in self._unremoved]:
-                    return left
-                after = entries[-1].id
+            if not self._removals.proven and not self._removals_are_taken(self._file):
+                return []
+            return self._file.read(after, limit, without=self._removals)
         except SpoolCorruptError as corrupt:
             self._begin_anew(str(corrupt))
         return []
 
-    def probe(self) -> None:
-        """Learn whether the disk takes entries again; the state says so.
+    def look_after(self, *, at_rest: bool) -> None:
+        """What nobody asks for: whether the file is still the one, whether the disk takes entries and removals again.
 
         A spool that refused has to find out by itself: nobody might ask it any more.
+
+        Args:
+            at_rest: nobody waits, so that there is time to make a large file small.
         """
         if self._file is None:
             self.claim()
             return
-        if time.monotonic() - self._tried_at < REOPEN_SECONDS:
+        try:
+            self._stay_in_the_folder(self._file)
+        except SpoolError as refusal:
+            self.refuse(str(refusal))
+        else:
+            if not self.state.writable and self._may_try_again():
+                self._probe()
+        if due := self._removals.due():
+            self._remove(due)
+        if at_rest:
+            self._shrink()
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._file is None:
             return
-        self._tried_at = time.monotonic()
+        with suppress(SpoolError):
+            self._stay_in_the_folder(self._file)
+        if self._is_replaced:
+            log.error(
+                "the spool file that was removed cannot be copied: what is in it is lost",
+                action="spool.lost",
+                file=str(self._file.path),
+                entries=self.state.entries,
+            )
+        self._file.close()
+
+    def _may_try_again(self) -> bool:
+        now = time.monotonic()
+        if now - self._tried_at < REOPEN_SECONDS:
+            return False
+        self._tried_at = now
+        return True
+
+    def _take(self, file: SpoolFile) -> None:
+        try:
+            contents = file.contents()
+        except SpoolError:
+            file.abandon()
+            raise
+        self._file = file
+        self._is_replaced = False
+        self.state = self.state.counted(contents)
+        self._counted = True
+        self._usable()
+        self.newest_found = max(self.newest_found, contents.newest_id)
+        if contents.entries:
+            self._removals.proven = False
+            self._found()
+
+    def _write(self, added: Sequence[Entry], removed: Mapping[int, int]) -> None:
+        """One transaction, in the file that stands in the folder."""
+        for _ in range(_MOST_REPLACEMENTS):
+            if self._file is None and not self.claim():
+                raise SpoolError(self.state.reason)
+            try:
+                self._transact(added, removed)
+            except SpoolCorruptError as corrupt:
+                self._begin_anew(str(corrupt))
+                removed = {}
+            except SpoolReplacedError as replaced:
+                self._counted = self._counted and not replaced.committed
+                self._move(str(replaced))
+                if replaced.committed:
+                    return
+            else:
+                return
+        raise SpoolError(f"{self._settings.directory}: its files are replaced again and again")
+
+    def _transact(self, added: Sequence[Entry], removed: Mapping[int, int]) -> None:
+        if self._file is None:
+            raise SpoolError(self.state.reason)
+        all_there = self._file.write(added, removed) == len(removed)
+        exact, self._counted = all_there and self._counted, False
+        if added:
+            self._is_replaced = False
+        if removed:
+            self._removals.removed(removed)
+        self._account(self._file, added, removed, exact=exact)
+        self._counted = True
+
+    def _remove(self, due: Mapping[int, int]) -> None:
+        try:
+            self._write((), due)
+        except SpoolError as refusal:
+            self._removals.refused(str(refusal))
+            self._probe()
+
+    def _removals_are_taken(self, file: SpoolFile) -> bool:
+        """Entries of an earlier process, which may have published them and not been able to remove them."""
+        if not self._removals.may_try:
+            return False
+        try:
+            file.probe_removal()
+        except SpoolCorruptError:
+            raise
+        except SpoolError as refusal:
+            self._removals.refused(str(refusal))
+            self._probe()
+            return False
+        self._removals.removed()
+        return True
+
+    def _probe(self) -> None:
+        if self._file is None or self._is_replaced:
+            return
         try:
             self._file.probe()
+            if not self._counted:
+                self.state = self.state.counted(self._file.contents())
+                self._counted = True
         except SpoolCorruptError as corrupt:
             self._begin_anew(str(corrupt))
         except SpoolError as refusal:
             self.refuse(str(refusal))
         else:
-            with suppress(SpoolError):
-                self.commit((), ())
+            self._usable()
 
-    def close(self) -> None:
-        """Give the file back."""
-        if self._file is not None:
-            self._file.close()
+    def _stay_in_the_folder(self, file: SpoolFile) -> None:
+        """A file that somebody has removed holds nothing after this process: what is in it is copied at once."""
+        if not file.in_place():
+            self._move(f"{file.path}: somebody has removed it, or mounted over it")
+        elif self._is_replaced:  # what was mounted over it is gone again
+            self._is_replaced = self._counted = False
 
-    def _take(self, file: SpoolFile) -> None:
-        try:
-            contents = self._recount(file)
-        except SpoolError:
-            file.abandon()
-            raise
-        self._file = file
-        self.newest_found = max(self.newest_found, contents.newest_id)
-        if contents.entries:
-            self._found()
+    def _move(self, reason: str) -> None:
+        """Go on with another file, which has all that is in the one that was removed.
 
-    def _commit(self, added: Sequence[Entry]) -> None:
-        if self._file is None and not self.claim():
+        Raises:
+            SpoolError: there is no other yet. Until there is, entries can be drained, but none is taken.
+        """
+        if self._file is None or (self._is_replaced and not self._may_try_again()):
             raise SpoolError(self.state.reason)
-        removed = list(self._unremoved.values())
+        old, self._is_replaced = self._file, True
+        self._tried_at = time.monotonic()
         try:
-            all_there = self._write(added, removed)
-            exact, self._counted = all_there and self._counted, False
-            self._account(added, removed, exact=exact)
-            self._counted = True
-        except SpoolCorruptError as corrupt:
-            self._begin_anew(str(corrupt))
-            raise
-        except SpoolError as refusal:
-            self.refuse(str(refusal))
-            raise
-        self._unremoved.clear()
-
-    def _write(self, added: Sequence[Entry], removed: Sequence[Entry]) -> bool:
-        """Whether everything that was to be removed was there."""
-        if self._file is None:
-            raise SpoolError(self.state.reason)
-        return self._file.write(added, [entry.id for entry in removed]) == len(removed)
+            new = move(old, self._settings, anyway=self._unreadable_times >= _UNREADABLE_TIMES)
+        except SpoolError as error:
+            self._unreadable_times += isinstance(error, SpoolUnreadableError)
+            self._unusable(f"{reason}; what is in it cannot be copied: {error}")
+            raise SpoolError(self.state.reason) from error
+        self._unreadable_times = 0
+        self._take(new)
 
     def _begin_anew(self, reason: str) -> None:
         """Set the corrupt file aside; the entries in it are for somebody to recover, and are told of as such."""
         if self._file is None:
             return
-        path, lost_sight_of = self._file.path, self.state.entries
-        self._file.abandon()
-        self._file = None
-        self._unremoved.clear()
+        file, self._file = self._file, None
+        self._is_replaced = False
+        self._removals.clear()
         try:
-            set_aside(path, f"{reason}; it held {lost_sight_of} entries")
+            if not file.set_aside(f"{reason}; it held {self.state.entries} entries"):
+                log.error(
+                    "a spool file is corrupt, and somebody has removed it: what was in it is lost",
+                    action="spool.lost",
+                    file=str(file.path),
+                    entries=self.state.entries,
+                )
         except SpoolError as error:
             self._unusable(str(error))
             return
         self._tried_at = 0.0
         self.claim()
+
+    def _shrink(self) -> None:
+        if self._file is None or time.monotonic() < self._shrink_at:
+            return
+        self._shrink_at = time.monotonic() + REOPEN_SECONDS
+        try:
+            if self._file.make_smaller():
+                log.info("made the spool file smaller", action="spool.shrunk", file=str(self._file.path))
+        except SpoolError:
+            self._shrink_at = time.monotonic() + _SHRINK_AGAIN_SECONDS
 
     def _unusable(self, reason: str) -> None:
         if reason != self.state.reason:  # it is tried again each second
@@ -210,38 +326,25 @@ class OwnFile:
 
     def refuse(self, reason: str) -> None:
         """From now on it is not writable, until a commit or a probe succeeds."""
-        old = self.state
-        if old.writable:
+        if self.state.writable:
             log.error("the spool refuses events", action="spool.refused", reason=reason)
-        self.state = SpoolState(
-            writable=False, reason=reason, entries=old.entries, bytes=old.bytes, oldest=old.oldest
-        )
+        self.state = self.state.refuses(reason)
 
-    def _account(self, added: Sequence[Entry], removed: Sequence[Entry], *, exact: bool) -> None:
-        if self._file is None:
-            return
+    def _usable(self) -> None:
         if not self.state.writable:
-            log.info("the spool takes events again", action="spool.usable")
-        if not exact:
-            self._recount(self._file)
-            return
-        old = self.state
-        entries = old.entries + len(added) - len(removed)
-        self.state = SpoolState(
-            writable=True,
-            reason="",
-            entries=entries,
-            bytes=old.bytes + sum(map(_size, added)) - sum(map(_size, removed)),
-            oldest=self._file.oldest() if entries else None,
-        )
+            self._removals.try_now()
+            if self.state.reason != _NOT_OPENED:
+                log.info("the spool takes events again", action="spool.usable")
+        self.state = self.state.takes_entries()
 
-    def _recount(self, file: SpoolFile) -> Contents:
-        contents = file.contents()
-        self.state = SpoolState(
-            writable=True, reason="", entries=contents.entries, bytes=contents.bytes, oldest=contents.oldest
-        )
-        return contents
-
-
-def _size(entry: Entry) -> int:
-    return len(entry.body) + OVERHEAD
+    def _account(
+        self, file: SpoolFile, added: Sequence[Entry], removed: Mapping[int, int], *, exact: bool
+    ) -> None:
+        """That something could be removed does not say that there is room."""
+        if exact:
+            state = self.state.changed(added, removed)
+            self.state = replace(state, oldest=file.oldest() if state.entries else None)
+        else:
+            self.state = self.state.counted(file.contents())
+        if added:
+            self._usable()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.receiver.spool_folder import SpoolError
-from bridge.receiver.spool_own_file import REOPEN_SECONDS, OwnFile
+from bridge.receiver.spool_own_file import OwnFile
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -21,11 +23,18 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bridge.receiver.spool_file import Entry
-    from bridge.receiver.spool_own_file import SpoolState
+    from bridge.receiver.spool_state import SpoolState
     from bridge.settings import Spool as SpoolSettings
 
 log = logs.logger("spool")
 
+STALLED_SECONDS: Final = 1.0
+"""A disk that has not answered for so long takes nothing: whoever asks is refused at once, and nothing piles up."""
+_OPENING_SECONDS: Final = 2.0
+"""A folder that takes longer does not keep the receiver from starting; it is there later."""
+_ENDING_SECONDS: Final = 2.0
+"""A disk that takes longer is left behind: whoever waited for it has had its answer, and it was no 200."""
+_LOOK_EVERY_SECONDS: Final = 0.5
 _MOST_IN_ONE_COMMIT: Final = 5000
 
 
@@ -68,10 +77,20 @@ class Writer:
             found: called in the event loop when a file that was claimed has entries already.
         """
         self._loop = asyncio.get_running_loop()
+        self._directory = settings.directory
         self._asked: list[_Job] = []
+        self._handed_over: deque[tuple[float, list[_Job]]] = deque()
+        """Since when what waits for the thread, or is being done, oldest first."""
+        self._busy_since: float | None = None
+        """Since when the thread does what it does now; None while it rests."""
         self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
-        self._file = OwnFile(settings, found=partial(self._loop.call_soon_threadsafe, found))
+        self._file = OwnFile(settings, found=partial(self._in_the_loop, found))
+        self._opened = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._is_left_behind = False
+        self._stall_is_logged = False
+        self._watching: asyncio.TimerHandle | None = None
 
     @classmethod
     @asynccontextmanager
@@ -79,22 +98,39 @@ class Writer:
         """A writer at work, for as long as the context lasts; what was asked of it before the end is done.
 
         A folder that cannot be used does not raise: the state says so, every `put` is refused, and it is tried
-        again.
+        again. Nor does one that does not answer; at the end, it is waited for only a while.
         """
         writer = cls(settings, found=found)
-        await asyncio.to_thread(writer._file.claim)
         writer._thread.start()
+        writer._watch()
+        await _set_within(_OPENING_SECONDS, writer._opened)
         try:
             yield writer
         finally:
             writer._hand_over()
             writer._jobs.put(None)
-            await asyncio.to_thread(writer._thread.join)
+            if not await _set_within(_ENDING_SECONDS, writer._ended):
+                writer._leave_behind()
+            if writer._watching is not None:
+                writer._watching.cancel()
 
     @property
     def state(self) -> SpoolState:
-        """How the file was after the last commit."""
-        return self._file.state
+        """How the file was after the last commit; not writable while the disk does not answer."""
+        state = self._file.state
+        if (stalled := self.stalled) is not None:
+            return replace(state, writable=False, reason=stalled)
+        return state
+
+    @property
+    def stalled(self) -> str | None:
+        """How long the disk has not answered, for people, if that is too long."""
+        since = self._busy_since
+        if self._handed_over:
+            since = min(self._handed_over[0][0], since or float("inf"))
+        if since is None or (seconds := time.monotonic() - since) < STALLED_SECONDS:
+            return None
+        return f"{self._directory}: the disk has not answered for {seconds:.0f} s"
 
     @property
     def path(self) -> Path | None:
@@ -134,21 +170,71 @@ class Writer:
 
     def _hand_over(self) -> None:
         if self._asked:
+            self._handed_over.append((time.monotonic(), self._asked))
             self._jobs.put(self._asked)
             self._asked = []
 
+    def _watch(self) -> None:
+        """Nobody might ask, and so nobody would see it."""
+        self._watching = self._loop.call_later(STALLED_SECONDS, self._watch)
+        stalled = self.stalled
+        if stalled is not None and not self._stall_is_logged:
+            log.error("the spool's disk does not answer", action="spool.stalled", reason=stalled)
+        elif stalled is None and self._stall_is_logged:
+            log.info("the spool's disk answers again", action="spool.answers")
+        self._stall_is_logged = stalled is not None
+
+    def _leave_behind(self) -> None:
+        """The thread may never come back. Whoever still waits is told that nothing was written."""
+        self._is_left_behind = True
+        reason = self.stalled or f"{self._directory}: the disk is too slow"
+        log.error("ends without the spool's disk", action="spool.abandoned", reason=reason)
+        for _, jobs in self._handed_over:
+            for job in jobs:
+                _outcome(job, SpoolError(reason))()
+
+    def _told(self, batches: int, outcomes: Iterable[_Outcome]) -> None:
+        if self._is_left_behind:
+            return
+        for _ in range(batches):
+            self._handed_over.popleft()
+        for outcome in outcomes:
+            outcome()
+
     # From here on, in the writer's own thread.
 
+    def _in_the_loop(self, call: Callable[..., object], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(call, *arguments)
+
     def _work(self) -> None:
-        while (jobs := self._next_jobs()) is not None:
+        self._busy_since = time.monotonic()
+        self._guarded(self._file.claim)
+        self._in_the_loop(self._opened.set)
+        looked_at = time.monotonic()
+        while True:
+            self._busy_since = None
+            batches = self._next_batches()
+            self._busy_since = time.monotonic()
+            if batches is None:
+                break
+            jobs = [job for batch in batches for job in batch]
             try:
-                outcomes = self._do(jobs)
-                if not self._file.state.writable:
-                    self._file.probe()
+                outcomes = self._do(jobs) if jobs else []
             except Exception as error:  # noqa: BLE001 -- the thread goes on, and whoever waits is told
                 outcomes = self._failed(jobs, error)
-            self._loop.call_soon_threadsafe(_tell, outcomes)
-        self._file.close()
+            self._in_the_loop(self._told, len(batches), outcomes)
+            if not jobs or self._busy_since - looked_at > _LOOK_EVERY_SECONDS:
+                self._guarded(partial(self._file.look_after, at_rest=not jobs))
+                looked_at = time.monotonic()
+        self._guarded(self._file.close)
+        self._in_the_loop(self._ended.set)
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 -- the thread goes on, and the state says so
+            self._failed((), error)
 
     def _failed(self, jobs: Iterable[_Job], error: Exception) -> list[_Outcome]:
         """Something that nobody has foreseen: nothing of it counts as written, and the spool says that it is unusable."""
@@ -157,16 +243,16 @@ class Writer:
         refusal = SpoolError(f"the spool failed: {error!r}")
         return [_outcome(job, refusal) for job in jobs]
 
-    def _next_jobs(self) -> list[_Job] | None:
-        """All that waits, for one commit; None when it is time to end, nothing when it is time for a probe."""
+    def _next_batches(self) -> list[list[_Job]] | None:
+        """All that waits, for one commit; None when it is time to end, nothing when it is time for a look."""
         try:
-            first = self._jobs.get(timeout=None if self._file.state.writable else REOPEN_SECONDS)
+            first = self._jobs.get(timeout=_LOOK_EVERY_SECONDS)
         except queue.Empty:
             return []
         if first is None:
             return None
-        jobs = first
-        while len(jobs) < _MOST_IN_ONE_COMMIT:
+        batches, count = [first], len(first)
+        while count < _MOST_IN_ONE_COMMIT:
             try:
                 more = self._jobs.get_nowait()
             except queue.Empty:
@@ -174,8 +260,9 @@ class Writer:
             if more is None:
                 self._jobs.put(None)
                 break
-            jobs += more
-        return jobs
+            batches.append(more)
+            count += len(more)
+        return batches
 
     def _do(self, jobs: Iterable[_Job]) -> list[_Outcome]:
         """One commit for all that is put and removed, then the reads; an outcome for each job."""
@@ -211,9 +298,11 @@ def _outcome(job: _Job, outcome: Any) -> _Outcome:
     return partial(_resolve, job.done, outcome)
 
 
-def _tell(outcomes: Iterable[_Outcome]) -> None:
-    for outcome in outcomes:
-        outcome()
+async def _set_within(seconds: float, event: asyncio.Event) -> bool:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 def _resolve(done: asyncio.Future[Any], outcome: object) -> None:

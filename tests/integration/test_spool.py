@@ -17,7 +17,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import OVERHEAD, SpoolFile, SpoolFullError, peek
+from bridge.receiver.spool_errors import SpoolFullError
+from bridge.receiver.spool_file import OVERHEAD, SpoolFile, peek
 from bridge.receiver.spool_folder import SpoolError
 from bridge.settings import Spool as SpoolSettings
 from tests.support.eventually import eventually
@@ -266,7 +267,7 @@ async def test_a_removal_that_the_disk_refused_is_done_later(folder: Path) -> No
             assert await spool.read(0, 2) == entries[4:]
             assert peek(spool.paths[0]).entries == 5
         await eventually(lambda: spool.state.entries == 1)
-        assert spool._writer._file._unremoved == {}, "nor does it grow"
+        assert len(spool._writer._file._removals) == 0, "nor does it grow"
         assert peek(spool.paths[0]).entries == 1
         assert await spool.read(0, 10) == entries[4:]
 
@@ -293,13 +294,13 @@ async def test_a_folder_that_cannot_be_used_does_not_stop_the_process(folder: Pa
 async def test_a_folder_that_somebody_removes_is_made_anew(folder: Path) -> None:
     """No event goes into a file that has no name any more."""
     async with opened(folder) as spool:
-        await spool.put(0, b"lost with the folder")
+        await spool.put(0, b"removed with the folder")
         shutil.rmtree(folder)
         with capture_logs() as said:
             await spool.put(0, BODY)
-        assert [one["action"] for one in said] == ["spool.corrupt"]
-        assert await bodies(spool) == [BODY]
-        assert peek(folder / "spool-0.sqlite3").entries == 1
+        assert [(one["action"], one["entries"]) for one in said] == [("spool.replaced", 1)]
+        assert await bodies(spool) == [b"removed with the folder", BODY]
+        assert peek(folder / "spool-0.sqlite3").entries == 2
 
 
 async def test_two_spools_on_one_folder_have_a_file_each(folder: Path) -> None:
@@ -366,7 +367,7 @@ async def test_a_corrupt_file_that_cannot_be_set_aside_does_not_end_the_spool(fo
         unblock(folder)
         await eventually(lambda: spool.state.writable)
         await spool.put(0, b"mended")
-        assert await bodies(spool) == [b"mended"]
+        assert await bodies(spool) == [BODY, b"mended"]
 
 
 async def test_held_entries_are_marked_until_they_are_released(folder: Path) -> None:

@@ -11,15 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver.spool_file import (
-    OVERHEAD,
-    Contents,
-    Entry,
-    SpoolCorruptError,
-    SpoolFile,
-    SpoolFullError,
-    peek,
-)
+from bridge.receiver.spool_errors import SpoolCorruptError, SpoolFullError, SpoolReplacedError
+from bridge.receiver.spool_file import OVERHEAD, Contents, Entry, SpoolFile, peek
 from bridge.receiver.spool_folder import SpoolError, SpoolLockedError, in_use, others, set_aside
 
 if TYPE_CHECKING:
@@ -273,9 +266,10 @@ def test_a_file_that_somebody_removed_takes_nothing_more(path: Path) -> None:
     """SQLite would go on writing where nobody finds it."""
     with opened(path) as file:
         path.unlink()
-        with pytest.raises(SpoolCorruptError, match="removed it while it was in use"):
+        with pytest.raises(SpoolReplacedError, match="removed it, or mounted over it") as refused:
             file.write(ENTRIES[:1], ())
-        with pytest.raises(SpoolCorruptError):
+        assert not refused.value.committed
+        with pytest.raises(SpoolReplacedError):
             file.probe()
 
 

@@ -1,0 +1,71 @@
+"""What a spool file holds that somebody has removed or mounted over: it can still be read, and is copied. Blocking."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from bridge.receiver.spool_errors import SpoolUnreadableError
+from bridge.receiver.spool_file import SpoolFile
+from bridge.receiver.spool_folder import SpoolError
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from bridge.settings import Spool as SpoolSettings
+
+log = logs.logger("spool")
+
+
+def move(old: SpoolFile, settings: SpoolSettings, *, anyway: bool = False) -> SpoolFile:
+    """A new file in the folder as it is now, with all that is in the old one, which is let go of.
+
+    The new one is one that was not there: a copy that was broken off is none, and no ids meet.
+
+    Args:
+        old: which is not in the folder any more.
+        settings: the folder, and what must stay free on its disk.
+        anyway: go on with what can be read.
+
+    Raises:
+        SpoolUnreadableError: the old file cannot be read.
+        SpoolError: there is no folder, or no room in it; the old file is as it was.
+    """
+    try:
+        settings.directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpoolError(
+            f"{settings.directory}: {error.strerror}; spool.directory must be writable"
+        ) from error
+    new = SpoolFile.claim(settings.directory, min_free_bytes=settings.min_free_bytes, fresh=True)
+    try:
+        copied = _copied(old, new, anyway=anyway)
+    except SpoolError:
+        with suppress(SpoolError):
+            new.close(delete=True)
+        raise
+    log.error(
+        "somebody has removed the spool file, or mounted over it, while it was in use: what it held is copied",
+        action="spool.replaced",
+        file=str(old.path),
+        copied_to=str(new.path),
+        entries=copied,
+    )
+    old.abandon()
+    return new
+
+
+def _copied(old: SpoolFile, new: SpoolFile, *, anyway: bool) -> int:
+    try:
+        return old.copy_to(new)
+    except SpoolUnreadableError as error:
+        if not anyway:
+            raise
+        unreadable = error
+    log.error(
+        "a spool file that was removed cannot be read: what was not copied is lost",
+        action="spool.lost",
+        file=str(old.path),
+        copied=unreadable.copied,
+        reason=str(unreadable),
+    )
+    return unreadable.copied
