@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.broker.outcomes import NackedError, PublishError, WindowFullError
-from bridge.receiver.spool_file import SpoolFile
-from bridge.receiver.spool_folder import SpoolError, SpoolLockedError, others
+from bridge.receiver.orphans import Orphans
+from bridge.receiver.spool_folder import SpoolError, others
 from bridge.telemetry import logs
+from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,28 +41,6 @@ class Source(Protocol):
     async def read(self, after: int, limit: int) -> list[Entry]: ...
 
     async def remove(self, entries: Sequence[Entry]) -> None: ...
-
-
-class Orphan:
-    """A spool file whose process is gone; it was locked for us."""
-
-    def __init__(self, file: SpoolFile) -> None:
-        self._file = file
-        self._unremoved: set[int] = set()
-
-    async def read(self, after: int, limit: int) -> list[Entry]:
-        return await asyncio.to_thread(self._file.read, after, limit)
-
-    async def remove(self, entries: Sequence[Entry]) -> None:
-        """Where the disk refuses, a full one for example, it is not tried again before the next entries."""
-        self._unremoved.update(entry.id for entry in entries)
-        with suppress(SpoolError):
-            await asyncio.to_thread(self._file.write, (), self._unremoved)
-            self._unremoved.clear()
-
-    async def is_empty(self) -> bool:
-        """Whether nothing is in it that is not in RabbitMQ."""
-        return (await asyncio.to_thread(self._file.contents)).entries == len(self._unremoved)
 
 
 class Mover:
@@ -167,6 +147,7 @@ class Drain:
         self._spool = spool
         self._mover = mover
         self._usable = usable
+        self._orphans = Orphans()
         self._looked_for_orphans_at = 0.0
 
     async def run(self) -> None:
@@ -196,37 +177,15 @@ class Drain:
         if now - self._looked_for_orphans_at < _ORPHANS_EVERY_SECONDS:
             return
         self._looked_for_orphans_at = now
-        for path in await asyncio.to_thread(_others, self._settings, self._spool):
+        left = await run_abandonable(partial(_others, self._settings, self._spool))
+        for path in dict.fromkeys((*left, *self._orphans.kept)):
             try:
-                moved = await empty_file(path, self._mover)
+                moved = await self._orphans.empty(path, self._mover)
             except SpoolError as error:  # the files after it are not to wait for it
                 log.warning("a spool left behind cannot be drained", action="spool.stuck", error=str(error))
                 continue
-            if moved is not None:
+            if moved or (moved is not None and path not in self._orphans.kept):
                 log.info("drained a spool left behind", action="spool.adopted", file=str(path), entries=moved)
-
-
-async def empty_file(
-    path: Path, mover: Mover, *, moved: Callable[[int], None] = lambda _: None
-) -> int | None:
-    """Move all of a spool file that no process has, and remove it; None when a process has it.
-
-    Raises:
-        PublishError: RabbitMQ takes no more; the file is still there with the rest.
-        SpoolError: it cannot be read.
-    """
-    try:
-        file = await asyncio.to_thread(SpoolFile, path, min_free_bytes=0)
-    except SpoolLockedError:
-        return None
-    emptied = False
-    try:
-        orphan = Orphan(file)
-        total = await mover.empty(orphan, moved=moved)
-        emptied = await orphan.is_empty()
-    finally:
-        await asyncio.to_thread(file.close, delete=emptied)
-    return total
 
 
 def _others(settings: SpoolSettings, spool: Spool) -> list[Path]:

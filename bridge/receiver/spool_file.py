@@ -232,7 +232,7 @@ class SpoolFile:
                 for columns, rows in self._database.rows(table):
                     with explaining(other.path):
                         other._database.insert(table, columns, rows)
-                    copied += len(rows) if table == "entries" else 0
+                    copied += len(rows) if "body" in columns else 0
         except sqlite3.Error as error:
             raise SpoolUnreadableError(f"{self.path}: {error}", copied) from error
         other._be_in_place()

@@ -11,19 +11,20 @@ from bridge.receiver.spool_folder import SpoolError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from bridge.settings import Spool as SpoolSettings
+    from pathlib import Path
 
 log = logs.logger("spool")
 
 
-def move(old: SpoolFile, settings: SpoolSettings, *, anyway: bool = False) -> SpoolFile:
+def move(old: SpoolFile, directory: Path, *, min_free_bytes: int = 0, anyway: bool = False) -> SpoolFile:
     """A new file in the folder as it is now, with all that is in the old one, which is let go of.
 
     The new one is one that was not there: a copy that was broken off is none, and no ids meet.
 
     Args:
         old: which is not in the folder any more.
-        settings: the folder, and what must stay free on its disk.
+        directory: the folder; it is made where it is missing.
+        min_free_bytes: what must stay free on its disk, when the new file is written to afterwards.
         anyway: go on with what can be read.
 
     Raises:
@@ -31,12 +32,10 @@ def move(old: SpoolFile, settings: SpoolSettings, *, anyway: bool = False) -> Sp
         SpoolError: there is no folder, or no room in it; the old file is as it was.
     """
     try:
-        settings.directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SpoolError(
-            f"{settings.directory}: {error.strerror}; spool.directory must be writable"
-        ) from error
-    new = SpoolFile.claim(settings.directory, min_free_bytes=settings.min_free_bytes, fresh=True)
+        raise SpoolError(f"{directory}: {error.strerror}; spool.directory must be writable") from error
+    new = SpoolFile.claim(directory, min_free_bytes=min_free_bytes, fresh=True)
     try:
         copied = _copied(old, new, anyway=anyway)
     except SpoolError:

@@ -280,7 +280,12 @@ class OwnFile:
         old, self._is_replaced = self._file, True
         self._tried_at = time.monotonic()
         try:
-            new = move(old, self._settings, anyway=self._unreadable_times >= _UNREADABLE_TIMES)
+            new = move(
+                old,
+                self._settings.directory,
+                min_free_bytes=self._settings.min_free_bytes,
+                anyway=self._unreadable_times >= _UNREADABLE_TIMES,
+            )
         except SpoolError as error:
             self._unreadable_times += isinstance(error, SpoolUnreadableError)
             self._unusable(f"{reason}; what is in it cannot be copied: {error}")

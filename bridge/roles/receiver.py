@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -11,8 +10,9 @@ from bridge.broker.connection import Link
 from bridge.broker.message import of_body
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
-from bridge.receiver.drain import Drain, Mover, empty_file
+from bridge.receiver.drain import Drain, Mover
 from bridge.receiver.handler import Handler
+from bridge.receiver.orphans import empty_file
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_folder import others
 from bridge.roles.lifetime import running, until
@@ -20,6 +20,7 @@ from bridge.roles.publishing import publisher_of, publishing
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics, kept
+from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,7 +109,7 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     total = 0
     async with publishing(settings, link, publisher) as publish:
         await until(link.up, publish)
-        for path in await asyncio.to_thread(others, settings.spool.directory, ()):
+        for path in await run_abandonable(partial(others, settings.spool.directory, ())):
             total += await empty_file(path, mover, moved=moved) or 0
     return total
 

@@ -19,7 +19,8 @@ from bridge.broker.connection import Link
 from bridge.broker.message import of_body
 from bridge.broker.outcomes import LostError
 from bridge.broker.publisher import Publisher
-from bridge.receiver.drain import CHUNK, Drain, Mover, empty_file
+from bridge.receiver.drain import CHUNK, Drain, Mover
+from bridge.receiver.orphans import empty_file
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_file import Entry, SpoolFile, peek
 from bridge.roles.lifetime import running
