@@ -7,8 +7,9 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from bridge.receiver.spool_aside import to_set_aside
 from bridge.receiver.spool_errors import SpoolFullError
 from bridge.receiver.spool_file import OVERHEAD, Entry
 from bridge.receiver.spool_folder import SpoolError
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from bridge.receiver.spool_aside import Refusal, Task
     from bridge.receiver.spool_state import SpoolState
     from bridge.settings import Spool as SpoolSettings
+
+T = TypeVar("T")
 
 _LARGEST_ENTRY: Final = 64 * 1024 + OVERHEAD
 """Bytes: the handler takes no larger body."""
@@ -148,6 +152,24 @@ class Spool:
         """These are in RabbitMQ. Where the disk refuses, they are removed with a later commit."""
         if entries:
             await self._writer.remove(tuple(entries))
+
+    async def do(self, task: Task[T]) -> T:
+        """Do something with the entries that are set aside, in one transaction, which is on the disk when this returns.
+
+        Raises:
+            SpoolError: the disk refuses; nothing was changed.
+        """
+        return await self._writer.do(task)
+
+    def set_aside(self, entry: Entry, refusal: Refusal) -> None:
+        """An entry that is held, and refused: it is set aside, and held until then; else the drain has it after all."""
+        done = self._writer.do(to_set_aside(refusal, (entry.id,)))
+        done.add_done_callback(partial(self._set_aside, entry))
+
+    def _set_aside(self, entry: Entry, done: asyncio.Future[None]) -> None:
+        if not done.cancelled():
+            done.exception()
+        self.release(entry)
 
     def is_held(self, entry: Entry) -> bool:
         return entry.id in self._held

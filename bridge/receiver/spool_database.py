@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from bridge.receiver import spool_aside
 from bridge.receiver.spool_folder import has_only_a_log, set_aside, standing
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.execute(_SCHEMA)
+        for statement in (_SCHEMA, *spool_aside.SCHEMA):
+            connection.execute(statement)
         if (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise _damaged(verdict)
     except sqlite3.DatabaseError:

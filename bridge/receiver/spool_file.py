@@ -7,9 +7,9 @@ import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from bridge.receiver import spool_room
+from bridge.receiver import spool_aside, spool_room
 from bridge.receiver.spool_database import Database
 from bridge.receiver.spool_errors import (
     SpoolFullError,
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
+    from bridge.receiver.spool_aside import Task
+
+T = TypeVar("T")
+
 OVERHEAD: Final = 64
 """Bytes that an entry takes beside its body: row, page and index shares, rounded up."""
 
@@ -41,7 +45,20 @@ _IDS: Final = "SELECT id FROM entries WHERE id > ? ORDER BY id"
 _ENTRY: Final = "SELECT id, received_at, body FROM entries WHERE id = ?"
 _OLDEST: Final = "SELECT id, received_at, body FROM entries ORDER BY id LIMIT 1"
 _CONTENTS: Final = """
+    SELECT count(*), coalesce(sum(size), 0), min(received_at), coalesce(max(id), 0) FROM (
+        SELECT id, received_at, length(body) + 64 AS size FROM entries
+        UNION ALL SELECT id, received_at, length(body) + 64 FROM set_aside
+    )
+"""
+_CONTENTS_BEFORE: Final = """
     SELECT count(*), coalesce(sum(length(body) + 64), 0), min(received_at), coalesce(max(id), 0) FROM entries
+"""
+"""Of a file that no receiver of this release has opened yet."""
+_OLDEST_OF_ALL: Final = """
+    SELECT min(received_at) FROM (
+        SELECT received_at FROM (SELECT received_at FROM entries ORDER BY id LIMIT 1)
+        UNION ALL SELECT received_at FROM (SELECT received_at FROM set_aside ORDER BY id LIMIT 1)
+    )
 """
 
 
@@ -141,12 +158,23 @@ class SpoolFile:
         with explaining(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
-            gone = self._connection.executemany(
-                "DELETE FROM entries WHERE id = ?", [(one,) for one in removed]
-            )
+            ids = [(one,) for one in removed]
+            gone = self._connection.executemany("DELETE FROM entries WHERE id = ?", ids).rowcount
+            if gone < len(ids):
+                gone += self._connection.executemany("DELETE FROM set_aside WHERE id = ?", ids).rowcount
         if added and not self._surely_in_place():
             raise SpoolReplacedError(self.path, committed=True)
-        return max(0, gone.rowcount)
+        return max(0, gone)
+
+    def do(self, task: Task[T], removed: Container[int] = ()) -> T:
+        """Do something with the entries that are set aside, in one transaction.
+
+        Raises:
+            SpoolError: the disk refuses; nothing was changed.
+        """
+        with explaining(self.path), self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            return task(self._connection, removed)
 
     def probe(self) -> None:
         """Write a little that changes nothing, to learn whether a disk that refused takes entries again.
@@ -215,8 +243,8 @@ class SpoolFile:
             SpoolError: the disk refuses.
         """
         with explaining(self.path):
-            row = self._connection.execute("SELECT received_at FROM entries ORDER BY id LIMIT 1").fetchone()
-        return row[0] if row else None
+            row = self._connection.execute(_OLDEST_OF_ALL).fetchone()
+        return None if row[0] is None else int(row[0])
 
     def copy_to(self, other: SpoolFile) -> int:
         """Copy all that is in it, and remove it here; how many entries. It need not stand in the folder any more.
@@ -325,7 +353,8 @@ def peek(path: Path) -> Contents:
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
-            return Contents(*connection.execute(_CONTENTS).fetchone())
+            statement = _CONTENTS if spool_aside.has_tables(connection) else _CONTENTS_BEFORE
+            return Contents(*connection.execute(statement).fetchone())
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:

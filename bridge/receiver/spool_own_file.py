@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.receiver.spool_errors import SpoolCorruptError, SpoolReplacedError, SpoolUnreadableError
 from bridge.receiver.spool_file import SpoolFile
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from bridge.receiver.spool_aside import Task
     from bridge.receiver.spool_file import Entry
     from bridge.settings import Spool as SpoolSettings
+
+T = TypeVar("T")
 
 log = logs.logger("spool")
 
@@ -132,6 +135,20 @@ class OwnFile:
         except SpoolCorruptError as corrupt:
             self._begin_anew(str(corrupt))
         return []
+
+    def do(self, task: Task[T]) -> T:
+        """Do something with the entries that are set aside, in one transaction, which is on the disk when this returns.
+
+        Raises:
+            SpoolError: there is no file, or the disk refuses; nothing was changed.
+        """
+        if self._file is None:
+            raise SpoolError(self.state.reason)
+        try:
+            return self._file.do(task, self._removals)
+        except SpoolCorruptError as corrupt:
+            self._begin_anew(str(corrupt))
+            raise
 
     def look_after(self, *, at_rest: bool) -> None:
         """What nobody asks for: whether the file is still the one, whether the disk takes entries and removals again.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bridge.receiver.spool_folder import SpoolError
 from bridge.receiver.spool_own_file import OwnFile
@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
+    from bridge.receiver.spool_aside import Task
     from bridge.receiver.spool_file import Entry
     from bridge.receiver.spool_state import SpoolState
     from bridge.settings import Spool as SpoolSettings
+
+T = TypeVar("T")
 
 log = logs.logger("spool")
 
@@ -57,7 +60,13 @@ class _Read:
     done: asyncio.Future[list[Entry]]
 
 
-_Job = _Put | _Remove | _Read
+@dataclass(frozen=True, slots=True)
+class _Do:
+    task: Task[Any]
+    done: asyncio.Future[Any]
+
+
+_Job = _Put | _Remove | _Read | _Do
 _Outcome = Callable[[], object]
 """What is to be called in the event loop."""
 
@@ -65,7 +74,8 @@ _Outcome = Callable[[], object]
 class Writer:
     """Writes to this process's spool file, many jobs with one commit, and reads from it.
 
-    Jobs are done in the order in which they were asked for, but that reads come after the commit they wait with.
+    Jobs are done in the order in which they were asked for, but that reads, and what is done with entries that are
+    set aside, come after the commit they wait with.
     All that is public belongs to the event loop; the file, once it is claimed, to the writer's own thread alone.
     """
 
@@ -160,6 +170,16 @@ class Writer:
         """
         done: asyncio.Future[list[Entry]] = self._loop.create_future()
         self._ask(_Read(after, limit, done))
+        return done
+
+    def do(self, task: Task[T]) -> asyncio.Future[T]:
+        """Do something with the entries that are set aside, in a transaction of its own.
+
+        The future raises:
+            SpoolError: the disk refuses; nothing was changed.
+        """
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._ask(_Do(task, done))
         return done
 
     def _ask(self, job: _Job) -> None:
@@ -272,6 +292,7 @@ class Writer:
         refusal = self._commit(puts, removes) if puts or removes else None
         outcomes = [_outcome(remove, None) for remove in removes]
         outcomes += [_outcome(put, refusal) for put in puts]
+        outcomes += [_outcome(job, self._done(job)) for job in jobs if isinstance(job, _Do)]
         outcomes += [_outcome(read, self._read(read)) for read in reads]
         return outcomes
 
@@ -284,6 +305,12 @@ class Writer:
         except SpoolError as refusal:
             return refusal
         return None
+
+    def _done(self, job: _Do) -> Any:
+        try:
+            return self._file.do(job.task)
+        except SpoolError as refusal:
+            return refusal
 
     def _read(self, read: _Read) -> list[Entry] | SpoolError:
         try:
