@@ -1,0 +1,142 @@
+"""A disk that does not answer: whoever asks is refused at once, health says so, and no end or start waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.receiver import spool as spool_module
+from bridge.receiver.spool import Spool
+from bridge.receiver.spool_errors import SpoolFullError
+from bridge.receiver.spool_file import SpoolFile, peek
+from bridge.receiver.spool_folder import SpoolError
+from bridge.settings import Spool as SpoolSettings
+from tests.support.eventually import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+PATIENCE_SECONDS = 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Spool]:
+    settings = SpoolSettings(directory=folder, min_free_bytes=0)
+    async with asyncio.timeout(PATIENCE_SECONDS), Spool.open(settings) as spool:
+        yield spool
+
+
+@contextmanager
+def hanging(monkeypatch: pytest.MonkeyPatch, what: str) -> Iterator[threading.Event]:
+    """A call of the file that does not return before the event is set."""
+    answers = threading.Event()
+    call = getattr(SpoolFile, what)
+
+    def hang(*arguments: Any, **named: Any) -> Any:
+        answers.wait()
+        return call(*arguments, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SpoolFile, what, hang)
+        try:
+            yield answers
+        finally:
+            answers.set()
+
+
+async def test_nobody_waits_for_a_disk_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a second the spool is not writable, refuses at once, and is writable again when the disk answers."""
+    async with opened(folder) as spool:
+        with capture_logs() as said:
+            with hanging(monkeypatch, "write"):
+                first = asyncio.create_task(spool.put(1, b"first"))
+                await eventually(lambda: not spool.state.writable)
+                assert "the disk has not answered" in spool.state.reason
+                outcomes: list[object] = []
+                spool.keep(2, b"second", outcomes.append)
+                [refused] = outcomes
+                assert isinstance(refused, SpoolError)
+                await eventually(lambda: [one["action"] for one in said] == ["spool.stalled"])
+            entry = await first
+            await eventually(lambda: spool.state.writable)
+            await eventually(lambda: [one["action"] for one in said] == ["spool.stalled", "spool.answers"])
+        assert await spool.read(0, 10) == [entry]
+
+
+@pytest.mark.parametrize("what", ["in_place", "contents", "oldest"])
+async def test_it_need_not_be_a_write_that_hangs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A folder that cannot even be looked at says the same, and nobody has to ask it for anything."""
+    async with opened(folder) as spool:
+        await spool.put(1, b"first")
+        with hanging(monkeypatch, what):
+            if what != "in_place":
+                spool._writer._file._counted = what != "contents"
+                spool.keep(2, b"second", lambda _: None)
+            await eventually(lambda: not spool.state.writable)
+            assert "the disk has not answered" in spool.state.reason
+
+
+async def test_so_many_wait_and_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the second before the disk is known to hang, their number has a bound, and so have their bytes."""
+    monkeypatch.setattr(spool_module, "_MOST_WAITING", 10)
+    async with opened(folder) as spool:
+        with hanging(monkeypatch, "write") as answers:
+            outcomes: list[object] = []
+            for number in range(15):
+                spool.keep(number, b"%d" % number, outcomes.append)
+            assert [type(one) for one in outcomes] == [SpoolFullError] * 5
+            monkeypatch.setattr(spool_module, "_MOST_WAITING", 1000)
+            monkeypatch.setattr(spool_module, "_MOST_WAITING_BYTES", 2000)
+            spool.keep(16, bytes(1500), outcomes.append)
+            assert len(outcomes) == 6
+            answers.set()
+            await eventually(lambda: len(outcomes) == 16)
+        assert spool.state.entries == 10
+
+
+async def test_the_end_does_not_wait_for_a_disk_that_hangs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits is told that nothing is written, and the log says what was left behind."""
+    with hanging(monkeypatch, "write") as answers, capture_logs() as said:
+        async with opened(folder) as spool:
+            waiting = asyncio.create_task(spool.put(1, b"first"))
+            await asyncio.sleep(0)
+        with pytest.raises(SpoolError, match="the disk"):
+            await waiting
+        assert "spool.abandoned" in [one["action"] for one in said]
+        answers.set()
+        await eventually(lambda: not alive("spool"))
+    assert peek(folder / "spool-0.sqlite3").entries == 1
+
+
+async def test_the_start_does_not_wait_for_a_folder_that_hangs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins without a spool, says so, and has it when the folder answers."""
+    with hanging(monkeypatch, "contents") as answers:
+        async with opened(folder) as spool:
+            assert not spool.state.writable
+            with pytest.raises(SpoolError, match="the disk has not answered"):
+                await spool.put(1, b"refused")
+            assert spool.paths == []
+            answers.set()
+            await eventually(lambda: spool.state.writable)
+            await spool.put(2, b"taken")
+
+
+def alive(name: str) -> bool:
+    return any(thread.name == name for thread in threading.enumerate())
