@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pamqp import commands as spec
-
 from bridge.broker.deliveries import Deliveries
-from bridge.broker.encoded import Header, decoded
-from bridge.broker.frames import composed
-from bridge.broker.message import PERSISTENT
+from bridge.broker.encoded import Header
+from bridge.broker.frames import Message
+from bridge.broker.rewriting import ROUTING, rewritten
 from bridge.broker.session import BrokerUnavailableError
 from bridge.events import other_spellings
 
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from aio_pika.abc import AbstractConnection
-
-    from bridge.broker.frames import Message
 
 OFFSET_HEADER: Final = "x-stream-offset"
 """The argument that says where to begin, and the header that says where a message stands."""
@@ -82,7 +77,15 @@ async def read(
                 raise BrokerUnavailableError(
                     f"the stream '{stream}' fell silent before its last message"
                 ) from None
-            found = [Archived(_OFFSET.number(message.properties) or 0, *message) for message in delivered]
+            found = [
+                Archived(
+                    _OFFSET.number(message.properties) or 0,
+                    message.routing_key,
+                    message.properties,
+                    message.body,
+                )
+                for message in delivered
+            ]
             if wanted := [message for message in found if first <= message.offset <= last]:
                 yield wanted
             if found[-1].offset >= last:
@@ -112,30 +115,14 @@ def again(event: Archived, *, exchange: str, routing_key: str) -> Message:
     Through the events' exchange it is routed as at first, under both spellings of its name; through the default
     exchange, '', it goes to one queue.
     """
-    properties = decoded(event.properties)
-    headers: dict[str, Any] = {
-        # What is no text comes in as bytes, which pamqp writes only as a byte array.
-        name: bytearray(value) if isinstance(value, bytes) else value
-        for name, value in (properties.headers or {}).items()
-        if name not in {"CC", "BCC"} and not name.startswith(_OF_RABBITMQ)
-    }
-    if exchange and (others := other_spellings(routing_key)):
-        headers["CC"] = list(others)
-    return composed(
-        exchange=exchange,
-        routing_key=routing_key,
-        properties=spec.Basic.Properties(
-            content_type=properties.content_type,
-            content_encoding=properties.content_encoding,
-            delivery_mode=PERSISTENT,
-            message_type=properties.message_type,
-            message_id=properties.message_id or uuid.uuid4().hex,  # by which a return is told from a confirm
-            app_id=properties.app_id,
-            timestamp=properties.timestamp,
-            headers=headers,
-        ),
-        body=event.body,
-    )
+    others = other_spellings(routing_key) if exchange else ()
+    headers: dict[str, Any] = {"CC": list(others)} if others else {}
+
+    def stays_behind(name: str) -> bool:
+        return name in ROUTING or name.startswith(_OF_RABBITMQ)
+
+    message_id, properties = rewritten(event.properties, headers=headers, without=stays_behind)
+    return Message(exchange, routing_key, message_id, properties, event.body)
 
 
 def _from(

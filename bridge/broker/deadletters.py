@@ -10,8 +10,7 @@ from bridge.broker import moving
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractIncomingMessage
-
+    from bridge.broker.deliveries import Delivery
     from bridge.broker.publisher import Publisher
     from bridge.broker.retries import History
     from bridge.telemetry.metrics import Metrics
@@ -56,7 +55,7 @@ class DeadLetters:
         self._longest_wait = longest_wait
         self._metrics = metrics
 
-    async def bury(self, incoming: AbstractIncomingMessage, dead: DeadLetter) -> None:
+    async def bury(self, incoming: Delivery, dead: DeadLetter) -> None:
         """Move a message here; returns when RabbitMQ has confirmed it, however long that takes.
 
         The original is the caller's to acknowledge, and only then.
@@ -75,7 +74,7 @@ class DeadLetters:
         log.warning(
             "moved a message to the dead letters",
             action="worker.dead_letter",
-            event_id=incoming.message_id,
+            event_id=message.message_id,
             reason=dead.reason,
             attempts=history.attempt,
             where=history.where,

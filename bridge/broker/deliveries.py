@@ -1,4 +1,7 @@
-"""A consumer whose deliveries are taken off the socket: whole messages, without a task or a queue between."""
+"""Deliveries, taken off the socket: whole messages as they came in, without a task or a queue between.
+
+aiormq never sees them: at properties that pamqp cannot decode its reader ends, and the connection with it.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from bridge.broker.internals import close_taken_channel, open_taken_channel
 from bridge.broker.session import BrokerUnavailableError, said
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from aio_pika.abc import AbstractConnection
     from aiormq.channel import Channel
@@ -31,31 +34,72 @@ _PROPERTIES: Final = _SIZE + _LONG.size
 """Where it has the properties."""
 
 
-class Delivered(NamedTuple):
-    """A message as it came in; nothing of it is decoded but the routing key."""
+class Delivery(NamedTuple):
+    """A message as it came in. Nothing of it is decoded but where it came from."""
 
+    tag: int
+    """By which it is acknowledged."""
+    redelivered: bool
+    exchange: str
     routing_key: str
     properties: bytes
-    """Encoded: the flags, then the values, as in `frames.Message`."""
+    """Encoded: the flags, then the values, as in `frames.Message`; `properties.read` reads them."""
     body: bytes
 
 
-class Deliveries:
-    """What one consumer is sent. It is acknowledged when more is asked for: for whoever has nothing to lose."""
+class Assembly:
+    """Puts the deliveries of one channel together from its frames."""
 
-    def __init__(self, acknowledge_every: int) -> None:
-        self._acknowledge_every = acknowledge_every
-        self._channel: Channel | None = None
-        self._news = asyncio.Event()
-        self._whole: list[Delivered] = []
-        self._loss: str | None = None
-        self._unacknowledged = 0
-        self._tag = 0
-        self._whole_tag = 0
-        self._routing_key = ""
+    def __init__(self, whole: Callable[[Delivery], None]) -> None:
+        """Args: who gets them. It must not raise: it is called by the socket."""
+        self._whole = whole
+        self._head: tuple[int, bool, str, str] | None = None
         self._properties = b""
         self._missing = 0
         self._parts: list[bytes] = []
+
+    def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
+        """Take a frame, as a `wire.Taker`; what is no delivery is left to aiormq."""
+        if kind == _METHOD_FRAME:
+            if _METHOD.unpack_from(data, at + _HEAD)[0] != _DELIVER:
+                return False
+            self._head = _head(data, at + _CONSUMER)
+        elif self._head is None:
+            return False
+        elif kind == _HEADER_FRAME:
+            (self._missing,) = _LONG.unpack_from(data, at + _SIZE)
+            self._properties = data[at + _PROPERTIES : end - 1]
+            if not self._missing:
+                self._complete(self._head, b"")
+        else:
+            part = data[at + _HEAD : end - 1]
+            self._missing -= len(part)
+            if self._missing:
+                self._parts.append(part)
+            else:
+                self._complete(self._head, part)
+        return True
+
+    def _complete(self, head: tuple[int, bool, str, str], part: bytes) -> None:
+        if self._parts:
+            part = b"".join((*self._parts, part))
+            self._parts.clear()
+        self._head = None
+        self._whole(Delivery(*head, self._properties, part))
+
+
+class Deliveries:
+    """What one consumer is sent; asked for, not pushed."""
+
+    def __init__(self, acknowledge_every: int | None) -> None:
+        self._acknowledge_every = acknowledge_every
+        self._channel: Channel | None = None
+        self._news = asyncio.Event()
+        self._whole: list[Delivery] = []
+        self._loss: str | None = None
+        self._unacknowledged = 0
+        self._last_tag = 0
+        self._assembly = Assembly(self._arrived)
 
     @classmethod
     @asynccontextmanager
@@ -65,16 +109,17 @@ class Deliveries:
         queue: str,
         *,
         prefetch: int,
-        acknowledge_every: int = 1,
+        acknowledge_every: int | None = 1,
         arguments: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Self]:
-        """Consume, on a channel of its own; one consumer at a time on a connection of `open_connection`.
+        """Consume, on a channel of its own. What is not acknowledged at the end goes back to where it was.
 
         Args:
-            connection: an open one.
+            connection: an open one, of `open_connection`.
             queue: or stream, which stands.
             prefetch: how many messages may be held.
-            acknowledge_every: so many, in one frame; fewer stay unacknowledged until more have come.
+            acknowledge_every: so many at once, when more is asked for: for whoever has nothing to lose. None
+                acknowledges nothing but what is `let_go`.
             arguments: of the consumer.
 
         Raises:
@@ -86,60 +131,49 @@ class Deliveries:
         channel.on_consumer_cancel_callbacks.add(lambda _: made._lost("the consumer was cancelled"))
         try:
             await channel.basic_qos(prefetch_count=prefetch)
-            await channel.basic_consume(queue, _never_called, arguments=dict(arguments or {}))
+            await channel.basic_consume(queue, never_called, arguments=dict(arguments or {}))
             yield made
         finally:
             await close_taken_channel(connection, channel)
 
-    async def some(self) -> list[Delivered]:
-        """All that have come since the last call; waits for the first.
+    async def some(self, most: int | None = None) -> list[Delivery]:
+        """All that have come since the last call, or so many of them; waits for the first.
 
         Raises:
             BrokerUnavailableError: the channel is gone, or the consumer was cancelled.
         """
-        if self._channel is not None and self._unacknowledged >= self._acknowledge_every:
+        if self._acknowledge_every is not None and self._unacknowledged >= self._acknowledge_every:
             self._unacknowledged = 0
-            await self._channel.basic_ack(self._whole_tag, multiple=True, wait=False)
+            if self._channel is not None:
+                await self._channel.basic_ack(self._last_tag, multiple=True, wait=False)
         while not self._whole:
             if self._loss is not None:
                 raise BrokerUnavailableError(self._loss)
             self._news.clear()
             await self._news.wait()
-        taken, self._whole = self._whole, []
+        if most is None:
+            taken, self._whole = self._whole, []
+        else:
+            taken, self._whole = self._whole[:most], self._whole[most:]
         self._unacknowledged += len(taken)
+        self._last_tag = taken[-1].tag
         return taken
 
-    def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
-        """Take a frame, as a `wire.Taker`; what is no delivery is left to aiormq."""
-        if kind == _METHOD_FRAME:
-            if _METHOD.unpack_from(data, at + _HEAD)[0] != _DELIVER:
-                return False
-            here = at + _CONSUMER
-            here += data[here] + 1
-            (self._tag,) = _LONG.unpack_from(data, here)
-            here += _LONG.size + 1
-            here += data[here] + 1
-            self._routing_key = data[here + 1 : here + 1 + data[here]].decode(errors="replace")
-        elif kind == _HEADER_FRAME:
-            (self._missing,) = _LONG.unpack_from(data, at + _SIZE)
-            self._properties = data[at + _PROPERTIES : end - 1]
-            if not self._missing:
-                self._complete(b"")
-        else:
-            part = data[at + _HEAD : end - 1]
-            self._missing -= len(part)
-            if self._missing:
-                self._parts.append(part)
-            else:
-                self._complete(part)
-        return True
+    async def let_go(self, delivery: Delivery) -> None:
+        """Acknowledge this one.
 
-    def _complete(self, part: bytes) -> None:
-        if self._parts:
-            part = b"".join((*self._parts, part))
-            self._parts.clear()
-        self._whole.append(Delivered(self._routing_key, self._properties, part))
-        self._whole_tag = self._tag
+        Raises:
+            aiormq.exceptions.AMQPError: the connection is gone; the message may still be there.
+        """
+        if self._channel is not None:
+            await self._channel.basic_ack(delivery.tag)
+
+    def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
+        """Take a frame, as a `wire.Taker`."""
+        return self._assembly.take(data, kind, at, end)
+
+    def _arrived(self, delivery: Delivery) -> None:
+        self._whole.append(delivery)
         self._news.set()
 
     def _closed(self, closing: asyncio.Future[Any]) -> None:
@@ -151,5 +185,25 @@ class Deliveries:
         self._news.set()
 
 
-async def _never_called(_: Any) -> None:
-    """What aiormq must be given; no delivery gets as far as that."""
+async def never_called(_: Any) -> None:
+    """What aiormq must be given to consume; no delivery gets as far as that."""
+
+
+def _head(data: bytes, at: int) -> tuple[int, bool, str, str]:
+    """Of `basic.deliver`: delivery tag, redelivered, exchange, routing key."""
+    at += data[at] + 1
+    (tag,) = _LONG.unpack_from(data, at)
+    at += _LONG.size
+    redelivered = bool(data[at] & 1)
+    exchange_at = at + 1
+    key_at = exchange_at + data[exchange_at] + 1
+    exchange, key = data[exchange_at + 1 : key_at], data[key_at + 1 : key_at + 1 + data[key_at]]
+    return tag, redelivered, _short_text(exchange), _short_text(key)
+
+
+def _short_text(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        # Not longer than it was: it may have to fit into a message once more.
+        return content.decode(errors="replace").encode()[: len(content)].decode(errors="ignore")

@@ -1,15 +1,14 @@
-"""Properties as they stand on the wire: one header read without the others, or all of them decoded."""
+"""One header of encoded properties, read without the others."""
 
 from __future__ import annotations
 
 from struct import Struct
 from typing import Any, Final
 
-from pamqp import commands as spec
+from bridge.broker.properties import read
 
 _LONG: Final = Struct(">q")
 _LENGTH: Final = Struct(">I")
-_FLAGS: Final = 2
 
 
 class Header:
@@ -47,14 +46,4 @@ class Header:
         return at + 1 if properties[at : at + 1] == kind else None
 
     def _decoded(self, properties: bytes) -> Any:
-        return (decoded(properties).headers or {}).get(self.name)
-
-
-def decoded(properties: bytes) -> spec.Basic.Properties:
-    """All of them. Of what is damaged, or of a type that nobody knows, nothing is read."""
-    found = spec.Basic.Properties()
-    try:
-        found.unmarshal(int.from_bytes(properties[:_FLAGS]), properties[_FLAGS:])
-    except (ValueError, LookupError, ArithmeticError):
-        return spec.Basic.Properties()
-    return found
+        return read(properties).headers.get(self.name)

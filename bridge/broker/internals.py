@@ -101,12 +101,13 @@ async def open_taken_channel(connection: AbstractConnection, taker: Taker) -> Ch
 
 
 async def close_taken_channel(connection: AbstractConnection, channel: Channel) -> None:
-    """Close it; what still arrives for it goes nowhere. A broker that says nothing is not waited for."""
-    try:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await channel.close()
-    finally:
+    """Close it; what still arrives for it goes nowhere. A broker that says nothing is not waited for.
+
+    Its frames are aiormq's again only when nothing more can come: at some deliveries its reader would end.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            await channel.close()
         wire_of(connection).hand_back(channel.number)
 
 

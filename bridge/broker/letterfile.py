@@ -6,7 +6,7 @@ import base64
 import os
 import time
 from itertools import count
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.broker.parked import Found
+
+_NAMES: Final = {"message_type": "type"}
+"""What pamqp calls otherwise than AMQP does."""
 
 
 class LetterFileError(Exception):
@@ -69,18 +72,14 @@ def free_name(folder: Path) -> Path:
 
 
 def document(found: Found) -> dict[str, Any]:
-    """A dead letter as JSON: what is known of it, then the message. A body that is no text is in base64."""
-    letter, message = found
-    properties = {
-        "content_type": message.content_type,
-        "content_encoding": message.content_encoding,
-        "delivery_mode": message.delivery_mode,
-        "type": message.type,
-        "message_id": message.message_id,
-        "app_id": message.app_id,
-        "correlation_id": message.correlation_id,
-        "timestamp": message.timestamp,
-    }
+    """A dead letter as JSON: what is known of it, then the message. A body that is no text is in base64.
+
+    Where not all of its properties could be decoded, they stand there as they are, in base64, too.
+    """
+    letter, message, properties = found
+    raw = {}
+    if properties.error is not None:
+        raw = {"undecodable": properties.error, "raw_properties": {"base64": _base64(message.properties)}}
     return {
         "id": letter.id,
         "event": letter.event,
@@ -91,15 +90,16 @@ def document(found: Found) -> dict[str, Any]:
         "first_failure": letter.first_failure,
         "where": letter.where,
         **_body(message.body),
-        "headers": dict(message.headers or {}),
-        "properties": {name: value for name, value in properties.items() if value is not None},
+        "headers": properties.headers,
+        "properties": {_NAMES.get(name, name): value for name, value in properties.values.items()},
+        **raw,
     }
 
 
 def plain(value: Any) -> Any:
     """For orjson: what AMQP has and JSON has not."""
     if isinstance(value, bytes | bytearray):
-        return {"base64": base64.b64encode(value).decode()}
+        return {"base64": _base64(value)}
     return str(value)
 
 
@@ -107,7 +107,11 @@ def _body(body: bytes) -> dict[str, str]:
     try:
         return {"body": body.decode()}
     except UnicodeDecodeError:
-        return {"body_base64": base64.b64encode(body).decode()}
+        return {"body_base64": _base64(body)}
+
+
+def _base64(content: bytes | bytearray) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _made(path: Path) -> int:

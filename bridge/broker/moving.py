@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING, Any, Final
 
-from pamqp import commands as spec
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from bridge.broker.frames import Message, composed
-from bridge.broker.message import PERSISTENT
+from bridge.broker.frames import Message
 from bridge.broker.outcomes import PublishError
+from bridge.broker.rewriting import ROUTING, rewritten
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from aio_pika.abc import AbstractIncomingMessage
-
+    from bridge.broker.deliveries import Delivery
     from bridge.broker.publisher import Publisher
 
 log = logs.logger("moving")
 
-_ROUTING_ONCE: Final = ("CC", "BCC")
-"""Headers that would route the message to other queues as well."""
 _RABBITMQS_OWN: Final = (
     "x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-stream-"
 )  # fmt: skip
@@ -31,7 +26,7 @@ _RABBITMQS_OWN: Final = (
 
 
 def of_message(
-    incoming: AbstractIncomingMessage,
+    incoming: Delivery,
     *,
     queue: str,
     headers: Mapping[str, Any],
@@ -40,32 +35,17 @@ def of_message(
     """The message as it came in, for a queue, reached through the default exchange.
 
     Args:
-        incoming: the message; its body and properties are kept.
+        incoming: the message; its body and properties are kept, byte for byte.
         queue: where it goes.
         headers: what is added, or replaced, in its headers.
         without: headers that are left out.
     """
-    kept: dict[str, Any] = {
-        # What is no text comes in as bytes, which pamqp writes only as a byte array.
-        name: bytearray(value) if isinstance(value, bytes) else value
-        for name, value in (incoming.headers or {}).items()
-        if name not in _ROUTING_ONCE and name not in without and not name.startswith(_RABBITMQS_OWN)
-    }
-    return composed(
-        exchange="",
-        routing_key=queue,
-        properties=spec.Basic.Properties(
-            content_type=incoming.content_type,
-            content_encoding=incoming.content_encoding,
-            delivery_mode=PERSISTENT,
-            message_type=incoming.type,
-            message_id=incoming.message_id or uuid.uuid4().hex,  # by which a return is told from a confirm
-            app_id=incoming.app_id,
-            timestamp=incoming.timestamp,
-            headers=kept | dict(headers),
-        ),
-        body=incoming.body,
-    )
+
+    def stays_behind(name: str) -> bool:
+        return name in ROUTING or name in without or name.startswith(_RABBITMQS_OWN)
+
+    message_id, properties = rewritten(incoming.properties, headers=headers, without=stays_behind)
+    return Message("", queue, message_id, properties, incoming.body)
 
 
 async def move(publisher: Publisher, message: Message, *, longest_wait: float, waiting: str) -> None:

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
 
-from bridge.broker import deadletters, retries
+from bridge.broker import deadletters, headervalues, retries
+from bridge.broker.deliveries import Deliveries
+from bridge.broker.properties import read
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.events import canonical_name, digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.broker.deliveries import Delivery
+    from bridge.broker.properties import Properties
 
 REACH: Final = 10_000
 """How many are held at once, and so how far into the queue one can see past what stays in it.
@@ -43,6 +48,8 @@ _SILENT_SECONDS: Final = 10.0
 """While there are more to come, this long without one is a loss."""
 _LOOK_EVERY_SECONDS: Final = 0.1
 _UNKNOWN: Final = "unknown"
+UNDECODABLE: Final = "undecodable"
+"""The reason of a letter that says none, and whose properties cannot be decoded."""
 
 
 class BusyError(Exception):
@@ -77,7 +84,14 @@ class Found(NamedTuple):
     """A dead letter in hand."""
 
     letter: Letter
-    message: AbstractIncomingMessage
+    message: Delivery
+    properties: Properties
+    """What could be read of the message's."""
+
+    @classmethod
+    def of(cls, message: Delivery) -> Self:
+        properties = read(message.properties)
+        return cls(letter_of(message, properties), message, properties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +125,7 @@ class Wanted:
 class Reading:
     """The dead letters that were there when it began, oldest first. What is not let go stays, in its order."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, deliveries: Deliveries) -> None:
         self.total = total
         """How many there were."""
         self.seen = 0
@@ -119,7 +133,7 @@ class Reading:
         """How many were let go."""
         self.out_of_time = False
         """Whether it ended only because of `LONGEST_SECONDS`; reading may begin anew."""
-        self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._deliveries = deliveries
 
     @classmethod
     @asynccontextmanager
@@ -129,7 +143,7 @@ class Reading:
         """Take them in hand, on channels of its own.
 
         Args:
-            connection: an open connection. As long as it lasts, nobody else takes them in hand.
+            connection: an open connection of `open_connection`. As long as it lasts, nobody else takes them in hand.
             queue: the dead letters'.
             most: only so many from the front.
 
@@ -140,21 +154,15 @@ class Reading:
         """
         await _alone(connection, queue)
         total, _ = await _standing(connection, queue)
-        reading = cls(total if most is None else min(total, most))
-        channel = await connection.channel(publisher_confirms=False)
-        try:
-            await channel.set_qos(prefetch_count=REACH)
-            taken = await channel.get_queue(queue, ensure=False)
-            await taken.consume(reading._arrived.put)
-            yield reading
-        finally:
-            await channel.close()
+        taking = Deliveries.of(connection, queue, prefetch=REACH, acknowledge_every=None)
+        async with taking as deliveries:
+            yield cls(total if most is None else min(total, most), deliveries)
 
     async def found(self) -> AsyncGenerator[list[Found], None]:
         """Up to `BATCH` at a time, to the last one or as far as one can see.
 
         Raises:
-            BrokerUnavailableError: they stop coming before.
+            BrokerUnavailableError: they stop coming before, or the connection is gone.
         """
         began = time.monotonic()
         while self.seen < self.total and self.seen - self.gone < REACH:
@@ -163,16 +171,13 @@ class Reading:
                 return
             try:
                 async with asyncio.timeout(_SILENT_SECONDS):
-                    arrived = [await self._arrived.get()]
+                    arrived = await self._deliveries.some(min(BATCH, self.total - self.seen))
             except TimeoutError:
                 raise BrokerUnavailableError(
                     "RabbitMQ sends no more of the dead letters, though there are some; nothing is lost, try again"
                 ) from None
-            most = min(BATCH, self.total - self.seen)
-            while not self._arrived.empty() and len(arrived) < most:
-                arrived.append(self._arrived.get_nowait())
             self.seen += len(arrived)
-            yield [Found(letter_of(message), message) for message in arrived]
+            yield [Found.of(message) for message in arrived]
 
     async def let_go(self, found: Found) -> None:
         """This one is safe elsewhere: RabbitMQ may forget it.
@@ -180,24 +185,30 @@ class Reading:
         Raises:
             aiormq.exceptions.AMQPError: the connection is gone; it may still be there.
         """
-        await found.message.ack()
+        await self._deliveries.let_go(found.message)
         self.gone += 1
 
 
-def letter_of(message: AbstractIncomingMessage) -> Letter:
+def letter_of(message: Delivery, properties: Properties) -> Letter:
     """What a message says of itself, whoever has made a dead letter of it."""
-    headers = message.headers or {}
-    attempts = _number(headers.get(retries.ATTEMPT_HEADER))
+    headers, text = properties.headers, headervalues.text
+    attempts = headervalues.attempts(headers.get(retries.ATTEMPT_HEADER))
     death = _last_death(headers)
+    undecodable = f"the properties cannot be decoded: {properties.error}" if properties.error else ""
     return Letter(
-        id=message.message_id or digest(message.body),
-        event=message.type or _text(headers.get("cloudEvents:type")) or _UNKNOWN,
-        reason=_text(headers.get(deadletters.REASON_HEADER)) or _text(death.get("reason")) or _UNKNOWN,
-        error=_text(headers.get(deadletters.ERROR_HEADER)) or _text(headers.get(retries.ERROR_HEADER)),
+        id=properties.message_id or digest(message.body),
+        event=properties.values.get("message_type") or text(headers.get("cloudEvents:type")) or _UNKNOWN,
+        reason=text(headers.get(deadletters.REASON_HEADER))
+        or text(death.get("reason"))
+        or (UNDECODABLE if undecodable else _UNKNOWN),
+        error=text(headers.get(deadletters.ERROR_HEADER))
+        or text(headers.get(retries.ERROR_HEADER))
+        or undecodable,
         attempts=1 if attempts is None else attempts,
-        died_at=_number(headers.get(deadletters.AT_HEADER)) or _milliseconds(death.get("time")),
-        first_failure=_number(headers.get(retries.FIRST_FAILURE_HEADER)),
-        where=_text(headers.get(retries.WHERE_HEADER)),
+        died_at=headervalues.moment(headers.get(deadletters.AT_HEADER))
+        or headervalues.milliseconds(death.get("time")),
+        first_failure=headervalues.moment(headers.get(retries.FIRST_FAILURE_HEADER)),
+        where=text(headers.get(retries.WHERE_HEADER)),
     )
 
 
@@ -250,17 +261,3 @@ def _last_death(headers: Any) -> dict[str, Any]:
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         return dict(deaths[0])
     return {}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes | bytearray):
-        return value.decode(errors="replace")
-    return value if isinstance(value, str) else ""
-
-
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _milliseconds(value: Any) -> int | None:
-    return int(value.timestamp() * 1000) if hasattr(value, "timestamp") else None

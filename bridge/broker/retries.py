@@ -7,14 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.broker import deadletters, moving
+from bridge.broker import deadletters, headervalues, moving
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aio_pika.abc import AbstractIncomingMessage
-
+    from bridge.broker.deliveries import Delivery
     from bridge.broker.publisher import Publisher
     from bridge.broker.topology import Names
     from bridge.telemetry.metrics import Metrics
@@ -61,7 +60,8 @@ class History:
 def failed(headers: Mapping[str, Any], *, error: str, where: str) -> History:
     """The history of a message that has just failed once more.
 
-    A dead letter that was put back to work begins anew: what happened before is over.
+    A dead letter that was put back to work begins anew: what happened before is over. So does one whose history
+    cannot be read, and a first failure that is still to come was now: else it would be tried again for ever.
 
     Args:
         headers: those that the message came in with.
@@ -69,12 +69,13 @@ def failed(headers: Mapping[str, Any], *, error: str, where: str) -> History:
         where: `parse`, `provider` or `database`.
     """
     replayed = deadletters.AT_HEADER in headers
-    before = 0 if replayed else _whole(headers.get(ATTEMPT_HEADER)) or 0
-    first = None if replayed else _whole(headers.get(FIRST_FAILURE_HEADER))
+    before = 0 if replayed else headervalues.attempts(headers.get(ATTEMPT_HEADER)) or 0
+    first = None if replayed else headervalues.moment(headers.get(FIRST_FAILURE_HEADER))
+    now = _now()
     return History(
-        attempt=before + 1,
-        first_failure=_now() if first is None else first,
-        error=error,
+        attempt=min(before + 1, headervalues.MOST_ATTEMPTS),
+        first_failure=now if first is None else min(first, now),
+        error=headervalues.line(error),
         where=f"{where}@{socket.gethostname()}",
     )
 
@@ -106,7 +107,7 @@ class Retries:
         self._longest_wait = longest_wait
         self._metrics = metrics
 
-    async def delay(self, incoming: AbstractIncomingMessage, history: History, *, reason: str) -> None:
+    async def delay(self, incoming: Delivery, history: History, *, reason: str) -> None:
         """Have the message delivered again later; returns when RabbitMQ has confirmed that it will be.
 
         The original is the caller's to acknowledge, and only then.
@@ -127,7 +128,7 @@ class Retries:
         log.info(
             "a message waits for its next attempt",
             action="worker.retry",
-            event_id=incoming.message_id,
+            event_id=message.message_id,
             reason=reason,
             attempt=history.attempt,
             delay=seconds,
@@ -139,10 +140,6 @@ class Retries:
 def delay_label(seconds: float) -> str:
     """As the metrics name a delay."""
     return f"{seconds:g}"
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _now() -> int:

@@ -1,8 +1,9 @@
-"""The socket to RabbitMQ: confirms, or deliveries, are taken off it as they arrive; aiormq reads what is left.
+"""The socket to RabbitMQ: confirms and deliveries are taken off it as they arrive; aiormq reads what is left.
 
 aiormq reads three times from the stream for each frame, and hands it through two queues and two tasks: some 50 us. A
 busy publisher gets thousands of confirms a second, 21 bytes each, and all that is to be done is to find the request
-that waits. Here it costs below 1 us. Handshake, TLS, heartbeats and every other frame stay aiormq's.
+that waits. Here it costs below 1 us. Handshake, TLS, heartbeats and every other frame stay aiormq's. Nothing of a
+message is decoded here, nor by aiormq, whose reader ends with the connection at properties that pamqp cannot decode.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from aiormq import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from pamqp import commands as spec
 from pamqp import frame
-from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
+
+from bridge.broker.properties import read
 
 if TYPE_CHECKING:
     from aiormq import SSLContextProvider
@@ -41,6 +43,11 @@ _CLOSE: Final = 20 << 16 | 40
 _REPLY: Final = Struct(">HB")
 """Of a `channel.close`, behind class and method: the code, and the length of the text."""
 _MULTIPLE: Final = 1
+_HEADER_FRAME: Final = 2
+_LONG: Final = Struct(">Q")
+_SIZE: Final = _HEAD.size + 4
+"""Where a content header has the size of the body: behind class and weight."""
+_PROPERTIES: Final = _SIZE + _LONG.size
 
 _HEARTBEAT: Final = Heartbeat().marshal()
 _SIGN_OF_LIFE_SECONDS: Final = 1.0
@@ -188,7 +195,7 @@ class _Listening:
         """Whether this frame was for the listener."""
         if self._returned is not None:
             # Between a return and the end of its content RabbitMQ sends nothing else on the channel.
-            self._returned.add(data[at:end])
+            self._returned.add(data, kind, at, end)
         elif kind != _METHOD_FRAME or end - at < _SHORTEST_METHOD:
             return False
         elif (method := _METHOD.unpack_from(data, at + _HEAD.size)[0]) == _RETURN:
@@ -236,10 +243,9 @@ class _Returned:
     def is_whole(self) -> bool:
         return self._missing == 0
 
-    def add(self, frames: bytes) -> None:
-        _, _, part = frame.unmarshal(frames)
-        if isinstance(part, ContentHeader):
-            self.message_id = part.properties.message_id or ""
-            self._missing = part.body_size
+    def add(self, data: bytes, kind: int, at: int, end: int) -> None:
+        if kind == _HEADER_FRAME:
+            self.message_id = read(data[at + _PROPERTIES : end - 1]).message_id or ""
+            (self._missing,) = _LONG.unpack_from(data, at + _SIZE)
         else:
-            self._missing = (self._missing or 0) - (len(frames) - _HEAD.size - 1)
+            self._missing = (self._missing or 0) - (end - 1 - at - _HEAD.size)

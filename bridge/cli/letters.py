@@ -53,7 +53,7 @@ def _print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None
 
 
 def described(found: Found, now: int) -> Iterator[str]:
-    letter, message = found
+    letter, message, _ = found
     document: dict[str, Any] = letterfile.document(found)
     yield f"id:            {letter.id}"
     yield f"event:         {letter.event}"
@@ -68,6 +68,9 @@ def described(found: Found, now: int) -> Iterator[str]:
         for name, value in sorted(document[title].items()):
             text = value if isinstance(value, str) else _json(value)
             yield f"  {name}: {text}"
+    if "undecodable" in document:
+        yield f"all properties, as they stand on the wire, in base64 ({document['undecodable']}):"
+        yield f"  {document['raw_properties']['base64']}"
     yield f"body ({len(message.body):,} bytes{', in base64' if 'body_base64' in document else ''}):"
     yield document.get("body") or document.get("body_base64", "")
 

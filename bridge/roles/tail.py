@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from yarl import URL
 
 from bridge import events
-from bridge.broker import topology
+from bridge.broker import headervalues, topology
 from bridge.broker.connection import Link
-from bridge.broker.encoded import Header, decoded
+from bridge.broker.encoded import Header
 from bridge.broker.listening import listening
 from bridge.broker.message import RECEIVED_AT_HEADER
+from bridge.broker.properties import read
 from bridge.events import MalformedError, NotJsonError
 from bridge.telemetry.metrics import Metrics
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.deliveries import Delivered
+    from bridge.broker.deliveries import Delivery
     from bridge.settings import Settings
 
 _RECEIVED_AT: Final = Header(RECEIVED_AT_HEADER)
@@ -83,15 +84,11 @@ async def tail(settings: Settings, names: Sequence[str], show: Callable[[Seen], 
     await link.run(session)
 
 
-def seen(delivered: Delivered) -> Seen:
+def seen(delivered: Delivery) -> Seen:
     """What may be shown of a message."""
-    name, event_id = (
-        _printable(delivered.routing_key),
-        _printable(decoded(delivered.properties).message_id or ""),
-    )
-    received_at = _RECEIVED_AT.number(delivered.properties)
-    if received_at is not None and not 0 <= received_at <= events.MAX_TIMESTAMP * 1000:
-        received_at = None
+    name = _printable(delivered.routing_key)
+    event_id = _printable(read(delivered.properties).message_id or "")
+    received_at = headervalues.moment(_RECEIVED_AT.number(delivered.properties))
     try:
         event = events.parse(delivered.body)
     except (MalformedError, NotJsonError) as error:

@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from aio_pika import IncomingMessage
-
+from bridge.broker.deliveries import Assembly, never_called
+from bridge.broker.internals import close_taken_channel, open_taken_channel
 from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, task_group, together
 from bridge.telemetry import logs
 from bridge.worker.counting import Counts
@@ -16,16 +16,15 @@ from bridge.worker.counting import Counts
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
-    from aiormq.abc import DeliveredMessage
 
+    from bridge.broker.deliveries import Delivery
     from bridge.settings import Worker
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.failures import Failure
 
-    Part = Callable[[AbstractIncomingMessage, Failure], Awaitable[str]]
-    _Part = Callable[[DeliveredMessage, Failure], Awaitable[str]]
+    Part = Callable[[Delivery, Failure], Awaitable[str]]
     _Settled = Callable[[Sequence["Verdict"], Sequence[float]], None]
 
 log = logs.logger("worker")
@@ -48,7 +47,7 @@ with no `basic.cancel`, keeps the consumer in its lists, and delivers nothing to
 class Verdict(NamedTuple):
     """What is to become of a delivery."""
 
-    delivery: DeliveredMessage
+    delivery: Delivery
     outcome: str
     """For the metrics: `added`, `updated`, `repeated`, `ignored`; or `failed`, which ends as `delayed` or `dead`."""
     failure: Failure | None = None
@@ -57,7 +56,7 @@ class Verdict(NamedTuple):
     """Of an event that has changed the list: the time that it bears, Unix seconds."""
 
 
-def failed(delivery: DeliveredMessage, failure: Failure) -> Verdict:
+def failed(delivery: Delivery, failure: Failure) -> Verdict:
     """The verdict that an attempt has failed."""
     return Verdict(delivery, "failed", failure)
 
@@ -65,9 +64,7 @@ def failed(delivery: DeliveredMessage, failure: Failure) -> Verdict:
 class Work(Protocol):
     """What is done with deliveries: runs until cancelled, and gives each a verdict, in any order."""
 
-    async def run(
-        self, inbox: asyncio.Queue[DeliveredMessage], settle: Callable[[Verdict], None]
-    ) -> None: ...
+    async def run(self, inbox: asyncio.Queue[Delivery], settle: Callable[[Verdict], None]) -> None: ...
 
 
 class Consumer:
@@ -129,7 +126,7 @@ class Consumer:
         """Consume on this connection; returns when `stop` was called and nothing is in hand any more.
 
         Args:
-            connection: an open connection.
+            connection: an open connection of `open_connection`.
             opened: called when the consumer is set up.
 
         Raises:
@@ -156,27 +153,25 @@ class Consumer:
 
     async def _consume(self, connection: AbstractConnection, opened: Callable[[], None]) -> None:
         cancelled = asyncio.Event()
+        hand = _Hand(self._part, self._settled, self._counts.taken)
         async with asyncio.timeout(_SET_UP_SECONDS):
-            channel = await connection.channel(publisher_confirms=False)
-            aiormq_channel = await channel.get_underlay_channel()
-            aiormq_channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
-            await channel.set_qos(prefetch_count=self._settings.prefetch)
-            hand = _Hand(aiormq_channel, self._part_one, self._settled, self._counts.taken)
-            # Not through aio-pika's queue, which has a message object and another task for each delivery.
-            await aiormq_channel.basic_consume(self._queue, hand.take, consumer_tag=_TAG)
+            channel = await open_taken_channel(connection, Assembly(hand.take).take)
+            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+            await channel.basic_qos(prefetch_count=self._settings.prefetch)
+            await channel.basic_consume(self._queue, never_called, consumer_tag=_TAG)
         self._hand = hand
         opened()
         await together(
             work=self._work.run(hand.inbox, hand.settle),
-            acknowledge=hand.acknowledge(),
+            acknowledge=hand.acknowledge(channel),
             part=hand.part(),
-            stop=self._drain(aiormq_channel, hand),
+            stop=self._drain(channel, hand),
             cancelled=self._cancelled(cancelled),
             idle=self._idle(hand),
-            channel=channel_gone(aiormq_channel),
+            channel=channel_gone(channel),
             connection=gone(connection),
         )
-        await channel.close()
+        await close_taken_channel(connection, channel)
 
     async def _drain(self, channel: AiormqChannel, hand: _Hand) -> None:
         await self._stopping.wait()
@@ -185,9 +180,6 @@ class Consumer:
             async with asyncio.timeout(self._settings.drain_timeout):
                 await hand.empty()
         log.info("stopped consuming", action="worker.drained", given_back=len(hand))
-
-    async def _part_one(self, delivery: DeliveredMessage, failure: Failure) -> str:
-        return await self._part(IncomingMessage(delivery), failure)
 
     def _settled(self, verdicts: Sequence[Verdict], seconds: Sequence[float]) -> None:
         self._counts.settled(verdicts, seconds, time.time())
@@ -212,15 +204,10 @@ class _Hand:
     """The deliveries of one channel that are not acknowledged yet."""
 
     def __init__(
-        self,
-        channel: AiormqChannel,
-        part: _Part,
-        acknowledging: _Settled,
-        taking: Callable[[DeliveredMessage], None] = lambda _: None,
+        self, part: Part, acknowledging: _Settled, taking: Callable[[Delivery], None] = lambda _: None
     ) -> None:
-        self.inbox: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        self.inbox: asyncio.Queue[Delivery] = asyncio.Queue()
         self.taken = 0
-        self._channel = channel
         self._part_one = part
         self._acknowledging = acknowledging
         self._taking = taking
@@ -235,9 +222,9 @@ class _Hand:
     def __len__(self) -> int:
         return len(self._held)
 
-    async def take(self, delivery: DeliveredMessage) -> None:
+    def take(self, delivery: Delivery) -> None:
         self.taken += 1
-        self._held[_tag(delivery)] = time.monotonic()
+        self._held[delivery.tag] = time.monotonic()
         self._empty.clear()
         self._taking(delivery)
         self.inbox.put_nowait(delivery)
@@ -253,23 +240,23 @@ class _Hand:
             while True:
                 partings.create_task(self._elsewhere(await self._to_part.get()), name="worker.part")
 
-    async def acknowledge(self) -> None:
+    async def acknowledge(self, channel: AiormqChannel) -> None:
         """Acknowledge what is settled, as it comes: everything up to the first that is not in one frame."""
         while True:
             await self._something_settled.wait()
             self._something_settled.clear()
             verdicts, self._settled = self._settled, []
-            settled = sorted(_tag(verdict.delivery) for verdict in verdicts)
+            settled = sorted(verdict.delivery.tag for verdict in verdicts)
             now = time.monotonic()
             self._acknowledging(verdicts, [now - self._held.pop(tag, now) for tag in settled])
             oldest_held = min(self._held, default=settled[-1] + 1)
             together_up_to = max((tag for tag in settled if tag < oldest_held), default=None)
             if together_up_to is not None:
-                await self._channel.basic_ack(together_up_to, multiple=True)
+                await channel.basic_ack(together_up_to, multiple=True)
             alone = [tag for tag in settled if tag > oldest_held]
             for tag in alone:
                 # To have it written is worth waiting for once, not for each.
-                await self._channel.basic_ack(tag, wait=tag == alone[-1])
+                await channel.basic_ack(tag, wait=tag == alone[-1])
             if not self._held:
                 self._empty.set()
 
@@ -285,9 +272,3 @@ class _Hand:
     def _done(self, verdict: Verdict) -> None:
         self._settled.append(verdict)
         self._something_settled.set()
-
-
-def _tag(delivery: DeliveredMessage) -> int:
-    if delivery.delivery_tag is None:
-        raise TypeError("a delivery of a consumer without acknowledgements has no tag")
-    return delivery.delivery_tag

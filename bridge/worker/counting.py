@@ -9,8 +9,7 @@ from bridge.telemetry import instruments
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from aiormq.abc import DeliveredMessage
-
+    from bridge.broker.deliveries import Delivery
     from bridge.telemetry.metrics import Metrics
     from bridge.telemetry.tallies import Tally
     from bridge.worker.consumer import Verdict
@@ -34,7 +33,7 @@ class Counts:
         self._seconds = metrics.spread(metrics.handling_seconds, instruments.SLOW)
         self._ages = metrics.ages(instruments.HANDLED)
 
-    def taken(self, delivery: DeliveredMessage) -> None:
+    def taken(self, delivery: Delivery) -> None:
         if delivery.redelivered:
             self._again.count += 1
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.broker import retries
 from bridge.broker.deadletters import DeadLetter
+from bridge.broker.properties import read
 from bridge.provider.client import (
     MissingTokenError,
     ProviderUnavailableError,
@@ -21,13 +22,13 @@ from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aio_pika.abc import AbstractIncomingMessage
-
     from bridge.broker.deadletters import DeadLetters
+    from bridge.broker.deliveries import Delivery
     from bridge.broker.retries import Retries
     from bridge.telemetry.metrics import Metrics
 
 MALFORMED: Final = "malformed"
+UNDECODABLE: Final = "undecodable"
 INVALID_ADDRESS: Final = "invalid-address"
 UNKNOWN_MESSAGE: Final = "unknown-message"
 UNRESOLVED: Final = "unresolved"
@@ -89,6 +90,11 @@ def malformed(error: Exception) -> Failure:
     return Failure(MALFORMED, str(error), PARSE)
 
 
+def undecodable(error: str) -> Failure:
+    """A message whose properties cannot be decoded."""
+    return Failure(UNDECODABLE, f"the properties cannot be decoded: {error}", PARSE)
+
+
 def of(error: Exception) -> Failure:
     """What one of the errors in `PERMANENT` or `OF_THE_MESSAGE` means."""
     kind = _FAILURES[type(error)]
@@ -98,6 +104,7 @@ def of(error: Exception) -> Failure:
 def show_all(metrics: Metrics, *, delays: Iterable[float]) -> None:
     """Have the metrics show each way that a failure can go, at 0: from nothing to 1 Prometheus sees no increase."""
     metrics.dead_letters.labels(MALFORMED)
+    metrics.dead_letters.labels(UNDECODABLE)
     for failure in _FAILURES.values():
         metrics.dead_letters.labels(failure.reason)
         if failure.passing:
@@ -124,9 +131,9 @@ class Ways:
         self._patience = give_up_after
         self._grace = min(unknown_grace, give_up_after)
 
-    async def part(self, incoming: AbstractIncomingMessage, failure: Failure) -> str:
+    async def part(self, incoming: Delivery, failure: Failure) -> str:
         """Move the message to where it belongs; returns `delayed` or `dead` when RabbitMQ has confirmed it."""
-        history = retries.failed(incoming.headers, error=failure.error, where=failure.where)
+        history = retries.failed(read(incoming.properties).headers, error=failure.error, where=failure.where)
         patience = self._grace if failure.reason == UNKNOWN_MESSAGE else self._patience
         if failure.passing and history.age < patience:
             await self._retries.delay(incoming, history, reason=failure.reason)

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from bridge import events
+from bridge.broker.properties import read
 from bridge.broker.session import task_group
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
@@ -18,8 +19,7 @@ from bridge.worker.consumer import Verdict, failed
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from aiormq.abc import DeliveredMessage
-
+    from bridge.broker.deliveries import Delivery
     from bridge.events import Event
     from bridge.settings import Settings
     from bridge.suppression.policy import Policy, Reason
@@ -41,7 +41,7 @@ ACTOR = "worker"
 class _Case(NamedTuple):
     """A delivery that suppresses somebody; the address may still be unknown."""
 
-    delivery: DeliveredMessage
+    delivery: Delivery
     event: Event
     reason: Reason
     address: str | None = None
@@ -82,7 +82,7 @@ class Suppressor:
         self._sizes = metrics.spread(metrics.batch_size, instruments.SIZES)
         self._shown = masked if settings.logs.mask_addresses else str
 
-    async def run(self, inbox: asyncio.Queue[DeliveredMessage], settle: Settle) -> None:
+    async def run(self, inbox: asyncio.Queue[Delivery], settle: Settle) -> None:
         """Handle deliveries until cancelled. A slow look-up holds up only its own delivery.
 
         Raises:
@@ -98,11 +98,14 @@ class Suppressor:
                     tasks.create_task(self._look_up(case, cases, settle), name="worker.look_up")
 
     async def _read(
-        self, inbox: asyncio.Queue[DeliveredMessage], cases: asyncio.Queue[_Case], settle: Settle
+        self, inbox: asyncio.Queue[Delivery], cases: asyncio.Queue[_Case], settle: Settle
     ) -> None:
         tell = log.bind()  # once: the logger would be made anew for each line
         while True:
             delivery = await inbox.get()
+            if (problem := read(delivery.properties).error) is not None:
+                settle(failed(delivery, failures.undecodable(problem)))
+                continue
             try:
                 event = events.parse(delivery.body)
             except (events.NotJsonError, events.MalformedError) as error:

@@ -18,9 +18,9 @@ from tests.support.working import body_of, bounced, bounces, changed, planned, w
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-    from aiormq.abc import DeliveredMessage
+    from aio_pika.abc import AbstractConnection
 
+    from bridge.broker.deliveries import Delivery
     from bridge.provider.simulator import Simulator
     from bridge.settings import Settings
     from bridge.telemetry.metrics import Metrics
@@ -215,7 +215,7 @@ async def test_a_channel_that_rabbitmq_closes_is_opened_again(
         await opened.once_more()
         await workplace.send(*bounces([1, 2]))
         first, second = await work.next(), await work.next()
-        await first.channel.basic_ack(delivery_tag=999)
+        work.settle(Verdict(first._replace(tag=999), "ignored"))
         await opened.once_more()
         again = [await work.next(), await work.next()]
     assert Counter(one.body for one in again) == Counter([first.body, second.body])
@@ -244,8 +244,8 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
         yield opened
 
 
-async def _never(incoming: AbstractIncomingMessage, failure: Failure) -> str:
-    raise AssertionError(f"{incoming.message_id} has not failed: {failure.error}")
+async def _never(incoming: Delivery, failure: Failure) -> str:
+    raise AssertionError(f"{incoming.body!r} has not failed: {failure.error}")
 
 
 class _Opened:
@@ -267,15 +267,17 @@ class _Remembering:
 
     def __init__(self, outcome: str | None = None) -> None:
         self._outcome = outcome
-        self._taken: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        self._taken: asyncio.Queue[Delivery] = asyncio.Queue()
+        self.settle: Callable[[Verdict], None] = lambda _: None
 
-    async def run(self, inbox: asyncio.Queue[DeliveredMessage], settle: Callable[[Verdict], None]) -> None:
+    async def run(self, inbox: asyncio.Queue[Delivery], settle: Callable[[Verdict], None]) -> None:
+        self.settle = settle
         while True:
             delivery = await inbox.get()
             self._taken.put_nowait(delivery)
             if self._outcome is not None:
                 settle(Verdict(delivery, self._outcome))
 
-    async def next(self) -> DeliveredMessage:
+    async def next(self) -> Delivery:
         async with asyncio.timeout(20):
             return await self._taken.get()

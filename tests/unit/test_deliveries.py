@@ -14,8 +14,9 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from bridge.broker.deliveries import Delivered, Deliveries
-from bridge.broker.encoded import Header, decoded
+from bridge.broker.deliveries import Deliveries, Delivery
+from bridge.broker.encoded import Header
+from bridge.broker.properties import read
 from bridge.broker.session import BrokerUnavailableError
 from bridge.broker.wire import _Stream
 
@@ -34,7 +35,7 @@ def frames_of(number: int, parts: Sequence[bytes], channel: int = CHANNEL) -> by
     return b"".join((frame.marshal(deliver, channel), frame.marshal(header, channel), *bodies))
 
 
-async def read(data: bytes, cuts: Sequence[int]) -> tuple[list[Delivered], bytes]:
+async def delivered_of(data: bytes, cuts: Sequence[int]) -> tuple[list[Delivery], bytes]:
     """What is delivered of these bytes, when they come in these pieces, and what is left to aiormq."""
     stream = _Stream(asyncio.get_running_loop())
     deliveries = Deliveries(1)
@@ -57,12 +58,12 @@ def test_every_message_comes_out_whole_and_in_order(bodies: list[list[bytes]], d
     )
     sent = others.join(frames_of(number, parts) for number, parts in enumerate(bodies, start=1))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=8)))
-    delivered, left = asyncio.run(read(sent, cuts))
+    delivered, left = asyncio.run(delivered_of(sent, cuts))
     assert [message.body for message in delivered] == [b"".join(parts) for parts in bodies]
     assert [message.routing_key for message in delivered] == [f"key-{n}" for n in range(1, len(bodies) + 1)]
     assert left == others * (len(bodies) - 1)
     for message in delivered:
-        assert decoded(message.properties).message_id == "an-id"
+        assert read(message.properties).message_id == "an-id"
         assert Header("x-stream-offset").number(message.properties) == 2**40
         assert Header("text").text(message.properties) == "words"
 

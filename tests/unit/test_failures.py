@@ -6,8 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
+from pamqp import commands as spec
 
-from bridge.broker import deadletters, retries
+from bridge.broker import deadletters, headervalues, retries
+from bridge.broker.deliveries import Delivery
 from bridge.provider.client import (
     MissingTokenError,
     ProviderUnavailableError,
@@ -112,7 +114,7 @@ async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
     assert history.age < 60
 
 
-@pytest.mark.parametrize("value", ["7", b"x", -1, None, [1]])
+@pytest.mark.parametrize("value", ["7", bytearray(b"x"), -1, None, [1], True])
 async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
     """Whoever has written such a header: the message is handled, and counted from here."""
     headers = {retries.ATTEMPT_HEADER: value, retries.FIRST_FAILURE_HEADER: value}
@@ -120,6 +122,22 @@ async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
     failure = failures.Failure("unresolved", "no token", "provider", passing=True)
     assert await places.part(headers, failure) == "delayed"
     assert places.taken[0][1].attempt == 1
+    assert places.taken[0][1].age < 60
+
+
+async def test_a_history_beyond_all_bounds_is_clamped_and_can_be_written() -> None:
+    """A count of 2^63 - 1 has no successor, and a first failure in the year 292 million would never be long ago."""
+    headers = {retries.ATTEMPT_HEADER: 2**63 - 1, retries.FIRST_FAILURE_HEADER: 2**63 - 1}
+    soon = headers | {retries.FIRST_FAILURE_HEADER: int((time.time() + 2 * DAY) * 1000)}
+    places = _Places()
+    failure = failures.Failure("unresolved", "why \ud800\nand how " + "long" * 1000, "provider", passing=True)
+    for one in (headers, soon):
+        assert await places.part(one, failure) == "delayed"
+        _, history = places.taken.pop()
+        assert history.attempt == headervalues.MOST_ATTEMPTS
+        assert history.first_failure <= time.time() * 1000
+        assert history.error.startswith("why ? and how long")
+        assert spec.Basic.Properties(headers=history.headers()).marshal()
 
 
 class _Places:
@@ -132,7 +150,7 @@ class _Places:
         )
 
     async def part(self, headers: dict[str, Any], failure: Failure) -> str:
-        return await self._ways.part(cast("Any", _Incoming(headers)), failure)
+        return await self._ways.part(_incoming(headers), failure)
 
     async def delay(self, _: Any, history: History, *, reason: str) -> None:
         assert reason
@@ -142,6 +160,5 @@ class _Places:
         self.taken.append(("dead", dead.history))
 
 
-class _Incoming:
-    def __init__(self, headers: dict[str, Any]) -> None:
-        self.headers = headers
+def _incoming(headers: dict[str, Any]) -> Delivery:
+    return Delivery(1, False, "", "", spec.Basic.Properties(headers=headers).marshal(), b"")  # noqa: FBT003 -- redelivered

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from pamqp import commands as spec
 
 from bridge.broker import moving
+from bridge.broker.deliveries import Delivery
 
-if TYPE_CHECKING:
-    from aio_pika.abc import AbstractIncomingMessage
-
-KEPT = {"cloudEvents:id": "17", "received-at": 1_700_000_000_000, "x-trace": "theirs", "bytes": b"\xff"}
-
-
-class Incoming:
-    """What the bridge reads of aio-pika's message."""
-
-    def __init__(self, headers: dict[str, Any], message_id: str | None = "id-1") -> None:
-        self.headers = headers
-        self.message_id = message_id
-        self.body = b"\xff not JSON\x00"
-        self.content_type = "application/json"
-        self.content_encoding = None
-        self.type = "hard_bounced"
-        self.app_id = "bridge"
-        self.timestamp = None
+KEPT = {"cloudEvents:id": "17", "received-at": 1_700_000_000_000, "x-trace": "theirs", "bytes": bytearray(b"\xff")}
 
 
 def moved(
     headers: dict[str, Any], added: dict[str, Any], *without: str, message_id: str | None = "id-1"
 ) -> dict[str, Any]:
     """The headers that it has in the other queue."""
-    incoming = cast("AbstractIncomingMessage", Incoming(headers, message_id))
+    properties = spec.Basic.Properties(
+        content_type="application/json",
+        message_type="hard_bounced",
+        app_id="bridge",
+        message_id=message_id,
+        headers=headers,
+    )
+    incoming = Delivery(1, False, "", "", properties.marshal(), b"\xff not JSON\x00")  # noqa: FBT003 -- redelivered
     message = moving.of_message(incoming, queue="elsewhere", headers=added, without=without)
     assert (message.exchange, message.routing_key, message.body) == ("", "elsewhere", b"\xff not JSON\x00")
     properties = spec.Basic.Properties()
