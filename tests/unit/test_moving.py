@@ -9,7 +9,12 @@ from pamqp import commands as spec
 from bridge.broker import moving
 from bridge.broker.deliveries import Delivery
 
-KEPT = {"cloudEvents:id": "17", "received-at": 1_700_000_000_000, "x-trace": "theirs", "bytes": bytearray(b"\xff")}
+KEPT = {
+    "cloudEvents:id": "17",
+    "received-at": 1_700_000_000_000,
+    "x-trace": "theirs",
+    "bytes": bytearray(b"\xff"),
+}
 
 
 def moved(
