@@ -13,14 +13,27 @@ import pytest
 from bridge.broker.connection import open_connection
 from bridge.broker.deliveries import Assembly, Deliveries, Delivery, never_called
 from bridge.broker.internals import open_taken_channel
+from bridge.broker.letterfile import LetterFile
+from bridge.broker.parked import Wanted
 from bridge.broker.properties import read
 from bridge.broker.rewriting import RAW_HEADER
 from bridge.broker.selection import Selection
+from bridge.cli import letters
+from bridge.roles import dead
 from bridge.roles.lifetime import running
 from bridge.roles.replay import Order, Progress, replay
 from bridge.roles.tail import Seen, tail
-from tests.support.commands import bridge
-from tests.support.undecodable import BEYOND, NOTE, UNDECODABLE, entry, number, properties, put, text
+from tests.support.undecodable import (
+    BEYOND,
+    NOTE,
+    UNDECODABLE,
+    are_the_same,
+    entry,
+    number,
+    properties,
+    put,
+    text,
+)
 from tests.support.working import body_of, bounced, bounces, working
 
 if TYPE_CHECKING:
@@ -72,12 +85,13 @@ async def test_good_events_among_bad_messages_are_on_the_list_on_one_connection(
     await worker.says("worker.dead_letter", times=len(bad), reason="undecodable")
     assert await workplace.listed() == bounced(range(1, 301))
     assert [line for line in worker.lines if '"broker.lost"' in line or '"broker.retry"' in line] == []
-    letters = await workplace.dead()
-    assert {letter.body for letter in letters} == set(bounces(range(500, 500 + len(bad))))
-    assert sorted(str(letter.headers[RAW_HEADER]) for letter in letters) == sorted(
-        str(bytearray(one)) for one in bad
-    )
-    for letter in letters:
+    buried = await workplace.dead()
+    assert {letter.body for letter in buried} == set(bounces(range(500, 500 + len(bad))))
+    for letter in buried:
+        place = bounces(range(500, 500 + len(bad))).index(letter.body)
+        raw = letter.headers[RAW_HEADER]
+        assert isinstance(raw, bytearray)
+        assert are_the_same(bytes(raw), bad[place])
         assert (letter.headers["note"], letter.headers["dead-reason"]) == ("kept", "undecodable")
         assert str(letter.headers["dead-error"]).startswith("the properties cannot be decoded: ")
 
@@ -98,9 +112,9 @@ async def test_no_header_value_ends_the_worker(
     headers: bytes, settings: Settings, workplace: Workplace, rabbit: Rabbit, amqp_url: str
 ) -> None:
     """What it computes with is checked, what it only carries goes on as it is: the message is a dead letter."""
-    async with working(settings), taking(amqp_url, rabbit.names.dead) as dead:
+    async with working(settings), taking(amqp_url, rabbit.names.dead) as arriving:
         await put(rabbit, rabbit.names.suppression, properties(headers, NOTE), b"not JSON")
-        (letter,) = await dead.some()
+        (letter,) = await arriving.some()
         await workplace.send(*bounces([1]))
         await workplace.changes(1)
     found = read(letter.properties)
@@ -113,15 +127,6 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
     by: str, settings: Settings, workplace: Workplace, rabbit: Rabbit, amqp_url: str, tmp_path: Path
 ) -> None:
     """Whoever has made dead letters of them, with any headers; put back, they can be decoded and are handled."""
-
-    async def dead(*arguments: str) -> str:
-        outcome = await bridge(
-            "dead", *arguments,
-            directory=tmp_path, BRIDGE_RABBITMQ__URLS=amqp_url, BRIDGE_RABBITMQ__PREFIX=rabbit.names.prefix,
-        )  # fmt: skip
-        assert outcome.code == 0, outcome.stderr
-        return outcome.stdout
-
     garbage = entry(b"dead-at", b"l", number(2**63 - 1)) + entry(b"retry-attempt", b"l", number(2**63 - 1))
     bad = {
         f"bad-{place}": properties(NOTE, garbage, message_id=b"bad-%d" % place, at=int.from_bytes(BEYOND))
@@ -135,20 +140,24 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
     else:
         async with working(settings):
             await until_dead(rabbit, 3)
-    listed = orjson.loads(await dead("list", "--json"))["letters"]
     reason = "rejected" if by == "RabbitMQ" else "undecodable"
-    assert [(letter["id"], letter["reason"]) for letter in listed] == [(one, reason) for one in bad]
-    assert all("cannot be decoded: timestamp" in letter["error"] for letter in listed)
-    shown = orjson.loads(await dead("show", "bad-2", "--json"))
-    assert (shown["body"].encode(), shown["headers"]["note"]) == (body_of("hard_bounced", 2), "kept")
-    assert "cannot be decoded: timestamp" in await dead("show", "bad-2")
-    await dead("discard", "bad-3", "--yes", "--to", "kept.jsonl")
-    kept = orjson.loads((tmp_path / "kept.jsonl").read_text())
-    raw = kept["raw_properties"] if by == "RabbitMQ" else kept["headers"][RAW_HEADER]
-    found = read(base64.b64decode(raw["base64"]))
-    assert (found.message_id, found.error) == ("bad-3", "timestamp: a time is out of range")
-    assert by == "RabbitMQ" or base64.b64decode(raw["base64"]) == bad["bad-3"]
-    await dead("replay", "--all")
+    listed = (await dead.look(settings, Wanted())).letters
+    assert [(letter.id, letter.reason) for letter in listed] == [(one, reason) for one in bad]
+    assert all("cannot be decoded: timestamp" in letter.error for letter in listed)
+    found = await dead.show(settings, "bad-2")
+    assert found is not None
+    shown = list(letters.described(found, now=0))
+    assert {"reason:        " + reason, "  note: kept", body_of("hard_bounced", 2).decode()} <= set(shown)
+    path = tmp_path / "kept.jsonl"
+    with LetterFile(path) as file:
+        await dead.discard(settings, Wanted(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None)
+    kept = orjson.loads(path.read_text())
+    raw = base64.b64decode(
+        (kept["raw_properties"] if by == "RabbitMQ" else kept["headers"][RAW_HEADER])["base64"]
+    )
+    assert by == "RabbitMQ" or are_the_same(raw, bad["bad-3"])
+    assert (read(raw).message_id, read(raw).error) == ("bad-3", "timestamp: a time is out of range")
+    await dead.replay(settings, Wanted(), rate=1000, moved=lambda _: None)
     async with working(settings):
         await workplace.changes(2)
     assert await workplace.listed() == bounced([1, 2])

@@ -72,6 +72,14 @@ UNDECODABLE: Mapping[str, bytes] = {
 """What is wrong -> encoded properties with the header `note`, which can be read."""
 
 
+def are_the_same(delivered: bytes, sent: bytes) -> bool:
+    """Whether these are the properties that were sent; RabbitMQ 4 puts the headers into another order."""
+    begin, end = 6, 6 + int.from_bytes(sent[2:6])
+    return (delivered[:begin], sorted(delivered[begin:end]), delivered[end:]) == (
+        sent[:begin], sorted(sent[begin:end]), sent[end:],
+    )  # fmt: skip
+
+
 async def put(rabbit: Rabbit, key: str, encoded: bytes, body: bytes, *, exchange: str = "") -> None:
     """Into the queue of this name, or through an exchange, with these properties as they are; and confirmed."""
     async with rabbit.channel() as channel:
