@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
+import socket
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,8 +17,8 @@ from bridge.broker import private_node, topology
 from bridge.provider.simulator import Simulator
 from bridge.receiver.handler import PATH
 from bridge.roles.lifetime import Lifetime, until
-from bridge.roles.receiver import receiver
-from bridge.roles.worker import worker
+from bridge.roles.receiver import RECEIVER_HEALTH_PORT, receiver
+from bridge.roles.worker import WORKER_HEALTH_PORT, worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -41,6 +42,8 @@ class Places:
     provider: str
     config: Path
     directory: Path
+    health: tuple[str, ...]
+    """Of receiver and worker; none where they are where `bridge status` looks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +85,24 @@ async def stack(
     """
     _make(directory)
     async with AsyncExitStack() as open_parts:
+        management_url: str | None = None
         if rabbitmq_url is None:
-            node = await open_parts.enter_async_context(private_node.running(directory / "rabbitmq"))
-            rabbitmq_url = node.url
+            node = await open_parts.enter_async_context(
+                private_node.running(directory / "rabbitmq", management=True)
+            )
+            rabbitmq_url, management_url = node.url, node.management_url
         simulator = await open_parts.enter_async_context(Simulator.serve(messages=MESSAGES))
         overrides = _overrides(directory, rabbitmq_url, simulator, port)
+        if management_url is not None:
+            overrides["rabbitmq"]["management_url"] = management_url
         settings = knobs.load(config, overrides)
         lifetimes = Lifetime(), Lifetime()
+        usual = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT)
+        ports = usual if port and _are_free(*usual) else _free_ports()
+        receiving, working = (_with_health(settings, one) for one in ports)
         parts = (
-            await open_parts.enter_async_context(_role(receiver(settings, lifetimes[0]), lifetimes[0])),
-            await open_parts.enter_async_context(_role(worker(settings, lifetimes[1]), lifetimes[1])),
+            await open_parts.enter_async_context(_role(receiver(receiving, lifetimes[0]), lifetimes[0])),
+            await open_parts.enter_async_context(_role(worker(working, lifetimes[1]), lifetimes[1])),
         )
         webhook = f"http://127.0.0.1:{lifetimes[0].port}{PATH}{TOKEN}"
         simulator.webhook_url = webhook
@@ -101,6 +112,9 @@ async def stack(
             provider=simulator.base_url,
             config=_write_config(directory, settings, overrides),
             directory=directory,
+            health=()
+            if ports == usual and settings.health == knobs.Health()
+            else tuple(f"http://127.0.0.1:{one}" for one in ports),
         )
         yield Stack(places, settings, parts)
 
@@ -144,8 +158,30 @@ def _overrides(
         "provider": {"base_url": simulator.base_url, "api_token": simulator.token},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/suppressions.sqlite3"},
         "spool": {"directory": f"{directory}/spool"},
-        "health": {"port": 0},
     }
+
+
+def _with_health(settings: Settings, port: int) -> Settings:
+    return settings.model_copy(update={"health": knobs.Health(port=port)})
+
+
+def _are_free(*ports: int) -> bool:
+    with ExitStack() as sockets:
+        try:
+            for port in ports:
+                one = sockets.enter_context(socket.socket())
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> Path:

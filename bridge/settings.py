@@ -197,9 +197,25 @@ class Logs(Section):
     mask_addresses: bool = True
 
 
+def _queue_of_another(name: str) -> str:
+    """Our own names are `email.…`, `suppression` and `suppression.…`: see `bridge.broker.topology`."""
+    if name == "suppression" or name.startswith(("suppression.", "email.")):
+        raise ValueError(f"'{name}' is a name of the bridge's own; choose another")
+    return name
+
+
 class Subscriber(Section):
-    queue: str = Field(min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$")
+    queue: Annotated[str, AfterValidator(_queue_of_another)] = Field(
+        min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$"
+    )
     events: Annotated[tuple[str, ...], AfterValidator(_event_names)] = Field(min_length=1)
+
+
+def _each_once(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
+    names = [subscriber.queue for subscriber in subscribers]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"the queue '{twice[0]}' is named twice; give all its events in one")
+    return subscribers
 
 
 class Settings(BaseSettings):
@@ -221,7 +237,7 @@ class Settings(BaseSettings):
     suppression: Suppression = Suppression()
     health: Health = Health()
     logs: Logs = Logs()
-    subscribers: tuple[Subscriber, ...] = ()
+    subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_each_once)] = ()
 
     @classmethod
     def settings_customise_sources(

@@ -47,6 +47,7 @@ class PrivateNode:
         plugins: Sequence[str] = (),
         port_mapper: int | None = None,
         home: Path | None = None,
+        management: bool = False,
     ) -> None:
         """Write the node's configuration; nothing runs yet.
 
@@ -56,12 +57,13 @@ class PrivateNode:
             plugins: for example `rabbitmq_management`; their ports are for `extra_config` to say.
             port_mapper: the port of Erlang's port mapper; nodes of one cluster share it. Without it, an own one.
             home: where the Erlang cookie is; nodes of one cluster share it. Without it, the folder.
+            management: whether it has the management API, at `management_url`.
 
         Raises:
             NodeError: there is no `rabbitmq-server`.
         """
         self._server = _find_server()
-        self._port, self._distribution, free = _free_ports(3)
+        self._port, self._distribution, api, free = _free_ports(4)
         self.port_mapper = port_mapper or free
         """Its port; the other nodes of a cluster take it."""
         self._process: asyncio.subprocess.Process | None = None
@@ -69,8 +71,12 @@ class PrivateNode:
         self.directory = directory
         self.log = directory / "output.log"
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
+        self.management_url = f"http://127.0.0.1:{api}" if management else None
         directory.mkdir(parents=True, exist_ok=True)
         self.name = _kept_name(directory)
+        if management:
+            plugins = [*plugins, "rabbitmq_management"]
+            extra_config += f"\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api}"
         (directory / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
         (directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
@@ -169,14 +175,14 @@ class PrivateNode:
 
 @asynccontextmanager
 async def running(
-    directory: Path, *, extra_config: str = "", plugins: Sequence[str] = ()
+    directory: Path, *, extra_config: str = "", plugins: Sequence[str] = (), management: bool = False
 ) -> AsyncIterator[PrivateNode]:
     """A node that runs for as long as the context lasts, and leaves no process behind.
 
     Raises:
         NodeError: there is no `rabbitmq-server`, or the node did not come up.
     """
-    node = PrivateNode(directory, extra_config=extra_config, plugins=plugins)
+    node = PrivateNode(directory, extra_config=extra_config, plugins=plugins, management=management)
     try:
         await node.start()
         yield node

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bridge.settings import RabbitMQ, Subscriber
 
 NO_LIMIT = 2**31 - 1
-"""For the dead letters: each look at them counts as a delivery, and RabbitMQ 4 drops a message after 20.
+"""Where messages are looked at and stay: each look counts as a delivery, and RabbitMQ 4 drops one after 20.
 
 -1 is no limit to RabbitMQ 4, and drops everything at once on 3.10.
 """
@@ -30,13 +30,15 @@ it holds, so the limit must be far above what restarts use up, and still end a m
 class Exchange:
     name: str
     kind: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(hash=False)
+    of_subscriber: bool = False
+    """Whether it is another service's, one of `[[subscribers]]`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class Names:
     def changes(self) -> str:
         return f"{self.prefix}suppression.changes"
 
+    @property
+    def backfill(self) -> str:
+        """The queue of the markers which say that the suppression queue is still to be filled from the archive."""
+        return f"{self.prefix}suppression.backfill"
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -91,11 +98,31 @@ class Topology:
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
 
+    def parts(self) -> Iterator[Part]:
+        """What stands or falls on its own: each exchange, and each queue with its bindings."""
+        for exchange in self.exchanges:
+            yield Part(f"exchange '{exchange.name}'", exchange.name, Topology((exchange,), (), ()))
+        for queue in self.queues:
+            bindings = tuple(binding for binding in self.bindings if binding.queue == queue.name)
+            part = Topology((), (queue,), bindings)
+            yield Part(f"queue '{queue.name}'", queue.name, part, of_subscriber=queue.of_subscriber)
+
     def one_by_one(self) -> Iterator[Topology]:
         """Each exchange, queue and binding on its own, in the order in which they can be declared."""
         yield from (Topology((exchange,), (), ()) for exchange in self.exchanges)
         yield from (Topology((), (queue,), ()) for queue in self.queues)
         yield from (Topology((), (), (binding,)) for binding in self.bindings)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An exchange, or a queue with its bindings."""
+
+    what: str
+    """For people: `queue 'crm'`."""
+    name: str
+    topology: Topology
+    of_subscriber: bool = False
 
 
 def without_queues(topology: Topology, *names: str) -> Topology:
@@ -123,27 +150,32 @@ def plan(
         retry_delays: seconds; each has a queue from which messages come back to the worker's.
     """
     names = Names(settings.prefix)
-    own = [Queue(f"{settings.prefix}{subscriber.queue}", _quorum()) for subscriber in subscribers]
+    own = [
+        Queue(f"{settings.prefix}{subscriber.queue}", _quorum(), of_subscriber=True)
+        for subscriber in subscribers
+    ]
     return Topology(
         exchanges=(
             Exchange(names.unrouted, "fanout"),
             Exchange(names.events, "topic", {"alternate-exchange": names.unrouted}),
             Exchange(names.changes, "topic"),
         ),
+        # The suppression queue before the archive: where the archive stands without it, it has been deleted.
         queues=(
-            Queue(names.archive, _archive(settings)),
-            Queue(names.unrouted, _quorum()),
-            Queue(names.malformed, _quorum()),
-            Queue(names.dead, _quorum() | {"x-delivery-limit": NO_LIMIT}),
+            Queue(names.dead, _kept()),
+            Queue(names.backfill, _kept()),
             Queue(names.suppression, _dead_lettering(names.dead) | {"x-delivery-limit": _DELIVERY_LIMIT}),
             *(Queue(names.retry(delay), _delaying(names.suppression, delay)) for delay in retry_delays),
+            Queue(names.unrouted, _quorum()),
+            Queue(names.malformed, _quorum()),
+            Queue(names.archive, _archive(settings)),
             *own,
         ),
         bindings=(
-            Binding(names.events, names.archive, "#"),
+            *_bindings(names.events, names.suppression, suppressing),
             Binding(names.unrouted, names.unrouted, ""),
             Binding(names.events, names.malformed, MALFORMED),
-            *_bindings(names.events, names.suppression, suppressing),
+            Binding(names.events, names.archive, "#"),
             *(
                 binding
                 for queue, subscriber in zip(own, subscribers, strict=True)
@@ -155,6 +187,10 @@ def plan(
 
 def _quorum() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
+
+
+def _kept() -> dict[str, Any]:
+    return _quorum() | {"x-delivery-limit": NO_LIMIT}
 
 
 def _dead_lettering(queue: str) -> dict[str, Any]:

@@ -90,7 +90,10 @@ def _introduce(places: development.Places) -> None:
     event = '{"message": {"id": 1}, "event": {"name": "hard_bounced", "timestamp": 1539062173}}'
     people.print("\nTry, in another terminal:\n")
     people.print(f"curl -i {places.webhook} -d '{event}'", highlight=False, markup=False)
-    people.print(f"{_program()} --config {places.config} suppressions list\n", highlight=False, markup=False)
+    command = f"{_program()} --config {places.config}"
+    people.print(f"{command} suppressions list", highlight=False, markup=False)
+    asked = "".join(f" --metrics {url}" for url in places.health)
+    people.print(f"{command} status{asked}\n", highlight=False, markup=False)
     people.print("Ctrl-C stops all of it.\n")
 
 

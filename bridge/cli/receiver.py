@@ -6,7 +6,6 @@ from typing import Final
 
 import typer
 
-from bridge.broker.session import BrokerRefusedError
 from bridge.cli.console import settings_of
 from bridge.cli.staying import run
 from bridge.crew import supervisor
@@ -17,7 +16,7 @@ from bridge.telemetry.health import PortTakenError
 
 app = typer.Typer()
 
-_REFUSALS: Final = (PortTakenError, BrokerRefusedError, CrewError)
+_REFUSALS: Final = (PortTakenError, CrewError)
 
 
 @app.command()

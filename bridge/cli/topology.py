@@ -9,18 +9,19 @@ import typer
 from rich.table import Column, Table
 from yarl import URL
 
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, markers, topology
 from bridge.broker.connection import Link
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
-from bridge.cli.console import fails_with, people, print_json, settings_of
+from bridge.cli.console import fail, fails_with, people, print_json, settings_of
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
+    from bridge.broker.declaring import Refused
     from bridge.broker.topology import Topology
-    from bridge.settings import RabbitMQ, Settings
+    from bridge.settings import Settings
 
 app = typer.Typer(help="Exchanges, queues and bindings: plan, apply, export.", no_args_is_help=True)
 
@@ -58,6 +59,8 @@ def apply(
 ) -> None:
     """Declare it all; what stands already as it should is left as it is.
 
+    What RabbitMQ refuses is named, and does not keep the rest from being declared: exit code 1.
+
     Environment: BRIDGE_RABBITMQ__URLS, of a user with the permission to configure.
 
     Example: bridge topology apply --wait 60
@@ -65,7 +68,9 @@ def apply(
     settings = settings_of(context)
     logs.configure_for(settings, level="error")
     planned = _planned(settings)
-    asyncio.run(_apply(settings.rabbitmq, planned, wait))
+    refused = asyncio.run(_apply(settings, planned, wait))
+    if refused:
+        fail("; ".join(str(one.error) for one in refused))
     people.print(f"{len(planned.exchanges)} exchanges, {len(planned.queues)} queues stand as planned")
 
 
@@ -79,17 +84,31 @@ def export(context: typer.Context) -> None:
     print_json(_definitions(_planned(settings), _virtual_host(settings)))
 
 
-async def _apply(settings: RabbitMQ, planned: Topology, wait: float) -> None:
-    link = Link(settings, use="topology", metrics=Metrics())
+async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Refused, ...]:
+    """What is refused."""
+    link = Link(settings.rabbitmq, use="topology", metrics=Metrics())
+    names = topology.Names(settings.rabbitmq.prefix)
+    refused: tuple[Refused, ...] = ()
 
     async def session(connection: AbstractConnection) -> None:
-        await declaring.declare(connection, planned)
+        nonlocal refused
+        safe = await markers.safe_to_declare(connection, planned, names, "always")
+        wanted = planned if safe else topology.without_queues(planned, names.suppression)
+        refused = await declaring.attempt(connection, wanted, "always", needed=())
+        for one in refused:
+            if isinstance(one.error, BrokerUnavailableError) and not one.part.of_subscriber:
+                raise one.error  # it is starting, and will be up soon
+        if not safe:
+            raise BrokerRefusedError(
+                f"queue '{names.suppression}' is missing, and is not made while '{names.backfill}' takes no message"
+            )
 
     try:
         async with asyncio.timeout(wait):
             await link.run(session)
     except TimeoutError:
         raise BrokerUnavailableError(f"RabbitMQ cannot be reached in {wait:g} s: {link.reason}") from None
+    return refused
 
 
 def _virtual_host(settings: Settings) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from bridge.broker.session import BrokerRefusedError
 from bridge.crew.order import BAD_SETTINGS, REFUSED, unpacked
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import receiver
@@ -42,7 +41,7 @@ def _serve(order: Order) -> int:
             runner.run(_receive(order))
     except InvalidSettingsError as error:
         return _refused(error, BAD_SETTINGS)
-    except (PortTakenError, BrokerRefusedError) as error:
+    except PortTakenError as error:
         return _refused(error, REFUSED)
     finally:
         if os.getppid() != order.supervisor:  # it was killed, and could not tidy up

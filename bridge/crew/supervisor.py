@@ -40,8 +40,8 @@ async def receivers(settings: Settings, stop: asyncio.Event) -> None:
     Raises:
         InvalidSettingsError: there is no token, or this system cannot share a port.
         PortTakenError: an address cannot be bound.
-        CrewError: a receiver says that it cannot work, such as where RabbitMQ has another topology than we need; or
-            one did not end in time, and was killed.
+        CrewError: a receiver says that it cannot work, such as where its address is taken; or one did not end in time,
+            and was killed.
     """
     with _reserved(settings.receiver) as port, _folder() as directory:
         metrics = SharedMetrics(directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
@@ -14,12 +14,13 @@ from bridge.broker.session import BrokerUnavailableError, said, told_as_loss
 from bridge.oncall.reach import leave, reach_any, version_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Self
 
     from aio_pika.abc import AbstractConnection
 
     from bridge.broker.management import Management, Node, QueueView
+    from bridge.broker.topology import Binding
     from bridge.settings import RabbitMQ
 
 _PATIENCE_SECONDS: Final = 5.0
@@ -49,22 +50,43 @@ class BrokerSeen:
     blind: str
     """Why the management API tells nothing; empty when it does."""
     queues: tuple[QueueSeen, ...]
+    unbound: tuple[Binding, ...] | None = None
+    """Bindings that are planned and not there; None where that cannot be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ByApi:
+    """What the management API tells."""
+
+    blind: str
+    """Why it tells nothing."""
+    nodes: tuple[Node, ...] | None = None
+    queues: Mapping[str, QueueView] = field(default_factory=dict)
+    unbound: tuple[Binding, ...] | None = None
 
 
 class Broker:
     """Looks again and again over one connection, which it opens anew when it is lost."""
 
-    def __init__(self, settings: RabbitMQ, management: Management, queues: Sequence[str]) -> None:
+    def __init__(
+        self,
+        settings: RabbitMQ,
+        management: Management,
+        queues: Sequence[str],
+        bindings: Sequence[Binding] = (),
+    ) -> None:
         """Make one; nothing is connected yet.
 
         Args:
             settings: where the broker is.
             management: its API, whether it answers or not.
             queues: the names to look at.
+            bindings: those that shall be there.
         """
         self._settings = settings
         self._management = management
         self._names = tuple(queues)
+        self._bindings = tuple(bindings)
         self._connection: AbstractConnection | None = None
 
     async def __aenter__(self) -> Self:
@@ -76,15 +98,14 @@ class Broker:
 
     async def look(self) -> BrokerSeen:
         """Never raises for a broker that is away: it is what there is to see."""
-        (problem, version, queues), (blind, nodes, views) = await asyncio.gather(
-            self._over_amqp(), self._over_http()
-        )
+        (problem, version, queues), api = await asyncio.gather(self._over_amqp(), self._over_http())
         return BrokerSeen(
             problem=problem,
             version=version,
-            nodes=nodes,
-            blind=blind,
-            queues=tuple(_merged(queue, views.get(queue.name)) for queue in queues),
+            nodes=api.nodes,
+            blind=api.blind,
+            queues=tuple(_merged(queue, api.queues.get(queue.name)) for queue in queues),
+            unbound=api.unbound,
         )
 
     async def _over_amqp(self) -> tuple[str, str | None, list[QueueSeen]]:
@@ -104,13 +125,33 @@ class Broker:
             self._connection = None
         return problem, None, [QueueSeen(name) for name in self._names]
 
-    async def _over_http(self) -> tuple[str, tuple[Node, ...] | None, dict[str, QueueView]]:
+    async def _over_http(self) -> _ByApi:
         try:
             nodes = tuple(await self._management.nodes())
             views = await asyncio.gather(*(self._management.queue(name) for name in self._names))
+            unbound = await not_bound(self._management, self._bindings)
         except ManagementError as error:
-            return str(error), None, {}
-        return "", nodes, {view.name: view for view in views if view is not None}
+            return _ByApi(str(error))
+        return _ByApi("", nodes, {view.name: view for view in views if view is not None}, unbound)
+
+
+async def not_bound(management: Management, bindings: Sequence[Binding]) -> tuple[Binding, ...]:
+    """Those of these bindings that are not there.
+
+    Raises:
+        ManagementError: the API cannot be asked.
+    """
+    exchanges = list(dict.fromkeys(binding.exchange for binding in bindings))
+    found = await asyncio.gather(*(management.bindings_from(exchange) for exchange in exchanges))
+    stands = {
+        (exchange, view.destination, view.key)
+        for exchange, views in zip(exchanges, found, strict=True)
+        for view in views
+        if view.to_queue
+    }
+    return tuple(
+        binding for binding in bindings if (binding.exchange, binding.queue, binding.key) not in stands
+    )
 
 
 async def _depth(connection: AbstractConnection, name: str) -> QueueSeen:

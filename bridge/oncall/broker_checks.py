@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.broker import declaring, topology
 from bridge.broker.management import ManagementError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
+from bridge.oncall.broker import not_bound
 from bridge.oncall.finding import failed, ok, skipped, warning
 from bridge.oncall.rights import may_read, may_write
 from bridge.roles.publishing import topology_of
@@ -94,6 +95,20 @@ async def as_declared(check: str, bench: Bench) -> Finding:
         return await _against_the_api(check, bench)
     except ManagementError as blind:
         return await _against_a_declaration(check, bench, str(blind))
+
+
+async def backfill(check: str, bench: Bench) -> Finding:
+    """A suppression queue that was deleted must be filled from the archive, which a worker does."""
+    waiting = await declaring.depth(bench.connection, bench.names.backfill)
+    if waiting is None:
+        return skipped(check, f"queue '{bench.names.backfill}' is missing", _APPLY)
+    if waiting:
+        return warning(
+            check,
+            f"'{bench.names.suppression}' was deleted, and is still to be filled from the archive",
+            "see that a worker runs: it is at it, or will be; its log says `worker.backfilled` at the end",
+        )
+    return ok(check, f"'{bench.names.suppression}' has not been deleted, or has been filled again")
 
 
 async def delivery_limit(check: str, bench: Bench) -> Finding:
@@ -189,16 +204,10 @@ async def _against_the_api(check: str, bench: Bench) -> Finding:
         return failed(
             check, "; ".join(others), "empty and delete it, then `bridge topology apply`; or another prefix"
         )
-    unbound = []
-    for exchange in bench.planned.exchanges:
-        stands = {
-            (view.destination, view.key) for view in await bench.management.bindings_from(exchange.name)
-        }
-        unbound += [
-            f"'{binding.queue}' to '{binding.exchange}' with '{binding.key}'"
-            for binding in bench.planned.bindings
-            if binding.exchange == exchange.name and (binding.queue, binding.key) not in stands
-        ]
+    unbound = [
+        f"'{binding.queue}' to '{binding.exchange}' with '{binding.key}'"
+        for binding in await not_bound(bench.management, bench.planned.bindings)
+    ]
     if unbound:
         return failed(check, f"not bound: {', '.join(unbound)}", _APPLY)
     return ok(check, _all_of_it(bench))
@@ -209,12 +218,15 @@ async def _against_a_declaration(check: str, bench: Bench, blind: str) -> Findin
     standing = topology.Topology(bench.planned.exchanges, bench.planned.queues, ())
     if bench.settings.rabbitmq.declare == "never":
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
-    try:
-        await declaring.declare(bench.connection, standing)
-    except declaring.TopologyMismatchError as other:
-        seen, _, advice = str(other).partition("; ")
-        return failed(check, seen, advice)
-    except declaring.DeclareRefusedError:
+    refused = await declaring.attempt(bench.connection, standing, "always", needed=())
+    others = [one.error for one in refused if isinstance(one.error, declaring.TopologyMismatchError)]
+    if others:
+        return failed(
+            check,
+            "; ".join(str(other).partition("; ")[0] for other in others),
+            str(others[0]).partition("; ")[2],
+        )
+    if refused:
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
     return ok(check, f"{_all_of_it(bench)}; bindings cannot be seen: {blind}")
 

@@ -30,6 +30,7 @@ _OF_THE_BROKER: Final = {
     "RabbitMQ version": broker_checks.version,
     "permissions": broker_checks.permissions,
     "topology": broker_checks.as_declared,
+    "backfill": broker_checks.backfill,
     "delivery limit": broker_checks.delivery_limit,
     "alternate exchange": broker_checks.alternate_exchange,
     "workers on SQLite": broker_checks.workers_on_sqlite,

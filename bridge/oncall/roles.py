@@ -30,8 +30,9 @@ _LABELS: Final = {
     "bridge_events_handled_total": "outcome",
     "bridge_dead_letters_total": "reason",
     "bridge_breaker_state": "dependency",
+    "bridge_backfill_events_total": "",
 }
-"""What is read of each role: the sample, and the label it is told apart by."""
+"""What is read of each role: the sample, and the label it is told apart by, if it has one."""
 
 _PATIENCE_SECONDS: Final = 3.0
 """For all that is asked of one role."""
@@ -125,9 +126,9 @@ def _read(text: str) -> dict[str, Tally]:
     counts: dict[str, Tally] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if label := _LABELS.get(sample.name):
+            if sample.name in _LABELS:
                 tally = counts.setdefault(sample.name, {})
-                key = sample.labels.get(label, "")
+                key = sample.labels.get(_LABELS[sample.name], "")
                 tally[key] = tally.get(key, 0) + sample.value
     return counts
 

@@ -32,6 +32,7 @@ _STALE_SPOOL_SECONDS: Final = 60.0
 _RECEIVED: Final = "bridge_events_received_total"
 _DEAD: Final = "bridge_dead_letters_total"
 _BREAKER: Final = "bridge_breaker_state"
+_BACKFILLED: Final = "bridge_backfill_events_total"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Watch:
         async with AsyncExitStack() as stack:
             api = await stack.enter_async_context(management.connect(settings.rabbitmq))
             queues = [queue.name for queue in planned.queues]
-            broker = await stack.enter_async_context(Broker(settings.rabbitmq, api, queues))
+            broker = await stack.enter_async_context(Broker(settings.rabbitmq, api, queues, planned.bindings))
             session = await stack.enter_async_context(aiohttp.ClientSession())
             yield cls(settings, broker, session, urls or roles.addresses(settings.health))
 
@@ -130,6 +131,7 @@ class Watch:
                 *_wrong_roles(seen),
                 *(f"the work with '{name}' is paused: its breaker is open" for name in _open(breakers)),
                 *_wrong_broker(broker, suppression, dead),
+                *_wrong_backfill(queues[names.backfill], roles.summed(seen, _BACKFILLED)),
                 *([problem] if problem else []),
                 *(_wrong_spool(waiting) if waiting else []),
             ),
@@ -182,11 +184,22 @@ def _wrong_broker(broker: BrokerSeen, suppression: QueueSeen, dead: QueueSeen) -
         if not node.running:
             found.append(f"node {node.name} does not run")
         found.extend(f"node {node.name} has a {alarm} alarm: RabbitMQ takes nothing" for alarm in node.alarms)
+    found.extend(
+        f"'{binding.queue}' is not bound to '{binding.exchange}' with '{binding.key}': run `bridge topology apply`"
+        for binding in broker.unbound or ()
+    )
     if suppression.consumers == 0:
         found.append("no worker consumes the suppression queue: start `bridge worker`")
     if dead.ready:
         found.append(f"{dead.ready:,} dead letters wait: see `bridge dead list`")
     return found
+
+
+def _wrong_backfill(markers: QueueSeen, events: Tally) -> list[str]:
+    if not markers.ready:
+        return []
+    so_far = f"{int(sum(events.values())):,} events since the workers' start"
+    return [f"the suppression queue was deleted, and is still to be filled from the archive: {so_far}"]
 
 
 def _wrong_spool(seen: SpoolSeen) -> list[str]:
@@ -203,7 +216,7 @@ def _wrong_spool(seen: SpoolSeen) -> list[str]:
 
 def _unseen(broker: BrokerSeen) -> list[str]:
     if broker.blind:
-        return [f"nodes, alarms, unacknowledged messages and their ages: {broker.blind}"]
+        return [f"bindings, nodes, alarms, unacknowledged messages and their ages: {broker.blind}"]
     if all(queue.oldest_age is None for queue in broker.queues):
         return ["ages of the oldest messages: RabbitMQ tells them of classic queues only"]
     return []

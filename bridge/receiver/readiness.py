@@ -9,11 +9,12 @@ from bridge.telemetry.health import Readiness
 
 if TYPE_CHECKING:
     from bridge.broker.connection import Link
+    from bridge.broker.refusals import Refusals
     from bridge.receiver.spool import Spool
     from bridge.telemetry.metrics import Metrics
 
 
-def of_receiver(link: Link, spool: Spool) -> Readiness:
+def of_receiver(link: Link, spool: Spool, refusals: Refusals) -> Readiness:
     """Ready while either place takes events: a broker that is away is no reason to turn the provider away."""
     state = spool.state
     return Readiness(
@@ -27,6 +28,7 @@ def of_receiver(link: Link, spool: Spool) -> Readiness:
                 "bytes": state.bytes,
                 "oldest_age": round(state.oldest_age, 1),
             },
+            **refusals.description(),
         },
     )
 

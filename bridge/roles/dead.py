@@ -18,7 +18,13 @@ from bridge.broker.parked import BATCH, Found, Reading
 from bridge.broker.session import BrokerUnavailableError, said, task_group, told_as_loss
 from bridge.broker.topology import Names, Topology
 from bridge.roles.lifetime import until
-from bridge.roles.publishing import publisher_of, publishing, topology_of
+from bridge.roles.publishing import (
+    Standing,
+    needed_to_keep_the_list,
+    publisher_of,
+    publishing,
+    topology_of,
+)
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -136,7 +142,8 @@ async def replay(settings: Settings, wanted: Wanted, *, rate: float, moved: Call
                 await limiter.acquire()
                 tasks.create_task(one(reading, found))
 
-    async with publishing(settings, link, publisher) as publish:
+    standing = Standing(settings, topology_of(settings), needed_to_keep_the_list(settings))
+    async with publishing(link, publisher, standing) as publish:
         await until(link.up, publish)
         return await _take_out(settings, wanted, handle)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.broker import topology
 from bridge.broker.connection import Link
 from bridge.broker.message import of_body
+from bridge.broker.refusals import Refusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain, Mover
@@ -16,7 +17,7 @@ from bridge.receiver.orphans import empty_file
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_folder import others
 from bridge.roles.lifetime import running, until
-from bridge.roles.publishing import publisher_of, publishing
+from bridge.roles.publishing import Standing, needed_to_publish, publisher_of, publishing, topology_of
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics, kept
@@ -41,6 +42,8 @@ RECEIVER_HEALTH_PORT: Final = 8090
 async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Path | None = None) -> None:
     """Take webhooks until told to stop; then stop listening, finish what is in flight, close.
 
+    Nothing that RabbitMQ says keeps it from starting: the spool takes what RabbitMQ does not.
+
     Args:
         settings: all that it needs to know.
         lifetime: until when.
@@ -48,7 +51,6 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
 
     Raises:
         InvalidSettingsError: there is no token.
-        BrokerRefusedError: RabbitMQ has another topology than we need.
         PortTakenError: an address cannot be bound.
     """
     tokens = [token.get_secret_value() for token in settings.receiver.tokens]
@@ -59,6 +61,9 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
+    planned = topology_of(settings)
+    refusals = Refusals(planned, metrics)
+    standing = Standing(settings, planned, needed_to_publish(settings), refusals)
     async with kept(metrics), Spool.open(settings.spool) as spool:
         readiness.measure(spool, metrics)
         exchange = topology.Names(settings.rabbitmq.prefix).events
@@ -75,10 +80,10 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         async with (
             health.serve(
                 health_socket or settings.health,
-                *health.of_process(metrics, partial(readiness.of_receiver, link, spool)),
+                *health.of_process(metrics, partial(readiness.of_receiver, link, spool, refusals)),
                 default_port=RECEIVER_HEALTH_PORT,
             ),
-            publishing(settings, link, publisher) as publish,
+            publishing(link, publisher, standing, patient=True) as publish,
             running(drain.run(), name="drain") as draining,
             server.serve(settings.receiver, handler) as lifetime.port,
         ):
@@ -107,7 +112,8 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     exchange = topology.Names(settings.rabbitmq.prefix).events
     mover = Mover(publisher, compose=partial(_compose, exchange))
     total = 0
-    async with publishing(settings, link, publisher) as publish:
+    standing = Standing(settings, topology_of(settings), needed_to_publish(settings))
+    async with publishing(link, publisher, standing) as publish:
         await until(link.up, publish)
         for path in await run_abandonable(partial(others, settings.spool.directory, ())):
             total += await empty_file(path, mover, moved=moved) or 0

@@ -13,6 +13,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker import archive, declaring, topology
+from bridge.broker.batch import not_confirmed
 from bridge.broker.connection import Link
 from bridge.broker.outcomes import PublishError, ReturnedError
 from bridge.broker.session import BrokerUnavailableError
@@ -226,20 +227,10 @@ class _Confirming:
         return archive.again(event, exchange="", routing_key=self._queue)
 
     async def _refused(self, messages: Sequence[Message]) -> list[tuple[Message, PublishError]]:
-        refused: list[tuple[Message, PublishError]] = []
-        sent: list[tuple[Message, asyncio.Future[None]]] = []
-        for message in messages:
-            try:
-                sent.append((message, self._publisher.publish(message)))
-            except PublishError as error:
-                refused.append((message, error))
-        for message, confirm in sent:
-            try:
-                await confirm
-            except ReturnedError as error:
+        refused = await not_confirmed(self._publisher, messages)
+        for message, error in refused:
+            if isinstance(error, ReturnedError):
                 raise ReplayError(f"{error}; is the queue '{message.routing_key}' still there?") from None
-            except PublishError as error:
-                refused.append((message, error))
         return refused
 
 

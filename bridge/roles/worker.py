@@ -7,13 +7,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bridge.broker import declaring, topology
+from bridge.broker import topology
 from bridge.broker.connection import Link, LinkState
 from bridge.broker.deadletters import DeadLetters
+from bridge.broker.refusals import Refusals
 from bridge.broker.retries import Retries
+from bridge.broker.session import together
 from bridge.provider import client as provider
 from bridge.roles.lifetime import running, until
-from bridge.roles.publishing import publisher_of, publishing, topology_of
+from bridge.roles.publishing import (
+    Standing,
+    needed_to_keep_the_list,
+    publisher_of,
+    publishing,
+    topology_of,
+)
 from bridge.suppression.database import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
@@ -88,11 +96,23 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     publish_link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
     publisher = publisher_of(settings, publish_link, metrics, window=settings.worker.prefetch)
-    backfill = Backfill(publisher, names, suppressing=settings.suppression.events)
+    planned = topology_of(settings)
+    refusals = Refusals(planned, metrics)
+    standing = Standing(settings, planned, needed_to_keep_the_list(settings), refusals)
+    backfill = Backfill(
+        publisher,
+        names,
+        suppressing=settings.suppression.events,
+        window=settings.worker.prefetch,
+        stand=standing.make,
+        metrics=metrics,
+    )
     dependencies = _Dependencies.of(settings, metrics)
     watch = Watch((), after=settings.worker.stuck_after, metrics=metrics)
     async with AsyncExitStack() as open_parts:
-        ready = partial(of_worker, publish_link, consume_link, (dependencies.provider, dependencies.database))
+        ready = partial(
+            of_worker, publish_link, consume_link, (dependencies.provider, dependencies.database), refusals
+        )
         await open_parts.enter_async_context(
             health.serve(
                 settings.health,
@@ -109,9 +129,10 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             _parts(settings, store, dependencies, publisher, metrics)
         )
         watch.add(_watched(parts, dependencies, publish_link))
-        # These are for the consumer to declare, which looks first whether the one is missing while the other is there.
+        # The suppression queue is for the consumer to make.
+        rest = topology.without_queues(planned, names.suppression, names.archive)
         publish = await open_parts.enter_async_context(
-            publishing(settings, publish_link, publisher, without=(names.suppression, names.archive))
+            publishing(publish_link, publisher, Standing(settings, rest, frozenset({names.changes})))
         )
 
         def opened() -> None:
@@ -120,14 +141,10 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             log.info("the worker takes messages", action="worker.started")
 
         async def session(connection: AbstractConnection) -> None:
-            await backfill.find_out(connection)
-            await declaring.ensure(connection, topology_of(settings), settings.rabbitmq.declare)
-            async with AsyncExitStack() as beside:
-                if backfill.due:
-                    await beside.enter_async_context(
-                        running(backfill.run(connection), name="worker.backfill")
-                    )
-                await parts.consumer.session(connection, opened=opened)
+            await standing.make(connection)
+            await together(
+                consume=parts.consumer.session(connection, opened=opened), backfill=backfill.run(connection)
+            )
 
         async with (
             running(consume_link.run(session), name="worker.consume") as consuming,

@@ -97,6 +97,22 @@ class Instruments:
         return self._counter("bridge_broker_connects", "Connections opened to RabbitMQ", "use")
 
     @cached_property
+    def topology_refused(self) -> Gauge:
+        says = "1 while an exchange or queue is refused: it does not stand as planned"
+        return self._gauge("bridge_topology_refused", says, "name", together="livemax")
+
+    @cached_property
+    def backfill_due(self) -> Gauge:
+        says = "1 while the suppression queue is still to be filled from the archive"
+        return self._gauge("bridge_backfill_due", says, together="livemax")
+
+    @cached_property
+    def backfilled(self) -> Counter:
+        return self._counter(
+            "bridge_backfill_events", "Events put into the suppression queue from the archive"
+        )
+
+    @cached_property
     def spool_entries(self) -> Gauge:
         return self._gauge("bridge_spool_entries", "Events that wait in the spool")
 

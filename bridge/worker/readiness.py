@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.broker.connection import Link
+    from bridge.broker.refusals import Refusals
     from bridge.worker.dependencies import Dependency
 
 
-def of_worker(publish: Link, consume: Link, dependencies: Iterable[Dependency]) -> Readiness:
+def of_worker(
+    publish: Link, consume: Link, dependencies: Iterable[Dependency], refusals: Refusals
+) -> Readiness:
     """Ready while both connections are up, and each dependency answers what it is asked.
 
     It takes messages on one, and moves them or relays on the other. While a breaker is open it waits, and while a call
@@ -25,5 +28,6 @@ def of_worker(publish: Link, consume: Link, dependencies: Iterable[Dependency]) 
     return Readiness(
         ready=links_up and all(dependency.answering for dependency in known),
         parts={"publish": publish.description(), "consume": consume.description()}
-        | {dependency.name: dependency.description() for dependency in known},
+        | {dependency.name: dependency.description() for dependency in known}
+        | refusals.description(),
     )

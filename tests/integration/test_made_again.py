@@ -12,7 +12,7 @@ from pamqp import commands as spec
 from bridge.broker.connection import Link
 from bridge.broker.frames import Message, composed
 from bridge.broker.outcomes import LostError
-from bridge.roles.publishing import publisher_of, publishing
+from bridge.roles.publishing import Standing, needed_to_publish, publisher_of, publishing, topology_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,7 +32,8 @@ def link(settings: Settings, metrics: Metrics) -> Link:
 async def publisher(settings: Settings, link: Link, metrics: Metrics) -> AsyncIterator[Publisher]:
     """As the receiver's, on a topology that stands."""
     made = publisher_of(settings, link, metrics, window=10)
-    async with publishing(settings, link, made):
+    standing = Standing(settings, topology_of(settings), needed_to_publish(settings))
+    async with publishing(link, made, standing, patient=True):
         async with asyncio.timeout(20):
             await link.up.wait()
         yield made

@@ -99,7 +99,7 @@ class Rabbit:
         async with self.channel() as channel:
             delayed = [names.retry(delay) for delay in (*RETRY_DELAYS, *_DEFAULT_DELAYS)]
             for queue in (
-                names.archive, names.unrouted, names.malformed, names.dead, names.suppression, *delayed
+                names.archive, names.unrouted, names.malformed, names.dead, names.backfill, names.suppression, *delayed
             ):  # fmt: skip
                 await channel.queue_delete(queue)
             for exchange in (names.events, names.unrouted, names.changes):
