@@ -94,7 +94,8 @@ async def attempt(
     parts = list(topology.parts())
     errors: _Errors = {}
     async with asyncio.timeout(_PATIENCE_SECONDS), _Making.on(connection) as making:
-        for part in sorted(parts, key=lambda part: part.name not in needed):
+        # Exchanges before what is bound to them.
+        for part in sorted(parts, key=lambda part: (not part.topology.exchanges, part.name not in needed)):
             if not part.of_subscriber:
                 await _try(part, making.way(mode), errors)
     async with task_group() as tasks:
@@ -239,6 +240,9 @@ class _Making:
         for queue in one.queues:
             async with self._asking(f"queue '{queue.name}'") as channel:
                 await channel.get_queue(queue.name)
+        for binding in one.bindings:
+            async with self._asking(f"exchange '{binding.exchange}'") as channel:
+                await channel.get_exchange(binding.exchange)
 
     @asynccontextmanager
     async def _asking(self, what: str) -> AsyncIterator[AbstractChannel]:

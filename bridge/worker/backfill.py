@@ -82,7 +82,7 @@ class Backfill:
         while True:
             try:
                 with told_as_loss(connection):
-                    again = await self._fill_if_due(connection)
+                    again = await self.fill_if_due(connection)
                     await asyncio.sleep(_AGAIN_SECONDS if again else _LOOK_EVERY_SECONDS)
                     await self._stand(connection)
             except (BrokerUnavailableError, BrokerRefusedError, TimeoutError) as error:
@@ -93,7 +93,7 @@ class Backfill:
                 )
                 await asyncio.sleep(_AGAIN_SECONDS)
 
-    async def _fill_if_due(self, connection: AbstractConnection) -> bool:
+    async def fill_if_due(self, connection: AbstractConnection) -> bool:
         """Whether it is still due: another worker is at it."""
         due = bool(await declaring.depth(connection, self._names.backfill))
         self._due.set(due)

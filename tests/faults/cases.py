@@ -110,6 +110,17 @@ async def suppression_queue_deleted(scene: Scene) -> None:
         await channel.queue_delete(_NAMES.suppression)
 
 
+async def backfill_interrupted(scene: Scene) -> None:
+    """The worker is stopped, then killed, while it fills the queue that was deleted."""
+    await scene.load.accepted(0.5)
+    await suppression_queue_deleted(scene)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        await scene.workers[0].says("worker.backfill")
+        scene.workers[0].send(number)
+        await scene.workers[0].ended()
+        await scene.start_worker()
+
+
 async def receiver_killed(scene: Scene) -> None:
     scene.receivers[0].send(signal.SIGKILL)
     await scene.receivers[0].ended()
@@ -227,6 +238,7 @@ ALL: Final = (
     Case("channel closed by the broker", channel_closed),
     Case("exchange deleted and made again", exchange_deleted),
     Case("suppression queue deleted", suppression_queue_deleted),
+    Case("suppression queue deleted, backfill interrupted", backfill_interrupted),
     Case("receiver SIGKILL, restart", receiver_killed, quick=True),
     Case("receiver SIGKILL while draining", receiver_killed_while_draining),
     Case("receiver SIGTERM", receiver_terminated),

@@ -2,15 +2,197 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import aio_pika
+import pytest
+
+from bridge.broker import declaring, markers
+from bridge.broker.connection import Link, open_connection
+from bridge.roles.lifetime import running
+from bridge.roles.publishing import publisher_of
+from bridge.worker.backfill import Backfill
 from tests.conftest import TOKEN
+from tests.support.archiving import archive, many
 from tests.support.wire import ask, post
-from tests.support.working import body_of
+from tests.support.working import AT, Workplace, body_of, bounced, changed, planned
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.settings import Settings
+    from bridge.telemetry.metrics import Metrics
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
+
+MANY = 300
+RECEIVED_AT = AT * 1000
+
+
+@asynccontextmanager
+async def deleted(rabbit: Rabbit, settings: Settings) -> AsyncIterator[Workplace]:
+    """Hard bounces that RabbitMQ has confirmed, and then the worker's queue with all of them is gone."""
+    async with Workplace.prepared(rabbit, settings) as workplace:
+        await archive(rabbit, settings, many("hard_bounced", MANY, RECEIVED_AT))
+        async with rabbit.channel() as channel:
+            await channel.queue_delete(rabbit.names.suppression)
+        yield workplace
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_backfill_that_is_interrupted_is_finished_by_the_next_worker(
+    processes: Processes,
+    overrides: dict[str, Any],
+    settings: Settings,
+    rabbit: Rabbit,
+    number: signal.Signals,
+) -> None:
+    """The queue stands by then; that it is not filled yet is a message that outlives the worker."""
+    slowly = changed(overrides, worker={"prefetch": 2})
+    async with deleted(rabbit, settings) as workplace:
+        worker = await processes.start("worker", overrides=slowly)
+        await worker.says("worker.backfill")
+        worker.send(number)
+        assert await worker.ended() in {0, -signal.SIGKILL}
+        assert await rabbit.depth(rabbit.names.backfill) == 1
+        following = await processes.start("worker", overrides=overrides)
+        await following.says("worker.backfilled")
+        await workplace.changes(MANY)
+        assert await workplace.listed() == bounced(range(1, MANY + 1))
+        assert await rabbit.depth(rabbit.names.backfill) == 0
+
+
+async def test_a_receiver_that_makes_the_queue_first_does_not_hide_that_it_is_to_be_filled(
+    processes: Processes, overrides: dict[str, Any], settings: Settings, rabbit: Rabbit
+) -> None:
+    """It starts before the worker, and declares all of the topology."""
+    async with deleted(rabbit, settings) as workplace:
+        receiver = await processes.start("receiver", overrides=overrides)
+        await receiver.says("topology.backfill_due")
+        await receiver.says("broker.connected")
+        assert await rabbit.stands(rabbit.names.suppression)
+        worker = await processes.start("worker", overrides=overrides)
+        assert (await worker.says("worker.backfilled"))["events"] == MANY
+        await workplace.changes(MANY)
+        assert await workplace.listed() == bounced(range(1, MANY + 1))
+
+
+class Filling:
+    """A backfill inside the test, on connections of its own."""
+
+    def __init__(self, backfill: Backfill, connection: AbstractConnection, metrics: Metrics) -> None:
+        self.backfill = backfill
+        self.connection = connection
+        self.metrics = metrics
+
+    @property
+    def due(self) -> float | None:
+        return self.metrics.registry.get_sample_value("bridge_backfill_due")
+
+    @property
+    def events(self) -> float | None:
+        return self.metrics.registry.get_sample_value("bridge_backfill_events_total")
+
+    async def until_done(self) -> None:
+        async with running(self.backfill.run(self.connection), name="backfill"), asyncio.timeout(20):
+            while self.due != 0 or not self.events:  # noqa: ASYNC110 -- metrics tell nobody
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def filling(
+    settings: Settings, amqp_url: str, metrics: Metrics, rabbit: Rabbit
+) -> AsyncIterator[Filling]:
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = publisher_of(settings, link, metrics, window=100)
+
+    async def stand(connection: AbstractConnection) -> None:
+        await declaring.declare(connection, planned(settings))
+
+    connection = await open_connection(amqp_url, name="test")
+    async with connection, running(link.run(publisher.session), name="publish"), asyncio.timeout(60):
+        await link.up.wait()
+        names = rabbit.names
+        backfill = Backfill(
+            publisher,
+            names,
+            suppressing=settings.suppression.events,
+            window=100,
+            stand=stand,
+            metrics=metrics,
+        )
+        yield Filling(backfill, connection, metrics)
+
+
+async def mark(rabbit: Rabbit, body: bytes) -> None:
+    async with rabbit.channel() as channel:
+        await channel.default_exchange.publish(aio_pika.Message(body), rabbit.names.backfill)
+
+
+async def test_it_goes_on_where_the_marker_says(filling: Filling, settings: Settings, rabbit: Rabbit) -> None:
+    """What stands before that offset is in the queue already; the marker goes when the end is reached."""
+    await archive(rabbit, settings, many("hard_bounced", 50, RECEIVED_AT))
+    async with rabbit.channel() as channel:
+        await (await channel.get_queue(rabbit.names.suppression)).purge()
+    await mark(rabbit, b'{"offset": 30}')
+    await filling.until_done()
+    assert filling.events == 20
+    assert await rabbit.depth(rabbit.names.suppression) == 20
+    assert await rabbit.depth(rabbit.names.backfill) == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"garbage \xff", b"[]", b'{"offset": -1}', b'{"offset": true}', b'{"offset": "9"}']
+)
+async def test_a_marker_that_cannot_be_read_means_from_the_beginning(
+    filling: Filling, settings: Settings, rabbit: Rabbit, body: bytes
+) -> None:
+    """And so do several of which one says so."""
+    await archive(rabbit, settings, many("hard_bounced", 5, RECEIVED_AT))
+    await mark(rabbit, b'{"offset": 4}')
+    await mark(rabbit, body)
+    await filling.until_done()
+    assert filling.events == 5
+    assert await rabbit.depth(rabbit.names.backfill) == 0
+
+
+async def test_a_queue_that_is_deleted_once_more_meanwhile_is_still_due(
+    rabbit: Rabbit, settings: Settings
+) -> None:
+    """Only the markers that were read are taken away, and looking takes none."""
+    await declaring.declare(rabbit.connection, planned(settings))
+    await mark(rabbit, b'{"offset": 7}')
+    for _ in range(25):  # RabbitMQ 4 would drop it at the 21st delivery
+        read = await markers.read(rabbit.connection, rabbit.names.backfill)
+    await mark(rabbit, b'{"offset": null}')
+    assert read is not None
+    assert read.offset == 7
+    await markers.remove(rabbit.connection, rabbit.names.backfill, read.ids)
+    assert await rabbit.depth(rabbit.names.backfill) == 1
+    left = await markers.read(rabbit.connection, rabbit.names.backfill)
+    assert left is not None
+    assert left.offset is None
+
+
+async def test_one_worker_at_a_time_fills_the_queue(
+    filling: Filling, settings: Settings, rabbit: Rabbit, amqp_url: str
+) -> None:
+    """The other one says that it is due, and takes over when the first one's connection has ended."""
+    await archive(rabbit, settings, many("hard_bounced", 5, RECEIVED_AT))
+    await mark(rabbit, b'{"offset": null}')
+    first = await aio_pika.connect(amqp_url)
+    channel = await first.channel()
+    await channel.declare_queue(f"{rabbit.names.backfill}.in-hand", exclusive=True)
+    assert await filling.backfill.fill_if_due(filling.connection)
+    assert (filling.due, filling.events) == (1, 0)
+    await first.close()
+    assert not await filling.backfill.fill_if_due(filling.connection)
+    assert (filling.due, filling.events) == (0, 5)
 
 
 async def test_events_that_came_while_the_suppression_queue_was_gone_are_on_the_list(

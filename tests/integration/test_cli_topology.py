@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import aio_pika
 import pytest
 from typer.testing import CliRunner
 
@@ -37,7 +38,7 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
             BRIDGE_RABBITMQ__PREFIX=prefix,
         )
         assert (applied.code, applied.stderr) == (0, "")
-        assert applied.stdout == "3 exchanges, 8 queues stand as planned\n"
+        assert applied.stdout == "3 exchanges, 9 queues stand as planned\n"
     planned = topology.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
     )
@@ -79,6 +80,49 @@ async def test_apply_says_in_one_line_what_stands_in_the_way(
     [line] = failed.stderr.splitlines()
     assert line.startswith(f"bridge: queue '{rabbit.names.dead}' stands with other arguments")
     assert "argument 'x-max-length'" in line
+
+
+async def test_apply_declares_the_rest_around_what_is_refused(
+    rabbit: Rabbit, amqp_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """A subscriber's queue that its team has made as a classic one, and the archive: each is named, all else stands."""
+    crm = f"{prefix}crm"
+    async with rabbit.channel() as channel:
+        await channel.declare_queue(crm, durable=True)
+        await channel.declare_queue(
+            rabbit.names.archive, durable=True, arguments={"x-queue-type": "stream", "x-max-age": "1D"}
+        )
+    failed = await bridge(
+        "topology", "apply", directory=tmp_path, BRIDGE_RABBITMQ__URL=amqp_url, BRIDGE_RABBITMQ__PREFIX=prefix,
+        BRIDGE_SUBSCRIBERS='[{"queue": "crm", "events": ["opened"]}]',
+    )  # fmt: skip
+    assert failed.code == 1
+    [line] = failed.stderr.splitlines()
+    assert f"queue '{crm}' stands with other arguments" in line
+    assert f"queue '{rabbit.names.archive}' stands with other arguments" in line
+    async with rabbit.channel() as channel:
+        exchange = await channel.get_exchange(rabbit.names.events)
+        await exchange.publish(aio_pika.Message(b"{}"), "opened")
+        await exchange.publish(aio_pika.Message(b"{}"), "hard_bounced")
+        await channel.queue_delete(crm)
+    assert await rabbit.depth(rabbit.names.suppression) == 1
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(rabbit.names.archive)
+
+
+async def test_apply_notes_that_a_deleted_suppression_queue_is_to_be_filled(
+    rabbit: Rabbit, settings: Settings, amqp_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """Before it makes the queue again; where nothing was deleted it notes nothing."""
+    environment = {"BRIDGE_RABBITMQ__URL": amqp_url, "BRIDGE_RABBITMQ__PREFIX": prefix}
+    assert (await bridge("topology", "apply", directory=tmp_path, **environment)).code == 0
+    assert await rabbit.depth(rabbit.names.backfill) == 0
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(rabbit.names.suppression)
+    assert (await bridge("topology", "apply", directory=tmp_path, **environment)).code == 0
+    assert await rabbit.depth(rabbit.names.backfill) == 1
+    assert await rabbit.stands(rabbit.names.suppression)
+    assert settings
 
 
 def test_plan_shows_everything_without_a_broker() -> None:

@@ -38,6 +38,7 @@ OF_THE_BROKER = [
     "RabbitMQ version",
     "permissions",
     "topology",
+    "backfill",
     "delivery limit",
     "alternate exchange",
     "workers on SQLite",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -12,6 +13,9 @@ from yarl import URL
 from bridge import settings as knobs
 from bridge.broker import declaring, topology
 from bridge.broker.declaring import DeclareRefusedError, TopologyMismatchError
+from tests.conftest import TOKEN
+from tests.support.wire import ask, post
+from tests.support.working import body_of
 
 if TYPE_CHECKING:
     from bridge.broker.topology import Topology
@@ -213,29 +217,106 @@ async def test_a_user_who_may_not_declare_works_on_what_stands(
     assert "\n" not in said
 
 
-async def test_a_receiver_on_another_topology_ends_with_one_line(
-    processes: Processes, overrides: dict[str, Any], rabbit: Rabbit
-) -> None:
-    """Exit code 1, and besides the log one line that names the queue and the argument: no traceback."""
+async def test_a_refused_part_costs_only_itself(rabbit: Rabbit, subscribed: Settings) -> None:
+    """A subscriber's classic queue is bound all the same, and everything else is declared and bound."""
+    billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
     async with rabbit.channel() as channel:
-        await channel.declare_queue(rabbit.names.malformed, durable=True)
-    receiver = await processes.start("receiver", overrides=overrides)
-    assert await receiver.ended() == 1
-    [line] = receiver.refused
-    assert line.startswith(f"queue '{rabbit.names.malformed}' stands with other arguments")
-    assert "argument 'x-queue-type'" in line
+        await channel.declare_queue(billing, durable=True)
+    try:
+        [refused] = await declaring.attempt(
+            rabbit.connection, planned(subscribed), "auto", needed={rabbit.names.suppression}
+        )
+        assert (refused.part.name, refused.needed) == (billing, False)
+        assert "argument 'x-queue-type'" in str(refused.error)
+        await publish(rabbit, "delivered")
+        await publish(rabbit, "hard_bounced")
+        assert [await rabbit.depth(queue) for queue in (billing, everything)] == [1, 2]
+        assert await rabbit.depth(rabbit.names.suppression) == 1
+    finally:
+        async with rabbit.channel() as channel:
+            await channel.queue_delete(billing)
+            await channel.queue_delete(everything)
 
 
-async def test_a_receiver_that_may_not_declare_ends_with_one_line(
-    processes: Processes, overrides: dict[str, Any], rabbit: Rabbit
+async def test_a_queue_of_another_connection_alone_costs_only_itself(
+    rabbit: Rabbit, subscribed: Settings, amqp_url: str
 ) -> None:
-    """`declare = "never"` on an empty broker: what is missing, and who can make it."""
-    overrides["rabbitmq"]["declare"] = "never"
+    """RabbitMQ locks an exclusive queue: that closes a channel, and must not count as a lost connection."""
+    billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
+    async with await aio_pika.connect(amqp_url) as other, other.channel() as channel:
+        await channel.declare_queue(billing, exclusive=True)
+        [refused] = await declaring.attempt(rabbit.connection, planned(subscribed), "auto", needed=())
+    assert "is another connection's alone" in str(refused.error)
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(everything)
+
+
+async def test_a_needed_part_is_told_as_such(rabbit: Rabbit, settings: Settings) -> None:
+    """An exchange of another kind does not route as planned; one with another alternate exchange does."""
+    async with rabbit.channel() as channel:
+        await channel.declare_exchange(rabbit.names.events, "topic", durable=True)
+        await channel.declare_exchange(rabbit.names.changes, "fanout", durable=True)
+    needed = {rabbit.names.events, rabbit.names.changes}
+    refused = await declaring.attempt(rabbit.connection, planned(settings), "auto", needed=needed)
+    assert [(one.part.name, one.needed) for one in refused] == [
+        (rabbit.names.events, False),
+        (rabbit.names.changes, True),
+    ]
+    with pytest.raises(TopologyMismatchError, match=rabbit.names.changes):
+        declaring.insist(refused)
+
+
+@pytest.mark.parametrize("processes_behind_the_port", [1, 2])
+async def test_a_receiver_works_around_a_queue_with_other_arguments(
+    processes: Processes, overrides: dict[str, Any], rabbit: Rabbit, processes_behind_the_port: int
+) -> None:
+    """An archive as it was before `archive_max_age` was changed, a subscriber's classic queue: it tells, and confirms."""
+    crm = f"{overrides['rabbitmq']['prefix']}crm"
+    async with rabbit.channel() as channel:
+        await channel.declare_queue(
+            rabbit.names.archive, durable=True, arguments={"x-queue-type": "stream", "x-max-age": "1D"}
+        )
+        await channel.declare_queue(crm, durable=True)
+    overrides["subscribers"] = [{"queue": "crm", "events": ["opened"]}]
+    overrides["receiver"]["processes"] = processes_behind_the_port
     receiver = await processes.start("receiver", overrides=overrides)
-    assert await receiver.ended() == 1
-    [line] = receiver.refused
-    assert line.startswith(f"exchange '{rabbit.names.unrouted}' is missing")
-    assert line.endswith("run `bridge topology apply`")
+    told = await receiver.says("topology.subscriber_refused")
+    assert told["name"] == crm
+    assert "argument 'x-queue-type'" in told["reason"]
+    assert (await receiver.says("topology.refused"))["name"] == rabbit.names.archive
+    await receiver.says("broker.connected", times=processes_behind_the_port)
+    port = (await receiver.says("receiver.started"))["port"]
+    answer = await ask(port, post(body_of("hard_bounced", 1), token=TOKEN))
+    assert answer.json["durability"] == "confirmed"
+    assert await rabbit.depth(rabbit.names.suppression) == 1
+    receiver.send(signal.SIGTERM)
+    assert await receiver.ended() == 0
+    async with rabbit.channel() as channel:
+        await channel.queue_delete(crm)
+
+
+@pytest.mark.parametrize("processes_behind_the_port", [1, 2])
+async def test_a_receiver_starts_whatever_rabbitmq_says(
+    processes: Processes,
+    overrides: dict[str, Any],
+    rabbit: Rabbit,
+    settings: Settings,
+    processes_behind_the_port: int,
+) -> None:
+    """`declare = "never"` on an empty broker: it spools, and goes on by itself when somebody has declared."""
+    overrides["rabbitmq"]["declare"] = "never"
+    overrides["receiver"]["processes"] = processes_behind_the_port
+    receiver = await processes.start("receiver", overrides=overrides)
+    told = await receiver.says("topology.refused", name=rabbit.names.events)
+    assert told["reason"].endswith("run `bridge topology apply`")
+    port = (await receiver.says("receiver.started"))["port"]
+    answer = await ask(port, post(body_of("hard_bounced", 1), token=TOKEN))
+    assert answer.json["durability"] == "spooled"
+    await declaring.declare(rabbit.connection, planned(settings))
+    await receiver.says("spool.drained")
+    assert await rabbit.depth(rabbit.names.suppression) == 1
+    receiver.send(signal.SIGTERM)
+    assert await receiver.ended() == 0
 
 
 async def publish(rabbit: Rabbit, key: str) -> None:

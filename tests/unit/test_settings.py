@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge import settings as knobs
+from bridge.broker import topology
 from bridge.settings import InvalidSettingsError, load
 
 if TYPE_CHECKING:
@@ -135,6 +136,42 @@ def test_subscribers_are_tables_of_the_file(sources: Sources) -> None:
         sources.config('[[subscribers]]\nqueue = "billing"\nevents = ["complined", "x"]\n')
     ).subscribers
     assert (subscriber.queue, subscriber.events) == ("billing", ("complained", "x"))
+
+
+@pytest.mark.parametrize(
+    "queue",
+    ["suppression", "suppression.dead", "suppression.mine", "email.events.archive", "email.malformed"],
+)
+def test_a_subscriber_is_not_called_like_one_of_our_own_queues(sources: Sources, queue: str) -> None:
+    """It would get the events of ours, or mix others into them; one line names it."""
+    sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "{queue}", "events": ["opened"]}}]')
+    with pytest.raises(InvalidSettingsError, match=rf"^subscribers\.0\.queue: '{queue}' is a name of"):
+        load()
+
+
+def test_every_queue_of_our_own_is_refused_as_a_subscribers() -> None:
+    """Whatever the topology comes to name one day."""
+    planned = topology.plan(knobs.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
+    for queue in planned.queues:
+        with pytest.raises(ValueError, match="a name of the bridge's own"):
+            knobs.Subscriber(queue=queue.name, events=("opened",))
+
+
+def test_names_that_only_look_like_ours_are_free(sources: Sources) -> None:
+    """RabbitMQ tells capitals apart, and so do we."""
+    names = ["Suppression", "suppressions", "my.suppression", "email", "emails.crm"]
+    entries = ", ".join(f'{{"queue": "{name}", "events": ["opened"]}}' for name in names)
+    sources.variable("BRIDGE_SUBSCRIBERS", f"[{entries}]")
+    assert [subscriber.queue for subscriber in load().subscribers] == names
+
+
+def test_a_subscriber_that_is_named_twice_is_refused(sources: Sources) -> None:
+    """One line says which."""
+    sources.variable(
+        "BRIDGE_SUBSCRIBERS", '[{"queue": "crm", "events": ["opened"]}, {"queue": "crm", "events": ["#"]}]'
+    )
+    with pytest.raises(InvalidSettingsError, match=r"^subscribers: the queue 'crm' is named twice"):
+        load()
 
 
 def test_a_section_may_be_given_as_json(sources: Sources) -> None:
