@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
-from bridge.provider.client import ProviderClient, ProviderError, connect
+from bridge.provider.client import ProviderClient, connect
+from bridge.provider.errors import ProviderError
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

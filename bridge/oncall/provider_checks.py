@@ -14,7 +14,7 @@ from bridge.broker import management
 from bridge.broker.management import ManagementError
 from bridge.oncall.finding import failed, ok, skipped, warning
 from bridge.provider import client as provider
-from bridge.provider.client import (
+from bridge.provider.errors import (
     MissingTokenError,
     ProviderError,
     ProviderUnavailableError,

@@ -13,10 +13,21 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
+from bridge.provider import reading
+from bridge.provider.errors import (
+    MissingTokenError,
+    NotHttpError,
+    ProviderUnavailableError,
+    ServerFailureError,
+    ThrottledError,
+    UnauthorizedError,
+    UnexpectedAnswerError,
+    UnknownMessageError,
+)
 from bridge.provider.exchange import Answer, Call, excerpt, exchange, host_of
-from bridge.provider.pacing import Clock, Pace, Sleep, retry_after
+from bridge.provider.pacing import Backoff, Clock, Pace, Sleep, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,42 +35,9 @@ if TYPE_CHECKING:
     from bridge.settings import Provider
     from bridge.telemetry.metrics import Metrics
 
-_FIRST_BACKOFF: Final = 0.5
+_LONGEST_HEADER: Final = 64 * 1024
 _COUNTED: Final = frozenset({200, 201, 204, 400, 401, 403, 404, 422, 429})
 _NOT_A_MESSAGE: Final = frozenset({"", ".", ".."})
-
-
-class ProviderError(Exception):
-    """A call to the provider did not succeed. Its message says which call, what happened and what to do."""
-
-
-class MissingTokenError(ProviderError):
-    """There is no API token, so the provider cannot be asked."""
-
-
-class ProviderUnavailableError(ProviderError):
-    """The provider could not be reached, or answered 429 or 5xx, until the attempts were used up."""
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
-        """Seconds that the provider asked us to wait (capped by the settings), if it did."""
-
-
-class ThrottledError(ProviderUnavailableError):
-    """The provider answered 429: more calls than it allows."""
-
-
-class UnauthorizedError(ProviderError):
-    """The provider refused the API token (401 or 403)."""
-
-
-class UnknownMessageError(ProviderError):
-    """The provider knows no message of that id (404)."""
-
-
-class UnexpectedAnswerError(ProviderError):
-    """The provider answered with a status or a body that we cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +64,12 @@ async def connect(
         clock: the monotonic seconds that `sleep` lets pass.
     """
     async with aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=settings.timeout), cookie_jar=aiohttp.DummyCookieJar()
+        timeout=aiohttp.ClientTimeout(total=settings.timeout),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        # Who waits for one of aiohttp's hundred places would time out unasked; the rate bounds how many there are.
+        connector=aiohttp.TCPConnector(limit=0),
+        max_line_size=_LONGEST_HEADER,
+        max_field_size=_LONGEST_HEADER,
     ) as session:
         yield ProviderClient(settings, metrics, session, sleep, clock)
 
@@ -96,8 +79,9 @@ class ProviderClient:
 
     An attempt asks `provider.base_url` and, if that cannot be reached or answers 5xx, `provider.reserve_url` at
     once. A 4xx is an answer: the reserve is not asked. Connection errors, timeouts, 429 and 5xx are tried again,
-    `provider.attempts` attempts in all, after exponentially growing random waits (full jitter). `Retry-After`
-    holds back every caller of this client, up to `provider.retry_after_max`. A 404 is never retried here.
+    `provider.attempts` attempts in all, after exponentially growing random waits (full jitter). `Retry-After`, up to
+    `provider.retry_after_max`, holds back every caller of this client where it comes with a 429; with a 5xx, which may
+    be due to what was asked for, only the one who got it. A 404 is never retried here.
 
     Every method raises a `ProviderError`: `MissingTokenError` before anything is sent, `UnauthorizedError`,
     `UnexpectedAnswerError`, and `ProviderUnavailableError` after the last attempt.
@@ -150,28 +134,35 @@ class ProviderClient:
         if answer.status == HTTPStatus.NOT_FOUND and await self.webhook() == url:
             raise UnexpectedAnswerError(f"{answer.call} was answered 404, yet the webhook is still set")
 
-    async def message(self, message_id: str) -> ProviderMessage:
+    async def turn(self) -> None:
+        """Wait until there is room for one more call; for a caller who then looks whether it is still to be made."""
+        await self._pace.turn()
+
+    async def message(self, message_id: str, *, in_turn: bool = False) -> ProviderMessage:
         """Look a message up, for its address.
+
+        Args:
+            message_id: as an event has it.
+            in_turn: the caller has waited for its `turn` already.
 
         Raises:
             UnknownMessageError: the provider does not know it, or not yet.
         """
-        # These would change the path that is asked for, and no message can have them as its id.
-        if message_id in _NOT_A_MESSAGE:
-            raise UnknownMessageError(f"{message_id!r} is not an id that a message can have")
-        answer = await self._call(Call("GET", f"/email/messages/{quote(message_id, safe='')}"))
+        call = Call("GET", f"/email/messages/{_quoted(message_id)}")
+        answer = await self._call(call, _Turns(self._pace, had=in_turn))
         if answer.status == HTTPStatus.NOT_FOUND:
             raise UnknownMessageError(
                 f"the provider does not know message {message_id}: it may lag behind its own webhook, "
                 "or the message belongs to another account than provider.api_token"
             )
-        document = _document(answer)
-        to, status = document.get("to"), document.get("status")
-        if str(document.get("id")) != message_id or not isinstance(to, str) or not to.strip():
-            raise UnexpectedAnswerError(f"{answer.call} was answered without that id and an address in `to`")
-        return ProviderMessage(id=message_id, to=to, status=status if isinstance(status, str) else None)
+        for document in reading.documents(answer.body):
+            to = reading.sound_text(document.get("to"))
+            if to is not None and reading.whole_number_or_text(document.get("id")) == message_id:
+                return ProviderMessage(message_id, to, reading.sound_text(document.get("status")))
+        _document(answer)  # which has its own words for what is no object at all
+        raise UnexpectedAnswerError(f"{answer.call} was answered without that id and an address in `to`")
 
-    async def _call(self, call: Call) -> Answer:
+    async def _call(self, call: Call, turns: _Turns | None = None) -> Answer:
         """The answer, which is 2xx or 404."""
         if self._token is None:
             raise MissingTokenError(
@@ -181,17 +172,17 @@ class ProviderClient:
         retrying = AsyncRetrying(
             sleep=self._sleep,
             stop=stop_after_attempt(self._settings.attempts),
-            # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-            wait=wait_random_exponential(multiplier=_FIRST_BACKOFF, max=self._settings.backoff_max),
+            wait=Backoff(self._settings.backoff_max),
             retry=retry_if_exception_type(ProviderUnavailableError),
             reraise=True,
         )
-        answer: Answer = await retrying(self._attempt, call, self._token)
+        answer: Answer = await retrying(self._attempt, call, turns or _Turns(self._pace), self._token)
         return answer
 
-    async def _attempt(self, call: Call, token: str) -> Answer:
+    async def _attempt(self, call: Call, turns: _Turns, token: str) -> Answer:
         failures: list[ProviderUnavailableError] = []
         for address in self._addresses:
+            await turns.next()
             try:
                 return await self._ask(address, call, token)
             except ThrottledError as refusal:
@@ -200,11 +191,11 @@ class ProviderClient:
             except ProviderUnavailableError as failure:
                 failures.append(failure)
         wait = max((failure.retry_after or 0.0 for failure in failures), default=0.0)
-        self._pace.hold(wait)
-        raise ProviderUnavailableError("; ".join(map(str, failures)), wait or None)
+        answered = any(isinstance(failure, ServerFailureError) for failure in failures)
+        kind = ServerFailureError if answered else ProviderUnavailableError
+        raise kind("; ".join(map(str, failures)), wait or None)
 
     async def _ask(self, address: str, call: Call, token: str) -> Answer:
-        await self._pace.turn()
         host, began = host_of(address), time.monotonic()
         try:
             answer = await exchange(self._session, address, call, token)
@@ -212,14 +203,18 @@ class ProviderClient:
             self._count("timeout", began)
             limit = f"{self._settings.timeout:g} s"
             raise ProviderUnavailableError(f"{call}: {host} did not answer within {limit}") from error
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as error:
+        except aiohttp.ClientPayloadError as error:
+            self._count("error", began)
+            reason = excerpt(str(error), token)
+            raise ServerFailureError(f"{call}: {host} broke off its answer: {reason}") from error
+        except (aiohttp.ClientConnectionError, OSError) as error:
             self._count("error", began)
             reason = excerpt(str(error), token)
             raise ProviderUnavailableError(f"{call}: {host} cannot be reached: {reason}") from error
         except aiohttp.ClientError as error:
             self._count("error", began)
             # Not `from error`: some of aiohttp's exceptions carry the request's headers, and so the token.
-            raise UnexpectedAnswerError(
+            raise NotHttpError(
                 f"{call}: {host} does not speak HTTP as we know it ({type(error).__name__}); "
                 "check provider.base_url and provider.reserve_url"
             ) from None
@@ -230,6 +225,30 @@ class ProviderClient:
     def _count(self, status: str, began: float) -> None:
         self._metrics.provider_calls.labels(status).inc()
         self._metrics.provider_seconds.labels(status).observe(time.monotonic() - began)
+
+
+class _Turns:
+    """The turns of one call, which may have had its first."""
+
+    def __init__(self, pace: Pace, *, had: bool = False) -> None:
+        self._pace = pace
+        self._had = had
+
+    async def next(self) -> None:
+        if self._had:
+            self._had = False
+        else:
+            await self._pace.turn()
+
+
+def _quoted(message_id: str) -> str:
+    """An id as one segment of a path, which it cannot change."""
+    try:
+        if message_id not in _NOT_A_MESSAGE:
+            return quote(message_id, safe="")
+    except UnicodeEncodeError:
+        pass
+    raise UnknownMessageError(f"{message_id!r} is not an id that a message can have")
 
 
 def _judged(answer: Answer, host: str, wait: float | None, token: str) -> Answer:
@@ -247,7 +266,7 @@ def _judged(answer: Answer, host: str, wait: float | None, token: str) -> Answer
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         raise ThrottledError(said, wait)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise ProviderUnavailableError(said, wait)
+        raise ServerFailureError(said, wait)
     raise UnexpectedAnswerError(said)
 
 
@@ -255,11 +274,7 @@ def _document(answer: Answer) -> dict[str, Any]:
     """The JSON object in a 2xx answer. The error says nothing of its content: it holds addresses and mail."""
     if answer.status == HTTPStatus.NOT_FOUND:
         raise UnexpectedAnswerError(f"{answer.call} was answered 404; check provider.base_url")
-    try:
-        document = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        document = None
-    if isinstance(document, dict):
+    for document in reading.documents(answer.body):
         return document
     raise UnexpectedAnswerError(
         f"{answer.call} was answered {answer.status} with {len(answer.body)} bytes that are not a JSON object; "

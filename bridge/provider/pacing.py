@@ -9,11 +9,29 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from aiolimiter import AsyncLimiter
+from tenacity import RetryCallState, wait_random_exponential
+from tenacity.wait import wait_base
+
+from bridge.provider.errors import ServerFailureError
 
 Sleep = Callable[[float], Awaitable[None]]
 Clock = Callable[[], float]
 
+_FIRST_BACKOFF: Final = 0.5
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+
+
+class Backoff(wait_base):
+    """Growing random waits between attempts; never less than the server has asked this caller to wait."""
+
+    def __init__(self, longest: float) -> None:
+        # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        self._backoff = wait_random_exponential(multiplier=_FIRST_BACKOFF, max=longest)
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        asked = error.retry_after if isinstance(error, ServerFailureError) else None
+        return max(self._backoff(retry_state), asked or 0.0)
 
 
 class Pace:

@@ -30,7 +30,7 @@ from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
-from bridge.worker.dependencies import Dependency
+from bridge.worker.dependencies import SLOW_SECONDS, Dependency
 from bridge.worker.lookups import LookUps
 from bridge.worker.readiness import of_worker
 from bridge.worker.relay import Relay
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from bridge.broker.publisher import Publisher
     from bridge.roles.lifetime import Lifetime
-    from bridge.settings import Settings
+    from bridge.settings import Provider, Settings
 
 log = logs.logger("roles")
 
@@ -75,10 +75,23 @@ class _Dependencies:
     def of(cls, settings: Settings, metrics: Metrics) -> Self:
         tries, longest = settings.worker.breaker_failures, settings.worker.pause_max
         return cls(
-            Dependency(failures.PROVIDER, failures=tries, longest=longest, metrics=metrics),
+            Dependency(
+                failures.PROVIDER,
+                failures=tries,
+                longest=longest,
+                metrics=metrics,
+                slow_after=_longest_call(settings.provider),
+                of_one=failures.OF_ONE_MESSAGE,
+                of_all=failures.OF_ALL_MESSAGES,
+            ),
             # One refusal says it all: it comes after the database's own patience with a lock.
             Dependency(failures.DATABASE, failures=1, longest=longest, metrics=metrics),
         )
+
+
+def _longest_call(settings: Provider) -> float:
+    """Seconds that a look-up can take: at both addresses, with a pause for all between that the provider asks for."""
+    return 2 * settings.timeout + settings.retry_after_max + SLOW_SECONDS
 
 
 async def worker(settings: Settings, lifetime: Lifetime) -> None:

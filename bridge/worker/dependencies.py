@@ -114,7 +114,7 @@ class Dependency:
         failing: tuple[type[Exception], ...],
         work: Work = "read",
         subject: Hashable = None,
-        turn: Callable[[], Awaitable[None]] | None = None,
+        turn: Callable[[Probe | None], Awaitable[None]] | None = None,
     ) -> T:
         """Make the call, once the breaker of this kind of work lets it through.
 
@@ -123,7 +123,8 @@ class Dependency:
             failing: the errors that speak against the dependency. Any other is an answer, too.
             work: a transaction that writes is a `write`.
             subject: whom it is about, where the failure may be due to that.
-            turn: waits until there is room in a rate. Who waited so long that the breaker opened waits behind it.
+            turn: waits until there is room in a rate; given the probe that the call is, if any. Who waited so long that the
+                breaker opened waits behind it.
 
         Raises:
             Exception: what the call raises.
@@ -133,7 +134,7 @@ class Dependency:
             probe = await breaker.admission(subject)
             try:
                 if turn is not None:
-                    await turn()
+                    await turn(probe)
                 if probe is None and not breaker.closed:
                     continue
                 return await self._judged(breaker, call, failing, subject, probe)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 from bridge.broker import retries
 from bridge.broker.deadletters import DeadLetter
 from bridge.broker.properties import read
-from bridge.provider.client import (
+from bridge.provider.errors import (
     MissingTokenError,
+    NotHttpError,
     ProviderUnavailableError,
+    ServerFailureError,
     ThrottledError,
     UnauthorizedError,
     UnexpectedAnswerError,
@@ -63,16 +65,19 @@ OF_THE_MESSAGE: Final = (
     UnknownMessageError,
     UnexpectedAnswerError,
     ProviderUnavailableError,
+    UnauthorizedError,
 )
 """What a look-up ends with when the trouble is this message's, and may pass."""
 
-DOUBTFUL: Final = (UnexpectedAnswerError, ProviderUnavailableError)
-"""The provider's trouble, or that of this one message with it: it depends on how others fare meanwhile."""
+AGAINST_THE_PROVIDER: Final = (ProviderUnavailableError, UnauthorizedError, NotHttpError)
+"""What speaks against the provider, unless others get their answers meanwhile. Whatever it answers else is an answer."""
 
-OF_THE_PROVIDER: Final = (ThrottledError, UnauthorizedError)
-"""Never the message's: too many calls for the provider, or the wrong token for all of them."""
+OF_ONE_MESSAGE: Final = (ServerFailureError, NotHttpError)
+"""Of these: what a server does that stumbles over this one message. It takes several to speak against the provider."""
 
-AGAINST_THE_PROVIDER: Final = (*DOUBTFUL, *OF_THE_PROVIDER)
+OF_ALL_MESSAGES: Final = (ThrottledError,)
+"""Of these: what has nothing to do with the message that is asked for."""
+
 AGAINST_THE_DATABASE: Final = (StoreUnavailableError,)
 
 _FAILURES: Final = {
@@ -81,7 +86,10 @@ _FAILURES: Final = {
     MissingTokenError: Failure(UNRESOLVED, "", PROVIDER, passing=True),
     UnknownMessageError: Failure(UNKNOWN_MESSAGE, "", PROVIDER, passing=True),
     UnexpectedAnswerError: Failure(UNREADABLE_ANSWER, "", PROVIDER, passing=True),
+    NotHttpError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
     ProviderUnavailableError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
+    ServerFailureError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
+    UnauthorizedError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
 }
 
 

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from bridge.provider.client import (
+from bridge.provider.client import ProviderMessage, connect
+from bridge.provider.errors import (
     MissingTokenError,
+    NotHttpError,
     ProviderError,
-    ProviderMessage,
     ProviderUnavailableError,
+    ServerFailureError,
     ThrottledError,
     UnauthorizedError,
     UnexpectedAnswerError,
     UnknownMessageError,
-    connect,
 )
+from bridge.provider.exchange import LONGEST_ANSWER
 from bridge.provider.faults import UNTIL_SWITCHED_OFF
 from bridge.provider.simulator import Simulator
 from bridge.settings import Provider
@@ -303,7 +305,9 @@ async def test_a_message_that_the_provider_shows_late_is_found_later(simulator: 
         assert (await client.message("1")).to == "recipient1@example.org"
 
 
-@pytest.mark.parametrize("message_id", ["..", ".", "", "../webhook", "1?x=1", "1/../2", "%2e%2e", "ключ"])
+@pytest.mark.parametrize(
+    "message_id", ["..", ".", "", "../webhook", "1?x=1", "1/../2", "%2e%2e", "ключ", "\ud800"]
+)
 async def test_no_message_id_leads_to_another_path(simulator: Simulator, message_id: str) -> None:
     """An id that came in from outside is one segment of the path, whatever is in it."""
     async with connect(settings(simulator.base_url), Metrics()) as client:
@@ -369,6 +373,112 @@ async def test_a_message_without_its_id_or_address_is_not_believed(body: bytes) 
             await client.message("1")
 
 
+LIBERALLY_READ = {
+    "a byte-order mark": b'\xef\xbb\xbf{"id": 1, "to": "jane@example.org"}',
+    "UTF-16": '{"id": 1, "to": "jane@example.org"}'.encode("utf-16"),
+    "a lone surrogate": b'{"id": 1, "to": "jane@example.org", "subject": "\\ud83d", "html": "\\udc00 x"}',
+    "NaN": b'{"size": NaN, "ratio": -Infinity, "id": 1, "to": "jane@example.org"}',
+    "bytes that are no text": b'{"id": 1, "to": "jane@example.org", "text": "caf\xe9"}',
+    "control characters": b'{"text": "a\tb\nc\x00", "id": 1, "to": "jane@example.org"}',
+    "a number of 5000 digits": b'{"n": ' + b"7" * 5000 + b', "id": 1, "to": "jane@example.org"}',
+    "a key that comes twice": b'{"id": 1, "to": "jane@example.org", "text": "a", "text": "b"}',
+    "something that is no JSON behind": b'{"id": 1, "to": "jane@example.org", "text": undefined}',
+    "a nesting without end": b'{"id": 1, "to": "jane@example.org", "x": ' + b"[" * 100_000,
+    "more than is read": b'{"id": 1, "to": "jane@example.org", "attachments": ["'
+    + b"x" * LONGEST_ANSWER
+    + b'"]}',
+    "an id as text": b'{"id": "1", "to": "jane@example.org"}',
+    "an id with a decimal point": b'{"id": 1.0, "to": "jane@example.org"}',
+}
+
+
+@pytest.mark.parametrize("what", LIBERALLY_READ)
+async def test_what_nobody_asks_for_makes_no_answer_unreadable(what: str) -> None:
+    """Id and address are all that counts: the mail's own text may be whatever somebody has put into it."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=LIBERALLY_READ[what])
+
+    async with provider(answer) as base_url, connect(settings(base_url), Metrics()) as client:
+        assert await client.message("1") == ProviderMessage("1", "jane@example.org", None)
+
+
+async def test_an_id_of_many_digits_counts_with_all_of_them() -> None:
+    """Two that are the same as floating-point numbers are two."""
+    number = 12345678901234567890123
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=f'{{"id": {number}, "to": "jane@example.org"}}')
+
+    async with provider(answer) as base_url, connect(settings(base_url), Metrics()) as client:
+        assert (await client.message(str(number))).to == "jane@example.org"
+        with pytest.raises(UnexpectedAnswerError):
+            await client.message(str(number + 1))
+
+
+@pytest.mark.parametrize("to", [b"\\ud800@example.org", b"caf\xe9@example.org", b"\\ufffd@example.org"])
+async def test_an_address_that_did_not_come_through_whole_is_not_believed(to: bytes) -> None:
+    """What was put in the place of a byte that could not be read is nobody's address."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=b'{"id": 1, "to": "' + to + b'"}')
+
+    async with provider(answer) as base_url, connect(settings(base_url), Metrics()) as client:
+        with pytest.raises(UnexpectedAnswerError):
+            await client.message("1")
+
+
+async def test_an_answer_that_breaks_off_is_the_servers_failure() -> None:
+    """It has begun to answer: that is something else than a server that is not there."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "1000"})
+        await response.prepare(request)
+        await response.write(b'{"id": 1,')
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    async with provider(answer) as base_url, connect(settings(base_url, attempts=1), Metrics()) as client:
+        with pytest.raises(ServerFailureError, match="broke off"):
+            await client.message("1")
+
+
+async def test_a_5xx_of_either_address_is_the_servers_failure(simulator: Simulator) -> None:
+    """And so is not taken for a server that is not there."""
+    simulator.faults.fail = UNTIL_SWITCHED_OFF
+    for both in (
+        settings(CLOSED, reserve_url=simulator.base_url, attempts=1),
+        settings(simulator.base_url, reserve_url=CLOSED, attempts=1),
+    ):
+        async with connect(both, Metrics()) as client:
+            with pytest.raises(ServerFailureError):
+                await client.message("1")
+
+
+async def test_retry_after_of_a_503_holds_back_nobody_else() -> None:
+    """It may be due to what was asked for: another caller is answered meanwhile."""
+    refused = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/1"):
+            refused.set()
+            return web.Response(status=503, headers={"Retry-After": "3600"})
+        return web.json_response({"id": 2, "to": "jane@example.org"})
+
+    time = HeldTime()
+    async with (
+        provider(answer) as base_url,
+        connect(settings(base_url), Metrics(), sleep=time.sleep, clock=time.clock) as client,
+    ):
+        first = asyncio.create_task(client.message("1"))
+        assert await time.sleepers.get() == 60.0  # provider.retry_after_max
+        assert refused.is_set()
+        assert (await client.message("2")).to == "jane@example.org"
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+
 async def test_the_address_of_another_message_is_not_believed() -> None:
     """Nobody is suppressed because an answer was mixed up; the error does not show the address."""
 
@@ -422,7 +532,7 @@ async def test_an_answer_that_is_no_http_is_an_error_without_the_token() -> None
     async with await asyncio.start_server(nonsense, "127.0.0.1", 0) as server:
         base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
         async with connect(settings(base_url), Metrics()) as client:
-            with pytest.raises(UnexpectedAnswerError, match="does not speak HTTP") as caught:
+            with pytest.raises(NotHttpError, match="does not speak HTTP") as caught:
                 await client.message("1")
     assert caught.value.__cause__ is None
     assert TOKEN not in "".join(traceback.format_exception(caught.value))

@@ -13,6 +13,7 @@ from bridge.worker.dependencies import Dependency
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
+    from bridge.worker.breaker import Probe
     from bridge.worker.dependencies import Work
 
 FAILURES = 3
@@ -289,7 +290,8 @@ async def test_who_waits_for_the_rate_while_it_opens_does_not_call() -> None:
     place = Place(longest=60)
     room = asyncio.Event()
 
-    async def turn() -> None:
+    async def turn(probe: Probe | None) -> None:
+        assert probe is None
         await room.wait()
 
     async def call() -> str:

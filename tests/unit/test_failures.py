@@ -10,9 +10,11 @@ from pamqp import commands as spec
 
 from bridge.broker import deadletters, headervalues, retries
 from bridge.broker.deliveries import Delivery
-from bridge.provider.client import (
+from bridge.provider.errors import (
     MissingTokenError,
+    NotHttpError,
     ProviderUnavailableError,
+    ServerFailureError,
     ThrottledError,
     UnauthorizedError,
     UnexpectedAnswerError,
@@ -38,7 +40,10 @@ DAY = 86_400.0
         (UnknownMessageError("no such message"), "unknown-message", "provider", True),
         (MissingTokenError("no token"), "unresolved", "provider", True),
         (UnexpectedAnswerError("not JSON"), "unreadable-answer", "provider", True),
-        (ProviderUnavailableError("500"), "provider-failure", "provider", True),
+        (ProviderUnavailableError("refused"), "provider-failure", "provider", True),
+        (ServerFailureError("500"), "provider-failure", "provider", True),
+        (NotHttpError("SMTP"), "provider-failure", "provider", True),
+        (UnauthorizedError("403"), "provider-failure", "provider", True),
     ],
 )
 def test_each_error_of_a_message_has_its_reason(
@@ -60,10 +65,11 @@ def test_no_error_of_a_message_is_without_a_reason(error: type[Exception]) -> No
 @pytest.mark.parametrize(
     ("error", "against"),
     [
-        (ProviderUnavailableError("500"), failures.AGAINST_THE_PROVIDER),
-        (UnexpectedAnswerError("not JSON"), failures.AGAINST_THE_PROVIDER),
-        (ThrottledError("429"), failures.OF_THE_PROVIDER),
-        (UnauthorizedError("401"), failures.OF_THE_PROVIDER),
+        (ProviderUnavailableError("refused"), failures.AGAINST_THE_PROVIDER),
+        (ServerFailureError("500"), failures.AGAINST_THE_PROVIDER),
+        (NotHttpError("SMTP"), failures.AGAINST_THE_PROVIDER),
+        (ThrottledError("429"), failures.AGAINST_THE_PROVIDER),
+        (UnauthorizedError("401"), failures.AGAINST_THE_PROVIDER),
         (StoreUnavailableError("locked"), failures.AGAINST_THE_DATABASE),
     ],
 )
@@ -73,6 +79,12 @@ def test_what_a_dependency_fails_with_is_no_permanent_failure(
     """No message is given up at once for it."""
     assert isinstance(error, against)
     assert not isinstance(error, failures.PERMANENT)
+
+
+@pytest.mark.parametrize("error", [UnexpectedAnswerError("no address"), UnknownMessageError("404")])
+def test_an_answer_does_not_speak_against_the_provider(error: Exception) -> None:
+    """Whatever it says: it is about this message."""
+    assert not isinstance(error, failures.AGAINST_THE_PROVIDER)
 
 
 @pytest.mark.parametrize(

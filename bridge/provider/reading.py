@@ -1,0 +1,73 @@
+"""An answer's JSON object, read as liberally as can be: what nobody asks for must not make it unreadable."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_BLANK: Final = re.compile(r"[ \t\r\n]*")
+# Numbers as they are written: Python's own reader refuses one of 5,000 digits, and nobody computes with them.
+_TOLERANT: Final = json.JSONDecoder(strict=False, parse_int=str)
+
+
+def documents(body: bytes) -> Iterator[dict[str, Any]]:
+    """The object as a strict reader sees it, if it is well-formed; and then what a tolerant one makes of it.
+
+    The tolerant one bears a byte-order mark, bytes that are no text, lone surrogates, NaN and control characters, and
+    has whatever stands in the object before it cannot be read any further, or is cut off.
+    """
+    try:
+        strict = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        strict = None
+    if isinstance(strict, dict):
+        yield strict
+    tolerant = _as_far_as_readable(body.decode(json.detect_encoding(body), errors="replace"))
+    if tolerant is not None:
+        yield tolerant
+
+
+def sound_text(value: Any) -> str | None:
+    """Text that came through as it was written; None for anything else."""
+    if not isinstance(value, str) or not value.strip() or "\ufffd" in value:
+        return None
+    return None if any("\ud800" <= character <= "\udfff" for character in value) else value
+
+
+def whole_number_or_text(value: Any) -> str | None:
+    """An id, which is a number to some and text to others, as text."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+
+
+def _as_far_as_readable(text: str) -> dict[str, Any] | None:
+    at = _after_blank(text, 0)
+    if not text.startswith("{", at):
+        return None
+    found: dict[str, Any] = {}
+    more = True
+    while more:
+        try:
+            key, at = _TOLERANT.raw_decode(text, _after_blank(text, at + 1))
+            at = _after_blank(text, at)
+            if not isinstance(key, str) or not text.startswith(":", at):
+                break
+            value, at = _TOLERANT.raw_decode(text, _after_blank(text, at + 1))
+        except (ValueError, RecursionError):
+            break
+        found[key] = value
+        at = _after_blank(text, at)
+        more = text.startswith(",", at)
+    return found
+
+
+def _after_blank(text: str, at: int) -> int:
+    blank = _BLANK.match(text, at)
+    return at if blank is None else blank.end()
