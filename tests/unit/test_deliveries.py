@@ -29,7 +29,7 @@ PROPERTIES = spec.Basic.Properties(message_id="an-id", headers={"x-stream-offset
 
 def frames_of(number: int, parts: Sequence[bytes], channel: int = CHANNEL) -> bytes:
     """A delivery as RabbitMQ sends it."""
-    deliver = spec.Basic.Deliver("a-consumer", number, False, "an-exchange", f"key-{number}")  # noqa: FBT003 -- pamqp's
+    deliver = spec.Basic.Deliver("a-consumer", number, True, "an-exchange", f"key-{number}")  # noqa: FBT003 -- pamqp's
     header = ContentHeader(body_size=sum(map(len, parts)), properties=PROPERTIES)
     bodies = [frame.marshal(ContentBody(part), channel) for part in parts]
     return b"".join((frame.marshal(deliver, channel), frame.marshal(header, channel), *bodies))
@@ -62,7 +62,9 @@ def test_every_message_comes_out_whole_and_in_order(bodies: list[list[bytes]], d
     assert [message.body for message in delivered] == [b"".join(parts) for parts in bodies]
     assert [message.routing_key for message in delivered] == [f"key-{n}" for n in range(1, len(bodies) + 1)]
     assert left == others * (len(bodies) - 1)
+    assert [message.tag for message in delivered] == list(range(1, len(bodies) + 1))
     for message in delivered:
+        assert (message.exchange, message.redelivered) == ("an-exchange", True)
         assert read(message.properties).message_id == "an-id"
         assert Header("x-stream-offset").number(message.properties) == 2**40
         assert Header("text").text(message.properties) == "words"
@@ -89,6 +91,42 @@ async def test_what_has_come_is_taken_before_the_loss_is_told() -> None:
     assert [message.body for message in await deliveries.some()] == [b"body"]
     with pytest.raises(BrokerUnavailableError, match="the consumer was cancelled"):
         await deliveries.some()
+
+
+async def test_every_channel_has_its_taker() -> None:
+    """Several consumers on one connection, with the frames of their messages between each other."""
+    stream = _Stream(asyncio.get_running_loop())
+    ours, theirs = Deliveries(None), Deliveries(None)
+    stream.hand_to(CHANNEL, ours.take)
+    stream.hand_to(CHANNEL + 1, theirs.take)
+    mine, other = frames_of(1, [b"mine"]), frames_of(1, [b"theirs"], CHANNEL + 1)
+    middle = len(frame.marshal(spec.Basic.Deliver("a-consumer", 1, True, "an-exchange", "key-1"), CHANNEL))  # noqa: FBT003 -- pamqp's
+    for piece in (mine[:middle], other[:middle], mine[middle:], other[middle:]):
+        stream.feed_data(piece)
+    assert [message.body for message in await ours.some()] == [b"mine"]
+    assert [message.body for message in await theirs.some()] == [b"theirs"]
+
+
+async def test_so_many_are_taken_as_are_asked_for() -> None:
+    """The rest comes the next time."""
+    deliveries = Deliveries(None)
+    stream = _Stream(asyncio.get_running_loop())
+    stream.hand_to(CHANNEL, deliveries.take)
+    stream.feed_data(b"".join(frames_of(number, [b"body"]) for number in range(1, 6)))
+    assert [[message.tag for message in await deliveries.some(2)] for _ in range(3)] == [[1, 2], [3, 4], [5]]
+
+
+async def test_a_routing_key_that_is_no_text_is_no_longer_than_it_was() -> None:
+    """It may have to fit into a message once more: 255 bytes."""
+    deliveries = Deliveries(None)
+    stream = _Stream(asyncio.get_running_loop())
+    stream.hand_to(CHANNEL, deliveries.take)
+    arguments = b"\x01c" + (7).to_bytes(8) + b"\x00" + b"\x00" + b"\xff" + b"\xff" * 255
+    method = (60 << 16 | 60).to_bytes(4) + arguments
+    stream.feed_data(b"\x01" + CHANNEL.to_bytes(2) + len(method).to_bytes(4) + method + b"\xce")
+    stream.feed_data(frame.marshal(ContentHeader(body_size=0, properties=PROPERTIES), CHANNEL))
+    ((message,),) = [await deliveries.some()]
+    assert message.routing_key == "\ufffd" * 85
 
 
 @pytest.mark.parametrize(
