@@ -176,6 +176,7 @@ class Worker(Section):
     )
     give_up_after: Seconds = 172_800.0
     stuck_after: Seconds = 300.0
+    take_over_after: Annotated[Seconds, Field(ge=1.0)] = 10.0
     drain_timeout: Seconds = 5.0
 
 

@@ -187,7 +187,9 @@ async def _list(settings: Settings, database: Dependency, stop: asyncio.Event) -
             while store is None:
                 with suppress(StoreUnavailableError):
                     store = await database.ask(
-                        lambda: opened.enter_async_context(Store.open(url)),
+                        lambda: opened.enter_async_context(
+                            Store.open(url, turn_seconds=settings.worker.take_over_after)
+                        ),
                         failing=failures.AGAINST_THE_DATABASE,
                     )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import orjson
 from sqlalchemy import func, select, update
 
 from bridge.suppression import bulk, model
 from bridge.suppression.database import uninterrupted
+from bridge.suppression.lease import Lease
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from bridge.suppression.database import Database
 
 Action = Literal["added", "updated", "removed"]
+
+TURN: Final = "publish changes"
+"""The name of the lease that the one process has which publishes."""
+TURN_SECONDS: Final = 10.0
+"""How long the turn lasts where nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +82,31 @@ class Outbox:
     """Changes that were committed with the list and still have to be published.
 
     A change stays until it is marked, so one that is published twice (the mark was lost) has the same id. Of the
-    processes that share a PostgreSQL, one at a time has the turn to publish.
+    processes that share a database, one at a time has the turn to publish: a lease in that database.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], *, turn_seconds: float) -> None:
+        """Make an outbox whose turn we do not have.
+
+        Args:
+            database: the list's.
+            clock: the time in Unix seconds.
+            turn_seconds: after which another process may take the turn, when we do not renew it.
+        """
         self._database = database
         self._clock = clock
-        self.in_turn = True
-        """Whether it is our turn to publish, as far as we know."""
+        self._turn = Lease(database, TURN, seconds=turn_seconds)
 
-    @uninterrupted
+    @property
+    def in_turn(self) -> bool:
+        """Whether it is our turn to publish at this moment. Who has been held up since `pending` must look again."""
+        return self._turn.held
+
+    @property
+    def renew_turn_every(self) -> float:
+        """Seconds after which `keep_turn` wants to be called."""
+        return self._turn.renew_every
+
     async def pending(self, limit: int) -> list[Change]:
         """Up to `limit` changes that are not published, oldest first; none while another process has the turn.
 
@@ -93,24 +114,36 @@ class Outbox:
         committed in the order of their ids: each was written under the lock of that entry.
 
         Raises:
-            StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
+            StoreError: the list cannot be read or written (`StoreUnavailableError` where waiting may help).
         """
+        return await self._oldest(limit) if await self._turn.take() else []
+
+    async def keep_turn(self) -> None:
+        """Renew the turn, when it is time to; for who is busy with what `pending` has answered.
+
+        Raises:
+            StoreError: the list cannot be written (`StoreUnavailableError` where waiting may help).
+        """
+        await self._turn.take()
+
+    async def leave_turn(self) -> None:
+        """Let another process publish at once. The next `pending` asks for the turn again.
+
+        Raises:
+            StoreError: the list cannot be written: another process waits until the turn has run out.
+        """
+        await self._turn.give_back()
+
+    @uninterrupted
+    async def _oldest(self, limit: int) -> list[Change]:
         query = (
             select(model.changes)
             .where(model.changes.c.published_at.is_(None))
             .order_by(model.changes.c.id)
             .limit(limit)
         )
-        async with self._database.reading_in_turn() as connection:
-            self.in_turn = connection is not None
-            if connection is None:
-                return []
+        async with self._database.read() as connection:
             return [change_of(row) for row in await connection.execute(query)]
-
-    async def leave_turn(self) -> None:
-        """Let another process publish. The next `pending` asks for the turn again."""
-        self.in_turn = False
-        await self._database.leave_turn()
 
     @uninterrupted
     async def mark_published(self, ids: Collection[int]) -> None:

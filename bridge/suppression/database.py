@@ -55,6 +55,7 @@ class Database(ABC):
         self.name = name
         self._engine = engine
         self._writer = engine
+        self._singly = engine
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
         """Entered by each who writes."""
 
@@ -72,13 +73,12 @@ class Database(ABC):
             async with self._turn, self._writer.begin() as connection:
                 yield connection
 
-    @abstractmethod
-    def reading_in_turn(self) -> AbstractAsyncContextManager[AsyncConnection | None]:
-        """A read for what one process at a time should do with this database; None while it is another's turn."""
-
-    @abstractmethod
-    async def leave_turn(self) -> None:
-        """Let another process have the turn."""
+    @asynccontextmanager
+    async def write_singly(self) -> AsyncIterator[AsyncConnection]:
+        """Statements that are each a transaction of their own: who is stopped between two of them locks nothing."""
+        with self.explained():
+            async with self._turn, self._singly.connect() as connection:
+                yield connection
 
     async def revisions(self) -> Revisions:
         """Where the database stands.

@@ -7,6 +7,7 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -83,3 +84,14 @@ known_messages: Final = Table(
     Column("known_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", _KEY, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("renewals", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Who has which lease: a process by its id, or nobody (empty); one more renewal each time; how long it lasts."""

@@ -1,4 +1,4 @@
-"""The list in PostgreSQL, for workers on several machines: how it is reached, whose turn it is, and how it fails."""
+"""The list in PostgreSQL, for workers on several machines: how it is reached, and how it fails."""
 
 from __future__ import annotations
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 MIGRATION_LOCK: Final = 0x627269646765_0001
 """Key of the advisory lock under which one process migrates: `bridge` in ASCII, then 1."""
-RELAY_LOCK: Final = 0x627269646765_0002
-"""Key of the advisory lock that the one process holds which publishes the changes."""
 
 CONNECT_SECONDS: Final = 5.0
 """To the end of the log-in."""
@@ -51,7 +49,8 @@ _SETTINGS: Final = {
     "application_name": "bridge",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
-    "idle_in_transaction_session_timeout": "30s",
+    # A worker that stands still (SIGSTOP, a frozen machine) in the middle of a transaction shall not keep its locks.
+    "idle_in_transaction_session_timeout": "10s",
     # A worker whose machine is gone shall not keep its locks for the two hours that TCP waits by default.
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",
@@ -78,9 +77,9 @@ class PostgresqlDatabase(Database):
         """
         address = postgresql_address.of(database_url)
         self._dsn = address.dsn
-        self._held: AsyncConnection | None = None
         self._opened = False
         super().__init__(_engine(self._dsn, _SETTINGS, COMMAND_SECONDS), address.name)
+        self._singly = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def look(self, *, create: bool) -> None:
         """Nothing is plain before somebody connects."""
@@ -132,49 +131,9 @@ class PostgresqlDatabase(Database):
         finally:
             await engine.dispose()
 
-    @asynccontextmanager
-    async def reading_in_turn(self) -> AsyncIterator[AsyncConnection | None]:
-        """As there; the turn is a lock that PostgreSQL gives back when the connection ends, which is the one yielded.
-
-        So a holder that was killed, or has lost the server, holds nothing, and what it reads it reads as the holder.
-        """
-        with self.explained():
-            connection = await self._turn_taken()
-            if connection is None:
-                yield None
-                return
-            try:
-                async with connection.begin():
-                    yield connection
-            except BaseException:
-                await self.leave_turn()
-                raise
-
-    async def leave_turn(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
-            await _ended(held)
-
-    async def _turn_taken(self) -> AsyncConnection | None:
-        if self._held is not None:
-            return self._held
-        connection = await self._engine.connect()
-        try:
-            async with connection.begin():
-                mine = await connection.scalar(select(func.pg_try_advisory_lock(RELAY_LOCK)))
-        except BaseException:
-            await _ended(connection)
-            raise
-        if not mine:
-            await connection.close()
-            return None
-        self._held = connection
-        return connection
-
     async def close(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self.leave_turn()
                 await super().close()
 
     def explanation(self, error: Exception) -> StoreError | None:
@@ -236,9 +195,3 @@ def _lost(context: ExceptionContext) -> None:
     """After a command that was not answered in time nobody knows what a connection is in the middle of."""
     if isinstance(context.original_exception, OSError):
         context.is_disconnect = True
-
-
-async def _ended(connection: AsyncConnection) -> None:
-    """Close it for good, and with it what it has locked."""
-    await connection.invalidate()
-    await connection.close()

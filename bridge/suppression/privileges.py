@@ -16,6 +16,7 @@ _TABLES: Final = {
     model.changes: ("SELECT", "INSERT", "UPDATE"),
     model.handled_events: ("SELECT", "INSERT"),
     model.known_messages: ("SELECT", "INSERT", "UPDATE"),
+    model.leases: ("SELECT", "INSERT", "UPDATE"),
 }
 
 

@@ -15,11 +15,9 @@ from tenacity import AsyncRetrying, retry_if_exception_message, stop_after_delay
 from bridge.suppression.database import SETTING, Database, NoListError, StoreError, to_its_end
 
 if TYPE_CHECKING:
-    from contextlib import AbstractAsyncContextManager
-
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from bridge.suppression.migrating import Revisions
@@ -52,6 +50,7 @@ class SqliteDatabase(Database):
         super().__init__(_engine(url.set(drivername="sqlite+aiosqlite")), str(url.database))
         self._file = Path(self.name)
         self._writer = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
+        self._singly = self._engine.execution_options(**{_BEGIN: None})
         # SQLite has one writer: those of this process queue here, in order, instead of in its busy loop.
         self._turn = asyncio.Lock()
 
@@ -76,13 +75,6 @@ class SqliteDatabase(Database):
         del create
         if not (await self.revisions()).newest_stands:
             await self.migrate()
-
-    def reading_in_turn(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """As there; a file is one worker's, so it is always its turn."""
-        return self.read()
-
-    async def leave_turn(self) -> None:
-        """There is no other to have it."""
 
     async def revisions(self) -> Revisions:
         # Where several open a new file at once, switching it to WAL fails without SQLite's own waiting.
@@ -141,4 +133,6 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
 
 def _begin(connection: Connection) -> None:
     # A write that begins as a read cannot wait for another writer: SQLite refuses to upgrade it, at once.
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+    begin = connection.get_execution_options().get(_BEGIN, "BEGIN")
+    if begin is not None:
+        connection.exec_driver_sql(begin)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
@@ -12,7 +13,7 @@ from sqlalchemy import func, or_, select, tuple_
 
 from bridge.suppression import bulk, model, opening, writing
 from bridge.suppression.addresses import normalise
-from bridge.suppression.changes import Outbox, change_of
+from bridge.suppression.changes import TURN_SECONDS, Outbox, change_of
 from bridge.suppression.database import StoreError, uninterrupted
 from bridge.suppression.entries import entry_of
 from bridge.suppression.policy import Reason
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from bridge.suppression.entries import Entry
 
 Outcome = Literal["added", "updated", "repeated"]
+
+_GIVE_BACK_SECONDS: Final = 1.0
+"""What the end of a process may wait for its turn to be given back; otherwise it runs out by itself."""
 
 NOTHING_NEW: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -65,16 +69,27 @@ class Recorded:
 class Store:
     """The list. Every method may raise `StoreError`, and `StoreUnavailableError` where waiting may help."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float] = time.time,
+        *,
+        turn_seconds: float = TURN_SECONDS,
+    ) -> None:
         self._database = database
         self._clock = clock
-        self.outbox = Outbox(database, clock)
+        self.outbox = Outbox(database, clock, turn_seconds=turn_seconds)
         """The changes that other services have not been told of yet."""
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, database_url: str, *, create: bool = True, clock: Callable[[], float] = time.time
+        cls,
+        database_url: str,
+        *,
+        create: bool = True,
+        clock: Callable[[], float] = time.time,
+        turn_seconds: float = TURN_SECONDS,
     ) -> AsyncIterator[Self]:
         """The list in this database, which is brought to the newest revision first.
 
@@ -83,9 +98,16 @@ class Store:
             create: make the list where there is none. Without it that is a `StoreError`, so that a wrong path
                 does not pass for a list on which nobody stands.
             clock: the time in Unix seconds.
+            turn_seconds: how long another process waits before it publishes in our place.
         """
         async with opening.opened(database_url, create=create) as database:
-            yield cls(database, clock)
+            store = cls(database, clock, turn_seconds=turn_seconds)
+            try:
+                yield store
+            finally:
+                with suppress(StoreError, TimeoutError):
+                    async with asyncio.timeout(_GIVE_BACK_SECONDS):
+                        await store.outbox.leave_turn()
 
     @uninterrupted
     async def record(

@@ -201,6 +201,10 @@ class Instruments:
         return self._gauge("bridge_outbox_oldest_seconds", "Age of the oldest of them")
 
     @cached_property
+    def outbox_turn(self) -> Gauge:
+        return self._gauge("bridge_outbox_turn", "1 for the worker whose turn it is to publish them")
+
+    @cached_property
     def relayed(self) -> Counter:
         return self._counter("bridge_changes_relayed", "Changes of the list published")
 

@@ -37,6 +37,7 @@ class Relay:
     """Publishes the outbox. A change is marked only when RabbitMQ has confirmed it, so none is lost.
 
     Of the workers that share a database one has the turn; the others look now and then whether it has become free.
+    The turn is a lease: it runs out when its holder does not renew it, and nothing is sent after that.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Relay:
         self._publisher = publisher
         self._exchange = exchange
         self._metrics = metrics
+        metrics.before_reading(lambda: metrics.outbox_turn.set(outbox.in_turn))
         self._woken = asyncio.Event()
         self._at_once = _AT_ONCE
         self._has_turn = False
@@ -91,7 +93,8 @@ class Relay:
 
     async def _leave_turn(self) -> None:
         self._has_turn = self.behind = False
-        await self._outbox.leave_turn()
+        with suppress(StoreUnavailableError):  # then it runs out by itself
+            await self._outbox.leave_turn()
 
     async def _advance(self) -> bool:
         """Publish the oldest changes; whether some were published, so that there may be more.
@@ -125,19 +128,35 @@ class Relay:
     def _tell_turn(self) -> None:
         if self._outbox.in_turn and not self._has_turn:
             log.info("this worker publishes the changes of the list now", action="relay.turn")
+        elif self._has_turn and not self._outbox.in_turn:
+            log.warning("another worker publishes the changes of the list now", action="relay.turn_lost")
         self._has_turn = self._outbox.in_turn
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
         """What became of each, in their order, up to the first that could not even be sent."""
+        messages = [message_of(change, self._exchange) for change in changes]
         confirms: list[asyncio.Future[None]] = []
         unsent: list[PublishError] = []
-        for change in changes:
+        for message in messages:
+            # Who was stopped or held up since the changes were read may have been replaced: it must read again.
+            if not self._outbox.in_turn:
+                break
             try:
-                confirms.append(self._publisher.publish(message_of(change, self._exchange)))
+                confirms.append(self._publisher.publish(message))
             except PublishError as error:
                 unsent.append(error)
                 break
+        await self._confirmed(confirms)
         return [*await asyncio.gather(*confirms, return_exceptions=True), *unsent]
+
+    async def _confirmed(self, confirms: Sequence[asyncio.Future[None]]) -> None:
+        """Wait for RabbitMQ, however long it takes, and keep the turn meanwhile."""
+        waiting = set(confirms)
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, timeout=self._outbox.renew_turn_every)
+            if waiting:
+                with suppress(StoreUnavailableError):  # what is in flight is waited for all the same
+                    await self._database.ask(self._outbox.keep_turn, failing=AGAINST_THE_DATABASE)
 
 
 def message_of(change: Change, exchange: str) -> Message:

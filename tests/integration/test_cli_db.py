@@ -32,13 +32,13 @@ async def test_an_upgrade_makes_the_tables_and_a_second_one_nothing(
     """It says from where to where; a program reads the same."""
     assert await db(database_url, tmp_path, "upgrade") == (
         0,
-        f"{name} has revision 0001 now (before: nothing)\n",
+        f"{name} has revision 0002 now (before: nothing)\n",
         "",
     )
-    assert await db(database_url, tmp_path, "upgrade") == (0, f"{name} has revision 0001 already\n", "")
+    assert await db(database_url, tmp_path, "upgrade") == (0, f"{name} has revision 0002 already\n", "")
     again = await db(database_url, tmp_path, "upgrade", "--json")
-    assert json.loads(again.stdout) == {"database": name, "before": "0001", "revision": "0001"}
-    assert (await db(database_url, tmp_path, "status")).stdout == f"{name}: revision 0001, newest 0001\n"
+    assert json.loads(again.stdout) == {"database": name, "before": "0002", "revision": "0002"}
+    assert (await db(database_url, tmp_path, "status")).stdout == f"{name}: revision 0002, newest 0002\n"
 
 
 async def test_the_status_of_an_empty_database_asks_for_an_upgrade(
@@ -50,7 +50,7 @@ async def test_the_status_of_an_empty_database_asks_for_an_upgrade(
         seen = await db(postgresql_url, tmp_path, "status", "--json")
         assert (seen.code, json.loads(seen.stdout)) == (
             3,
-            {"database": name, "revision": None, "newest": "0001", "needs_upgrade": True},
+            {"database": name, "revision": None, "newest": "0002", "needs_upgrade": True},
         )
 
 

@@ -401,7 +401,7 @@ async def test_a_database_is_looked_at(well: Surroundings, postgresql_url: str) 
     assert f"{name} has no tables yet → run `bridge db upgrade`" in line
     assert (await bridge("db", "upgrade", directory=well.directory, **there)).code == 0
     _, line = await well.told("database", **there)
-    assert f"ok database {name} has the newest revision, 0001; " in line
+    assert f"ok database {name} has the newest revision, 0002; " in line
     assert "connections are left" in line
     nobody = f"postgresql://ann:{PASSWORD}@127.0.0.1:1/list"
     code, line = await well.told("database", BRIDGE_SUPPRESSION__DATABASE_URL=nobody)

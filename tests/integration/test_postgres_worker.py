@@ -1,4 +1,4 @@
-"""Workers that share one PostgreSQL: exact counts, each change told once, and a start that ten may make at once."""
+"""Workers that share one PostgreSQL: who publishes the changes, and a start that ten may make at once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,13 @@ from tests.support import postgres
 from tests.support.commands import bridge_within
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
-from tests.support.working import body_of, bounced, bounces, changed
+from tests.support.working import bounced, bounces, changed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.processes import Process, Processes
-    from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
-
-RELAY_LOCK = (
-    "SELECT activity.pid, activity.client_port FROM pg_locks AS locks JOIN pg_stat_activity AS activity USING (pid) "
-    "WHERE locks.locktype = 'advisory' AND locks.granted AND activity.datname = current_database()"
-)
 
 TEN_START = 90.0
 """Seconds: what ten processes take to start at once, on a machine that has other things to do."""
@@ -34,33 +28,7 @@ TEN_START = 90.0
 
 @pytest.fixture
 def overrides(overrides: dict[str, dict[str, Any]], postgresql_url: str) -> dict[str, dict[str, Any]]:
-    return changed(overrides, suppression={"database_url": postgresql_url})
-
-
-async def test_four_workers_on_one_queue_count_each_event_once_and_tell_of_it_once(
-    processes: Processes, overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit
-) -> None:
-    """Each event comes three times, mixed, and ten of different times share each address."""
-    events = [body_of("hard_bounced", number % 60 + 1, at=1_539_062_173 + number) for number in range(600)]
-    workers = await _started(
-        processes, changed(overrides, worker={"batch_size": 7, "prefetch": 50, "linger": 0.005}), 4
-    )
-    assert await rabbit.consumers(rabbit.names.suppression) == 4
-    await asyncio.gather(
-        *(workplace.send(*part) for part in (events, events[::-1], events[300:] + events[:300]))
-    )
-    ids = await workplace.published_ids(600)
-    assert len(set(ids)) == 600
-    await _stopped(workers)
-    assert await workplace.listed() == {
-        (f"recipient{number}@example.org", "hard_bounce"): 10 for number in range(1, 61)
-    }
-    assert workplace.unheard == 0
-    assert await workplace.left() == []
-    assert await workplace.dead() == []
-    done = [line for worker in workers for line in worker.lines if '"suppression.' in line]
-    assert len(done) == 1800
-    assert not [line for worker in workers for line in worker.lines if '"worker.pause"' in line]
+    return changed(overrides, suppression={"database_url": postgresql_url}, worker={"take_over_after": 1.0})
 
 
 async def test_ten_workers_may_start_at_once_on_an_empty_database(
@@ -88,18 +56,17 @@ async def test_ten_upgrades_at_once_bring_an_empty_database_to_the_newest_revisi
     assert sum("already" in outcome.stdout for outcome in outcomes) == 9
 
 
-async def test_another_worker_tells_of_changes_when_the_one_that_did_is_killed(
-    processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
+async def test_another_worker_publishes_when_the_one_that_did_is_killed(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
-    """PostgreSQL gives the turn back with the connection; each change is told of."""
+    """Its turn runs out; each change is published."""
     workers = await _started(processes, overrides, 2)
-    teller = await _first_to_say(workers, "relay.turn")
-    (other,) = (worker for worker in workers if worker is not teller)
+    holder = await _first_to_say(workers, "relay.turn")
+    (other,) = (worker for worker in workers if worker is not holder)
     await workplace.send(*bounces(range(1, 11)))
     await workplace.changes(10)
-    assert len(await postgres.query(postgresql_url, RELAY_LOCK)) == 1
-    teller.send(signal.SIGKILL)
-    await teller.ended()
+    holder.send(signal.SIGKILL)
+    await holder.ended()
     await workplace.send(*bounces(range(11, 21)))
     await workplace.changes(20)
     await other.says("relay.turn")
@@ -107,31 +74,28 @@ async def test_another_worker_tells_of_changes_when_the_one_that_did_is_killed(
     assert await workplace.listed() == bounced(range(1, 21))
 
 
-async def test_the_turn_is_free_again_when_its_connection_is_lost(
-    processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
+async def test_who_stops_in_order_gives_the_turn_back(
+    processes: Processes, overrides: dict[str, Any], postgresql_url: str
 ) -> None:
-    """Whoever takes it next, no change is left out, and none of the workers counts as stuck."""
-    workers = await _started(processes, changed(overrides, worker={"stuck_after": 2}), 2)
-    await _first_to_say(workers, "relay.turn")
-    for number in range(1, 6):
-        (holder,) = await postgres.query(postgresql_url, RELAY_LOCK)
-        await postgres.query(postgresql_url, "SELECT pg_terminate_backend($1)", holder[0])
-        await workplace.send(*bounces([number]))
-        await workplace.changes(number)
-    await _stopped(workers)
-    assert not [line for worker in workers for line in worker.lines if '"worker.stuck"' in line]
-    assert await workplace.listed() == bounced(range(1, 6))
+    """So that another has it at once, and not when it has run out."""
+    (worker,) = await _started(processes, changed(overrides, worker={"take_over_after": 600.0}), 1)
+    await worker.says("relay.turn")
+    await _stopped([worker])
+    async with Store.open(postgresql_url) as store:
+        await store.outbox.pending(1)
+        assert store.outbox.in_turn
 
 
-async def test_another_worker_tells_of_changes_when_the_one_that_did_has_lost_rabbitmq(
+async def test_another_worker_publishes_when_the_one_that_did_has_lost_rabbitmq(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace, amqp_url: str
 ) -> None:
-    """Who cannot publish leaves the turn, without being told to."""
+    """Who cannot publish gives the turn back, without being told to."""
+    patient = changed(overrides, worker={"take_over_after": 600.0})
     async with Proxy.serve(amqp_url) as proxy:
-        through = changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]})
+        through = changed(patient, rabbitmq={"urls": [proxy.url(amqp_url)]})
         (cut_off,) = await _started(processes, through, 1)
         await cut_off.says("relay.turn")
-        (other,) = await _started(processes, overrides, 1)
+        (other,) = await _started(processes, patient, 1)
         await workplace.send(*bounces([1]))
         await workplace.changes(1)
         proxy.refuse()
@@ -143,23 +107,42 @@ async def test_another_worker_tells_of_changes_when_the_one_that_did_has_lost_ra
     assert await workplace.listed() == bounced(range(1, 11))
 
 
+async def test_who_has_lost_its_connections_to_postgresql_keeps_the_turn(
+    processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
+) -> None:
+    """They are replaced; no change is left out, and no worker counts as stuck."""
+    overrides = changed(
+        overrides,
+        worker={"stuck_after": 2, "take_over_after": 600.0},
+    )
+    workers = await _started(processes, overrides, 2)
+    await _first_to_say(workers, "relay.turn")
+    for number in range(1, 6):
+        await postgres.query(
+            postgresql_url,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name = 'bridge' AND datname = current_database()",
+        )
+        await workplace.send(*bounces([number]))
+        await workplace.changes(number)
+    await _stopped(workers)
+    assert _lines(workers, '"worker.stuck"') == _lines(workers, '"relay.turn_lost"') == 0
+    assert await workplace.listed() == bounced(range(1, 6))
+
+
 async def test_a_worker_without_the_turn_is_not_stuck_and_leaves_the_changes_alone(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
 ) -> None:
-    """While somebody holds the turn and does nothing, changes wait; afterwards they are told of."""
-    async with Store.open(postgresql_url) as store:
+    """While somebody has the turn and publishes nothing, changes wait; afterwards they are published."""
+    async with Store.open(postgresql_url, turn_seconds=600.0) as store:
         assert await store.outbox.pending(1) == []
         assert store.outbox.in_turn
         (worker,) = await _started(processes, changed(overrides, worker={"stuck_after": 1}), 1)
         await workplace.send(*bounces(range(1, 11)))
         await worker.says("suppression.added", times=10)
         added = time.monotonic()
-        async with Store.open(postgresql_url) as another:
-            await another.outbox.pending(1)
-            assert not another.outbox.in_turn
-        await eventually(
-            lambda: time.monotonic() - added > 2
-        )  # as long as a worker that had to tell would be stuck
+        # As long as a worker that had to publish would be stuck.
+        await eventually(lambda: time.monotonic() - added > 2)
         assert workplace.unheard == 0
     await workplace.changes(10)
     await _stopped([worker])
@@ -201,7 +184,12 @@ async def _stopped(workers: list[Process]) -> None:
 
 async def _first_to_say(workers: list[Process], action: str) -> Process:
     def said() -> list[Process]:
-        return [worker for worker in workers if any(f'"{action}"' in line for line in worker.lines)]
+        return [worker for worker in workers if _lines([worker], f'"{action}"')]
 
     await eventually(lambda: bool(said()))
     return said()[0]
+
+
+def _lines(workers: list[Process], part: str) -> int:
+    """How many lines of their logs have this in them."""
+    return sum(part in line for worker in workers for line in worker.lines)

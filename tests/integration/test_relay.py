@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from bridge import settings as knobs
 from bridge.broker import declaring
+from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from tests.support.proxy import Proxy
@@ -16,7 +19,10 @@ from tests.support.working import bounces, changed, planned, working
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    import pytest
+
     from bridge.settings import Settings
+    from bridge.suppression.changes import Change
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
@@ -123,7 +129,7 @@ async def test_a_change_that_is_made_while_rabbitmq_is_away_is_published_later(
     async with Proxy.serve(amqp_url) as proxy:
         through = changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]})
         worker = await processes.start("worker", overrides=through)
-        await worker.says("worker.started")
+        await worker.says("relay.turn")
         proxy.refuse()
         await worker.says("broker.retry", use="publish")
         async with _store(knobs.load(overrides=overrides)) as store:
@@ -173,6 +179,36 @@ async def test_a_change_that_nobody_listens_to_is_no_error(settings: Settings, r
             await removed.next()
         waiting = {change.id for change in await store.outbox.pending(10)}
     assert waiting.isdisjoint({1, 2}), "the first two were marked before the others were published"
+
+
+class _HeldUp(Outbox):
+    """Of a process that stands still once it has read changes, until another has published them in its place."""
+
+    async def pending(self, limit: int) -> list[Change]:
+        changes = await super().pending(limit)
+        if changes and changes[0].address == "jane@example.org":
+            another = Outbox(self._database, time.time, turn_seconds=60)
+            while not another.in_turn:
+                taken = await another.pending(limit)
+            await another.mark_published([change.id for change in taken])
+            await another.leave_turn()
+        return changes
+
+
+async def test_who_stood_still_since_it_has_read_changes_publishes_none_of_them(
+    overrides: dict[str, Any], workplace: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another may have published them, and later ones of the same entries: it reads again before it sends."""
+    settings = knobs.load(overrides=changed(overrides, worker={"take_over_after": 1.0}))
+    monkeypatch.setattr("bridge.suppression.store.Outbox", _HeldUp)
+    async with _store(settings) as store:
+        await store.add("jane@example.org", actor="jo", note="is published by another")
+        async with working(settings):
+            while (await store.outbox.lag()).changes:  # noqa: ASYNC110 -- only the database knows
+                await asyncio.sleep(0.01)
+            await store.add("last@example.org", actor="jo", note="the end")
+            (change,) = await workplace.changes(1)
+    assert change["address"] == "last@example.org"
 
 
 def _store(settings: Settings) -> AbstractAsyncContextManager[Store]:
