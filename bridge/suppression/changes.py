@@ -103,12 +103,19 @@ class Outbox:
         return self._turn.held
 
     @property
+    def turn_is_due(self) -> bool:
+        """Whether it is time to `claim_turn`."""
+        return self._turn.due
+
+    @property
     def renew_turn_every(self) -> float:
-        """Seconds after which `keep_turn` wants to be called."""
+        """Seconds after which that is so again."""
         return self._turn.renew_every
 
     async def pending(self, limit: int) -> list[Change]:
         """Up to `limit` changes that are not published, oldest first; none while another process has the turn.
+
+        It takes the turn where that is free. Who has claimed it before only reads.
 
         One whose transaction was slower than those behind it is there once it is committed. Those of one entry are
         committed in the order of their ids: each was written under the lock of that entry.
@@ -118,13 +125,21 @@ class Outbox:
         """
         return await self._oldest(limit) if await self._turn.take() else []
 
-    async def keep_turn(self) -> None:
-        """Renew the turn, when it is time to; for who is busy with what `pending` has answered.
+    async def turn_is_free(self) -> bool:
+        """Whether nobody has the turn. This only reads.
+
+        Raises:
+            StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
+        """
+        return await self._turn.free()
+
+    async def claim_turn(self) -> bool:
+        """Renew the turn, or take it where it is free; whether it is ours. This writes.
 
         Raises:
             StoreError: the list cannot be written (`StoreUnavailableError` where waiting may help).
         """
-        await self._turn.take()
+        return await self._turn.claim()
 
     async def leave_turn(self) -> None:
         """Let another process publish at once. The next `pending` asks for the turn again.

@@ -63,23 +63,56 @@ class Lease:
         """Seconds after which it is renewed."""
         return self._seconds / 3
 
-    @uninterrupted
+    @property
+    def due(self) -> bool:
+        """Whether it is time to `claim` it: it is not ours, or should be renewed."""
+        return elapsed() >= self._renew_at
+
     async def take(self) -> bool:
-        """Take it if it is free or has run out, renew it when it is time to; whether it is ours.
+        """Take it if it is free, renew it when it is time to; whether it is ours.
 
         Raises:
             StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
         """
-        if not self.held and not await self._free():
+        if not self.held and not await self.free():
             return False
-        began = elapsed()
-        if began < self._renew_at:
+        return await self.claim() if self.due else True
+
+    @uninterrupted
+    async def free(self) -> bool:
+        """Whether it can be taken. This only reads: who waits for it writes nothing.
+
+        Raises:
+            StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
+        """
+        self._renew_at = 0.0
+        async with self._database.read() as connection:
+            row = (
+                await connection.execute(
+                    select(leases.c.holder, leases.c.renewals, leases.c.seconds).where(
+                        leases.c.name == self._name
+                    )
+                )
+            ).one_or_none()
+        if row is None or row.holder in {NOBODY, self._me}:
             return True
+        seen, now = _Seen(row.holder, row.renewals), elapsed()
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, now
+        return bool(now - self._seen_at >= row.seconds)
+
+    @uninterrupted
+    async def claim(self) -> bool:
+        """Take or renew it, where it is ours or `free` has said that it is free; whether it is ours. This writes.
+
+        Raises:
+            StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
+        """
+        began = elapsed()
         async with self._database.write_singly() as connection:
-            taken = await connection.scalar(self._taking(connection.dialect.name)) is not None
-        self._until, self._renew_at = (
-            (began + self._seconds, began + self.renew_every) if taken else (0.0, 0.0)
-        )
+            taken = await connection.scalar(self._claiming(connection.dialect.name)) is not None
+        self._until = began + self._seconds if taken else 0.0
+        self._renew_at = began + self.renew_every if taken else 0.0
         return taken
 
     @uninterrupted
@@ -100,25 +133,7 @@ class Lease:
                 .values(holder=NOBODY, renewals=leases.c.renewals + 1)
             )
 
-    async def _free(self) -> bool:
-        """Whether it can be taken: looked at first, as who only waits for it should not have to write."""
-        self._renew_at = 0.0
-        async with self._database.read() as connection:
-            row = (
-                await connection.execute(
-                    select(leases.c.holder, leases.c.renewals, leases.c.seconds).where(
-                        leases.c.name == self._name
-                    )
-                )
-            ).one_or_none()
-        if row is None or row.holder in {NOBODY, self._me}:
-            return True
-        seen, now = _Seen(row.holder, row.renewals), elapsed()
-        if seen != self._seen:
-            self._seen, self._seen_at = seen, now
-        return bool(now - self._seen_at >= row.seconds)
-
-    def _taking(self, dialect: str) -> ReturningInsert[tuple[int]]:
+    def _claiming(self, dialect: str) -> ReturningInsert[tuple[int]]:
         """Take it where it is ours or nobody's, or where nobody has renewed it since we saw it; else no row."""
         insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         adding = insert(leases).values(name=self._name, holder=self._me, renewals=1, seconds=self._seconds)

@@ -105,18 +105,20 @@ class Relay:
         if not self._outbox.in_turn and not self._publisher.usable:
             return False
         self.behind = True
-        changes = await self._database.ask(
-            lambda: self._outbox.pending(self._at_once), failing=AGAINST_THE_DATABASE
-        )
-        self._tell_turn()
+        changes: Sequence[Change] = ()
+        if await self._in_turn():
+            changes = await self._database.ask(
+                lambda: self._outbox.pending(self._at_once), failing=AGAINST_THE_DATABASE
+            )
         outcomes = await self._publish(changes)
         # Only up to the first that failed: those behind it are published once more after it, so that whoever
         # hears of a change twice ends with the latest. Until it is through, it is tried alone.
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
         ids = [change.id for change, _ in zip(changes, published, strict=False)]
-        await self._database.ask(
-            lambda: self._outbox.mark_published(ids), failing=AGAINST_THE_DATABASE, work="write"
-        )
+        if ids:
+            await self._database.ask(
+                lambda: self._outbox.mark_published(ids), failing=AGAINST_THE_DATABASE, work="write"
+            )
         self.behind = bool(changes)
         self.steps += bool(published) or not changes
         self._metrics.relayed.inc(len(published))
@@ -125,12 +127,24 @@ class Relay:
             raise outcomes[0]
         return bool(published)
 
-    def _tell_turn(self) -> None:
-        if self._outbox.in_turn and not self._has_turn:
+    async def _in_turn(self) -> bool:
+        """Take the turn if it is free, and keep it; whether it is ours."""
+        mine = self._outbox.in_turn or await self._database.ask(
+            self._outbox.turn_is_free, failing=AGAINST_THE_DATABASE
+        )
+        if mine:
+            mine = await self._keep_turn()
+        if mine and not self._has_turn:
             log.info("this worker publishes the changes of the list now", action="relay.turn")
-        elif self._has_turn and not self._outbox.in_turn:
+        elif self._has_turn and not mine:
             log.warning("another worker publishes the changes of the list now", action="relay.turn_lost")
-        self._has_turn = self._outbox.in_turn
+        self._has_turn = mine
+        return mine
+
+    async def _keep_turn(self) -> bool:
+        if not self._outbox.turn_is_due:
+            return True
+        return await self._database.ask(self._outbox.claim_turn, failing=AGAINST_THE_DATABASE, work="write")
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
         """What became of each, in their order, up to the first that could not even be sent."""
@@ -156,7 +170,7 @@ class Relay:
             _, waiting = await asyncio.wait(waiting, timeout=self._outbox.renew_turn_every)
             if waiting:
                 with suppress(StoreUnavailableError):  # what is in flight is waited for all the same
-                    await self._database.ask(self._outbox.keep_turn, failing=AGAINST_THE_DATABASE)
+                    await self._keep_turn()
 
 
 def message_of(change: Change, exchange: str) -> Message:
