@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -14,6 +15,7 @@ from tests.faults.scene import Cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from bridge.broker.private_node import PrivateNode
     from tests.faults.scene import Scene
@@ -209,6 +211,32 @@ async def spool_file_corrupt(scene: Scene) -> None:
     await scene.node.start()
 
 
+async def spool_folder_removed(scene: Scene) -> None:
+    """While the broker is away; then every receiver is killed, and what was answered 200 must be in the folder."""
+    await scene.node.kill()
+    await scene.load.accepted(0.4)
+    await _remove(scene.spool_directory)
+    await scene.load.accepted(0.6)
+    for number, receiver in enumerate(scene.receivers):
+        receiver.send(signal.SIGKILL)
+        await receiver.ended()
+        await scene.start_receiver(number)
+    await scene.node.start()
+
+
+async def spool_folder_removed_under_processes(scene: Scene) -> None:
+    """The same under one receiver of two processes, which its supervisor replaces."""
+    await scene.node.kill()
+    await scene.load.accepted(0.4)
+    await _remove(scene.spool_directory)
+    await scene.load.accepted(0.6)
+    for number in (1, 2):
+        child = await scene.receivers[0].says("receiver.child_started", process=number)
+        os.kill(child["pid"], signal.SIGKILL)
+    await scene.receivers[0].says("receiver.started", times=4)
+    await scene.node.start()
+
+
 async def broker_down_and_receiver_restarted(scene: Scene) -> None:
     await scene.node.kill()
     await scene.load.accepted(0.4)
@@ -217,6 +245,14 @@ async def broker_down_and_receiver_restarted(scene: Scene) -> None:
     await scene.start_receiver()
     await scene.load.accepted(0.6)
     await scene.node.start()
+
+
+async def _remove(directory: Path) -> None:
+    """As a person does, without looking at who uses it: that files are made in it meanwhile is no failure here."""
+    process = await asyncio.create_subprocess_exec(
+        "rm", "-rf", str(directory), stderr=asyncio.subprocess.DEVNULL
+    )
+    await process.wait()
 
 
 async def _leader_of(scene: Scene, queue: str) -> PrivateNode:
@@ -248,5 +284,11 @@ ALL: Final = (
     Case("cluster: leader killed, rolling restart", leader_killed, Cast(nodes=3)),
     Case("spool disk full", spool_disk_full, Cast(spool_disk_bytes=2 * 1024**2)),
     Case("spool file corrupt", spool_file_corrupt),
+    Case("spool folder removed under two receivers", spool_folder_removed, Cast(receivers=2)),
+    Case(
+        "spool folder removed under two processes",
+        spool_folder_removed_under_processes,
+        Cast(settings={"receiver": {"processes": 2}}),
+    ),
     Case("broker down and receiver restarted", broker_down_and_receiver_restarted, quick=True),
 )
