@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
 
 import orjson
 import typer
 from rich.console import Console
+from rich.segment import Segment
+from rich.table import Column, Table
+from rich.text import Text
 
 from bridge import settings as knobs
 from bridge.telemetry.scrubbing import without_secrets
+from bridge.telemetry.terminal import clean, escaped, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rich.console import ConsoleOptions, RenderableType
 
     from bridge.settings import Settings
 
@@ -26,8 +33,20 @@ FAILED: Final = 1
 BAD_USAGE: Final = 2
 """Exit code: the arguments or the settings are wrong."""
 
-people = Console(soft_wrap=True)
-_errors = Console(stderr=True, soft_wrap=True)
+
+class _Terminal(Console):
+    """What is printed here is text: nothing in it is read as markup, and nothing in it steers the terminal."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else clean(text), style, control)
+
+
+people = _Terminal()
+_errors = _Terminal(stderr=True)
 
 
 def settings_of(context: typer.Context) -> Settings:
@@ -45,7 +64,7 @@ def settings_of(context: typer.Context) -> Settings:
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """One line on standard error, and the exit code."""
-    _errors.print(f"bridge: {without_secrets(message)}", style="red", highlight=False, markup=False)
+    _errors.print(f"bridge: {one_line(without_secrets(message))}", style="red")
     raise typer.Exit(code)
 
 
@@ -67,5 +86,30 @@ def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[
 
 def print_json(value: Any) -> None:
     """One JSON document for programs on standard output."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2))
+    sys.stdout.buffer.write(_json(value, orjson.OPT_INDENT_2).encode() + b"\n")
     sys.stdout.buffer.flush()
+
+
+def json_line(value: Any) -> str:
+    """The same as a line among others."""
+    return _json(value, 0) + "\n"
+
+
+def print_rows(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere a line each, with tabs, that `cut` and `awk` can read."""
+    if not people.is_terminal:
+        for row in (heads, *rows):
+            sys.stdout.write("\t".join(map(one_line, row)) + "\n")
+        return
+    table = Table(*(Column(head, overflow="fold", min_width=len(head)) for head in heads))
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    people.print(table)
+
+
+def _json(value: Any, options: int) -> str:
+    try:
+        text = orjson.dumps(value, option=options).decode()
+    except orjson.JSONEncodeError:  # a lone surrogate, or a number beyond 64 bits
+        text = json.dumps(value, indent=2 if options else None, default=str)
+    return escaped(text)

@@ -14,6 +14,7 @@ from bridge.oncall.doctor import examine
 from bridge.oncall.finding import Verdict
 from bridge.settings import Logs
 from bridge.telemetry import logs
+from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
     from bridge.oncall.finding import Finding
@@ -59,8 +60,8 @@ def _print(findings: list[Finding]) -> None:
         people.print(
             Text.assemble(
                 (f"{finding.verdict:<7}", _STYLES[finding.verdict]),
-                f"  {finding.check:<{width}}  {finding.seen}",
+                f"  {finding.check:<{width}}  {one_line(finding.seen)}",
             )
         )
         if finding.advice:
-            people.print(Text(f"{'':{width + 11}}→ {finding.advice}", "bold"))
+            people.print(Text(f"{'':{width + 11}}→ {one_line(finding.advice)}", "bold"))

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from rich.table import Table
-from rich.text import Text
 
 from bridge.broker import letterfile
 from bridge.broker.parked import REACH
-from bridge.cli.console import people
+from bridge.cli.console import people, print_rows
+from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from bridge.broker.parked import Found, Letter
     from bridge.roles.dead import Look
@@ -27,32 +25,25 @@ def print_letters(letters: list[Letter], now: int) -> None:
         (letter.id, letter.event, letter.reason, str(letter.attempts), _readable(letter.age(now)))
         for letter in letters
     ]
-    _print_rows(heads, rows)
+    print_rows(heads, rows)
 
 
 def print_counts(found: Look, what: str) -> None:
     rows = [(reason, event, f"{number:,}") for (reason, event), number in sorted(found.counts().items())]
     if rows:
-        _print_rows(("Reason", "Event", "Letters"), rows)
+        print_rows(("Reason", "Event", "Letters"), rows)
     people.print(f"{counted(found.matching)} {what}", highlight=False, markup=False)
     say_what_is_out_of_reach(found.unseen)
 
 
-def _print_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A table on a terminal; elsewhere a line each, with tabs, that `cut` and `awk` can read."""
-    if not people.is_terminal:
-        for row in (heads, *rows):
-            sys.stdout.write("\t".join(row) + "\n")
-        return
-    table = Table()
-    for head in heads:
-        table.add_column(head, overflow="fold", min_width=len(head))
-    for row in rows:
-        table.add_row(*map(Text, row))  # as text, not as markup: an event's name may hold brackets
-    people.print(table)
-
-
 def described(found: Found, now: int) -> Iterator[str]:
+    """All that is known of it; only the body may be several lines."""
+    *head, body = _description(found, now)
+    yield from map(one_line, head)
+    yield body
+
+
+def _description(found: Found, now: int) -> Iterator[str]:
     letter, message, _ = found
     document: dict[str, Any] = letterfile.document(found)
     yield f"id:            {letter.id}"

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bridge import settings as knobs
+from bridge.telemetry.terminal import clean
 
 COMMANDS: Final = (
     "receiver",
@@ -47,6 +48,13 @@ class _Commands(TyperGroup):
         command = typer.main.get_command(import_module(f"bridge.cli.{cmd_name}").app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = clean(error.message)  # it quotes what was given
+            raise
 
 
 app = typer.Typer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130
 """Exit code: stopped by Ctrl-C before the end, as a shell counts it."""
+
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@#,/+ -]{1,255}")
+"""What our library can send of those that RabbitMQ allows."""
 
 app = typer.Typer()
 
@@ -70,6 +74,8 @@ def replay(
     """
     if (again and to is not None) or not (again or to is not None or dry_run):
         fail("say where to: either --to QUEUE or --again (or --dry-run, to count)", BAD_USAGE)
+    if to is not None and not _QUEUE_NAME.fullmatch(to):
+        fail(f"--to: no queue can be called '{to}'", BAD_USAGE)
     settings = settings_of(context)
     logs.configure_for(settings, level="warning")
     selection = Selection.of(event or (), message_id or (), since=_moment(since), until=_moment(before))

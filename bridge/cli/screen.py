@@ -9,6 +9,8 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from bridge.telemetry.terminal import one_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -27,7 +29,7 @@ def screen(seen: Status) -> Group:
     verdict = Text("all is well", "green") if seen.well else Text("not well", "bold red")
     at = datetime.fromtimestamp(seen.at, UTC)
     lines = [Text.assemble(f"{at:%Y-%m-%d %H:%M:%S} UTC: ", verdict)]
-    lines += [Text(f"  {line}", "red") for line in seen.wrong]
+    lines += [Text(f"  {one_line(line)}", "red") for line in seen.wrong]
     return Group(
         *lines,
         _roles(seen.roles),
@@ -35,7 +37,7 @@ def screen(seen: Status) -> Group:
         _broker(seen.broker),
         _queues(seen.broker.queues),
         _rest(seen),
-        *(Text(f"cannot be seen: {line}", "dim") for line in seen.unseen),
+        *(Text(f"cannot be seen: {one_line(line)}", "dim") for line in seen.unseen),
     )
 
 
@@ -43,7 +45,7 @@ def _roles(roles: Iterable[RoleSeen]) -> Table:
     table = _table("Role", "At", Column("State", overflow="fold"))
     for role in roles:
         if role.problem:
-            table.add_row(_UNSEEN, role.url, Text(role.problem, "red"))
+            table.add_row(_UNSEEN, role.url, Text(one_line(role.problem), "red"))
         else:
             table.add_row(role.kind, role.url, "ready" if role.ready else Text("not ready", "red"))
     return table

@@ -18,6 +18,7 @@ from bridge.suppression.changes import rfc3339
 from bridge.suppression.database import StoreError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable, Sequence
@@ -255,8 +256,7 @@ def _table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> Table:
         # Folded where the terminal is narrow: a shortened address would be another one.
         table.add_column(head, overflow="fold", min_width=_NARROWEST.get(head, len(head)))
     for row in rows:
-        # As text, not as markup: an address or a note may hold brackets.
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     return table
 
 

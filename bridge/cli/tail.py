@@ -10,11 +10,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 
 from bridge.broker.session import BrokerRefusedError
-from bridge.cli.console import fails_with, settings_of
+from bridge.cli.console import fails_with, json_line, settings_of
 from bridge.cli.staying import until_signal
 from bridge.roles import tail as role
 from bridge.roles.lifetime import running, until
@@ -70,7 +69,7 @@ async def _tail(
 
 
 def _json(seen: Seen) -> str:
-    return orjson.dumps(asdict(seen), option=orjson.OPT_APPEND_NEWLINE).decode()
+    return json_line(asdict(seen))
 
 
 def _line(seen: Seen) -> str:

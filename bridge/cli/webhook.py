@@ -11,6 +11,7 @@ from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, 
 from bridge.provider.client import ProviderClient, connect
 from bridge.provider.errors import ProviderError
 from bridge.telemetry.metrics import Metrics
+from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -102,5 +103,4 @@ def _ask(context: typer.Context, question: Callable[[ProviderClient], Awaitable[
 
 
 def _say(line: str) -> None:
-    """A line that may hold a URL: no markup in it, no colours."""
-    people.print(line, markup=False, highlight=False)
+    people.print(one_line(line))

@@ -17,6 +17,7 @@ from bridge.broker.message import RECEIVED_AT_HEADER
 from bridge.broker.properties import read
 from bridge.events import MalformedError, NotJsonError
 from bridge.telemetry.metrics import Metrics
+from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,5 +125,4 @@ def _without_secrets(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """One line that cannot steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)[:_LONGEST]
+    return one_line(text)[:_LONGEST]

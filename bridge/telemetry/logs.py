@@ -12,6 +12,7 @@ import structlog
 
 from bridge.telemetry import uncaught
 from bridge.telemetry.scrubbing import Scrubber, secrets_of
+from bridge.telemetry.terminal import clean, escaped, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LIBRARY: Final = "library"
 """The action of a line that is not ours; its `logger` says whose it is."""
 
+_OF_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
 _NOISY_LIBRARIES = ("aio_pika", "aiormq", "aiohttp", "sqlalchemy", "alembic")
 
 
@@ -108,9 +110,17 @@ def _is_a_librarys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def _json(event: EventDict, **_: Any) -> str:
     try:
-        return orjson.dumps(event).decode()
+        return escaped(orjson.dumps(event).decode())
     except orjson.JSONEncodeError:  # a lone surrogate, or a number beyond 64 bits
         return json.dumps(event)
+
+
+def _cleaned(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Each value one line; a traceback has its own."""
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = clean(value) if key in _OF_SEVERAL_LINES else one_line(value)
+    return event
 
 
 def _renderers(settings: Logs) -> list[Processor]:
@@ -121,7 +131,8 @@ def _renderers(settings: Logs) -> list[Processor]:
         ]
     # Tracebacks are text by now, with what is to be hidden hidden.
     return [
+        _cleaned,
         structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        ),
     ]

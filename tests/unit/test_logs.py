@@ -283,3 +283,16 @@ def test_a_room_traces_each_event_only_where_that_is_asked_for(capsys: pytest.Ca
     assert trace is not None
     trace("an event", action="receiver.test", event_id="1")
     assert written(capsys)[0]["event_id"] == "1"
+
+
+@pytest.mark.parametrize("style", ["json", "console"])
+def test_no_line_steers_a_terminal(capsys: pytest.CaptureFixture[str], style: Any) -> None:
+    """Lines are read with `docker logs` and `tail -f`, and quote what others have written."""
+    logs.configure(Logs(format=style))
+    error = ValueError("\x1b[31m\x9b1m\u202e")
+    logs.logger("x").error(
+        "\x1b]0;x\x07\x7f", action="x.test", reason="a\x9b\u2066\nfake: line", exc_info=error
+    )
+    written_lines = capsys.readouterr().err
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", written_lines)
+    assert "\nfake" not in written_lines
