@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from bridge.suppression import postgresql_address, privileges
 from bridge.suppression.database import SETTING, Database, NoListError, StoreError, one_line
-from bridge.suppression.sqlstates import Kind, kind_of, reason_of
+from bridge.suppression.sqlstates import Kind, kind_of, may_be_the_session, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -192,6 +192,10 @@ def _must_be_open(
 
 
 def _lost(context: ExceptionContext) -> None:
-    """After a command that was not answered in time nobody knows what a connection is in the middle of."""
-    if isinstance(context.original_exception, OSError):
+    """Which connections are not used again: with one of these all that the pool has are replaced.
+
+    After a command that was not answered in time nobody knows what a connection is in the middle of.
+    """
+    error = context.original_exception
+    if isinstance(error, OSError) or may_be_the_session(error):
         context.is_disconnect = True

@@ -42,7 +42,9 @@ _KINDS: Final = {
     "25006": Kind.PASSING,  # read-only: a standby, or its primary before a failover
     "25P03": Kind.PASSING,  # idle in a transaction for too long
     "3D000": Kind.ACCESS,  # no such database
+    "3F000": Kind.ACCESS,  # no such schema
     "42501": Kind.ACCESS,  # insufficient privilege
+    "42P01": Kind.ACCESS,  # no such table: while somebody restores the list, or where the search_path is another
     "55006": Kind.PASSING,  # in use
     "55P03": Kind.PASSING,  # a lock that was not to be had
     "P0001": Kind.VALUE,  # a trigger of the owner's says no
@@ -53,6 +55,19 @@ _DRIVER_PASSING: Final = (
     asyncpg.OutdatedSchemaCacheError,
     asyncpg.TargetServerAttributeNotMatched,  # no primary among the hosts now
 )
+
+
+_OF_THE_SESSION: Final = frozenset({"25006", "3F000", "42501", "42P01"})
+"""What may be due to settings that a session has had since it was opened: read-only, search_path, role."""
+
+
+def may_be_the_session(error: BaseException) -> bool:
+    """Whether a new session might be allowed what this one was refused.
+
+    `ALTER DATABASE … SET` and `ALTER ROLE … SET` are for sessions that are opened later: those that are open when it
+    is taken back keep what they have.
+    """
+    return getattr(error, "sqlstate", None) in _OF_THE_SESSION
 
 
 def kind_of(error: DBAPIError) -> Kind:

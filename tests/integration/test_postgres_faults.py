@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from tests.support import postgres
+from tests.support.eventually import eventually
 from tests.support.postgres import Databases, Server
 from tests.support.proxy import Proxy
 from tests.support.working import bounced, bounces, changed
@@ -140,6 +141,63 @@ async def test_a_server_that_has_become_read_only_is_waited_for(
     await _read_only(server, url, "off")
     await workplace.changes(30)
     await _all_is_there([worker], workplace, 30)
+
+
+async def test_settings_of_a_session_do_not_outlive_their_cause(
+    server: Server, url: str, processes: Processes, overrides: dict[str, Any], workplace: Workplace
+) -> None:
+    """What ALTER DATABASE sets holds for sessions that are opened later, and for their whole life: they are replaced."""
+    worker = await _started(processes, overrides)
+    await workplace.send(*bounces(range(1, 11)))
+    await workplace.changes(10)
+    database = url.rpartition("/")[2]
+    sent = 10
+    for setting, value, refusal in (
+        ("default_transaction_read_only", "on", "read-only"),
+        ("search_path", "nowhere", "does not exist"),
+        ("role", "pg_monitor", "permission denied"),
+    ):
+        await postgres.execute(server.url(), f"ALTER DATABASE {database} SET {setting} = {value}")
+        # From outside: a session of this database would have the setting itself.
+        await postgres.query(
+            server.url(),
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+            database,
+        )
+        await workplace.send(*bounces(range(sent + 1, sent + 11)))
+        sent += 10
+        await _logs(worker, refusal)
+        await postgres.execute(server.url(), f"ALTER DATABASE {database} RESET {setting}")
+        await workplace.changes(sent)
+    await _all_is_there([worker], workplace, sent)
+
+
+async def _logs(worker: Process, part: str) -> None:
+    await eventually(lambda: any(part in line for line in worker.lines))
+
+
+async def test_tables_that_are_dropped_and_restored_are_waited_for(
+    url: str, processes: Processes, overrides: dict[str, Any], workplace: Workplace
+) -> None:
+    """As by `pg_restore --clean`: what comes meanwhile is on the list that stands there afterwards."""
+    worker = await _started(processes, overrides)
+    await workplace.send(*bounces(range(1, 11)))
+    await workplace.changes(10)
+    tables = ("suppressions", "changes", "handled_events", "known_messages", "leases", "alembic_version")
+    await postgres.execute(
+        url,
+        "CREATE SCHEMA kept",
+        "BEGIN; " + "; ".join(f"ALTER TABLE {table} SET SCHEMA kept" for table in tables) + "; COMMIT",
+    )
+    await workplace.send(*bounces(range(11, 21)))
+    said = await worker.says("worker.pause", dependency="database")
+    assert "does not exist" in said["error"]
+    await postgres.execute(
+        url,
+        "BEGIN; " + "; ".join(f"ALTER TABLE kept.{table} SET SCHEMA public" for table in tables) + "; COMMIT",
+    )
+    await workplace.changes(20)
+    await _all_is_there([worker], workplace, 20)
 
 
 async def _read_only(server: Server, url: str, state: str) -> None:
