@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aiormq.exceptions import (
-    ChannelAccessRefused,
-    ChannelLockedResource,
-    ChannelNotFoundEntity,
-    ChannelPreconditionFailed,
-)
+from aiormq.exceptions import ChannelNotFoundEntity
 
+from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, answers_of
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, task_group
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
     from typing import Self
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
@@ -31,32 +26,11 @@ if TYPE_CHECKING:
 
 log = logs.logger("topology")
 
-_BOOTING: Final = "down or inaccessible"
-"""What RabbitMQ says of a stream or queue that stands on a node whose start is not finished (a 404, too)."""
-
 _PATIENCE_SECONDS: Final = 10.0
 """For all of ours; a connection that is open and dead would answer only when the third heartbeat is missed."""
 
 _SUBSCRIBERS_SECONDS: Final = 3.0
 """For the queues of all subscribers: one that does not answer must not keep events from the others."""
-
-
-class TopologyMismatchError(BrokerRefusedError):
-    """Something stands in RabbitMQ with other arguments than we need. The message names it and what to do."""
-
-    def __init__(self, message: str, *, argument: str) -> None:
-        """Say what is wrong.
-
-        Args:
-            message: one line.
-            argument: the one that differs; of an exchange of another kind, `type`.
-        """
-        super().__init__(message)
-        self.argument = argument
-
-
-class DeclareRefusedError(BrokerRefusedError):
-    """The broker user may not declare what is missing, or it is missing and we may only check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +128,22 @@ async def check(connection: AbstractConnection, topology: Topology) -> None:
 
 async def depth(connection: AbstractConnection, queue: str) -> int | None:
     """How many messages are ready in a queue, or None when there is no such queue."""
-    channel = await connection.channel(publisher_confirms=False)
     try:
-        found = await channel.declare_queue(queue, passive=True)
+        return (await counts(connection, queue))[0]
     except ChannelNotFoundEntity:
         return None
+
+
+async def counts(connection: AbstractConnection, queue: str) -> tuple[int, int]:
+    """How many messages are ready in a queue, and how many consumers it has.
+
+    Raises:
+        aiormq.exceptions.AMQPError: there is no such queue, or the connection is gone.
+    """
+    channel = await connection.channel(publisher_confirms=False)
+    found = (await channel.declare_queue(queue, passive=True)).declaration_result
     await channel.close()
-    return found.declaration_result.message_count or 0
+    return found.message_count or 0, found.consumer_count or 0
 
 
 class _Making:
@@ -248,7 +231,7 @@ class _Making:
     async def _asking(self, what: str) -> AsyncIterator[AbstractChannel]:
         channel = self._channel or await self._connection.channel(publisher_confirms=False)
         self._channel = None
-        with _answers_of(what):
+        with answers_of(what):
             yield channel
         self._channel = channel
 
@@ -275,44 +258,3 @@ def _harmless(part: Part, error: BrokerRefusedError | BrokerUnavailableError) ->
     """An exchange of the right kind routes by its bindings, whatever its other arguments are."""
     is_exchange = bool(part.topology.exchanges)
     return is_exchange and isinstance(error, TopologyMismatchError) and error.argument != "type"
-
-
-@contextmanager
-def _answers_of(what: str) -> Iterator[None]:
-    """RabbitMQ closes the channel when its answer is no; what the no means is said here."""
-    try:
-        yield
-    except ChannelPreconditionFailed as refusal:
-        raise _differs(what, str(refusal)) from None
-    except ChannelAccessRefused as refusal:
-        raise DeclareRefusedError(
-            f"the broker user may not declare {what}: {_plain(str(refusal))}; grant it, or declare with "
-            "`bridge topology apply` as a user who may and set rabbitmq.declare to never"
-        ) from None
-    except ChannelLockedResource as refusal:
-        raise DeclareRefusedError(
-            f"{what} is another connection's alone: {_plain(str(refusal))}; delete it, or choose another "
-            "rabbitmq.prefix"
-        ) from None
-    except ChannelNotFoundEntity as refusal:
-        if _BOOTING in str(refusal):
-            raise BrokerUnavailableError(f"{what} is not up yet: {_plain(str(refusal))}") from None
-        raise DeclareRefusedError(
-            f"{what} is missing and may not be declared here; run `bridge topology apply`"
-        ) from None
-
-
-def _differs(what: str, refusal: str) -> BrokerRefusedError:
-    """RabbitMQ: "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'a' but current is 'b'"."""
-    found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", refusal, re.DOTALL)
-    if found is None:
-        return DeclareRefusedError(f"RabbitMQ does not declare {what}: {_plain(refusal)}")
-    return TopologyMismatchError(
-        f"{what} stands with other arguments than the bridge needs: argument '{found[1]}': {_plain(found[2])}; "
-        "empty and delete it, or choose another rabbitmq.prefix",
-        argument=found[1],
-    )
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split())

@@ -5,7 +5,9 @@ They are in a queue of their own before the suppression queue is made, and stay 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +15,8 @@ import orjson
 from aiormq.exceptions import ChannelAccessRefused, DeliveryError
 from pamqp import commands as spec
 
-from bridge.broker import declaring
+from bridge.broker import declaring, properties
+from bridge.broker.deliveries import Deliveries
 from bridge.broker.frames import Message, composed
 from bridge.broker.message import PERSISTENT
 from bridge.broker.session import BrokerRefusedError
@@ -22,16 +25,20 @@ from bridge.events import digest
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import AsyncGenerator, AsyncIterator, Collection
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aio_pika.abc import AbstractConnection
 
+    from bridge.broker.deliveries import Delivery
     from bridge.broker.topology import Names
 
 log = logs.logger("topology")
 
 _MOST: Final = 1000
 """That are looked at; each says that it is due, and one would do."""
+_PATIENCE_SECONDS: Final = 5.0
+"""For the next one that stands there, and for who looked at them before."""
+_LOOK_EVERY_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +104,14 @@ async def read(connection: AbstractConnection, queue: str) -> Due | None:
     """What all markers say together, None where there is none; they are left where they are.
 
     Raises:
-        aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
     """
-    channel = await connection.channel(publisher_confirms=False)
-    standing = await channel.get_queue(queue, ensure=False)
     ids: set[str] = set()
     offsets: list[int | None] = []
-    while len(ids) < _MOST and (message := await standing.get(fail=False)) is not None:
-        ids.add(_id(message))
-        offsets.append(_offset(message.body))
-    await channel.close()  # which gives them back
+    async with _looking(connection, queue) as standing:
+        async for marker in standing:
+            ids.add(_id(marker))
+            offsets.append(_offset(marker.body))
     if not ids:
         return None
     known = [offset for offset in offsets if offset is not None]
@@ -117,16 +122,42 @@ async def remove(connection: AbstractConnection, queue: str, ids: Collection[str
     """Take these markers away. Others that came meanwhile stay: the queue was deleted once more.
 
     Raises:
-        aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
     """
-    channel = await connection.channel(publisher_confirms=False)
-    standing = await channel.get_queue(queue, ensure=False)
-    left = set(ids)
-    while left and (message := await standing.get(fail=False)) is not None:
-        if _id(message) in left:
-            await message.ack()
-            left.discard(_id(message))
-    await channel.close()
+    async with _looking(connection, queue, ids) as standing:
+        async for _ in standing:
+            pass
+
+
+@asynccontextmanager
+async def _looking(
+    connection: AbstractConnection, queue: str, unwanted: Collection[str] = ()
+) -> AsyncIterator[AsyncGenerator[Delivery, None]]:
+    """All that stand there now; but for the unwanted they are given back at the end.
+
+    Whoever looked before has given them back when RabbitMQ counts no consumer any more: not at once.
+    """
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        total, consumers = await declaring.counts(connection, queue)
+        while consumers:
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            total, consumers = await declaring.counts(connection, queue)
+    total = min(total, _MOST)
+    async with Deliveries.of(connection, queue, prefetch=_MOST, acknowledge_every=None) as deliveries:
+
+        async def standing() -> AsyncGenerator[Delivery, None]:
+            seen = 0
+            while seen < total:
+                async with asyncio.timeout(_PATIENCE_SECONDS):
+                    some = await deliveries.some(total - seen)
+                seen += len(some)
+                for one in some:
+                    if _id(one) in unwanted:
+                        await deliveries.let_go(one)
+                    yield one
+
+        async with aclosing(standing()) as found:
+            yield found
 
 
 async def _put(connection: AbstractConnection, queue: str) -> None:
@@ -150,8 +181,9 @@ def _body(offset: int | None) -> bytes:
     return orjson.dumps({"offset": offset})
 
 
-def _id(message: AbstractIncomingMessage) -> str:
-    return message.message_id or digest(message.body)
+def _id(marker: Delivery) -> str:
+    """Whatever somebody may have put there has one. To its headers RabbitMQ adds how often it was delivered."""
+    return properties.read(marker.properties).message_id or digest(marker.body)
 
 
 def _offset(body: bytes) -> int | None:

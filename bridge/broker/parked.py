@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
+from aiormq.exceptions import ChannelNotFoundEntity
 
-from bridge.broker import deadletters, headervalues, retries
+from bridge.broker import deadletters, exclusive, headervalues, retries
 from bridge.broker.deliveries import Deliveries
 from bridge.broker.properties import read
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
@@ -219,7 +219,7 @@ async def _alone(connection: AbstractConnection, queue: str) -> None:
     """
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await _lock(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- nobody tells
+            while not await exclusive.lock(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- nobody tells
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
             while (await _standing(connection, queue))[1]:  # noqa: ASYNC110 -- as above
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
@@ -227,19 +227,6 @@ async def _alone(connection: AbstractConnection, queue: str) -> None:
         raise BusyError(
             f"somebody else has the dead letters in hand, or a program consumes '{queue}'; try again after that"
         ) from None
-
-
-async def _lock(connection: AbstractConnection, name: str) -> bool:
-    """Whether nobody else has the lock: a queue that only its connection may use, and that ends with it."""
-    channel = await connection.channel(publisher_confirms=False)
-    try:
-        await channel.declare_queue(name, exclusive=True)
-    except ChannelLockedResource:
-        return False
-    except ChannelAccessRefused:
-        return True  # without the permission to configure, another's consumer is all that can be seen of him
-    await channel.close()
-    return True
 
 
 async def _standing(connection: AbstractConnection, queue: str) -> tuple[int, int]:

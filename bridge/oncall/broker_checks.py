@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker import declaring, topology
+from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.management import ManagementError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.oncall.broker import not_bound
@@ -219,7 +220,7 @@ async def _against_a_declaration(check: str, bench: Bench, blind: str) -> Findin
     if bench.settings.rabbitmq.declare == "never":
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
     refused = await declaring.attempt(bench.connection, standing, "always", needed=())
-    others = [one.error for one in refused if isinstance(one.error, declaring.TopologyMismatchError)]
+    others = [one.error for one in refused if isinstance(one.error, TopologyMismatchError)]
     if others:
         return failed(
             check,
@@ -242,10 +243,10 @@ async def _alternate_by_declaration(check: str, bench: Bench, blind: str) -> Fin
         return skipped(check, str(missing), _APPLY)
     try:
         await declaring.declare(bench.connection, alone)
-    except declaring.TopologyMismatchError as other:
+    except TopologyMismatchError as other:
         seen, _, advice = str(other).partition("; ")
         return failed(check, seen, advice)
-    except declaring.DeclareRefusedError:
+    except DeclareRefusedError:
         return skipped(check, blind, _ENABLE_API)
     return ok(check, f"'{bench.names.unrouted}'; whether a queue is bound to it cannot be seen")
 

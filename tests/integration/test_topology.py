@@ -12,7 +12,7 @@ from yarl import URL
 
 from bridge import settings as knobs
 from bridge.broker import declaring, topology
-from bridge.broker.declaring import DeclareRefusedError, TopologyMismatchError
+from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
 from tests.conftest import TOKEN
 from tests.support.wire import ask, post
 from tests.support.working import body_of
