@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker import declaring, topology
-from bridge.broker.declare_errors import TopologyMismatchError
+from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
 from bridge.broker.management import ManagementError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.oncall.broker import not_bound
