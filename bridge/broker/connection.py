@@ -56,6 +56,8 @@ class Link:
         self._state = LinkState.DOWN
         self._reason = "not connected yet"
         self._was_up = False
+        self.attempts = 0
+        """How often it has begun to connect."""
         self.up = asyncio.Event()
         """Set while the state is UP."""
         self._told_state()
@@ -111,6 +113,7 @@ class Link:
 
     async def _once(self, session: Session) -> bool:
         """One connection, one session; whether the session has ended by itself."""
+        self.attempts += 1
         connection = await self._connect_any()
         began = time.monotonic()
         reason = "closed"

@@ -11,7 +11,7 @@ from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from bridge.broker.deliveries import Delivery
-    from bridge.broker.publisher import Publisher
+    from bridge.broker.moving import Publishing
     from bridge.broker.retries import History
     from bridge.telemetry.metrics import Metrics
 
@@ -41,7 +41,7 @@ class DeadLetter:
 class DeadLetters:
     """The dead-letter queue, as the place to move messages to."""
 
-    def __init__(self, publisher: Publisher, *, queue: str, longest_wait: float, metrics: Metrics) -> None:
+    def __init__(self, publisher: Publishing, *, queue: str, longest_wait: float, metrics: Metrics) -> None:
         """Make the place; nothing is declared here.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
@@ -12,10 +12,9 @@ from bridge.broker.rewriting import ROUTING, rewritten
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Awaitable, Collection, Mapping
 
     from bridge.broker.deliveries import Delivery
-    from bridge.broker.publisher import Publisher
 
 log = logs.logger("moving")
 
@@ -48,7 +47,14 @@ def of_message(
     return Message("", queue, message_id, properties, incoming.body)
 
 
-async def move(publisher: Publisher, message: Message, *, longest_wait: float, waiting: str) -> None:
+class Publishing(Protocol):
+    """Whatever can publish a message, and tell when RabbitMQ has confirmed it."""
+
+    def publish(self, message: Message) -> Awaitable[None]:
+        """Raises PublishError, now or when it is awaited."""
+
+
+async def move(publisher: Publishing, message: Message, *, longest_wait: float, waiting: str) -> None:
     """Publish until RabbitMQ has confirmed it, however long that takes.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bridge.broker.deliveries import Delivery
-    from bridge.broker.publisher import Publisher
+    from bridge.broker.moving import Publishing
     from bridge.broker.topology import Names
     from bridge.telemetry.metrics import Metrics
 
@@ -29,7 +29,14 @@ ERROR_HEADER: Final = "retry-error"
 WHERE_HEADER: Final = "retry-where"
 """Where the last one failed: `parse`, `provider` or `database`, `@`, and the worker's host name."""
 
-HEADERS: Final = (ATTEMPT_HEADER, FIRST_FAILURE_HEADER, ERROR_HEADER, WHERE_HEADER)
+REASON_HEADER: Final = "retry-reason"
+"""A word for what went wrong the last time, for example `unknown-message`."""
+SAME_SINCE_HEADER: Final = "retry-same-since"
+"""Since when, without another one between, that has been the reason, Unix milliseconds."""
+
+HEADERS: Final = (
+    ATTEMPT_HEADER, FIRST_FAILURE_HEADER, ERROR_HEADER, WHERE_HEADER, REASON_HEADER, SAME_SINCE_HEADER
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,10 @@ class History:
     """Unix milliseconds."""
     error: str
     where: str
+    reason: str
+    """A word for the last failure, of a few."""
+    same_since: int
+    """Since when, without another one between, that has been the reason; Unix milliseconds."""
 
     def headers(self) -> dict[str, Any]:
         return {
@@ -49,6 +60,8 @@ class History:
             FIRST_FAILURE_HEADER: self.first_failure,
             ERROR_HEADER: self.error,
             WHERE_HEADER: self.where,
+            REASON_HEADER: self.reason,
+            SAME_SINCE_HEADER: self.same_since,
         }
 
     @property
@@ -56,8 +69,13 @@ class History:
         """Seconds since the first failure."""
         return max(0.0, _now() / 1000 - self.first_failure / 1000)
 
+    @property
+    def reason_age(self) -> float:
+        """Seconds since the first failure of this kind."""
+        return max(0.0, _now() / 1000 - self.same_since / 1000)
 
-def failed(headers: Mapping[str, Any], *, error: str, where: str) -> History:
+
+def failed(headers: Mapping[str, Any], *, reason: str, error: str, where: str) -> History:
     """The history of a message that has just failed once more.
 
     A dead letter that was put back to work begins anew: what happened before is over. So does one whose history
@@ -65,16 +83,28 @@ def failed(headers: Mapping[str, Any], *, error: str, where: str) -> History:
 
     Args:
         headers: those that the message came in with.
-        error: what went wrong, one line.
+        reason: what went wrong, a word of a few.
+        error: the same, one line.
         where: `parse`, `provider` or `database`.
     """
     replayed = deadletters.AT_HEADER in headers
     before = 0 if replayed else headervalues.attempts(headers.get(ATTEMPT_HEADER)) or 0
     first = None if replayed else headervalues.moment(headers.get(FIRST_FAILURE_HEADER))
     now = _now()
+    first_failure = now if first is None else min(first, now)
+    last_reason = headervalues.text(headers.get(REASON_HEADER))
+    same_since = now
+    if first is not None and last_reason in {
+        reason,
+        "",
+    }:  # without that header it is the reason of all, as it was once
+        since = headervalues.moment(headers.get(SAME_SINCE_HEADER)) if last_reason else first_failure
+        same_since = now if since is None else max(first_failure, min(since, now))
     return History(
         attempt=min(before + 1, headervalues.MOST_ATTEMPTS),
-        first_failure=now if first is None else min(first, now),
+        first_failure=first_failure,
+        reason=reason,
+        same_since=same_since,
         error=headervalues.line(error),
         where=f"{where}@{socket.gethostname()}",
     )
@@ -85,7 +115,7 @@ class Retries:
 
     def __init__(
         self,
-        publisher: Publisher,
+        publisher: Publishing,
         *,
         names: Names,
         delays: Sequence[float],
@@ -107,7 +137,7 @@ class Retries:
         self._longest_wait = longest_wait
         self._metrics = metrics
 
-    async def delay(self, incoming: Delivery, history: History, *, reason: str) -> None:
+    async def delay(self, incoming: Delivery, history: History) -> None:
         """Have the message delivered again later; returns when RabbitMQ has confirmed that it will be.
 
         The original is the caller's to acknowledge, and only then.
@@ -115,7 +145,6 @@ class Retries:
         Args:
             incoming: the message.
             history: of its attempts.
-            reason: a word for the last failure, of a few.
         """
         seconds = self._delays[min(history.attempt, len(self._delays)) - 1]
         message = moving.of_message(
@@ -124,12 +153,12 @@ class Retries:
         await moving.move(
             self._publisher, message, longest_wait=self._longest_wait, waiting="worker.retry_waiting"
         )
-        self._metrics.retries.labels(reason, delay_label(seconds)).inc()
+        self._metrics.retries.labels(history.reason, delay_label(seconds)).inc()
         log.info(
             "a message waits for its next attempt",
             action="worker.retry",
             event_id=message.message_id,
-            reason=reason,
+            reason=history.reason,
             attempt=history.attempt,
             delay=seconds,
             where=history.where,

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker import topology
-from bridge.broker.connection import Link, LinkState
+from bridge.broker.connection import Link
 from bridge.broker.deadletters import DeadLetters
 from bridge.broker.refusals import Refusals
 from bridge.broker.retries import Retries
@@ -32,11 +32,13 @@ from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
 from bridge.worker.dependencies import SLOW_SECONDS, Dependency
 from bridge.worker.lookups import LookUps
+from bridge.worker.progress import Parts, of_database, of_parts
+from bridge.worker.publishes import Publishes
 from bridge.worker.readiness import of_worker
 from bridge.worker.relay import Relay
 from bridge.worker.suppress import Suppressor
 from bridge.worker.survey import Survey
-from bridge.worker.watch import Watch, Watched
+from bridge.worker.watch import Watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -53,15 +55,6 @@ log = logs.logger("roles")
 
 WORKER_HEALTH_PORT: Final = 8091
 """Where `health.port` is not set; the roles' differ so that all fit on one machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a worker consists of, beside its connections."""
-
-    consumer: Consumer
-    relay: Relay
-    survey: Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,13 @@ class _Dependencies:
                 of_all=failures.OF_ALL_MESSAGES,
             ),
             # One refusal says it all: it comes after the database's own patience with a lock.
-            Dependency(failures.DATABASE, failures=1, longest=longest, metrics=metrics),
+            Dependency(
+                failures.DATABASE,
+                failures=1,
+                longest=longest,
+                metrics=metrics,
+                slow_after=min(SLOW_SECONDS, settings.worker.stuck_after),
+            ),
         )
 
 
@@ -121,7 +120,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         metrics=metrics,
     )
     dependencies = _Dependencies.of(settings, metrics)
-    watch = Watch((), after=settings.worker.stuck_after, metrics=metrics)
+    watch = Watch((of_database(dependencies.database),), after=settings.worker.stuck_after, metrics=metrics)
     async with AsyncExitStack() as open_parts:
         ready = partial(
             of_worker, publish_link, consume_link, (dependencies.provider, dependencies.database), refusals
@@ -134,6 +133,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                 liveness=watch.reason,
             )
         )
+        watching = await open_parts.enter_async_context(running(watch.run(), name="worker.watch"))
         store = await open_parts.enter_async_context(_list(settings, dependencies.database, lifetime.stop))
         if store is None:
             log.info("stopped before the list could be opened", action="worker.stopped")
@@ -141,7 +141,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         parts = await open_parts.enter_async_context(
             _parts(settings, store, dependencies, publisher, metrics)
         )
-        watch.add(_watched(parts, dependencies, publish_link))
+        watch.add(of_parts(parts, dependencies.database, publish_link, consume_link))
         # The suppression queue is for the consumer to make.
         rest = topology.without_queues(planned, names.suppression, names.archive)
         publish = await open_parts.enter_async_context(
@@ -163,7 +163,6 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             running(consume_link.run(session), name="worker.consume") as consuming,
             running(parts.relay.run(), name="worker.relay") as relaying,
             running(parts.survey.run(), name="worker.survey") as surveying,
-            running(watch.run(), name="worker.watch") as watching,
         ):
             await until(lifetime.stop, consuming, relaying, surveying, watching, publish)
             log.info("stopping", action="worker.stopping")
@@ -198,41 +197,10 @@ async def _list(settings: Settings, database: Dependency, stop: asyncio.Event) -
         yield store
 
 
-def _watched(parts: _Parts, dependencies: _Dependencies, publish_link: Link) -> tuple[Watched, ...]:
-    """What must get on as long as RabbitMQ is there and no breaker says that there is something to wait for."""
-
-    def rabbitmq_up() -> bool:
-        return publish_link.state is LinkState.UP
-
-    def nothing_to_wait_for() -> bool:
-        return rabbitmq_up() and dependencies.provider.available and dependencies.database.available
-
-    return (
-        Watched(
-            "deliveries",
-            "as many messages as worker.prefetch allows are in hand, and none is acknowledged",
-            due=lambda: parts.consumer.full and nothing_to_wait_for(),
-            progress=lambda: parts.consumer.acknowledged,
-        ),
-        Watched(
-            "consumer",
-            "RabbitMQ is there, and the worker does not consume its queue",
-            due=lambda: not parts.consumer.consuming and rabbitmq_up(),
-            progress=lambda: parts.consumer.consuming,
-        ),
-        Watched(
-            "relay",
-            "there are changes of the list to publish, and none is published",
-            due=lambda: parts.relay.behind and rabbitmq_up() and dependencies.database.available,
-            progress=lambda: parts.relay.steps,
-        ),
-    )
-
-
 @asynccontextmanager
 async def _parts(
     settings: Settings, store: Store, dependencies: _Dependencies, publisher: Publisher, metrics: Metrics
-) -> AsyncIterator[_Parts]:
+) -> AsyncIterator[Parts]:
     """The worker's parts, from queue to list and from list to exchange."""
     names = topology.Names(settings.rabbitmq.prefix)
     pause_max = settings.worker.pause_max
@@ -248,29 +216,33 @@ async def _parts(
         relay = Relay(
             store.outbox, publisher, exchange=names.changes, database=dependencies.database, metrics=metrics
         )
+        look_ups = LookUps(settings.provider, client=client, provider=dependencies.provider)
         suppressor = Suppressor(
             settings=settings,
             policy=Policy(settings.suppression.events),
             store=store,
             database=dependencies.database,
-            look_ups=LookUps(settings.provider, client=client, provider=dependencies.provider),
+            look_ups=look_ups,
             recorded=relay.wake,
             metrics=metrics,
         )
         failures.show_all(metrics, delays=settings.worker.retry_delays)
+        publishes = Publishes(publisher)
         ways = failures.Ways(
             Retries(
-                publisher,
+                publishes,
                 names=names,
                 delays=settings.worker.retry_delays,
                 longest_wait=pause_max,
                 metrics=metrics,
             ),
-            DeadLetters(publisher, queue=names.dead, longest_wait=pause_max, metrics=metrics),
+            DeadLetters(publishes, queue=names.dead, longest_wait=pause_max, metrics=metrics),
+            publishes=publishes,
             give_up_after=settings.worker.give_up_after,
             unknown_grace=settings.provider.unknown_grace,
         )
         consumer = Consumer(
             settings.worker, queue=names.suppression, work=suppressor, part=ways.part, metrics=metrics
         )
-        yield _Parts(consumer, relay, Survey(store, database=dependencies.database, metrics=metrics))
+        survey = Survey(store, database=dependencies.database, metrics=metrics)
+        yield Parts(consumer, suppressor, look_ups, ways, relay, survey)

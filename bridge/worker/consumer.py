@@ -105,7 +105,7 @@ class Consumer:
         self._at_rest = asyncio.Event()
         self._at_rest.set()
         metrics.prefetch.set(settings.prefetch)
-        metrics.before_reading(lambda: metrics.in_hand.set(0 if self._hand is None else len(self._hand)))
+        metrics.before_reading(lambda: metrics.in_hand.set(self.unacknowledged))
 
     @property
     def acknowledged(self) -> int:
@@ -118,9 +118,9 @@ class Consumer:
         return self._hand is not None
 
     @property
-    def full(self) -> bool:
-        """Whether as many deliveries as RabbitMQ hands over wait to be acknowledged."""
-        return self._hand is not None and len(self._hand) >= self._settings.prefetch
+    def unacknowledged(self) -> int:
+        """How many deliveries RabbitMQ waits for to be acknowledged."""
+        return 0 if self._hand is None else len(self._hand)
 
     async def session(self, connection: AbstractConnection, *, opened: Callable[[], None]) -> None:
         """Consume on this connection; returns when `stop` was called and nothing is in hand any more.

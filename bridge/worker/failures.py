@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bridge.broker.deliveries import Delivery
     from bridge.broker.retries import Retries
     from bridge.telemetry.metrics import Metrics
+    from bridge.worker.publishes import Publishes
 
 MALFORMED: Final = "malformed"
 UNDECODABLE: Final = "undecodable"
@@ -124,27 +125,58 @@ class Ways:
     """Where messages go that have failed: to a delay queue, or to the dead letters."""
 
     def __init__(
-        self, retries: Retries, dead_letters: DeadLetters, *, give_up_after: float, unknown_grace: float
+        self,
+        retries: Retries,
+        dead_letters: DeadLetters,
+        *,
+        publishes: Publishes,
+        give_up_after: float,
+        unknown_grace: float,
     ) -> None:
         """Know the ways.
 
         Args:
             retries: the delay queues.
             dead_letters: where it ends.
+            publishes: what both publish through.
             give_up_after: seconds from the first failure to the last attempt.
-            unknown_grace: the same, for a message that the provider does not know.
+            unknown_grace: seconds from when the provider has not known a message for the first time.
         """
         self._retries = retries
         self._dead_letters = dead_letters
+        self._publishes = publishes
         self._patience = give_up_after
         self._grace = min(unknown_grace, give_up_after)
+        self._moving = 0
+
+    @property
+    def steps(self) -> int:
+        """How many publishes have ended, be it by a refusal."""
+        return self._publishes.ended
+
+    @property
+    def waiting(self) -> int:
+        """How many messages wait until they are published once more, because RabbitMQ has refused them."""
+        return self._moving - self._publishes.under_way
 
     async def part(self, incoming: Delivery, failure: Failure) -> str:
         """Move the message to where it belongs; returns `delayed` or `dead` when RabbitMQ has confirmed it."""
-        history = retries.failed(read(incoming.properties).headers, error=failure.error, where=failure.where)
-        patience = self._grace if failure.reason == UNKNOWN_MESSAGE else self._patience
-        if failure.passing and history.age < patience:
-            await self._retries.delay(incoming, history, reason=failure.reason)
+        self._moving += 1
+        try:
+            return await self._move(incoming, failure)
+        finally:
+            self._moving -= 1
+
+    async def _move(self, incoming: Delivery, failure: Failure) -> str:
+        history = retries.failed(
+            read(incoming.properties).headers,
+            reason=failure.reason,
+            error=failure.error,
+            where=failure.where,
+        )
+        lagging = failure.reason == UNKNOWN_MESSAGE and history.reason_age >= self._grace
+        if failure.passing and history.age < self._patience and not lagging:
+            await self._retries.delay(incoming, history)
             return "delayed"
         await self._dead_letters.bury(incoming, DeadLetter(failure.reason, history))
         return "dead"

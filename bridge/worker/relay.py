@@ -58,10 +58,10 @@ class Relay:
         self._woken = asyncio.Event()
         self._at_once = _AT_ONCE
         self._has_turn = False
-        self.behind = False
-        """Whether there are changes for us to publish; also while it is being looked."""
+        self.busy = False
+        """Whether it waits for an answer: of the database, or of RabbitMQ."""
         self.steps = 0
-        """How often it has got on: published some, or found that there are none."""
+        """How many steps have ended: an answer of the database, or of RabbitMQ to all that was published, even a refusal."""
 
     def wake(self) -> None:
         """There are new changes: do not wait for the next look."""
@@ -70,14 +70,17 @@ class Relay:
     async def run(self) -> None:
         """Relay until cancelled."""
         while True:
+            self.busy = True
             try:
                 advanced = await self._advance()
             except (PublishError, StoreUnavailableError) as error:
                 log.warning("changes wait to be published", action="relay.waiting", error=str(error))
                 advanced = False
+                self.steps += 1
                 if isinstance(error, NotConnectedError):
                     # RabbitMQ may be there for another worker. One who was refused stays: another would be, too.
                     await self._leave_turn()
+            self.busy = False
             if not advanced:
                 await self._rest()
             self._woken.clear()
@@ -92,7 +95,7 @@ class Relay:
                 await self._woken.wait()
 
     async def _leave_turn(self) -> None:
-        self._has_turn = self.behind = False
+        self._has_turn = False
         with suppress(StoreUnavailableError):  # then it runs out by itself
             await self._outbox.leave_turn()
 
@@ -104,13 +107,14 @@ class Relay:
         """
         if not self._outbox.in_turn and not self._publisher.usable:
             return False
-        self.behind = True
         changes: Sequence[Change] = ()
         if await self._in_turn():
             changes = await self._database.ask(
                 lambda: self._outbox.pending(self._at_once), failing=AGAINST_THE_DATABASE
             )
+        self.steps += 1
         outcomes = await self._publish(changes)
+        self.steps += 1
         # Only up to the first that failed: those behind it are published once more after it, so that whoever
         # hears of a change twice ends with the latest. Until it is through, it is tried alone.
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
@@ -119,8 +123,7 @@ class Relay:
             await self._database.ask(
                 lambda: self._outbox.mark_published(ids), failing=AGAINST_THE_DATABASE, work="write"
             )
-        self.behind = bool(changes)
-        self.steps += bool(published) or not changes
+        self.steps += 1
         self._metrics.relayed.inc(len(published))
         self._at_once = _AT_ONCE if published else 1
         if outcomes and not published and outcomes[0] is not None:

@@ -80,6 +80,8 @@ class Suppressor:
         self._look_ups = look_ups
         self._recorded = recorded
         self._sizes = metrics.spread(metrics.batch_size, instruments.SIZES)
+        self.steps = 0
+        """How many verdicts there were, and answers of the database."""
         self._shown = masked if settings.logs.mask_addresses else str
 
     async def run(self, inbox: asyncio.Queue[Delivery], settle: Settle) -> None:
@@ -89,13 +91,18 @@ class Suppressor:
             StoreError: the list is broken in a way that waiting does not mend.
         """
         cases: asyncio.Queue[_Case] = asyncio.Queue()
+
+        def decide(verdict: Verdict) -> None:
+            self.steps += 1
+            settle(verdict)
+
         async with task_group() as tasks:
-            tasks.create_task(self._read(inbox, cases, settle), name="worker.read")
+            tasks.create_task(self._read(inbox, cases, decide), name="worker.read")
             while True:
                 batch = await self._collect(cases)
-                missing = await self._handle(batch, settle)
+                missing = await self._handle(batch, decide)
                 for case in missing:
-                    tasks.create_task(self._look_up(case, cases, settle), name="worker.look_up")
+                    tasks.create_task(self._look_up(case, cases, decide), name="worker.look_up")
 
     async def _read(
         self, inbox: asyncio.Queue[Delivery], cases: asyncio.Queue[_Case], settle: Settle
@@ -218,6 +225,8 @@ class Suppressor:
                 return await self._database.ask(call, failing=failures.AGAINST_THE_DATABASE, work=work)
             except StoreUnavailableError:
                 continue
+            finally:
+                self.steps += 1
 
 
 def _verdict(case: _Case, recorded: Recorded) -> Verdict:

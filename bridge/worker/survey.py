@@ -38,6 +38,10 @@ class Survey:
         self._store = store
         self._database = database
         self._metrics = metrics
+        self.counting = False
+        """Whether the database is being asked."""
+        self.counts = 0
+        """How often it has answered, or failed."""
 
     async def run(self) -> None:
         """Count until cancelled."""
@@ -54,11 +58,15 @@ class Survey:
         """Count, where the database is there; returns when to count again."""
         began = time.monotonic()
         if self._database.available:
+            self.counting = True
             try:
                 await count()
             except StoreError as error:
                 # The work, which cannot do without the database, has its own word for this.
                 log.debug("cannot be counted now", action="worker.not_counted", error=str(error))
+            finally:
+                self.counting = False
+                self.counts += 1
         ended = time.monotonic()
         return ended + max(every, (ended - began) * _SHARE)
 

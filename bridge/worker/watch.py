@@ -25,7 +25,7 @@ class Watched:
     """Something that must get on."""
 
     what: str
-    """`consumer`, `deliveries` or `relay`, for the metrics."""
+    """`consumer`, `deliveries`, `relay`, `survey` or `database`, for the metrics."""
     told: str
     """What is wrong when it does not, for people."""
     due: Callable[[], bool]

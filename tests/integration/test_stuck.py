@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from bridge import settings as knobs
 from bridge.provider.faults import Faults
 from bridge.suppression.store import Store
+from tests.support import stores
 from tests.support.working import bounces, changed
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     Ask = Callable[[str], Awaitable[Answer]]
 
 ALIVE = (200, {"status": "alive"})
+FOREVER = (
+    "CREATE VIEW forever AS WITH RECURSIVE more(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM more) SELECT x FROM more",
+    "CREATE TRIGGER hang BEFORE INSERT ON changes BEGIN SELECT count(*) FROM forever; END",
+)
+"""SQLite's thread does not come back from a write, whatever happens to those who wait for it."""
 
 
 @pytest.fixture
@@ -37,25 +42,55 @@ def overrides(overrides: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]
     return changed(overrides, worker={"stuck_after": 0.5}, health={"port": port})
 
 
-async def test_a_worker_whose_hands_are_full_and_idle_is_stuck_until_it_gets_on(
+async def test_a_worker_of_whose_messages_none_gets_any_further_is_stuck_until_one_does(
     overrides: dict[str, Any], workplace: Workplace, simulator: Simulator, processes: Processes
 ) -> None:
-    """At the prefetch limit nothing is acknowledged: said with an action, counted, told by `/livez`."""
+    """Be it a single one: said with an action, counted, told by `/livez`."""
     simulator.faults = Faults(slow=1, slow_seconds=3)
-    slow = changed(overrides, worker={"prefetch": 1}, provider={"timeout": 60})
+    slow = changed(overrides, provider={"timeout": 60})
     async with _started(processes, slow) as (worker, ask):
         assert await ask("/livez") == ALIVE
-        await workplace.send(*bounces([1, 2]))
+        await workplace.send(*bounces([1]))
         said = await worker.says("worker.stuck", what="deliveries")
         assert said["level"] == "error"
         status, body = await ask("/livez")
         assert (status, body["status"]) == (503, "stuck")
-        assert "worker.prefetch" in body["reason"]
+        assert "not acknowledged" in body["reason"]
         _, metrics = await ask("/metrics")
         assert 'bridge_worker_stuck_total{what="deliveries"} 1.0' in metrics["text"]
-        await workplace.changes(2)
+        await workplace.changes(1)
         await worker.says("worker.unstuck", what="deliveries")
         assert await ask("/livez") == ALIVE
+
+
+async def test_a_worker_whose_list_does_not_answer_is_not_ready_and_then_stuck(
+    overrides: dict[str, Any], workplace: Workplace, processes: Processes
+) -> None:
+    """A write that never returns, as on a disk that hangs; one message waits for it, and no breaker opens."""
+    async with _started(processes, overrides) as (worker, ask):
+        await stores.execute(overrides["suppression"]["database_url"], *FOREVER)
+        assert (await ask("/readyz"))[0] == 200
+        await workplace.send(*bounces([1]))
+        for what in ("database", "deliveries"):
+            await worker.says("worker.stuck", what=what)
+        status, body = await ask("/readyz")
+        assert (status, body["database"]["state"]) == (503, "closed")
+        assert "not been answered" in body["database"]["reason"]
+        status, body = await ask("/livez")
+        assert status == 503
+        assert "database" in body["reason"]
+
+
+async def test_a_worker_that_waits_for_the_rate_is_not_stuck(
+    overrides: dict[str, Any], workplace: Workplace, processes: Processes
+) -> None:
+    """One call in two seconds, and twenty messages that the provider does not know: waiting is all it can do."""
+    slow = changed(overrides, provider={"rate": 0.5, "attempts": 1, "unknown_grace": 0})
+    async with _started(processes, slow) as (worker, ask):
+        await workplace.send(*bounces(range(2001, 2021)))
+        await worker.says("worker.dead_letter", times=2)
+        assert await ask("/livez") == ALIVE
+    assert not [line for line in worker.lines if '"worker.stuck"' in line]
 
 
 async def test_a_worker_that_waits_for_a_dependency_is_not_stuck(
@@ -84,10 +119,10 @@ async def test_a_worker_that_waits_for_a_dependency_is_not_stuck(
         assert status == 200
 
 
-async def test_a_relay_that_publishes_nothing_although_there_are_changes_is_stuck(
+async def test_a_relay_whose_changes_are_refused_is_not_stuck(
     overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit, processes: Processes
 ) -> None:
-    """A subscriber's full queue refuses them; when it takes them again, the relay gets on by itself."""
+    """A subscriber's full queue refuses them, which no restart of ours can mend; RabbitMQ answers each time."""
     url = overrides["suppression"]["database_url"]
     async with rabbit.channel() as channel:
         full = await channel.declare_queue(
@@ -98,30 +133,28 @@ async def test_a_relay_that_publishes_nothing_although_there_are_changes_is_stuc
             await store.add("first@example.org", actor="jo", note="fills the queue")
             await store.add("jane@example.org", actor="jo", note="is refused")
         async with _started(processes, overrides) as (worker, ask):
-            await worker.says("worker.stuck", what="relay")
-            status, body = await ask("/livez")
-            assert status == 503
-            assert "changes" in body["reason"]
+            await worker.says("relay.waiting", times=3)
+            assert await ask("/livez") == ALIVE
             await full.unbind(rabbit.names.changes, "added")
             await workplace.changes(2)
-            await worker.says("worker.unstuck", what="relay")
-            assert await ask("/livez") == ALIVE
+        assert not [line for line in worker.lines if '"worker.stuck"' in line]
 
 
-async def test_a_consumer_that_is_cancelled_and_not_back_is_stuck(
+async def test_a_consumer_whose_queue_is_gone_is_not_stuck(
     overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit, processes: Processes
 ) -> None:
-    """Its queue is gone, and it may not declare it: when it is there again, so is the consumer."""
-    checking = changed(overrides, rabbitmq={"declare": "never"})
-    assert knobs.load(overrides=checking)
+    """It may not declare it, and RabbitMQ says so each time: when it is there again, so is the consumer."""
+    checking = changed(overrides, rabbitmq={"declare": "never", "reconnect_max": 0.2})
     async with _started(processes, checking) as (worker, ask), rabbit.channel() as channel:
         await channel.queue_delete(rabbit.names.suppression)
-        await worker.says("worker.stuck", what="consumer")
-        status, body = await ask("/livez")
-        assert (status, body["status"]) == (503, "stuck")
-        await workplace.declare()
-        await worker.says("worker.unstuck", what="consumer")
+        await worker.says("broker.retry", use="consume", times=8)
+        status, body = await ask("/readyz")
+        assert (status, body["consume"]["state"]) == (503, "down")
         assert await ask("/livez") == ALIVE
+        await workplace.declare()
+        await workplace.send(*bounces([1]))
+        await workplace.changes(1)
+    assert not [line for line in worker.lines if '"worker.stuck"' in line]
 
 
 @asynccontextmanager

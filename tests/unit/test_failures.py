@@ -115,6 +115,42 @@ async def test_what_may_pass_is_tried_again_until_its_time_is_over(
     assert history.where.startswith("provider@")
 
 
+@pytest.mark.parametrize(
+    ("reason", "since", "outcome"),
+    [
+        ("provider-failure", 100_000, "delayed"),
+        ("unknown-message", 240, "delayed"),
+        ("unknown-message", 360, "dead"),
+    ],
+)
+async def test_the_grace_of_an_unknown_message_begins_when_it_is_unknown(
+    *, reason: str, since: float, outcome: str
+) -> None:
+    """What it has failed for before, an outage of the provider for a day, is not counted against it."""
+    places, now = _Places(), time.time()
+    headers = {
+        retries.ATTEMPT_HEADER: 7,
+        retries.FIRST_FAILURE_HEADER: int((now - 100_000) * 1000),
+        retries.REASON_HEADER: reason,
+        retries.SAME_SINCE_HEADER: int((now - since) * 1000),
+    }
+    assert await places.part(headers, failures.of(UnknownMessageError("404"))) == outcome
+
+
+@pytest.mark.parametrize("value", ["7", bytearray(b"x"), -1, None, [1], {"a": 1}, 2**63 - 1])
+async def test_the_age_of_a_reason_that_cannot_be_read_begins_anew(value: Any) -> None:
+    """Or with the first failure, where there is no reason."""
+    headers = {retries.ATTEMPT_HEADER: 7, retries.FIRST_FAILURE_HEADER: int((time.time() - 100) * 1000)}
+    for more in (
+        {retries.REASON_HEADER: value},
+        {retries.REASON_HEADER: "unresolved", retries.SAME_SINCE_HEADER: value},
+    ):
+        places = _Places()
+        failure = failures.Failure("unresolved", "no token", "provider", passing=True)
+        assert await places.part(headers | more, failure) == "delayed"
+        assert 0 <= places.taken[0][1].reason_age <= 200
+
+
 async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
     """Its first failure, long ago, does not end it at the first new one."""
     headers = {retries.ATTEMPT_HEADER: 60, retries.FIRST_FAILURE_HEADER: 1000, deadletters.AT_HEADER: 2000}
@@ -158,14 +194,18 @@ class _Places:
     def __init__(self) -> None:
         self.taken: list[tuple[str, History]] = []
         self._ways = failures.Ways(
-            cast("Any", self), cast("Any", self), give_up_after=2 * DAY, unknown_grace=300
+            cast("Any", self),
+            cast("Any", self),
+            publishes=cast("Any", None),
+            give_up_after=2 * DAY,
+            unknown_grace=300,
         )
 
     async def part(self, headers: dict[str, Any], failure: Failure) -> str:
         return await self._ways.part(_incoming(headers), failure)
 
-    async def delay(self, _: Any, history: History, *, reason: str) -> None:
-        assert reason
+    async def delay(self, _: Any, history: History) -> None:
+        assert history.reason
         self.taken.append(("delayed", history))
 
     async def bury(self, _: Any, dead: DeadLetter) -> None:
