@@ -84,8 +84,12 @@ async def test_a_worker_whose_list_does_not_answer_is_not_ready_and_then_stuck(
 async def test_a_worker_that_waits_for_the_rate_is_not_stuck(
     overrides: dict[str, Any], workplace: Workplace, processes: Processes
 ) -> None:
-    """One call in two seconds, and twenty messages that the provider does not know: waiting is all it can do."""
-    slow = changed(overrides, provider={"rate": 0.5, "attempts": 1, "unknown_grace": 0})
+    """One call in two seconds, and the prefetch is full of messages that the provider does not know: it can do no more."""
+    slow = changed(
+        overrides,
+        provider={"rate": 0.5, "attempts": 1, "unknown_grace": 0},
+        worker={"prefetch": 20},
+    )
     async with _started(processes, slow) as (worker, ask):
         await workplace.send(*bounces(range(2001, 2021)))
         await worker.says("worker.dead_letter", times=2)
