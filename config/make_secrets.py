@@ -38,6 +38,7 @@ USERS = {
         configure=r"^suppression(\..+)?$",
         write=r"^(suppression(\..+)?|amq\.default)$",
         read=r"^(suppression(\..+)?|email\.events(\.archive)?)$",
+        tags=("management",),  # to see in the management API whether its queue is still bound
     ),
 }
 

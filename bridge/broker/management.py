@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -16,8 +17,9 @@ from yarl import URL
 from bridge.broker.session import said
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from bridge.broker.topology import Binding
     from bridge.settings import RabbitMQ
 
 _PORTS: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
@@ -159,6 +161,25 @@ class Management:
                 self._addresses = [address]
                 return _usable(answer, body, address)
         raise ManagementError(f"RabbitMQ's management API cannot be reached ({'; '.join(failures)})")
+
+
+async def not_bound(management: Management, bindings: Sequence[Binding]) -> tuple[Binding, ...]:
+    """Those of these bindings that are not there.
+
+    Raises:
+        ManagementError: the API cannot be asked.
+    """
+    exchanges = list(dict.fromkeys(binding.exchange for binding in bindings))
+    found = await asyncio.gather(*(management.bindings_from(exchange) for exchange in exchanges))
+    stands = {
+        (exchange, view.destination, view.key)
+        for exchange, views in zip(exchanges, found, strict=True)
+        for view in views
+        if view.to_queue
+    }
+    return tuple(
+        binding for binding in bindings if (binding.exchange, binding.queue, binding.key) not in stands
+    )
 
 
 @asynccontextmanager

@@ -75,23 +75,34 @@ async def safe_to_declare(
         return True
     if await declaring.depth(connection, names.suppression) is not None:
         return True
-    own = Topology((), tuple(queue for queue in topology.queues if queue.name == names.backfill), ())
-    try:
-        await declaring.ensure(connection, own, mode)
-        await _put(connection, names.backfill)
-    except (BrokerRefusedError, ChannelAccessRefused, DeliveryError) as refusal:
-        log.error(  # noqa: TRY400 -- the reason says it all
-            "the suppression queue is missing and cannot be made here: that it must be filled cannot be noted",
-            action="topology.no_marker",
-            queue=names.backfill,
-            reason=" ".join(str(refusal).split()),
-        )
+    if not await note(connection, topology, names, mode):
         return False
     log.warning(
         "the suppression queue is missing: it will be filled from the archive",
         action="topology.backfill_due",
         queue=names.suppression,
     )
+    return True
+
+
+async def note(connection: AbstractConnection, topology: Topology, names: Names, mode: str) -> bool:
+    """Put a marker that says: from the beginning. Whether it is confirmed; else the reason is logged.
+
+    Raises:
+        TimeoutError, aiormq.exceptions.AMQPError: as `safe_to_declare`.
+    """
+    own = Topology((), tuple(queue for queue in topology.queues if queue.name == names.backfill), ())
+    try:
+        await declaring.ensure(connection, own, mode)
+        await _put(connection, names.backfill)
+    except (BrokerRefusedError, ChannelAccessRefused, DeliveryError) as refusal:
+        log.error(  # noqa: TRY400 -- the reason says it all
+            "that the suppression queue is to be filled from the archive cannot be noted",
+            action="topology.no_marker",
+            queue=names.backfill,
+            reason=" ".join(str(refusal).split()),
+        )
+        return False
     return True
 
 

@@ -13,6 +13,7 @@ from bridge.broker import declaring, markers, topology
 from bridge.broker.connection import Link
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.roles.standing import topology_of
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
@@ -35,7 +36,7 @@ def plan(context: typer.Context, as_json: Json = False) -> None:
     Example: bridge topology plan
     """
     settings = settings_of(context)
-    planned = _planned(settings)
+    planned = topology_of(settings)
     if as_json:
         print_json(_definitions(planned, _virtual_host(settings)))
         return
@@ -67,7 +68,7 @@ def apply(
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="error")
-    planned = _planned(settings)
+    planned = topology_of(settings)
     refused = asyncio.run(_apply(settings, planned, wait))
     if refused:
         fail("; ".join(str(one.error) for one in refused))
@@ -81,7 +82,7 @@ def export(context: typer.Context) -> None:
     Example: bridge topology export > definitions.json
     """
     settings = settings_of(context)
-    print_json(_definitions(_planned(settings), _virtual_host(settings)))
+    print_json(_definitions(topology_of(settings), _virtual_host(settings)))
 
 
 async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Refused, ...]:
@@ -115,15 +116,6 @@ def _virtual_host(settings: Settings) -> str:
     """The one that the first URL names; a slash in it is written as `%2F`."""
     path = URL(settings.rabbitmq.urls[0].get_secret_value()).path
     return path.removeprefix("/").replace("%2F", "/") or "/"
-
-
-def _planned(settings: Settings) -> Topology:
-    return topology.plan(
-        settings.rabbitmq,
-        suppressing=settings.suppression.events,
-        subscribers=settings.subscribers,
-        retry_delays=settings.worker.retry_delays,
-    )
 
 
 def _arguments(arguments: Any) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from bridge.broker.management import ManagementError
+from bridge.broker.management import ManagementError, not_bound
 from bridge.broker.session import BrokerUnavailableError, said, told_as_loss
 from bridge.oncall.reach import leave, reach_any, version_of
 
@@ -133,25 +133,6 @@ class Broker:
         except ManagementError as error:
             return _ByApi(str(error))
         return _ByApi("", nodes, {view.name: view for view in views if view is not None}, unbound)
-
-
-async def not_bound(management: Management, bindings: Sequence[Binding]) -> tuple[Binding, ...]:
-    """Those of these bindings that are not there.
-
-    Raises:
-        ManagementError: the API cannot be asked.
-    """
-    exchanges = list(dict.fromkeys(binding.exchange for binding in bindings))
-    found = await asyncio.gather(*(management.bindings_from(exchange) for exchange in exchanges))
-    stands = {
-        (exchange, view.destination, view.key)
-        for exchange, views in zip(exchanges, found, strict=True)
-        for view in views
-        if view.to_queue
-    }
-    return tuple(
-        binding for binding in bindings if (binding.exchange, binding.queue, binding.key) not in stands
-    )
 
 
 async def _depth(connection: AbstractConnection, name: str) -> QueueSeen:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
-from bridge.broker.management import ManagementError
+from bridge.broker.management import ManagementError, not_bound
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
-from bridge.oncall.broker import not_bound
 from bridge.oncall.finding import failed, ok, skipped, warning
 from bridge.oncall.rights import may_read, may_write
-from bridge.roles.publishing import topology_of
+from bridge.roles.standing import topology_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,7 +13,7 @@ import aiohttp
 from bridge.broker import management, topology
 from bridge.oncall import roles, spool
 from bridge.oncall.broker import Broker
-from bridge.roles.publishing import topology_of
+from bridge.roles.standing import topology_of
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:

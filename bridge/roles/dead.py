@@ -18,13 +18,8 @@ from bridge.broker.parked import BATCH, Found, Reading
 from bridge.broker.session import BrokerUnavailableError, said, task_group, told_as_loss
 from bridge.broker.topology import Names, Topology
 from bridge.roles.lifetime import until
-from bridge.roles.publishing import (
-    Standing,
-    needed_to_keep_the_list,
-    publisher_of,
-    publishing,
-    topology_of,
-)
+from bridge.roles.publishing import publisher_of, publishing
+from bridge.roles.standing import Standing, needed_to_keep_the_list, topology_of
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

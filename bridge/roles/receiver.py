@@ -17,7 +17,8 @@ from bridge.receiver.orphans import empty_file
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_folder import others
 from bridge.roles.lifetime import running, until
-from bridge.roles.publishing import Standing, needed_to_publish, publisher_of, publishing, topology_of
+from bridge.roles.publishing import publisher_of, publishing
+from bridge.roles.standing import Standing, needed_to_publish, topology_of
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics, kept

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bridge.broker import topology
+from bridge.broker import management, topology
+from bridge.broker.bindings import LostBindings
 from bridge.broker.connection import Link
 from bridge.broker.deadletters import DeadLetters
 from bridge.broker.refusals import Refusals
@@ -15,13 +16,8 @@ from bridge.broker.retries import Retries
 from bridge.broker.session import together
 from bridge.provider import client as provider
 from bridge.roles.lifetime import running, until
-from bridge.roles.publishing import (
-    Standing,
-    needed_to_keep_the_list,
-    publisher_of,
-    publishing,
-    topology_of,
-)
+from bridge.roles.publishing import publisher_of, publishing
+from bridge.roles.standing import Standing, needed_to_keep_the_list, topology_of
 from bridge.suppression.database import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
@@ -110,15 +106,6 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     publisher = publisher_of(settings, publish_link, metrics, window=settings.worker.prefetch)
     planned = topology_of(settings)
     refusals = Refusals(planned, metrics)
-    standing = Standing(settings, planned, needed_to_keep_the_list(settings), refusals)
-    backfill = Backfill(
-        publisher,
-        names,
-        suppressing=settings.suppression.events,
-        window=settings.worker.prefetch,
-        stand=standing.make,
-        metrics=metrics,
-    )
     dependencies = _Dependencies.of(settings, metrics)
     watch = Watch((of_database(dependencies.database),), after=settings.worker.stuck_after, metrics=metrics)
     async with AsyncExitStack() as open_parts:
@@ -142,6 +129,17 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             _parts(settings, store, dependencies, publisher, metrics)
         )
         watch.add(of_parts(parts, dependencies.database, publish_link, consume_link))
+        api = await open_parts.enter_async_context(management.connect(settings.rabbitmq))
+        lost = LostBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
+        standing = Standing(settings, planned, needed_to_keep_the_list(settings), refusals, lost)
+        backfill = Backfill(
+            publisher,
+            names,
+            suppressing=settings.suppression.events,
+            window=settings.worker.prefetch,
+            stand=standing.make,
+            metrics=metrics,
+        )
         # The suppression queue is for the consumer to make.
         rest = topology.without_queues(planned, names.suppression, names.archive)
         publish = await open_parts.enter_async_context(

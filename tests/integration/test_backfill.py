@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import pytest
 
+from bridge import settings as knobs
 from bridge.broker import declaring, markers
 from bridge.broker.connection import Link, open_connection
 from bridge.roles.lifetime import running
@@ -18,18 +19,19 @@ from bridge.worker.backfill import Backfill
 from tests.conftest import TOKEN
 from tests.support import undecodable
 from tests.support.archiving import archive, many
+from tests.support.managed import Managed, managed_node
+from tests.support.rabbit import Rabbit
 from tests.support.wire import ask, post
-from tests.support.working import AT, Workplace, body_of, bounced, changed, planned
+from tests.support.working import AT, Workplace, body_of, bounced, changed, planned, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from aio_pika.abc import AbstractConnection
 
     from bridge.settings import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.processes import Processes
-    from tests.support.rabbit import Rabbit
 
 MANY = 300
 RECEIVED_AT = AT * 1000
@@ -232,3 +234,31 @@ async def test_a_first_start_reads_no_archive(
     worker = await processes.start("worker", overrides=overrides)
     await worker.says("worker.started")
     assert not [line for line in worker.lines if "backfill" in line]
+
+
+async def test_bindings_that_were_lost_are_made_again_and_what_went_past_is_taken_from_the_archive(
+    managed: Managed, settings: Settings, overrides: dict[str, Any]
+) -> None:
+    """The queue stood all the time: only the management API can tell, where there is one."""
+    there = changed(overrides, rabbitmq={"urls": [managed.url], "management_url": managed.api})
+    local = knobs.load(overrides=there)
+    async with await aio_pika.connect(managed.url) as connection:
+        rabbit = Rabbit(connection, settings.rabbitmq.prefix)
+        async with Workplace.prepared(rabbit, local) as workplace, rabbit.channel() as channel:
+            queue = await channel.get_queue(rabbit.names.suppression)
+            for key in ("hard_bounced", "complained", "complined"):
+                await queue.unbind(rabbit.names.events, key)
+            await workplace.send(*(body_of("hard_bounced", number) for number in (1, 2)))
+            assert await rabbit.depth(rabbit.names.suppression) == 0
+            async with working(local):
+                await workplace.changes(2)
+                await workplace.send(body_of("hard_bounced", 3))
+                await workplace.changes(3)
+            assert await workplace.listed() == bounced([1, 2, 3])
+        await rabbit.delete_everything()
+
+
+@pytest.fixture(scope="module")
+def managed() -> Iterator[Managed]:
+    with managed_node() as node:
+        yield node

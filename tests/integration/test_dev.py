@@ -75,6 +75,7 @@ async def test_with_a_node_of_its_own_it_leaves_no_process_behind(
     """RabbitMQ and its port mapper run in its folder, and end with it."""
     dev = await _dev(processes, prefix, tmp_path)
     await _tour(dev)
+    await _all_is_well(dev)
     with _watched(_processes_of(tmp_path / "dev")) as theirs:
         assert any("epmd" in name for name in theirs)
         assert any("beam" in name for name in theirs)
@@ -167,6 +168,19 @@ async def _tour(dev: Process) -> None:
     )
     output, _ = await listing.communicate()
     assert [entry["address"] for entry in orjson.loads(output)] == ["recipient1@example.org"]
+
+
+async def _all_is_well(dev: Process) -> None:
+    """`bridge status`, as it is printed, finds both roles and RabbitMQ's management API."""
+    _, *command = shlex.split(await dev.prints(" status"))
+    status = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bridge", *command, "--json", stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await status.communicate()
+    seen = orjson.loads(output)
+    assert (status.returncode, seen["wrong"]) == (0, [])
+    assert [role["kind"] for role in seen["roles"]] == ["receiver", "worker"]
+    assert seen["broker"]["unbound"] == []
 
 
 def _processes_of(directory: Path) -> list[int]:

@@ -20,7 +20,7 @@ from bridge import settings as knobs
 from bridge.broker import declaring, management, topology
 from bridge.oncall import broker_checks, machine_checks
 from bridge.oncall.finding import Verdict
-from bridge.roles.publishing import topology_of
+from bridge.roles.standing import topology_of
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
 

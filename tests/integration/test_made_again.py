@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import aio_pika
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands as spec
@@ -12,7 +13,9 @@ from pamqp import commands as spec
 from bridge.broker.connection import Link
 from bridge.broker.frames import Message, composed
 from bridge.broker.outcomes import LostError
-from bridge.roles.publishing import Standing, needed_to_publish, publisher_of, publishing, topology_of
+from bridge.roles import publishing as role
+from bridge.roles.publishing import publisher_of, publishing
+from bridge.roles.standing import Standing, needed_to_publish, topology_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,3 +77,18 @@ async def test_a_suppression_queue_that_was_deleted_is_left_to_the_worker(
     async with rabbit.channel() as channel:
         with pytest.raises(ChannelNotFoundEntity):
             await channel.declare_queue(rabbit.names.suppression, passive=True)
+
+
+async def test_what_is_unbound_while_the_connection_lasts_is_bound_again(
+    publisher: Publisher, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reconnects: the receiver looks again and again."""
+    assert publisher.usable
+    async with rabbit.channel() as channel:
+        queue = await channel.get_queue(rabbit.names.suppression)
+        await queue.unbind(rabbit.names.events, "hard_bounced")
+        monkeypatch.setattr(role, "LOOK_EVERY_SECONDS", 0.05)
+        exchange = await channel.get_exchange(rabbit.names.events)
+        async with asyncio.timeout(40):
+            while not await rabbit.depth(rabbit.names.suppression):
+                await exchange.publish(aio_pika.Message(b"{}"), "hard_bounced")

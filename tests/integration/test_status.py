@@ -27,7 +27,7 @@ from bridge.oncall.status import Watch
 from bridge.receiver.spool_file import Entry, SpoolFile
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime, running, until
-from bridge.roles.publishing import topology_of
+from bridge.roles.standing import topology_of
 from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
@@ -111,6 +111,7 @@ async def test_a_stack_that_runs_is_shown_and_well(
     assert queues[standing.names.suppression]["unacknowledged"] is None
     assert seen["broker"]["nodes"] is None
     assert seen["broker"]["version"]
+    assert seen["unseen"][0].startswith("bindings, nodes, alarms")
     assert "management API cannot be reached" in seen["unseen"][0]
     assert text.code == 0
     assert "all is well" in text.stdout
@@ -260,6 +261,78 @@ async def test_a_queue_that_is_missing_is_not_well(
     queues = {queue["name"]: queue for queue in seen["broker"]["queues"]}
     assert queues[standing.names.malformed]["ready"] is None
     assert queues[standing.names.dead]["ready"] == 0
+
+
+async def test_lost_bindings_are_not_well(
+    managed: Managed, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """Everything stands and a worker would consume: but bounces do not reach it, nor the archive."""
+    settings = of(variables, urls=[managed.url], management_url=managed.api)
+    seen_through = variables | {
+        "BRIDGE_RABBITMQ__URLS": managed.url,
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api,
+    }
+    names = topology.Names(settings.rabbitmq.prefix)
+    planned = topology_of(settings)
+    async with await aio_pika.connect(managed.url) as connection, connection.channel() as channel:
+        await declaring.declare(connection, planned)
+        _, seen = await looked(tmp_path, seen_through, "http://127.0.0.1:1")
+        assert not [line for line in seen["wrong"] if "bound" in line]
+        for binding in planned.bindings:
+            if binding.queue in {names.suppression, names.archive}:
+                await (await channel.get_queue(binding.queue)).unbind(binding.exchange, binding.key)
+        code, seen = await looked(tmp_path, seen_through, "http://127.0.0.1:1")
+        for queue in planned.queues:
+            await channel.queue_delete(queue.name)
+    assert code == 1
+    keys = {line.split("'")[5] for line in seen["wrong"] if f"'{names.suppression}' is not bound to" in line}
+    assert keys == {"hard_bounced", "complained", "complined"}
+    assert any(line.startswith(f"'{names.archive}' is not bound to") for line in seen["wrong"])
+
+
+async def test_a_backfill_that_is_due_is_not_well(
+    standing: Rabbit, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """With how far the workers have come; the doctor says it, too."""
+    async with standing.channel() as channel:
+        await channel.default_exchange.publish(aio_pika.Message(b"{}"), standing.names.backfill)
+    metrics = Metrics()
+    metrics.backfilled.inc(1234)
+    async with serving(metrics) as url:
+        code, seen = await looked(tmp_path, variables, url)
+    assert code == 1
+    [line] = [line for line in seen["wrong"] if "filled from the archive" in line]
+    assert "1,234 events" in line
+    examined = await bridge("doctor", "--json", directory=tmp_path, **variables)
+    [finding] = [one for one in orjson.loads(examined.stdout) if one["check"] == "backfill"]
+    assert finding["verdict"] == "warning"
+
+
+async def test_a_refused_queue_of_a_subscriber_is_not_well(
+    overrides: Overrides, variables: dict[str, str], rabbit: Rabbit, tmp_path: Path
+) -> None:
+    """Its team has made it as a classic one: the receiver works on, and says so."""
+    [port] = free_ports(1)
+    subscribed: dict[str, Any] = changed(overrides, health={"port": port})
+    subscribed["subscribers"] = [{"queue": "crm", "events": ["opened"]}]
+    crm = f"{rabbit.names.prefix}crm"
+    async with rabbit.channel() as channel:
+        await channel.declare_queue(crm, durable=True)
+        lifetime = Lifetime()
+        async with running(
+            role.receiver(knobs.load(overrides=subscribed), lifetime), name="receiver"
+        ) as taking:
+            await until(lifetime.started, taking)
+            async with asyncio.timeout(20):
+                wrong = ""
+                while crm not in wrong:  # it connects while it takes events already
+                    _, seen = await looked(tmp_path, variables, f"http://127.0.0.1:{port}")
+                    wrong = " ".join(seen["wrong"])
+            lifetime.stop.set()
+            await taking
+        await channel.queue_delete(crm)
+    assert f"topology: queue '{crm}' stands with other arguments" in wrong
+    assert [(one["kind"], one["ready"]) for one in seen["roles"]] == [("receiver", True)]
 
 
 async def test_a_breaker_that_is_open_is_not_well(variables: dict[str, str], tmp_path: Path) -> None:
