@@ -144,16 +144,8 @@ async def remove(connection: AbstractConnection, queue: str, ids: Collection[str
 async def _looking(
     connection: AbstractConnection, queue: str, unwanted: Collection[str] = ()
 ) -> AsyncIterator[AsyncGenerator[Delivery, None]]:
-    """All that stand there now; but for the unwanted they are given back at the end.
-
-    Whoever looked before has given them back when RabbitMQ counts no consumer any more: not at once.
-    """
-    async with asyncio.timeout(_PATIENCE_SECONDS):
-        total, consumers = await declaring.counts(connection, queue)
-        while consumers:
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
-            total, consumers = await declaring.counts(connection, queue)
-    total = min(total, _MOST)
+    """All that stand there now; but for the unwanted they are given back at the end."""
+    total = min(await _when_nobody_looks(connection, queue), _MOST)
     async with Deliveries.of(connection, queue, prefetch=_MOST, acknowledge_every=None) as deliveries:
 
         async def standing() -> AsyncGenerator[Delivery, None]:
@@ -169,6 +161,17 @@ async def _looking(
 
         async with aclosing(standing()) as found:
             yield found
+    await _when_nobody_looks(connection, queue)
+
+
+async def _when_nobody_looks(connection: AbstractConnection, queue: str) -> int:
+    """How many there are. Whoever looked has given them back when RabbitMQ counts no consumer any more: not at once."""
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        while True:
+            total, consumers = await declaring.counts(connection, queue)
+            if not consumers:
+                return total
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
 
 async def _put(connection: AbstractConnection, queue: str) -> None:
