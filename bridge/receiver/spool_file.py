@@ -14,7 +14,6 @@ from bridge.receiver.spool_database import Database
 from bridge.receiver.spool_errors import (
     SpoolFullError,
     SpoolReplacedError,
-    SpoolUnreadableError,
     explaining,
 )
 from bridge.receiver.spool_folder import (
@@ -42,6 +41,7 @@ OVERHEAD: Final = 64
 _PROBE_BYTES: Final = 128 * 1024
 """What must be free for a disk that was full to count as usable again: the largest event, and its pages twice."""
 _IDS: Final = "SELECT id FROM entries WHERE id > ? ORDER BY id"
+_ENTRIES: Final = "SELECT id, received_at, body FROM entries WHERE id > ? ORDER BY id LIMIT ?"
 _ENTRY: Final = "SELECT id, received_at, body FROM entries WHERE id = ?"
 _OLDEST: Final = "SELECT id, received_at, body FROM entries ORDER BY id LIMIT 1"
 _CONTENTS: Final = """
@@ -103,11 +103,11 @@ class SpoolFile:
         self._lock = lock(path)
         try:
             with explaining(self.path):
-                self._database = Database(path)
+                self.database = Database(path)
         except BaseException:
             os.close(self._lock)
             raise
-        self._connection = self._database.connection
+        self._connection = self.database.connection
         if not self.in_place():
             self.abandon()
             raise SpoolReplacedError(path, committed=False)
@@ -153,7 +153,7 @@ class SpoolFile:
         """
         added = [(entry.id, entry.received_at, entry.body) for entry in entries]
         if added:
-            self._be_in_place()
+            self.be_in_place()
             self._leave_room(self._min_free_bytes, 2 * sum(OVERHEAD + len(body) for _, _, body in added))
         with explaining(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
@@ -185,7 +185,7 @@ class SpoolFile:
             SpoolReplacedError: it is not the one that stands in the folder any more.
             SpoolError: the disk still refuses.
         """
-        self._be_in_place()
+        self.be_in_place()
         self._leave_room(max(self._min_free_bytes, _PROBE_BYTES), _PROBE_BYTES)
         with explaining(self.path):
             self._connection.execute("PRAGMA user_version = 0")
@@ -211,7 +211,7 @@ class SpoolFile:
             SpoolError: the folder cannot be read.
         """
         with explaining(self.path):
-            return self._database.in_place() and holds(self._lock, self.path)
+            return self.database.in_place() and holds(self._lock, self.path)
 
     def read(self, after: int, limit: int, *, without: Container[int] = ()) -> list[Entry]:
         """The oldest entries with an id above `after`, but for some.
@@ -219,7 +219,13 @@ class SpoolFile:
         Raises:
             SpoolError: the disk refuses.
         """
-        with explaining(self.path), closing(self._connection.execute(_IDS, (after,))) as ids:
+        with explaining(self.path):
+            if not without:
+                return [Entry(*row) for row in self._connection.execute(_ENTRIES, (after, limit)).fetchall()]
+            return self._read_without(after, limit, without)
+
+    def _read_without(self, after: int, limit: int, without: Container[int]) -> list[Entry]:
+        with closing(self._connection.execute(_IDS, (after,))) as ids:
             chosen = list(islice((one for (one,) in ids if one not in without), limit))
             rows = (self._connection.execute(_ENTRY, (one,)).fetchone() for one in chosen)
             return [Entry(*row) for row in rows if row]
@@ -246,29 +252,6 @@ class SpoolFile:
             row = self._connection.execute(_OLDEST_OF_ALL).fetchone()
         return None if row[0] is None else int(row[0])
 
-    def copy_to(self, other: SpoolFile) -> int:
-        """Copy all that is in it, and remove it here; how many entries. It need not stand in the folder any more.
-
-        Raises:
-            SpoolUnreadableError: this file cannot be read.
-            SpoolError: the other one cannot be written; nothing was removed.
-        """
-        copied = 0
-        try:
-            other.have_room_for(spool_room.used_bytes(self._connection))
-            for table in self._database.tables():
-                for columns, rows in self._database.rows(table):
-                    with explaining(other.path):
-                        other._database.insert(table, columns, rows)
-                    copied += len(rows) if "body" in columns else 0
-        except sqlite3.Error as error:
-            raise SpoolUnreadableError(f"{self.path}: {error}", copied) from error
-        other._be_in_place()
-        with suppress(sqlite3.Error):
-            # What somebody has mounted over may come to light again, and would be published again.
-            self._database.clear()
-        return copied
-
     def set_aside(self, reason: str) -> bool:
         """Rename a corrupt file and let go of it; one that somebody has put in its place stays where it is.
 
@@ -279,7 +262,7 @@ class SpoolFile:
         """
         try:
             mine = self._surely_in_place()
-            self._database.disconnect()
+            self.database.disconnect()
             if mine:
                 set_aside(self.path, reason)
             return mine
@@ -288,7 +271,7 @@ class SpoolFile:
 
     def abandon(self) -> None:
         """Let go of a file that cannot be closed properly, or is not the one in the folder any more."""
-        self._database.disconnect()
+        self.database.disconnect()
         os.close(self._lock)
 
     def close(self, *, delete: bool = False) -> None:
@@ -299,9 +282,9 @@ class SpoolFile:
         """
         try:
             if not self._surely_in_place():
-                self._database.disconnect()
+                self.database.disconnect()
                 return
-            self._database.close()
+            self.database.close()
             if delete:
                 for part in parts(self.path):
                     part.unlink(missing_ok=True)
@@ -316,18 +299,7 @@ class SpoolFile:
         except SpoolError:
             return False
 
-    def have_room_for(self, size: int) -> None:
-        """Whether what was answered for already fits: that may take what is left to others.
-
-        Raises:
-            SpoolFullError: it does not.
-        """
-        with explaining(self.path):
-            free = spool_room.free_bytes(self.path)
-        if free < size:
-            raise SpoolFullError(f"{self.path.parent}: {free} bytes are free on its disk, too few for {size}")
-
-    def _be_in_place(self) -> None:
+    def be_in_place(self) -> None:
         """SQLite goes on writing to a file that has been removed, and nobody would ever find it again."""
         if not self.in_place():
             raise SpoolReplacedError(self.path, committed=False)

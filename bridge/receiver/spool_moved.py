@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from bridge.receiver.spool_errors import SpoolUnreadableError
+from bridge.receiver import spool_room
+from bridge.receiver.spool_errors import SpoolFullError, SpoolUnreadableError, explaining
 from bridge.receiver.spool_file import SpoolFile
 from bridge.receiver.spool_folder import SpoolError
 from bridge.telemetry import logs
@@ -53,9 +55,41 @@ def move(old: SpoolFile, directory: Path, *, min_free_bytes: int = 0, anyway: bo
     return new
 
 
+def copy(old: SpoolFile, new: SpoolFile) -> int:
+    """Copy all that is in a file, and remove it there; how many entries.
+
+    Raises:
+        SpoolUnreadableError: the old file cannot be read.
+        SpoolError: the new one cannot be written; nothing was removed.
+    """
+    copied = 0
+    try:
+        _have_room(new, spool_room.used_bytes(old.database.connection))
+        for table in old.database.tables():
+            for columns, rows in old.database.rows(table):
+                with explaining(new.path):
+                    new.database.insert(table, columns, rows)
+                copied += len(rows) if "body" in columns else 0
+    except sqlite3.Error as error:
+        raise SpoolUnreadableError(f"{old.path}: {error}", copied) from error
+    new.be_in_place()
+    with suppress(sqlite3.Error):
+        # What somebody has mounted over may come to light again, and would be published again.
+        old.database.clear()
+    return copied
+
+
+def _have_room(new: SpoolFile, size: int) -> None:
+    """What was answered for already may take what is left to others."""
+    with explaining(new.path):
+        free = spool_room.free_bytes(new.path)
+    if free < size:
+        raise SpoolFullError(f"{new.path.parent}: {free} bytes are free on its disk, too few for {size}")
+
+
 def _copied(old: SpoolFile, new: SpoolFile, *, anyway: bool) -> int:
     try:
-        return old.copy_to(new)
+        return copy(old, new)
     except SpoolUnreadableError as error:
         if not anyway:
             raise

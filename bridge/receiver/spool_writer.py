@@ -7,23 +7,24 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bridge.receiver.spool_folder import SpoolError
+from bridge.receiver.spool_jobs import Do, Put, Read, Remove, outcome_of
 from bridge.receiver.spool_own_file import OwnFile
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
     from typing import Self
 
     from bridge.receiver.spool_aside import Task
     from bridge.receiver.spool_file import Entry
+    from bridge.receiver.spool_jobs import Job, Outcome
     from bridge.receiver.spool_state import SpoolState
     from bridge.settings import Spool as SpoolSettings
 
@@ -39,36 +40,6 @@ _ENDING_SECONDS: Final = 2.0
 """A disk that takes longer is left behind: whoever waited for it has had its answer, and it was no 200."""
 _LOOK_EVERY_SECONDS: Final = 0.5
 _MOST_IN_ONE_COMMIT: Final = 5000
-
-
-@dataclass(frozen=True, slots=True)
-class _Put:
-    entry: Entry
-    told: Callable[[SpoolError | None], None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Remove:
-    entries: Sequence[Entry]
-    done: asyncio.Future[None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    after: int
-    limit: int
-    done: asyncio.Future[list[Entry]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Do:
-    task: Task[Any]
-    done: asyncio.Future[Any]
-
-
-_Job = _Put | _Remove | _Read | _Do
-_Outcome = Callable[[], object]
-"""What is to be called in the event loop."""
 
 
 class Writer:
@@ -88,12 +59,12 @@ class Writer:
         """
         self._loop = asyncio.get_running_loop()
         self._directory = settings.directory
-        self._asked: list[_Job] = []
-        self._handed_over: deque[tuple[float, list[_Job]]] = deque()
+        self._asked: list[Job] = []
+        self._handed_over: deque[tuple[float, list[Job]]] = deque()
         """Since when what waits for the thread, or is being done, oldest first."""
         self._busy_since: float | None = None
         """Since when the thread does what it does now; None while it rests."""
-        self._jobs: queue.SimpleQueue[list[_Job] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._file = OwnFile(settings, found=partial(self._in_the_loop, found))
         self._opened = asyncio.Event()
@@ -154,12 +125,12 @@ class Writer:
 
     def put(self, entry: Entry, told: Callable[[SpoolError | None], None]) -> None:
         """Have this written, and tell whether it is on the disk, or why it is not. `told` must not raise."""
-        self._ask(_Put(entry, told))
+        self._ask(Put(entry, told))
 
     def remove(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
         """Have these removed; where the disk refuses, with a later commit. The future never raises."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self._ask(_Remove(entries, done))
+        self._ask(Remove(entries, done))
         return done
 
     def read(self, after: int, limit: int) -> asyncio.Future[list[Entry]]:
@@ -169,7 +140,7 @@ class Writer:
             SpoolError: the disk refuses.
         """
         done: asyncio.Future[list[Entry]] = self._loop.create_future()
-        self._ask(_Read(after, limit, done))
+        self._ask(Read(after, limit, done))
         return done
 
     def do(self, task: Task[T]) -> asyncio.Future[T]:
@@ -179,10 +150,10 @@ class Writer:
             SpoolError: the disk refuses; nothing was changed.
         """
         done: asyncio.Future[T] = self._loop.create_future()
-        self._ask(_Do(task, done))
+        self._ask(Do(task, done))
         return done
 
-    def _ask(self, job: _Job) -> None:
+    def _ask(self, job: Job) -> None:
         """All that is asked in one turn of the loop is handed over at once: waking a thread is what costs."""
         if not self._asked:
             self._loop.call_soon(self._hand_over)
@@ -211,9 +182,9 @@ class Writer:
         log.error("ends without the spool's disk", action="spool.abandoned", reason=reason)
         for _, jobs in self._handed_over:
             for job in jobs:
-                _outcome(job, SpoolError(reason))()
+                outcome_of(job, SpoolError(reason))()
 
-    def _told(self, batches: int, outcomes: Iterable[_Outcome]) -> None:
+    def _told(self, batches: int, outcomes: Iterable[Outcome]) -> None:
         if self._is_left_behind:
             return
         for _ in range(batches):
@@ -256,14 +227,14 @@ class Writer:
         except Exception as error:  # noqa: BLE001 -- the thread goes on, and the state says so
             self._failed((), error)
 
-    def _failed(self, jobs: Iterable[_Job], error: Exception) -> list[_Outcome]:
+    def _failed(self, jobs: Iterable[Job], error: Exception) -> list[Outcome]:
         """Something that nobody has foreseen: nothing of it counts as written, and the spool says that it is unusable."""
         log.error("the spool failed in an unforeseen way", action="spool.failure", exc_info=error)
         self._file.refuse(f"an unforeseen failure: {error!r}")
         refusal = SpoolError(f"the spool failed: {error!r}")
-        return [_outcome(job, refusal) for job in jobs]
+        return [outcome_of(job, refusal) for job in jobs]
 
-    def _next_batches(self) -> list[list[_Job]] | None:
+    def _next_batches(self) -> list[list[Job]] | None:
         """All that waits, for one commit; None when it is time to end, nothing when it is time for a look."""
         try:
             first = self._jobs.get(timeout=_LOOK_EVERY_SECONDS)
@@ -284,19 +255,19 @@ class Writer:
             count += len(more)
         return batches
 
-    def _do(self, jobs: Iterable[_Job]) -> list[_Outcome]:
+    def _do(self, jobs: Iterable[Job]) -> list[Outcome]:
         """One commit for all that is put and removed, then the reads; an outcome for each job."""
-        puts = [job for job in jobs if isinstance(job, _Put)]
-        removes = [job for job in jobs if isinstance(job, _Remove)]
-        reads = [job for job in jobs if isinstance(job, _Read)]
+        puts = [job for job in jobs if isinstance(job, Put)]
+        removes = [job for job in jobs if isinstance(job, Remove)]
+        reads = [job for job in jobs if isinstance(job, Read)]
         refusal = self._commit(puts, removes) if puts or removes else None
-        outcomes = [_outcome(remove, None) for remove in removes]
-        outcomes += [_outcome(put, refusal) for put in puts]
-        outcomes += [_outcome(job, self._done(job)) for job in jobs if isinstance(job, _Do)]
-        outcomes += [_outcome(read, self._read(read)) for read in reads]
+        outcomes = [outcome_of(remove, None) for remove in removes]
+        outcomes += [outcome_of(put, refusal) for put in puts]
+        outcomes += [outcome_of(job, self._done(job)) for job in jobs if isinstance(job, Do)]
+        outcomes += [outcome_of(read, self._read(read)) for read in reads]
         return outcomes
 
-    def _commit(self, puts: Iterable[_Put], removes: Iterable[_Remove]) -> SpoolError | None:
+    def _commit(self, puts: Iterable[Put], removes: Iterable[Remove]) -> SpoolError | None:
         """Whether the puts were refused."""
         added = [put.entry for put in puts]
         removed = [entry for remove in removes for entry in remove.entries]
@@ -306,23 +277,17 @@ class Writer:
             return refusal
         return None
 
-    def _done(self, job: _Do) -> Any:
+    def _done(self, job: Do) -> Any:
         try:
             return self._file.do(job.task)
         except SpoolError as refusal:
             return refusal
 
-    def _read(self, read: _Read) -> list[Entry] | SpoolError:
+    def _read(self, read: Read) -> list[Entry] | SpoolError:
         try:
             return self._file.read(read.after, read.limit)
         except SpoolError as refusal:
             return refusal
-
-
-def _outcome(job: _Job, outcome: Any) -> _Outcome:
-    if isinstance(job, _Put):
-        return partial(job.told, outcome)
-    return partial(_resolve, job.done, outcome)
 
 
 async def _set_within(seconds: float, event: asyncio.Event) -> bool:
@@ -330,12 +295,3 @@ async def _set_within(seconds: float, event: asyncio.Event) -> bool:
         async with asyncio.timeout(seconds):
             await event.wait()
     return event.is_set()
-
-
-def _resolve(done: asyncio.Future[Any], outcome: object) -> None:
-    if done.done():
-        return
-    if isinstance(outcome, SpoolError):
-        done.set_exception(outcome)
-    else:
-        done.set_result(outcome)

@@ -83,7 +83,7 @@ async def test_it_need_not_be_a_write_that_hangs(
         await spool.put(1, b"first")
         with hanging(monkeypatch, what):
             if what != "in_place":
-                spool._writer._file._counted = what != "contents"
+                spool._writer._file._account.is_exact = what != "contents"
                 spool.keep(2, b"second", lambda _: None)
             await eventually(lambda: not spool.state.writable)
             assert "the disk has not answered" in spool.state.reason
