@@ -11,6 +11,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
 from bridge.suppression import opening
 from bridge.suppression.database import StoreError, StoreUnavailableError
+from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from bridge.settings import Settings
@@ -51,7 +52,7 @@ def upgrade(
 
     Several may do so at once: one does, the others wait for it. SQLite's file is brought there by whoever opens it.
     """
-    seen = asyncio.run(_upgrade(settings_of(context), wait))
+    seen = asyncio.run(_upgrade(_settings(context), wait))
     before, newest = seen.revisions.current, seen.revisions.newest
     if as_json:
         print_json({"database": seen.database, "before": before, "revision": newest})
@@ -72,7 +73,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
     Exit code 0: it has the newest. 3: it needs `bridge db upgrade`. 1: it cannot be asked, or a newer bridge wrote it.
     """
-    seen = asyncio.run(_status(settings_of(context)))
+    seen = asyncio.run(_status(_settings(context)))
     revisions = seen.revisions
     if as_json:
         print_json(_document(seen))
@@ -86,6 +87,13 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         fail(f"{seen.database} has a revision that this bridge does not know: was it written by a newer one?")
     if not revisions.newest_stands:
         raise typer.Exit(BEHIND)
+
+
+def _settings(context: typer.Context) -> Settings:
+    """As everywhere; the list's own errors go to standard error, where they belong."""
+    settings = settings_of(context)
+    logs.configure_for(settings, level="error")
+    return settings
 
 
 async def _upgrade(settings: Settings, wait: float) -> Seen:

@@ -18,6 +18,7 @@ from bridge.suppression.changes import rfc3339
 from bridge.suppression.database import StoreError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.telemetry import logs
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def check(context: typer.Context, address: Address, as_json: AsJson = False) -> 
 
     Exit code 0: it is not suppressed. 3: it is. 1: the list could not be asked. 2: it is no address.
     """
-    entries = _answer(_check(settings_of(context), address))
+    entries = _answer(_check(_settings(context), address))
     if as_json:
         print_json(
             {
@@ -108,7 +109,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Show the list, ordered by address; entries that have expired, too."""
-    page = _answer(_page(settings_of(context), reason, limit))
+    page = _answer(_page(_settings(context), reason, limit))
     if as_json:
         print_json([entry.document() for entry in page.entries])
         return
@@ -127,7 +128,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Put an address on the list by hand, for good, with the reason "manual"."""
-    entry = _answer(_add(settings_of(context), address, actor, note))
+    entry = _answer(_add(_settings(context), address, actor, note))
     if as_json:
         print_json(entry.document())
     else:
@@ -155,7 +156,7 @@ def remove(
 
     Exit code 1: it is not on the list, or has complained and --override or --note is missing; nothing is removed.
     """
-    entries = _answer(_remove(settings_of(context), address, reason, actor, note, override=override))
+    entries = _answer(_remove(_settings(context), address, reason, actor, note, override=override))
     if as_json:
         print_json([entry.document() for entry in entries])
     else:
@@ -167,13 +168,20 @@ def remove(
 @fails_with(StoreError)
 def history(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
     """Show every change that an address has seen, oldest first: when, what, who and why."""
-    changes = _answer(_history(settings_of(context), address))
+    changes = _answer(_history(_settings(context), address))
     if as_json:
         print_json([change.document() for change in changes])
     elif changes:
         people.print(_table_of_changes(changes))
     else:
         people.print(Text(f"{address} was never on the list"))
+
+
+def _settings(context: typer.Context) -> Settings:
+    """As everywhere; the list's own errors go to standard error, where they belong."""
+    settings = settings_of(context)
+    logs.configure_for(settings, level="error")
+    return settings
 
 
 async def _check(settings: Settings, address: str) -> list[Entry]:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.suppression import migrating
+from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log = logs.logger("suppression")
 
 SETTING: Final = "suppression.database_url (BRIDGE_SUPPRESSION__DATABASE_URL)"
 
@@ -63,22 +66,32 @@ class Database(ABC):
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that only reads. It never waits for a writer."""
         with self.explained():
-            async with self._engine.connect() as connection:
+            async with self._connected(self._engine) as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that writes: committed at the end, rolled back whole when an exception leaves it."""
         with self.explained():
-            async with self._turn, self._writer.begin() as connection:
-                yield connection
+            async with self._turn, self._connected(self._writer) as connection:
+                async with connection.begin():
+                    yield connection
+                await self._committed(connection)
 
     @asynccontextmanager
     async def write_singly(self) -> AsyncIterator[AsyncConnection]:
         """Statements that are each a transaction of their own: who is stopped between two of them locks nothing."""
         with self.explained():
-            async with self._turn, self._singly.connect() as connection:
+            async with self._turn, self._connected(self._singly) as connection:
                 yield connection
+                await self._committed(connection)
+
+    def _connected(self, engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection to the list as it is now."""
+        return engine.connect()
+
+    async def _committed(self, connection: AsyncConnection) -> None:  # noqa: B027 -- most have nothing to look at
+        """Raises StoreUnavailableError where what was committed on this connection is not in the list after all."""
 
     async def revisions(self) -> Revisions:
         """Where the database stands.
@@ -114,11 +127,14 @@ class Database(ABC):
         """
         async with self._migration() as connection:
             try:
-                return await connection.run_sync(migrating.upgrade)
+                before = await connection.run_sync(migrating.upgrade)
             except CommandError as error:
                 raise StoreError(
                     f"{self.name} cannot be migrated ({error}); was it written by a newer bridge?"
                 ) from error
+        if before.current is None:
+            log.warning("there was no list: an empty one is made", action="suppression.created")
+        return before
 
     def _migration(self) -> AbstractAsyncContextManager[AsyncConnection]:
         """A transaction in which no other process migrates."""

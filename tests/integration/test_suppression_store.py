@@ -196,9 +196,12 @@ async def test_a_large_batch_is_exact(store: Store) -> None:
 RECORDER = """
 import asyncio, sys
 from bridge.suppression.policy import Reason
+from bridge.settings import Logs
 from bridge.suppression.store import Incident, Store
+from bridge.telemetry import logs
 
 async def main(url, name):
+    logs.configure(Logs(level="error"))
     outcomes = []
     async with Store.open(url) as store:
         print("open", flush=True)
