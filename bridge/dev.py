@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import aio_pika
 import orjson
 
 from bridge import events
 from bridge import settings as knobs
 from bridge.broker import private_node, topology
+from bridge.broker.connection import open_connection
+from bridge.broker.deliveries import Deliveries
+from bridge.broker.session import BrokerUnavailableError
 from bridge.provider.simulator import Simulator
 from bridge.receiver.handler import PATH
 from bridge.roles.lifetime import Lifetime, until
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from aio_pika.abc import AbstractIncomingMessage
-
+    from bridge.broker.deliveries import Delivery
     from bridge.settings import Settings
 
 TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it guards a port of 127.0.0.1, and everybody may know it
@@ -123,14 +124,21 @@ async def stack(
 async def watching(running: Stack) -> AsyncIterator[AsyncIterator[Seen]]:
     """Every event and every change of the list from now on, as they are published, through a queue of our own."""
     names = topology.Names(running.settings.rabbitmq.prefix)
-    async with await aio_pika.connect(running.places.rabbitmq) as connection:
-        channel = await connection.channel()
-        await channel.set_qos(prefetch_count=100)
+    async with await open_connection(running.places.rabbitmq, name="bridge dev") as connection:
+        channel = await connection.channel(publisher_confirms=False)
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(names.events, "#")
         await queue.bind(names.changes, "#")
-        async with queue.iterator(no_ack=True) as messages:
-            yield (_seen(message, names.changes) async for message in messages)
+        async with Deliveries.of(connection, queue.name, prefetch=100) as deliveries:
+            yield _all(deliveries, names.changes)
+
+
+async def _all(deliveries: Deliveries, changes: str) -> AsyncIterator[Seen]:
+    """Until RabbitMQ ends."""
+    with suppress(BrokerUnavailableError):
+        while True:
+            for delivery in await deliveries.some():
+                yield _seen(delivery, changes)
 
 
 @asynccontextmanager
@@ -204,9 +212,9 @@ def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, M
     return path
 
 
-def _seen(message: AbstractIncomingMessage, changes: str) -> Seen:
+def _seen(message: Delivery, changes: str) -> Seen:
     """Whatever the body is: what is quarantined comes by here as well."""
-    kind = message.routing_key or ""
+    kind = message.routing_key
     if message.exchange == changes:
         return Seen(kind, _change(message.body), suppression=True)
     try:

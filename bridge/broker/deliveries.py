@@ -22,13 +22,12 @@ if TYPE_CHECKING:
 _METHOD_FRAME: Final = 1
 _HEADER_FRAME: Final = 2
 _DELIVER: Final = 60 << 16 | 60
-_GET_OK: Final = 60 << 16 | 71
 _HEAD: Final = 7
 """Bytes of a frame before its payload; one octet ends it."""
 _METHOD: Final = Struct(">I")
 _LONG: Final = Struct(">Q")
-_ARGUMENTS: Final = _HEAD + _METHOD.size
-"""Where a method's arguments begin."""
+_CONSUMER: Final = _HEAD + _METHOD.size
+"""Where the consumer's tag begins, a short text; delivery tag, one octet, exchange and routing key follow."""
 _SIZE: Final = _HEAD + 4
 """Where a content header has the size of the body: behind class and weight."""
 _PROPERTIES: Final = _SIZE + _LONG.size
@@ -62,14 +61,9 @@ class Assembly:
     def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
         """Take a frame, as a `wire.Taker`; what is no delivery is left to aiormq."""
         if kind == _METHOD_FRAME:
-            (method,) = _METHOD.unpack_from(data, at + _HEAD)
-            begin = at + _ARGUMENTS
-            if method == _DELIVER:
-                self._head = _head(data, begin + data[begin] + 1)
-            elif method == _GET_OK:
-                self._head = _head(data, begin)
-            else:
+            if _METHOD.unpack_from(data, at + _HEAD)[0] != _DELIVER:
                 return False
+            self._head = _head(data, at + _CONSUMER)
         elif self._head is None:
             return False
         elif kind == _HEADER_FRAME:
@@ -196,7 +190,8 @@ async def never_called(_: Any) -> None:
 
 
 def _head(data: bytes, at: int) -> tuple[int, bool, str, str]:
-    """Delivery tag, redelivered, exchange, routing key: `basic.deliver` behind its consumer's tag, or `basic.get-ok`."""
+    """Of `basic.deliver`: delivery tag, redelivered, exchange, routing key."""
+    at += data[at] + 1
     (tag,) = _LONG.unpack_from(data, at)
     at += _LONG.size
     redelivered = bool(data[at] & 1)

@@ -12,14 +12,12 @@ import pytest
 
 from bridge.broker.connection import open_connection
 from bridge.broker.deliveries import Assembly, Deliveries, Delivery, never_called
-from bridge.broker.getting import Getting
 from bridge.broker.internals import open_taken_channel
 from bridge.broker.letterfile import LetterFile
 from bridge.broker.parked import Wanted
 from bridge.broker.properties import read
 from bridge.broker.rewriting import RAW_HEADER
 from bridge.broker.selection import Selection
-from bridge.broker.session import BrokerUnavailableError
 from bridge.cli import letters
 from bridge.roles import dead
 from bridge.roles.lifetime import running
@@ -204,33 +202,3 @@ async def test_a_tail_shows_what_cannot_be_decoded(
                 one = await shown.get()
             seen.append((one.event, one.message_id))
     assert seen.count(("hard_bounced", "2")) == len(UNDECODABLE)
-
-
-async def test_messages_are_asked_for_one_by_one_and_given_back(
-    workplace: Workplace, rabbit: Rabbit, amqp_url: str
-) -> None:
-    """`basic.get`: what is not acknowledged stays, the end of the queue and a queue that is not there are told."""
-    for place, encoded in enumerate(UNDECODABLE.values()):
-        await put(rabbit, rabbit.names.suppression, encoded, b"%d" % place)
-    bodies = [b"%d" % place for place in range(len(UNDECODABLE))]
-    async with await open_connection(amqp_url, name="test") as connection:
-        async with Getting.of(connection, rabbit.names.suppression) as getting:
-            got = []
-            while (delivery := await getting.next()) is not None:
-                got.append(delivery.body)
-                if delivery.body == b"0":
-                    await getting.acknowledge(delivery)
-        assert got == bodies
-        async with Getting.of(connection, rabbit.names.suppression) as getting:
-            again = await getting.next()
-            assert again is not None
-            assert (again.body, again.redelivered, again.routing_key) == (
-                b"1",
-                True,
-                rabbit.names.suppression,
-            )
-        async with Getting.of(connection, "nowhere") as getting:
-            for _ in range(2):
-                with pytest.raises(BrokerUnavailableError, match="no queue 'nowhere'"):
-                    await getting.next()
-    del workplace

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +16,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
+import bridge
 from bridge.broker.deliveries import Deliveries, Delivery
 from bridge.broker.encoded import Header
 from bridge.broker.properties import read
@@ -151,3 +154,17 @@ def test_damaged_properties_have_no_headers(properties: bytes) -> None:
     """They stop nothing."""
     assert Header("received-at").number(properties) is None
     assert Header("received-at").text(properties) is None
+
+
+LIBRARIES_OWN = re.compile(r"\.iterator\(|\.consume\(|basic_get\(|\.get\((?:no_ack|fail|timeout)=")
+
+
+def test_no_part_of_the_bridge_has_a_library_read_messages() -> None:
+    """Aiormq's reader ends, and the connection with it, at properties that pamqp cannot decode."""
+    package = Path(bridge.__file__).parent
+    assert [
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in package.rglob("*.py")
+        for line in path.read_text().splitlines()
+        if LIBRARIES_OWN.search(line)
+    ] == []
