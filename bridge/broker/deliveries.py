@@ -33,6 +33,9 @@ _SIZE: Final = _HEAD + 4
 _PROPERTIES: Final = _SIZE + _LONG.size
 """Where it has the properties."""
 
+_TAG: Final = "bridge"
+"""The consumer's name on its channel."""
+
 
 class Delivery(NamedTuple):
     """A message as it came in. Nothing of it is decoded but where it came from."""
@@ -99,6 +102,7 @@ class Deliveries:
         self._loss: str | None = None
         self._unacknowledged = 0
         self._last_tag = 0
+        self._let_go = False
         self._assembly = Assembly(self._arrived)
 
     @classmethod
@@ -131,8 +135,14 @@ class Deliveries:
         channel.on_consumer_cancel_callbacks.add(lambda _: made._lost("the consumer was cancelled"))
         try:
             await channel.basic_qos(prefetch_count=prefetch)
-            await channel.basic_consume(queue, never_called, arguments=dict(arguments or {}))
+            await channel.basic_consume(
+                queue, never_called, consumer_tag=_TAG, arguments=dict(arguments or {})
+            )
             yield made
+            if made._let_go:
+                # RabbitMQ keeps back acknowledgements of a quorum queue when more than 32 are under way, and forgets
+                # them when the channel is closed. The answer to a cancel comes when those before it have been applied.
+                await channel.basic_cancel(_TAG)
         finally:
             await close_taken_channel(connection, channel)
 
@@ -166,6 +176,7 @@ class Deliveries:
             aiormq.exceptions.AMQPError: the connection is gone; the message may still be there.
         """
         if self._channel is not None:
+            self._let_go = True
             await self._channel.basic_ack(delivery.tag)
 
     def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
