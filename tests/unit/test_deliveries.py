@@ -156,7 +156,7 @@ def test_damaged_properties_have_no_headers(properties: bytes) -> None:
     assert Header("received-at").text(properties) is None
 
 
-LIBRARIES_OWN = re.compile(r"\.iterator\(|\.consume\(|basic_get\(|\.get\((?:no_ack|fail|timeout)=")
+LIBRARIES_OWN = re.compile(r"\.iterator\(|\.consume\(|basic_get\(|\.get\((?:no_ack|fail)=")
 
 
 def test_no_part_of_the_bridge_has_a_library_read_messages() -> None:
