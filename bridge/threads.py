@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from concurrent.futures import Executor, Future
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -42,3 +44,23 @@ async def run_abandonable(call: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="abandonable", daemon=True).start()
     return await outcome
+
+
+class AbandonableThreads(Executor):
+    """What a loop runs its blocking calls in, a thread for each. None is waited for when the loop, or Python, ends."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        outcome: Future[T] = Future()
+
+        def run() -> None:
+            if not outcome.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001 -- it is raised again, where it is waited for
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(result)
+
+        threading.Thread(target=run, name="blocking-call", daemon=True).start()
+        return outcome

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 log = logs.logger("broker")
 
-_CLOSE_SECONDS: Final = 2.0
-"""How long a polite close may take; a broker that does not answer must not hold up a reconnect."""
+_CLOSE_SECONDS: Final = 1.0
+"""How long a polite close may take; a broker that does not answer must not hold up a reconnect, nor a role's end."""
 
 
 class LinkState(StrEnum):

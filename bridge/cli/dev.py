@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -15,7 +15,7 @@ from bridge import settings as knobs
 from bridge.broker.private_node import NodeError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fails_with, people
-from bridge.cli.staying import until_signal
+from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.settings import InvalidSettingsError
 from bridge.suppression.database import StoreError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 app = typer.Typer()
+
+_ENDING_SECONDS: Final = 60.0
+"""The roles end one after the other, and then the RabbitMQ node, which may take half of it."""
 
 
 @app.command()
@@ -45,7 +48,9 @@ def dev(
     """
     config = context.find_root().params.get("config")
     logs.configure(knobs.Logs(level="warning"))
-    until_signal(lambda stop: _dev(stop, directory.absolute(), port, rabbitmq_url, config))
+    until_signal(
+        lambda stop: _dev(stop, directory.absolute(), port, rabbitmq_url, config), patience=_ENDING_SECONDS
+    )
 
 
 async def _dev(

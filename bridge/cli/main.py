@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bridge import settings as knobs
+from bridge import startup
 from bridge.telemetry.terminal import clean
 
 COMMANDS: Final = (
@@ -32,6 +33,10 @@ COMMANDS: Final = (
     "config",
 )
 """Each is a module of this room, with an `app`."""
+STAYING: Final = frozenset(
+    {"receiver", "worker", "dev", "simulator", "simulate", "tail", "replay", "status"},
+)
+"""Those that run until a signal, and end in order at one that comes while they are loaded."""
 
 
 class _Commands(TyperGroup):
@@ -45,6 +50,8 @@ class _Commands(TyperGroup):
         del ctx
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name not in STAYING:
+            startup.release_signals()
         command = typer.main.get_command(import_module(f"bridge.cli.{cmd_name}").app)
         command.name = cmd_name
         return command

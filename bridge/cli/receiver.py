@@ -29,11 +29,13 @@ def receiver(context: typer.Context) -> None:
     Example: bridge --config bridge.toml receiver
     """
     settings = settings_of(context)
+    drain = settings.receiver.drain_timeout
     if settings.receiver.processes > 1:
-        run(settings, supervisor.receivers, refusals=_REFUSALS)
+        run(settings, supervisor.receivers, refusals=_REFUSALS, drain=drain)
     else:
         run(
             settings,
             lambda settings, stop: role.receiver(settings, Lifetime(stop=stop)),
             refusals=_REFUSALS,
+            drain=drain,
         )

@@ -17,8 +17,8 @@ from rich.text import Text
 from bridge.broker.selection import InvalidMomentError, Selection, moment
 from bridge.broker.session import BrokerUnavailableError
 from bridge.cli.console import BAD_USAGE, fail, people, print_json, settings_of
-from bridge.cli.staying import until_signal
 from bridge.roles import replay as role
+from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.telemetry import logs
 

@@ -16,10 +16,10 @@ from rich.text import Text
 from yarl import URL
 
 from bridge.cli.console import BAD_USAGE, FAILED, fail, fails_with, people, print_json, settings_of
-from bridge.cli.staying import until_signal
 from bridge.provider.driving import Driver, Pace, Tally, quantile
 from bridge.provider.traffic import Habits, InvalidMixError, Traffic, mix
 from bridge.receiver.handler import PATH
+from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.telemetry import logs
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.live import Live
 
+from bridge import startup
 from bridge.cli.console import FAILED, people, print_json, settings_of
 from bridge.cli.screen import screen
-from bridge.cli.staying import until_signal
 from bridge.oncall.status import Watch
+from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.telemetry import logs
 
@@ -62,6 +63,7 @@ def status(
     if watch:
         until_signal(lambda stop: _watch(settings, urls, stop, as_json=as_json))
         return
+    startup.release_signals()
     seen = asyncio.run(_once(settings, urls, over))
     if as_json:
         print_json(_document(seen))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
-import uvloop
 
 from bridge.cli.console import BAD_USAGE, FAILED, fail
+from bridge.roles.ending import ENDING_SECONDS, leave, until_signal
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Coroutine
 
     from bridge.settings import Settings
-
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 
 log = logs.logger("process")
 
@@ -29,6 +25,7 @@ def run(
     role: Callable[[Settings, asyncio.Event], Coroutine[None, None, None]],
     *,
     refusals: tuple[type[Exception], ...],
+    drain: float = 0.0,
 ) -> None:
     """Run a role until it ends.
 
@@ -36,35 +33,30 @@ def run(
         settings: the role's.
         role: given them, and an event that is set when it shall stop.
         refusals: what it raises when it cannot go on, with a message of one line.
+        drain: seconds that it may take to finish what is in hand; `ENDING_SECONDS` after them it ends in any case.
 
     Raises:
         typer.Exit: it could not go on; the line has been written.
     """
     logs.configure_for(settings)
     try:
-        until_signal(lambda stop: role(settings, stop))
+        until_signal(lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS)
     except InvalidSettingsError as error:
         _refuse(settings, str(error), BAD_USAGE)
     except refusals as error:
         _refuse(settings, str(error), FAILED)
+    except Exception as error:
+        leave(FAILED, error)
+        raise
+    leave(0)
 
 
 def _refuse(settings: Settings, reason: str, code: int) -> NoReturn:
     """Where programs read the lines, the last one is an event like all others."""
-    if logs.for_programs(settings.logs):
-        log.error(reason, action="process.refused")
-        raise typer.Exit(code)
-    fail(reason, code)
-
-
-def until_signal(main: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> None:
-    """Run on uvloop; a signal to stop sets the event that `main` was given."""
-
-    async def guarded() -> None:
-        stop = asyncio.Event()
-        for number in _STOPPING:
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await main(stop)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(guarded())
+    try:
+        if logs.for_programs(settings.logs):
+            log.error(reason, action="process.refused")
+            raise typer.Exit(code)
+        fail(reason, code)
+    finally:
+        leave(code)

@@ -14,8 +14,8 @@ import typer
 
 from bridge.broker.session import BrokerRefusedError
 from bridge.cli.console import fails_with, json_line, settings_of
-from bridge.cli.staying import until_signal
 from bridge.roles import tail as role
+from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.telemetry import logs
 

@@ -24,8 +24,10 @@ def worker(context: typer.Context) -> None:
 
     Example: bridge --config bridge.toml worker
     """
+    settings = settings_of(context)
     run(
-        settings_of(context),
+        settings,
         lambda settings, stop: role.worker(settings, Lifetime(stop=stop)),
         refusals=(PortTakenError, BrokerRefusedError, StoreError),
+        drain=settings.worker.drain_timeout,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.crew.order import BAD_SETTINGS, REFUSED
+from bridge.roles.ending import ABANDONED
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import logs
 
@@ -29,9 +30,9 @@ _STEADY_SECONDS: Final = 10.0
 """A process that lived so long is replaced at once; one that did not is replaced later and later."""
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
-_ENDING_SECONDS: Final = 3.0
-"""What a process may take to end beyond `receiver.drain_timeout`: its last confirms, its files. Docker kills all of
-us after 10 s, and `drain_timeout` is 5."""
+_ENDING_SECONDS: Final = 3.5
+"""What a process may take to end beyond `receiver.drain_timeout` before it is killed: more than it takes by itself, and
+less than the supervisor has."""
 
 
 class CrewError(RuntimeError):
@@ -57,8 +58,8 @@ class Child:
         self._patience = order.settings.receiver.drain_timeout + _ENDING_SECONDS
         self.pid: int | None = None
         """Of the process that runs now, if one does."""
-        self.was_killed = False
-        """Whether it did not end in time when it was told to."""
+        self.was_late = False
+        """Whether it did not end in time when it was to stop."""
 
     @property
     def number(self) -> int:
@@ -155,9 +156,9 @@ class Child:
             process.stdin.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
-                await process.wait()
+                self.was_late |= await process.wait() == ABANDONED
                 return
-        self.was_killed = True
+        self.was_late = True
         log.error(
             "a receiver's process did not end: killed",
             action="receiver.child_killed",

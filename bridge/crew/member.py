@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
-import uvloop
 
 from bridge.crew.order import BAD_SETTINGS, REFUSED, unpacked
+from bridge.roles.ending import leave, until_signal
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import receiver
 from bridge.settings import InvalidSettingsError
@@ -22,6 +21,10 @@ from bridge.telemetry.health import PortTakenError
 if TYPE_CHECKING:
     from bridge.crew.order import Order
 
+_ENDING_SECONDS: Final = 3.0
+"""What its end may take beyond `receiver.drain_timeout`. The supervisor, which kills it a little later, has to end in
+time itself, and whether a second signal ends all of them at once is for the supervisor to say."""
+
 
 def main() -> None:
     """Do what the order on standard input says; the exit codes are those of `bridge.crew.order`."""
@@ -29,7 +32,9 @@ def main() -> None:
         order = unpacked(sys.stdin.buffer)
     except EOFError:
         return
-    sys.exit(_serve(order))
+    code = _serve(order)
+    leave(code)
+    sys.exit(code)
 
 
 def _serve(order: Order) -> int:
@@ -37,8 +42,11 @@ def _serve(order: Order) -> int:
     structlog.contextvars.bind_contextvars(process=order.number)
     shared.share(order.directory, order.number)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_receive(order))
+        until_signal(
+            lambda stop: _receive(order, stop),
+            patience=order.settings.receiver.drain_timeout + _ENDING_SECONDS,
+            at_once=False,
+        )
     except InvalidSettingsError as error:
         return _refused(error, BAD_SETTINGS)
     except PortTakenError as error:
@@ -49,19 +57,16 @@ def _serve(order: Order) -> int:
     return os.EX_OK
 
 
-async def _receive(order: Order) -> None:
-    """A receiver until standard input ends, which it also does when the supervisor is killed; or SIGTERM comes."""
-    lifetime = Lifetime()
+async def _receive(order: Order, stop: asyncio.Event) -> None:
+    """A receiver until standard input ends, which it also does when the supervisor is killed; or a signal comes."""
     loop = asyncio.get_running_loop()
 
-    def stop() -> None:
+    def supervisor_stops() -> None:
         loop.remove_reader(sys.stdin)
-        lifetime.stop.set()
+        stop.set()
 
-    loop.add_reader(sys.stdin, stop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lifetime.stop.set)
-    await receiver(order.settings, lifetime, health_socket=order.health_socket)
+    loop.add_reader(sys.stdin, supervisor_stops)
+    await receiver(order.settings, Lifetime(stop=stop), health_socket=order.health_socket)
 
 
 def _refused(error: Exception, code: int) -> int:

@@ -13,7 +13,7 @@ from bridge.broker.session import task_group
 from bridge.crew.child import Child, CrewError
 from bridge.crew.observer import Observer
 from bridge.crew.order import Order
-from bridge.roles.lifetime import running, until
+from bridge.roles.lifetime import Lifetime, running
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.settings import InvalidSettingsError, Settings
 from bridge.telemetry import health, logs
@@ -41,7 +41,7 @@ async def receivers(settings: Settings, stop: asyncio.Event) -> None:
         InvalidSettingsError: there is no token, or this system cannot share a port.
         PortTakenError: an address cannot be bound.
         CrewError: a receiver says that it cannot work, such as where its address is taken; or one did not end in time,
-            and was killed.
+            and was left or killed.
     """
     with _reserved(settings.receiver) as port, _folder() as directory:
         metrics = SharedMetrics(directory)
@@ -52,12 +52,10 @@ async def receivers(settings: Settings, stop: asyncio.Event) -> None:
         ]
         async with _health(settings, children, metrics), running(_keep(children), name="crew") as crew:
             log.info("receivers start", action="receiver.crew_started", port=port, processes=len(children))
-            await until(stop, crew)
+            await Lifetime(stop=stop).until_stopped(crew)
             log.info("stopping all receivers", action="receiver.crew_stopping")
-    if killed := [str(child.number) for child in children if child.was_killed]:
-        raise CrewError(
-            f"of the receiver's processes {', '.join(killed)} did not end in time and had to be killed"
-        )
+    if late := [str(child.number) for child in children if child.was_late]:
+        raise CrewError(f"of the receiver's processes {', '.join(late)} did not end in time")
     log.info("all receivers have stopped", action="receiver.crew_stopped")
 
 

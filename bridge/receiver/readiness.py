@@ -41,6 +41,5 @@ def measure(spool: Spool, metrics: Metrics) -> None:
         metrics.spool_entries.set(state.entries)
         metrics.spool_bytes.set(state.bytes)
         metrics.spool_oldest_seconds.set(state.oldest_age)
-        metrics.spool_refusing.set(not state.writable)
 
     metrics.before_reading(look)

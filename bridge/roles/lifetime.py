@@ -20,6 +20,13 @@ class Lifetime:
     port: int = 0
     """Where the receiver listens, once it has started."""
 
+    async def until_stopped(self, *tasks: asyncio.Task[None]) -> None:
+        """As `until`; then the role ends, and has its time for that, also where a task has ended it."""
+        try:
+            await until(self.stop, *tasks)
+        finally:
+            self.stop.set()
+
 
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[asyncio.Task[None]]:

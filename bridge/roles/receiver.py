@@ -90,7 +90,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         ):
             lifetime.started.set()
             log.info("the receiver takes events", action="receiver.started", port=lifetime.port)
-            await until(lifetime.stop, publish, draining)
+            await lifetime.until_stopped(publish, draining)
             log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("stopped", action="receiver.stopped")
 

@@ -162,7 +162,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             running(parts.relay.run(), name="worker.relay") as relaying,
             running(parts.survey.run(), name="worker.survey") as surveying,
         ):
-            await until(lifetime.stop, consuming, relaying, surveying, watching, publish)
+            await lifetime.until_stopped(consuming, relaying, surveying, watching, publish)
             log.info("stopping", action="worker.stopping")
             await parts.consumer.stop()
     log.info("stopped", action="worker.stopped")

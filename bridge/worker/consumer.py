@@ -175,8 +175,9 @@ class Consumer:
 
     async def _drain(self, channel: AiormqChannel, hand: _Hand) -> None:
         await self._stopping.wait()
-        await channel.basic_cancel(_TAG)
         with suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_SECONDS):
+                await channel.basic_cancel(_TAG)  # without an answer, no acknowledgement is heard either
             async with asyncio.timeout(self._settings.drain_timeout):
                 await hand.empty()
         log.info("stopped consuming", action="worker.drained", given_back=len(hand))

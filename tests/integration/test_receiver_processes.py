@@ -227,7 +227,7 @@ async def test_a_process_that_does_not_end_is_killed_and_the_exit_code_says_so(
         assert await crew.supervisor.ended() == 1
     assert not [pid for pid in pids if alive(pid)]
     [line] = crew.supervisor.refused
-    assert line == "of the receiver's processes 1 did not end in time and had to be killed"
+    assert line == "of the receiver's processes 1 did not end in time"
 
 
 async def test_a_port_that_another_receiver_has_is_one_line(

@@ -6,12 +6,13 @@ import asyncio
 import os
 import signal
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 PATIENCE_SECONDS = 30
@@ -73,6 +74,17 @@ class Process:
         except TimeoutError:
             raise AssertionError(f"did not say {action} in {patience:g} s: {self.lines}") from None
 
+    async def writes(self, part: str, *, patience: float = PATIENCE_SECONDS) -> str:
+        """The first line of its standard error that contains this, when it has come."""
+        async with asyncio.timeout(patience), self._grew:
+            while True:
+                for line in self.lines:
+                    if part in line:
+                        return line
+                if self._reading.done():
+                    raise AssertionError(f"ended without writing {part}: {self.lines}")
+                await self._grew.wait()
+
     async def prints(self, part: str, *, patience: float = PATIENCE_SECONDS) -> str:
         """The first line of its standard output that contains this, when it has come."""
         async with asyncio.timeout(patience), self._grew:
@@ -127,14 +139,27 @@ class Processes:
         for process in self._started:
             await process.ended()
 
-    async def start(self, *arguments: str, overrides: Mapping[str, Any]) -> Process:
-        """`python -m bridge --config FILE ARGUMENTS...`, with these settings in the file."""
+    async def start(
+        self,
+        *arguments: str,
+        overrides: Mapping[str, Any],
+        through: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> Process:
+        """`python -m bridge --config FILE ARGUMENTS...`, with these settings in the file.
+
+        Args:
+            arguments: of the command.
+            overrides: the settings.
+            through: a program, and its first arguments, that starts it.
+            environment: further variables.
+        """
         config = self._directory / f"settings-{len(self._started)}.toml"
         config.write_text(_toml(overrides))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bridge", "--config", str(config), *arguments,
+            *through, sys.executable, "-m", "bridge", "--config", str(config), *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=self._directory,
+            cwd=self._directory, env=os.environ | environment,
         )  # fmt: skip
         started = Process(process)
         self._started.append(started)
