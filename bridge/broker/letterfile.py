@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import time
 from itertools import count
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from bridge.broker.parked import Found
 
+_COPIED_AT_ONCE: Final = 1024**2
 _NAMES: Final = {"message_type": "type"}
 """What pamqp calls otherwise than AMQP does."""
 
@@ -29,6 +31,7 @@ class LetterFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        """Another one, if somebody has put another file in its place."""
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -52,10 +55,10 @@ class LetterFile:
         try:
             if self._descriptor is None:
                 self._descriptor = _made(self.path)
-            written = 0
-            while written < len(lines):
-                written += os.write(self._descriptor, lines[written:])
-            os.fsync(self._descriptor)
+            _write(self._descriptor, lines)
+            if not _stands(self._descriptor, self.path):
+                self.path = _free(self.path)
+                self._descriptor = _made_again(self._descriptor, self.path)
         except FileExistsError:
             raise LetterFileError(
                 f"{self.path} exists already, and is not overwritten; name another"
@@ -67,7 +70,12 @@ class LetterFile:
 def free_name(folder: Path) -> Path:
     """`dead-letters-20260102T030405Z.jsonl`, with a number where that is taken."""
     stem = time.strftime("dead-letters-%Y%m%dT%H%M%SZ", time.gmtime())
-    names = (folder / f"{stem}{f'-{number}' if number else ''}.jsonl" for number in count())
+    return _free(folder / f"{stem}.jsonl")
+
+
+def _free(path: Path) -> Path:
+    """This name, with a number where it is taken."""
+    names = (path.with_stem(f"{path.stem}{f'-{number}' if number else ''}") for number in count())
     return next(name for name in names if not name.exists())
 
 
@@ -114,9 +122,42 @@ def _base64(content: bytes | bytearray) -> str:
     return base64.b64encode(content).decode()
 
 
+def _write(descriptor: int, content: bytes) -> None:
+    written = 0
+    while written < len(content):
+        written += os.write(descriptor, content[written:])
+    os.fsync(descriptor)
+
+
+def _stands(descriptor: int, path: Path) -> bool:
+    """Whether it is the file of this name: one that somebody has removed, or mounted over, takes every write."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _made_again(descriptor: int, path: Path) -> int:
+    """Another file of this name, with all that was written into the one that is gone.
+
+    Raises:
+        OSError: it cannot be made, or is gone as well.
+    """
+    another = _made(path)
+    offset = 0
+    while content := os.pread(descriptor, _COPIED_AT_ONCE, offset):
+        _write(another, content)
+        offset += len(content)
+    os.close(descriptor)
+    if not _stands(another, path):
+        os.close(another)
+        raise OSError(errno.ESTALE, "somebody removes it again and again")
+    return another
+
+
 def _made(path: Path) -> int:
     """Only for the owner: the events are about people. Its name is on the disk, too."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -198,8 +198,9 @@ def discard(
     # Only what was counted, and agreed to: others may have died since.
     agreed = Wanted(ids=frozenset(letter.id for letter in found.letters))
     done: list[str] = []
+    file = LetterFile(path)
     try:
-        with _progress("discarding", found.matching) as advance, LetterFile(path) as file:
+        with _progress("discarding", found.matching) as advance, file:
 
             def kept(letter: Letter) -> None:
                 done.append(letter.id)
@@ -207,7 +208,7 @@ def discard(
 
             unseen = asyncio.run(dead.discard(settings, agreed, file=file, kept=kept))
     finally:
-        where = f", kept in {path}" if done else ""
+        where = f", kept in {file.path}" if done else ""
         people.print(f"discarded {letters.counted(len(done))}{where}", highlight=False, markup=False)
     letters.say_what_is_out_of_reach(unseen)
     _missing(ids, done)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
+from bridge.broker.deliveries import Delivery
 from bridge.broker.letterfile import LetterFile, LetterFileError, free_name
-from bridge.broker.parked import Letter, Wanted
+from bridge.broker.parked import Found, Letter, Wanted
+from bridge.broker.properties import read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +61,29 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     with LetterFile(path) as file, pytest.raises(LetterFileError, match="is not overwritten"):
         file.keep([])
     assert path.read_text() == "mine"
+
+
+def test_a_file_that_somebody_removes_is_written_again(tmp_path: Path) -> None:
+    """The dead letters in it are nowhere else any more; another file that has its name is left alone."""
+    path = tmp_path / "letters.jsonl"
+    with LetterFile(path) as file:
+        file.keep([found(1)])
+        path.unlink()
+        file.keep([found(2)])
+        assert ids_in(path) == ["1", "2"]
+        path.rename(tmp_path / "elsewhere")
+        path.write_text("mine")
+        file.keep([found(3)])
+        assert path.read_text() == "mine"
+        assert file.path == tmp_path / "letters-1.jsonl"
+        assert ids_in(file.path) == ["1", "2", "3"]
+
+
+def found(number: int) -> Found:
+    """A dead letter of this id, in hand."""
+    message = Delivery(number, False, "", "suppression", bytes(2), b"{}")  # noqa: FBT003 -- a tuple's field
+    return Found(replace(LETTER, id=str(number)), message, read(message.properties))
+
+
+def ids_in(path: Path) -> list[str]:
+    return [orjson.loads(line)["id"] for line in path.read_text().splitlines()]
