@@ -105,8 +105,16 @@ async def test_good_events_among_bad_messages_are_on_the_list_on_one_connection(
         entry(b"retry-attempt", b"S", text(b"seven")) + entry(b"retry-where", b"t", b"\x01"),
         entry(b"retry-attempt", b"A", text(b"b\x01")) + entry(b"retry-first-failure", b"d", bytes(8)),
         entry(b"list", b"A", text(b"S" + text(b"\xff"))) + entry(b"pi", b"d", b"\x7f\xef" + b"\xff" * 6),
+        entry(b"large", b"S", text(b"x" * 130_900)),
     ],
-    ids=["beyond all bounds", "negative", "texts", "an array", "what pamqp reads and cannot write"],
+    ids=[
+        "beyond all bounds",
+        "negative",
+        "texts",
+        "an array",
+        "what pamqp reads and cannot write",
+        "as many bytes as fit into a frame",
+    ],
 )
 async def test_no_header_value_ends_the_worker(
     headers: bytes, settings: Settings, workplace: Workplace, rabbit: Rabbit, amqp_url: str
