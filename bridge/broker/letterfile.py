@@ -1,4 +1,4 @@
-"""A file of dead letters that leave RabbitMQ for good: everything that is needed to make them again."""
+"""A file of messages that leave RabbitMQ for good: everything that is needed to make them again."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import errno
 import os
 import time
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import orjson
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from bridge.broker.parked import Found
+    from bridge.broker.parked import Found, Letter
+
+T = TypeVar("T")
 
 _COPIED_AT_ONCE: Final = 1024**2
 _NAMES: Final = {"message_type": "type"}
@@ -23,15 +25,17 @@ _NAMES: Final = {"message_type": "type"}
 
 
 class LetterFileError(Exception):
-    """The dead letters cannot be written to their file; none of them was let go for it."""
+    """They cannot be written to their file; none of them was let go for it."""
 
 
-class LetterFile:
+class LetterFile(Generic[T]):
     """One JSON document a line, each on the disk when `keep` returns. It is made with the first, never overwritten."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, document: Callable[[Found[T]], dict[str, Any]]) -> None:
+        """Args: where it is made; what is written of each."""
         self.path = path
         """Another one, if somebody has put another file in its place."""
+        self._document = document
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
@@ -42,14 +46,14 @@ class LetterFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def keep(self, letters: Iterable[Found]) -> None:
+    def keep(self, letters: Iterable[Found[T]]) -> None:
         """Write these, and have them on the disk. It blocks.
 
         Raises:
             LetterFileError: the file exists already, or cannot be written.
         """
         lines = b"".join(
-            orjson.dumps(document(found), default=plain, option=orjson.OPT_APPEND_NEWLINE)
+            orjson.dumps(self._document(found), default=plain, option=orjson.OPT_APPEND_NEWLINE)
             for found in letters
         )
         try:
@@ -64,13 +68,12 @@ class LetterFile:
                 f"{self.path} exists already, and is not overwritten; name another"
             ) from None
         except OSError as error:
-            raise LetterFileError(f"{self.path}: {error.strerror}; the dead letters stay") from None
+            raise LetterFileError(f"{self.path}: {error.strerror}; what was to be discarded stays") from None
 
 
-def free_name(folder: Path) -> Path:
-    """`dead-letters-20260102T030405Z.jsonl`, with a number where that is taken."""
-    stem = time.strftime("dead-letters-%Y%m%dT%H%M%SZ", time.gmtime())
-    return _free(folder / f"{stem}.jsonl")
+def free_name(folder: Path, stem: str) -> Path:
+    """`dead-letters-20260102T030405Z.jsonl` of `dead-letters`, with a number where that is taken."""
+    return _free(folder / f"{stem}{time.strftime('-%Y%m%dT%H%M%SZ', time.gmtime())}.jsonl")
 
 
 def _free(path: Path) -> Path:
@@ -79,15 +82,9 @@ def _free(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def document(found: Found) -> dict[str, Any]:
-    """A dead letter as JSON: what is known of it, then the message. A body that is no text is in base64.
-
-    Where not all of its properties could be decoded, they stand there as they are, in base64, too.
-    """
-    letter, message, properties = found
-    raw = {}
-    if properties.error is not None:
-        raw = {"undecodable": properties.error, "raw_properties": {"base64": _base64(message.properties)}}
+def document(found: Found[Letter]) -> dict[str, Any]:
+    """A dead letter as JSON: what is known of it, then the message."""
+    letter = found.letter
     return {
         "id": letter.id,
         "event": letter.event,
@@ -97,6 +94,20 @@ def document(found: Found) -> dict[str, Any]:
         "died_at": letter.died_at,
         "first_failure": letter.first_failure,
         "where": letter.where,
+        **message_document(found),
+    }
+
+
+def message_document(found: Found[T]) -> dict[str, Any]:
+    """A message as JSON. A body that is no text is in base64.
+
+    Where not all of its properties could be decoded, they stand there as they are, in base64, too.
+    """
+    _, message, properties = found
+    raw = {}
+    if properties.error is not None:
+        raw = {"undecodable": properties.error, "raw_properties": {"base64": _base64(message.properties)}}
+    return {
         **_body(message.body),
         "headers": properties.headers,
         "properties": {_NAMES.get(name, name): value for name, value in properties.values.items()},

@@ -167,7 +167,7 @@ def plan(
             Queue(names.suppression, _dead_lettering(names.dead) | {"x-delivery-limit": _DELIVERY_LIMIT}),
             *(Queue(names.retry(delay), _delaying(names.suppression, delay)) for delay in retry_delays),
             Queue(names.unrouted, _quorum()),
-            Queue(names.malformed, _quorum()),
+            Queue(names.malformed, _kept()),
             Queue(names.archive, _archive(settings)),
             *own,
         ),

@@ -13,7 +13,7 @@ import pytest
 from bridge.broker.connection import open_connection
 from bridge.broker.deliveries import Assembly, Deliveries, Delivery, never_called
 from bridge.broker.internals import open_taken_channel
-from bridge.broker.letterfile import LetterFile
+from bridge.broker.letterfile import LetterFile, document
 from bridge.broker.parked import Wanted
 from bridge.broker.properties import read
 from bridge.broker.rewriting import RAW_HEADER
@@ -157,7 +157,7 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
     shown = list(letters.described(found, now=0))
     assert {"reason:        " + reason, "  note: kept", body_of("hard_bounced", 2).decode()} <= set(shown)
     path = tmp_path / "kept.jsonl"
-    with LetterFile(path) as file:
+    with LetterFile(path, document) as file:
         await dead.discard(settings, Wanted(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None)
     kept = orjson.loads(path.read_text())
     raw = base64.b64decode(
