@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
@@ -13,9 +13,9 @@ from aiormq.exceptions import AMQPError
 
 from bridge.broker import declaring, moving
 from bridge.broker.connection import Link, open_connection
-from bridge.broker.declaring import TopologyMismatchError
+from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.parked import BATCH, Reading
-from bridge.broker.session import BrokerUnavailableError, said, task_group, told_as_loss
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, said, task_group, told_as_loss
 from bridge.broker.topology import Topology
 from bridge.roles.lifetime import until
 from bridge.roles.publishing import publisher_of, publishing
@@ -232,12 +232,22 @@ async def _safe_to_look(
     """
     if await declaring.depth(connection, queue) is None:
         return
-    only = tuple(planned for planned in topology_of(settings).queues if planned.name == queue)
+    only = tuple(
+        replace(planned, tolerated=frozenset())
+        for planned in topology_of(settings).queues
+        if planned.name == queue
+    )
     try:
         await declaring.ensure(connection, Topology((), only, ()), settings.rabbitmq.declare)
     except TopologyMismatchError as mismatch:
-        if not to_take_out or mismatch.argument != _LIMIT:
+        if mismatch.argument != _LIMIT:
             raise
+        if not to_take_out:
+            raise BrokerRefusedError(
+                f"queue '{queue}' stands with other arguments than the bridge needs: without its {_LIMIT} RabbitMQ 4 "
+                "drops what is looked at often; take out what is in it with `replay` and `discard`, delete it, and run "
+                "`bridge topology apply`"
+            ) from None
 
 
 @asynccontextmanager
