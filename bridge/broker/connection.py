@@ -42,13 +42,14 @@ class LinkState(StrEnum):
 class Link:
     """The connection for one use. RabbitMQ's alarms stop publishers, so publish and consume have one each."""
 
-    def __init__(self, settings: RabbitMQ, *, use: str, metrics: Metrics) -> None:
+    def __init__(self, settings: RabbitMQ, *, use: str, metrics: Metrics, on_demand: bool = False) -> None:
         """Make a link that is down until `run`.
 
         Args:
             settings: where the brokers are and how long to wait for them.
             use: `publish` or `consume`; names the connection in RabbitMQ and labels the metrics.
             metrics: where the state is counted.
+            on_demand: it may never be run, and that is no fault: until it is, the metrics do not show it.
         """
         self._settings = settings
         self._use = use
@@ -60,7 +61,8 @@ class Link:
         """How often it has begun to connect."""
         self.up = asyncio.Event()
         """Set while the state is UP."""
-        self._told_state()
+        if not on_demand:
+            self._told_state()
 
     @property
     def state(self) -> LinkState:
@@ -90,6 +92,7 @@ class Link:
         Raises:
             BrokerRefusedError: the very first session was refused; later refusals are logged and retried.
         """
+        self._told_state()
         ended = False
         while not ended:
             async for attempt in self._retrying():

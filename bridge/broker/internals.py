@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aio_pika
 from aiormq.channel import Channel
@@ -18,13 +18,15 @@ from aiormq.exceptions import ConnectionClosed
 from bridge.broker.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from aio_pika.abc import AbstractConnection
     from pamqp import commands as spec
     from yarl import URL
 
     from bridge.broker.wire import Confirmations, Taker
+
+T = TypeVar("T")
 
 _FACTORY: Final = "transport_factory"
 """aiormq takes one; aio-pika drops it from its arguments, but passes on what stands in `kwargs`."""
@@ -70,11 +72,35 @@ async def open_confirm_channel(connection: AbstractConnection, listener: Confirm
     return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
 
 
-async def close_confirm_channel(confirming: ConfirmChannel) -> None:
-    """Close a channel that nobody listens to any more. A broker that says nothing is not waited for."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await confirming.channel.close()
+def close_confirm_channel(confirming: ConfirmChannel) -> asyncio.Future[None]:
+    """Have a channel closed that nobody listens to any more; it need not be waited for."""
+    closing: asyncio.Future[None] = asyncio.ensure_future(confirming.channel.close())
+    closing.add_done_callback(_retrieve)
+    return closing
+
+
+async def apart(call: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Await a call of aiormq in a task of its own: where it uses `wait_for`, Python 3.11 can swallow a cancellation.
+
+    Raises:
+        TimeoutError: it takes longer.
+        Exception: what the call raises.
+    """
+    task = asyncio.ensure_future(call)
+    task.add_done_callback(_retrieve)
+    try:
+        done, _ = await asyncio.wait([task], timeout=seconds)
+    finally:
+        task.cancel()
+    if not done:
+        raise TimeoutError
+    return task.result()
+
+
+def _retrieve(outcome: asyncio.Future[Any]) -> None:
+    """Whoever waited may have gone; asyncio would log the error that nobody took."""
+    if not outcome.cancelled():
+        outcome.exception()
 
 
 def closed_over(connection: AbstractConnection) -> tuple[int, str] | None:

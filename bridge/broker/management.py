@@ -53,6 +53,10 @@ class QueueView:
     consumers: int | None
     oldest: int | None
     """Unix seconds of the oldest message's own timestamp. RabbitMQ knows it of classic queues only."""
+    size: int | None = None
+    """Bytes of all bodies."""
+    policy: str = ""
+    """Name of the policy in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +253,8 @@ def _queue(found: Mapping[str, Any]) -> QueueView:
         unacknowledged=_whole(found.get("messages_unacknowledged")),
         consumers=_whole(found.get("consumers")),
         oldest=_whole(found.get("head_message_timestamp")),
+        size=_whole(found.get("message_bytes")),
+        policy=found.get("policy") or found.get("operator_policy") or "",
     )
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker.connection import LinkState
-from bridge.broker.internals import close_confirm_channel, closed_over, open_confirm_channel
+from bridge.broker.internals import apart, close_confirm_channel, closed_over, open_confirm_channel
 from bridge.broker.outcomes import ChannelClosedError, LostError, NotConnectedError
 from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT, Counts, PublishChannel
 from bridge.broker.session import BrokerUnavailableError, gone, together, told_as_loss
@@ -59,6 +59,7 @@ class Publisher:
         patience: float,
         metrics: Metrics,
         reopen_max: float = _REOPEN_MAX_SECONDS,
+        shown: bool = True,
     ) -> None:
         """Make a publisher that cannot publish until its first session.
 
@@ -68,6 +69,7 @@ class Publisher:
             patience: seconds without a confirm after which RabbitMQ counts as stalled.
             metrics: counts publishes by outcome, and how long they and their events take.
             reopen_max: the longest pause before a new channel, where one after the other is closed.
+            shown: whether the metrics show its window; of several in one process one is to.
         """
         self._link = link
         self._max_in_flight = max_in_flight
@@ -84,13 +86,18 @@ class Publisher:
         """The last one that RabbitMQ closed."""
         self._troubled: PublishChannel | None = None
         """The one that was used until it was closed, or returned a message."""
+        self._closing: set[asyncio.Future[None]] = set()
+        """Channels that RabbitMQ has been asked to close; they end with the connection at the latest."""
         self._noticed = asyncio.Event()
         self._ready = asyncio.Event()
         self._renew_at = 0.0
         self._renew_after = _NACKS_SECONDS
-        metrics.window_messages.set(max_in_flight)
-        metrics.window_bytes.set(MAX_BYTES_IN_FLIGHT)
-        metrics.before_reading(partial(self._measure, metrics.in_flight_messages, metrics.in_flight_bytes))
+        if shown:
+            metrics.window_messages.set(max_in_flight)
+            metrics.window_bytes.set(MAX_BYTES_IN_FLIGHT)
+            metrics.before_reading(
+                partial(self._measure, metrics.in_flight_messages, metrics.in_flight_bytes)
+            )
 
     @property
     def in_flight(self) -> int:
@@ -172,6 +179,12 @@ class Publisher:
             self._channel.nacking[routing_key] = float("-inf")
             self._renew_at = 0.0
 
+    def look_after_topology(self) -> None:
+        """Somebody else was told that an exchange, or its queues, are missing: have the next session mend that."""
+        if self._channel is not None:
+            self._channel.unroutable = True
+            self._notice(self._channel)
+
     async def session(self, connection: AbstractConnection) -> None:
         """Publish on this connection until it is gone, or the topology has to be looked after.
 
@@ -206,8 +219,7 @@ class Publisher:
                 return
             new = PublishChannel(self._counts, max_in_flight=self._max_in_flight, noticed=self._notice)
             try:
-                async with asyncio.timeout(UNRESPONSIVE_SECONDS):
-                    opened = await open_confirm_channel(connection, new)
+                opened = await apart(open_confirm_channel(connection, new), UNRESPONSIVE_SECONDS)
             except TimeoutError:
                 raise BrokerUnavailableError(f"no channel was opened in {UNRESPONSIVE_SECONDS:g} s") from None
             new.opened(opened)
@@ -234,7 +246,9 @@ class Publisher:
             opened = self._open.pop(old, None)
             old.end(LostError("the channel was left before the confirm came"))
         if opened is not None:
-            await close_confirm_channel(opened)
+            closing = close_confirm_channel(opened)
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _notice(self, channel: PublishChannel) -> None:
         """It is closed, or has returned a message: nothing is sent on it from now on."""

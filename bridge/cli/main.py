@@ -24,7 +24,6 @@ COMMANDS: Final = (
     "suppressions",
     "db",
     "dead",
-    "quarantine",
     "replay",
     "tail",
     "simulate",

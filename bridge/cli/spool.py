@@ -1,4 +1,4 @@
-"""`bridge spool`: what waits on disk for RabbitMQ, and moving it by hand."""
+"""`bridge spool`: what waits on disk for RabbitMQ, what RabbitMQ refuses of it, and moving it by hand."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from bridge.broker.outcomes import PublishError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.receiver.spool_aside import AsideSeen, hasten, look
 from bridge.receiver.spool_file import Contents, peek
 from bridge.receiver.spool_folder import SpoolError, in_use, others
 from bridge.roles.receiver import drain_spools
 from bridge.settings import Settings
 from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 app = typer.Typer(help="Events that wait on disk for RabbitMQ.", no_args_is_help=True)
 
@@ -30,7 +35,9 @@ Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 @app.command()
 @fails_with(SpoolError, OSError)
 def status(context: typer.Context, as_json: Json = False) -> None:
-    """Show each spool file: how much is in it, since when, and whether a receiver has it.
+    """Show each spool file: how much is in it, since when, and whether a receiver has it; and what RabbitMQ refuses.
+
+    What it refuses is set aside, so that all other events go, and is tried again later and later.
 
     Environment: BRIDGE_SPOOL__DIRECTORY.
 
@@ -57,6 +64,9 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         )
     people.print(f"{settings.spool.directory}:", highlight=False, markup=False)
     people.print(table)
+    if any(file.aside for file in files):
+        people.print("set aside, for RabbitMQ refuses it:")
+        people.print(_table_of_aside(files))
 
 
 @app.command()
@@ -64,7 +74,8 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 def drain(context: typer.Context) -> None:
     """Publish what receivers that are gone have left, and remove each event once RabbitMQ has confirmed it.
 
-    A receiver that runs drains its own file, and those left behind in its folder, by itself.
+    A receiver that runs drains its own file, and those left behind in its folder, by itself. What RabbitMQ has refused
+    is tried once, now: where a receiver has it, the receiver is told to.
 
     Environment: BRIDGE_SPOOL__DIRECTORY, BRIDGE_RABBITMQ__URLS.
 
@@ -78,9 +89,19 @@ def drain(context: typer.Context) -> None:
         bar = progress.add_task("draining", total=waiting)
         moved = asyncio.run(drain_spools(settings, lambda count: progress.advance(bar, count)))
     people.print(f"{moved:,} events are in RabbitMQ")
+    files = _files(settings)
+    for file in files:
+        if file.in_use and file.aside:
+            hasten(file.path)
+            refused = sum(one.entries for one in file.aside)
+            people.print(f"{file.path.name}: its receiver tries {refused:,} refused events now")
     if left := _waiting(settings):
+        said = "; ".join(
+            dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.aside)
+        )
         fail(
-            f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them; see its limits"
+            f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them"
+            + (f": {said}" if said else "; see its limits")
         )
 
 
@@ -91,6 +112,8 @@ class _File:
     contents: Contents | None
     problem: str
     """Why there are no contents."""
+    aside: tuple[AsideSeen, ...] = ()
+    """What RabbitMQ refuses."""
 
 
 def _files(settings: Settings) -> list[_File]:
@@ -100,7 +123,7 @@ def _files(settings: Settings) -> list[_File]:
 def _looked_at(path: Path) -> _File:
     busy = in_use(path)
     try:
-        return _File(path, busy, peek(path), "")
+        return _File(path, busy, peek(path), "", look(path))
     except SpoolError as error:
         return _File(path, busy, None, str(error).removeprefix(f"{path}: "))
 
@@ -109,7 +132,7 @@ def _waiting(settings: Settings) -> int:
     return sum(file.contents.entries for file in _files(settings) if file.contents and not file.in_use)
 
 
-def _row(file: _File) -> dict[str, str | int | bool | None]:
+def _row(file: _File) -> dict[str, Any]:
     contents = file.contents
     return {
         "file": str(file.path),
@@ -118,7 +141,44 @@ def _row(file: _File) -> dict[str, str | int | bool | None]:
         "bytes": contents.bytes if contents else None,
         "oldest_age": _age(contents) if contents else None,
         "problem": file.problem or None,
+        "set_aside": [
+            {
+                "reason": one.reason,
+                "routing_key": one.routing_key,
+                "entries": one.entries,
+                "attempts": one.attempts,
+                "retry_in": _until(one),
+                "said": one.said,
+            }
+            for one in file.aside
+        ],
     }
+
+
+def _table_of_aside(files: Iterable[_File]) -> Table:
+    table = Table("File", "Reason", "Routing key", "Events", "Attempts", "Next", "RabbitMQ says")
+    for file in files:
+        for one in file.aside:
+            table.add_row(
+                Text(file.path.name),
+                one.reason,
+                Text(one.routing_key),
+                f"{one.entries:,}",
+                f"{one.attempts:,}",
+                f"in {_until(one)} s",
+                Text(one.said),
+            )
+    return table
+
+
+def _refused(one: AsideSeen) -> str:
+    of_key = f" of '{one.routing_key}'" if one.routing_key else ""
+    return f"{one.entries:,} {one.reason}{of_key}: {one.said}"
+
+
+def _until(one: AsideSeen) -> int:
+    """Seconds."""
+    return max(0, int(one.retry_at / 1000 - time.time()))
 
 
 def _age(contents: Contents) -> int | None:

@@ -6,11 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bridge.receiver.spool_aside import look as look_aside
 from bridge.receiver.spool_file import peek
 from bridge.receiver.spool_folder import SpoolError, in_use, others
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bridge.receiver.spool_aside import AsideSeen
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class SpoolSeen:
     """Events in files that no receiver has: they wait for a receiver, or for `bridge spool drain`."""
     problems: tuple[str, ...]
     """Files that cannot be read, and why."""
+    set_aside: tuple[AsideSeen, ...] = ()
+    """What RabbitMQ refuses of it, by file, reason and routing key."""
 
 
 def look(directory: Path) -> SpoolSeen:
@@ -38,11 +43,13 @@ def look(directory: Path) -> SpoolSeen:
     entries = size = left = 0
     oldest: list[int] = []
     problems: list[str] = []
+    aside: list[AsideSeen] = []
     files = others(directory, ())
     for path in files:
         try:
             contents = peek(path)
             busy = in_use(path)
+            aside += look_aside(path)
         except SpoolError as error:
             problems.append(str(error))
             continue
@@ -59,4 +66,5 @@ def look(directory: Path) -> SpoolSeen:
         oldest_age=max(0.0, time.time() - min(oldest) / 1000) if oldest else None,
         left_behind=left,
         problems=tuple(problems),
+        set_aside=tuple(aside),
     )

@@ -60,8 +60,6 @@ class Status:
     """That wait in their queue."""
     dead_by_reason: Mapping[str, int]
     """Moved there since the workers' start."""
-    quarantined: int | None
-    """Bodies that are no events and wait in their queue."""
     breakers: Mapping[str, float]
     """Dependency -> 0 while work goes on."""
     wrong: tuple[str, ...]
@@ -128,13 +126,11 @@ class Watch:
             workers=suppression.consumers,
             dead_letters=dead.ready,
             dead_by_reason={reason: int(n) for reason, n in roles.summed(seen, _DEAD).items()},
-            quarantined=queues[names.malformed].ready,
             breakers=breakers,
             wrong=(
                 *_wrong_roles(seen),
                 *(f"the work with '{name}' is paused: its breaker is open" for name in _open(breakers)),
                 *_wrong_broker(broker, suppression, dead),
-                *_wrong_quarantine(queues[names.malformed]),
                 *_wrong_backfill(queues[names.backfill], roles.summed(seen, _BACKFILLED)),
                 *([problem] if problem else []),
                 *(_wrong_spool(waiting) if waiting else []),
@@ -199,13 +195,6 @@ def _wrong_broker(broker: BrokerSeen, suppression: QueueSeen, dead: QueueSeen) -
     return found
 
 
-def _wrong_quarantine(quarantine: QueueSeen) -> list[str]:
-    if not quarantine.ready:
-        return []
-    count = f"{quarantine.ready:,} bod{'y is' if quarantine.ready == 1 else 'ies are'}"
-    return [f"{count} in the quarantine: see `bridge quarantine list`"]
-
-
 def _wrong_backfill(markers: QueueSeen, events: Tally) -> list[str]:
     if not markers.ready:
         return []
@@ -215,8 +204,17 @@ def _wrong_backfill(markers: QueueSeen, events: Tally) -> list[str]:
 
 def _wrong_spool(seen: SpoolSeen) -> list[str]:
     found = list(seen.problems)
-    if seen.oldest_age is not None and seen.oldest_age > _STALE_SPOOL_SECONDS:
-        found.append(f"{seen.entries:,} events wait in the spool, the oldest for {seen.oldest_age:.0f} s")
+    refused: dict[tuple[str, str], int] = {}
+    for one in seen.set_aside:
+        cause = one.reason, one.said
+        refused[cause] = refused.get(cause, 0) + one.entries
+    found += [
+        f"{entries:,} events are set aside, for RabbitMQ refuses them ({reason}): {said}; see `bridge spool status`"
+        for (reason, said), entries in refused.items()
+    ]
+    waiting = seen.entries - sum(one.entries for one in seen.set_aside)
+    if waiting > 0 and seen.oldest_age is not None and seen.oldest_age > _STALE_SPOOL_SECONDS:
+        found.append(f"{waiting:,} events wait in the spool, the oldest for {seen.oldest_age:.0f} s")
     if seen.left_behind:
         found.append(
             f"{seen.left_behind:,} events are in spool files that no receiver has: "

@@ -1,4 +1,4 @@
-"""From the spool to RabbitMQ: oldest first, pipelined, removed only after the confirm, beside live traffic."""
+"""When the spool is drained, and whose: the own, and those that other processes have left behind."""
 
 from __future__ import annotations
 
@@ -6,127 +6,33 @@ import asyncio
 import time
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
-from bridge.broker.outcomes import NackedError, PublishError, WindowFullError
+from bridge.broker.outcomes import PublishError
 from bridge.receiver.orphans import Orphans
+from bridge.receiver.refused_events import BrokerRefusesError
+from bridge.receiver.spool_aside import look, to_look
 from bridge.receiver.spool_folder import SpoolError, others
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
-    from bridge.broker.frames import Message
-    from bridge.broker.publisher import Publisher
+    from bridge.receiver.mover import Mover
     from bridge.receiver.spool import Spool
-    from bridge.receiver.spool_file import Entry
     from bridge.settings import Spool as SpoolSettings
 
 log = logs.logger("spool")
 
-CHUNK: Final = 200
-"""Entries in flight at once: enough for RabbitMQ to confirm many together, few beside the live window."""
 _LOOK_EVERY_SECONDS: Final = 1.0
 _UNUSABLE_SECONDS: Final = 0.2
 _ORPHANS_EVERY_SECONDS: Final = 5.0
-_LIVE_SHARE: Final = 4.0
-"""Beside live traffic the drain works one part of its time in so many, so that it takes a quarter at most."""
-
-
-class Source(Protocol):
-    """Something to drain."""
-
-    async def read(self, after: int, limit: int) -> list[Entry]: ...
-
-    async def remove(self, entries: Sequence[Entry]) -> None: ...
-
-
-class Mover:
-    """Publishes what a source has, and removes from it what RabbitMQ has confirmed."""
-
-    def __init__(
-        self,
-        publisher: Publisher,
-        *,
-        compose: Callable[[Entry], Message],
-        live: Callable[[], int] = lambda: 0,
-    ) -> None:
-        """Make a mover.
-
-        Args:
-            publisher: where the entries go.
-            compose: the message that an entry was to become.
-            live: a count that grows with live traffic; while it does, the mover takes its time.
-        """
-        self._publisher = publisher
-        self._compose = compose
-        self._live = live
-        self._trace = logs.tracer(log)
-
-    async def empty(
-        self,
-        source: Source,
-        *,
-        skip: Callable[[Entry], bool] = lambda _: False,
-        moved: Callable[[int], None] = lambda _: None,
-    ) -> int:
-        """Move every entry, oldest first; returns how many went.
-
-        Args:
-            source: where the entries are.
-            skip: entries to leave alone.
-            moved: told how many have gone, chunk by chunk.
-
-        Raises:
-            PublishError: RabbitMQ takes no more; what was not confirmed is still there.
-            SpoolError: the source cannot be read.
-        """
-        after = total = 0
-        while entries := await source.read(after, CHUNK):
-            live = self._live()
-            chosen = [entry for entry in entries if not skip(entry)]
-            sent, count, spent = await self._move(source, chosen)
-            after = entries[-1].id if sent == len(chosen) else chosen[sent].id - 1
-            moved(count)
-            total += count
-            if self._live() != live:
-                await asyncio.sleep(spent * (_LIVE_SHARE - 1))
-        return total
-
-    async def _move(self, source: Source, entries: Sequence[Entry]) -> tuple[int, int, float]:
-        """Publish these, or as many as the window takes; those that are confirmed are removed.
-
-        One that RabbitMQ refuses stays for the next time. Returns how many were sent, how many were
-        confirmed, and how many seconds live traffic had to stand back for it.
-        """
-        began = time.monotonic()
-        confirms: list[asyncio.Future[None]] = []
-        failures: list[BaseException] = []
-        for entry in entries:
-            try:
-                message = self._compose(entry)
-                confirms.append(self._publisher.publish(message))
-            except PublishError as error:
-                if not (confirms and isinstance(error, WindowFullError)):
-                    failures.append(error)
-                break
-            if self._trace is not None:
-                self._trace("publishes from the spool", action="spool.publish", event_id=message.message_id)
-        sent_at = time.monotonic()
-        outcomes = await asyncio.gather(*confirms, return_exceptions=True)
-        confirmed_at = time.monotonic()
-        confirmed = [entry for entry, outcome in zip(entries, outcomes, strict=False) if outcome is None]
-        await source.remove(confirmed)
-        failures += [outcome for outcome in outcomes if outcome is not None]
-        for failure in failures:
-            if not isinstance(failure, NackedError):
-                raise failure
-        spent = (sent_at - began) + (
-            time.monotonic() - confirmed_at
-        )  # waiting for RabbitMQ costs nobody anything
-        return len(confirms), len(confirmed), spent
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+"""While RabbitMQ takes nothing: what is mended then is noticed so soon."""
+_LOOK_ASIDE_SHARE: Final = 50.0
+"""Counting what is set aside takes one part of the time in so many at the most."""
 
 
 class Drain:
@@ -149,28 +55,59 @@ class Drain:
         self._usable = usable
         self._orphans = Orphans()
         self._looked_for_orphans_at = 0.0
+        self._resting: dict[Path, float] = {}
+        """Files left behind in which something is set aside -> when to look again, by the monotonic clock."""
+        self._look_aside_at = 0.0
 
     async def run(self) -> None:
         """Drain until cancelled."""
+        pause = 0.0
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_EVERY_SECONDS):
                     await self._spool.filled.wait()
             self._spool.filled.clear()
+            self._mover.tell()
             if not self._usable():
                 await asyncio.sleep(_UNUSABLE_SECONDS)
                 continue
             try:
                 await self._empty_own()
                 await self._empty_orphans()
+                pause = 0.0
+            except BrokerRefusesError as refusal:
+                pause = min(2 * pause or _LOOK_EVERY_SECONDS, _LONGEST_PAUSE_SECONDS)
+                log.warning(
+                    "RabbitMQ takes nothing, draining waits",
+                    action="spool.refused_by_broker",
+                    wait=pause,
+                    error=str(refusal),
+                )
+                await asyncio.sleep(pause)
             except (PublishError, SpoolError) as error:
                 log.warning("draining goes on later", action="spool.interrupted", error=str(error))
 
     async def _empty_own(self) -> None:
-        if self._spool.state.entries and (
-            moved := await self._mover.empty(self._spool, skip=self._spool.is_held)
-        ):
-            log.info("drained the spool", action="spool.drained", entries=moved)
+        if not self._spool.state.entries:
+            self._spool.seen_aside(())
+            return
+        try:
+            if moved := await self._mover.empty(self._spool, skip=self._spool.is_held):
+                log.info("drained the spool", action="spool.drained", entries=moved)
+            if moved := await self._mover.retry(self._spool):
+                log.info("what was set aside goes", action="spool.taken_again", entries=moved)
+        finally:
+            await self._look_aside()
+
+    async def _look_aside(self) -> None:
+        """What is set aside, for health and metrics; where that takes long, it is looked at less often."""
+        began = time.monotonic()
+        if began < self._look_aside_at:
+            return
+        with suppress(SpoolError):
+            self._spool.seen_aside(await self._spool.do(to_look()))
+        ended = time.monotonic()
+        self._look_aside_at = ended + _LOOK_ASIDE_SHARE * (ended - began)
 
     async def _empty_orphans(self) -> None:
         now = time.monotonic()
@@ -179,13 +116,25 @@ class Drain:
         self._looked_for_orphans_at = now
         left = await run_abandonable(partial(_others, self._settings, self._spool))
         for path in dict.fromkeys((*left, *self._orphans.kept)):
+            if now < self._resting.get(path, 0.0):
+                continue
             try:
                 moved = await self._orphans.empty(path, self._mover)
+                rests = moved is not None and await self._rest(path)
             except SpoolError as error:  # the files after it are not to wait for it
                 log.warning("a spool left behind cannot be drained", action="spool.stuck", error=str(error))
                 continue
-            if moved or (moved is not None and path not in self._orphans.kept):
+            if moved or (moved is not None and not rests and path not in self._orphans.kept):
                 log.info("drained a spool left behind", action="spool.adopted", file=str(path), entries=moved)
+
+    async def _rest(self, path: Path) -> bool:
+        """Whether there is something set aside in a file; it is left alone until that is to be tried."""
+        aside = await run_abandonable(lambda: look(path) if path.exists() else ())
+        self._resting.pop(path, None)
+        if aside:
+            wait = min(one.retry_at for one in aside) / 1000 - time.time()
+            self._resting[path] = time.monotonic() + max(0.0, wait)
+        return bool(aside)
 
 
 def _others(settings: SpoolSettings, spool: Spool) -> list[Path]:

@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11, hdrs, web
 
 from bridge import events
 from bridge.broker import message
-from bridge.broker.outcomes import PublishError
+from bridge.broker.outcomes import ChannelClosedError, NackedError, PublishError
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.receiver.answers import RefusedError
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridge.broker.publisher import Publisher
     from bridge.receiver.access import Access
     from bridge.receiver.answers import Answer
+    from bridge.receiver.refused_events import RefusedEvents
     from bridge.receiver.spool import Spool
     from bridge.receiver.spool_file import Entry
     from bridge.settings import Receiver
@@ -51,7 +52,7 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 class _Pending:
     """A body that is on its way to a durable place, and whoever waits for the answer."""
 
-    __slots__ = ("began", "confirm", "outgoing", "reason", "received_at", "reply")
+    __slots__ = ("began", "confirm", "nacked", "outgoing", "reason", "received_at", "reply")
 
     def __init__(self, reply: Reply, outgoing: Message, received_at: int, began: float) -> None:
         self.reply = reply
@@ -60,8 +61,10 @@ class _Pending:
         self.began = began
         self.reason: str | None = None
         """Why it goes to the quarantine, if it does."""
-        self.confirm: asyncio.Future[bool] | None = None
-        """Whether RabbitMQ has confirmed it after all; when it was waited for long enough."""
+        self.confirm: asyncio.Future[PublishError | None] | None = None
+        """What became of the publish after all; when it was waited for long enough."""
+        self.nacked: NackedError | None = None
+        """That RabbitMQ has refused it; other queues than the one that did may have it all the same."""
 
     def answer(self, durability: str) -> Answer:
         if self.reason is not None:
@@ -79,6 +82,7 @@ class Handler:
         access: Access,
         publisher: Publisher,
         spool: Spool,
+        refused: RefusedEvents,
         exchange: str,
         metrics: Metrics,
     ) -> None:
@@ -88,6 +92,7 @@ class Handler:
         self._access = access
         self._publisher = publisher
         self._spool = spool
+        self._refused = refused
         self._exchange = exchange
         self._metrics = metrics
         self._loop = asyncio.get_running_loop()
@@ -159,7 +164,8 @@ class Handler:
 
     def _publish(self, pending: _Pending) -> None:
         """Wait for RabbitMQ's confirm, but not longer than `confirm_wait`; otherwise for the spool's fsync."""
-        if self._publisher.usable:
+        refused = self._refused.any and self._refused.of(pending.outgoing) is not None
+        if not refused and self._publisher.usable:
             try:
                 self._publisher.send(pending.outgoing, partial(self._told, pending))
             except PublishError:
@@ -171,13 +177,19 @@ class Handler:
 
     def _told(self, pending: _Pending, error: PublishError | None) -> None:
         """What became of a publish."""
+        if isinstance(error, ChannelClosedError):
+            self._refused.heard(error)
         if pending.confirm is not None:
-            pending.confirm.set_result(error is None)
+            pending.confirm.set_result(error)
         elif not self._unconfirmed.remove(pending):
             return
         elif error is None:
+            if self._refused.nacked:
+                self._refused.confirmed(pending.outgoing.routing_key)
             self._durable(pending, answers.CONFIRMED)
         else:
+            if isinstance(error, NackedError):
+                pending.nacked = error
             self._to_spool(pending)
 
     def _not_confirmed(self, pending: _Pending) -> None:
@@ -190,7 +202,7 @@ class Handler:
             pending.received_at,
             pending.outgoing.body,
             partial(self._written, pending),
-            held=pending.confirm is not None,
+            held=pending.confirm is not None or pending.nacked is not None,
         )
 
     def _written(self, pending: _Pending, outcome: Entry | SpoolError) -> None:
@@ -201,8 +213,10 @@ class Handler:
             if in_time:
                 self._nowhere(pending)
             return
+        if pending.nacked is not None:
+            self._set_aside(outcome, pending, pending.nacked)
         if confirm is not None:
-            confirm.add_done_callback(partial(self._came_late, outcome))
+            confirm.add_done_callback(partial(self._came_late, outcome, pending))
         if in_time:
             self._durable(pending, answers.SPOOLED)
 
@@ -218,12 +232,23 @@ class Handler:
             self._trace("refuses an event", action="receiver.refused", event_id=pending.outgoing.message_id)
         pending.reply(self._counted(refused.answer, pending.began))
 
-    def _came_late(self, entry: Entry, confirm: asyncio.Future[bool]) -> None:
+    def _came_late(
+        self, entry: Entry, pending: _Pending, confirm: asyncio.Future[PublishError | None]
+    ) -> None:
         """The confirm of an event that went to the spool: with it the entry goes, without it the drain has it."""
-        if _succeeded(confirm):
+        error = confirm.result()
+        if error is None:
             self._spool.settle(entry)
+        elif isinstance(error, NackedError):
+            self._set_aside(entry, pending, error)
         else:
             self._spool.release(entry)
+
+    def _set_aside(self, entry: Entry, pending: _Pending, error: NackedError) -> None:
+        """The drain is not to publish it again at once: the queues that took it would have it twice."""
+        refusal = self._refused.nack(pending.outgoing, error)
+        self._spool.set_aside(entry, refusal)
+        self._refused.report.add(refusal)
 
     def _durable(self, pending: _Pending, durability: str) -> None:
         outgoing = pending.outgoing
@@ -291,5 +316,5 @@ def _too_large() -> RefusedError:
     return RefusedError(413, f"the body is larger than {MAX_BODY} bytes", closes=True)
 
 
-def _succeeded(confirm: asyncio.Future[bool]) -> bool:
-    return confirm.done() and confirm.result()
+def _succeeded(confirm: asyncio.Future[PublishError | None]) -> bool:
+    return confirm.done() and confirm.result() is None

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bridge.receiver.drain import Mover
+    from bridge.receiver.mover import Mover
+    from bridge.receiver.spool_aside import Task
     from bridge.receiver.spool_file import Entry
 
 T = TypeVar("T")
@@ -34,13 +35,15 @@ async def empty_file(
 ) -> int | None:
     """Move all of a spool file that no process has, and remove it; None when a process has it.
 
+    What is set aside in it is tried once, whether that is due or not.
+
     Raises:
         PublishError: RabbitMQ takes no more; the file is still there with the rest.
         SpoolError: it cannot be read, or nothing can be removed from it.
     """
     orphans = Orphans()
     try:
-        return await orphans.empty(path, mover, moved=moved)
+        return await orphans.empty(path, mover, moved=moved, all_of_them=True)
     finally:
         await orphans.close()
 
@@ -58,15 +61,24 @@ class Orphans:
         return list(self._kept)
 
     async def empty(
-        self, path: Path, mover: Mover, *, moved: Callable[[int], None] = lambda _: None
+        self,
+        path: Path,
+        mover: Mover,
+        *,
+        moved: Callable[[int], None] = lambda _: None,
+        all_of_them: bool = False,
     ) -> int | None:
-        """As `empty_file`, but that a file is kept from which something cannot be removed, or copied."""
+        """As `empty_file`, but that a file is kept from which something cannot be removed, or copied.
+
+        Of what is set aside in it only that which is due is tried, unless it shall be all of it.
+        """
         orphan = self._kept.pop(path, None) or await _opened(path)
         if orphan is None:
             return None
         total = None
         try:
-            total = await mover.empty(orphan, moved=moved)
+            retried = await mover.retry(orphan, all_of_them=all_of_them, moved=moved)
+            total = retried + await mover.empty(orphan, moved=moved)
         finally:
             if not await orphan.let_go(emptied=total is not None):
                 self._kept[path] = orphan
@@ -101,6 +113,14 @@ class Orphan:
         """These are in RabbitMQ. Where the disk refuses, they are tried again later, and are not read again."""
         self._removals.add({entry.id: size_of(entry) for entry in entries})
         await self._call(self._remove)
+
+    async def do(self, task: Task[T]) -> T:
+        """As `Spool.do`.
+
+        Raises:
+            SpoolError: the disk refuses.
+        """
+        return await self._call(lambda: self._file.do(task, self._removals))
 
     async def let_go(self, *, emptied: bool) -> bool:
         """Give it back, and remove it when all of it is in RabbitMQ; whether that was possible. It does not raise.

@@ -5,28 +5,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.broker.connection import LinkState
+from bridge.receiver.spool_aside import REASONS
 from bridge.telemetry.health import Readiness
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from bridge.broker.connection import Link
     from bridge.broker.refusals import Refusals
     from bridge.receiver.spool import Spool
     from bridge.telemetry.metrics import Metrics
 
 
-def of_receiver(link: Link, spool: Spool, refusals: Refusals) -> Readiness:
-    """Ready while either place takes events: a broker that is away is no reason to turn the provider away."""
+def of_receiver(link: Link, spool: Spool, refusals: Refusals, refusal: Callable[[], str]) -> Readiness:
+    """Ready while either place takes events: a broker that is away is no reason to turn the provider away.
+
+    Args:
+        link: the connection for live traffic.
+        spool: where events go that RabbitMQ does not take.
+        refusals: what it refuses of the topology.
+        refusal: what RabbitMQ said when it closed the channel, until it takes events again.
+    """
     state = spool.state
+    refused = {"refused": said} if (said := refusal()) else {}
     return Readiness(
         ready=link.state is LinkState.UP or state.writable,
         parts={
-            "broker": link.description(),
+            "broker": link.description() | refused,
             "spool": {
                 "writable": state.writable,
                 "reason": state.reason,
                 "entries": state.entries,
                 "bytes": state.bytes,
                 "oldest_age": round(state.oldest_age, 1),
+                "set_aside": {reason: entries for reason, entries in _by_reason(spool).items() if entries},
             },
             **refusals.description(),
         },
@@ -41,5 +53,12 @@ def measure(spool: Spool, metrics: Metrics) -> None:
         metrics.spool_entries.set(state.entries)
         metrics.spool_bytes.set(state.bytes)
         metrics.spool_oldest_seconds.set(state.oldest_age)
+        for reason, entries in _by_reason(spool).items():
+            metrics.spool_set_aside.labels(reason).set(entries)
 
     metrics.before_reading(look)
+
+
+def _by_reason(spool: Spool) -> dict[str, int]:
+    """How many entries are set aside for each reason."""
+    return {reason: sum(one.entries for one in spool.aside if one.reason == reason) for reason in REASONS}

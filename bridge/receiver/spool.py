@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from bridge.receiver.spool_aside import Refusal, Task
+    from bridge.receiver.spool_aside import AsideSeen, Refusal, Task
     from bridge.receiver.spool_state import SpoolState
     from bridge.settings import Spool as SpoolSettings
 
@@ -50,6 +50,8 @@ class Spool:
         self._waiting = 0
         self._waiting_bytes = 0
         self._held: set[int] = set()
+        self.aside: tuple[AsideSeen, ...] = ()
+        """What is set aside, as it was when somebody last looked."""
         self.filled = filled
         """Set when there is something to drain."""
 
@@ -160,6 +162,10 @@ class Spool:
             SpoolError: the disk refuses; nothing was changed.
         """
         return await self._writer.do(task)
+
+    def seen_aside(self, aside: tuple[AsideSeen, ...]) -> None:
+        """Somebody has looked at what is set aside."""
+        self.aside = aside
 
     def set_aside(self, entry: Entry, refusal: Refusal) -> None:
         """An entry that is held, and refused: it is set aside, and held until then; else the drain has it after all."""

@@ -34,6 +34,9 @@ REASONS: Final = (NACKED, FORBIDDEN, TOO_LARGE, REFUSED)
 
 FIRST_WAIT_SECONDS: Final = 1
 LONGEST_WAIT_SECONDS: Final = 600
+_SOON_SECONDS: Final = 2
+_MOST_FORWARD: Final = 1000
+"""Entries of one kind: a file with a million must not hold up the next commit."""
 _SPREAD: Final = 0.2
 """Waits are up to so much longer, never shorter: copies of one event in an innocent queue are bounded by them."""
 MOST_KINDS: Final = 1000
@@ -77,7 +80,7 @@ class Refusal:
 
     @property
     def kind(self) -> str:
-        return f"{self.reason} {self.routing_key}"
+        return f"{self.reason} {self.routing_key}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,17 @@ def to_try(kind: str, limit: int, *, all_of_them: bool = False) -> Task[list[Row
     return task
 
 
+def to_hasten(kinds: Iterable[str]) -> Task[None]:
+    """There is reason to believe that these are not refused any more: they are tried soon, though not at once."""
+
+    def task(connection: sqlite3.Connection, _: Container[int]) -> None:
+        soon = _now() + 1000 * _SOON_SECONDS
+        for kind in kinds:
+            _bring_forward(connection, kind, soon)
+
+    return task
+
+
 def to_note_passed(kind: str) -> Task[None]:
     """An entry of it was confirmed: the others may be tried at once."""
 
@@ -205,8 +219,8 @@ def hasten(path: Path) -> None:
             connection,
         ):
             if has_tables(connection):
-                connection.execute("UPDATE set_aside SET retry_at = 0")
-                connection.execute("UPDATE refusals SET retry_at = 0")
+                for (kind,) in connection.execute("SELECT kind FROM refusals").fetchall():
+                    _bring_forward(connection, kind, 0)
     except sqlite3.DatabaseError as error:
         raise SpoolError(f"{path}: {error}") from error
 
@@ -235,6 +249,16 @@ def _count_attempt(connection: sqlite3.Connection, kind: str, now: int) -> None:
     connection.execute(
         "UPDATE refusals SET attempts = ?, retry_at = ? WHERE kind = ?",
         (attempts, now + _wait(attempts), kind),
+    )
+
+
+def _bring_forward(connection: sqlite3.Connection, kind: str, to: int) -> None:
+    """So many of its entries as are tried when one has passed; for most others it is time already."""
+    connection.execute("UPDATE refusals SET retry_at = min(retry_at, ?) WHERE kind = ?", (to, kind))
+    connection.execute(
+        "UPDATE set_aside SET retry_at = ? WHERE id IN "
+        "(SELECT id FROM set_aside WHERE kind = ? AND retry_at > ? ORDER BY retry_at LIMIT ?)",
+        (to, kind, to, _MOST_FORWARD),
     )
 
 

@@ -11,11 +11,14 @@ from bridge.broker.message import of_body
 from bridge.broker.refusals import Refusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
-from bridge.receiver.drain import Drain, Mover
+from bridge.receiver.drain import Drain
 from bridge.receiver.handler import Handler
+from bridge.receiver.mover import Line, Mover
 from bridge.receiver.orphans import empty_file
+from bridge.receiver.refused_events import RefusedEvents
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_folder import others
+from bridge.roles.draining import drain_line
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing
 from bridge.roles.standing import Standing, needed_to_publish, topology_of
@@ -65,7 +68,12 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     planned = topology_of(settings)
     refusals = Refusals(planned, metrics)
     standing = Standing(settings, planned, needed_to_publish(settings), refusals)
-    async with kept(metrics), Spool.open(settings.spool) as spool:
+    refused = RefusedEvents()
+    async with (
+        kept(metrics),
+        Spool.open(settings.spool) as spool,
+        drain_line(settings, metrics, live=publisher, refused=refused) as line,
+    ):
         readiness.measure(spool, metrics)
         exchange = topology.Names(settings.rabbitmq.prefix).events
         handler = Handler(
@@ -73,15 +81,18 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             access=Access(tokens),
             publisher=publisher,
             spool=spool,
+            refused=refused,
             exchange=exchange,
             metrics=metrics,
         )
-        mover = Mover(publisher, compose=partial(_compose, exchange), live=lambda: handler.answered)
+        mover = Mover(line, compose=partial(_compose, exchange), live=lambda: handler.answered)
         drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
         async with (
             health.serve(
                 health_socket or settings.health,
-                *health.of_process(metrics, partial(readiness.of_receiver, link, spool, refusals)),
+                *health.of_process(
+                    metrics, partial(readiness.of_receiver, link, spool, refusals, lambda: publisher.refusal)
+                ),
                 default_port=RECEIVER_HEALTH_PORT,
             ),
             publishing(link, publisher, standing, patient=True) as publish,
@@ -111,7 +122,7 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
     exchange = topology.Names(settings.rabbitmq.prefix).events
-    mover = Mover(publisher, compose=partial(_compose, exchange))
+    mover = Mover(Line(publisher), compose=partial(_compose, exchange))
     total = 0
     standing = Standing(settings, topology_of(settings), needed_to_publish(settings))
     async with publishing(link, publisher, standing) as publish:

@@ -126,6 +126,11 @@ class Instruments:
         return self._gauge("bridge_spool_oldest_seconds", says, together="livemax")
 
     @cached_property
+    def spool_set_aside(self) -> Gauge:
+        says = "Events in the spool that RabbitMQ refuses, by reason"
+        return self._gauge("bridge_spool_set_aside_entries", says, "reason")
+
+    @cached_property
     def consumed(self) -> Counter:
         says = "Messages that RabbitMQ has delivered to the worker"
         return self._counter("bridge_events_consumed", says, "redelivered")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 import time
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from bridge.broker import declaring, topology
 from bridge.broker.connection import open_connection
 from bridge.cli import main, spool
+from bridge.receiver.spool_aside import Refusal, look, to_set_aside
 from bridge.receiver.spool_file import Entry, SpoolFile
 
 if TYPE_CHECKING:
@@ -220,6 +222,61 @@ async def test_drain_goes_on_after_a_corrupt_file(
     assert not _exists(left)
 
 
+@pytest.fixture
+def refused(folder: Path) -> Path:
+    """A file whose receiver is gone, in which RabbitMQ has refused two of three events."""
+    file = filled(folder, 1, body(1, "clicked"), body(2), body(3, "clicked"))
+    file.do(to_set_aside(Refusal("nacked", "clicked", "basic.nack"), (1, 3)))
+    file.close()
+    return file.path
+
+
+async def test_status_shows_what_is_set_aside(bridge: Bridge, refused: Path) -> None:
+    """With reason, routing key, counts, the time of the next attempt, and RabbitMQ's words."""
+    result = await bridge("status")
+    assert result.code == 0
+    assert "set aside, for RabbitMQ refuses it:" in result.out
+    assert all(word in result.out for word in ("nacked", "clicked", "basic.nack"))
+    [file] = orjson.loads((await bridge("status", "--json")).out)
+    assert (file["file"], file["entries"]) == (str(refused), 3)
+    [aside] = file["set_aside"]
+    assert aside.pop("retry_in") <= 2
+    assert aside == {
+        "reason": "nacked", "routing_key": "clicked", "entries": 2, "attempts": 1, "said": "basic.nack"
+    }  # fmt: skip
+
+
+async def test_drain_tries_what_is_set_aside(
+    bridge: Bridge, refused: Path, rabbit: Rabbit, exchange: str
+) -> None:
+    """Whether it is due or not: when RabbitMQ takes it, all of it goes, and the file with it."""
+    async with rabbit.listening(exchange, "clicked", "opened") as everything:
+        result = await bridge.drain()
+        assert (result.code, result.out) == (0, "3 events are in RabbitMQ\n")
+        assert {one.body for one in await everything.take(3)} == {
+            body(1, "clicked"),
+            body(2),
+            body(3, "clicked"),
+        }
+    assert not _exists(refused)
+
+
+async def test_drain_has_a_receiver_try_what_it_has_set_aside(
+    bridge: Bridge, used: Path, exchange: str
+) -> None:
+    """The file is the receiver's: it is told that all of it is due."""
+    del exchange
+    connection = sqlite3.connect(used)
+    to_set_aside(Refusal("forbidden", "opened", "ACCESS_REFUSED"), (1,))(connection, ())
+    connection.commit()
+    connection.close()
+    result = await bridge.drain()
+    assert result.code == 0
+    assert f"{used.name}: its receiver tries 1 refused events now" in result.out
+    (aside,) = look(used)
+    assert aside.retry_at == 0
+
+
 async def test_drain_tells_what_rabbitmq_refused(
     bridge: Bridge, folder: Path, rabbit: Rabbit, exchange: str
 ) -> None:
@@ -232,7 +289,9 @@ async def test_drain_tells_what_rabbitmq_refused(
         result = await bridge.drain()
     assert result.code == 1
     assert "2 events are in RabbitMQ" in result.out
-    assert f"bridge: 1 events are still in {folder}" in result.err
+    assert (
+        f"bridge: 1 events are still in {folder}: RabbitMQ refused them: 1 nacked of 'clicked'" in result.err
+    )
     [file] = orjson.loads((await bridge("status", "--json")).out)
     assert file["entries"] == 1
 

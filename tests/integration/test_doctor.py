@@ -40,6 +40,7 @@ OF_THE_BROKER = [
     "topology",
     "backfill",
     "delivery limit",
+    "queues that refuse",
     "alternate exchange",
     "workers on SQLite",
 ]
@@ -145,7 +146,9 @@ async def test_where_all_is_well_nothing_has_failed(well: Surroundings, rabbit: 
     code, findings = await well.examined()
     assert code == 0
     assert {
-        v for check, v in verdicts(findings).items() if check not in {"spool disk", "delivery limit"}
+        v
+        for check, v in verdicts(findings).items()
+        if check not in {"spool disk", "delivery limit", "queues that refuse"}
     } == {"ok"}
     assert "bindings cannot be seen" in findings["topology"][1]
 
@@ -332,6 +335,39 @@ async def test_a_quorum_queue_that_drops_what_is_delivered_often(seen_through: O
     assert "crm" in line
     assert names.suppression not in line.partition("from: ")[2].partition("→")[0].split(", ")
     assert "rabbitmqctl set_policy" in line
+
+
+async def test_a_queue_that_is_full_and_rejects(seen_through: Open, managed: Managed) -> None:
+    """It is named, with the policy by which it does: all events that are bound for it are refused."""
+    names = seen_through.names
+    async with seen_through.connection.channel() as channel:
+        queue = await channel.declare_queue("crm", durable=True)
+        await queue.bind(names.events, "opened")
+        code, line = await seen_through.surroundings.told("queues that refuse")
+        assert (code, line.startswith("ok ")) == (0, True)
+        definition = '{"max-length":0,"overflow":"reject-publish"}'
+        host = URL(seen_through.url).path.strip("/")
+        await managed.control.run(
+            "set_policy", "-p", host, "--apply-to", "queues", "cap", "^crm$", definition
+        )
+        async with asyncio.timeout(20):
+            while "is full and rejects" not in line:  # RabbitMQ counts every 5 s
+                code, line = await seen_through.surroundings.told("queues that refuse")
+    assert code == 1
+    assert (
+        "failed queues that refuse queue 'crm' is full and rejects: 0 of max-length 0, by policy 'cap'"
+        in line
+    )
+
+
+async def test_whether_a_queue_rejects_cannot_be_seen_without_the_api(
+    well: Surroundings, rabbit: Rabbit
+) -> None:
+    """It says so, and that is no failure."""
+    await declared(rabbit.connection, well)
+    code, line = await well.told("queues that refuse")
+    assert (code, line.startswith("skipped queues that refuse")) == (0, True)
+    assert "cannot be seen" in line
 
 
 async def test_an_exchange_without_its_alternate(well: Surroundings, rabbit: Rabbit) -> None:

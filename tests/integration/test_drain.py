@@ -12,16 +12,23 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import orjson
 import pytest
+from aio_pika import Message as AioMessage
+from pamqp import commands as spec
+from yarl import URL
 
 from bridge import settings as knobs
 from bridge.broker import declaring, topology
 from bridge.broker.connection import Link
+from bridge.broker.frames import composed
 from bridge.broker.message import of_body
 from bridge.broker.outcomes import LostError
 from bridge.broker.publisher import Publisher
-from bridge.receiver.drain import CHUNK, Drain, Mover
+from bridge.receiver.drain import Drain
+from bridge.receiver.mover import CHUNK, Line, Mover
 from bridge.receiver.orphans import empty_file
+from bridge.receiver.refused_events import BrokerRefusesError
 from bridge.receiver.spool import Spool
+from bridge.receiver.spool_aside import Refusal, to_look, to_set_aside
 from bridge.receiver.spool_file import Entry, SpoolFile, peek
 from bridge.roles.lifetime import running
 from bridge.telemetry.metrics import Metrics
@@ -33,9 +40,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
+    from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
+    from bridge.broker.frames import Message
     from bridge.settings import Settings
+    from tests.support.node import Control
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Listener, Rabbit
 
@@ -60,6 +69,7 @@ class Parts:
     mover: Mover
     drain: Drain
     """Its `run` is the test's to call."""
+    metrics: Metrics
 
     async def put(self, *bodies: bytes, held: bool = False) -> list[Entry]:
         return await asyncio.gather(*(self.spool.put(1, one, held=held) for one in bodies))
@@ -77,7 +87,7 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
     publisher = Publisher(link, max_in_flight=settings.receiver.max_in_flight, patience=60, metrics=metrics)
     exchange = topology.Names(settings.rabbitmq.prefix).events
     mover = Mover(
-        publisher,
+        Line(publisher),
         compose=lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
     )
 
@@ -93,6 +103,7 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
             spool,
             mover,
             Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable),
+            metrics,
         )
 
 
@@ -130,6 +141,37 @@ def left_behind(folder: Path, number: int, bodies: list[bytes]) -> Path:
     file.write([Entry(at, at, one) for at, one in enumerate(bodies, 1)], ())
     file.close()
     return file.path
+
+
+def set_aside_now(parts: Parts) -> dict[tuple[str, str], int]:
+    """Reason and routing key -> how many, as health shows it."""
+    return {(one.reason, one.routing_key): one.entries for one in parts.spool.aside}
+
+
+def nacked(parts: Parts) -> float:
+    return parts.metrics.registry.get_sample_value("bridge_publishes_total", {"outcome": "nacked"}) or 0
+
+
+def connects(parts: Parts) -> float:
+    return parts.metrics.registry.get_sample_value("bridge_broker_connects_total", {"use": "publish"}) or 0
+
+
+@asynccontextmanager
+async def full(rabbit: Rabbit, key: str) -> AsyncIterator[AbstractQueue]:
+    """A queue that takes one message, which it has, and rejects more."""
+    async with rabbit.channel() as channel:
+        limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        queue = await channel.declare_queue(exclusive=True, arguments=limits)
+        await channel.default_exchange.publish(AioMessage(b"the first"), queue.name)
+        await queue.bind(rabbit.names.events, key)
+        yield queue
+
+
+async def forbid(overrides: Overrides, control: Control, user: str, **rights: Any) -> None:
+    """The settings become those of a user with these rights."""
+    await control.add_user(user, "secret", configure=".*", **rights)
+    (url,) = overrides["rabbitmq"]["urls"]
+    overrides["rabbitmq"]["urls"] = [str(URL(url).with_user(user).with_password("secret"))]
 
 
 async def test_the_oldest_goes_first(parts: Parts, opened: Listener) -> None:
@@ -213,6 +255,116 @@ async def test_an_entry_that_rabbitmq_refuses_stays_and_the_others_go(
                 arrived = [await arrivals.get() for _ in range(3)]
             await parts.emptied()
     assert sorted(subjects(arrived)) == [1, 2, 3]
+
+
+async def test_what_is_nacked_waits_for_its_next_attempt(
+    parts: Parts, rabbit: Rabbit, opened: Listener
+) -> None:
+    """It is not published with every look: the queues that took it would get one copy after the other."""
+    async with full(rabbit, "clicked") as queue, rabbit.listening(rabbit.names.events, "clicked") as innocent:
+        await parts.put(*(body(number, "clicked") for number in range(20)))
+        async with running(parts.drain.run(), name="drain"):
+            await innocent.take(20)
+            await eventually(lambda: set_aside_now(parts) == {("nacked", "clicked"): 20})
+            await parts.put(*map(body, range(5)))
+            assert subjects(await opened.take(5)) == list(range(5))
+            attempts = nacked(parts)
+            await parts.put(*map(body, range(5, 10)))
+            await opened.take(5)
+            assert nacked(parts) - attempts <= 1
+            assert innocent.waiting <= 2, "one of them stands for all"
+            await queue.unbind(rabbit.names.events, "clicked")
+            await parts.emptied()
+
+
+async def test_a_channel_that_goes_on_being_nacked_is_left(
+    parts: Parts, rabbit: Rabbit, opened: Listener
+) -> None:
+    """Each attempt has a channel of its own, and hears the truth (rabbitmq-server#12206)."""
+    async with full(rabbit, "clicked"):
+        await parts.put(body(1, "clicked"), body(2, "clicked"))
+        async with running(parts.drain.run(), name="drain"):
+            await eventually(lambda: set_aside_now(parts) == {("nacked", "clicked"): 2})
+            before = parts.publisher._channel
+            await eventually(lambda: parts.publisher._channel is not before)
+    del opened
+
+
+async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
+    overrides: Overrides, rabbit: Rabbit, control: Control, prefix: str
+) -> None:
+    """Forbidden names among others: each is found, kept with RabbitMQ's words, and everything else goes, in order."""
+    await forbid(overrides, control, prefix, topics={rabbit.names.events: "^(?!(newname|another)$).*$"})
+    async with wired(knobs.load(overrides=overrides)) as parts:
+        async with rabbit.listening(rabbit.names.events, "opened") as opened:
+            names = {7: "newname", 100: "another", 101: "newname", CHUNK + 1: "newname"}
+            await parts.put(*(body(number, names.get(number, "opened")) for number in range(2 * CHUNK)))
+            async with running(parts.drain.run(), name="drain"):
+                good = [number for number in range(2 * CHUNK) if number not in names]
+                await parts.emptied(left=len(names))
+                arrived: set[int] = set()
+                while arrived != set(good):  # those that were in flight with a culprit came twice
+                    arrived.update(subjects([await opened.next()]))
+                await eventually(
+                    lambda: set_aside_now(parts) == {("forbidden", "newname"): 3, ("forbidden", "another"): 1}
+                )
+                assert "access to topic" in parts.spool.aside[0].said
+                async with rabbit.listening(rabbit.names.events, "newname", "another") as allowed:
+                    await control.run("set_topic_permissions", prefix, rabbit.names.events, ".*", ".*")
+                    assert sorted(subjects(await allowed.take(len(names)))) == sorted(names)
+                await parts.emptied()
+        assert connects(parts) == 1, "the connection has nothing to do with it"
+
+
+async def test_a_culprit_that_rabbitmq_does_not_name_is_found(parts: Parts, rabbit: Rabbit) -> None:
+    """Whatever the channel is closed for: the others of its chunk go, and it is kept under what RabbitMQ said."""
+
+    def strange(entry: Entry) -> Message:
+        properties = spec.Basic.Properties(
+            message_id=str(entry.id), user_id="somebody" if entry.body in {b"13", b"77"} else None
+        )
+        return composed(rabbit.names.events, "opened", properties, entry.body)
+
+    mover = Mover(Line(parts.publisher), compose=strange)
+    async with rabbit.listening(rabbit.names.events, "opened") as opened:
+        await parts.put(*(b"%d" % number for number in range(CHUNK)))
+        assert await mover.empty(parts.spool) == CHUNK - 2
+        await opened.take(CHUNK - 2)
+    (seen,) = await parts.spool.do(to_look())
+    assert (seen.reason, seen.routing_key, seen.entries) == ("refused", "406", 2)
+    assert "user_id" in seen.said
+
+
+async def test_a_broker_that_refuses_everything_has_no_culprit(
+    overrides: Overrides, rabbit: Rabbit, control: Control, prefix: str
+) -> None:
+    """There is no right to write: nothing is set aside, all of it waits in its order, and goes when it may."""
+    await forbid(overrides, control, prefix, write=f"^(?!{rabbit.names.events}$).*$")
+    async with (
+        wired(knobs.load(overrides=overrides)) as parts,
+        rabbit.listening(rabbit.names.events, "opened") as opened,
+    ):
+        await parts.put(*map(body, range(50)))
+        with pytest.raises(BrokerRefusesError, match="access to exchange"):
+            await parts.mover.empty(parts.spool)
+        assert await parts.spool.do(to_look()) == ()
+        assert "access to exchange" in parts.publisher.refusal
+        await control.run("set_permissions", prefix, ".*", ".*", ".*")
+        async with running(parts.drain.run(), name="drain"):
+            assert subjects(await opened.take(50)) == list(range(50))
+            await parts.emptied()
+
+
+async def test_what_was_set_aside_in_a_file_left_behind_is_taken_over(
+    parts: Parts, opened: Listener, folder: Path
+) -> None:
+    """With the time of its next attempt; the file goes with the last of it."""
+    path = left_behind(folder, 1, [body(number) for number in range(3)])
+    with closing(SpoolFile(path, min_free_bytes=0)) as file:
+        file.do(to_set_aside(Refusal("forbidden", "opened", "once"), (2,)))
+    async with running(parts.drain.run(), name="drain"):
+        assert sorted(subjects(await opened.take(3))) == [0, 1, 2]
+        await eventually(lambda: not path.exists())
 
 
 async def test_a_body_that_the_disk_has_spoilt_goes_to_the_quarantine(

@@ -98,7 +98,7 @@ async def test_a_receiver_is_ready_as_long_as_one_of_its_two_places_takes_events
         assert said["status"] == "ready"
         assert said["broker"] == {"state": "up", "reason": "connected"}
         assert said["spool"] == {
-            "writable": True, "reason": "", "entries": 0, "bytes": 0, "oldest_age": 0.0
+            "writable": True, "reason": "", "entries": 0, "bytes": 0, "oldest_age": 0.0, "set_aside": {}
         }  # fmt: skip
         proxy.refuse()
         said = await receiver.becomes(200, lambda said: said["broker"]["state"] == "down")

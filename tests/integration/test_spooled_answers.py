@@ -21,8 +21,10 @@ from bridge.broker.message import of_body
 from bridge.broker.publisher import Publisher
 from bridge.receiver import server
 from bridge.receiver.access import Access
-from bridge.receiver.drain import Drain, Mover
+from bridge.receiver.drain import Drain
 from bridge.receiver.handler import Handler
+from bridge.receiver.mover import Line, Mover
+from bridge.receiver.refused_events import RefusedEvents
 from bridge.receiver.spool import Spool
 from bridge.roles.lifetime import running
 from bridge.telemetry.metrics import Metrics
@@ -97,18 +99,20 @@ async def receiving(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(40))
         spool = await stack.enter_async_context(Spool.open(settings.spool))
+        refused = RefusedEvents()
         handler = Handler(
             settings.receiver,
             access=Access([TOKEN]),
             publisher=publisher,
             spool=spool,
+            refused=refused,
             exchange=exchange,
             metrics=metrics,
         )
         await stack.enter_async_context(running(link.run(session), name="publish"))
         if draining:
             mover = Mover(
-                publisher,
+                Line(publisher, refused),
                 compose=lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
             )
             drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)

@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 import uuid
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from bridge.broker import declaring, management, topology
 from bridge.broker.management import ManagementError
 from bridge.oncall.broker import Broker
 from bridge.oncall.status import Watch
+from bridge.receiver.spool_aside import Refusal, to_set_aside
 from bridge.receiver.spool_file import Entry, SpoolFile
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime, running, until
@@ -248,21 +249,6 @@ async def test_dead_letters_and_a_missing_worker_are_not_well(
     assert await standing.depth(standing.names.dead) == 1
 
 
-async def test_a_quarantine_that_is_not_empty_is_not_well(
-    standing: Rabbit, variables: dict[str, str], tmp_path: Path
-) -> None:
-    """A bounce may be among them: the line says how to look."""
-    async with standing.channel() as channel:
-        await channel.default_exchange.publish(aio_pika.Message(b"{}"), standing.names.malformed)
-    async with serving(Metrics()) as url:
-        code, seen = await looked(tmp_path, variables, url)
-        text = await bridge("status", "--metrics", url, "--over", "0", directory=tmp_path, **variables)
-    assert (code, seen["quarantined"]) == (1, 1)
-    assert "1 body is in the quarantine: see `bridge quarantine list`" in seen["wrong"]
-    assert "1 body is in the quarantine: see `bridge quarantine list`" in text.stdout
-    assert await standing.depth(standing.names.malformed) == 1
-
-
 async def test_a_queue_that_is_missing_is_not_well(
     standing: Rabbit, variables: dict[str, str], tmp_path: Path
 ) -> None:
@@ -383,6 +369,25 @@ async def test_what_waits_in_the_spool_is_counted(
     assert HOUR <= seen["spool"]["oldest_age"] < 2 * HOUR
     assert any(line.startswith("5 events wait in the spool, the oldest for 36") for line in seen["wrong"])
     assert any("`bridge spool drain`" in line for line in seen["wrong"])
+
+
+async def test_what_rabbitmq_refuses_is_told(
+    standing: Rabbit, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """How many events, why, and where to see more; of those that are not refused it says nothing."""
+    del standing
+    _left_behind(tmp_path / "spool", count=5, age=HOUR)
+    with closing(SpoolFile(tmp_path / "spool" / "spool-0.sqlite3", min_free_bytes=0)) as file:
+        file.do(to_set_aside(Refusal("forbidden", "newname", "ACCESS_REFUSED"), range(1, 6)))
+    async with serving(Metrics()) as url:
+        code, seen = await looked(tmp_path, variables, url)
+    assert code == 1
+    assert (
+        "5 events are set aside, for RabbitMQ refuses them (forbidden): ACCESS_REFUSED; see `bridge spool status`"
+        in seen["wrong"]
+    )
+    assert not any("wait in the spool" in line for line in seen["wrong"])
+    assert seen["spool"]["set_aside"][0]["entries"] == 5
 
 
 async def test_the_rate_is_between_two_looks(variables: dict[str, str]) -> None:

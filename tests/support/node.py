@@ -33,13 +33,25 @@ class Control:
         return await self.run("eval", expression)
 
     async def add_user(
-        self, name: str, password: str, *, configure: str, write: str = ".*", read: str = ".*"
+        self,
+        name: str,
+        password: str,
+        *,
+        configure: str,
+        write: str = ".*",
+        read: str = ".*",
+        topics: Mapping[str, str] | None = None,
     ) -> None:
-        """A user who may configure, write and read what these patterns match."""
+        """A user who may configure, write and read what these patterns match; of a topic exchange, these keys."""
+        allowed = "".join(
+            f', rabbit_auth_backend_internal:set_topic_permissions(<<"{name}">>, <<"/">>, <<"{exchange}">>, '
+            f'<<"{keys}">>, <<".*">>, <<"tests">>)'
+            for exchange, keys in (topics or {}).items()
+        )
         await self.evaluate(
             f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"tests">>), '
             f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"/">>, <<"{configure}">>, '
-            f'<<"{write}">>, <<"{read}">>, <<"tests">>).'
+            f'<<"{write}">>, <<"{read}">>, <<"tests">>){allowed}.'
         )
 
     async def raise_alarm(self) -> None:

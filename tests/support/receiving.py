@@ -13,6 +13,7 @@ from bridge.broker.publisher import Publisher
 from bridge.receiver import server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
+from bridge.receiver.refused_events import RefusedEvents
 from bridge.receiver.spool import Spool
 from bridge.roles.lifetime import running
 
@@ -76,6 +77,7 @@ async def receiving(settings: Settings, metrics: Metrics, declare: Declare) -> A
             access=Access([token.get_secret_value() for token in settings.receiver.tokens]),
             publisher=line.publisher,
             spool=spool,
+            refused=RefusedEvents(),
             exchange=topology.Names(settings.rabbitmq.prefix).events,
             metrics=metrics,
         )

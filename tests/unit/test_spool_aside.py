@@ -19,6 +19,7 @@ from bridge.receiver.spool_aside import (
     hasten,
     look,
     to_find_due,
+    to_hasten,
     to_note_passed,
     to_note_refused,
     to_set_aside,
@@ -187,6 +188,21 @@ def test_somebody_may_have_all_of_it_tried_now(file: SpoolFile, clock: Clock) ->
     assert due(file) == [NACK.kind]
     assert sorted(tried(file, NACK, 10)) == [1, 2]
     del clock
+
+
+def test_what_may_be_over_is_tried_soon(file: SpoolFile, clock: Clock) -> None:
+    """Not at once, and no other kind with it."""
+    file.do(to_set_aside(NACK, (1,)))
+    file.do(to_set_aside(FORBID, (2,)))
+    for _ in range(5):
+        clock.now += HOUR
+        tried(file, NACK)
+        tried(file, FORBID)
+    file.do(to_hasten([NACK.kind]))
+    assert due(file) == []
+    clock.now += 2 * SECOND
+    assert due(file) == [NACK.kind]
+    assert tried(file, NACK) == [1]
 
 
 def test_a_file_of_an_older_release_can_be_looked_at(path: Path) -> None:
