@@ -101,7 +101,7 @@ class Spool:
             done(SpoolError(stalled))
             return
         size = len(body) + OVERHEAD
-        if self._writer.state.bytes + self._waiting_bytes + size > self._settings.max_bytes:
+        if self._writer.kept_bytes + self._waiting_bytes + size > self._settings.max_bytes:
             done(SpoolFullError(self._full()))
             return
         if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
@@ -200,6 +200,6 @@ class Spool:
 
     def _full(self) -> str:
         return (
-            f"the spool holds {self._writer.state.bytes} bytes, "
+            f"the spool holds {self._writer.kept_bytes} bytes, "
             f"and spool.max_bytes is {self._settings.max_bytes}"
         )

@@ -104,6 +104,11 @@ class Writer:
         return state
 
     @property
+    def kept_bytes(self) -> int:
+        """How much was in the file after the last commit."""
+        return self._file.state.bytes
+
+    @property
     def stalled(self) -> str | None:
         """How long the disk has not answered, for people, if that is too long."""
         since = self._busy_since
