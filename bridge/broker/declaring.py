@@ -79,7 +79,7 @@ async def attempt(
     return tuple(
         Refused(part, errors[part], part.name in needed and not _harmless(part, errors[part]))
         for part in parts
-        if part in errors
+        if part in errors and not _tolerated(part, errors[part])
     )
 
 
@@ -252,6 +252,13 @@ async def _try_alone(connection: AbstractConnection, part: Part, mode: str, erro
         errors[part] = BrokerUnavailableError(
             f"{part.what}: RabbitMQ does not answer in {_SUBSCRIBERS_SECONDS:g} s"
         )
+
+
+def _tolerated(part: Part, error: BrokerRefusedError | BrokerUnavailableError) -> bool:
+    """The queue stands, and is bound."""
+    return isinstance(error, TopologyMismatchError) and any(
+        error.argument in queue.tolerated for queue in part.topology.queues
+    )
 
 
 def _harmless(part: Part, error: BrokerRefusedError | BrokerUnavailableError) -> bool:

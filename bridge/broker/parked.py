@@ -1,4 +1,4 @@
-"""Reading the dead letters where they stand: all are taken, few are let go, the others go back as they were."""
+"""Reading a queue of messages that wait for a person: all are taken, few are let go, the others go back as they were."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
@@ -17,12 +17,15 @@ from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.events import canonical_name, digest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
     from aio_pika.abc import AbstractConnection
 
     from bridge.broker.deliveries import Delivery
     from bridge.broker.properties import Properties
+
+T = TypeVar("T")
+"""What is known of a message: a `Letter`, or `quarantine.Body`."""
 
 REACH: Final = 10_000
 """How many are held at once, and so how far into the queue one can see past what stays in it.
@@ -43,7 +46,7 @@ LONGEST_SECONDS: Final = 900.0
 """Then the rest is given back: RabbitMQ closes the channel of who holds a message for 30 minutes."""
 
 _PATIENCE_SECONDS: Final = 10.0
-"""For others who have the dead letters in hand."""
+"""For others who have them in hand."""
 _SILENT_SECONDS: Final = 10.0
 """While there are more to come, this long without one is a loss."""
 _LOOK_EVERY_SECONDS: Final = 0.1
@@ -53,7 +56,7 @@ UNDECODABLE: Final = "undecodable"
 
 
 class BusyError(Exception):
-    """Somebody else has the dead letters in hand. Two at once could change their order."""
+    """Somebody else has them in hand. Two at once could change their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +83,24 @@ class Letter:
         return None if self.died_at is None else max(0.0, (now - self.died_at) / 1000)
 
 
-class Found(NamedTuple):
-    """A dead letter in hand."""
+@dataclass(frozen=True, slots=True)
+class Place(Generic[T]):
+    """Where messages wait for a person."""
 
-    letter: Letter
+    queue: str
+    what: str
+    """For people, with its article: `the dead letters`."""
+    known: Callable[[Delivery, Properties], T]
+    """What is known of a message there. It must not raise, whatever the message is."""
+
+
+class Found(NamedTuple, Generic[T]):
+    """A message in hand."""
+
+    letter: T
     message: Delivery
     properties: Properties
     """What could be read of the message's."""
-
-    @classmethod
-    def of(cls, message: Delivery) -> Self:
-        properties = read(message.properties)
-        return cls(letter_of(message, properties), message, properties)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +131,10 @@ class Wanted:
         )
 
 
-class Reading:
-    """The dead letters that were there when it began, oldest first. What is not let go stays, in its order."""
+class Reading(Generic[T]):
+    """What was there when it began, oldest first. What is not let go stays, in its order."""
 
-    def __init__(self, total: int, deliveries: Deliveries) -> None:
+    def __init__(self, place: Place[T], total: int, deliveries: Deliveries) -> None:
         self.total = total
         """How many there were."""
         self.seen = 0
@@ -133,18 +142,19 @@ class Reading:
         """How many were let go."""
         self.out_of_time = False
         """Whether it ended only because of `LONGEST_SECONDS`; reading may begin anew."""
+        self._place = place
         self._deliveries = deliveries
 
     @classmethod
     @asynccontextmanager
     async def of(
-        cls, connection: AbstractConnection, queue: str, *, most: int | None = None
+        cls, connection: AbstractConnection, place: Place[T], *, most: int | None = None
     ) -> AsyncIterator[Self]:
         """Take them in hand, on channels of its own.
 
         Args:
             connection: an open connection of `open_connection`. As long as it lasts, nobody else takes them in hand.
-            queue: the dead letters'.
+            place: what is read.
             most: only so many from the front.
 
         Raises:
@@ -152,13 +162,13 @@ class Reading:
             BrokerRefusedError: there is no such queue.
             aiormq.exceptions.AMQPError: the connection is gone.
         """
-        await _alone(connection, queue)
-        total, _ = await _standing(connection, queue)
-        taking = Deliveries.of(connection, queue, prefetch=REACH, acknowledge_every=None)
+        await _alone(connection, place)
+        total, _ = await _standing(connection, place.queue)
+        taking = Deliveries.of(connection, place.queue, prefetch=REACH, acknowledge_every=None)
         async with taking as deliveries:
-            yield cls(total if most is None else min(total, most), deliveries)
+            yield cls(place, total if most is None else min(total, most), deliveries)
 
-    async def found(self) -> AsyncGenerator[list[Found], None]:
+    async def found(self) -> AsyncGenerator[list[Found[T]], None]:
         """Up to `BATCH` at a time, to the last one or as far as one can see.
 
         Raises:
@@ -174,12 +184,16 @@ class Reading:
                     arrived = await self._deliveries.some(min(BATCH, self.total - self.seen))
             except TimeoutError:
                 raise BrokerUnavailableError(
-                    "RabbitMQ sends no more of the dead letters, though there are some; nothing is lost, try again"
+                    f"RabbitMQ sends no more of {self._place.what}, though there is more; nothing is lost, try again"
                 ) from None
             self.seen += len(arrived)
-            yield [Found.of(message) for message in arrived]
+            yield [self._found(message) for message in arrived]
 
-    async def let_go(self, found: Found) -> None:
+    def _found(self, message: Delivery) -> Found[T]:
+        properties = read(message.properties)
+        return Found(self._place.known(message, properties), message, properties)
+
+    async def let_go(self, found: Found[T]) -> None:
         """This one is safe elsewhere: RabbitMQ may forget it.
 
         Raises:
@@ -187,6 +201,10 @@ class Reading:
         """
         await self._deliveries.let_go(found.message)
         self.gone += 1
+
+
+def dead_letters(queue: str) -> Place[Letter]:
+    return Place(queue, "the dead letters", letter_of)
 
 
 def letter_of(message: Delivery, properties: Properties) -> Letter:
@@ -212,11 +230,12 @@ def letter_of(message: Delivery, properties: Properties) -> Letter:
     )
 
 
-async def _alone(connection: AbstractConnection, queue: str) -> None:
+async def _alone(connection: AbstractConnection, place: Place[T]) -> None:
     """Be the only one who has them in hand: a lock that dies with its connection, and then nobody's consumer.
 
     RabbitMQ removes a consumer and gives back what it held in one step.
     """
+    queue = place.queue
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             while not await exclusive.lock(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- nobody tells
@@ -225,7 +244,7 @@ async def _alone(connection: AbstractConnection, queue: str) -> None:
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
     except TimeoutError:
         raise BusyError(
-            f"somebody else has the dead letters in hand, or a program consumes '{queue}'; try again after that"
+            f"somebody else has {place.what} in hand, or a program consumes '{queue}'; try again after that"
         ) from None
 
 

@@ -55,7 +55,7 @@ class Selection:
 
     def takes(self, event: Archived) -> bool:
         """Whether this event is meant. Where a time is asked for, one that says none is not."""
-        if self.names and event.routing_key not in self.names:
+        if self.names and canonical_name(event.routing_key) not in self.names:
             return False
         if self.message_ids and _SUBJECT.text(event.properties) not in self.message_ids:
             return False

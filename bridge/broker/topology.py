@@ -39,6 +39,8 @@ class Queue:
     arguments: Mapping[str, Any] = field(hash=False)
     of_subscriber: bool = False
     """Whether it is another service's, one of `[[subscribers]]`."""
+    tolerated: frozenset[str] = frozenset()
+    """Arguments that may be others: an earlier release declared them so, and nobody is the worse for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,7 @@ def plan(
             Queue(names.suppression, _dead_lettering(names.dead) | {"x-delivery-limit": _DELIVERY_LIMIT}),
             *(Queue(names.retry(delay), _delaying(names.suppression, delay)) for delay in retry_delays),
             Queue(names.unrouted, _quorum()),
-            Queue(names.malformed, _quorum()),
+            Queue(names.malformed, _kept(), tolerated=frozenset({"x-delivery-limit"})),
             Queue(names.archive, _archive(settings)),
             *own,
         ),

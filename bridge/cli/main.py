@@ -24,6 +24,7 @@ COMMANDS: Final = (
     "suppressions",
     "db",
     "dead",
+    "quarantine",
     "replay",
     "tail",
     "simulate",

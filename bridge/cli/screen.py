@@ -96,6 +96,7 @@ def _rest(seen: Status) -> Table:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(seen.dead_by_reason.items()))
     counted = f"; moved there since the workers' start: {reasons}" if reasons else ""
     table.add_row("Dead letters", Text(f"{_number(seen.dead_letters)} wait{counted}"))
+    table.add_row("Quarantine", _number(seen.quarantined))
     breakers = ", ".join(
         f"{name} {_BREAKERS[min(int(state), len(_BREAKERS) - 1)]}"
         for name, state in sorted(seen.breakers.items())

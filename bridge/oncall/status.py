@@ -60,6 +60,8 @@ class Status:
     """That wait in their queue."""
     dead_by_reason: Mapping[str, int]
     """Moved there since the workers' start."""
+    quarantined: int | None
+    """Bodies that are no events and wait in their queue."""
     breakers: Mapping[str, float]
     """Dependency -> 0 while work goes on."""
     wrong: tuple[str, ...]
@@ -126,11 +128,13 @@ class Watch:
             workers=suppression.consumers,
             dead_letters=dead.ready,
             dead_by_reason={reason: int(n) for reason, n in roles.summed(seen, _DEAD).items()},
+            quarantined=queues[names.malformed].ready,
             breakers=breakers,
             wrong=(
                 *_wrong_roles(seen),
                 *(f"the work with '{name}' is paused: its breaker is open" for name in _open(breakers)),
                 *_wrong_broker(broker, suppression, dead),
+                *_wrong_quarantine(queues[names.malformed]),
                 *_wrong_backfill(queues[names.backfill], roles.summed(seen, _BACKFILLED)),
                 *([problem] if problem else []),
                 *(_wrong_spool(waiting) if waiting else []),
@@ -193,6 +197,13 @@ def _wrong_broker(broker: BrokerSeen, suppression: QueueSeen, dead: QueueSeen) -
     if dead.ready:
         found.append(f"{dead.ready:,} dead letters wait: see `bridge dead list`")
     return found
+
+
+def _wrong_quarantine(quarantine: QueueSeen) -> list[str]:
+    if not quarantine.ready:
+        return []
+    count = f"{quarantine.ready:,} bod{'y is' if quarantine.ready == 1 else 'ies are'}"
+    return [f"{count} in the quarantine: see `bridge quarantine list`"]
 
 
 def _wrong_backfill(markers: QueueSeen, events: Tally) -> list[str]:

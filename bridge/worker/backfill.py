@@ -12,6 +12,7 @@ from bridge.broker import archive, declaring, exclusive, markers
 from bridge.broker.batch import not_confirmed
 from bridge.broker.outcomes import PublishError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, told_as_loss
+from bridge.events import canonical_name
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Backfill:
         async with aclosing(archive.read(connection, self._names.archive, begin=begin)) as found:
             async for events in found:
                 count += await self._publish(
-                    [event for event in events if event.routing_key in self._suppressing]
+                    [event for event in events if canonical_name(event.routing_key) in self._suppressing]
                 )
                 if asyncio.get_running_loop().time() - noted_at > _STEP_SECONDS:
                     due = await self._note(connection, due, events[-1].offset + 1)

@@ -123,8 +123,12 @@ class _Trial:
         self._successes = self._provider.successes
         if isinstance(error, ThrottledError):
             return False
-        its_own = isinstance(error, UnknownMessageError) or others_fare_better
-        if isinstance(error, failures.OF_ONE_MESSAGE) and self._provider.available:
-            its_own = True  # too few different ones have failed to say that it is the provider
-        self._against += its_own
-        return self._against >= self._attempts
+        if isinstance(error, UnknownMessageError) or others_fare_better:
+            enough = self._attempts
+        elif isinstance(error, failures.OF_ONE_MESSAGE) and self._provider.available:
+            # It seems to be alone with that. When it fails once more, those who came with it have failed, too, or not.
+            enough = max(self._attempts, 2)
+        else:
+            return False
+        self._against += 1
+        return self._against >= enough

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from yarl import URL
 
-from bridge.broker import parked
+from bridge.broker import letterfile, parked
 from bridge.broker.letterfile import LetterFile
 from bridge.broker.parked import Wanted
 from bridge.roles import dead as roles
@@ -138,7 +138,7 @@ async def test_what_takes_long_is_done_in_several_readings(
     monkeypatch.setattr(parked, "LONGEST_SECONDS", 0.0)
     await bury(rabbit, range(60))
     kept: list[str] = []
-    with LetterFile(tmp_path / "kept.jsonl") as file:
+    with LetterFile(tmp_path / "kept.jsonl", letterfile.document) as file:
         unseen = await roles.discard(
             settings, Wanted(), file=file, kept=lambda letter: kept.append(letter.id)
         )
@@ -300,7 +300,7 @@ async def test_a_discard_overwrites_no_file(dead: Dead, rabbit: Rabbit, tmp_path
     assert (tmp_path / "kept.jsonl").read_text() == "mine"
     missing = await dead("discard", "--all", "--yes", "--to", "nowhere/kept.jsonl")
     assert (missing.code, missing.stderr.splitlines()[-1]) == (
-        1, "bridge: nowhere/kept.jsonl: No such file or directory; the dead letters stay",
+        1, "bridge: nowhere/kept.jsonl: No such file or directory; what was to be discarded stays",
     )  # fmt: skip
     assert await rabbit.depth(rabbit.names.dead) == 1
 

@@ -55,7 +55,7 @@ async def test_a_body_that_is_no_event_keeps_its_bytes_and_gets_the_reason(
     )
     assert letter.timestamp is not None
     assert letter.timestamp.timestamp() == AT
-    for name in ("dead-at", "retry-first-failure"):
+    for name in ("dead-at", "retry-first-failure", "retry-same-since"):
         at = letter.headers.pop(name)
         assert isinstance(at, int)
         assert before <= at <= time.time() * 1000
@@ -67,6 +67,7 @@ async def test_a_body_that_is_no_event_keeps_its_bytes_and_gets_the_reason(
         "retry-attempt": 1,
         "retry-error": "the body is not UTF-8 text",
         "retry-where": f"parse@{socket.gethostname()}",
+        "retry-reason": "malformed",
     }
     assert await workplace.left() == []
 

@@ -161,7 +161,7 @@ async def test_a_token_that_the_provider_writes_back_is_not_shown(
     async with echoing() as base_url:
         provider = {"base_url": base_url, "api_token": API_TOKEN}
         worker = await started(processes, "worker", changed(overrides, provider=provider))
-        await workplace.send(*bounces(range(1, 4)))
+        await workplace.send(*bounces(range(1, 11)))
         paused = await worker.says("worker.pause", dependency="provider")
         assert "Authorization" in paused["error"]
         await ended_in_order(worker)

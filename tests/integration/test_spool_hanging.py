@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.receiver import spool as spool_module
+from bridge.receiver import spool_writer
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_errors import SpoolFullError
 from bridge.receiver.spool_file import SpoolFile, peek
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PATIENCE_SECONDS = 20
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What counts as hanging is a matter of seconds; here it is less."""
+    for name in ("STALLED_SECONDS", "_OPENING_SECONDS", "_ENDING_SECONDS", "_LOOK_EVERY_SECONDS"):
+        monkeypatch.setattr(spool_writer, name, 0.2)
 
 
 @pytest.fixture

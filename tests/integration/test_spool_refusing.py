@@ -30,6 +30,12 @@ REFUSAL = "CREATE TRIGGER refusal BEFORE DELETE ON entries BEGIN SELECT RAISE(AB
 FEW = 10
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses is tried again soon."""
+    monkeypatch.setattr(spool_removals, "FIRST_PAUSE_SECONDS", 0.2)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "spool"

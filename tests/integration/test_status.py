@@ -249,6 +249,21 @@ async def test_dead_letters_and_a_missing_worker_are_not_well(
     assert await standing.depth(standing.names.dead) == 1
 
 
+async def test_a_quarantine_that_is_not_empty_is_not_well(
+    standing: Rabbit, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """A bounce may be among them: the line says how to look."""
+    async with standing.channel() as channel:
+        await channel.default_exchange.publish(aio_pika.Message(b"{}"), standing.names.malformed)
+    async with serving(Metrics()) as url:
+        code, seen = await looked(tmp_path, variables, url)
+        text = await bridge("status", "--metrics", url, "--over", "0", directory=tmp_path, **variables)
+    assert (code, seen["quarantined"]) == (1, 1)
+    assert "1 body is in the quarantine: see `bridge quarantine list`" in seen["wrong"]
+    assert "1 body is in the quarantine: see `bridge quarantine list`" in text.stdout
+    assert await standing.depth(standing.names.malformed) == 1
+
+
 async def test_a_queue_that_is_missing_is_not_well(
     standing: Rabbit, variables: dict[str, str], tmp_path: Path
 ) -> None:

@@ -91,7 +91,7 @@ async def test_a_worker_that_waits_for_the_rate_is_not_stuck(
         worker={"prefetch": 20},
     )
     async with _started(processes, slow) as (worker, ask):
-        await workplace.send(*bounces(range(2001, 2021)))
+        await workplace.send(*bounces(range(2001, 2041)))
         await worker.says("worker.dead_letter", times=2)
         assert await ask("/livez") == ALIVE
     assert not [line for line in worker.lines if '"worker.stuck"' in line]

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from aiohttp import web
 
+from bridge import events
 from bridge import settings as knobs
 from bridge.broker.message import of_body
 from bridge.suppression.policy import Reason
@@ -31,6 +32,8 @@ HOSTILE = (
     "\x1b[31m\x1b]0;x\x07\x9b1m\x7f\u202eab\u2066\u200f\u061c\u2028\u2029\r\n\x08[bold]b[/bold][/] :smile:"
 )
 IN_A_PATH = HOSTILE.replace("/", "")
+QUARANTINED = orjson.dumps({"a": HOSTILE}).replace(b"\\u001b", b"\x1b")
+"""With escape characters that JSON would not allow."""
 ADDRESS = "recipient1@example.org"
 
 
@@ -73,7 +76,7 @@ async def everywhere(
     headers: dict[str, Any] = dict.fromkeys(
         ("dead-reason", "dead-error", "retry-where", HOSTILE[:60]), HOSTILE
     )
-    body = orjson.dumps({"a": HOSTILE}).replace(b"\\u001b", b"\x1b")
+    body = QUARANTINED
     async with rabbit.channel() as channel:
         letter = aio_pika.Message(body, message_id=f"letter{HOSTILE}", type=HOSTILE, headers=headers)
         await channel.default_exchange.publish(letter, routing_key=rabbit.names.dead)
@@ -115,6 +118,12 @@ async def test_no_command_writes_what_steers_a_terminal(
         ["dead", "list", "--older-than", asked],
         ["dead", "replay", "--all", "--dry-run"],
         ["dead", "discard", "--all", "--yes", "--to", f"{asked.replace('/', '')}.jsonl"],
+        ["quarantine", "list"],
+        ["quarantine", "list", "--json"],
+        ["quarantine", "show", events.digest(QUARANTINED)],
+        ["quarantine", "show", events.digest(QUARANTINED), "--json"],
+        ["quarantine", "replay", asked],
+        ["quarantine", "discard", "--all", "--yes", "--to", "quarantine.jsonl"],
         ["replay", "--dry-run", "--event", asked],
         ["replay", "--to", asked],
         ["replay", "--since", asked, "--dry-run"],
@@ -143,7 +152,11 @@ async def test_no_command_writes_what_steers_a_terminal(
         steering = {character for character in output if _steers(character)}
         assert not steering, (command, output)
         assert "Traceback" not in output, (command, code, output)
-    for command in ("webhook show", f"dead show letter{HOSTILE}"):
+    for command in (
+        "webhook show",
+        f"dead show letter{HOSTILE}",
+        f"quarantine show {events.digest(QUARANTINED)}",
+    ):
         assert "[bold]b[/bold][/] :smile:" in outputs[command][1], "nor is it read as markup"
     exact = orjson.loads(outputs[f"suppressions history {ADDRESS} --json"][1])
     assert exact[0]["note"] == HOSTILE, "what programs read says all of it"

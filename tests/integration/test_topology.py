@@ -82,7 +82,7 @@ async def test_each_queue_has_the_designed_kind_and_arguments(rabbit: Rabbit, se
             "x-max-length-bytes": 2 * 1024**3,
         },
         names.unrouted: QUORUM,
-        names.malformed: QUORUM,
+        names.malformed: QUORUM | {"x-delivery-limit": 2**31 - 1},
         names.dead: QUORUM | {"x-delivery-limit": 2**31 - 1},
         names.suppression: QUORUM
         | {

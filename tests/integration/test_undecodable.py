@@ -13,7 +13,7 @@ import pytest
 from bridge.broker.connection import open_connection
 from bridge.broker.deliveries import Assembly, Deliveries, Delivery, never_called
 from bridge.broker.internals import open_taken_channel
-from bridge.broker.letterfile import LetterFile
+from bridge.broker.letterfile import LetterFile, document
 from bridge.broker.parked import Wanted
 from bridge.broker.properties import read
 from bridge.broker.rewriting import RAW_HEADER
@@ -105,8 +105,16 @@ async def test_good_events_among_bad_messages_are_on_the_list_on_one_connection(
         entry(b"retry-attempt", b"S", text(b"seven")) + entry(b"retry-where", b"t", b"\x01"),
         entry(b"retry-attempt", b"A", text(b"b\x01")) + entry(b"retry-first-failure", b"d", bytes(8)),
         entry(b"list", b"A", text(b"S" + text(b"\xff"))) + entry(b"pi", b"d", b"\x7f\xef" + b"\xff" * 6),
+        entry(b"large", b"S", text(b"x" * 130_900)),
     ],
-    ids=["beyond all bounds", "negative", "texts", "an array", "what pamqp reads and cannot write"],
+    ids=[
+        "beyond all bounds",
+        "negative",
+        "texts",
+        "an array",
+        "what pamqp reads and cannot write",
+        "as many bytes as fit into a frame",
+    ],
 )
 async def test_no_header_value_ends_the_worker(
     headers: bytes, settings: Settings, workplace: Workplace, rabbit: Rabbit, amqp_url: str
@@ -149,7 +157,7 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
     shown = list(letters.described(found, now=0))
     assert {"reason:        " + reason, "  note: kept", body_of("hard_bounced", 2).decode()} <= set(shown)
     path = tmp_path / "kept.jsonl"
-    with LetterFile(path) as file:
+    with LetterFile(path, document) as file:
         await dead.discard(settings, Wanted(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None)
     kept = orjson.loads(path.read_text())
     raw = base64.b64decode(

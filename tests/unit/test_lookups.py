@@ -32,7 +32,13 @@ class Asked:
     """A provider that fails for some time, and what comes of it."""
 
     def __init__(
-        self, error: ProviderError, times: int, *, others_succeed: bool = False, breaker_failures: int = 5
+        self,
+        error: ProviderError,
+        times: int,
+        *,
+        others_succeed: bool = False,
+        breaker_failures: int = 5,
+        attempts: int = ATTEMPTS,
     ) -> None:
         self.has_token = True
         self.calls = 0
@@ -48,7 +54,7 @@ class Asked:
             of_one=failures.OF_ONE_MESSAGE,
             of_all=failures.OF_ALL_MESSAGES,
         )
-        settings = Provider(attempts=ATTEMPTS, backoff_max=0.001)
+        settings = Provider(attempts=attempts, backoff_max=0.001)
         self.look_ups = LookUps(settings, client=cast("Any", self), provider=self.provider)
 
     async def turn(self) -> None:
@@ -104,6 +110,13 @@ async def test_one_message_at_which_the_server_fails_is_not_asked_for_for_ever(e
         await asked.look_ups.address("1")
     assert asked.calls == ATTEMPTS
     assert asked.provider.available
+
+
+async def test_a_first_failure_is_not_taken_for_one_alone() -> None:
+    """Those that came with it fail a moment later: with a single attempt, too, that costs none of them anything."""
+    asked = Asked(ServerFailureError("500"), 20, attempts=1, breaker_failures=3)
+    found = await asyncio.gather(*(asked.look_ups.address(str(number)) for number in range(10)))
+    assert found == ["jane@example.org"] * 10
 
 
 async def test_an_answer_that_cannot_be_used_is_not_asked_for_again() -> None:

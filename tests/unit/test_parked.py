@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import orjson
 import pytest
 
-from bridge.broker.letterfile import LetterFile, LetterFileError, free_name
-from bridge.broker.parked import Letter, Wanted
+from bridge.broker.deliveries import Delivery
+from bridge.broker.letterfile import LetterFile, LetterFileError, document, free_name
+from bridge.broker.parked import Found, Letter, Wanted
+from bridge.broker.properties import read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,9 +47,9 @@ def test_a_letter_without_a_time_is_neither_old_nor_young(wanted: Wanted) -> Non
 
 def test_a_file_of_letters_gets_a_name_that_is_free(tmp_path: Path) -> None:
     """Two in one second have two names."""
-    first = free_name(tmp_path)
+    first = free_name(tmp_path, "dead-letters")
     first.touch()
-    second = free_name(tmp_path)
+    second = free_name(tmp_path, "dead-letters")
     assert first.suffix == second.suffix == ".jsonl"
     assert not second.exists()
 
@@ -54,6 +58,32 @@ def test_a_file_that_is_there_is_left_as_it_is(tmp_path: Path) -> None:
     """Even one that came between the name and the first letter."""
     path = tmp_path / "kept.jsonl"
     path.write_text("mine")
-    with LetterFile(path) as file, pytest.raises(LetterFileError, match="is not overwritten"):
+    with LetterFile(path, document) as file, pytest.raises(LetterFileError, match="is not overwritten"):
         file.keep([])
     assert path.read_text() == "mine"
+
+
+def test_a_file_that_somebody_removes_is_written_again(tmp_path: Path) -> None:
+    """The dead letters in it are nowhere else any more; another file that has its name is left alone."""
+    path = tmp_path / "letters.jsonl"
+    with LetterFile(path, document) as file:
+        file.keep([found(1)])
+        path.unlink()
+        file.keep([found(2)])
+        assert ids_in(path) == ["1", "2"]
+        path.rename(tmp_path / "elsewhere")
+        path.write_text("mine")
+        file.keep([found(3)])
+        assert path.read_text() == "mine"
+        assert file.path == tmp_path / "letters-1.jsonl"
+        assert ids_in(file.path) == ["1", "2", "3"]
+
+
+def found(number: int) -> Found[Letter]:
+    """A dead letter of this id, in hand."""
+    message = Delivery(number, False, "", "suppression", bytes(2), b"{}")  # noqa: FBT003 -- a tuple's field
+    return Found(replace(LETTER, id=str(number)), message, read(message.properties))
+
+
+def ids_in(path: Path) -> list[str]:
+    return [orjson.loads(line)["id"] for line in path.read_text().splitlines()]

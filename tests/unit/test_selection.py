@@ -66,3 +66,10 @@ def test_nothing_said_takes_everything_and_a_time_only_what_has_one() -> None:
     assert Selection().takes(foreign)
     assert not Selection.of((), (), since=NOW, until=None).takes(foreign)
     assert not Selection.of((), ("1",), since=None, until=None).takes(foreign)
+
+
+def test_an_event_is_meant_by_its_name_however_it_was_archived() -> None:
+    """Earlier releases routed `Hard_Bounced` under just that; their archive has it so."""
+    event = archived("hard_bounced", 1, NOW)._replace(routing_key="Hard_Bounced")
+    assert Selection.of(["hard-bounced"], [], since=None, until=None).takes(event)
+    assert not Selection.of(["opened"], [], since=None, until=None).takes(event)
