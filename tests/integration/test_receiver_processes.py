@@ -246,19 +246,6 @@ async def test_a_port_that_another_receiver_has_is_one_line(
     assert "BRIDGE_RECEIVER__PORT" in line
 
 
-async def test_another_topology_ends_all_of_them_with_one_line(
-    processes: Processes, two: Overrides, rabbit: Rabbit
-) -> None:
-    """Starting again would not mend it, so nothing is started again."""
-    async with rabbit.channel() as channel:
-        await channel.declare_queue(rabbit.names.suppression, durable=True)
-    receiver = await processes.start("receiver", overrides=two)
-    assert await receiver.ended() == 1
-    [line] = receiver.refused
-    assert rabbit.names.suppression in line
-    assert not [line for line in receiver.lines if "child_died" in line]
-
-
 async def test_settings_that_no_process_can_use_end_all_of_them_with_one_line(
     processes: Processes, two: Overrides, rabbit: Rabbit
 ) -> None:
