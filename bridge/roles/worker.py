@@ -165,6 +165,8 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             await lifetime.until_stopped(consuming, relaying, surveying, watching, publish)
             log.info("stopping", action="worker.stopping")
             await parts.consumer.stop()
+            for task in (consuming, relaying, surveying):
+                task.cancel()  # all at once: a database that does not answer is waited for once, not by each in turn
     log.info("stopped", action="worker.stopped")
 
 

@@ -119,10 +119,12 @@ class Lease:
     async def give_back(self) -> None:
         """Let another process have it at once. Without an effect where it is not ours.
 
+        Where its renewal is overdue the database does not answer: it is not asked, and the lease runs out by itself.
+
         Raises:
             StoreError: the database does not take it: then it runs out by itself.
         """
-        held = self.held
+        held = self.held and elapsed() < self._renew_at + self.renew_every / 2
         self._until = self._renew_at = 0.0
         if not held:
             return

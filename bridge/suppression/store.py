@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["added", "updated", "repeated"]
 
-_GIVE_BACK_SECONDS: Final = 1.0
+_GIVE_BACK_SECONDS: Final = 0.5
 """What the end of a process may wait for its turn to be given back; otherwise it runs out by itself."""
 
 NOTHING_NEW: Final[Mapping[str, str]] = MappingProxyType({})

@@ -93,3 +93,16 @@ async def test_a_clock_that_is_set_gives_it_to_nobody(databases: list[Database],
     one = Lease(databases[0], "a", seconds=LONG)
     assert await one.take()
     assert await stores.query(database_url, "SELECT name, renewals, seconds FROM leases") == [("a", 1, LONG)]
+
+
+async def test_who_could_not_renew_it_does_not_ask_to_give_it_back(databases: list[Database]) -> None:
+    """The database does not answer: whoever stops does not wait for it, and the lease runs out."""
+    one, other = Lease(databases[0], "a", seconds=1.0), Lease(databases[1], "a", seconds=LONG)
+    assert await one.take()
+    async with asyncio.timeout(20):
+        while not one.due:  # noqa: ASYNC110 -- only the clock knows
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(one.renew_every / 2)
+    await one.give_back()
+    assert not one.held
+    assert not await other.take()

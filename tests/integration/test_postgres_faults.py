@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,28 @@ async def test_a_server_behind_a_black_hole_is_waited_for_and_holds_up_no_stop(
     another = await _started(processes, overrides)
     await workplace.changes(30)
     await _all_is_there([another], workplace, 30)
+
+
+async def test_a_stopped_server_is_not_waited_for_by_each_part_of_a_worker_that_stops(
+    server: Server, processes: Processes, overrides: dict[str, Any], workplace: Workplace
+) -> None:
+    """Docker kills after 10 s: what is in hand has its time, and all that must be closed has a moment together."""
+    worker = await _started(processes, changed(overrides, worker={"drain_timeout": 0.5}))
+    await workplace.send(*bounces(range(1, 11)))
+    await workplace.changes(10)
+    server.pause()
+    await workplace.send(*bounces(range(11, 31)))
+    worker.send(signal.SIGTERM)
+    try:
+        assert await worker.ended() == 0
+    finally:
+        server.resume()
+    drained, stopped = [
+        datetime.fromisoformat((await worker.says(action))["timestamp"])
+        for action in ("worker.drained", "worker.stopped")
+    ]
+    assert (stopped - drained).total_seconds() < 3.5, "of the ten, the drain has five"
+    assert await workplace.left() == bounces(range(11, 31))
 
 
 async def test_a_server_that_has_become_read_only_is_waited_for(
