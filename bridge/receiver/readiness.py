@@ -55,6 +55,7 @@ def measure(spool: Spool, metrics: Metrics) -> None:
         metrics.spool_oldest_seconds.set(state.oldest_age)
         for reason, entries in _by_reason(spool).items():
             metrics.spool_set_aside.labels(reason).set(entries)
+        metrics.spool_refusing.set(not state.writable)
 
     metrics.before_reading(look)
 

@@ -131,6 +131,11 @@ class Instruments:
         return self._gauge("bridge_spool_set_aside_entries", says, "reason")
 
     @cached_property
+    def spool_refusing(self) -> Gauge:
+        says = "1 while the spool takes no events"
+        return self._gauge("bridge_spool_refusing", says, together="livemax")
+
+    @cached_property
     def consumed(self) -> Counter:
         says = "Messages that RabbitMQ has delivered to the worker"
         return self._counter("bridge_events_consumed", says, "redelivered")

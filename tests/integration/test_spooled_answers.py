@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from bridge.broker import declaring, private_node, topology
 from bridge.broker.connection import Link, LinkState
 from bridge.broker.message import of_body
 from bridge.broker.publisher import Publisher
-from bridge.receiver import server
+from bridge.broker.refusals import Refusals
+from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain
 from bridge.receiver.handler import Handler
 from bridge.receiver.mover import Line, Mover
 from bridge.receiver.refused_events import RefusedEvents
 from bridge.receiver.spool import Spool
+from bridge.receiver.spool_file import SpoolFile
 from bridge.roles.lifetime import running
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
@@ -206,6 +209,33 @@ async def test_with_neither_place_the_answer_is_503_and_when_to_come_again(
         proxy.accept()
         await receiver.link.up.wait()
         assert (await receiver.post(BODY)).body["durability"] == "confirmed"
+
+
+async def test_a_disk_that_hangs_is_answered_503_and_told(
+    through_proxy: Overrides, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever came first waits a second, nobody after that; readiness and metrics say so, until the disk answers."""
+    proxy.refuse()
+    settings, metrics = knobs.load(overrides=through_proxy), Metrics()
+    refusals = Refusals(topology.plan(settings.rabbitmq, suppressing=()), metrics)
+    async with receiving(settings) as receiver:
+        readiness.measure(receiver.spool, metrics)
+        answers, write = threading.Event(), SpoolFile.write
+        monkeypatch.setattr(SpoolFile, "write", lambda *these: answers.wait() and write(*these))
+        try:
+            assert (await receiver.post(BODY)).status == 503
+            await eventually(lambda: not receiver.spool.state.writable)
+            assert (await receiver.post(ANOTHER)).status == 503
+            assert receiver.spool._waiting == 1, "what came after it was refused, and waits for nothing"
+            said = readiness.of_receiver(receiver.link, receiver.spool, refusals)
+            assert not said.ready
+            assert "the disk has not answered" in str(said.parts["spool"])
+            assert b"\nbridge_spool_refusing 1.0\n" in metrics.exposition()
+        finally:
+            answers.set()
+        await eventually(lambda: receiver.spool.state.writable)
+        assert (await receiver.post(ANOTHER)).body["durability"] == "spooled"
+        assert b"\nbridge_spool_refusing 0.0\n" in metrics.exposition()
 
 
 async def test_a_full_spool_is_answered_503(through_proxy: Overrides, proxy: Proxy, folder: Path) -> None:
