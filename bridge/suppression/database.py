@@ -133,7 +133,7 @@ class Database(ABC):
                     f"{self.name} cannot be migrated ({error}); was it written by a newer bridge?"
                 ) from error
         if before.current is None:
-            log.warning("there was no list: an empty one is made", action="suppression.created")
+            log.info("there was no list: an empty one is made", action="suppression.created")
         return before
 
     def _migration(self) -> AbstractAsyncContextManager[AsyncConnection]:
