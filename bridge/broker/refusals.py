@@ -44,9 +44,10 @@ class Refusals:
             part, reason = one.part, str(one.error)
             self._now[part.name] = reason
             if part.name not in before:
+                action = "topology.subscriber_refused" if part.of_subscriber else "topology.refused"
                 log.error(
                     _SAID[one.needed],
-                    action="topology.subscriber_refused" if part.of_subscriber else "topology.refused",
+                    action=action,
                     name=part.name,
                     reason=reason,
                 )
