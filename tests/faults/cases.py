@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import aio_pika
 
 from bridge.broker.topology import Names
+from tests.faults import list_cases
 from tests.faults.scene import Cast
 
 if TYPE_CHECKING:
@@ -290,5 +291,7 @@ ALL: Final = (
         spool_folder_removed_under_processes,
         Cast(settings={"receiver": {"processes": 2}}),
     ),
+    Case("list file replaced, then removed", list_cases.list_replaced),
+    Case("four workers on one SQLite file", list_cases.four_workers, Cast(workers=4)),
     Case("broker down and receiver restarted", broker_down_and_receiver_restarted, quick=True),
 )

@@ -76,6 +76,10 @@ class Scene:
     def spool_directory(self) -> Path:
         return self.directory / "spool"
 
+    @property
+    def list_file(self) -> Path:
+        return self.directory / "list.sqlite3"
+
     async def start_receiver(self, number: int = 0) -> None:
         """Start it, or start it again, on its port; it is there when it listens."""
         receiver = await self._processes.start("receiver", overrides=self._settings(self.ports[number]))
@@ -101,7 +105,7 @@ class Scene:
 
     @property
     def _database(self) -> str:
-        return f"sqlite+aiosqlite:///{self.directory}/list.sqlite3"
+        return f"sqlite+aiosqlite:///{self.list_file}"
 
     def _settings(self, port: int) -> dict[str, dict[str, Any]]:
         settings: dict[str, Any] = {
