@@ -8,6 +8,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from bridge.broker.frames import Message
 from bridge.broker.outcomes import PublishError
+from bridge.broker.pauses import before_next
 from bridge.broker.rewriting import ROUTING, rewritten
 from bridge.telemetry import logs
 
@@ -76,7 +77,10 @@ async def move(publisher: Publishing, message: Message, *, longest_wait: float, 
 
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(PublishError),
-        wait=wait_random_exponential(multiplier=0.1, max=longest_wait),
+        # In a single queue of our own there are no copies, and nobody else waits.
+        wait=before_next(longest_wait)
+        if message.exchange
+        else wait_random_exponential(multiplier=0.1, max=longest_wait),
         before_sleep=report,
     ):
         with attempt:

@@ -7,7 +7,6 @@ again and again.
 
 from __future__ import annotations
 
-import random
 import sqlite3
 import time
 from collections.abc import Callable, Container
@@ -15,6 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from bridge.broker.pauses import after_refusals
 from bridge.receiver.spool_folder import SpoolError
 
 if TYPE_CHECKING:
@@ -32,13 +32,9 @@ NACKED, FORBIDDEN, TOO_LARGE, REFUSED = "nacked", "forbidden", "too-large", "ref
 """Reasons, for the metrics: basic.nack; 403 for the routing key; 406 for the size; the channel was closed otherwise."""
 REASONS: Final = (NACKED, FORBIDDEN, TOO_LARGE, REFUSED)
 
-FIRST_WAIT_SECONDS: Final = 1
-LONGEST_WAIT_SECONDS: Final = 600
 _SOON_SECONDS: Final = 2
 _MOST_FORWARD: Final = 1000
 """Entries of one kind: a file with a million must not hold up the next commit."""
-_SPREAD: Final = 0.2
-"""Waits are up to so much longer, never shorter: copies of one event in an innocent queue are bounded by them."""
 MOST_KINDS: Final = 1000
 """In one file. Names come from the provider, who may think of any number of them; the rest share one kind."""
 _REST: Final = "(others)"
@@ -271,9 +267,8 @@ def _rest(connection: sqlite3.Connection, kind: str) -> None:
 
 
 def _wait(attempts: int) -> int:
-    """Milliseconds until the next one: 1 s, doubling to 10 min, spread upwards."""
-    seconds: int = min(FIRST_WAIT_SECONDS * 2 ** min(attempts - 1, 30), LONGEST_WAIT_SECONDS)
-    return round(1000 * seconds * (1 + random.random() * _SPREAD))  # noqa: S311 -- no secret
+    """Milliseconds."""
+    return round(1000 * after_refusals(attempts))
 
 
 def _now() -> int:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from aiolimiter import AsyncLimiter
 from aiormq.exceptions import ChannelNotFoundEntity
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bridge.broker import archive, declaring, topology
 from bridge.broker.batch import not_confirmed
 from bridge.broker.connection import Link
 from bridge.broker.outcomes import PublishError, ReturnedError
+from bridge.broker.pauses import before_next
 from bridge.broker.session import BrokerUnavailableError
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of
@@ -211,7 +212,7 @@ class _Confirming:
                 await self._limiter.acquire()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(PublishError),
-            wait=wait_random_exponential(multiplier=0.1, max=_LONGEST_WAIT_SECONDS),
+            wait=before_next(_LONGEST_WAIT_SECONDS),
             before_sleep=_report,
         ):
             with attempt:

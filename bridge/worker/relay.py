@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import takewhile
@@ -12,7 +13,8 @@ from pamqp import commands as spec
 
 from bridge.broker.frames import composed
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
-from bridge.broker.outcomes import NotConnectedError, PublishError
+from bridge.broker.outcomes import NackedError, NotConnectedError, PublishError
+from bridge.broker.pauses import after_refusals
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
 from bridge.worker.failures import AGAINST_THE_DATABASE
@@ -58,6 +60,8 @@ class Relay:
         self._woken = asyncio.Event()
         self._at_once = _AT_ONCE
         self._has_turn = False
+        self._nacks = 0
+        """So often in a row the oldest change was refused."""
         self.busy = False
         """Whether it waits for an answer: of the database, or of RabbitMQ."""
         self.steps = 0
@@ -80,8 +84,13 @@ class Relay:
                 if isinstance(error, NotConnectedError):
                     # RabbitMQ may be there for another worker. One who was refused stays: another would be, too.
                     await self._leave_turn()
+                self._nacks = self._nacks + 1 if isinstance(error, NackedError) else 0
+            else:
+                self._nacks = 0
             self.busy = False
-            if not advanced:
+            if self._nacks:
+                await self._rest_after_nack()
+            elif not advanced:
                 await self._rest()
             self._woken.clear()
 
@@ -93,6 +102,19 @@ class Relay:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_EVERY_SECONDS):
                 await self._woken.wait()
+
+    async def _rest_after_nack(self) -> None:
+        """A queue that refuses: the others have the change, and each attempt puts a copy of it there.
+
+        New changes are no reason to hurry. The next attempt has a channel of its own (rabbitmq-server#12206).
+        """
+        ends_at = time.monotonic() + after_refusals(self._nacks)
+        while (left := ends_at - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, self._outbox.renew_turn_every))
+            with suppress(StoreUnavailableError):  # then it runs out by itself
+                await self._keep_turn()
+        with suppress(NotConnectedError):
+            await self._publisher.renew()
 
     async def _leave_turn(self) -> None:
         self._has_turn = False

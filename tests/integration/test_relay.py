@@ -13,6 +13,8 @@ from bridge.broker import declaring
 from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.worker import relay as relay_module
+from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.working import bounces, changed, planned, working
 
@@ -163,6 +165,31 @@ async def test_a_change_that_is_refused_comes_again_before_those_behind_it(
                 ids.append((await heard.next()).message_id)
     assert ids[:3] == ["change-1", "change-2", "change-3"]
     assert ids[-3:] == ["change-2", "change-3", "change-4"]
+
+
+async def test_a_change_that_is_refused_is_tried_later_and_later(
+    settings: Settings, workplace: Workplace, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever else follows the changes gets a copy with each attempt: that new ones come in is no reason to hurry."""
+    asked: list[int] = []
+
+    def pause(attempts: int) -> float:
+        asked.append(attempts)
+        return 0.05
+
+    monkeypatch.setattr(relay_module, "after_refusals", pause)
+    limits: dict[str, Any] = {"x-max-length": 0, "x-overflow": "reject-publish"}
+    async with rabbit.channel() as channel, rabbit.listening(rabbit.names.changes, "#") as innocent:
+        full = await channel.declare_queue(exclusive=True, arguments=limits)
+        await full.bind(rabbit.names.changes, "#")
+        async with working(settings):
+            await workplace.send(*bounces([1]))
+            await eventually(lambda: len(asked) >= 4)
+            await full.unbind(rabbit.names.changes, "#")
+            await workplace.send(*bounces([2]))
+            while (await innocent.next()).message_id != "change-2":
+                pass
+    assert asked == list(range(1, len(asked) + 1))
 
 
 async def test_a_change_that_nobody_listens_to_is_no_error(settings: Settings, rabbit: Rabbit) -> None:
