@@ -155,9 +155,10 @@ class Report:
                 continue
             self._told_at[reason] = now
             del self._counts[reason]
+            action = "spool.nacked" if reason == NACKED else "spool.set_aside"
             log.warning(
                 "RabbitMQ refuses events: they wait in the spool",
-                action="spool.nacked" if reason == NACKED else "spool.set_aside",
+                action=action,
                 reason=reason,
                 entries=sum(counts.values()),
                 by_routing_key=dict(sorted(counts.items(), key=lambda one: -one[1])[:_MOST_SHOWN]),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from tests.support.spellings import SPELLINGS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,8 +41,13 @@ def address_of(number: int) -> str:
     return f"recipient{number}@example.org"
 
 
-def bodies() -> Iterator[tuple[int, bytes]]:
-    """Number and body, without end; the number is the message's id, from 1 on."""
+def bodies(*, spelt_oddly: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Number and body, without end; the number is the message's id, from 1 on.
+
+    Args:
+        spelt_oddly: whether each hard bounce is written in another way than the provider's documentation has it.
+    """
+    spellings = tuple(SPELLINGS.values())
     now, number = int(time.time()), 0
     while True:
         number += 1
@@ -48,4 +55,7 @@ def bodies() -> Iterator[tuple[int, bytes]]:
         event: dict[str, object] = {"name": name, "timestamp": now}
         if name == "clicked":
             event["data"] = {"url": f"https://example.com/offer/{number}?utm_source=newsletter"}
+        if spelt_oddly and name == "hard_bounced":
+            yield number, spellings[number % len(spellings)](number)
+            continue
         yield number, orjson.dumps({"message": {"id": number}, "event": event})

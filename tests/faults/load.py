@@ -27,6 +27,8 @@ class Answers:
 
     accepted: dict[str, int] = field(default_factory=dict)
     """Event id -> number of the event, of every 200."""
+    quarantined: set[int] = field(default_factory=set)
+    """Numbers of the events that were answered 200, and not read."""
     durability: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     """Status, or `no answer` -> how many."""
@@ -45,13 +47,15 @@ class Answers:
 class Load:
     """Runs until enough events are accepted and it is told that it may end."""
 
-    def __init__(self, ports: Sequence[int], token: str, *, rate: float, events: int) -> None:
+    def __init__(
+        self, ports: Sequence[int], token: str, *, rate: float, events: int, spelt_oddly: bool = False
+    ) -> None:
         self.answers = Answers()
         self._ports = ports
         self._path = f"/webhooks/msndr/{token}"
         self._rate = rate
         self._events = events
-        self._bodies = bodies()
+        self._bodies = bodies(spelt_oddly=spelt_oddly)
         self._posted = 0
         self._began = 0.0
         self._may_end = asyncio.Event()
@@ -134,6 +138,9 @@ class Load:
     async def _note(self, status: str, number: int, answer: dict[str, str], began: float) -> None:
         if status != "200":
             self.answers.refused[status] += 1
+            return
+        if answer["status"] == "quarantined":
+            self.answers.quarantined.add(number)
             return
         durability = answer["durability"]
         self.answers.accepted[answer["id"]] = number

@@ -38,6 +38,8 @@ class Cast:
     workers: int = 1
     spool_disk_bytes: int | None = None
     """A disk of its own for the spool, of this size."""
+    spelt_oddly: bool = False
+    """Whether hard bounces are written in other ways than the provider's documentation has them."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     subscribers: dict[str, list[str]] = field(default_factory=dict)
     """Queues of other services beside the ledger's, and the events they are bound to."""
@@ -93,10 +95,10 @@ class Scene:
         self.workers[number : number + 1] = [worker]
 
     async def missing_from_list(self) -> set[str]:
-        """Addresses of accepted hard bounces and complaints that are not on the list."""
+        """Addresses of hard bounces and complaints that were answered 200 and are not on the list."""
         expected = {
             address_of(number)
-            for number in self.load.answers.accepted.values()
+            for number in (*self.load.answers.accepted.values(), *self.load.answers.quarantined)
             if name_of(number) in SUPPRESSING
         }
         async with Store.open(self._database, create=False) as store:
@@ -150,7 +152,7 @@ async def set_up(directory: Path, cast: Cast, *, rate: float, events: int) -> As
         for number in range(cast.workers):
             await scene.start_worker(number)
         scene.ledger = Ledger([node.url for node in scene.nodes], [LEDGER])
-        scene.load = Load(scene.ports, TOKEN, rate=rate, events=events)
+        scene.load = Load(scene.ports, TOKEN, rate=rate, events=events, spelt_oddly=cast.spelt_oddly)
         listening = asyncio.create_task(scene.ledger.run(), name="ledger")
         try:
             yield scene
