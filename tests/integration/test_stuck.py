@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     Answer = tuple[int, dict[str, Any]]
     Ask = Callable[[str], Awaitable[Answer]]
 
+LONGER = 2.0
+"""Seconds, for a worker that is not to be stuck: more than a busy machine takes for a step."""
 ALIVE = (200, {"status": "alive"})
 FOREVER = (
     "CREATE VIEW forever AS WITH RECURSIVE more(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM more) SELECT x FROM more",
@@ -84,11 +86,11 @@ async def test_a_worker_whose_list_does_not_answer_is_not_ready_and_then_stuck(
 async def test_a_worker_that_waits_for_the_rate_is_not_stuck(
     overrides: dict[str, Any], workplace: Workplace, processes: Processes
 ) -> None:
-    """One call in two seconds, and the prefetch is full of messages that the provider does not know: it can do no more."""
+    """One call in four seconds, and the prefetch is full of messages that the provider does not know: it can do no more."""
     slow = changed(
         overrides,
-        provider={"rate": 0.5, "attempts": 1, "unknown_grace": 0},
-        worker={"prefetch": 20},
+        provider={"rate": 0.25, "attempts": 1, "unknown_grace": 0},
+        worker={"prefetch": 20, "stuck_after": LONGER},
     )
     async with _started(processes, slow) as (worker, ask):
         await workplace.send(*bounces(range(2001, 2041)))
@@ -136,8 +138,9 @@ async def test_a_relay_whose_changes_are_refused_is_not_stuck(
         async with Store.open(url) as store:
             await store.add("first@example.org", actor="jo", note="fills the queue")
             await store.add("jane@example.org", actor="jo", note="is refused")
-        async with _started(processes, overrides) as (worker, ask):
-            await worker.says("relay.waiting", times=3)
+        patient = changed(overrides, worker={"stuck_after": LONGER})
+        async with _started(processes, patient) as (worker, ask):
+            await worker.says("relay.waiting", times=5)
             assert await ask("/livez") == ALIVE
             await full.unbind(rabbit.names.changes, "added")
             await workplace.changes(2)
@@ -148,10 +151,12 @@ async def test_a_consumer_whose_queue_is_gone_is_not_stuck(
     overrides: dict[str, Any], workplace: Workplace, rabbit: Rabbit, processes: Processes
 ) -> None:
     """It may not declare it, and RabbitMQ says so each time: when it is there again, so is the consumer."""
-    checking = changed(overrides, rabbitmq={"declare": "never", "reconnect_max": 0.2})
+    checking = changed(
+        overrides, rabbitmq={"declare": "never", "reconnect_max": 0.4}, worker={"stuck_after": LONGER}
+    )
     async with _started(processes, checking) as (worker, ask), rabbit.channel() as channel:
         await channel.queue_delete(rabbit.names.suppression)
-        await worker.says("broker.retry", use="consume", times=8)
+        await worker.says("broker.retry", use="consume", times=12)
         status, body = await ask("/readyz")
         assert (status, body["consume"]["state"]) == (503, "down")
         assert await ask("/livez") == ALIVE
