@@ -15,7 +15,7 @@ from bridge import settings as knobs
 from bridge.broker import private_node, topology
 from bridge.broker.connection import open_connection
 from bridge.broker.deliveries import Deliveries
-from bridge.broker.session import BrokerUnavailableError
+from bridge.broker.session import BrokerUnavailableError, may_be_lost
 from bridge.provider.simulator import Simulator
 from bridge.receiver.handler import PATH
 from bridge.roles.lifetime import Lifetime, until
@@ -125,10 +125,11 @@ async def watching(running: Stack) -> AsyncIterator[AsyncIterator[Seen]]:
     """Every event and every change of the list from now on, as they are published, through a queue of our own."""
     names = topology.Names(running.settings.rabbitmq.prefix)
     async with await open_connection(running.places.rabbitmq, name="bridge dev") as connection:
-        channel = await connection.channel(publisher_confirms=False)
-        queue = await channel.declare_queue(exclusive=True)
-        await queue.bind(names.events, "#")
-        await queue.bind(names.changes, "#")
+        with may_be_lost(connection):
+            channel = await connection.channel(publisher_confirms=False)
+            queue = await channel.declare_queue(exclusive=True)
+            await queue.bind(names.events, "#")
+            await queue.bind(names.changes, "#")
         async with Deliveries.of(connection, queue.name, prefetch=100) as deliveries:
             yield _all(deliveries, names.changes)
 

@@ -6,25 +6,33 @@ import asyncio
 import time
 from contextlib import suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aio_pika
-from aiormq.exceptions import AMQPError
+from aiormq.exceptions import AMQPConnectionError, AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from bridge.broker.internals import on_our_wire, watch_alarms, wire_of
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, said, told_as_loss
+from bridge.broker.internals import on_our_wire, watch_alarms
+from bridge.broker.session import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    losses_of,
+    rabbitmqs_words,
+    said,
+    together,
+)
+from bridge.broker.wire import wire_of
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from aio_pika.abc import AbstractConnection
 
     from bridge.settings import RabbitMQ
     from bridge.telemetry.metrics import Metrics
 
-    Session = Callable[[AbstractConnection], Awaitable[None]]
+    Session = Callable[[AbstractConnection], Coroutine[Any, Any, None]]
 
 log = logs.logger("broker")
 
@@ -121,9 +129,9 @@ class Link:
         began = time.monotonic()
         reason = "closed"
         try:
-            with told_as_loss(connection):
+            with losses_of(connection):
                 watch_alarms(connection, blocked=self._blocked, unblocked=self._unblocked)
-                await session(connection)
+                await together(session=session(connection), mistake=wire_of(connection).mistake())
         except BrokerRefusedError as refusal:
             reason = str(refusal)
             if not self._was_up:
@@ -207,7 +215,7 @@ async def open_connection(
 
     Raises:
         TimeoutError: it has not.
-        aiormq.exceptions.AMQPError: it refuses.
+        aiormq.exceptions.AMQPError: it refuses; the message is RabbitMQ's own, where it has one.
         OSError: it cannot be reached.
     """
     connection = on_our_wire(
@@ -216,8 +224,10 @@ async def open_connection(
     try:
         async with asyncio.timeout(patience):
             await connection.connect()
-    except BaseException:
+    except BaseException as error:
         await connection.close()
+        if isinstance(error, AMQPError) and (words := rabbitmqs_words(connection)):
+            raise AMQPConnectionError(words) from error
         raise
     return connection
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, answers_of
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, task_group
+from bridge.broker.session import (
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    ConnectionLostError,
+    may_be_lost,
+    task_group,
+)
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -62,16 +68,21 @@ async def attempt(
         What is refused.
 
     Raises:
-        TimeoutError: RabbitMQ does not answer.
-        aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError: RabbitMQ does not answer.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
     """
     parts = list(topology.parts())
     errors: _Errors = {}
-    async with asyncio.timeout(_PATIENCE_SECONDS), _Making.on(connection) as making:
-        # Exchanges before what is bound to them.
-        for part in sorted(parts, key=lambda part: (not part.topology.exchanges, part.name not in needed)):
-            if not part.of_subscriber:
-                await _try(part, making.way(mode), errors)
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS), _Making.on(connection) as making:
+            # Exchanges before what is bound to them.
+            for part in sorted(
+                parts, key=lambda part: (not part.topology.exchanges, part.name not in needed)
+            ):
+                if not part.of_subscriber:
+                    await _try(part, making.way(mode), errors)
+    except TimeoutError:
+        raise BrokerUnavailableError(f"RabbitMQ does not answer in {_PATIENCE_SECONDS:g} s") from None
     async with task_group() as tasks:
         for part in parts:
             if part.of_subscriber:
@@ -97,7 +108,7 @@ async def ensure(connection: AbstractConnection, topology: Topology, mode: str) 
         TopologyMismatchError: something stands with other arguments.
         DeclareRefusedError: something is missing that may not be declared.
         BrokerUnavailableError: something is not up yet.
-        TimeoutError, aiormq.exceptions.AMQPError: as `attempt`.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `attempt`.
     """
     for one in await attempt(connection, topology, mode, needed=()):
         raise one.error
@@ -138,11 +149,12 @@ async def counts(connection: AbstractConnection, queue: str) -> tuple[int, int]:
     """How many messages are ready in a queue, and how many consumers it has.
 
     Raises:
-        aiormq.exceptions.AMQPError: there is no such queue, or the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: there is no such queue, or the connection is gone.
     """
-    channel = await connection.channel(publisher_confirms=False)
-    found = (await channel.declare_queue(queue, passive=True)).declaration_result
-    await channel.close()
+    with may_be_lost(connection):
+        channel = await connection.channel(publisher_confirms=False)
+        found = (await channel.declare_queue(queue, passive=True)).declaration_result
+        await channel.close()
     return found.message_count or 0, found.consumer_count or 0
 
 
@@ -160,7 +172,8 @@ class _Making:
         making = cls(connection)
         yield making
         if making._channel is not None:
-            await making._channel.close()
+            with may_be_lost(connection):
+                await making._channel.close()
 
     def way(self, mode: str) -> Make:
         """How a part is made, by the setting `rabbitmq.declare`."""
@@ -229,16 +242,19 @@ class _Making:
 
     @asynccontextmanager
     async def _asking(self, what: str) -> AsyncIterator[AbstractChannel]:
-        channel = self._channel or await self._connection.channel(publisher_confirms=False)
-        self._channel = None
-        with answers_of(what):
-            yield channel
+        with may_be_lost(self._connection):
+            channel = self._channel or await self._connection.channel(publisher_confirms=False)
+            self._channel = None
+            with answers_of(what):
+                yield channel
         self._channel = channel
 
 
 async def _try(part: Part, make: Make, errors: _Errors) -> None:
     try:
         await make(part)
+    except ConnectionLostError:
+        raise
     except (BrokerRefusedError, BrokerUnavailableError) as error:
         errors[part] = error
 

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from bridge.broker.internals import close_taken_channel, open_taken_channel
-from bridge.broker.session import BrokerUnavailableError, said
+from bridge.broker.session import BrokerUnavailableError, may_be_lost, said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -96,6 +96,7 @@ class Deliveries:
 
     def __init__(self, acknowledge_every: int | None) -> None:
         self._acknowledge_every = acknowledge_every
+        self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._news = asyncio.Event()
         self._whole: list[Delivery] = []
@@ -127,22 +128,25 @@ class Deliveries:
             arguments: of the consumer.
 
         Raises:
-            aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
+            BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
         """
         made = cls(acknowledge_every)
+        made._connection = connection
         made._channel = channel = await open_taken_channel(connection, made.take)
         channel.closing.add_done_callback(made._closed)
         channel.on_consumer_cancel_callbacks.add(lambda _: made._lost("the consumer was cancelled"))
         try:
-            await channel.basic_qos(prefetch_count=prefetch)
-            await channel.basic_consume(
-                queue, never_called, consumer_tag=_TAG, arguments=dict(arguments or {})
-            )
+            with may_be_lost(connection):
+                await channel.basic_qos(prefetch_count=prefetch)
+                await channel.basic_consume(
+                    queue, never_called, consumer_tag=_TAG, arguments=dict(arguments or {})
+                )
             yield made
             if made._let_go:
                 # RabbitMQ keeps back acknowledgements of a quorum queue when more than 32 are under way, and forgets
                 # them when the channel is closed. The answer to a cancel comes when those before it have been applied.
-                await channel.basic_cancel(_TAG)
+                with may_be_lost(connection):
+                    await channel.basic_cancel(_TAG)
         finally:
             await close_taken_channel(connection, channel)
 
@@ -154,8 +158,7 @@ class Deliveries:
         """
         if self._acknowledge_every is not None and self._unacknowledged >= self._acknowledge_every:
             self._unacknowledged = 0
-            if self._channel is not None:
-                await self._channel.basic_ack(self._last_tag, multiple=True, wait=False)
+            await self._acknowledge(self._last_tag, multiple=True, wait=False)
         while not self._whole:
             if self._loss is not None:
                 raise BrokerUnavailableError(self._loss)
@@ -173,11 +176,15 @@ class Deliveries:
         """Acknowledge this one.
 
         Raises:
-            aiormq.exceptions.AMQPError: the connection is gone; the message may still be there.
+            BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone; it may still be there.
         """
-        if self._channel is not None:
-            self._let_go = True
-            await self._channel.basic_ack(delivery.tag)
+        self._let_go = True
+        await self._acknowledge(delivery.tag)
+
+    async def _acknowledge(self, tag: int, *, multiple: bool = False, wait: bool = True) -> None:
+        if self._connection is not None and self._channel is not None:
+            with may_be_lost(self._connection):
+                await self._channel.basic_ack(tag, multiple=multiple, wait=wait)
 
     def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
         """Take a frame, as a `wire.Taker`."""

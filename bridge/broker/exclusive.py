@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
+
+from bridge.broker.session import may_be_lost
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -14,16 +17,17 @@ async def lock(connection: AbstractConnection, name: str) -> bool:
     """Whether nobody else has the lock of this name. Who may declare no queue gets it in any case.
 
     Raises:
-        aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
     """
-    channel = await connection.channel(publisher_confirms=False)
-    try:
-        await channel.declare_queue(name, exclusive=True)
-    except ChannelLockedResource:
-        return False
-    except ChannelAccessRefused:
-        return True
-    await channel.close()
+    with may_be_lost(connection):
+        channel = await connection.channel(publisher_confirms=False)
+        try:
+            await channel.declare_queue(name, exclusive=True)
+        except ChannelLockedResource:
+            return False
+        except ChannelAccessRefused:
+            return True
+        await channel.close()
     return True
 
 
@@ -31,11 +35,9 @@ async def unlock(connection: AbstractConnection, name: str) -> None:
     """Let others have it while this connection lives on.
 
     Raises:
-        aiormq.exceptions.AMQPError: the connection is gone, and the lock with it.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, and the lock with it.
     """
-    channel = await connection.channel(publisher_confirms=False)
-    try:
+    with may_be_lost(connection), suppress(ChannelAccessRefused):
+        channel = await connection.channel(publisher_confirms=False)
         await channel.queue_delete(name)
-    except ChannelAccessRefused:
-        return
-    await channel.close()
+        await channel.close()

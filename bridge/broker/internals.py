@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aio_pika
 from aiormq.channel import Channel
-from aiormq.connection import EXCEPTION_MAPPING, Connection
-from aiormq.exceptions import ConnectionClosed
+from aiormq.connection import Connection
 
-from bridge.broker.wire import Wire
+from bridge.broker.session import BrokerUnavailableError, may_be_lost
+from bridge.broker.wire import FACTORY, Wire, wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from bridge.broker.wire import Confirmations, Taker
 
 T = TypeVar("T")
-
-_FACTORY: Final = "transport_factory"
-"""aiormq takes one; aio-pika drops it from its arguments, but passes on what stands in `kwargs`."""
 
 _CLOSE_SECONDS: Final = 2.0
 
@@ -49,25 +46,19 @@ class ConfirmChannel:
 def on_our_wire(url: URL, *, client_properties: dict[str, str]) -> aio_pika.Connection:
     """A connection, not opened yet, whose confirms can be heard at the socket."""
     connection = aio_pika.Connection(url, client_properties=dict(client_properties))
-    connection.kwargs[_FACTORY] = Wire()
+    connection.kwargs[FACTORY] = Wire()
     return connection
-
-
-def wire_of(connection: AbstractConnection) -> Wire:
-    """Raises TypeError: it is a connection that `on_our_wire` has not made."""
-    wire = connection.kwargs.get(_FACTORY) if isinstance(connection, aio_pika.Connection) else None
-    if not isinstance(wire, Wire):
-        raise TypeError("the connection must come from open_connection")
-    return wire
 
 
 async def open_confirm_channel(connection: AbstractConnection, listener: Confirmations) -> ConfirmChannel:
     """Open a channel in confirm mode, and have this listener hear its confirms.
 
     Raises:
-        aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
     """
-    wire, channel = wire_of(connection), await _open_channel(connection, publisher_confirms=True)
+    wire = wire_of(connection)
+    with may_be_lost(connection):
+        channel = await _open_channel(connection, publisher_confirms=True)
     wire.listen(channel.number, listener)
     return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
 
@@ -103,25 +94,15 @@ def _retrieve(outcome: asyncio.Future[Any]) -> None:
         outcome.exception()
 
 
-def closed_over(connection: AbstractConnection) -> tuple[int, str] | None:
-    """Code and text with which RabbitMQ closed this connection, if it did."""
-    if connection.transport is None:
-        return None
-    closing = connection.transport.connection.closing
-    error = closing.exception() if closing.done() and not closing.cancelled() else None
-    if not isinstance(error, ConnectionClosed):
-        return None
-    codes = [code for code, kind in EXCEPTION_MAPPING.items() if type(error) is kind]
-    return codes[0] if codes else error.errno or 0, error.strerror or str(error)
-
-
 async def open_taken_channel(connection: AbstractConnection, taker: Taker) -> Channel:
     """Open a channel whose frames go to this taker; `close_taken_channel` ends it.
 
     Raises:
-        aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
     """
-    wire, channel = wire_of(connection), await _open_channel(connection, publisher_confirms=False)
+    wire = wire_of(connection)
+    with may_be_lost(connection):
+        channel = await _open_channel(connection, publisher_confirms=False)
     wire.hand_to(channel.number, taker)
     return channel
 
@@ -130,10 +111,14 @@ async def close_taken_channel(connection: AbstractConnection, channel: Channel) 
     """Close it; what still arrives for it goes nowhere. A broker that says nothing is not waited for.
 
     Its frames are aiormq's again only when nothing more can come: at some deliveries its reader would end.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOSE_SECONDS):
-            await channel.close()
+            with may_be_lost(connection):
+                await channel.close()
         wire_of(connection).hand_back(channel.number)
 
 
@@ -159,7 +144,7 @@ UNBLOCKED_HANDLER = "_Connection__handle_connection_unblocked"
 
 def _aiormq_connection(connection: AbstractConnection) -> Connection:
     if connection.transport is None or not isinstance(connection.transport.connection, Connection):
-        raise ConnectionError("the connection to RabbitMQ was closed before it could be used")
+        raise BrokerUnavailableError("lost: the connection was closed before it could be used")
     return connection.transport.connection
 
 

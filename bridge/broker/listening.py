@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from bridge.broker.deliveries import Deliveries
-from bridge.broker.session import BrokerRefusedError
+from bridge.broker.session import BrokerRefusedError, may_be_lost
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -39,15 +39,17 @@ async def listening(
 
     Raises:
         BrokerRefusedError: there is no such exchange, or the broker user may not make the queue.
-        aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
     """
-    channel = await connection.channel(publisher_confirms=False)
+    own = f"{name}.{uuid.uuid4().hex[:12]}"
     try:
-        queue = await channel.declare_queue(
-            f"{name}.{uuid.uuid4().hex[:12]}", exclusive=True, auto_delete=True, arguments=dict(_LIMITS)
-        )
-        for key in keys:
-            await queue.bind(exchange, key)
+        with may_be_lost(connection):
+            channel = await connection.channel(publisher_confirms=False)
+            queue = await channel.declare_queue(
+                own, exclusive=True, auto_delete=True, arguments=dict(_LIMITS)
+            )
+            for key in keys:
+                await queue.bind(exchange, key)
     except ChannelNotFoundEntity:
         raise BrokerRefusedError(
             f"there is no exchange '{exchange}'; see rabbitmq.prefix, or `bridge topology apply`"
@@ -57,5 +59,5 @@ async def listening(
             f"the broker user may not make a queue '{name}.*' and bind it to '{exchange}'; grant it configure "
             "and write for the queue, and read for the exchange"
         ) from None
-    async with Deliveries.of(connection, queue.name, prefetch=_PREFETCH) as deliveries:
+    async with Deliveries.of(connection, own, prefetch=_PREFETCH) as deliveries:
         yield deliveries

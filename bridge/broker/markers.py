@@ -19,7 +19,7 @@ from bridge.broker import declaring, properties
 from bridge.broker.deliveries import Deliveries
 from bridge.broker.frames import Message, composed
 from bridge.broker.message import PERSISTENT
-from bridge.broker.session import BrokerRefusedError
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, may_be_lost
 from bridge.broker.topology import Topology
 from bridge.events import digest
 from bridge.telemetry import logs
@@ -68,8 +68,8 @@ async def safe_to_declare(
         False where there can be no marker: whoever makes the queue now would hide that it must be filled.
 
     Raises:
-        TimeoutError: RabbitMQ does not answer.
-        aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError: RabbitMQ does not answer.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
     """
     if mode == "never" or await declaring.depth(connection, names.archive) is None:
         return True
@@ -89,7 +89,7 @@ async def note(connection: AbstractConnection, topology: Topology, names: Names,
     """Put a marker that says: from the beginning. Whether it is confirmed; else the reason is logged.
 
     Raises:
-        TimeoutError, aiormq.exceptions.AMQPError: as `safe_to_declare`.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `safe_to_declare`.
     """
     own = Topology((), tuple(queue for queue in topology.queues if queue.name == names.backfill), ())
     try:
@@ -151,7 +151,7 @@ async def _looking(
         async def standing() -> AsyncGenerator[Delivery, None]:
             seen = 0
             while seen < total:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
+                async with _patience():
                     some = await deliveries.some(total - seen)
                 seen += len(some)
                 for one in some:
@@ -166,7 +166,7 @@ async def _looking(
 
 async def _when_nobody_looks(connection: AbstractConnection, queue: str) -> int:
     """How many there are. Whoever looked has given them back when RabbitMQ counts no consumer any more: not at once."""
-    async with asyncio.timeout(_PATIENCE_SECONDS):
+    async with _patience():
         while True:
             total, consumers = await declaring.counts(connection, queue)
             if not consumers:
@@ -174,12 +174,22 @@ async def _when_nobody_looks(connection: AbstractConnection, queue: str) -> int:
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
 
+@asynccontextmanager
+async def _patience() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            yield
+    except TimeoutError:
+        raise BrokerUnavailableError(f"the markers cannot be read in {_PATIENCE_SECONDS:g} s") from None
+
+
 async def _put(connection: AbstractConnection, queue: str) -> None:
     """A marker that says: from the beginning. Returns when RabbitMQ has confirmed it."""
-    async with connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
-        await (await channel.get_underlay_channel()).basic_publish(
-            _body(None), routing_key=queue, properties=_properties(), mandatory=True
-        )
+    with may_be_lost(connection):
+        async with connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+            await (await channel.get_underlay_channel()).basic_publish(
+                _body(None), routing_key=queue, properties=_properties(), mandatory=True
+            )
 
 
 def _properties() -> spec.Basic.Properties:

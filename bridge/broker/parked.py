@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Self, TypeVar
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from bridge.broker import deadletters, exclusive, headervalues, retries
+from bridge.broker import deadletters, declaring, exclusive, headervalues, retries
 from bridge.broker.deliveries import Deliveries
 from bridge.broker.properties import read
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
@@ -250,15 +250,12 @@ async def _alone(connection: AbstractConnection, place: Place[T]) -> None:
 
 async def _standing(connection: AbstractConnection, queue: str) -> tuple[int, int]:
     """How many messages are ready, and how many consumers there are."""
-    channel = await connection.channel(publisher_confirms=False)
     try:
-        result = (await channel.declare_queue(queue, passive=True)).declaration_result
+        return await declaring.counts(connection, queue)
     except ChannelNotFoundEntity:
         raise BrokerRefusedError(
             f"there is no queue '{queue}'; look at rabbitmq.prefix, or run `bridge topology apply`"
         ) from None
-    await channel.close()
-    return result.message_count or 0, result.consumer_count or 0
 
 
 def _last_death(headers: Any) -> dict[str, Any]:

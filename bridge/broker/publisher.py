@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker.connection import LinkState
-from bridge.broker.internals import apart, close_confirm_channel, closed_over, open_confirm_channel
+from bridge.broker.internals import apart, close_confirm_channel, open_confirm_channel
 from bridge.broker.outcomes import ChannelClosedError, LostError, NotConnectedError
 from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT, Counts, PublishChannel
-from bridge.broker.session import BrokerUnavailableError, gone, together, told_as_loss
+from bridge.broker.session import BrokerUnavailableError, gone, losses_of, together
+from bridge.broker.wire import closed_with
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Publisher:
         if connection is None or old is None:
             raise NotConnectedError("there is no connection to RabbitMQ, or no channel on it")
         try:
-            with told_as_loss(connection):
+            with losses_of(connection):
                 await self._replace(connection, old)
         except BrokerUnavailableError as loss:
             raise NotConnectedError(str(loss)) from loss
@@ -342,7 +343,7 @@ class Publisher:
 
 
 def _why_lost(connection: AbstractConnection) -> LostError:
-    closed = closed_over(connection)
+    closed = closed_with(connection)
     if closed is not None and closed[0] >= _OVER_A_MESSAGE:
         return ChannelClosedError(*closed)
     return LostError("the connection to RabbitMQ was lost before the confirm")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
+from bridge.broker.wire import closed_with
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
 
@@ -19,36 +21,83 @@ class BrokerUnavailableError(ConnectionError):
     """The broker cannot be reached, or the connection was lost. Passing: it is tried again."""
 
 
+class ConnectionLostError(BrokerUnavailableError):
+    """The connection is gone, and with it every channel; the message says why."""
+
+
 class BrokerRefusedError(Exception):
     """The broker answers, but not as we need it. Somebody has to change something; the message says what."""
 
 
 @contextmanager
-def told_as_loss(connection: AbstractConnection) -> Iterator[None]:
-    """Everything that the libraries raise when a connection or a channel is gone, as one error.
+def may_be_lost(connection: AbstractConnection) -> Iterator[None]:
+    """Around calls of aio-pika and aiormq, and nothing else: what they raise when the connection is gone, as one error.
+
+    An AMQPError comes out as it is: it says itself that it is theirs, and some say more than that something is lost.
+    When this task is cancelled meanwhile, that is what comes out: on Python 3.11 `wait_for`, which they use, can swallow
+    it, and an error that comes at the same time would stand in its place.
 
     Raises:
-        BrokerUnavailableError: it is gone. `BrokerRefusedError` is no loss, and comes out as it is.
+        ConnectionLostError: it is gone.
+    """
+    cancelled_before = _cancellations()
+    try:
+        yield
+    except (Exception, asyncio.CancelledError) as error:
+        if _cancellations() > cancelled_before:
+            raise asyncio.CancelledError from error
+        loss = _loss_in(connection, error)
+        if loss is None:
+            raise
+        raise loss from error
+    if _cancellations() > cancelled_before:
+        raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """How often this task has been cancelled, and nobody has dealt with it yet."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def _loss_in(connection: AbstractConnection, error: BaseException) -> ConnectionLostError | None:
+    """What an error from the libraries says of the connection; None where it is no loss, or says so itself."""
+    if isinstance(error, AMQPError):
+        return None
+    if isinstance(error, asyncio.CancelledError):
+        # Closing, aiormq rejects what is pending with it. Nobody has cancelled this task, so that is all it means.
+        return _loss(connection, "RabbitMQ was being asked something")
+    if isinstance(error, OSError | asyncio.InvalidStateError | ChannelInvalidStateError):
+        return _loss(connection, said(error))
+    if isinstance(error, RuntimeError) and _is_closed(connection):
+        return _loss(connection, said(error))
+    if type(error) is Exception:
+        # Where a broker has gone without a word, aiormq rejects what is pending with the bare class.
+        return _loss(connection, "the connection was closed without a word")
+    return None
+
+
+@contextmanager
+def losses_of(connection: AbstractConnection) -> Iterator[None]:
+    """Around all of a session: what only aio-pika and aiormq raise becomes a loss; a mistake of ours stays one.
+
+    Raises:
+        ConnectionLostError: it is gone. `BrokerRefusedError` is no loss, and comes out as it is.
     """
     try:
         yield
-    except (AMQPError, OSError, asyncio.InvalidStateError, ChannelInvalidStateError) as error:
-        raise BrokerUnavailableError(f"lost: {said(error)}") from error
-    except RuntimeError as error:
-        if not _is_closed(connection):
-            raise
-        raise BrokerUnavailableError(f"lost: {said(error)}") from error
-    except Exception as error:
-        # Where a broker has gone without a word, aiormq rejects what is pending with the bare class.
-        if type(error) is not Exception:
-            raise
-        raise BrokerUnavailableError("lost: the connection was closed without a word") from error
-    except asyncio.CancelledError:
-        # Closing, aiormq rejects what is pending with it. If nobody has cancelled this task, that is all it means.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise BrokerUnavailableError("lost: RabbitMQ was being asked something") from None
+    except (AMQPError, ChannelInvalidStateError) as error:
+        raise _loss(connection, said(error)) from error
+
+
+def _loss(connection: AbstractConnection, reason: str) -> ConnectionLostError:
+    return ConnectionLostError(f"lost: {rabbitmqs_words(connection) or reason}")
+
+
+def rabbitmqs_words(connection: AbstractConnection) -> str:
+    """What RabbitMQ said when it closed this connection; empty where it did not, or said nothing."""
+    closed = closed_with(connection)
+    return f"RabbitMQ closed the connection: {closed[0]} {_line(closed[1])}" if closed else ""
 
 
 def _is_closed(connection: AbstractConnection) -> bool:
@@ -102,7 +151,8 @@ async def gone(connection: AbstractConnection) -> None:
         closing = transport.connection.closing
         await asyncio.wait([closing])
         error = None if closing.cancelled() else closing.exception()
-        raise BrokerUnavailableError(said(error) if error else "the connection was closed")
+        reason = rabbitmqs_words(connection) or (said(error) if error else "the connection was closed")
+        raise BrokerUnavailableError(reason)
     raise BrokerUnavailableError("the connection was closed")
 
 
@@ -120,4 +170,8 @@ async def channel_gone(channel: AiormqChannel) -> None:
 
 def said(error: BaseException) -> str:
     """What an error says, as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return _line(str(error)) or type(error).__name__
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import aio_pika
 from aiormq import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from pamqp import commands as spec
@@ -22,6 +23,7 @@ from pamqp.heartbeat import Heartbeat
 from bridge.broker.properties import read
 
 if TYPE_CHECKING:
+    from aio_pika.abc import AbstractConnection
     from aiormq import SSLContextProvider
     from yarl import URL
 
@@ -40,6 +42,7 @@ _ACK: Final = 60 << 16 | 80
 _NACK: Final = 60 << 16 | 120
 _RETURN: Final = 60 << 16 | 50
 _CLOSE: Final = 20 << 16 | 40
+_CLOSE_CONNECTION: Final = 10 << 16 | 50
 _REPLY: Final = Struct(">HB")
 """Of a `channel.close`, behind class and method: the code, and the length of the text."""
 _MULTIPLE: Final = 1
@@ -53,6 +56,9 @@ _HEARTBEAT: Final = Heartbeat().marshal()
 _SIGN_OF_LIFE_SECONDS: Final = 1.0
 """How often aiormq, which counts the frames it reads, is told that the broker lives while all it sends is taken."""
 
+
+FACTORY: Final = "transport_factory"
+"""aiormq takes one; aio-pika drops it from its arguments, but passes on what stands in `kwargs`."""
 
 Taker = Callable[[bytes, int, int, int], bool]
 """Is handed what was read, and a whole frame's type, begin and end in it; says whether it has taken the frame."""
@@ -71,12 +77,37 @@ class Confirmations(Protocol):
         """RabbitMQ has closed the channel: from now on nothing may be written on it."""
 
 
+def wire_of(connection: AbstractConnection) -> Wire:
+    """Raises TypeError: it is a connection that `internals.on_our_wire` has not made."""
+    wire = connection.kwargs.get(FACTORY) if isinstance(connection, aio_pika.Connection) else None
+    if not isinstance(wire, Wire):
+        raise TypeError("the connection must come from open_connection")
+    return wire
+
+
+def closed_with(connection: AbstractConnection) -> tuple[int, str] | None:
+    """Code and text with which RabbitMQ closed this connection, if it did, as far as we know."""
+    wire = connection.kwargs.get(FACTORY) if isinstance(connection, aio_pika.Connection) else None
+    return wire.closed_with if isinstance(wire, Wire) else None
+
+
 class Wire(TransportFactory):
     """Opens the socket of one connection. What comes on a channel goes to who listens to it or takes its frames."""
 
     def __init__(self) -> None:
         self._stream: _Stream | None = None
         self._transport: asyncio.WriteTransport | None = None
+
+    @property
+    def closed_with(self) -> tuple[int, str] | None:
+        """Code and text with which RabbitMQ closed this connection, if it did."""
+        return None if self._stream is None else self._stream.closed_with
+
+    async def mistake(self) -> None:
+        """Wait for ever; raises what one who takes frames, or listens, has raised: nobody else would hear of it."""
+        if self._stream is None:
+            raise RuntimeError("the connection to RabbitMQ was never opened")
+        await asyncio.shield(self._stream.mistake)
 
     async def create(self, url: URL, **options: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """As aiormq's own factories, with a stream of ours.
@@ -132,8 +163,10 @@ class _Stream(asyncio.StreamReader):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._time = loop.time
-        self._takers: dict[int, Taker] = {}
-        """Channel -> who takes its frames."""
+        self._takers: dict[int, Taker] = {0: self._look_for_the_end}
+        """Channel -> who takes its frames. On channel 0 RabbitMQ speaks of the connection."""
+        self.closed_with: tuple[int, str] | None = None
+        self.mistake: asyncio.Future[None] = loop.create_future()
         self._incomplete = b""
         self._told_alive_at = 0.0
 
@@ -147,6 +180,14 @@ class _Stream(asyncio.StreamReader):
         self._takers.pop(channel, None)
 
     def feed_data(self, data: Any) -> None:
+        if self.mistake.done():
+            return
+        try:
+            self._feed(data)
+        except Exception as error:  # noqa: BLE001 -- the loop would take it for a lost connection: see `Wire.mistake`
+            self.mistake.set_exception(error)
+
+    def _feed(self, data: Any) -> None:
         if self._incomplete:
             data = self._incomplete + data
         begin = at = 0
@@ -172,6 +213,14 @@ class _Stream(asyncio.StreamReader):
         self._pass_on(self._incomplete)
         self._incomplete = b""
         super().feed_eof()
+
+    def _look_for_the_end(self, data: bytes, kind: int, at: int, end: int) -> bool:
+        """Take nothing, and remember why RabbitMQ closes the connection, for which aiormq does not always find words."""
+        if kind == _METHOD_FRAME and end - at >= _SHORTEST_METHOD:
+            (method,) = _METHOD.unpack_from(data, at + _HEAD.size)
+            if method == _CLOSE_CONNECTION:
+                self.closed_with = _reply(data, at + _HEAD.size + _METHOD.size, end)
+        return False
 
     def _pass_on(self, data: bytes) -> None:
         if data:
@@ -201,7 +250,7 @@ class _Listening:
         elif (method := _METHOD.unpack_from(data, at + _HEAD.size)[0]) == _RETURN:
             self._returned = _Returned(data[at:end])
         elif method == _CLOSE:
-            self._close(data, at + _HEAD.size + _METHOD.size, end)
+            self._listener.closed(*_reply(data, at + _HEAD.size + _METHOD.size, end))
             return False  # aiormq answers it
         else:
             return end - at == _CONFIRM.size and self._confirm(method, data, at)
@@ -220,11 +269,13 @@ class _Listening:
             return False
         return True
 
-    def _close(self, data: bytes, at: int, end: int) -> None:
-        code, length, text = 0, 0, at + _REPLY.size
-        if text < end:
-            code, length = _REPLY.unpack_from(data, at)
-        self._listener.closed(code, data[text : text + length].decode(errors="replace"))
+
+def _reply(data: bytes, at: int, end: int) -> tuple[int, str]:
+    """Code and text with which RabbitMQ closes a channel, or the connection."""
+    code, length, text = 0, 0, at + _REPLY.size
+    if text < end:
+        code, length = _REPLY.unpack_from(data, at)
+    return code, data[text : text + length].decode(errors="replace")
 
 
 class _Returned:

@@ -12,9 +12,9 @@ from bridge.settings import InvalidSettingsError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Coroutine
 
+    from bridge.roles.lifetime import Stop
     from bridge.settings import Settings
 
 log = logs.logger("process")
@@ -22,7 +22,7 @@ log = logs.logger("process")
 
 def run(
     settings: Settings,
-    role: Callable[[Settings, asyncio.Event], Coroutine[None, None, None]],
+    role: Callable[[Settings, Stop], Coroutine[None, None, None]],
     *,
     refusals: tuple[type[Exception], ...],
     drain: float = 0.0,

@@ -12,7 +12,7 @@ import structlog
 
 from bridge.crew.order import BAD_SETTINGS, REFUSED, unpacked
 from bridge.roles.ending import leave, until_signal
-from bridge.roles.lifetime import Lifetime
+from bridge.roles.lifetime import Lifetime, Stop
 from bridge.roles.receiver import receiver
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import logs, shared
@@ -57,7 +57,7 @@ def _serve(order: Order) -> int:
     return os.EX_OK
 
 
-async def _receive(order: Order, stop: asyncio.Event) -> None:
+async def _receive(order: Order, stop: Stop) -> None:
     """A receiver until standard input ends, which it also does when the supervisor is killed; or a signal comes."""
     loop = asyncio.get_running_loop()
 

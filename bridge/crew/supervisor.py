@@ -13,7 +13,7 @@ from bridge.broker.session import task_group
 from bridge.crew.child import Child, CrewError
 from bridge.crew.observer import Observer
 from bridge.crew.order import Order
-from bridge.roles.lifetime import Lifetime, running
+from bridge.roles.lifetime import Lifetime, Stop, running
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.settings import InvalidSettingsError, Settings
 from bridge.telemetry import health, logs
@@ -21,7 +21,6 @@ from bridge.telemetry.health import PortTakenError
 from bridge.telemetry.shared import SharedMetrics
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator, Iterator, Sequence
 
     from bridge.settings import Receiver
@@ -32,7 +31,7 @@ _MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- a folder of our own is made i
 """Where Linux keeps files in memory. Counting writes to one, and must not wait for a disk."""
 
 
-async def receivers(settings: Settings, stop: asyncio.Event) -> None:
+async def receivers(settings: Settings, stop: Stop) -> None:
     """Run `receiver.processes` receivers on one port until told to stop; then end all of them in order.
 
     Health is that of all of them, on the port that one receiver would have.

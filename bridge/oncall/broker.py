@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from bridge.broker import declaring
 from bridge.broker.management import ManagementError, not_bound
-from bridge.broker.session import BrokerUnavailableError, said, told_as_loss
+from bridge.broker.session import BrokerUnavailableError, losses_of, said
 from bridge.oncall.reach import leave, reach_any, version_of
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Broker:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 if self._connection is None or self._connection.is_closed:
                     self._connection = await reach_any(self._settings)
-                with told_as_loss(self._connection):
+                with losses_of(self._connection):
                     queues = [await _depth(self._connection, name) for name in self._names]
                 return "", version_of(self._connection), queues
         except TimeoutError:
@@ -137,13 +138,11 @@ class Broker:
 
 async def _depth(connection: AbstractConnection, name: str) -> QueueSeen:
     """A passive declare: it needs no permission, and touches no message."""
-    channel = await connection.channel(publisher_confirms=False)
     try:
-        found = (await channel.declare_queue(name, passive=True)).declaration_result
+        ready, consumers = await declaring.counts(connection, name)
     except ChannelNotFoundEntity as refusal:
         return QueueSeen(name, said(refusal).removeprefix("NOT_FOUND - "))
-    await channel.close()
-    return QueueSeen(name, ready=found.message_count or 0, consumers=found.consumer_count or 0)
+    return QueueSeen(name, ready=ready, consumers=consumers)
 
 
 def _merged(queue: QueueSeen, view: QueueView | None) -> QueueSeen:

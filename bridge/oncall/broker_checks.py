@@ -162,7 +162,7 @@ async def workers_on_sqlite(check: str, bench: Bench) -> Finding:
     queue = bench.names.suppression
     if await declaring.depth(bench.connection, queue) is None:
         return skipped(check, f"queue '{queue}' is missing", _APPLY)
-    consumers = await _consumers(bench.connection, queue)
+    consumers = (await declaring.counts(bench.connection, queue))[1]
     if consumers <= 1:
         return ok(check, f"{consumers} worker")
     advice = "workers on several machines need PostgreSQL: set suppression.database_url"
@@ -260,13 +260,6 @@ async def bound_queues(bench: Bench) -> list[QueueView]:
         }
     views = [await bench.management.queue(name) for name in sorted(names)]
     return [view for view in views if view is not None]
-
-
-async def _consumers(connection: AbstractConnection, queue: str) -> int:
-    channel = await connection.channel(publisher_confirms=False)
-    found = await channel.declare_queue(queue, passive=True)
-    await channel.close()
-    return found.declaration_result.consumer_count or 0
 
 
 def _in_force(view: QueueView) -> dict[str, Any]:

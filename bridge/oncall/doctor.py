@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker import management
-from bridge.broker.session import BrokerUnavailableError, told_as_loss
+from bridge.broker.session import BrokerUnavailableError, losses_of
 from bridge.oncall import broker_checks, database_checks, machine_checks, provider_checks, refusing_queues
 from bridge.oncall.broker_checks import Bench
 from bridge.oncall.finding import failed, ok, skipped, warning
@@ -111,7 +111,7 @@ async def _on_the_line(
     examiner: Callable[[str, Bench], Awaitable[Finding]], name: str, bench: Bench
 ) -> Finding:
     try:
-        with told_as_loss(bench.connection):
+        with losses_of(bench.connection):
             return await examiner(name, bench)
     except BrokerUnavailableError as loss:
         return failed(name, f"the connection was {loss}", "look again; see RabbitMQ's log")

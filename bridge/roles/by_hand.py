@@ -15,7 +15,7 @@ from bridge.broker import declaring, moving
 from bridge.broker.connection import Link, open_connection
 from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.parked import BATCH, Reading
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, said, task_group, told_as_loss
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, losses_of, said, task_group
 from bridge.broker.topology import Topology
 from bridge.roles.lifetime import until
 from bridge.roles.publishing import publisher_of, publishing
@@ -216,7 +216,7 @@ async def _in_hand(
     settings: Settings, place: Place[T], *, most: int | None = None, to_take_out: bool = False
 ) -> AsyncIterator[Reading[T]]:
     async with _connected(settings) as connection:
-        with told_as_loss(connection):
+        with losses_of(connection):
             await _safe_to_look(connection, settings, place.queue, to_take_out=to_take_out)
             async with Reading.of(connection, place, most=most) as reading:
                 yield reading

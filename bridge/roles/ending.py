@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import uvloop
 
 from bridge import startup
-from bridge.roles.lifetime import running
+from bridge.roles.lifetime import Stop, running
 from bridge.telemetry import logs
 from bridge.threads import AbandonableThreads
 
@@ -36,7 +36,7 @@ _LAST_WORDS_SECONDS: Final = 0.5
 
 
 def until_signal(
-    main: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    main: Callable[[Stop], Coroutine[Any, Any, None]],
     *,
     patience: float = ENDING_SECONDS,
     at_once: bool = True,
@@ -86,7 +86,7 @@ def leave(code: int, error: Exception | None = None) -> None:
         os._exit(code)
 
 
-async def _bounded(main: Callable[[asyncio.Event], Coroutine[Any, Any, None]], end: _End) -> None:
+async def _bounded(main: Callable[[Stop], Coroutine[Any, Any, None]], end: _End) -> None:
     end.listen()
     async with running(end.begins_with_stop(), name="end"):
         try:
@@ -99,7 +99,7 @@ class _End:
     """The end of this process, seen from outside of what it runs: from threads that wait for nothing else."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, patience: float, at_once: bool) -> None:
-        self.stop = asyncio.Event()
+        self.stop = Stop()
         self._loop = loop
         self._patience = patience
         self._at_once = at_once
@@ -142,6 +142,8 @@ class _End:
             self._deadline.start()
 
     def _abandon(self) -> NoReturn:
+        if (error := self.stop.error) is not None:  # nobody will get as far as to raise it
+            _last_words(sys.excepthook, type(error), error, error.__traceback__)
         _last_words(
             log.error,
             "does not end in time: what it waits for is left behind",
@@ -191,7 +193,7 @@ def _threads() -> list[str]:
     ]
 
 
-def _last_words(write: Callable[..., Any], event: str, **fields: Any) -> None:
-    speaking = threading.Thread(target=partial(write, event, **fields), daemon=True)
+def _last_words(write: Callable[..., Any], *said: Any, **fields: Any) -> None:
+    speaking = threading.Thread(target=partial(write, *said, **fields), daemon=True)
     speaking.start()
     speaking.join(_LAST_WORDS_SECONDS)

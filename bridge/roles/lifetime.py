@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
 
 
+class Stop(asyncio.Event):
+    """Set when a role shall stop, or has begun to by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        """Why it ends by itself."""
+
+
 @dataclass(slots=True)
 class Lifetime:
     """How a role is told to stop, and how it tells that it has started."""
 
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    stop: Stop = field(default_factory=Stop)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
     """Where the receiver listens, once it has started."""
@@ -24,6 +33,9 @@ class Lifetime:
         """As `until`; then the role ends, and has its time for that, also where a task has ended it."""
         try:
             await until(self.stop, *tasks)
+        except Exception as error:
+            self.stop.error = error
+            raise
         finally:
             self.stop.set()
 

@@ -17,7 +17,7 @@ from bridge.broker.batch import not_confirmed
 from bridge.broker.connection import Link
 from bridge.broker.outcomes import PublishError, ReturnedError
 from bridge.broker.pauses import before_next
-from bridge.broker.session import BrokerUnavailableError
+from bridge.broker.session import BrokerUnavailableError, may_be_lost
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of
 from bridge.telemetry import logs
@@ -244,12 +244,13 @@ async def _standing(connection: AbstractConnection, names: topology.Names, order
     if order.queue is not None and await declaring.depth(connection, order.queue) is None:
         raise ReplayError(f"there is no queue '{order.queue}'")
     if order.queue is None:
-        channel = await connection.channel(publisher_confirms=False)
         try:
-            await channel.get_exchange(names.events)
+            with may_be_lost(connection):
+                channel = await connection.channel(publisher_confirms=False)
+                await channel.get_exchange(names.events)
+                await channel.close()
         except ChannelNotFoundEntity:
             raise ReplayError(f"there is no exchange '{names.events}'; see `bridge topology apply`") from None
-        await channel.close()
 
 
 async def _reached(link: Link, work: asyncio.Task[None]) -> None:

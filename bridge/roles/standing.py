@@ -43,7 +43,7 @@ class Standing:
         Raises:
             BrokerRefusedError: something that is needed is refused.
             BrokerUnavailableError: something that is needed is not up yet.
-            TimeoutError, aiormq.exceptions.AMQPError: the connection does not answer, or is gone.
+            BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection does not answer, or is gone.
         """
         names, mode = topology.Names(self.settings.rabbitmq.prefix), self.settings.rabbitmq.declare
         planned = self.planned

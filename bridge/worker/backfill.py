@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 from bridge.broker import archive, declaring, exclusive, markers
 from bridge.broker.batch import not_confirmed
 from bridge.broker.outcomes import PublishError
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, told_as_loss
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, losses_of
 from bridge.events import canonical_name
 from bridge.telemetry import logs
 
@@ -82,15 +82,15 @@ class Backfill:
         """Look again and again, until cancelled; the topology stands when this begins."""
         while True:
             try:
-                with told_as_loss(connection):
+                with losses_of(connection):
                     again = await self.fill_if_due(connection)
                     await asyncio.sleep(_AGAIN_SECONDS if again else _LOOK_EVERY_SECONDS)
                     await self._stand(connection)
-            except (BrokerUnavailableError, BrokerRefusedError, TimeoutError) as error:
+            except (BrokerUnavailableError, BrokerRefusedError) as error:
                 log.warning(
                     "the topology, or the archive, is looked at later",
                     action="worker.backfill_interrupted",
-                    error=str(error) or "RabbitMQ does not answer",
+                    error=str(error),
                 )
                 await asyncio.sleep(_AGAIN_SECONDS)
 

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from bridge.broker.deliveries import Assembly, never_called
 from bridge.broker.internals import close_taken_channel, open_taken_channel
-from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, task_group, together
+from bridge.broker.session import (
+    BrokerUnavailableError,
+    channel_gone,
+    gone,
+    may_be_lost,
+    task_group,
+    together,
+)
 from bridge.telemetry import logs
 from bridge.worker.counting import Counts
 
@@ -154,18 +161,19 @@ class Consumer:
     async def _consume(self, connection: AbstractConnection, opened: Callable[[], None]) -> None:
         cancelled = asyncio.Event()
         hand = _Hand(self._part, self._settled, self._counts.taken)
-        async with asyncio.timeout(_SET_UP_SECONDS):
-            channel = await open_taken_channel(connection, Assembly(hand.take).take)
-            channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
-            await channel.basic_qos(prefetch_count=self._settings.prefetch)
-            await channel.basic_consume(self._queue, never_called, consumer_tag=_TAG)
+        with may_be_lost(connection):
+            async with asyncio.timeout(_SET_UP_SECONDS):
+                channel = await open_taken_channel(connection, Assembly(hand.take).take)
+                channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+                await channel.basic_qos(prefetch_count=self._settings.prefetch)
+                await channel.basic_consume(self._queue, never_called, consumer_tag=_TAG)
         self._hand = hand
         opened()
         await together(
             work=self._work.run(hand.inbox, hand.settle),
-            acknowledge=hand.acknowledge(channel),
+            acknowledge=hand.acknowledge(connection, channel),
             part=hand.part(),
-            stop=self._drain(channel, hand),
+            stop=self._drain(connection, channel, hand),
             cancelled=self._cancelled(cancelled),
             idle=self._idle(hand),
             channel=channel_gone(channel),
@@ -173,11 +181,12 @@ class Consumer:
         )
         await close_taken_channel(connection, channel)
 
-    async def _drain(self, channel: AiormqChannel, hand: _Hand) -> None:
+    async def _drain(self, connection: AbstractConnection, channel: AiormqChannel, hand: _Hand) -> None:
         await self._stopping.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_SECONDS):
-                await channel.basic_cancel(_TAG)  # without an answer, no acknowledgement is heard either
+                with may_be_lost(connection):
+                    await channel.basic_cancel(_TAG)  # without an answer, no acknowledgement is heard either
             async with asyncio.timeout(self._settings.drain_timeout):
                 await hand.empty()
         log.info("stopped consuming", action="worker.drained", given_back=len(hand))
@@ -241,7 +250,7 @@ class _Hand:
             while True:
                 partings.create_task(self._elsewhere(await self._to_part.get()), name="worker.part")
 
-    async def acknowledge(self, channel: AiormqChannel) -> None:
+    async def acknowledge(self, connection: AbstractConnection, channel: AiormqChannel) -> None:
         """Acknowledge what is settled, as it comes: everything up to the first that is not in one frame."""
         while True:
             await self._something_settled.wait()
@@ -252,12 +261,13 @@ class _Hand:
             self._acknowledging(verdicts, [now - self._held.pop(tag, now) for tag in settled])
             oldest_held = min(self._held, default=settled[-1] + 1)
             together_up_to = max((tag for tag in settled if tag < oldest_held), default=None)
-            if together_up_to is not None:
-                await channel.basic_ack(together_up_to, multiple=True)
             alone = [tag for tag in settled if tag > oldest_held]
-            for tag in alone:
-                # To have it written is worth waiting for once, not for each.
-                await channel.basic_ack(tag, wait=tag == alone[-1])
+            with may_be_lost(connection):
+                if together_up_to is not None:
+                    await channel.basic_ack(together_up_to, multiple=True)
+                for tag in alone:
+                    # To have it written is worth waiting for once, not for each.
+                    await channel.basic_ack(tag, wait=tag == alone[-1])
             if not self._held:
                 self._empty.set()
 

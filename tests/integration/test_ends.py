@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
     from pathlib import Path
 
+    from tests.support.processes import Processes
+
     Start = Callable[[str, float], Coroutine[Any, Any, Process]]
 
 PROGRAM = """
@@ -82,6 +84,16 @@ async def child(stop):
 log.info("runs", action="test.runs")
 until_signal(globals()[sys.argv[1]], patience=float(sys.argv[2]))
 leave(0)
+"""
+
+MISTAKE = """
+from bridge.broker.publisher import Publisher
+
+async def session(self, connection):
+    self._link.opened()
+    raise OSError("a mistake of ours")
+
+Publisher.session = session
 """
 
 
@@ -164,3 +176,17 @@ async def test_a_second_signal_ends_what_the_process_has_started_as_well(start: 
     finally:
         if alive(child):
             os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("role", ["receiver", "worker"])
+async def test_a_mistake_in_a_session_ends_the_role_with_its_traceback(
+    processes: Processes, overrides: dict[str, Any], tmp_path: Path, role: str
+) -> None:
+    """It is no lost connection: nobody would hear of it, and the role would connect for ever."""
+    (tmp_path / "sitecustomize.py").write_text(MISTAKE)
+    process = await processes.start(role, overrides=overrides, environment={"PYTHONPATH": str(tmp_path)})
+    said = await process.says("process.failed")
+    assert "OSError: a mistake of ours" in said["exception"]
+    assert "sitecustomize.py" in said["exception"]
+    assert await process.ended() == 1
+    assert not [line for line in process.lines if "broker.lost" in line or "broker.retry" in line]

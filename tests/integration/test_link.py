@@ -2,28 +2,87 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from yarl import URL
 
 from bridge import events
 from bridge import settings as knobs
-from bridge.broker import private_node
+from bridge.broker import declaring, private_node
 from bridge.broker.connection import Link, LinkState
 from bridge.broker.message import of_event
-from bridge.broker.session import BrokerRefusedError
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, gone
+from bridge.roles.lifetime import running, until
+from bridge.roles.publishing import publisher_of
 from tests.support.eventually import eventually
 from tests.support.node import Control
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, publishing
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from aio_pika.abc import AbstractConnection
 
+    from bridge.broker.outcomes import PublishError
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit
+
+
+CLOSE_CONNECTIONS = (
+    '[rabbit_networking:close_connection(P, "a test") || P <- rabbit_networking:connections(), '
+    "[{client_properties, L}] <- [rabbit_reader:info(P, [client_properties])], "
+    '{<<"connection_name">>, _, <<"%s">>} <- L].'
+)
+"""Erlang: as `rabbitmqctl close_connection` does, of the connections of this name."""
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """A user and a virtual host of this name, that somebody has spoilt."""
+
+    control: Control
+    name: str
+    password: str = "an-uncommon-secret"
+
+    async def spoilt(self, amqp_url: str, trouble: str) -> str:
+        """The URL with which nobody gets in, and why not."""
+        host, user = f'<<"{self.name}">>', f'<<"{self.name}">>'
+        steps = [f'rabbit_auth_backend_internal:add_user({user}, <<"{self.password}">>, <<"tests">>)']
+        if trouble != "no virtual host":
+            steps.append(f'rabbit_vhost:add({host}, <<"tests">>)')
+        if trouble not in {"no virtual host", "no right to it"}:
+            steps.append(
+                f'rabbit_auth_backend_internal:set_permissions({user}, {host}, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)'
+            )
+        if trouble == "the limit of the virtual host":
+            steps.append(f'rabbit_vhost_limit:set({host}, [{{<<"max-connections">>, 0}}], <<"tests">>)')
+        if trouble == "the limit of the user":
+            steps.append(
+                "rabbit_auth_backend_internal:set_user_limits("
+                f'{user}, <<"{{\\"max-connections\\": 0}}">>, <<"tests">>)'
+            )
+        await self.control.evaluate(f"{', '.join(steps)}.")
+        password = "an-other" if trouble == "another password" else self.password
+        return str(URL(amqp_url).with_user(self.name).with_password(password).with_path(f"/{self.name}"))
+
+    async def remove(self) -> None:
+        await self.control.evaluate(
+            f'rabbit_auth_backend_internal:delete_user(<<"{self.name}">>, <<"tests">>), '
+            f'case rabbit_vhost:exists(<<"{self.name}">>) of '
+            f'true -> rabbit_vhost:delete(<<"{self.name}">>, <<"tests">>); false -> ok end.'
+        )
+
+
+@pytest.fixture
+async def house(control: Control, prefix: str) -> AsyncIterator[House]:
+    made = House(control, f"{prefix}spoilt")
+    yield made
+    await made.remove()
 
 
 def connects(metrics: Metrics) -> float:
@@ -132,6 +191,116 @@ async def test_the_first_refusal_ends_the_link(overrides: dict[str, Any], metric
         await link.run(session)
     assert link.state is LinkState.DOWN
     assert "not as we need it" in link.reason
+
+
+@pytest.mark.parametrize(
+    "mistake", [OSError("a disk is full"), TimeoutError(), asyncio.InvalidStateError()], ids=repr
+)
+async def test_a_mistake_of_ours_ends_the_link(
+    overrides: dict[str, Any], metrics: Metrics, mistake: Exception
+) -> None:
+    """It is raised as it is, at once: on the next connection it would only be made again."""
+    link = Link(knobs.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+
+    async def session(connection: AbstractConnection) -> None:
+        await declaring.depth(connection, "nobodys")
+        link.opened()
+        raise mistake
+
+    with pytest.raises(type(mistake)) as raised:
+        await link.run(session)
+    assert raised.value is mistake
+    assert connects(metrics) == 1
+
+
+@pytest.mark.parametrize("mistake", [KeyError("a name"), OSError("a disk is full")], ids=repr)
+async def test_a_mistake_in_what_hears_of_a_confirm_ends_the_link(
+    overrides: dict[str, Any], metrics: Metrics, rabbit: Rabbit, mistake: Exception
+) -> None:
+    """It is called by the socket, where an exception would count as a lost connection, and be made for ever."""
+    assert rabbit
+    settings = knobs.load(overrides=overrides)
+    event = events.parse(b'{"message":{"id":1},"event":{"name":"opened","timestamp":1}}')
+    message = of_event(event, b"{}", exchange=rabbit.names.events, received_at=0)
+
+    def outcome(_: PublishError | None) -> None:
+        raise mistake
+
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = publisher_of(settings, link, metrics, window=10)
+
+    async def session(connection: AbstractConnection) -> None:
+        await exchange_alone(settings)(connection)
+        await publisher.session(connection)
+
+    async with running(link.run(session), name="publish") as publish:
+        await until(link.up, publish)
+        publisher.send(message, outcome)
+        await asyncio.wait([publish])
+    with pytest.raises(type(mistake)) as raised:
+        publish.result()
+    assert raised.value is mistake
+    assert connects(metrics) == 1
+
+
+async def test_what_rabbitmq_says_when_it_closes_a_connection_is_the_reason(
+    overrides: dict[str, Any], metrics: Metrics, prefix: str, control: Control
+) -> None:
+    """Not what a library makes of it."""
+    settings = knobs.load(overrides=overrides)
+    link = Link(settings.rabbitmq, use=f"publish-{prefix}", metrics=metrics)
+    closed: list[Exception] = []
+
+    async def session(connection: AbstractConnection) -> None:
+        if closed:
+            return
+        try:
+            link.opened()
+            await gone(connection)
+        except BrokerUnavailableError as error:
+            closed.append(error)
+            raise
+
+    async with running(link.run(session), name="publish") as publish:
+        await until(link.up, publish)
+        await control.evaluate(CLOSE_CONNECTIONS % f"bridge publish-{prefix}")
+        await asyncio.wait([publish])
+    assert str(closed[0]) == "RabbitMQ closed the connection: 320 CONNECTION_FORCED - a test"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code", "words"),
+    [
+        ("no virtual host", 530, "vhost"),
+        ("no right to it", 530, "access to vhost"),
+        ("the limit of the virtual host", 530, "limit"),
+        ("the limit of the user", 530, "limit"),
+        ("another password", 403, "ACCESS_REFUSED"),
+    ],
+)
+async def test_why_rabbitmq_refuses_a_connection_is_said_in_its_own_words(
+    overrides: dict[str, Any],
+    metrics: Metrics,
+    amqp_url: str,
+    house: House,
+    trouble: str,
+    code: int,
+    words: str,
+) -> None:
+    """The reply code and the text of its `connection.close`, and no password."""
+    url = await house.spoilt(amqp_url, trouble)
+    overrides["rabbitmq"]["urls"] = [url]
+    link = Link(knobs.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+
+    async def session(connection: AbstractConnection) -> None:
+        raise AssertionError(f"RabbitMQ let us in: {connection}")
+
+    async with running(link.run(session), name="publish"):
+        await eventually(lambda: "RabbitMQ closed the connection" in link.reason)
+    assert f": RabbitMQ closed the connection: {code} " in link.reason
+    assert words in link.reason
+    assert "Expected" not in link.reason
+    assert house.password not in link.reason
 
 
 async def test_a_session_that_is_done_ends_the_link(overrides: dict[str, Any], metrics: Metrics) -> None:

@@ -11,7 +11,7 @@ import orjson
 from aiormq.exceptions import AMQPError
 
 from bridge.broker.connection import open_connection
-from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, together, told_as_loss
+from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, losses_of, may_be_lost, together
 from bridge.broker.topology import Names
 from tests.stack.comparison import Arrived, Key
 from tests.stack.engine import EngineError
@@ -60,7 +60,7 @@ class Ledger:
             with suppress(EngineError, BrokerUnavailableError, AMQPError, OSError):
                 connection = await open_connection(await self._stack.url(_OPERATOR), name="stack-test")
                 try:
-                    with told_as_loss(connection):
+                    with losses_of(connection):
                         await self._session(connection)
                 finally:
                     with suppress(AMQPError, OSError):
@@ -89,12 +89,13 @@ class Ledger:
                     await self._grew.wait()
 
     async def _session(self, connection: AbstractConnection) -> None:
-        channel = await connection.channel(publisher_confirms=False)
-        await channel.set_qos(prefetch_count=_PREFETCH)
-        for name, take in ((EVENTS_QUEUE, self._take_event), (CHANGES_QUEUE, self._take_change)):
-            queue = await channel.get_queue(name)
-            await queue.consume(take)
-        aiormq_channel = await channel.get_underlay_channel()
+        with may_be_lost(connection):
+            channel = await connection.channel(publisher_confirms=False)
+            await channel.set_qos(prefetch_count=_PREFETCH)
+            for name, take in ((EVENTS_QUEUE, self._take_event), (CHANGES_QUEUE, self._take_change)):
+                queue = await channel.get_queue(name)
+                await queue.consume(take)
+            aiormq_channel = await channel.get_underlay_channel()
         await together(channel=channel_gone(aiormq_channel), connection=gone(connection))
 
     async def _take_event(self, message: AbstractIncomingMessage) -> None:

@@ -84,7 +84,9 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     async with (
-        running(made.hand.acknowledge(cast("Any", made.channel)), name="acknowledge") as acknowledging,
+        running(
+            made.hand.acknowledge(cast("Any", None), cast("Any", made.channel)), name="acknowledge"
+        ) as acknowledging,
         running(made.hand.part(), name="part") as parting,
     ):
         yield made
