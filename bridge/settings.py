@@ -37,6 +37,9 @@ PROVIDER_URL = "https://api.msndr.net/v1"
 PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
 """The provider's documented alternative."""
 
+_CHANGES_OF_THE_LIST = frozenset({"added", "updated", "removed", "expired"})
+"""What other services follow on the exchange `suppression.changes`; `expired` is one that a reader may expect there."""
+
 SHORTEST_TOKEN = 16
 """Characters. The token is the only proof that a POST comes from the provider."""
 
@@ -205,11 +208,23 @@ def _queue_of_another(name: str) -> str:
     return name
 
 
+def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
+    """A queue of events that is bound to one of these would wait for what never comes."""
+    if of_the_list := [name for name in names if name.lower() in _CHANGES_OF_THE_LIST]:
+        raise ValueError(
+            f"'{of_the_list[0]}' is no event but a change of the suppression list: for those bind a queue of your "
+            "own to the exchange 'suppression.changes' (rabbitmq.prefix in front)"
+        )
+    return names
+
+
 class Subscriber(Section):
     queue: Annotated[str, AfterValidator(_queue_of_another)] = Field(
         min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$"
     )
-    events: Annotated[tuple[str, ...], AfterValidator(_event_names)] = Field(min_length=1)
+    events: Annotated[
+        tuple[str, ...], AfterValidator(_event_names), AfterValidator(_no_changes_of_the_list)
+    ] = Field(min_length=1)
 
 
 def _each_once(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:

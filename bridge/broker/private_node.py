@@ -31,6 +31,9 @@ _ALSO_LOOK_IN: Final = "/usr/sbin:/usr/local/sbin"
 _QUIET: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
 """Erlang's schedulers spin while they wait for work, which costs the bridge's processes beside them."""
 
+_ON_LOOPBACK: Final = "-kernel inet_dist_use_interface {127,0,0,1}"
+"""Erlang's distribution, by which the node may be made to do anything, listens everywhere when nothing is said."""
+
 
 class NodeError(RuntimeError):
     """The private node cannot be started, or asked. Its message says what to do."""
@@ -169,7 +172,7 @@ class PrivateNode:
             "RABBITMQ_LOG_BASE": str(self.directory / "log"),
             "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _QUIET,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_QUIET} {_ON_LOOPBACK}",
         }
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from bridge import settings as knobs
 from bridge.broker import topology
 from bridge.settings import InvalidSettingsError, load
+from bridge.suppression import changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,6 +164,19 @@ def test_names_that_only_look_like_ours_are_free(sources: Sources) -> None:
     entries = ", ".join(f'{{"queue": "{name}", "events": ["opened"]}}' for name in names)
     sources.variable("BRIDGE_SUBSCRIBERS", f"[{entries}]")
     assert [subscriber.queue for subscriber in load().subscribers] == names
+
+
+@pytest.mark.parametrize("name", [*get_args(changes.Action), "expired", "Added"])
+def test_a_subscriber_of_what_is_no_event_but_a_change_of_the_list_is_refused(
+    sources: Sources, name: str
+) -> None:
+    """It would wait for what never comes; the line says where such changes are."""
+    sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "crm", "events": ["opened", "{name}"]}}]')
+    with pytest.raises(
+        InvalidSettingsError,
+        match=rf"^subscribers\.0\.events: '{name}' is no event .* 'suppression\.changes'",
+    ):
+        load()
 
 
 def test_a_subscriber_that_is_named_twice_is_refused(sources: Sources) -> None:
