@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ async def run_abandonable(call: Callable[[], T]) -> T:
             result = call()
         except Exception as raised:  # noqa: BLE001 -- it is raised again, where it is waited for
             error = raised
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
 
     threading.Thread(target=run, name="abandonable", daemon=True).start()

@@ -52,8 +52,6 @@ class Connection(RequestHandler):
         self._body: StreamReader = EMPTY_PAYLOAD
         """Of the newest request."""
         self._refused = False
-        self._admitted = ""
-        """The path that was admitted last. Who has shown a token once learns nothing from how long a second look takes."""
         self._resting: asyncio.Future[None] | None = None
         """aiohttp's own wait for a request, out of its sight while one goes the short way."""
 
@@ -122,7 +120,7 @@ class Connection(RequestHandler):
             or content.total_bytes > MAX_BODY
             or content.exception() is not None
             or self.writing_paused
-            or not self._admits(request.path)
+            or not self._served.handler.admits(request.path)
         ):
             return False
         self._messages.clear()
@@ -134,13 +132,6 @@ class Connection(RequestHandler):
             self._served.handler.take(content.read_nowait(), self._answer, time.perf_counter())
         except Exception as error:  # noqa: BLE001 -- as aiohttp does around a handler: the client is told, and the log
             self._answer(self._failed(hdrs.METH_POST, error))
-        return True
-
-    def _admits(self, path: str) -> bool:
-        if path != self._admitted:
-            if not self._served.handler.admits(path):
-                return False
-            self._admitted = path
         return True
 
     def _answer(self, answer: Answer) -> None:

@@ -121,7 +121,7 @@ class Handler:
         except RefusedError as refused:
             return answers.response(self._counted(refused.answer, began))
         answered: asyncio.Future[Answer] = self._loop.create_future()
-        self.take(body, answered.set_result, began)
+        self.take(body, partial(_reply, answered), began)
         return answers.response(await answered)
 
     def failed(self, status: int, reason: str) -> Answer:
@@ -129,7 +129,12 @@ class Handler:
         return self._counted(RefusedError(status, reason, closes=True).answer, time.perf_counter())
 
     def admits(self, path: str) -> bool:
-        """Whether this path is the webhook's, with a token that is valid now."""
+        """Whether this path is the webhook's, with a token that is valid now.
+
+        Args:
+            path: as the client wrote it, without a query. What a proxy's rules and its log's masks do not recognise,
+                such as a percent-encoded token, is not admitted.
+        """
         return path.startswith(PATH) and self._access.allows(path[len(PATH) :])
 
     def take(self, body: bytes, reply: Reply, began: float) -> None:
@@ -180,7 +185,8 @@ class Handler:
         if isinstance(error, ChannelClosedError):
             self._refused.heard(error)
         if pending.confirm is not None:
-            pending.confirm.set_result(error)
+            if not pending.confirm.done():
+                pending.confirm.set_result(error)
         elif not self._unconfirmed.remove(pending):
             return
         elif error is None:
@@ -280,7 +286,7 @@ class Handler:
         self._received[name] = self._metrics.tally(self._metrics.received.labels(name))
 
     def _admit(self, request: web.BaseRequest) -> None:
-        if not self.admits(request.path):
+        if not self.admits(request.raw_path.partition("?")[0]):
             raise RefusedError(404, "there is nothing here")
         if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST}:
             raise RefusedError(405, f"only {_ALLOWED}", allow=_ALLOWED)
@@ -304,6 +310,12 @@ class Handler:
             # OSError: the client has gone. Nobody hears the answer, but it is counted.
             raise RefusedError(400, "the body is cut off or badly encoded", closes=True) from None
         return bytes(body)
+
+
+def _reply(answered: asyncio.Future[Answer], answer: Answer) -> None:
+    """Whoever waited may be cancelled: the client has gone, or the receiver ends."""
+    if not answered.done():
+        answered.set_result(answer)
 
 
 async def _ask_for_body(request: web.BaseRequest) -> None:

@@ -131,7 +131,8 @@ class Breaker:
             self._look()
             waiting, self._waiting = self._waiting, []
             for one in waiting:
-                one.admitted.set_result(False)
+                if not one.admitted.done():
+                    one.admitted.set_result(False)
             self._changed()
 
     def failed(self, error: Exception, *, subject: Hashable = None, probe: Probe | None = None) -> None:
@@ -170,6 +171,8 @@ class Breaker:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        # Whose task was cancelled a moment ago has not been able to leave yet.
+        self._waiting = [one for one in self._waiting if not one.admitted.done()]
         if self._closed or not self._waiting:
             return
         loop = asyncio.get_running_loop()

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from bridge import events
 from bridge import settings as knobs
-from bridge.receiver import server
+from bridge.receiver import access, server
 from bridge.receiver.connection import Connection
 from bridge.receiver.handler import Handler
 from tests.conftest import OTHER_TOKEN, TOKEN
@@ -244,6 +244,51 @@ async def test_a_wrong_token_after_a_right_one_is_404(held: Held, long_way: list
             wire.send(post(body(), token=token))
             assert (await wire.answer()).status_line == f"HTTP/1.1 {status}"
     assert len(long_way) == 4, "those who are admitted go the short way"
+
+
+async def test_each_request_shows_its_token(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy that shares connections the next request is somebody else's: every one is compared."""
+    held.let_go()
+    compared = 0
+
+    def compare(one: bytes, other: bytes) -> bool:
+        nonlocal compared
+        compared += 1
+        return one == other
+
+    monkeypatch.setattr(access, "compare_digest", compare)
+    async with Wire.to(held.port) as wire:
+        for _ in range(3):
+            wire.send(post(body()))
+            assert (await wire.answer()).json == confirmed(body())
+    assert compared == 3 * len((TOKEN, OTHER_TOKEN))
+
+
+async def test_a_request_that_was_cancelled_takes_no_confirm_from_the_others(
+    held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ confirms many at once: that nobody waits for the first any more is no matter of the second's."""
+    tasks: list[asyncio.Task[Any]] = []
+    theirs = Handler.__call__
+
+    async def noted(self: Handler, request: web.BaseRequest) -> web.StreamResponse:
+        task = asyncio.create_task(theirs(self, request))
+        tasks.append(task)
+        return await task
+
+    monkeypatch.setattr(Handler, "__call__", noted)
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    async with Wire.to(held.port) as gone, Wire.to(held.port) as wire:
+        gone.send(queried(post(body(1))))
+        await held.waiting(1)
+        wire.send(post(body(2)))
+        await held.waiting(2)
+        tasks[0].cancel()
+        held.let_go()
+        assert (await wire.answer()).json == confirmed(body(2))
+        await held.settled()
+    assert not failures
 
 
 @pytest.mark.parametrize("count", [2, 100])

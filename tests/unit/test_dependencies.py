@@ -166,6 +166,36 @@ async def test_while_it_is_open_nobody_calls() -> None:
     assert breaker.state is State.OPEN
 
 
+async def test_one_who_was_cancelled_a_moment_ago_keeps_nobody_else_waiting() -> None:
+    """A cancelled task has not run yet when the dependency answers: the others are admitted all the same."""
+    breaker = Breaker(failures=1, longest=60, changed=lambda: None)
+    breaker.failed(Down("it is down"))
+    breaker._until += 60
+    waiting = [asyncio.create_task(breaker.admission()) for _ in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    breaker.succeeded()
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(outcomes[0], asyncio.CancelledError)
+    assert outcomes[1:] == [None, None]
+
+
+async def test_one_who_was_cancelled_a_moment_ago_gets_no_probe() -> None:
+    """It goes to one who still waits."""
+    breaker = Breaker(failures=1, longest=60, changed=lambda: None)
+    breaker.failed(Down("it is down"), subject="0")
+    breaker._until += 60
+    waiting = {subject: asyncio.create_task(breaker.admission(subject)) for subject in "01"}
+    await asyncio.sleep(0)
+    waiting["1"].cancel()
+    breaker._until = 0.0
+    breaker._look()
+    async with asyncio.timeout(20):
+        probe = await waiting["0"]
+    assert probe is not None
+    breaker.leave(probe)
+
+
 async def test_pauses_double_up_to_the_longest() -> None:
     """From a fifth of a second on."""
     breaker = Breaker(failures=1, longest=1.0, changed=lambda: None)
