@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
 
 import orjson
@@ -33,6 +34,9 @@ FAILED: Final = 1
 BAD_USAGE: Final = 2
 """Exit code: the arguments or the settings are wrong."""
 
+_NAMED_AT_MOST: Final = 4
+"""Of the variables that are not ours."""
+
 
 class _Terminal(Console):
     """What is printed here is text: nothing in it is read as markup, and nothing in it steers the terminal."""
@@ -49,23 +53,45 @@ people = _Terminal()
 _errors = _Terminal(stderr=True)
 
 
-def settings_of(context: typer.Context) -> Settings:
-    """The settings that `main`'s callback loaded.
+def settings_of(context: typer.Context, *, logs_follow: bool = False) -> Settings:
+    """The settings that `main`'s callback loaded. Variables that only look like settings are named, once.
+
+    Args:
+        context: of the command.
+        logs_follow: `staying.run` names them, as an event of the log.
 
     Raises:
         typer.Exit: they are not usable; the reason has been printed.
     """
     load: Callable[[], Settings] = context.obj
     try:
-        return load()
+        settings = load()
     except knobs.InvalidSettingsError as error:
         fail(str(error), BAD_USAGE)
+    if not logs_follow:
+        tell_of_foreign_variables()
+    return settings
+
+
+def tell_of_foreign_variables() -> None:
+    """One line on standard error, if there are any."""
+    foreign = knobs.foreign_variables()
+    if foreign:
+        more = len(foreign) - _NAMED_AT_MOST
+        names = ", ".join(foreign[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+        _say(f"variables that are no settings are ignored: {names}", "yellow")
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """One line on standard error, and the exit code."""
-    _errors.print(f"bridge: {one_line(without_secrets(message))}", style="red")
+    _say(message, "red")
     raise typer.Exit(code)
+
+
+def _say(message: str, style: str) -> None:
+    """Where standard error cannot be written to, the exit code has to do."""
+    with suppress(OSError):
+        _errors.print(f"bridge: {one_line(without_secrets(message))}", style=style)
 
 
 def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -14,7 +14,7 @@ from bridge import dev as development
 from bridge import settings as knobs
 from bridge.broker.private_node import NodeError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
-from bridge.cli.console import fails_with, people
+from bridge.cli.console import fails_with, people, tell_of_foreign_variables
 from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.settings import InvalidSettingsError
@@ -47,6 +47,7 @@ def dev(
     Example: bridge dev --port 9000
     """
     config = context.find_root().params.get("config")
+    tell_of_foreign_variables()
     logs.configure(knobs.Logs(level="warning"))
     until_signal(
         lambda stop: _dev(stop, directory.absolute(), port, rabbitmq_url, config), patience=_ENDING_SECONDS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.text import Text
 
-from bridge.cli.console import FAILED, people, print_json
+from bridge.cli.console import FAILED, people, print_json, tell_of_foreign_variables
 from bridge.oncall.doctor import examine
 from bridge.oncall.finding import Verdict
 from bridge.settings import Logs
@@ -43,6 +43,7 @@ def doctor(
     It changes nothing, sends no event and takes none. Every check ends within seconds. Exit code 1 when one has
     failed, 0 otherwise: a warning is for you to judge.
     """
+    tell_of_foreign_variables()
     logs.configure(Logs(level="error"))  # the findings say what a library would print
     findings = asyncio.run(examine(context.obj))
     if as_json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -85,7 +85,7 @@ def options(
         typer.Option("--config", "-c", envvar=knobs.CONFIG_VARIABLE, help="TOML file with the settings."),
     ] = None,
 ) -> None:
-    context.obj = partial(knobs.load, config)
+    context.obj = cache(partial(knobs.load, config))  # once: it may be a pipe
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ def receiver(context: typer.Context) -> None:
 
     Example: bridge --config bridge.toml receiver
     """
-    settings = settings_of(context)
+    settings = settings_of(context, logs_follow=True)
     drain = settings.receiver.drain_timeout
     if settings.receiver.processes > 1:
         run(settings, supervisor.receivers, refusals=_REFUSALS, drain=drain)

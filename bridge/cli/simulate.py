@@ -85,8 +85,9 @@ def simulate(
 
     Exit code 1: an answer was missing, or was not 200 (400 for what is no JSON).
     """
-    logs.configure_for(settings_of(context), level="warning")
-    target = url or _webhook(settings_of(context).receiver)
+    settings = settings_of(context)
+    logs.configure_for(settings, level="warning")
+    target = url or _webhook(settings.receiver)
     if not _is_http(target):
         fail("--url is not a URL of the form http://host/webhooks/msndr/TOKEN", BAD_USAGE)
     pace = Pace(

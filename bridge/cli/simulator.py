@@ -44,4 +44,4 @@ def simulator(
             await stop.wait()
         log.info("stopped", action="simulator.stopped")
 
-    run(settings_of(context), serve, refusals=(OSError,))
+    run(settings_of(context, logs_follow=True), serve, refusals=(OSError,))

@@ -8,7 +8,7 @@ import typer
 
 from bridge.cli.console import BAD_USAGE, FAILED, fail
 from bridge.roles.ending import ENDING_SECONDS, leave, until_signal
-from bridge.settings import InvalidSettingsError
+from bridge.settings import InvalidSettingsError, foreign_variables
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ def run(
         typer.Exit: it could not go on; the line has been written.
     """
     logs.configure_for(settings)
+    if foreign := foreign_variables():
+        log.warning(
+            "variables that begin with BRIDGE_ and are no settings are ignored",
+            action="process.foreign_variables",
+            variables=foreign,
+        )
     try:
         until_signal(lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS)
     except InvalidSettingsError as error:

@@ -24,7 +24,7 @@ def worker(context: typer.Context) -> None:
 
     Example: bridge --config bridge.toml worker
     """
-    settings = settings_of(context)
+    settings = settings_of(context, logs_follow=True)
     run(
         settings,
         lambda settings, stop: role.worker(settings, Lifetime(stop=stop)),

@@ -12,7 +12,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bridge.suppression import postgresql_address, privileges
+from bridge.suppression import local_files, postgresql_address, privileges
 from bridge.suppression.database import SETTING, Database, NoListError, StoreError, one_line
 from bridge.suppression.sqlstates import Kind, kind_of, may_be_the_session, reason_of
 
@@ -181,6 +181,10 @@ def _engine(dsn: str, settings: dict[str, str], command_timeout: float) -> Async
             )
         except ValueError as error:
             raise asyncpg.ClientConfigurationError(str(error)) from error
+        except OSError as error:
+            if not (reason := local_files.problem(dsn, error)):
+                raise
+            raise asyncpg.ClientConfigurationError(reason) from error
 
     engine = create_async_engine(
         "postgresql+asyncpg://",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bridge import settings as knobs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 PATIENCE_SECONDS = 30
@@ -21,12 +22,19 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-async def bridge(*arguments: str, directory: Path, **variables: str) -> Outcome:
-    """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these."""
-    return await bridge_within(PATIENCE_SECONDS, *arguments, directory=directory, **variables)
+async def bridge(*arguments: str, directory: Path, through: Sequence[str] = (), **variables: str) -> Outcome:
+    """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these.
+
+    `through` is a program, and its first arguments, that starts it.
+    """
+    return await bridge_within(
+        PATIENCE_SECONDS, *arguments, directory=directory, through=through, **variables
+    )
 
 
-async def bridge_within(patience: float, /, *arguments: str, directory: Path, **variables: str) -> Outcome:
+async def bridge_within(
+    patience: float, /, *arguments: str, directory: Path, through: Sequence[str] = (), **variables: str
+) -> Outcome:
     """The same, with so many seconds to its end."""
     inherited = {
         name: value
@@ -34,7 +42,7 @@ async def bridge_within(patience: float, /, *arguments: str, directory: Path, **
         if not name.upper().startswith(knobs.ENVIRONMENT_PREFIX)
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", *arguments,
+        *through, sys.executable, "-m", "bridge", *arguments,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         cwd=directory, env=inherited | variables,
     )  # fmt: skip

@@ -1,0 +1,177 @@
+"""The texts that settings are given as: in variables, in files that variables name, and in a folder of secrets."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+PREFIX: Final = "BRIDGE_"
+CONFIG: Final = "BRIDGE_CONFIG"
+SECRETS: Final = "BRIDGE_SECRETS_DIR"
+_FILE: Final = "_FILE"
+_DIVIDER: Final = "__"
+_SHORT_NAMES: Final = {"rabbitmq__url": "rabbitmq__urls"}
+"""Other spellings; the full name wins where both are given."""
+
+_SERVICE_LINK: Final = re.compile(
+    r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
+)
+"""How the variables end that Kubernetes and Docker's links set for each service, whatever it is called."""
+_LINKED_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
+"""What `..._PORT` holds if it is one of these, such as `tcp://10.0.0.7:8080`."""
+_OF_WHERE_SETTINGS_ARE: Final = ("BRIDGE_CONFIG", "BRIDGE_SECRET")
+
+
+class InvalidSettingsError(ValueError):
+    """The settings cannot be used. Its message is one line that names the key and says what is wrong."""
+
+
+class Texts:
+    """What is given as text, by the lower-case name `section__name`."""
+
+    def __init__(
+        self, environment: Mapping[str, str], *, names: Collection[str], sections: Collection[str]
+    ) -> None:
+        """Look at these variables.
+
+        Args:
+            environment: all of them.
+            names: of each setting, `section__name`.
+            sections: may be given as a whole, as JSON.
+        """
+        self._environment = environment
+        self._names = frozenset({*names, *_SHORT_NAMES})
+        self._sections = frozenset(sections)
+
+    def config(self, given: Path | None) -> Path | None:
+        """The settings file: the one given, or the one that the environment names."""
+        named = self._environment.get(CONFIG, "")
+        if given is not None and str(given) != named:
+            return given
+        return Path(unquoted(named)) if named.strip() else None
+
+    def of_variables(self) -> dict[str, str]:
+        """Of the environment. A variable wins over the file that another one names.
+
+        Raises:
+            InvalidSettingsError: a variable is a misspelt setting, or a file that one names cannot be read.
+        """
+        plain: dict[str, str] = {}
+        named: dict[str, str] = {}
+        for variable, value in self._ours():
+            key = variable.upper().removeprefix(PREFIX).lower()
+            if key in self._names or key in self._sections:
+                plain[key] = unquoted(value)
+            elif self._names_a_file(key):
+                if value.strip():
+                    named[key.removesuffix(_FILE.lower())] = read(variable, Path(unquoted(value)))
+            elif not self._is_foreign(variable, value):
+                raise InvalidSettingsError(self._misspelt(variable))
+        return _in_full(named) | _in_full(plain)
+
+    def of_secrets(self) -> dict[str, str]:
+        """Of the folder of secrets: files called `section__name`, or as a section; others are not looked at.
+
+        Raises:
+            InvalidSettingsError: the folder or a file of it cannot be read.
+        """
+        named = unquoted(self._environment.get(SECRETS, ""))
+        if not named:
+            return {}
+        folder = Path(named)
+        try:
+            paths = sorted(path for path in folder.iterdir() if self._is_a_secret_of_ours(path))
+        except OSError as error:
+            raise InvalidSettingsError(
+                f"{SECRETS}: cannot read the folder {folder}: {error.strerror}"
+            ) from None
+        return _in_full({path.name.lower(): read(SECRETS, path) for path in paths})
+
+    def foreign(self) -> list[str]:
+        """Variables with our prefix that are none of ours, such as a platform's for a service called `bridge`."""
+        return sorted(variable for variable, value in self._ours() if self._is_foreign(variable, value))
+
+    def _ours(self) -> Iterator[tuple[str, str]]:
+        for variable, value in self._environment.items():
+            if variable.upper().startswith(PREFIX) and variable.upper() not in {CONFIG, SECRETS}:
+                yield variable, value
+
+    def _names_a_file(self, key: str) -> bool:
+        return key.endswith(_FILE.lower()) and key.removesuffix(_FILE.lower()) in self._names
+
+    def _is_foreign(self, variable: str, value: str) -> bool:
+        """Whether a platform or another program has set it; the rest are settings, or meant to be."""
+        name = variable.upper()
+        key = name.removeprefix(PREFIX).lower()
+        if key in self._names or key in self._sections or self._names_a_file(key):
+            return False
+        if _SERVICE_LINK.search(name) or (name.endswith("_PORT") and _LINKED_ADDRESS.match(value)):
+            return True
+        return _DIVIDER not in key and not self._meant(name)
+
+    def _meant(self, name: str) -> str:
+        """The variable that a name without `__` is a slip for; empty where it is none."""
+        if name.startswith(_OF_WHERE_SETTINGS_ARE):
+            return SECRETS if name.startswith(_OF_WHERE_SETTINGS_ARE[1]) else CONFIG
+        for key in self._names:
+            variable = f"{PREFIX}{key}".upper()
+            if name.replace("_", "") in {_squeezed(variable), _squeezed(variable + _FILE)}:
+                return variable
+        return next(iter(difflib.get_close_matches(name, [CONFIG, SECRETS], n=1, cutoff=0.9)), "")
+
+    def _misspelt(self, variable: str) -> str:
+        meant = "" if _DIVIDER in variable.upper().removeprefix(PREFIX) else self._meant(variable.upper())
+        hint = f"; did you mean {meant}?" if meant else ""
+        return f"{variable}: there is no such setting{hint or '; `bridge config show` lists them all'}"
+
+    def _is_a_secret_of_ours(self, path: Path) -> bool:
+        """A folder with the name of a section may be anything; what is called like a setting is meant as one."""
+        section, divider, _ = path.name.lower().partition(_DIVIDER)
+        return section in self._sections and (bool(divider) or path.is_file())
+
+
+def read(what: str, path: Path) -> str:
+    """The text of a file, without a byte order mark and without white space around it.
+
+    Args:
+        what: names the file's purpose in the error.
+        path: of a file, or of a pipe.
+
+    Raises:
+        InvalidSettingsError: it cannot be read as UTF-8.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig").strip()
+    except IsADirectoryError:
+        raise InvalidSettingsError(
+            f"{what}: {path} is a folder, not a file; Docker makes one where the file to mount is missing"
+        ) from None
+    except OSError as error:
+        raise InvalidSettingsError(f"{what}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidSettingsError(f"{what}: {path} is not UTF-8 text") from None
+
+
+def unquoted(text: str) -> str:
+    """Without the quotation marks that some readers of .env files leave around a value."""
+    text = text.strip()
+    mark, inner = text[:1], text[1:-1]
+    is_quoted = len(text) > 1 and mark in {'"', "'"} and text.endswith(mark) and mark not in inner
+    return inner.strip() if is_quoted else text
+
+
+def _squeezed(name: str) -> str:
+    return name.replace("_", "")
+
+
+def _in_full(texts: dict[str, str]) -> dict[str, str]:
+    full = {key: text for key, text in texts.items() if key not in _SHORT_NAMES}
+    for short, name in _SHORT_NAMES.items():
+        if short in texts:
+            full.setdefault(name, texts[short])
+    return full
