@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from bridge.settings import RabbitMQ, Subscriber
 
 NO_LIMIT = 2**31 - 1
-"""Where messages are looked at and stay: each look counts as a delivery, and RabbitMQ 4 drops one after 20.
+"""Where messages are looked at and stay, or are a subscriber's, who may requeue them as often as he likes.
 
--1 is no limit to RabbitMQ 4, and drops everything at once on 3.10.
+Each look or requeue counts as a delivery, and RabbitMQ 4 drops a message after 20 where nothing is said. -1 is no limit
+to RabbitMQ 4, and drops everything at once on 3.10.
 """
 
 _DELIVERY_LIMIT = 100
@@ -24,6 +25,9 @@ _DELIVERY_LIMIT = 100
 RabbitMQ 4 has 20 when nothing is said, 3.10 none. A worker that is killed takes one delivery from each message
 it holds, so the limit must be far above what restarts use up, and still end a message that kills its workers.
 """
+
+_LIMIT = frozenset({"x-delivery-limit"})
+"""What earlier releases have not declared of some queues; `bridge doctor` says where it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +157,7 @@ def plan(
     """
     names = Names(settings.prefix)
     own = [
-        Queue(f"{settings.prefix}{subscriber.queue}", _quorum(), of_subscriber=True)
+        Queue(f"{settings.prefix}{subscriber.queue}", _kept(), of_subscriber=True, tolerated=_LIMIT)
         for subscriber in subscribers
     ]
     return Topology(
@@ -168,8 +172,8 @@ def plan(
             Queue(names.backfill, _kept()),
             Queue(names.suppression, _dead_lettering(names.dead) | {"x-delivery-limit": _DELIVERY_LIMIT}),
             *(Queue(names.retry(delay), _delaying(names.suppression, delay)) for delay in retry_delays),
-            Queue(names.unrouted, _quorum()),
-            Queue(names.malformed, _kept(), tolerated=frozenset({"x-delivery-limit"})),
+            Queue(names.unrouted, _kept(), tolerated=_LIMIT),
+            Queue(names.malformed, _kept(), tolerated=_LIMIT),
             Queue(names.archive, _archive(settings)),
             *own,
         ),

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 _OLDEST: Final = (3, 10)
 _TOO_NEW: Final = (5, 0)
-_LIMIT_BY_DEFAULT: Final = (4, 0)
-"""From here on a quorum queue drops a message after 20 deliveries, unless it is told otherwise."""
 
 _APPLY: Final = "run `bridge topology apply` as a user who may configure"
 _ENABLE_API: Final = "enable the plugin rabbitmq_management, or set rabbitmq.management_url, to see it"
@@ -51,7 +49,7 @@ class Bench:
 
 async def version(check: str, bench: Bench) -> Finding:
     """3.10 has streams and quorum queues as we use them; what 5 will change nobody knows yet."""
-    number = _numbers(bench.version)
+    number = numbers_of(bench.version)
     if number < _OLDEST:
         return failed(check, f"RabbitMQ {bench.version}", "upgrade it to 3.10 or newer")
     if number >= _TOO_NEW:
@@ -109,28 +107,6 @@ async def backfill(check: str, bench: Bench) -> Finding:
             "see that a worker runs: it is at it, or will be; its log says `worker.backfilled` at the end",
         )
     return ok(check, f"'{bench.names.suppression}' has not been deleted, or has been filled again")
-
-
-async def delivery_limit(check: str, bench: Bench) -> Finding:
-    """No quorum queue that events go to may drop a message because it was delivered a number of times."""
-    limited = _numbers(bench.version) >= _LIMIT_BY_DEFAULT
-    arguments: dict[str, Mapping[str, Any]] = {queue.name: queue.arguments for queue in bench.planned.queues}
-    remark = ""
-    try:
-        views = await bound_queues(bench)
-    except ManagementError:
-        remark = "; policies and queues of others cannot be seen without the management API"
-    else:
-        arguments = {view.name: {"x-queue-type": view.kind} | _in_force(view) for view in views}
-    dropping = sorted(name for name, given in arguments.items() if _drops(given, limited=limited))
-    if dropping:
-        return warning(
-            check,
-            f"RabbitMQ {bench.version} drops a message that was delivered too often from: {', '.join(dropping)}{remark}",
-            "give it a dead-letter exchange, or no limit, by a policy: "
-            """rabbitmqctl set_policy NAME '^QUEUE$' '{"delivery-limit": -1}' --apply-to quorum_queues""",
-        )
-    return ok(check, f"no queue drops a message that was delivered often{remark}")
 
 
 async def alternate_exchange(check: str, bench: Bench) -> Finding:
@@ -262,23 +238,6 @@ async def bound_queues(bench: Bench) -> list[QueueView]:
     return [view for view in views if view is not None]
 
 
-def _in_force(view: QueueView) -> dict[str, Any]:
-    """Arguments, and what policies say beside them."""
-    return {f"x-{name}": value for name, value in view.policies.items()} | dict(view.arguments)
-
-
-def _drops(arguments: Mapping[str, Any], *, limited: bool) -> bool:
-    limit = arguments.get("x-delivery-limit")
-    unlimited = (
-        not limited if limit is None else isinstance(limit, int) and not 0 <= limit < topology.NO_LIMIT
-    )
-    return (
-        arguments.get("x-queue-type") == "quorum"
-        and not unlimited
-        and arguments.get("x-dead-letter-exchange") is None
-    )
-
-
 def _contains(stands: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(stands.get(name) == value for name, value in wanted.items())
 
@@ -291,7 +250,7 @@ def _shown(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(arguments.items())) or "no arguments"
 
 
-def _numbers(text: str) -> tuple[int, int]:
+def numbers_of(text: str) -> tuple[int, int]:
     """`3.10.8` -> (3, 10); what is no version is older than all."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)

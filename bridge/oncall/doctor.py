@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.broker import management
 from bridge.broker.session import BrokerUnavailableError, losses_of
-from bridge.oncall import broker_checks, database_checks, machine_checks, provider_checks, refusing_queues
+from bridge.oncall import (
+    broker_checks,
+    database_checks,
+    delivery_limit,
+    machine_checks,
+    provider_checks,
+    refusing_queues,
+)
 from bridge.oncall.broker_checks import Bench
 from bridge.oncall.finding import failed, ok, skipped, warning
 from bridge.oncall.reach import leave, reach, version_of
@@ -31,7 +38,7 @@ _OF_THE_BROKER: Final = {
     "permissions": broker_checks.permissions,
     "topology": broker_checks.as_declared,
     "backfill": broker_checks.backfill,
-    "delivery limit": broker_checks.delivery_limit,
+    "delivery limit": delivery_limit.delivery_limit,
     "queues that refuse": refusing_queues.refusing_queues,
     "alternate exchange": broker_checks.alternate_exchange,
     "workers on SQLite": broker_checks.workers_on_sqlite,

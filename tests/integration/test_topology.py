@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit
 
 QUORUM = {"x-queue-type": "quorum"}
+KEPT: dict[str, str | int] = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
+"""Of a queue that drops nothing, however often it is looked at or requeued."""
 OTHER = {
     "x-queue-type": "classic",
     "x-max-age": "8D",
@@ -81,9 +83,9 @@ async def test_each_queue_has_the_designed_kind_and_arguments(rabbit: Rabbit, se
             "x-max-age": "7D",
             "x-max-length-bytes": 2 * 1024**3,
         },
-        names.unrouted: QUORUM,
-        names.malformed: QUORUM | {"x-delivery-limit": 2**31 - 1},
-        names.dead: QUORUM | {"x-delivery-limit": 2**31 - 1},
+        names.unrouted: KEPT,
+        names.malformed: KEPT,
+        names.dead: KEPT,
         names.suppression: QUORUM
         | {
             "x-dead-letter-exchange": "",
@@ -151,6 +153,42 @@ async def test_subscribers_get_queues_of_their_own(rabbit: Rabbit, subscribed: S
             assert keys == ["delivered", "complained", "complined"]
         async with rabbit.reading(everything) as listener:
             assert len(await listener.take(4)) == 4
+    finally:
+        async with rabbit.channel() as channel:
+            await channel.queue_delete(billing)
+            await channel.queue_delete(everything)
+
+
+async def test_a_subscriber_may_requeue_as_often_as_he_likes(rabbit: Rabbit, subscribed: Settings) -> None:
+    """RabbitMQ 4 drops a message after 20 times, in silence, where nothing else is said."""
+    billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
+    try:
+        await declaring.declare(rabbit.connection, planned(subscribed))
+        await publish(rabbit, "delivered")
+        async with rabbit.channel() as channel:
+            queue = await channel.declare_queue(billing, durable=True, arguments={**KEPT})
+            for _ in range(25):
+                await (await queue.get(timeout=30)).reject(requeue=True)
+            assert (await queue.get(timeout=30)).routing_key == "delivered"
+    finally:
+        async with rabbit.channel() as channel:
+            await channel.queue_delete(billing)
+            await channel.queue_delete(everything)
+
+
+@pytest.mark.parametrize("mode", ["auto", "always"])
+async def test_a_queue_of_an_earlier_release_without_our_delivery_limit_stands(
+    rabbit: Rabbit, subscribed: Settings, mode: str
+) -> None:
+    """A subscriber's and ours: nothing is refused, and it is bound."""
+    billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
+    async with rabbit.channel() as channel:
+        for queue in (billing, rabbit.names.unrouted):
+            await channel.declare_queue(queue, durable=True, arguments=dict(QUORUM))
+    try:
+        assert await declaring.attempt(rabbit.connection, planned(subscribed), mode, needed=()) == ()
+        await publish(rabbit, "delivered")
+        assert await rabbit.depth(billing) == 1
     finally:
         async with rabbit.channel() as channel:
             await channel.queue_delete(billing)
