@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bridge import events
+from bridge import events, private_files
 from bridge import settings as knobs
 from bridge.broker import private_node, topology
 from bridge.broker.connection import open_connection
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it guards a port of 127.0.0.1, and everybody may know it
 MESSAGES: Final = 1000
+_CONFIG: Final = "bridge.toml"
 """The simulator knows the messages 1 to 1000: recipient1@example.org and so on."""
 
 
@@ -155,7 +156,9 @@ async def _role(role: Any, lifetime: Lifetime) -> AsyncIterator[asyncio.Task[Non
 
 
 def _make(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
+    private_files.make_folder(directory)
+    if (directory / _CONFIG).exists():  # of an earlier run: it is a folder of ours
+        private_files.close_to_others([directory, directory / _CONFIG])
 
 
 def _overrides(
@@ -208,7 +211,8 @@ def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, M
     for head, values in tables:
         lines.append(head)
         lines += [f"{name} = {orjson.dumps(value).decode()}" for name, value in values.items()]
-    path = directory / "bridge.toml"
+    path = directory / _CONFIG
+    private_files.begin(path)
     path.write_text("\n".join([*lines, ""]))
     return path
 

@@ -9,10 +9,17 @@ import sys
 _STANDARD = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 """Standard input, output and error, in the order of their descriptors."""
 
+_UMASK = 0o077
+"""Nothing that this process or one of its children makes is for others."""
+
 
 def prepare() -> None:
-    """Open what is closed of the standard streams, and hold back the signals to stop until somebody takes them."""
+    """Open what is closed of the standard streams, keep new files private, and hold back the signals to stop.
+
+    They are held back until somebody takes them. What we write is about persons, or secret.
+    """
     open_standard_streams()
+    os.umask(_UMASK)
     hold_signals()
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import AMQPError
 
+from bridge import private_files
 from bridge.broker.connection import open_connection
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class PrivateNode:
         self.log = directory / "output.log"
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
         self.management_url = f"http://127.0.0.1:{api}" if management else None
-        directory.mkdir(parents=True, exist_ok=True)
+        private_files.make_folder(directory)
         self.name = _kept_name(directory)
         if management:
             plugins = [*plugins, "rabbitmq_management"]

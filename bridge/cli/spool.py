@@ -50,7 +50,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
         return
     table = Table("File", "Events", "Bytes", "Oldest", "Receiver")
     for file in files:
-        receiver = "has it" if file.in_use else "gone"
+        receiver = "has it" if file.in_use else "gone" if file.in_use is not None else "?"
         if file.contents is None:
             table.add_row(file.path.name, "?", "?", file.problem, receiver)
             continue
@@ -108,7 +108,8 @@ def drain(context: typer.Context) -> None:
 @dataclass(frozen=True, slots=True)
 class _File:
     path: Path
-    in_use: bool
+    in_use: bool | None
+    """None when it is another user's: only that user can tell."""
     contents: Contents | None
     problem: str
     """Why there are no contents."""
@@ -121,8 +122,9 @@ def _files(settings: Settings) -> list[_File]:
 
 
 def _looked_at(path: Path) -> _File:
-    busy = in_use(path)
+    busy: bool | None = None
     try:
+        busy = in_use(path)
         return _File(path, busy, peek(path), "", look(path))
     except SpoolError as error:
         return _File(path, busy, None, str(error).removeprefix(f"{path}: "))

@@ -8,6 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from bridge import private_files
 from bridge.receiver.spool_errors import SpoolCorruptError, SpoolReplacedError
 from bridge.receiver.spool_file import SpoolFile
 from bridge.receiver.spool_folder import SpoolError, SpoolLockedError
@@ -174,7 +175,7 @@ class Orphan:
         """A full disk takes no removal of an entry; that of a small file is as good."""
         scratch = self._file.path.with_suffix(".removable")
         try:
-            scratch.touch()
+            scratch.touch(private_files.FILE)
             scratch.unlink()
         except OSError:
             return False

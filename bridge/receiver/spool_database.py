@@ -6,8 +6,9 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from bridge import private_files
 from bridge.receiver import spool_aside
-from bridge.receiver.spool_folder import has_only_a_log, set_aside, standing
+from bridge.receiver.spool_folder import has_only_a_log, parts, set_aside, standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ class Database:
             OSError: the folder cannot be read.
         """
         self.path = path
+        private_files.close_to_others(parts(path))
         if has_only_a_log(path):
             set_aside(path, "the database is gone, and only its write-ahead log is left")
         try:
@@ -44,8 +46,7 @@ class Database:
             self._open()
 
     def _open(self) -> None:
-        if not self.path.exists():
-            self.path.touch()
+        private_files.begin(self.path)
         before = standing(self.path)
         self.connection = _connect(self.path)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeVar
@@ -19,13 +19,16 @@ from bridge.receiver.spool_errors import (
 from bridge.receiver.spool_folder import (
     MOST_FILES,
     SpoolError,
+    SpoolForeignError,
     SpoolLockedError,
     candidates,
     holds,
     lock,
+    must_be_ours,
     parts,
     set_aside,
 )
+from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from bridge.receiver.spool_aside import Task
 
 T = TypeVar("T")
+
+log = logs.logger("spool")
 
 OVERHEAD: Final = 64
 """Bytes that an entry takes beside its body: row, page and index shares, rounded up."""
@@ -96,12 +101,14 @@ class SpoolFile:
 
         Raises:
             SpoolLockedError: another process has it.
+            SpoolForeignError: another user has.
             SpoolError: the folder cannot be written.
         """
         self.path = path
         self._min_free_bytes = min_free_bytes
         self._lock = lock(path)
         try:
+            must_be_ours(path)
             with explaining(self.path):
                 self.database = Database(path)
         except BaseException:
@@ -124,12 +131,27 @@ class SpoolFile:
         Raises:
             SpoolError: the folder cannot be written.
         """
+        foreign: list[str] = []
         for path in candidates(directory):
             if fresh and any(part.exists() for part in parts(path)):
                 continue
-            with suppress(SpoolLockedError):
-                return cls(path, min_free_bytes=min_free_bytes)
-        raise SpoolError(f"{directory}: all of {MOST_FILES} spool files are in use by other processes")
+            try:
+                file = cls(path, min_free_bytes=min_free_bytes)
+            except SpoolForeignError as error:
+                foreign.append(str(error))
+            except SpoolLockedError:
+                pass
+            else:
+                if foreign:
+                    log.warning(
+                        "passed over spool files of another user: whoever may open them has to drain them",
+                        action="spool.foreign",
+                        files=foreign,
+                    )
+                return file
+        raise SpoolError(
+            f"{directory}: all of {MOST_FILES} spool files are in use by other processes, or another user's"
+        )
 
     def contents(self) -> Contents:
         """How full it is.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from bridge import private_files
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ MOST_FILES: Final = 1000
 _LOCKED_AGAIN: Final = 20
 _NAME: Final = re.compile(r"spool-(\d+)\.sqlite3")
 _SUFFIXES: Final = ("", "-wal", "-shm")
+_BEGINNING: Final = "spool-"
+_FOREIGN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
+_MOST_NAMED: Final = 10
 
 
 class SpoolError(Exception):
@@ -30,6 +35,10 @@ class SpoolError(Exception):
 
 class SpoolLockedError(SpoolError):
     """Another process has this file."""
+
+
+class SpoolForeignError(SpoolLockedError):
+    """It is another user's: we may not open its lock, or what is in it."""
 
 
 Standing = tuple[tuple[int, int] | None, ...]
@@ -50,10 +59,51 @@ def others(directory: Path, own: Iterable[Path]) -> list[Path]:
     return sorted(path for path in found if path not in mine)
 
 
+def make(directory: Path) -> None:
+    """Make the folder, for ourselves alone.
+
+    Raises:
+        SpoolError: it cannot be made.
+    """
+    try:
+        private_files.make_folder(directory)
+    except OSError as error:
+        raise SpoolError(f"{directory}: {error.strerror}; spool.directory must be writable") from error
+
+
+def close_to_others(directory: Path) -> None:
+    """What an earlier release has left open to others is closed to them, where it is ours; what is not, is logged.
+
+    The folder itself is closed where there is nothing in it but spool files of ours: other things in it, and other
+    users, may be meant to be reached.
+    """
+    try:
+        there = list(directory.iterdir())
+    except OSError:
+        return  # whoever wants to use it finds out
+    ours = [path for path in there if path.name.startswith(_BEGINNING)]
+    open_to_others = private_files.close_to_others(ours)
+    if private_files.is_ours(directory) and all(map(private_files.is_ours, there)) and there == ours:
+        open_to_others += private_files.close_to_others([directory])
+    if open_to_others:
+        log.warning(
+            "others may read what is in the spool, and it is not ours to change that",
+            action="spool.open_to_others",
+            files=sorted(str(path) for path in open_to_others)[:_MOST_NAMED],
+        )
+
+
 def in_use(path: Path) -> bool:
-    """Whether a process has this file now."""
+    """Whether a process has this file now.
+
+    Raises:
+        SpoolForeignError: only its user can tell.
+        SpoolError: the folder cannot be written.
+    """
     try:
         os.close(lock(path))
+    except SpoolForeignError:
+        raise
     except SpoolLockedError:
         return True
     return False
@@ -67,12 +117,18 @@ def lock(path: Path) -> int:
 
     Raises:
         SpoolLockedError: another process has it.
+        SpoolForeignError: another user has.
         SpoolError: the folder cannot be written.
     """
     for _ in range(_LOCKED_AGAIN):
         try:
-            descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            private_files.begin(_lock_of(path))
+            descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private_files.FILE)
         except OSError as error:
+            if error.errno in _FOREIGN and os.path.lexists(_lock_of(path)):
+                raise SpoolForeignError(
+                    f"{_lock_of(path)}: {error.strerror}; it is another user's"
+                ) from error
             raise SpoolError(
                 f"{path.parent}: {error.strerror}; spool.directory must exist and be writable"
             ) from error
@@ -132,6 +188,17 @@ def set_aside(path: Path, reason: str) -> Path:
         reason=reason,
     )
     return aside
+
+
+def must_be_ours(path: Path) -> None:
+    """Look whether we may read and write what stands under this name.
+
+    Raises:
+        SpoolForeignError: we may not.
+    """
+    for part in parts(path):
+        if part.exists() and not os.access(part, os.R_OK | os.W_OK, effective_ids=True):
+            raise SpoolForeignError(f"{part}: it may not be read and written; it is another user's")
 
 
 def has_only_a_log(path: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.receiver.spool_errors import SpoolUnreadableError
 from bridge.receiver.spool_file import SpoolFile
-from bridge.receiver.spool_folder import SpoolError
+from bridge.receiver.spool_folder import SpoolError, close_to_others, make
 from bridge.receiver.spool_moved import move
 from bridge.receiver.spool_removals import Removals
 from bridge.receiver.spool_state import Account
@@ -49,6 +49,8 @@ class HeldFile:
         self._is_replaced = False
         """Whether the file is not the one in the folder, and no other could be had yet."""
         self._unreadable_times = 0
+        self._closed_to_others = False
+        """Whether what stood in the folder was looked at: what is not ours is to be logged once."""
         self._removals = Removals()
         self._account = Account()
         self.newest_found = 0
@@ -72,15 +74,13 @@ class HeldFile:
         """
         if not self._may_try_again():
             return False
+        directory = self._settings.directory
         try:
-            self._settings.directory.mkdir(parents=True, exist_ok=True)
-            self._take(
-                SpoolFile.claim(self._settings.directory, min_free_bytes=self._settings.min_free_bytes)
-            )
-        except OSError as error:
-            self._account.unusable(
-                f"{self._settings.directory}: {error.strerror}; spool.directory must be writable"
-            )
+            make(directory)
+            if not self._closed_to_others:
+                close_to_others(directory)
+                self._closed_to_others = True
+            self._take(SpoolFile.claim(directory, min_free_bytes=self._settings.min_free_bytes))
         except SpoolError as error:
             self._account.unusable(str(error))
         else:

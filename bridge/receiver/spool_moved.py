@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bridge.receiver import spool_room
 from bridge.receiver.spool_errors import SpoolFullError, SpoolUnreadableError, explaining
 from bridge.receiver.spool_file import SpoolFile
-from bridge.receiver.spool_folder import SpoolError
+from bridge.receiver.spool_folder import SpoolError, make
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -33,10 +33,7 @@ def move(old: SpoolFile, directory: Path, *, min_free_bytes: int = 0, anyway: bo
         SpoolUnreadableError: the old file cannot be read.
         SpoolError: there is no folder, or no room in it; the old file is as it was.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SpoolError(f"{directory}: {error.strerror}; spool.directory must be writable") from error
+    make(directory)
     new = SpoolFile.claim(directory, min_free_bytes=min_free_bytes, fresh=True)
     try:
         copied = _copied(old, new, anyway=anyway)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception_message, stop_after_delay, wait_random
 
+from bridge import private_files
 from bridge.suppression import migrating, sqlite_file
 from bridge.suppression.database import (
     SETTING,
@@ -110,9 +111,11 @@ class SqliteDatabase(Database):
             )
         # aiosqlite answers a file that cannot be opened while its thread still ends, which a closing loop reports.
         try:
+            private_files.begin(file)
             sqlite3.connect(file).close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the suppression list {file} cannot be opened: {error}") from error
+        self._close_to_others()
 
     async def open(self, *, create: bool) -> None:
         """As there; a file that `look` has let pass is brought there in any case."""
@@ -208,8 +211,18 @@ class SqliteDatabase(Database):
         except (OSError, sqlite3.Error) as error:
             raise self.unavailable(f"its file is gone, and cannot be written back: {error}") from error
 
+    def _close_to_others(self) -> None:
+        """An earlier release, or whoever has put the file back, may have left it open to others."""
+        if open_to_others := private_files.close_to_others(sqlite_file.parts(self._file)):
+            log.warning(
+                "others may read the suppression list, and it is not ours to change that",
+                action="suppression.open_to_others",
+                files=[str(path) for path in open_to_others],
+            )
+
     async def _adopt(self, connection: AsyncConnection, file: str) -> None:
         """Take another file at the path for the list from now on, and bring it to the newest revision."""
+        self._close_to_others()
         if not (await connection.run_sync(migrating.revisions)).newest_stands:
             await connection.rollback()
             try:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from bridge import private_files
+
 STATE: Final = "SELECT list_file_state()"
 """Asked in the connection's own thread: a disk that hangs holds up nobody else. Answers what `State.of` takes."""
 
@@ -87,9 +89,20 @@ class _OpenFile:
                     Path(self._path + log).unlink()
 
 
+def parts(path: Path) -> list[Path]:
+    """The file, and those that SQLite keeps beside it."""
+    return [path, *(path.with_name(path.name + log) for log in _LOGS)]
+
+
 def new_file_beside(path: Path) -> sqlite3.Connection:
-    """An empty database in the same folder, for what is to stand at the path; from whichever thread."""
-    return sqlite3.connect(path.with_name(f"{path.name}.{uuid.uuid4().hex}.new"), check_same_thread=False)
+    """An empty database in the same folder, for what is to stand at the path; from whichever thread.
+
+    Raises:
+        OSError, sqlite3.Error: it cannot be made.
+    """
+    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
+    private_files.begin(new)
+    return sqlite3.connect(new, check_same_thread=False)
 
 
 def put_in_place(database: sqlite3.Connection, path: Path) -> None:
