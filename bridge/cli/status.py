@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.live import Live
+from yarl import URL
 
 from bridge import startup
-from bridge.cli.console import FAILED, people, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, FAILED, fail, people, print_json, settings_of
 from bridge.cli.screen import screen
 from bridge.oncall.status import Watch
 from bridge.roles.ending import until_signal
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _REFRESH_SECONDS: Final = 2.0
+
+
+def _web_addresses(texts: list[str] | None) -> list[str] | None:
+    for text in texts or ():
+        try:
+            url = URL(text)
+            usable = url.scheme in {"http", "https"} and bool(url.host) and url.port is not None
+        except ValueError:
+            usable = False
+        if not usable:
+            fail("--metrics is not a URL of the form http://host:8090, or http://[::1]:8090", BAD_USAGE)
+    return texts
 
 
 @app.command(
@@ -46,6 +59,7 @@ def status(
         list[str] | None,
         typer.Option(
             metavar="URL",
+            callback=_web_addresses,
             help="Health address of a receiver or worker, http://host:8090; once for each of them. "
             "Without it, those of one receiver and one worker on this machine.",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -10,13 +11,20 @@ import typer
 from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
 from bridge.provider.client import ProviderClient, connect
 from bridge.provider.errors import ProviderError
+from bridge.receiver.address import webhook_url
+from bridge.receiver.handler import PATH
 from bridge.telemetry.metrics import Metrics
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from bridge.settings import Receiver, Settings
+
 T = TypeVar("T")
+
+_STANDARD_INPUT = "-"
+"""In the place of a URL."""
 
 _VARIABLES = (
     "Environment: BRIDGE_PROVIDER__API_TOKEN (required), BRIDGE_PROVIDER__BASE_URL and "
@@ -35,7 +43,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for pro
 
 
 def _web_address(url: str | None) -> str | None:
-    if url is not None and not url.startswith(("http://", "https://")):
+    if url not in {None, _STANDARD_INPUT} and not str(url).startswith(("http://", "https://")):
         fail("a webhook's URL starts with http:// or https://", BAD_USAGE)
     return url
 
@@ -44,28 +52,66 @@ def _web_address(url: str | None) -> str | None:
 @fails_with(ProviderError)
 def show(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the URL that is set. JSON: {"url": text or null}."""
-    url = _ask(context, ProviderClient.webhook)
+    seen = _ask(settings_of(context), ProviderClient.look_at_webhook)
     if as_json:
-        print_json({"url": url})
+        print_json({"url": seen.url})
+    elif seen.url:
+        _say(seen.url)
     else:
-        _say(url or "no webhook is set; set one with: bridge webhook enable URL")
+        doubt = (
+            " (its answer was 404, as that of a wrong provider.base_url would be)" if seen.not_found else ""
+        )
+        _say(f"no webhook is set{doubt}; set one with: bridge webhook enable")
 
 
 @app.command(
-    epilog=f"Example: bridge webhook enable https://bridge.example.org/webhooks/msndr/TOKEN\n\n{_VARIABLES}"
+    epilog="Example: bridge webhook enable\n\n"
+    f"{_VARIABLES} Without URL, BRIDGE_RECEIVER__PUBLIC_URL and BRIDGE_RECEIVER__TOKENS, too."
 )
 @fails_with(ProviderError)
 def enable(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(callback=_web_address, help="Where the receiver is reached.")],
+    url: Annotated[
+        str | None,
+        typer.Argument(
+            callback=_web_address,
+            help="Where the receiver is reached. Without it: receiver.public_url and the first of receiver.tokens. "
+            "- reads it from standard input.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have the provider post its events to URL. JSON: {"url": text}, as the provider has set it."""
-    confirmed = _ask(context, lambda client: client.enable_webhook(url))
+    """Have the provider post its events to URL. JSON: {"url": text}, as the provider has set it.
+
+    The token in a URL is a secret, and arguments are seen by everybody on this machine (`ps`): leave URL out, or give
+    it on standard input. Exit code 2: there is no URL.
+    """
+    settings = settings_of(context)
+    target = _target(settings.receiver, url)
+    confirmed = _ask(settings, lambda client: client.enable_webhook(target))
     if as_json:
         print_json({"url": confirmed})
     else:
-        _say(f"on: {confirmed}")
+        _say(f"on: {_without_token(confirmed) if url != target else confirmed}")
+
+
+def _target(receiver: Receiver, url: str | None) -> str:
+    if url == _STANDARD_INPUT:
+        given = _web_address(sys.stdin.readline().strip() or None)
+    else:
+        given = url or webhook_url(receiver)
+    if not given:
+        fail(
+            "to which URL? Set receiver.public_url and receiver.tokens (BRIDGE_RECEIVER__PUBLIC_URL, "
+            "BRIDGE_RECEIVER__TOKENS), or give it on standard input: bridge webhook enable -",
+            BAD_USAGE,
+        )
+    return given
+
+
+def _without_token(url: str) -> str:
+    front, path, token = url.rpartition(PATH)
+    return f"{front}{path}…" if token else url
 
 
 @app.command(epilog=f"Example: bridge webhook disable\n\n{_VARIABLES}")
@@ -78,7 +124,7 @@ def disable(
     as_json: AsJson = False,
 ) -> None:
     """Have the provider post nothing more. JSON: {"disabled": text, or null if no webhook was set}."""
-    disabled = _ask(context, lambda client: _disable(client, url))
+    disabled = _ask(settings_of(context), lambda client: _disable(client, url))
     if as_json:
         print_json({"disabled": disabled})
     else:
@@ -92,9 +138,7 @@ async def _disable(client: ProviderClient, url: str | None) -> str | None:
     return target
 
 
-def _ask(context: typer.Context, question: Callable[[ProviderClient], Awaitable[T]]) -> T:
-    settings = settings_of(context)
-
+def _ask(settings: Settings, question: Callable[[ProviderClient], Awaitable[T]]) -> T:
     async def asked() -> T:
         async with connect(settings.provider, Metrics()) as client:
             return await question(client)

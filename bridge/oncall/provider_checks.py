@@ -21,7 +21,9 @@ from bridge.provider.errors import (
     UnauthorizedError,
 )
 from bridge.receiver.access import Access
+from bridge.receiver.address import front_of
 from bridge.receiver.handler import PATH
+from bridge.settings import PROVIDER_URL
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ _SKEW_SECONDS: Final = 5.0
 """A Date header has whole seconds, and the answer takes its way; what is more is a clock that is wrong."""
 _CALL_SECONDS: Final = 4.0
 _TOKEN_ADVICE: Final = "set provider.api_token (BRIDGE_PROVIDER__API_TOKEN)"  # noqa: S105 -- the name of a setting
-_ENABLE: Final = "set it: bridge webhook enable https://HOST/webhooks/msndr/TOKEN"
+_ENABLE: Final = "set it: bridge webhook enable, with receiver.public_url and receiver.tokens"
 
 
 async def token_and_webhook(checks: tuple[str, str], settings: Settings) -> list[Finding]:
@@ -43,7 +45,7 @@ async def token_and_webhook(checks: tuple[str, str], settings: Settings) -> list
     )
     try:
         async with provider.connect(impatient, Metrics()) as client:
-            url = await client.webhook()
+            seen = await client.look_at_webhook()
     except MissingTokenError:
         return [
             warning(
@@ -68,7 +70,20 @@ async def token_and_webhook(checks: tuple[str, str], settings: Settings) -> list
             failed(token, str(error), "check provider.base_url"),
             skipped(webhook, "the provider cannot be understood"),
         ]
-    return [ok(token, "the provider accepts it"), _judged(webhook, url, settings.receiver)]
+    if seen.not_found:
+        return [
+            _not_found(token, settings.provider.base_url),
+            failed(webhook, "none is found: see above", _ENABLE),
+        ]
+    return [ok(token, "the provider accepts it"), _judged(webhook, seen.url, settings.receiver)]
+
+
+def _not_found(check: str, base_url: str) -> Finding:
+    """A 404 is no word about the token: it may come from a server that has never looked at it."""
+    seen = f"GET {base_url}/email/webhook was answered 404: whether the token is accepted cannot be told"
+    if not URL(base_url).path.strip("/"):
+        return failed(check, seen, f"provider.base_url ends in /v1 as in {PROVIDER_URL}: set it")
+    return warning(check, seen, "no webhook is set, or provider.base_url is wrong: check it")
 
 
 async def clock(check: str, settings: Settings) -> Finding:
@@ -150,6 +165,6 @@ def _not_ours(address: _Address, receiver: Receiver) -> str:
     """Why a receiver of these settings would not get its events; empty when it would."""
     if not Access(secret.get_secret_value() for secret in receiver.tokens).allows(address.token):
         return f"{address} ends in a token that is none of receiver.tokens: all is refused"
-    if receiver.public_url is not None and address.front != receiver.public_url:
-        return f"{address} is not below receiver.public_url, {receiver.public_url}"
+    if receiver.public_url is not None and address.front != (front := front_of(receiver.public_url)):
+        return f"{address} is not below receiver.public_url, {front}"
     return ""

@@ -40,7 +40,7 @@ _PATIENCE_SECONDS: Final = 3.0
 _WELL: Final = frozenset({"up", "closed"})
 """States of a connection and of a circuit breaker."""
 
-_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- looked up, not bound
+_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- looked up, not bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def addresses(health: Health) -> list[str]:
     """Where roles of these settings serve their health on this machine, unless it is said otherwise."""
     host = _EVERY_ADDRESS.get(health.host, health.host)
     ports = [health.port] if health.port else [RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT]
-    return [f"http://{host}:{port}" for port in ports]
+    return [str(URL.build(scheme="http", host=host, port=port)) for port in ports]
 
 
 async def ask_all(session: aiohttp.ClientSession, urls: Iterable[str]) -> list[RoleSeen]:

@@ -51,6 +51,15 @@ class ProviderMessage:
     """For example `queued`, `sent`, `delivered`, `soft_bounced`, `hard_bounced`."""
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookSeen:
+    """What the provider says of its webhook."""
+
+    url: str | None
+    not_found: bool
+    """The answer was a 404."""
+
+
 @asynccontextmanager
 async def connect(
     settings: Provider, metrics: Metrics, *, sleep: Sleep = asyncio.sleep, clock: Clock = time.monotonic
@@ -109,12 +118,16 @@ class ProviderClient:
 
         What the provider answers when none is set is not documented: an empty body, no `url` and a 404 all mean it.
         """
+        return (await self.look_at_webhook()).url
+
+    async def look_at_webhook(self) -> WebhookSeen:
+        """The same, and whether it was a 404 that said so: a wrong `provider.base_url` is answered like that, too."""
         answer = await self._call(Call("GET", "/email/webhook"))
         if answer.status == HTTPStatus.NOT_FOUND or not answer.body.strip():
-            return None
+            return WebhookSeen(None, not_found=answer.status == HTTPStatus.NOT_FOUND)
         url = _document(answer).get("url")
         if url is None or isinstance(url, str):
-            return url or None
+            return WebhookSeen(url or None, not_found=False)
         raise UnexpectedAnswerError(f"{answer.call} was answered with a url that is not text")
 
     async def enable_webhook(self, url: str) -> str:

@@ -27,7 +27,7 @@ async def simulator() -> AsyncIterator[Simulator]:
         yield served
 
 
-async def bridge(simulator: Simulator, *arguments: str, **variables: str) -> Result:
+async def bridge(simulator: Simulator, *arguments: str, given: str = "", **variables: str) -> Result:
     """Run `bridge webhook ...` while the simulator serves."""
     app = typer.Typer()
     app.callback()(main.options)
@@ -40,7 +40,9 @@ async def bridge(simulator: Simulator, *arguments: str, **variables: str) -> Res
         "BRIDGE_PROVIDER__BACKOFF_MAX": "0.01",
         **variables,
     }
-    return await asyncio.to_thread(CliRunner().invoke, app, ["webhook", *arguments], env=environment)
+    return await asyncio.to_thread(
+        CliRunner().invoke, app, ["webhook", *arguments], input=given, env=environment
+    )
 
 
 async def test_a_person_sets_shows_and_turns_off_the_webhook(simulator: Simulator) -> None:
@@ -109,3 +111,58 @@ async def test_help_has_an_example_and_the_variables(simulator: Simulator, comma
     assert f"Example: bridge webhook {command}" in text
     assert "BRIDGE_PROVIDER__API_TOKEN" in text
     assert "BRIDGE_PROVIDER__BASE_URL" in text
+
+
+PLACE = {
+    "BRIDGE_RECEIVER__PUBLIC_URL": "https://bridge.example.org/in",
+    "BRIDGE_RECEIVER__TOKENS": "the-first-of-tokens,the-second-of-tokens",
+}
+BUILT = "https://bridge.example.org/in/webhooks/msndr/the-first-of-tokens"
+
+
+@pytest.mark.parametrize(
+    "public_url",
+    [
+        "https://bridge.example.org/in",
+        "https://bridge.example.org/in/webhooks/msndr/",
+        "https://bridge.example.org/in/webhooks/msndr/an-older-token-1",
+    ],
+)
+async def test_enable_without_a_url_takes_it_from_the_settings(simulator: Simulator, public_url: str) -> None:
+    """No token stands in the arguments, which everybody on the machine sees, nor in what is printed."""
+    result = await bridge(simulator, "enable", **PLACE | {"BRIDGE_RECEIVER__PUBLIC_URL": public_url})
+    assert (result.exit_code, simulator.webhook_url) == (0, BUILT), result.output
+    assert result.stdout == "on: https://bridge.example.org/in/webhooks/msndr/…\n"
+
+
+async def test_enable_reads_a_url_from_standard_input(simulator: Simulator) -> None:
+    """Where the settings are on another machine."""
+    result = await bridge(simulator, "enable", "-", given=f"{HOOK}\n")
+    assert (result.exit_code, simulator.webhook_url) == (0, HOOK), result.output
+    assert result.stdout == "on: https://bridge.example.org/webhooks/msndr/…\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "variables"),
+    [
+        ([], "", {}),
+        ([], "", {"BRIDGE_RECEIVER__TOKENS": "the-first-of-tokens"}),
+        ([], "", {"BRIDGE_RECEIVER__PUBLIC_URL": "https://bridge.example.org"}),
+        (["-"], "", PLACE),
+    ],
+)
+async def test_enable_without_any_url_is_bad_usage(
+    simulator: Simulator, arguments: list[str], given: str, variables: dict[str, str]
+) -> None:
+    """One line says what is missing; the provider is not asked."""
+    result = await bridge(simulator, "enable", *arguments, given=given, **variables)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "BRIDGE_RECEIVER__PUBLIC_URL" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not simulator.requests
+
+
+async def test_a_404_is_said_where_no_webhook_is_found(simulator: Simulator) -> None:
+    """It may also be a wrong base URL."""
+    result = await bridge(simulator, "show", BRIDGE_PROVIDER__BASE_URL=simulator.base_url.removesuffix("/v1"))
+    assert "its answer was 404" in result.stdout

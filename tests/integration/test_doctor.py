@@ -495,6 +495,15 @@ async def test_the_providers_token(
     assert line.startswith(said)
 
 
+async def test_a_base_url_without_its_path(well: Surroundings, simulator: Simulator) -> None:
+    """Its 404 is no word about the token: what was seen is said."""
+    base = simulator.base_url.removesuffix("/v1")
+    code, line = await well.told("provider token", BRIDGE_PROVIDER__BASE_URL=base)
+    assert code == 1
+    assert line.startswith(f"failed provider token GET {base}/email/webhook was answered 404: whether the")
+    assert "→ provider.base_url ends in /v1" in line
+
+
 async def test_a_provider_that_is_away(well: Surroundings) -> None:
     """One attempt, and what it came to."""
     code, line = await well.told("provider token", BRIDGE_PROVIDER__BASE_URL="http://127.0.0.1:1/v1")

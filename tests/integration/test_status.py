@@ -497,3 +497,12 @@ def _left_behind(folder: Path, *, count: int, age: int) -> None:
     received_at = (int(time.time()) - age) * 1000
     file.write([Entry(at, received_at, body_of("opened", at)) for at in range(1, count + 1)], ())
     file.close()
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://host:99999", "host:8090", "http://", ""])
+async def test_what_is_no_address_of_a_role_is_bad_usage(tmp_path: Path, url: str) -> None:
+    """One line, no traceback."""
+    said = await bridge("status", "--metrics", url, directory=tmp_path)
+    assert (said.code, said.stdout) == (2, "")
+    assert said.stderr.startswith("bridge: --metrics is not a URL")
+    assert said.stderr.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -12,6 +13,8 @@ import pytest
 
 from bridge.oncall import machine_checks, roles
 from bridge.settings import Health
+from bridge.telemetry import health
+from bridge.telemetry.metrics import Metrics
 from bridge.threads import run_abandonable
 
 MOUNTS = """\
@@ -68,3 +71,34 @@ def test_roles_are_looked_for_where_the_settings_have_them() -> None:
     """A receiver and a worker on this machine; the one of this port where there is one; never at 0.0.0.0."""
     assert roles.addresses(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
     assert roles.addresses(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound
+
+
+@pytest.mark.parametrize(
+    ("host", "urls"),
+    [
+        ("127.0.0.1", ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]),
+        ("0.0.0.0", ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]),  # noqa: S104 -- looked up, not bound
+        ("::1", ["http://[::1]:8090", "http://[::1]:8091"]),
+        ("::", ["http://[::1]:8090", "http://[::1]:8091"]),
+    ],
+)
+def test_an_ipv6_host_has_brackets_in_a_url(host: str, urls: list[str]) -> None:
+    """And every address of the machine is asked at its own."""
+    assert roles.addresses(Health(host=host)) == urls
+
+
+async def test_a_role_on_ipv6_is_seen() -> None:
+    """Its health is served and asked at ::1."""
+    with closing(socket.socket(socket.AF_INET6)) as free:
+        free.bind(("::1", 0))
+        port = free.getsockname()[1]
+    place = Health(host="::1", port=port)
+    check, exposition = health.of_process(
+        Metrics(), lambda: health.Readiness(ready=True, parts={"consume": {"state": "up"}})
+    )
+    async with (
+        health.serve(place, check, exposition, default_port=0),
+        aiohttp.ClientSession() as session,
+    ):
+        [seen] = await roles.ask_all(session, roles.addresses(place))
+    assert (seen.problem, seen.kind, seen.ready) == ("", "worker", True)
