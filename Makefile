@@ -27,7 +27,7 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 
 # On one core, too: that tests bear each other's company is part of what they test.
 .PHONY: test
-test: packages postgresql dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
+test: packages postgresql promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
 	@[ "$$(nproc 2>/dev/null)" != 1 ] || export PYTEST_XDIST_AUTO_NUM_WORKERS=2; $(BIN)/pytest -n auto $(ARGS)
 
 .PHONY: faults
@@ -140,12 +140,19 @@ postgresql: python
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing=postgresql; \
 	$(install_missing)
 
+# Runs the alerts over samples. Without it, as where there is no Debian, that one test is skipped.
+.PHONY: promtool
+promtool: python
+	@command -v promtool >/dev/null || ! command -v apt-get >/dev/null || ( missing=prometheus; $(install_missing) )
+
 # Debian starts a service as soon as its package is there, and that broker would be none of ours. With SYSTEMD_OFFLINE
 # the packages' scripts leave the running system alone: systemctl enables, but starts nothing. Unlike a policy-rc.d or
 # a masked unit it ends with the command: nothing stays behind, whatever interrupts us. And PostgreSQL's package would
 # make a database of its own, and on a system without systemd start it: it finds a pg_createcluster that makes none.
+# There services would be started by invoke-rc.d: the packages find one that starts nothing.
 apt_get_install = env DEBIAN_FRONTEND=noninteractive SYSTEMD_OFFLINE=1 sh -c ' \
-    none=$$(mktemp -d) && trap "rm -rf $$none" EXIT && ln -s /bin/true "$$none/pg_createcluster" && apt-get -q update; \
+    none=$$(mktemp -d) && trap "rm -rf $$none" EXIT && ln -s /bin/true "$$none/pg_createcluster" && \
+    ln -s /bin/true "$$none/invoke-rc.d" && apt-get -q update; \
     apt-get -q -o DPkg::Lock::Timeout=300 -o "DPkg::Path=$$none:/usr/sbin:/usr/bin:/sbin:/bin" \
         install --yes --no-install-recommends "$$@"' sh
 

@@ -1,0 +1,362 @@
+"""The alerts as they are shipped, run by Prometheus' own promtool over the samples that the product shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+PROMTOOL = shutil.which("promtool")
+RULES = Path(__file__).parents[2] / "config" / "prometheus" / "alerts.yml"
+DESCRIPTIONS = dict(
+    re.findall(
+        r'- alert: (\w+)\n(?:(?!- alert).*\n)*?          description: ("[^"]+")\n', RULES.read_text("utf-8")
+    )
+)
+"""Alert -> what to do. They have no variables."""
+
+takes_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="there is no promtool here (Debian: apt-get install prometheus)"
+)
+
+RECEIVER = 'job="receiver",instance="10.0.0.2:8090"'
+WORKER = 'job="worker",instance="10.0.0.3:8091"'
+FIRST = {"job": "receiver", "instance": "10.0.0.2:8090"}
+SECOND = {"job": "worker", "instance": "10.0.0.3:8091"}
+PAUSED = "for most of ten minutes workers have waited for the provider, or have only tried whether it is back"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    alert: str
+    what: str
+    series: dict[str, str]
+    """In promtool's notation, a sample each 15 s. `stale` is what Prometheus notes when a target has gone."""
+    at: str
+    says: str = ""
+    """Its summary; empty where it does not fire."""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+CASES = [
+    Case(
+        "BridgeReceiverAway",
+        "stopped: service discovery has dropped it",
+        {f"up{{{RECEIVER}}}": "1x20 stale"},
+        "10m",
+        "no receiver answers: events of the provider may be lost",
+    ),
+    Case(
+        "BridgeReceiverAway",
+        "it crashes, is started again, and is hardly ever up",
+        {f"up{{{RECEIVER}}}": "1x20 " + "0 stale _ 1 stale _ _ 0 stale " * 6},
+        "12m",
+        "no receiver answers: events of the provider may be lost",
+    ),
+    Case("BridgeReceiverAway", "restarted once", {f"up{{{RECEIVER}}}": "1x20 stale _ 0 1x20"}, "7m"),
+    Case(
+        "BridgeReceiverAway",
+        "one of two is stopped",
+        {f"up{{{RECEIVER}}}": "1x20 stale", 'up{job="receiver",instance="10.0.0.9:8090"}': "1x60"},
+        "10m",
+    ),
+    Case("BridgeReceiverAway", "Prometheus has only just started", {f"up{{{RECEIVER}}}": "1x60"}, "2m"),
+    Case(
+        "BridgeWorkerAway",
+        "stopped",
+        {f"up{{{WORKER}}}": "1x20 stale"},
+        "10m",
+        "no worker answers: the list stands still",
+    ),
+    Case(
+        "BridgeRabbitMQAway",
+        "stopped",
+        {'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x20 stale"},
+        "10m",
+        "RabbitMQ does not answer Prometheus: no alert on its queues can fire",
+    ),
+    Case(
+        "BridgeRoleDown",
+        "it is there and does not answer",
+        {f"up{{{RECEIVER}}}": "1x20 0x20"},
+        "8m",
+        "10.0.0.2:8090 (receiver) does not answer",
+        FIRST,
+    ),
+    Case(
+        "BridgeRefusesEvents",
+        "a burst between two scrapes",
+        {f'bridge_answers_total{{answer="503",{RECEIVER}}}': "0x10 12180x20"},
+        "4m",
+        "events were answered 503: neither RabbitMQ nor the spool took them",
+    ),
+    Case(
+        "BridgeBrokerAway",
+        "the connection is lost",
+        {
+            f'bridge_broker_state{{state="down",use="publish",{RECEIVER}}}': "0x10 1x20",
+            f'bridge_broker_state{{state="blocked",use="publish",{RECEIVER}}}': "0x30",
+            f'bridge_broker_up{{use="publish",{RECEIVER}}}': "1x10 0x20",
+        },
+        "5m",
+        "10.0.0.2:8090 (receiver) has no connection to RabbitMQ that it can work on",
+        FIRST,
+    ),
+    Case(
+        "BridgeBrokerAway",
+        "a memory alarm is another thing",
+        {
+            f'bridge_broker_state{{state="down",use="publish",{RECEIVER}}}': "0x30",
+            f'bridge_broker_state{{state="blocked",use="publish",{RECEIVER}}}': "0x10 1x20",
+            f'bridge_broker_up{{use="publish",{RECEIVER}}}': "1x10 0x20",
+        },
+        "5m",
+    ),
+    Case(
+        "BridgeBrokerBlocked",
+        "a memory alarm",
+        {
+            f'bridge_broker_state{{state="down",use="publish",{WORKER}}}': "0x30",
+            f'bridge_broker_state{{state="blocked",use="publish",{WORKER}}}': "0x10 1x20",
+            f'bridge_broker_state{{state="blocked",use="consume",{WORKER}}}': "0x30",
+        },
+        "5m",
+        "RabbitMQ is there, but takes nothing from 10.0.0.3:8091 (worker): it has a memory or disk alarm",
+        SECOND,
+    ),
+    Case(
+        "BridgeSpoolWaits",
+        "RabbitMQ stays away",
+        {f"bridge_spool_oldest_seconds{{{RECEIVER}}}": "0x4 0+15x30"},
+        "6m30s",
+        "an event has waited in the spool for 5m 15s",
+    ),
+    Case(
+        "BridgeEventsNacked",
+        "a queue was full for a moment",
+        {f'bridge_publishes_total{{outcome="nacked",{RECEIVER}}}': "0x10 7x30"},
+        "6m",
+        "RabbitMQ refused events (basic.nack), as a queue that is full and rejects does",
+    ),
+    Case(
+        "BridgeEventsSetAside",
+        "a user lost a right",
+        {f'bridge_spool_set_aside_entries{{reason="forbidden",{RECEIVER}}}': "0x4 3x40"},
+        "8m",
+        "3 events are set aside in the spool, for RabbitMQ refuses them (forbidden)",
+        {"reason": "forbidden"},
+    ),
+    Case(
+        "BridgeSpoolRefuses",
+        "its disk is full",
+        {f"bridge_spool_refusing{{{RECEIVER}}}": "0x4 1x40"},
+        "3m",
+        "the spool of 10.0.0.2:8090 takes no events",
+        {"instance": "10.0.0.2:8090"},
+    ),
+    Case(
+        "BridgeNoWorker",
+        "the last consumer has gone",
+        {'rabbitmq_queue_consumers{queue="suppression"}': "1x4 0x20"},
+        "3m",
+        "nobody consumes the suppression queue: the list stands still",
+        {"queue": "suppression"},
+    ),
+    Case(
+        "BridgeTopologyRefused",
+        "a subscriber's classic queue",
+        {f'bridge_topology_refused{{name="crm",{RECEIVER}}}': "0x4 1x40"},
+        "8m",
+        "crm does not stand in RabbitMQ as planned",
+        {"name": "crm"},
+    ),
+    Case(
+        "BridgeBackfillDue",
+        "nobody fills it",
+        {f"bridge_backfill_due{{{WORKER}}}": "0x4 1x90"},
+        "18m",
+        "the suppression queue was deleted or unbound, and has not been filled again for a quarter of an hour",
+    ),
+    Case(
+        "BridgeWorkersBehind",
+        "more come than are worked off",
+        {'rabbitmq_queue_messages_ready{queue="suppression"}': "0x4 2000x60"},
+        "12m",
+        "2000 events wait for the workers",
+        {"queue": "suppression"},
+    ),
+    Case(
+        "BridgeWorkerPauses",
+        "the provider hangs: half-open whenever it tries",
+        {f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x4 " + "2 2 1 " * 20},
+        "12m",
+        PAUSED,
+        {"dependency": "provider"},
+    ),
+    Case(
+        "BridgeWorkerPauses",
+        "it answers one call in many: closed for a moment now and then",
+        {f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x4 " + "2 2 1 2 2 1 0 " * 9},
+        "12m",
+        PAUSED,
+        {"dependency": "provider"},
+    ),
+    Case(
+        "BridgeWorkerPauses",
+        "the worker is started anew meanwhile",
+        {
+            f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x4 2x20 stale",
+            'bridge_breaker_state{dependency="provider",job="worker",instance="10.0.0.9:8091"}': "_x25 0 2x40",
+        },
+        "12m",
+        PAUSED,
+        {"dependency": "provider"},
+    ),
+    Case(
+        "BridgeWorkerPauses",
+        "a pause of three minutes",
+        {f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x20 2x12 0x40"},
+        "10m",
+    ),
+    Case(
+        "BridgeCallHangs",
+        "a lock of the database",
+        {f'bridge_oldest_call_seconds{{dependency="database",{WORKER}}}': "0x4 0+15x20"},
+        "2m30s",
+        "a call of the database has had no answer for 1m 15s",
+        {"dependency": "database"},
+    ),
+    Case(
+        "BridgeWorkerStuck",
+        "once",
+        {f'bridge_worker_stuck_total{{what="relay",{WORKER}}}': "0x10 1x20"},
+        "5m",
+        "a worker was found stuck (relay)",
+        {"what": "relay"},
+    ),
+    Case(
+        "BridgeDeadLetters",
+        "one",
+        {f'bridge_dead_letters_total{{reason="unknown-message",{WORKER}}}': "0x10 1x20"},
+        "5m",
+        "messages went to the dead letters (unknown-message)",
+        {"reason": "unknown-message"},
+    ),
+    Case(
+        "BridgeQuarantine",
+        "two bodies wait",
+        {'rabbitmq_queue_messages_ready{queue="email.malformed"}': "0x4 2x20"},
+        "3m",
+        "2 bodies that are no events are in the quarantine",
+        {"queue": "email.malformed"},
+    ),
+    Case(
+        "BridgeQuarantines",
+        "one came",
+        {f'bridge_events_received_total{{name="malformed",{RECEIVER}}}': "0x10 1x20"},
+        "5m",
+        "bodies came that are no events, maybe bounces among them",
+    ),
+    Case(
+        "BridgeChangesWait",
+        "nobody publishes them",
+        {f"bridge_outbox_oldest_seconds{{{WORKER}}}": "0x4 0+15x20"},
+        "2m30s",
+        "a change of the list has not been published for 1m 15s",
+    ),
+    Case(
+        "BridgeNobodyPublishes",
+        "the turn is nobody's",
+        {f"bridge_outbox_changes{{{WORKER}}}": "0x4 5x20", f"bridge_outbox_turn{{{WORKER}}}": "1x4 0x20"},
+        "4m",
+        "5 changes of the list wait, and no worker has the turn to publish them",
+    ),
+    Case(
+        "BridgeNobodyPublishes",
+        "somebody has it",
+        {f"bridge_outbox_changes{{{WORKER}}}": "0x4 5x20", f"bridge_outbox_turn{{{WORKER}}}": "1x24"},
+        "4m",
+    ),
+    Case(
+        "BridgeListIsLate",
+        "all are half an hour old",
+        {
+            f'bridge_event_age_seconds_bucket{{stage="handled",le="{bound}",{WORKER}}}': value
+            for bound, value in (("900", "0x80"), ("3600", "0+10x80"), ("+Inf", "0+10x80"))
+        },
+        "15m",
+        "1 in 100 bounces and complaints is older than a quarter of an hour when it is on the list",
+    ),
+]
+WELL = {
+    f"up{{{RECEIVER}}}": "1x80",
+    f"up{{{WORKER}}}": "1x80",
+    'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x80",
+    f'bridge_answers_total{{answer="503",{RECEIVER}}}': "0x80",
+    f'bridge_broker_state{{state="down",use="publish",{RECEIVER}}}': "0x80",
+    f'bridge_broker_state{{state="blocked",use="publish",{RECEIVER}}}': "0x80",
+    f'bridge_publishes_total{{outcome="nacked",{RECEIVER}}}': "0x80",
+    f"bridge_spool_oldest_seconds{{{RECEIVER}}}": "0x80",
+    f'bridge_spool_set_aside_entries{{reason="nacked",{RECEIVER}}}': "0x80",
+    f"bridge_spool_refusing{{{RECEIVER}}}": "0x80",
+    f'bridge_topology_refused{{name="suppression",{WORKER}}}': "0x80",
+    f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x80",
+    f'bridge_oldest_call_seconds{{dependency="database",{WORKER}}}': "0x80",
+    f'bridge_worker_stuck_total{{what="relay",{WORKER}}}': "0x80",
+    f'bridge_dead_letters_total{{reason="unresolved",{WORKER}}}': "0x80",
+    f"bridge_backfill_due{{{WORKER}}}": "0x80",
+    f"bridge_outbox_changes{{{WORKER}}}": "0 3 0 0 2x76",
+    f"bridge_outbox_oldest_seconds{{{WORKER}}}": "0x80",
+    f"bridge_outbox_turn{{{WORKER}}}": "1x80",
+    'rabbitmq_queue_consumers{queue="suppression"}': "2x80",
+    'rabbitmq_queue_messages_ready{queue="suppression"}': "5x80",
+    'rabbitmq_queue_messages_ready{queue="email.malformed"}': "0x80",
+}
+
+
+def promtool(tests: list[dict[str, object]], directory: Path) -> str:
+    """What it finds wrong; empty where all is as expected. JSON is YAML, too."""
+    path = directory / "tests.json"
+    path.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": tests}))
+    assert PROMTOOL is not None
+    said = subprocess.run([PROMTOOL, "test", "rules", path], capture_output=True, text=True, check=False)
+    return "" if said.returncode == 0 else said.stdout + said.stderr
+
+
+def checked(case: Case) -> dict[str, object]:
+    annotations = {"summary": case.says, "description": json.loads(DESCRIPTIONS[case.alert])}
+    firing = [{"exp_labels": case.labels, "exp_annotations": annotations}] if case.says else []
+    return {
+        "name": f"{case.alert}, {case.what}",
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
+        "alert_rule_test": [{"alertname": case.alert, "eval_time": case.at, "exp_alerts": firing}],
+    }
+
+
+@takes_promtool
+def test_each_alert_fires_as_its_text_says(tmp_path: Path) -> None:
+    """Over samples of the case that it is for, and not over those of a case that only looks like it."""
+    assert promtool([checked(case) for case in CASES], tmp_path) == ""
+
+
+def test_each_alert_has_a_case_and_says_what_to_do() -> None:
+    """One that is added is tested, too."""
+    alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text("utf-8")))
+    assert alerts == {case.alert for case in CASES if case.says} == set(DESCRIPTIONS)
+
+
+@takes_promtool
+def test_no_alert_fires_where_all_is_well(tmp_path: Path) -> None:
+    """From Prometheus' own start on."""
+    times = ["15s", "1m", "2m", "3m", "5m", "12m", "19m"]
+    silent = [
+        {"alertname": alert, "eval_time": at, "exp_alerts": []} for alert in DESCRIPTIONS for at in times
+    ]
+    well = checked(Case("BridgeReceiverAway", "all is well", WELL, at="0s")) | {"alert_rule_test": silent}
+    assert promtool([well], tmp_path) == ""
