@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge.oncall.finding import failed, ok, warning
+from bridge.receiver.spool import LARGEST_ENTRY
+from bridge.receiver.spool_file import peek
+from bridge.receiver.spool_folder import SpoolError, others
 
 if TYPE_CHECKING:
     from bridge.oncall.finding import Finding
@@ -20,6 +24,8 @@ _GONE_WITH_THE_CONTAINER: Final = frozenset({"overlay", "aufs"})
 _OVER_THE_NET: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph"}
 )
+_FILLING: Final = 0.8
+"""Of the limit: as the alert has it."""
 _OWN_DESCRIPTORS: Final = 100
 """Connections to RabbitMQ, the spool, the listening sockets, Python itself."""
 _FEWEST_DESCRIPTORS: Final = 1024
@@ -59,19 +65,38 @@ def spool_disk(check: str, spool: Spool) -> Finding:
 
 
 def spool_space(check: str, spool: Spool) -> Finding:
-    """Below `spool.min_free_bytes` nothing is taken; for all of `spool.max_bytes` there has to be that much more."""
+    """What the fullest file holds of `spool.max_bytes`, and what the disk has.
+
+    Below `spool.min_free_bytes` nothing is taken; for all of `spool.max_bytes` there has to be that much more.
+    """
+    held = _most_in_a_file(spool.directory)
+    filled = f"a spool file holds {held / 1024**2:,.0f} MiB, {held / spool.max_bytes:.0%} of spool.max_bytes"
+    advice = "see why RabbitMQ does not take it (bridge spool status), or raise spool.max_bytes"
+    if held + LARGEST_ENTRY > spool.max_bytes:
+        return failed(check, f"{filled}: it takes nothing", advice)
+    if held > _FILLING * spool.max_bytes:
+        return warning(check, filled, advice)
     there = os.statvfs(_standing(spool.directory))
     free = there.f_bavail * there.f_frsize
     seen = f"{free / 1024**2:,.0f} MiB are free"
     if free < spool.min_free_bytes:
         return failed(check, f"{seen}, below spool.min_free_bytes: it takes nothing", "free some")
-    if free < spool.min_free_bytes + spool.max_bytes:
+    if free < spool.min_free_bytes + spool.max_bytes - held:
         return warning(
             check,
             f"{seen}, too few for spool.max_bytes",
             "free some, or lower spool.max_bytes to what there is",
         )
     return ok(check, seen)
+
+
+def _most_in_a_file(directory: Path) -> int:
+    """Bytes. Files that cannot be read are another check's."""
+    most = 0
+    for path in others(directory, ()):
+        with suppress(SpoolError):
+            most = max(most, peek(path).bytes)
+    return most
 
 
 def descriptors(check: str, receiver: Receiver) -> Finding:

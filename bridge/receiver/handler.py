@@ -15,6 +15,7 @@ from bridge.broker.outcomes import ChannelClosedError, NackedError, PublishError
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.receiver.answers import RefusedError
+from bridge.receiver.refusing import Refusing
 from bridge.receiver.spool_folder import SpoolError
 from bridge.receiver.waiting import Waiting
 from bridge.telemetry import instruments, logs
@@ -108,7 +109,8 @@ class Handler:
         self._unconfirmed = Waiting[_Pending](
             self._loop, seconds=settings.confirm_wait, overdue=self._not_confirmed
         )
-        self._unwritten = Waiting[_Pending](self._loop, seconds=DISK_SECONDS, overdue=self._nowhere)
+        self._unwritten = Waiting[_Pending](self._loop, seconds=DISK_SECONDS, overdue=self._not_written)
+        self._refusing = Refusing()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """A request as aiohttp hands it on."""
@@ -217,7 +219,7 @@ class Handler:
         confirm = pending.confirm
         if isinstance(outcome, SpoolError):
             if in_time:
-                self._nowhere(pending)
+                self._nowhere(pending, str(outcome))
             return
         if pending.nacked is not None:
             self._set_aside(outcome, pending, pending.nacked)
@@ -226,7 +228,10 @@ class Handler:
         if in_time:
             self._durable(pending, answers.SPOOLED)
 
-    def _nowhere(self, pending: _Pending) -> None:
+    def _not_written(self, pending: _Pending) -> None:
+        self._nowhere(pending, f"the spool's disk has not answered in {DISK_SECONDS:g} s")
+
+    def _nowhere(self, pending: _Pending, why: str) -> None:
         """The disk refuses, or hangs: what it writes in the end the drain has, but nobody waits for it any more."""
         if pending.confirm is not None and _succeeded(pending.confirm):
             self._durable(pending, answers.CONFIRMED)
@@ -234,6 +239,7 @@ class Handler:
         refused = RefusedError(
             503, "neither RabbitMQ nor the spool can take it", retry_after=str(self._settings.retry_after)
         )
+        self._refusing.refused(why)
         if self._trace is not None:
             self._trace("refuses an event", action="receiver.refused", event_id=pending.outgoing.message_id)
         pending.reply(self._counted(refused.answer, pending.began))
@@ -258,6 +264,8 @@ class Handler:
 
     def _durable(self, pending: _Pending, durability: str) -> None:
         outgoing = pending.outgoing
+        if self._refusing.lasts:
+            self._refusing.accepted()
         self._received[name_label(outgoing.routing_key)].count += 1
         if outgoing.happened_at is not None:
             self._ages.observe(pending.received_at / 1000 - outgoing.happened_at)

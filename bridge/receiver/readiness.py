@@ -52,6 +52,7 @@ def measure(spool: Spool, metrics: Metrics) -> None:
         state = spool.state
         metrics.spool_entries.set(state.entries)
         metrics.spool_bytes.set(state.bytes)
+        metrics.spool_limit_bytes.set(spool.max_bytes)
         metrics.spool_oldest_seconds.set(state.oldest_age)
         for reason, entries in _by_reason(spool).items():
             metrics.spool_set_aside.labels(reason).set(entries)

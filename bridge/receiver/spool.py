@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LARGEST_ENTRY: Final = 64 * 1024 + OVERHEAD
+LARGEST_ENTRY: Final = 64 * 1024 + OVERHEAD
 """Bytes: the handler takes no larger body."""
 _MOST_WAITING: Final = 20_000
 """Events that are not on the disk yet: what a slow disk takes in about a second."""
@@ -71,9 +71,14 @@ class Spool:
     def state(self) -> SpoolState:
         """How it is now. It counts as writable while the largest event fits."""
         state = self._writer.state
-        if state.writable and state.bytes + _LARGEST_ENTRY > self._settings.max_bytes:
+        if state.writable and state.bytes + LARGEST_ENTRY > self._settings.max_bytes:
             return replace(state, writable=False, reason=self._full())
         return state
+
+    @property
+    def max_bytes(self) -> int:
+        """How much it may hold."""
+        return self._settings.max_bytes
 
     @property
     def paths(self) -> list[Path]:

@@ -121,6 +121,10 @@ class Instruments:
         return self._gauge("bridge_spool_bytes", "Bytes in the spool")
 
     @cached_property
+    def spool_limit_bytes(self) -> Gauge:
+        return self._gauge("bridge_spool_limit_bytes", "Bytes that the spool may hold (spool.max_bytes)")
+
+    @cached_property
     def spool_oldest_seconds(self) -> Gauge:
         says = "Age of the spool's oldest event"
         return self._gauge("bridge_spool_oldest_seconds", says, together="livemax")

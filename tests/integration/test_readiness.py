@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from bridge.settings import Spool as SpoolSettings
 from tests.conftest import TOKEN
 from tests.support.proxy import Proxy
 
@@ -169,6 +170,7 @@ async def test_the_spool_is_in_the_metrics(
         assert await receiver.gauge('bridge_broker_up{use="publish"}') == 0
         assert await receiver.gauge("bridge_spool_entries") == 2
         assert await receiver.gauge("bridge_spool_bytes") > 2 * len(BODY)
+        assert await receiver.gauge("bridge_spool_limit_bytes") == SpoolSettings().max_bytes
         assert 0 < await receiver.gauge("bridge_spool_oldest_seconds") < PATIENCE_SECONDS
         assert await receiver.gauge('bridge_answers_total{answer="spooled"}') == 2
 

@@ -14,6 +14,7 @@ import aio_pika
 import aiohttp
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from bridge import settings as knobs
 from bridge.broker import declaring, private_node, topology
@@ -239,12 +240,16 @@ async def test_a_disk_that_hangs_is_answered_503_and_told(
 
 
 async def test_a_full_spool_is_answered_503(through_proxy: Overrides, proxy: Proxy, folder: Path) -> None:
-    """Below the minimum of free disk no event is taken."""
+    """Below the minimum of free disk no event is taken; the log says so at once, with the reason."""
     through_proxy["spool"]["min_free_bytes"] = 2**60
     proxy.refuse()
-    async with receiving(knobs.load(overrides=through_proxy)) as receiver:
-        assert (await receiver.post(BODY)).status == 503
-        assert on_disk(folder) == []
+    with capture_logs() as logged:
+        async with receiving(knobs.load(overrides=through_proxy)) as receiver:
+            for _ in range(3):
+                assert (await receiver.post(BODY)).status == 503
+            assert on_disk(folder) == []
+    (said,) = [line for line in logged if line.get("action") == "receiver.refusing"]
+    assert "spool.min_free_bytes" in said["reason"]
 
 
 async def test_a_confirm_that_is_slow_is_not_waited_for_and_not_published_twice(

@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from bridge.oncall import machine_checks, roles
-from bridge.settings import Health
+from bridge.receiver.spool_file import Entry, SpoolFile
+from bridge.settings import Health, Spool
 from bridge.telemetry import health
 from bridge.telemetry.metrics import Metrics
 from bridge.threads import run_abandonable
@@ -39,6 +40,19 @@ MOUNTS = """\
 def test_the_file_system_is_that_of_the_nearest_mount_point(path: str, kind: str) -> None:
     """A whole part of the path counts, not its letters; of two mounts on one point the later is seen."""
     assert machine_checks._kind_of(Path(path), MOUNTS) == kind
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "verdict"), [(0, "ok"), (7, "ok"), (9, "warning"), (10, "failed")], ids=str
+)
+def test_what_a_spool_holds_is_compared_with_its_limit(tmp_path: Path, megabytes: int, verdict: str) -> None:
+    """A full spool answers 503 however much room its disk has."""
+    with closing(SpoolFile.claim(tmp_path, min_free_bytes=0)) as file:
+        file.write([Entry(number, 1, b"x" * 1024**2) for number in range(1, 1 + megabytes)], ())
+    spool = Spool(directory=tmp_path, max_bytes=10 * 1024**2, min_free_bytes=0)
+    finding = machine_checks.spool_space("spool space", spool)
+    assert finding.verdict == verdict
+    assert megabytes < 9 or "spool.max_bytes" in finding.seen
 
 
 async def test_a_disk_that_does_not_answer_holds_nobody_up() -> None:

@@ -1,0 +1,84 @@
+"""What the log says of events that are answered 503."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from structlog.testing import capture_logs
+
+from bridge.receiver.refusing import Refusing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, MutableMapping
+    from typing import Any
+
+    Lines = list[MutableMapping[str, Any]]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def logged() -> Iterator[Lines]:
+    with capture_logs() as lines:
+        yield lines
+
+
+def test_the_first_is_said_at_once_then_a_line_each_minute(clock: Clock, logged: Lines) -> None:
+    """With how many there were, and why the last one was refused: a full spool refuses thousands."""
+    refusing = Refusing(clock)
+    for second in range(130):
+        for _ in range(100):
+            refusing.refused(f"at {second}")
+        clock.now += 1
+    said = [(line["action"], line["events"], line["reason"], line["seconds"]) for line in logged]
+    assert said == [
+        ("receiver.refusing", 1, "at 0", 0),
+        ("receiver.refusing", 6000, "at 60", 60),
+        ("receiver.refusing", 6000, "at 120", 120),
+    ]
+
+
+def test_when_it_is_over_that_is_said_once_with_all_of_them(clock: Clock, logged: Lines) -> None:
+    """Once no event was refused for a while, and one is accepted."""
+    refusing = Refusing(clock)
+    refusing.refused("full")
+    clock.now += 5
+    refusing.refused("full")
+    clock.now += 11
+    for _ in range(3):
+        refusing.accepted()
+    assert [line["action"] for line in logged] == ["receiver.refusing", "receiver.accepting_again"]
+    assert logged[-1]["refused"] == 2
+    assert not refusing.lasts
+
+
+def test_one_that_is_taken_between_two_that_are_not_ends_nothing(clock: Clock, logged: Lines) -> None:
+    """A disk that is all but full takes the small ones."""
+    refusing = Refusing(clock)
+    for _ in range(50):
+        refusing.refused("full")
+        refusing.accepted()
+        clock.now += 1
+    assert [line["action"] for line in logged] == ["receiver.refusing"]
+
+
+def test_the_next_time_is_said_at_once_again(clock: Clock, logged: Lines) -> None:
+    """However soon it comes after the last."""
+    refusing = Refusing(clock)
+    for _ in range(2):
+        refusing.refused("full")
+        clock.now += 11
+        refusing.accepted()
+    assert [line["action"] for line in logged] == ["receiver.refusing", "receiver.accepting_again"] * 2
