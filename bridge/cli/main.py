@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from bridge import settings as knobs
 from bridge import startup
+from bridge.cli.output import written
 from bridge.telemetry.terminal import clean
 
 COMMANDS: Final = (
@@ -89,4 +90,4 @@ def options(
 
 
 def main() -> None:
-    app()
+    written(app)

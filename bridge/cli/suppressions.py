@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
+import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 
@@ -80,8 +81,20 @@ def check(context: typer.Context, address: Address, as_json: AsJson = False) -> 
     """Ask whether an address must not be written to.
 
     Exit code 0: it is not suppressed. 3: it is. 1: the list could not be asked. 2: it is no address.
+    Where the answer cannot be printed, it is 3 all the same; else 1, and take it for unknown.
     """
     entries = _answer(_check(_settings(context), address))
+    try:
+        _show_check(address, entries, as_json=as_json)
+        sys.stdout.flush()
+    except (OSError, SystemExit):  # rich ends the process when a pipe is closed
+        if not entries:
+            raise
+    if entries:
+        raise typer.Exit(SUPPRESSED)
+
+
+def _show_check(address: str, entries: list[Entry], *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
@@ -94,8 +107,6 @@ def check(context: typer.Context, address: Address, as_json: AsJson = False) -> 
         people.print(_table_of_entries(entries))
     else:
         people.print(Text(f"{address} is not suppressed"))
-    if entries:
-        raise typer.Exit(SUPPRESSED)
 
 
 @app.command(
