@@ -57,6 +57,8 @@ class QueueView:
     """Bytes of all bodies."""
     policy: str = ""
     """Name of the policy in force."""
+    operator_policy: str = ""
+    """Name of the operator policy in force beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +256,8 @@ def _queue(found: Mapping[str, Any]) -> QueueView:
         consumers=_whole(found.get("consumers")),
         oldest=_whole(found.get("head_message_timestamp")),
         size=_whole(found.get("message_bytes")),
-        policy=found.get("policy") or found.get("operator_policy") or "",
+        policy=found.get("policy") or "",
+        operator_policy=found.get("operator_policy") or "",
     )
 
 

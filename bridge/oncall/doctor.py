@@ -13,6 +13,7 @@ from bridge.oncall import (
     database_checks,
     delivery_limit,
     machine_checks,
+    policies,
     provider_checks,
     refusing_queues,
 )
@@ -39,6 +40,7 @@ _OF_THE_BROKER: Final = {
     "topology": broker_checks.as_declared,
     "backfill": broker_checks.backfill,
     "delivery limit": delivery_limit.delivery_limit,
+    "policies": policies.policies,
     "queues that refuse": refusing_queues.refusing_queues,
     "alternate exchange": broker_checks.alternate_exchange,
     "workers on SQLite": broker_checks.workers_on_sqlite,

@@ -65,7 +65,7 @@ def _limits(view: QueueView) -> Iterator[_Limit]:
 
 
 def _said(view: QueueView, limit: _Limit) -> str:
-    source = f"policy '{view.policy}'" if limit.by_policy else "its arguments"
+    source = f"policy '{view.policy or view.operator_policy}'" if limit.by_policy else "its arguments"
     state = "is full and rejects" if limit.is_reached else "rejects when it is full"
     now = "?" if limit.now is None else limit.now
     return f"queue '{view.name}' {state}: {now} of {limit.name} {limit.most}, by {source}"

@@ -41,6 +41,7 @@ OF_THE_BROKER = [
     "topology",
     "backfill",
     "delivery limit",
+    "policies",
     "queues that refuse",
     "alternate exchange",
     "workers on SQLite",
@@ -147,7 +148,9 @@ async def test_where_all_is_well_nothing_has_failed(well: Surroundings, rabbit: 
     code, findings = await well.examined()
     assert code == 0
     assert {
-        v for check, v in verdicts(findings).items() if check not in {"spool disk", "queues that refuse"}
+        v
+        for check, v in verdicts(findings).items()
+        if check not in {"spool disk", "policies", "queues that refuse"}
     } == {"ok"}
     assert "bindings cannot be seen" in findings["topology"][1]
 
@@ -390,6 +393,59 @@ async def test_whether_a_queue_rejects_cannot_be_seen_without_the_api(
     await declared(rabbit.connection, well)
     code, line = await well.told("queues that refuse")
     assert (code, line.startswith("skipped queues that refuse")) == (0, True)
+    assert "cannot be seen" in line
+
+
+async def test_an_operators_policy_that_throws_away_what_our_queues_hold(
+    seen_through: Open, managed: Managed
+) -> None:
+    """It is in force beside our arguments, which stand as planned. The policy is named, and what goes by it."""
+    names = seen_through.names
+    host = URL(seen_through.url).path.strip("/")
+    code, line = await seen_through.surroundings.told("policies")
+    assert (code, line) == (0, "ok policies no policy throws away what our queues hold")
+    drops = json.dumps({"max-length": 1000, "overflow": "drop-head"})
+    pattern = f"^{names.prefix}(suppression.*|email.*)$"
+    await managed.control.run("set_policy", "-p", host, "--apply-to", "queues", "small", pattern, drops)
+    keeps_less = json.dumps({"message-ttl": 60_000, "expires": 3_600_000, "max-length-bytes": 1_000_000})
+    await managed.control.run(
+        "set_operator_policy", "-p", host, "--apply-to", "queues", "house", pattern, keeps_less
+    )
+    shorter = json.dumps({"max-age": "1h", "max-length-bytes": 1_000_000})
+    await managed.control.run(
+        "set_policy", "-p", host, "--apply-to", "queues", "short", f"^{names.archive}$", shorter
+    )
+    async with asyncio.timeout(90):
+        while (
+            "policy 'small' and operator policy 'house'" not in line or "'short'" not in line
+        ):  # RabbitMQ 4 tells after some seconds
+            code, line = await seen_through.surroundings.told("policies")
+    assert (code, line.startswith("warning policies queue ")) == (0, True)
+    by = ", by policy 'small' and operator policy 'house'"
+    for queue, effect in (
+        (names.suppression, f"throws what has waited for 60 s to '{names.dead}' (message-ttl)"),
+        (
+            names.suppression,
+            f"throws its oldest to '{names.dead}' beyond 1000 messages (max-length, drop-head)",
+        ),
+        (names.suppression, f"may lose what it passes on to '{names.dead}' (overflow: drop-head)"),
+        (names.retry(3600), f"throws what has waited for 60 s to '{names.suppression}' (message-ttl)"),
+        (names.dead, "throws what has waited for 60 s away (message-ttl)"),
+        (names.dead, "throws its oldest away beyond 1000000 bytes (max-length-bytes, drop-head)"),
+    ):
+        assert f"queue '{queue}' {effect}{by}" in line
+    for effect in ("keeps events for 1h at the most (max-age)", "keeps 1000000 bytes (max-length-bytes)"):
+        assert f"queue '{names.archive}' {effect}, by policy 'short'" in line
+    assert f"queue '{names.retry(30)}' throws what has waited" not in line, "it waits for 30 s only"
+    assert "set_operator_policy" in line
+
+
+async def test_policies_cannot_be_seen_without_the_api(well: Surroundings, rabbit: Rabbit) -> None:
+    """It says of which, on which queues, and that is no failure."""
+    await declared(rabbit.connection, well)
+    code, line = await well.told("policies")
+    assert (code, line.startswith("skipped policies policies (message-ttl, expires, ")) == (0, True)
+    assert f"on {rabbit.names.dead}, " in line
     assert "cannot be seen" in line
 
 
