@@ -17,7 +17,7 @@ from bridge.telemetry import logs
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from bridge.receiver.mover import Mover
@@ -60,20 +60,30 @@ class Drain:
         self._look_aside_at = 0.0
 
     async def run(self) -> None:
-        """Drain until cancelled."""
+        """Drain until cancelled: the own spool, and beside it, in turns, what was left behind."""
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._work(self._something_to_do, self._empty_own), name="drain-own")
+            both.create_task(self._work(self._a_while, self._empty_orphans), name="drain-orphans")
+
+    async def _something_to_do(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY_SECONDS):
+                await self._spool.filled.wait()
+        self._spool.filled.clear()
+        self._mover.tell()
+
+    async def _a_while(self) -> None:
+        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
+    async def _work(self, rest: Callable[[], Awaitable[None]], empty: Callable[[], Awaitable[None]]) -> None:
         pause = 0.0
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY_SECONDS):
-                    await self._spool.filled.wait()
-            self._spool.filled.clear()
-            self._mover.tell()
+            await rest()
             if not self._usable():
                 await asyncio.sleep(_UNUSABLE_SECONDS)
                 continue
             try:
-                await self._empty_own()
-                await self._empty_orphans()
+                await empty()
                 pause = 0.0
             except BrokerRefusesError as refusal:
                 pause = min(2 * pause or _LOOK_EVERY_SECONDS, _LONGEST_PAUSE_SECONDS)

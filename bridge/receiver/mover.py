@@ -128,6 +128,8 @@ class Mover:
         self._compose = compose
         self._live = live
         self._in_a_row = 0
+        self._turn = asyncio.Lock()
+        """Of several sources one publishes at a time: who is alone on the channel is what RabbitMQ refuses."""
         self._trace = logs.tracer(log)
 
     async def empty(
@@ -151,14 +153,15 @@ class Mover:
         """
         after = total = 0
         while entries := await source.read(after, CHUNK):
-            live = self._live()
             chosen = [entry for entry in entries if not skip(entry)]
-            done = await self._move(source, chosen)
-            after = entries[-1].id if done.sent == len(chosen) else chosen[done.sent].id - 1
-            moved(done.confirmed)
-            total += done.confirmed
-            if self._live() != live:
-                await asyncio.sleep(done.spent * (_LIVE_SHARE - 1))
+            async with self._turn:
+                live = self._live()
+                done = await self._move(source, chosen)
+                after = entries[-1].id if done.sent == len(chosen) else chosen[done.sent].id - 1
+                moved(done.confirmed)
+                total += done.confirmed
+                if self._live() != live:
+                    await asyncio.sleep(done.spent * (_LIVE_SHARE - 1))
         return total
 
     async def retry(
@@ -166,6 +169,7 @@ class Mover:
         source: Source,
         *,
         all_of_them: bool = False,
+        own: bool = True,
         moved: Callable[[int], None] = lambda _: None,
     ) -> int:
         """Try what is set aside and due; returns how many went. One stands for its kind until it has passed.
@@ -173,6 +177,7 @@ class Mover:
         Args:
             source: where the entries are.
             all_of_them: whether they are due or not.
+            own: what is found not to be refused any more is tried soon; that is said once, and so to one source.
             moved: told how many have gone, as they go.
 
         Raises:
@@ -180,7 +185,7 @@ class Mover:
             PublishError: RabbitMQ takes no more.
             SpoolError: the source cannot be read, or written.
         """
-        if recovered := self._line.refused.recovered():
+        if own and (recovered := self._line.refused.recovered()):
             await source.do(to_hasten(recovered))
         kinds = await source.do(to_find_due(_KINDS_AT_ONCE, all_of_them=all_of_them))
         if not kinds:
@@ -188,7 +193,8 @@ class Mover:
         await self._line.ready()
         if any(reason == NACKED for _, reason in kinds):
             # On RabbitMQ 3.10 a channel can go on being nacked when the cause is over (rabbitmq-server#12206).
-            await self._line.publisher.renew()
+            async with self._turn:
+                await self._line.publisher.renew()
         total = 0
         for kind, _ in kinds:
             total += await self._retry(source, kind, all_of_them=all_of_them, moved=moved)
@@ -280,29 +286,38 @@ class Mover:
         self, source: Source, kind: str, *, all_of_them: bool, moved: Callable[[int], None]
     ) -> int:
         total, at_once = 0, 1
-        while rows := await source.do(to_try(kind, at_once, all_of_them=all_of_them)):
-            entries = [Entry(*row) for row in rows]
-            messages, confirms = self._publish_all(entries)
-            outcomes = await asyncio.gather(*confirms, return_exceptions=True)
-            confirmed = [entry for entry, outcome in zip(entries, outcomes, strict=False) if outcome is None]
-            await source.remove(confirmed)
-            total += len(confirmed)
-            moved(len(confirmed))
-            failures = [outcome for outcome in outcomes if outcome is not None]
-            for message, outcome in zip(messages, outcomes, strict=True):
-                if isinstance(outcome, NackedError):
-                    self._line.refused.nack(message, outcome)
-            for failure in failures:
-                if isinstance(failure, NackedError | ChannelClosedError):
-                    await self._refused_again(source, kind, failure)
-                    return total
-                self._give_up(failure)
-            for message in messages:
-                self._line.refused.passed(message)
-                self._line.taken(message.routing_key)
-            await source.do(to_note_passed(kind))
+        while True:
+            async with self._turn:
+                rows = await source.do(to_try(kind, at_once, all_of_them=all_of_them))
+                confirmed, go_on = await self._try(source, kind, [Entry(*row) for row in rows])
+            total += confirmed
+            moved(confirmed)
+            if not go_on:
+                return total
             at_once = min(_GROWTH * at_once, CHUNK)
-        return total
+
+    async def _try(self, source: Source, kind: str, entries: Sequence[Entry]) -> tuple[int, bool]:
+        """How many of these went, and whether to go on with more of their kind."""
+        if not entries:
+            return 0, False
+        messages, confirms = self._publish_all(entries)
+        outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+        confirmed = [entry for entry, outcome in zip(entries, outcomes, strict=False) if outcome is None]
+        await source.remove(confirmed)
+        for message, outcome in zip(messages, outcomes, strict=True):
+            if isinstance(outcome, NackedError):
+                self._line.refused.nack(message, outcome)
+        for failure in outcomes:
+            if isinstance(failure, NackedError | ChannelClosedError):
+                await self._refused_again(source, kind, failure)
+                return len(confirmed), False
+            if failure is not None:
+                self._give_up(failure)
+        for message in messages:
+            self._line.refused.passed(message)
+            self._line.taken(message.routing_key)
+        await source.do(to_note_passed(kind))
+        return len(confirmed), True
 
     async def _refused_again(
         self, source: Source, kind: str, failure: NackedError | ChannelClosedError

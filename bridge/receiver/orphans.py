@@ -78,7 +78,7 @@ class Orphans:
             return None
         total = None
         try:
-            retried = await mover.retry(orphan, all_of_them=all_of_them, moved=moved)
+            retried = await mover.retry(orphan, all_of_them=all_of_them, own=False, moved=moved)
             total = retried + await mover.empty(orphan, moved=moved)
         finally:
             if not await orphan.let_go(emptied=total is not None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sqlite3
+import threading
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -400,6 +401,31 @@ async def test_a_file_left_behind_is_emptied_and_removed(
     assert [file.name for file in left_files(folder)] == ["spool-0.sqlite3"]
 
 
+async def test_a_file_left_behind_does_not_hold_up_the_own(
+    parts: Parts, opened: Listener, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large it is, or slow to read: what is in the own spool goes meanwhile, and the rest of it afterwards."""
+    path = left_behind(folder, 1, [body(number) for number in range(COUNT)])
+    began, goes_on, theirs = threading.Event(), threading.Event(), SpoolFile.read
+
+    def slowly(self: SpoolFile, *arguments: Any, **options: Any) -> Any:
+        if self.path == path:
+            began.set()
+            goes_on.wait(20)
+        return theirs(self, *arguments, **options)
+
+    monkeypatch.setattr(SpoolFile, "read", slowly)
+    async with running(parts.drain.run(), name="drain"):
+        try:
+            await asyncio.to_thread(began.wait, 20)
+            await parts.put(body(COUNT))
+            assert subjects([await opened.next()]) == [COUNT]
+        finally:
+            goes_on.set()
+        assert subjects(await opened.take(COUNT)) == list(range(COUNT))
+        await eventually(lambda: not path.exists())
+
+
 async def test_a_file_that_cannot_be_opened_does_not_hold_up_the_others(
     parts: Parts, opened: Listener, folder: Path
 ) -> None:
@@ -486,6 +512,7 @@ async def test_the_spools_of_killed_receivers_are_drained_by_the_next(
         arrived = [str(message.message_id) for message in await opened.take(40)]
         adopted = await third.says("spool.adopted")
         assert (adopted["file"], adopted["entries"]) == (str(folder / "spool-1.sqlite3"), 20)
+        await third.says("spool.drained", entries=20)
         assert (set(arrived), len(arrived)) == (spooled, 40)
         assert opened.waiting == 0
     assert [(file.name, peek(file).entries) for file in left_files(folder)] == [("spool-0.sqlite3", 0)]
