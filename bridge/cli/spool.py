@@ -71,11 +71,14 @@ def status(context: typer.Context, as_json: Json = False) -> None:
 
 @app.command()
 @fails_with(SpoolError, PublishError, BrokerUnavailableError, BrokerRefusedError, OSError)
-def drain(context: typer.Context) -> None:
+def drain(context: typer.Context, as_json: Json = False) -> None:
     """Publish what receivers that are gone have left, and remove each event once RabbitMQ has confirmed it.
 
     A receiver that runs drains its own file, and those left behind in its folder, by itself. What RabbitMQ has refused
     is tried once, now: where a receiver has it, the receiver is told to.
+
+    Exit codes: 0, nothing is left but what running receivers have; 1, RabbitMQ is away or has refused some, or a file
+    cannot be read; 2, the arguments or the settings are wrong.
 
     Environment: BRIDGE_SPOOL__DIRECTORY, BRIDGE_RABBITMQ__URLS.
 
@@ -88,14 +91,21 @@ def drain(context: typer.Context) -> None:
     with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("draining", total=waiting)
         moved = asyncio.run(drain_spools(settings, lambda count: progress.advance(bar, count)))
-    people.print(f"{moved:,} events are in RabbitMQ")
     files = _files(settings)
+    left = _waiting(settings)
+    if as_json:
+        print_json({"moved": moved, "left": left, "files": [_row(file) for file in files]})
+    else:
+        people.print(f"{moved:,} events are in RabbitMQ")
+        for file in files:
+            _tell_who_has(file)
     for file in files:
         if file.in_use and file.aside:
             hasten(file.path)
             refused = sum(one.entries for one in file.aside)
-            people.print(f"{file.path.name}: its receiver tries {refused:,} refused events now")
-    if left := _waiting(settings):
+            if not as_json:
+                people.print(f"{file.path.name}: its receiver tries {refused:,} refused events now")
+    if left:
         said = "; ".join(
             dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.aside)
         )
@@ -115,6 +125,17 @@ class _File:
     """Why there are no contents."""
     aside: tuple[AsideSeen, ...] = ()
     """What RabbitMQ refuses."""
+
+
+def _tell_who_has(file: _File) -> None:
+    """Of what still waits, and is not for us to drain."""
+    if file.in_use is None:
+        people.print(f"{file.path.name}: another user's, who alone can drain it")
+    elif file.in_use and file.contents is not None and file.contents.entries:
+        people.print(
+            f"{file.path.name}: a running receiver has {file.contents.entries:,} events, and drains them itself "
+            "while RabbitMQ takes them"
+        )
 
 
 def _files(settings: Settings) -> list[_File]:

@@ -52,10 +52,10 @@ class Bridge:
         run = await asyncio.to_thread(CliRunner(env=self.variables).invoke, app, ["spool", *arguments])
         return Result(run.exit_code, run.stdout, run.stderr)
 
-    async def drain(self) -> Result:
+    async def drain(self, *arguments: str) -> Result:
         """`bridge spool drain` as a process of its own."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bridge", "spool", "drain",
+            sys.executable, "-m", "bridge", "spool", "drain", *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env=os.environ | self.variables,
         )  # fmt: skip
@@ -194,11 +194,28 @@ async def test_drain_leaves_a_file_that_is_in_use_alone(
     """Its receiver drains it itself."""
     async with rabbit.listening(exchange, "opened") as opened:
         result = await bridge.drain()
-        assert (result.code, result.out) == (0, "300 events are in RabbitMQ\n")
+        assert result.code == 0
+        assert result.out.splitlines() == [
+            "300 events are in RabbitMQ",
+            f"{used.name}: a running receiver has 1 events, and drains them itself while RabbitMQ takes them",
+        ]
         await opened.take(300)
         assert opened.waiting == 0
     files = orjson.loads((await bridge("status", "--json")).out)
     assert [(file["file"], file["entries"]) for file in files] == [(str(used), 1)]
+    assert not _exists(left)
+
+
+@pytest.mark.usefixtures("exchange")
+async def test_drain_in_json(bridge: Bridge, used: Path, left: Path) -> None:
+    """How many went, how many are left, and each file that is there still."""
+    result = await bridge.drain("--json")
+    assert result.code == 0
+    told = orjson.loads(result.out)
+    assert (told["moved"], told["left"]) == (300, 0)
+    assert [(file["file"], file["in_use"], file["entries"]) for file in told["files"]] == [
+        (str(used), True, 1)
+    ]
     assert not _exists(left)
 
 
