@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.broker.connection import LinkState
 from bridge.broker.internals import apart, close_confirm_channel, open_confirm_channel
+from bridge.broker.nack_watch import NackWatch
 from bridge.broker.outcomes import ChannelClosedError, LostError, NotConnectedError
 from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT, Counts, PublishChannel
 from bridge.broker.session import BrokerUnavailableError, gone, losses_of, together
@@ -39,11 +40,6 @@ _REOPEN_MAX_SECONDS: Final = 1.0
 _LAST_WORDS_SECONDS: Final = 1.0
 _RETIRE_SECONDS: Final = 1.0
 """What the last confirms of a channel may take when another has taken its place."""
-
-_NACKS_SECONDS: Final = 10.0
-"""So long nothing but nacks under one routing key: another channel might not be nacked (rabbitmq-server#12206)."""
-_NACKS_MAX_SECONDS: Final = 600.0
-_MOST_NAMED: Final = 5
 
 
 class Publisher:
@@ -91,8 +87,7 @@ class Publisher:
         """Channels that RabbitMQ has been asked to close; they end with the connection at the latest."""
         self._noticed = asyncio.Event()
         self._ready = asyncio.Event()
-        self._renew_at = 0.0
-        self._renew_after = _NACKS_SECONDS
+        self._nacks = NackWatch()
         if shown:
             metrics.window_messages.set(max_in_flight)
             metrics.window_bytes.set(MAX_BYTES_IN_FLIGHT)
@@ -178,7 +173,7 @@ class Publisher:
         """Another channel has had a message confirmed that was nacked before: do not wait long to be sure of this one."""
         if self._channel is not None and routing_key in self._channel.nacking:
             self._channel.nacking[routing_key] = float("-inf")
-            self._renew_at = 0.0
+            self._nacks.at_once()
 
     def look_after_topology(self) -> None:
         """Somebody else was told that an exchange, or its queues, are missing: have the next session mend that."""
@@ -202,7 +197,8 @@ class Publisher:
                 connection=gone(connection),
             )
         finally:
-            self._connection = self._channel = None
+            self._connection = self._channel = self._troubled = None
+            self._noticed.clear()
             error = _why_lost(connection)
             for channel in list(self._open):
                 self._open.pop(channel)
@@ -315,27 +311,13 @@ class Publisher:
             oldest = max((channel.oldest_wait for channel in self._open), default=0.0)
             if min(oldest, self._loop.time() - unblocked_at) > UNRESPONSIVE_SECONDS:
                 raise BrokerUnavailableError(f"no confirm came for {UNRESPONSIVE_SECONDS:g} s")
-            if (nacked := self._nacked_for_long()) and self._link.state is LinkState.UP:
+            nacking = self._channel.nacking if self._channel and self._link.state is LinkState.UP else {}
+            if nacked := self._nacks.nacked_for_long(nacking, self._loop.time()):
                 log.warning(
                     "RabbitMQ goes on refusing: a new channel", action="broker.channel_renewed", names=nacked
                 )
                 with suppress(NotConnectedError):
                     await self.renew()
-
-    def _nacked_for_long(self) -> list[str]:
-        """Routing keys under which nothing but nacks came for long; each time that this is of no help, it is longer."""
-        if self._channel is None:
-            return []
-        now, nacking = self._loop.time(), self._channel.nacking
-        if now < self._renew_at:
-            return []
-        if not nacking:
-            self._renew_after = _NACKS_SECONDS
-        long = [key for key, since in nacking.items() if now - since > _NACKS_SECONDS]
-        if long:
-            self._renew_at = now + self._renew_after
-            self._renew_after = min(2 * self._renew_after, _NACKS_MAX_SECONDS)
-        return long[:_MOST_NAMED]
 
     def _measure(self, messages: Gauge, in_bytes: Gauge) -> None:
         messages.set(self.in_flight)

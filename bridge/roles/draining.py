@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Final
 from bridge.broker.connection import Link
 from bridge.broker.outcomes import NotConnectedError
 from bridge.broker.publisher import Publisher
-from bridge.receiver.mover import CHUNK, Line
+from bridge.receiver.drain_line import CHUNK, Line
 from bridge.roles.lifetime import running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
+    from bridge.broker.frames import Message
     from bridge.receiver.refused_events import RefusedEvents
+    from bridge.receiver.spool_file import Entry
     from bridge.settings import Settings
     from bridge.telemetry.metrics import Metrics
 
@@ -26,13 +28,19 @@ _REOPEN_MAX_SECONDS: Final = 0.05
 
 @asynccontextmanager
 async def drain_line(
-    settings: Settings, metrics: Metrics, *, live: Publisher, refused: RefusedEvents
-) -> AsyncIterator[Line]:
-    """A connection that is opened when there is something to drain for the first time, and kept.
+    settings: Settings,
+    metrics: Metrics,
+    *,
+    compose: Callable[[Entry], Message],
+    live: Publisher,
+    refused: RefusedEvents,
+) -> AsyncIterator[tuple[Line, asyncio.Task[None]]]:
+    """A connection that is opened when there is something to drain for the first time, and kept; and its task.
 
     Args:
         settings: where RabbitMQ is.
         metrics: where publishes are counted, with those of live traffic.
+        compose: the message that an entry was to become.
         live: its session makes the topology stand; it hears when that is needed, and which nacks are over.
         refused: what is known to be refused.
     """
@@ -59,11 +67,13 @@ async def drain_line(
         except TimeoutError:
             raise NotConnectedError(f"the drain has no connection to RabbitMQ: {link.reason}") from None
 
-    async with running(connected(), name="drain connection"):
-        yield Line(
-            publisher,
-            refused=refused,
-            ready=ready,
-            damaged=live.look_after_topology,
-            taken=live.taken_elsewhere,
-        )
+    line = Line(
+        publisher,
+        compose,
+        refused=refused,
+        ready=ready,
+        damaged=live.look_after_topology,
+        taken=live.taken_elsewhere,
+    )
+    async with running(connected(), name="drain connection") as connecting:
+        yield line, connecting

@@ -12,8 +12,9 @@ from bridge.broker.refusals import Refusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain
+from bridge.receiver.drain_line import Line
 from bridge.receiver.handler import Handler
-from bridge.receiver.mover import Line, Mover
+from bridge.receiver.mover import Mover
 from bridge.receiver.orphans import empty_file
 from bridge.receiver.refused_events import RefusedEvents
 from bridge.receiver.spool import Spool
@@ -69,13 +70,14 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     refusals = Refusals(planned, metrics)
     standing = Standing(settings, planned, needed_to_publish(settings), refusals)
     refused = RefusedEvents()
+    exchange = topology.Names(settings.rabbitmq.prefix).events
+    compose = partial(_compose, exchange)
     async with (
         kept(metrics),
         Spool.open(settings.spool) as spool,
-        drain_line(settings, metrics, live=publisher, refused=refused) as line,
+        drain_line(settings, metrics, compose=compose, live=publisher, refused=refused) as (line, connecting),
     ):
         readiness.measure(spool, metrics)
-        exchange = topology.Names(settings.rabbitmq.prefix).events
         handler = Handler(
             settings.receiver,
             access=Access(tokens),
@@ -85,7 +87,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             exchange=exchange,
             metrics=metrics,
         )
-        mover = Mover(line, compose=partial(_compose, exchange), live=lambda: handler.answered)
+        mover = Mover(line, live=lambda: handler.answered)
         drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
         async with (
             health.serve(
@@ -101,7 +103,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         ):
             lifetime.started.set()
             log.info("the receiver takes events", action="receiver.started", port=lifetime.port)
-            await lifetime.until_stopped(publish, draining)
+            await lifetime.until_stopped(publish, draining, connecting)
             log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("stopped", action="receiver.stopped")
 
@@ -122,7 +124,7 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
     exchange = topology.Names(settings.rabbitmq.prefix).events
-    mover = Mover(Line(publisher), compose=partial(_compose, exchange))
+    mover = Mover(Line(publisher, partial(_compose, exchange)))
     total = 0
     standing = Standing(settings, topology_of(settings), needed_to_publish(settings))
     async with publishing(link, publisher, standing) as publish:

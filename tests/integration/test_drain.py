@@ -25,7 +25,8 @@ from bridge.broker.message import of_body
 from bridge.broker.outcomes import LostError
 from bridge.broker.publisher import Publisher
 from bridge.receiver.drain import Drain
-from bridge.receiver.mover import CHUNK, Line, Mover
+from bridge.receiver.drain_line import CHUNK, Line
+from bridge.receiver.mover import Mover
 from bridge.receiver.orphans import empty_file
 from bridge.receiver.refused_events import BrokerRefusesError
 from bridge.receiver.spool import Spool
@@ -88,8 +89,7 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
     publisher = Publisher(link, max_in_flight=settings.receiver.max_in_flight, patience=60, metrics=metrics)
     exchange = topology.Names(settings.rabbitmq.prefix).events
     mover = Mover(
-        Line(publisher),
-        compose=lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
+        Line(publisher, lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at))
     )
 
     async def session(connection: AbstractConnection) -> None:
@@ -326,7 +326,7 @@ async def test_a_culprit_that_rabbitmq_does_not_name_is_found(parts: Parts, rabb
         )
         return composed(rabbit.names.events, "opened", properties, entry.body)
 
-    mover = Mover(Line(parts.publisher), compose=strange)
+    mover = Mover(Line(parts.publisher, strange))
     async with rabbit.listening(rabbit.names.events, "opened") as opened:
         await parts.put(*(b"%d" % number for number in range(CHUNK)))
         assert await mover.empty(parts.spool) == CHUNK - 2

@@ -10,6 +10,7 @@ import pytest
 from pamqp import commands as spec
 
 from bridge import settings as knobs
+from bridge.broker import nack_watch
 from bridge.broker import publisher as publisher_module
 from bridge.broker.connection import Link, open_connection
 from bridge.broker.frames import composed
@@ -249,7 +250,7 @@ async def test_a_channel_that_is_nacked_for_long_is_replaced(
     line: Line, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever made RabbitMQ nack may be over, and only this channel not know it; confirms under another key say nothing."""
-    monkeypatch.setattr(publisher_module, "_NACKS_SECONDS", 0.0)
+    monkeypatch.setattr(nack_watch, "LONG_SECONDS", 0.0)
     limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(exclusive=True, arguments=limits)

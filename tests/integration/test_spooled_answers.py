@@ -25,8 +25,9 @@ from bridge.broker.refusals import Refusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain
+from bridge.receiver.drain_line import Line
 from bridge.receiver.handler import Handler
-from bridge.receiver.mover import Line, Mover
+from bridge.receiver.mover import Mover
 from bridge.receiver.refused_events import RefusedEvents
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_file import SpoolFile
@@ -116,8 +117,11 @@ async def receiving(
         await stack.enter_async_context(running(link.run(session), name="publish"))
         if draining:
             mover = Mover(
-                Line(publisher, refused),
-                compose=lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
+                Line(
+                    publisher,
+                    lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
+                    refused,
+                )
             )
             drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
             await stack.enter_async_context(running(drain.run(), name="drain"))
