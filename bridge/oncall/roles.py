@@ -143,13 +143,18 @@ def _kind(parts: Any) -> str:
 
 
 def _reasons(parts: Any, path: str = "") -> list[str]:
-    """Every `reason` beside a state that is not well, however deep a crew's processes nest it."""
+    """Every `reason` beside a state that is not well, however deep a crew's processes nest it.
+
+    A receiver whose every publish is refused has a connection that is up, and `refused` beside it.
+    """
     if not isinstance(parts, dict):
         return []
     found = []
     unwell = parts.get("state", "up") not in _WELL or parts.get("writable", True) is False
     if path and (unwell or parts.get("status") in {"not ready", "stuck"}) and (reason := parts.get("reason")):
         found.append(f"{path}: {reason}")
+    if path and isinstance(refused := parts.get("refused"), str):
+        found.append(f"{path}: RabbitMQ refuses what is published: {refused}")
     for name, part in parts.items():
         found.extend(_reasons(part, f"{path}.{name}" if path else str(name)))
     return found

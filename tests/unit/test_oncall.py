@@ -116,3 +116,20 @@ async def test_a_role_on_ipv6_is_seen() -> None:
     ):
         [seen] = await roles.ask_all(session, roles.addresses(place))
     assert (seen.problem, seen.kind, seen.ready) == ("", "worker", True)
+
+
+async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
+    """Its connection is up, and it is ready, for it spools: the reason is told all the same."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        place = Health(host="127.0.0.1", port=one.getsockname()[1])
+    broker = {"state": "up", "reason": "connected", "refused": "access to topic 'opened' refused"}
+    parts = {"broker": broker, "spool": {"writable": True, "reason": ""}}
+    check, exposition = health.of_process(Metrics(), lambda: health.Readiness(ready=True, parts=parts))
+    async with (
+        health.serve(place, check, exposition, default_port=0),
+        aiohttp.ClientSession() as session,
+    ):
+        [seen] = await roles.ask_all(session, roles.addresses(place))
+    assert (seen.kind, seen.ready) == ("receiver", True)
+    assert seen.reasons == ("broker: RabbitMQ refuses what is published: access to topic 'opened' refused",)
