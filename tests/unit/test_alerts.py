@@ -15,7 +15,7 @@ PROMTOOL = shutil.which("promtool")
 RULES = Path(__file__).parents[2] / "config" / "prometheus" / "alerts.yml"
 DESCRIPTIONS = dict(
     re.findall(
-        r'- alert: (\w+)\n(?:(?!- alert).*\n)*?          description: ("[^"]+")\n', RULES.read_text("utf-8")
+        r'- alert: (\w+)\n(?:(?! +- alert).*\n)*?          description: ("[^"]+")\n', RULES.read_text("utf-8")
     )
 )
 """Alert -> what to do. They have no variables."""
@@ -158,6 +158,26 @@ CASES = [
         "3m",
         "the spool of 10.0.0.2:8090 takes no events",
         {"instance": "10.0.0.2:8090"},
+    ),
+    Case(
+        "BridgeSpoolFills",
+        "RabbitMQ stays away",
+        {
+            f"bridge_spool_bytes{{{RECEIVER}}}": "0x4 100+100x20",
+            f"bridge_spool_limit_bytes{{{RECEIVER}}}": "1000x30",
+        },
+        "5m",
+        "the spool of 10.0.0.2:8090 is filled for more than 80 %",
+        FIRST,
+    ),
+    Case(
+        "BridgeSpoolFills",
+        "it has room",
+        {
+            f"bridge_spool_bytes{{{RECEIVER}}}": "700x30",
+            f"bridge_spool_limit_bytes{{{RECEIVER}}}": "1000x30",
+        },
+        "5m",
     ),
     Case(
         "BridgeNoWorker",
