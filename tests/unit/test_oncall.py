@@ -123,8 +123,12 @@ async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         place = Health(host="127.0.0.1", port=one.getsockname()[1])
-    broker = {"state": "up", "reason": "connected", "refused": "access to topic 'opened' refused"}
-    parts = {"broker": broker, "spool": {"writable": True, "reason": ""}}
+    broker: dict[str, object] = {
+        "state": "up",
+        "reason": "connected",
+        "refused": "access to topic 'opened' refused",
+    }
+    parts: dict[str, dict[str, object]] = {"broker": broker, "spool": {"writable": True, "reason": ""}}
     check, exposition = health.of_process(Metrics(), lambda: health.Readiness(ready=True, parts=parts))
     async with (
         health.serve(place, check, exposition, default_port=0),
