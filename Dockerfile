@@ -29,5 +29,6 @@ WORKDIR /var/lib/bridge
 # The webhook; health of a receiver; health of a worker.
 EXPOSE 8080 8090 8091
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["bridge"]
+# Until Python runs our first line, a signal to a process 1 would be lost. Held back from the start, it is not.
+ENTRYPOINT ["env", "--block-signal=TERM,INT,HUP", "bridge"]
 CMD ["--help"]
