@@ -46,7 +46,7 @@ def run(
             variables=foreign,
         )
     try:
-        until_signal(lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS)
+        until_signal(lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS, nothing_follows=True)
     except InvalidSettingsError as error:
         _refuse(settings, str(error), BAD_USAGE)
     except refusals as error:

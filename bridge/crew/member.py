@@ -46,6 +46,7 @@ def _serve(order: Order) -> int:
             lambda stop: _receive(order, stop),
             patience=order.settings.receiver.drain_timeout + _ENDING_SECONDS,
             at_once=False,
+            nothing_follows=True,
         )
     except InvalidSettingsError as error:
         return _refused(error, BAD_SETTINGS)

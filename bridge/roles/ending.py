@@ -29,6 +29,9 @@ ABANDONED: Final = os.EX_TEMPFAIL
 """Exit code: it did not end in time, and left behind what it waited for."""
 ENDING_SECONDS: Final = 4.0
 """What an end may take beyond `drain_timeout`, which is 5 s: Docker kills after 10 s."""
+_CLOSING_SECONDS: Final = 1.0
+"""What closing the loop may take: it waits for look-ups of names."""
+_LEFT: Final = "ends in order; what does not come back is left behind"
 _BY_SIGNAL: Final = 128
 """What shells add to the number of the signal that ended a program."""
 _LAST_WORDS_SECONDS: Final = 0.5
@@ -40,6 +43,7 @@ def until_signal(
     *,
     patience: float = ENDING_SECONDS,
     at_once: bool = True,
+    nothing_follows: bool = False,
 ) -> None:
     """Run on uvloop until `main` returns; a signal to stop sets the event that it was given.
 
@@ -51,13 +55,15 @@ def until_signal(
         patience: seconds from the signal to the deadline.
         at_once: whether a second signal ends the process at once, with the exit code 128 + its number; else it is
             ignored, and the deadline stays as it is.
+        nothing_follows: whether the process ends after this. Then what hangs when `main` has returned in order, such
+            as a look-up of a name, is left behind soon, with the exit code 0.
     """
     startup.hold_signals()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     loop = runner.get_loop()
     # The loop's own threads would be waited for, and so would a disk that has gone.
     loop.set_default_executor(AbandonableThreads())
-    end = _End(loop, patience=patience, at_once=at_once)
+    end = _End(loop, patience=patience, at_once=at_once, nothing_follows=nothing_follows)
     try:
         with runner:
             runner.run(_bounded(main, end))
@@ -80,7 +86,7 @@ def leave(code: int, error: Exception | None = None) -> None:
     if left:
         if error is not None:
             sys.excepthook(type(error), error, error.__traceback__)
-        _last_words(log.warning, "threads are left behind", action="process.threads_left", threads=left)
+        _last_words(log.warning, _LEFT, action="process.threads_left", threads=left)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -93,18 +99,23 @@ async def _bounded(main: Callable[[Stop], Coroutine[Any, Any, None]], end: _End)
             await main(end.stop)
         finally:
             end.begin()
+        end.is_in_order()
 
 
 class _End:
     """The end of this process, seen from outside of what it runs: from threads that wait for nothing else."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, patience: float, at_once: bool) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, patience: float, at_once: bool, nothing_follows: bool
+    ) -> None:
         self.stop = Stop()
         self._loop = loop
         self._patience = patience
         self._at_once = at_once
+        self._nothing_follows = nothing_follows
         self._deadline = threading.Timer(patience, self._abandon)
-        self._deadline.daemon = True
+        self._closing = threading.Timer(_CLOSING_SECONDS, self._leave)
+        self._deadline.daemon = self._closing.daemon = True
         self._begun = threading.Lock()
         self._over = False
 
@@ -117,11 +128,17 @@ class _End:
         await self.stop.wait()
         self.begin()
 
+    def is_in_order(self) -> None:
+        """All is done that was promised; only the loop is still to be closed."""
+        if self._nothing_follows:
+            self._closing.start()
+
     def is_over(self) -> None:
         """Nothing is left that could take too long; signals end the process as they usually do."""
         self._over = True
         self._begun.acquire(blocking=False)
         self._deadline.cancel()
+        self._closing.cancel()
 
     def _hear(self) -> None:
         stopping = startup.signals_to_stop()
@@ -140,6 +157,10 @@ class _End:
         """From now on it has its time to end in."""
         if self._begun.acquire(blocking=False):
             self._deadline.start()
+
+    def _leave(self) -> NoReturn:
+        _last_words(log.warning, _LEFT, action="process.threads_left", threads=_threads())
+        _end_now(os.EX_OK)
 
     def _abandon(self) -> NoReturn:
         if (error := self.stop.error) is not None:  # nobody will get as far as to raise it

@@ -61,6 +61,8 @@ async def task(stop):
     asyncio.create_task(hanging(), name="the one that hangs")
     await stop.wait()
 
+left_in_a_task = task
+
 async def by_itself(stop):
     try:
         raise KeyError("a mistake")
@@ -82,7 +84,8 @@ async def child(stop):
     await thread(stop)
 
 log.info("runs", action="test.runs")
-until_signal(globals()[sys.argv[1]], patience=float(sys.argv[2]))
+what = sys.argv[1]
+until_signal(globals()[what], patience=float(sys.argv[2]), nothing_follows=what.startswith("left"))
 leave(0)
 """
 
@@ -140,8 +143,8 @@ async def test_the_deadline_holds_where_the_role_ends_by_itself(start: Start) ->
     assert await process.ended() == ABANDONED
 
 
-@pytest.mark.parametrize("what", ["left_in_a_thread", "left_by_others"])
-async def test_a_thread_that_nobody_waits_for_is_left_behind(start: Start, what: str) -> None:
+@pytest.mark.parametrize("what", ["left_in_a_thread", "left_by_others", "left_in_a_task"])
+async def test_what_nobody_waits_for_is_left_behind(start: Start, what: str) -> None:
     """All that was promised is done: an orderly end, long before the deadline."""
     process = await start(what, 3600)
     await process.says("test.hangs")
