@@ -25,10 +25,11 @@ help: ## List these targets
 run: packages dependencies ## Run all of it on this machine: a private RabbitMQ, a provider simulator, the roles
 	@$(BIN)/bridge dev $(ARGS)
 
-# On one core, too: that tests bear each other's company is part of what they test.
+# Twice as many at once as there are cores: what takes long in them is waiting. On one core, too: that tests bear each
+# other's company is part of what they test.
 .PHONY: test
 test: packages postgresql promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
-	@[ "$$(nproc 2>/dev/null)" != 1 ] || export PYTEST_XDIST_AUTO_NUM_WORKERS=2; $(BIN)/pytest -n auto $(ARGS)
+	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
 
 .PHONY: faults
 faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)

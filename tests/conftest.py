@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import tempfile
 import uuid
 from contextlib import AsyncExitStack
@@ -50,6 +51,9 @@ _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The controller starts both servers, before there are workers."""
     config = session.config
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts what is to run in the background so, and all that the tests start would ignore it, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith(knobs.ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # what is set for a bridge that runs beside the tests is none of theirs
     if hasattr(config, "workerinput") or NODE_VARIABLE in os.environ or not _needs_broker(config):
