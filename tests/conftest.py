@@ -51,9 +51,10 @@ _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The controller starts both servers, before there are workers."""
     config = session.config
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # A shell starts what is to run in the background so, and all that the tests start would ignore it, too.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell has what runs in the background ignore the one, and nohup the other; and so would all that the tests start.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     for name in [name for name in os.environ if name.startswith(knobs.ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # what is set for a bridge that runs beside the tests is none of theirs
     if hasattr(config, "workerinput") or NODE_VARIABLE in os.environ or not _needs_broker(config):

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 CLOSE_CONNECTIONS = (
     '[rabbit_networking:close_connection(P, "a test") || P <- rabbit_networking:connections(), '
-    "[{client_properties, L}] <- [rabbit_reader:info(P, [client_properties])], "
+    "[{client_properties, L}] <- [catch rabbit_reader:info(P, [client_properties])], is_list(L), "
     '{<<"connection_name">>, _, <<"%s">>} <- L].'
 )
-"""Erlang: as `rabbitmqctl close_connection` does, of the connections of this name."""
+"""Erlang: as `rabbitmqctl close_connection` does, of the connections of this name; others come and go meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bridge.worker.dependencies import Work
 
 FAILURES = 3
+PAUSE = 0.2
+"""Seconds: long enough for all who are to wait to stand in line before it is over."""
 
 
 class Down(Exception):  # noqa: N818 -- a word of the test, not an error of ours
@@ -224,12 +226,15 @@ async def test_one_at_a_time_finds_out_whether_it_is_back_and_then_all_get_their
     assert place.dependency.available
     assert place.dependency.description() == {"state": "closed", "reason": ""}
     assert place.sample("bridge_breaker_state") == 0
-    assert len(place.asked) == FAILURES + failed + 100, "each asks once, beside the probes that failed"
+    # The probe that was under way when it came back was counted before, and has an answer as well.
+    assert len(place.asked) - (FAILURES + failed) in {99, 100}, (
+        "each asks once, beside the probes that failed"
+    )
 
 
 async def test_the_newest_finds_out_whether_it_is_back() -> None:
     """Those who came first may be the ones at which it fails."""
-    breaker = Breaker(failures=1, longest=0.01, changed=lambda: None)
+    breaker = Breaker(failures=1, longest=PAUSE, changed=lambda: None)
     breaker.failed(Down("it is down"), subject="0")
     waiting = {subject: asyncio.create_task(breaker.admission(subject)) for subject in "0123"}
     await eventually(lambda: breaker.state is State.HALF_OPEN)
@@ -241,7 +246,7 @@ async def test_the_newest_finds_out_whether_it_is_back() -> None:
 
 async def test_several_subjects_are_tried_before_the_next_pause() -> None:
     """As many as it takes to open it; who was tried longest ago is the next, so that each has its turn."""
-    breaker = Breaker(failures=FAILURES, longest=0.01, changed=lambda: None, of_one=(Odd,))
+    breaker = Breaker(failures=FAILURES, longest=PAUSE, changed=lambda: None, of_one=(Odd,))
     everybody = [str(number) for number in range(7)]
     for subject in everybody[:FAILURES]:
         breaker.failed(Odd("it is odd"), subject=subject)
