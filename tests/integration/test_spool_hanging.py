@@ -78,10 +78,8 @@ async def test_nobody_waits_for_a_disk_that_hangs(folder: Path, monkeypatch: pyt
                 await eventually(lambda: [one["action"] for one in said] == ["spool.stalled"])
             entry = await first
             await eventually(lambda: spool.state.writable)
-            # The first two: a real disk that is slow for a fifth of a second is told of again.
-            await eventually(
-                lambda: [one["action"] for one in said][:2] == ["spool.stalled", "spool.answers"]
-            )
+            # Among others: a real disk that is slow for a fifth of a second is told of, too.
+            await eventually(lambda: "spool.answers" in [one["action"] for one in said])
         assert await spool.read(0, 10) == [entry]
 
 
