@@ -36,6 +36,8 @@ from bridge.values import (
     event_names,
     lower,
     not_blank,
+    not_reserved,
+    queue_of_another,
     split,
     split_names,
     split_urls,
@@ -65,7 +67,9 @@ class RabbitMQ(Section):
     urls: Annotated[tuple[BrokerUrl, ...], NoDecode, BeforeValidator(split_urls)] = Field(
         default=(SecretStr("amqp://guest:guest@127.0.0.1:5672/"),), min_length=1
     )
-    prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=100)
+    prefix: Annotated[str, AfterValidator(not_reserved)] = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=100
+    )
     declare: Annotated[Literal["auto", "always", "never"], BeforeValidator(lower)] = "auto"
     heartbeat: int = Field(default=10, ge=1, le=600)
     connect_timeout: Seconds = 3.0
@@ -147,13 +151,6 @@ class Logs(Section):
     mask_addresses: bool = True
 
 
-def _queue_of_another(name: str) -> str:
-    """Our own names are `email.…`, `suppression` and `suppression.…`: see `bridge.broker.topology`."""
-    if name == "suppression" or name.startswith(("suppression.", "email.")):
-        raise ValueError(f"'{name}' is a name of the bridge's own; choose another")
-    return name
-
-
 def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
     """A queue of events that is bound to one of these would wait for what never comes."""
     if of_the_list := [name for name in names if name.lower() in _CHANGES_OF_THE_LIST]:
@@ -165,7 +162,7 @@ def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Subscriber(Section):
-    queue: Annotated[str, AfterValidator(_queue_of_another)] = Field(
+    queue: Annotated[str, AfterValidator(queue_of_another), AfterValidator(not_reserved)] = Field(
         min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$"
     )
     events: Annotated[

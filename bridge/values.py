@@ -105,6 +105,20 @@ def event_names(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(events.canonical_name(name) for name in names))
 
 
+def not_reserved(name: str) -> str:
+    """RabbitMQ lets nobody make what is called `amq.…`."""
+    if name.startswith("amq."):
+        raise ValueError("names that begin with 'amq.' are RabbitMQ's own; choose another")
+    return name
+
+
+def queue_of_another(name: str) -> str:
+    """Our own names are `email.…`, `suppression` and `suppression.…`: see `bridge.broker.topology`."""
+    if name == "suppression" or name.startswith(("suppression.", "email.")):
+        raise ValueError(f"'{name}' is a name of the bridge's own; choose another")
+    return name
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ApiToken = Annotated[SecretStr, AfterValidator(_api_token)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]

@@ -130,9 +130,12 @@ class Texts:
         return f"{variable}: there is no such setting{hint or '; `bridge config show` lists them all'}"
 
     def _is_a_secret_of_ours(self, path: Path) -> bool:
-        """A folder with the name of a section may be anything; what is called like a setting is meant as one."""
+        """A folder with the name of a section may be anything, unless it is empty, as Docker makes one.
+
+        What is called like a setting is meant as one.
+        """
         section, divider, _ = path.name.lower().partition(_DIVIDER)
-        return section in self._sections and (bool(divider) or path.is_file())
+        return section in self._sections and (bool(divider) or not path.is_dir() or _is_empty(path))
 
 
 def read(what: str, path: Path) -> str:
@@ -163,6 +166,13 @@ def unquoted(text: str) -> str:
     mark, inner = text[:1], text[1:-1]
     is_quoted = len(text) > 1 and mark in {'"', "'"} and text.endswith(mark) and mark not in inner
     return inner.strip() if is_quoted else text
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:
+        return False
 
 
 def _squeezed(name: str) -> str:

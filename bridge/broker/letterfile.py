@@ -79,7 +79,7 @@ def free_name(folder: Path, stem: str) -> Path:
 def _free(path: Path) -> Path:
     """This name, with a number where it is taken."""
     names = (path.with_stem(f"{path.stem}{f'-{number}' if number else ''}") for number in count())
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def document(found: Found[Letter]) -> dict[str, Any]:

@@ -101,11 +101,17 @@ class SqliteDatabase(Database):
 
     def look(self, *, create: bool) -> None:
         file = self._file
-        if not file.parent.is_dir():
+        try:
+            has_folder, stands = file.parent.is_dir(), file.exists()
+        except OSError as error:  # a folder on the way to it may not be entered
+            raise StoreError(
+                f"the suppression list {file} cannot be opened: {error.strerror}; see {SETTING}"
+            ) from error
+        if not has_folder:
             raise StoreError(
                 f"there is no folder {file.parent} for the suppression list; make it, or set {SETTING}"
             )
-        if not create and not file.exists():
+        if not create and not stands:
             raise NoListError(
                 f"there is no suppression list at {file}; start a worker on it, or set {SETTING}"
             )

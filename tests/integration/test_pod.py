@@ -101,3 +101,31 @@ async def test_a_home_that_may_not_be_entered_ends_with_one_line(tmp_path: Path,
     assert outcome.code == 1
     assert f"cannot read {home}" in outcome.stderr
     assert outcome.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["suppressions", "list"],
+        ["doctor"],
+        ["dead", "discard", "--all", "--yes", "--to", "locked/letters.jsonl"],
+    ],
+    ids=" ".join,
+)
+async def test_a_folder_that_may_not_be_entered_ends_with_no_traceback(
+    tmp_path: Path, command: list[str]
+) -> None:
+    """Where the list is to be, the spool, or the file for what is discarded."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    with sealed(folder):
+        outcome = await bridge(
+            *command, directory=tmp_path, through=WITHOUT_PRIVILEGES,
+            BRIDGE_SUPPRESSION__DATABASE_URL=f"sqlite+aiosqlite:///{folder}/list.sqlite3",
+            BRIDGE_SPOOL__DIRECTORY=f"{folder}/spool",
+            BRIDGE_RABBITMQ__URL="amqp://127.0.0.1:1/", BRIDGE_HEALTH__PORT="0",
+        )  # fmt: skip
+    assert outcome.code == 1
+    assert "Traceback" not in outcome.stderr
+    assert outcome.stderr.count("\n") <= 1
+    assert "Permission denied" in outcome.stdout + outcome.stderr or "discard" in command

@@ -158,6 +158,24 @@ def test_every_queue_of_our_own_is_refused_as_a_subscribers() -> None:
             knobs.Subscriber(queue=queue.name, events=("opened",))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        ("RABBITMQ__PREFIX", "amq.", "rabbitmq.prefix"),
+        ("SUBSCRIBERS", '[{"queue": "amq.crm", "events": ["opened"]}]', "subscribers.0.queue"),
+    ],
+)
+def test_a_name_that_rabbitmq_keeps_for_itself_is_refused(
+    sources: Sources, variable: str, value: str, key: str
+) -> None:
+    """It would be tried again and again, and called a lack of rights."""
+    sources.variable(f"BRIDGE_{variable}", value)
+    with pytest.raises(
+        InvalidSettingsError, match=rf"^{key}: names that begin with 'amq\.' are RabbitMQ's own"
+    ):
+        load()
+
+
 def test_names_that_only_look_like_ours_are_free(sources: Sources) -> None:
     """RabbitMQ tells capitals apart, and so do we."""
     names = ["Suppression", "suppressions", "my.suppression", "email", "emails.crm"]

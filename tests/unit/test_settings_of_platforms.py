@@ -221,6 +221,22 @@ def test_a_folder_in_the_place_of_a_secret_is_told(tmp_path: Path, monkeypatch: 
     )
 
 
+@pytest.mark.parametrize("section", ["rabbitmq", "subscribers"])
+def test_an_empty_folder_in_the_place_of_a_section_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str
+) -> None:
+    """A section may be one secret, too, and an empty folder is what Docker makes of one that is missing."""
+    (tmp_path / section).mkdir()
+    monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(tmp_path))
+    assert refused().startswith(f"BRIDGE_SECRETS_DIR: {tmp_path}/{section} is a folder, not a file; Docker")
+    (tmp_path / section / "of-another").touch()
+    load()
+    (tmp_path / section / "of-another").unlink()
+    (tmp_path / section).rmdir()
+    (tmp_path / section).symlink_to(tmp_path / "nowhere")
+    assert refused().endswith(f"{section}: No such file or directory")
+
+
 def test_a_folder_in_the_place_of_the_settings_file_is_told(tmp_path: Path) -> None:
     """The same with the settings file."""
     assert refused(tmp_path) == (
@@ -234,7 +250,7 @@ def test_secrets_may_be_links_that_lead_elsewhere(tmp_path: Path, monkeypatch: p
     secrets = tmp_path / "secrets"
     (secrets / "..data").mkdir(parents=True)
     (secrets / "kubernetes.io").mkdir()
-    (secrets / "rabbitmq").mkdir()
+    (secrets / "rabbitmq" / "of-another").mkdir(parents=True)
     (secrets / "provider__api_token").symlink_to(tmp_path / "elsewhere")
     monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(secrets))
     token = load().provider.api_token
