@@ -18,7 +18,7 @@ from bridge.provider.errors import (
     UnexpectedAnswerError,
     UnknownMessageError,
 )
-from bridge.suppression.addresses import InvalidAddressError
+from bridge.suppression.addresses import InvalidAddressError, SeveralAddressesError
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MALFORMED: Final = "malformed"
 UNDECODABLE: Final = "undecodable"
 INVALID_ADDRESS: Final = "invalid-address"
+SEVERAL_ADDRESSES: Final = "several-addresses"
 UNKNOWN_MESSAGE: Final = "unknown-message"
 UNRESOLVED: Final = "unresolved"
 UNREADABLE_ANSWER: Final = "unreadable-answer"
@@ -58,7 +59,7 @@ class Failure:
     """Whether waiting may help. What does not pass is given up at once."""
 
 
-PERMANENT: Final = (InvalidAddressError, RefusedValueError)
+PERMANENT: Final = (InvalidAddressError, SeveralAddressesError, RefusedValueError)
 """Waiting does not help this message."""
 
 OF_THE_MESSAGE: Final = (
@@ -83,6 +84,7 @@ AGAINST_THE_DATABASE: Final = (StoreUnavailableError,)
 
 _FAILURES: Final = {
     InvalidAddressError: Failure(INVALID_ADDRESS, "", PARSE),
+    SeveralAddressesError: Failure(SEVERAL_ADDRESSES, "", PARSE),
     RefusedValueError: Failure(REFUSED_VALUE, "", DATABASE),
     MissingTokenError: Failure(UNRESOLVED, "", PROVIDER, passing=True),
     UnknownMessageError: Failure(UNKNOWN_MESSAGE, "", PROVIDER, passing=True),

@@ -200,7 +200,7 @@ class Suppressor:
                 action=f"suppression.{done.outcome}",
                 event_id=incident.event_id,
                 reason=incident.reason.value,
-                address=self._shown(incident.address),
+                address=self._shown(normalise(incident.address)),
             )
         self._recorded()
 

@@ -11,6 +11,7 @@ import pytest
 from tests.support import stores
 from tests.support.commands import Outcome, bridge
 from tests.support.postgres import PASSWORD, Server
+from tests.support.stores import NEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,13 +33,15 @@ async def test_an_upgrade_makes_the_tables_and_a_second_one_nothing(
     """It says from where to where; a program reads the same."""
     assert await db(database_url, tmp_path, "upgrade") == (
         0,
-        f"{name} has revision 0002 now (before: nothing)\n",
+        f"{name} has revision {NEWEST} now (before: nothing)\n",
         "",
     )
-    assert await db(database_url, tmp_path, "upgrade") == (0, f"{name} has revision 0002 already\n", "")
+    assert await db(database_url, tmp_path, "upgrade") == (0, f"{name} has revision {NEWEST} already\n", "")
     again = await db(database_url, tmp_path, "upgrade", "--json")
-    assert json.loads(again.stdout) == {"database": name, "before": "0002", "revision": "0002"}
-    assert (await db(database_url, tmp_path, "status")).stdout == f"{name}: revision 0002, newest 0002\n"
+    assert json.loads(again.stdout) == {"database": name, "before": NEWEST, "revision": NEWEST}
+    assert (
+        await db(database_url, tmp_path, "status")
+    ).stdout == f"{name}: revision {NEWEST}, newest {NEWEST}\n"
 
 
 async def test_the_status_of_an_empty_database_asks_for_an_upgrade(
@@ -50,7 +53,7 @@ async def test_the_status_of_an_empty_database_asks_for_an_upgrade(
         seen = await db(postgresql_url, tmp_path, "status", "--json")
         assert (seen.code, json.loads(seen.stdout)) == (
             3,
-            {"database": name, "revision": None, "newest": "0002", "needs_upgrade": True},
+            {"database": name, "revision": None, "newest": NEWEST, "needs_upgrade": True},
         )
 
 

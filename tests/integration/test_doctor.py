@@ -22,6 +22,7 @@ from bridge.broker import declaring, management, topology
 from bridge.oncall import broker_checks, machine_checks
 from bridge.oncall.finding import Verdict
 from bridge.roles.standing import topology_of
+from tests.support import stores
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
 
@@ -516,7 +517,7 @@ async def test_a_database_is_looked_at(well: Surroundings, postgresql_url: str) 
     assert f"{name} has no tables yet → run `bridge db upgrade`" in line
     assert (await bridge("db", "upgrade", directory=well.directory, **there)).code == 0
     _, line = await well.told("database", **there)
-    assert f"ok database {name} has the newest revision, 0002; " in line
+    assert f"ok database {name} has the newest revision, {stores.NEWEST}; " in line
     assert "connections are left" in line
     nobody = f"postgresql://ann:{PASSWORD}@127.0.0.1:1/list"
     code, line = await well.told("database", BRIDGE_SUPPRESSION__DATABASE_URL=nobody)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
+from alembic.script import ScriptDirectory
 from yarl import URL
 
+from bridge.suppression import migrating
 from tests.support import postgres
+
+NEWEST: Final = ScriptDirectory.from_config(migrating._alembic()).get_current_head()
+"""The revision that the list has when this bridge has opened it."""
 
 _REFUSING_SQLITE = """
 CREATE TRIGGER refuse BEFORE INSERT ON changes WHEN new.event_id = '{event}' BEGIN SELECT raise(ABORT, '{why}'); END

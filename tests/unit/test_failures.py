@@ -20,7 +20,7 @@ from bridge.provider.errors import (
     UnexpectedAnswerError,
     UnknownMessageError,
 )
-from bridge.suppression.addresses import InvalidAddressError
+from bridge.suppression.addresses import InvalidAddressError, SeveralAddressesError
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.worker import failures
 
@@ -36,6 +36,7 @@ DAY = 86_400.0
     ("error", "reason", "where", "passing"),
     [
         (InvalidAddressError("no @"), "invalid-address", "parse", False),
+        (SeveralAddressesError("two"), "several-addresses", "parse", False),
         (RefusedValueError("out of range"), "refused-value", "database", False),
         (UnknownMessageError("no such message"), "unknown-message", "provider", True),
         (MissingTokenError("no token"), "unresolved", "provider", True),
