@@ -19,7 +19,7 @@ export PATH := $(PATH):/usr/lib/rabbitmq/bin:/usr/sbin
 
 .PHONY: help
 help: ## List these targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 .PHONY: run
 run: packages dependencies ## Run all of it on this machine: a private RabbitMQ, a provider simulator, the roles
@@ -56,6 +56,14 @@ bench: packages postgresql wrk dependencies contenders ## Measure it against wha
 .PHONY: secrets
 secrets: python ## Make the passwords and tokens of the Compose stack, in config/secrets; those that are there stay
 	@$(PYTHON) config/make_secrets.py $(ARGS)
+
+.PHONY: rotate-token
+rotate-token: python ## Put a new token in front of the webhook's in config/secrets; receivers take both
+	@$(PYTHON) config/make_secrets.py --rotate-token $(ARGS)
+
+.PHONY: retire-token
+retire-token: python ## Take the old one away, once the provider posts with the new one
+	@$(PYTHON) config/make_secrets.py --retire-token $(ARGS)
 
 .PHONY: check lint format types floors
 check: lint format types floors ## Hold it to its rules: linter, formatter, strict types, floors of the house

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -31,20 +40,19 @@ from bridge.values import (
     Port,
     Seconds,
     SuppressingEvent,
-    Token,
+    Tokens,
     blank_is_none,
+    complaint_of,
     event_names,
     lower,
     not_blank,
     not_reserved,
+    one_line,
     queue_of_another,
     split,
     split_names,
     split_urls,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ENVIRONMENT_PREFIX = variables.PREFIX
 CONFIG_VARIABLE = variables.CONFIG
@@ -82,7 +90,7 @@ class RabbitMQ(Section):
 class Receiver(Section):
     host: Host = "0.0.0.0"  # noqa: S104 -- a webhook is called from outside; the container or firewall narrows it
     port: Port = 8080
-    tokens: Annotated[tuple[Token, ...], NoDecode, BeforeValidator(split)] = ()
+    tokens: Annotated[Tokens, NoDecode] = ()
     public_url: Annotated[HttpUrl | None, BeforeValidator(blank_is_none)] = None
     confirm_wait: Seconds = 0.25
     max_in_flight: int = Field(default=10_000, ge=1)
@@ -200,6 +208,18 @@ class Settings(BaseSettings):
     health: Health = Health()
     logs: Logs = Logs()
     subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_each_once)] = ()
+    _files: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+
+    def file_of(self, key: str) -> Path | None:
+        """The file that holds this setting, such as `receiver.tokens`, and nothing else: it can be read again."""
+        return self._files.get(key)
+
+    def plain(self, **sections: Section) -> Settings:
+        """The same with other sections, and of a class that can be pickled: what `load` gives is not."""
+        own = {name: getattr(self, name) for name in Settings.model_fields}
+        made = Settings.model_construct(**own | sections)
+        made._files = self._files  # noqa: SLF001 -- of our own class
+        return made
 
 
 class _Given(EnvSettingsSource):
@@ -242,7 +262,11 @@ def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] 
     """
     texts = _texts()
     path = texts.config(config)
-    of_variables, of_secrets, of_file = texts.of_variables(), texts.of_secrets(), _read_file(path)
+    of_variables, of_secrets, of_file = (
+        texts.of_variables(),
+        texts.of_secrets(),
+        variables.read_settings(path),
+    )
 
     class Sourced(Settings):
         @classmethod
@@ -263,11 +287,16 @@ def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] 
             )
 
     try:
-        return Sourced(**(overrides or {}))  # type: ignore[arg-type]  # sections are validated by pydantic
+        loaded = Sourced(**(overrides or {}))  # type: ignore[arg-type]  # sections are validated by pydantic
     except ValidationError as invalid:
-        raise InvalidSettingsError(_first_line(invalid)) from None
+        raise InvalidSettingsError(complaint_of(invalid)) from None
     except SettingsError as unreadable:
-        raise InvalidSettingsError(_one_line(_unreadable(unreadable))) from None
+        raise InvalidSettingsError(one_line(_unreadable(unreadable))) from None
+    by_option = {f"{section}__{name}" for section, names in (overrides or {}).items() for name in names}
+    loaded._files = {  # noqa: SLF001 -- of our own class
+        key.replace("__", "."): file for key, file in texts.files().items() if key not in by_option
+    }
+    return loaded
 
 
 def foreign_variables() -> list[str]:
@@ -283,26 +312,6 @@ def _texts() -> variables.Texts:
     )
 
 
-def _read_file(path: Path | None) -> dict[str, Any]:
-    """The settings file, which may be a pipe."""
-    if path is None:
-        return {}
-    try:
-        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-    except FileNotFoundError:
-        raise InvalidSettingsError(
-            f"{path}: there is no such settings file; check --config or {CONFIG_VARIABLE}"
-        ) from None
-    except OSError as error:
-        raise InvalidSettingsError(
-            f"cannot read the settings file {path}: {error.strerror}; check --config or {CONFIG_VARIABLE}"
-        ) from None
-    except tomllib.TOMLDecodeError as no_toml:
-        raise InvalidSettingsError(_one_line(f"{path}: {no_toml}")) from None
-    except UnicodeDecodeError:
-        raise InvalidSettingsError(f"what stands in {path} is not UTF-8 text") from None
-
-
 def _unreadable(error: SettingsError) -> str:
     """A whole section as JSON that pydantic-settings cannot read."""
     found = re.search(r'field "(\w+)"', str(error))
@@ -311,15 +320,3 @@ def _unreadable(error: SettingsError) -> str:
         f"{section}: given as a whole (as {ENVIRONMENT_PREFIX}{section.upper()}, or in a file of "
         f"{SECRETS_VARIABLE}) it must be JSON"
     )
-
-
-def _first_line(invalid: ValidationError) -> str:
-    """Pydantic's first complaint as one line, without the value: it may be a secret."""
-    error = invalid.errors(include_input=False, include_url=False)[0]
-    key = ".".join(str(part) for part in error["loc"])
-    message = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"]
-    return _one_line(f"{key}: {message.removeprefix('Value error, ')}")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

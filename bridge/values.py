@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from yarl import URL
 
 from bridge import events, variables
@@ -119,10 +119,24 @@ def queue_of_another(name: str) -> str:
     return name
 
 
+def complaint_of(invalid: ValidationError) -> str:
+    """Pydantic's first complaint as one line, without the value: it may be a secret."""
+    error = invalid.errors(include_input=False, include_url=False)[0]
+    key = ".".join(str(part) for part in error["loc"])
+    message = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"]
+    message = message.removeprefix("Value error, ")
+    return one_line(f"{key}: {message}" if key else message)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ApiToken = Annotated[SecretStr, AfterValidator(_api_token)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
+Tokens = Annotated[tuple[Token, ...], BeforeValidator(split)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0.01, le=7 * 86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(not_blank), AfterValidator(_host)]

@@ -1,14 +1,17 @@
-"""The texts that settings are given as: in variables, in files that variables name, and in a folder of secrets."""
+"""Where settings are given: in variables, in files that variables name, in a folder of secrets, in a file of their own."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+
+Given = TypeVar("Given")
 
 PREFIX: Final = "BRIDGE_"
 CONFIG: Final = "BRIDGE_CONFIG"
@@ -80,6 +83,25 @@ class Texts:
         Raises:
             InvalidSettingsError: the folder or a file of it cannot be read.
         """
+        return _in_full({key: read(SECRETS, path) for key, path in self._secrets().items()})
+
+    def files(self) -> dict[str, Path]:
+        """Setting -> the file that holds it alone, and nothing else. One that a variable itself gives has none."""
+        named = {
+            key.removesuffix(_FILE.lower()): Path(unquoted(value))
+            for variable, value in self._ours()
+            if self._names_a_file(key := variable.upper().removeprefix(PREFIX).lower()) and value.strip()
+        }
+        plain = {variable.upper().removeprefix(PREFIX).lower() for variable, _ in self._ours()}
+        given = _in_full(dict.fromkeys(plain & self._names, Path()))
+        found = _in_full(self._secrets()) | _in_full(named)
+        return {key: path for key, path in found.items() if key in self._names and key not in given}
+
+    def foreign(self) -> list[str]:
+        """Variables with our prefix that are none of ours, such as a platform's for a service called `bridge`."""
+        return sorted(variable for variable, value in self._ours() if self._is_foreign(variable, value))
+
+    def _secrets(self) -> dict[str, Path]:
         named = unquoted(self._environment.get(SECRETS, ""))
         if not named:
             return {}
@@ -90,11 +112,7 @@ class Texts:
             raise InvalidSettingsError(
                 f"{SECRETS}: cannot read the folder {folder}: {error.strerror}"
             ) from None
-        return _in_full({path.name.lower(): read(SECRETS, path) for path in paths})
-
-    def foreign(self) -> list[str]:
-        """Variables with our prefix that are none of ours, such as a platform's for a service called `bridge`."""
-        return sorted(variable for variable, value in self._ours() if self._is_foreign(variable, value))
+        return {path.name.lower(): path for path in paths}
 
     def _ours(self) -> Iterator[tuple[str, str]]:
         for variable, value in self._environment.items():
@@ -160,6 +178,30 @@ def read(what: str, path: Path) -> str:
         raise InvalidSettingsError(f"{what}: {path} is not UTF-8 text") from None
 
 
+def read_settings(path: Path | None) -> dict[str, Any]:
+    """The settings file, which may be a pipe; nothing without one.
+
+    Raises:
+        InvalidSettingsError: it cannot be read, or is no TOML.
+    """
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise InvalidSettingsError(
+            f"{path}: there is no such settings file; check --config or {CONFIG}"
+        ) from None
+    except OSError as error:
+        raise InvalidSettingsError(
+            f"cannot read the settings file {path}: {error.strerror}; check --config or {CONFIG}"
+        ) from None
+    except tomllib.TOMLDecodeError as no_toml:
+        raise InvalidSettingsError(" ".join(f"{path}: {no_toml}".split())) from None
+    except UnicodeDecodeError:
+        raise InvalidSettingsError(f"what stands in {path} is not UTF-8 text") from None
+
+
 def unquoted(text: str) -> str:
     """Without the quotation marks that some readers of .env files leave around a value."""
     text = text.strip()
@@ -179,7 +221,7 @@ def _squeezed(name: str) -> str:
     return name.replace("_", "")
 
 
-def _in_full(texts: dict[str, str]) -> dict[str, str]:
+def _in_full(texts: dict[str, Given]) -> dict[str, Given]:
     full = {key: text for key, text in texts.items() if key not in _SHORT_NAMES}
     for short, name in _SHORT_NAMES.items():
         if short in texts:

@@ -1,10 +1,12 @@
 """Make the secrets of the Compose stack: `make secrets`. Python's standard library is all it takes.
 
 Passwords and tokens that are there already stay; what is made of them (URLs, RabbitMQ's users) is written anew.
+`make rotate-token` and `make retire-token` change the webhook's token while receivers run.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import hashlib
 import json
@@ -16,7 +18,8 @@ from typing import Any, NamedTuple
 
 FOLDER = Path(__file__).parent / "secrets"
 
-TOKENS = ("receiver_tokens", "provider_api_token")
+WEBHOOK_TOKENS = "receiver_tokens"
+TOKENS = (WEBHOOK_TOKENS, "provider_api_token")
 DATABASE_PASSWORDS = ("postgres_password", "database_owner_password", "database_worker_password")
 
 
@@ -44,7 +47,22 @@ USERS = {
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER
+    parser = argparse.ArgumentParser(description="Make the secrets of the Compose stack.")
+    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--rotate-token", action="store_true", help="put a new token in front of the webhook's")
+    what.add_argument("--retire-token", action="store_true", help="take away all of them but the first")
+    given = parser.parse_args()
+    if given.rotate_token:
+        rotate(given.folder / WEBHOOK_TOKENS)
+    elif given.retire_token:
+        retire(given.folder / WEBHOOK_TOKENS)
+    else:
+        make(given.folder)
+
+
+def make(folder: Path) -> None:
+    """All that is missing."""
     # Each container reads its own as another user, so the files are open, and the folder they stand in is not.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -55,6 +73,31 @@ def main() -> None:
     for name, content in derived({name: (folder / name).read_text().strip() for name in passwords}).items():
         write(folder / name, content)
     print(f"secrets: made {', '.join(made)} in {folder}" if made else f"secrets: all are in {folder}")
+
+
+def rotate(file: Path) -> None:
+    """Receivers take both within seconds; the first is the one that `bridge webhook enable` gives the provider."""
+    tokens = tokens_in(file)
+    if len(tokens) > 1:
+        sys.exit(
+            f"secrets: {file} has {len(tokens)} tokens: end the rotation that is under way (retire-token) first"
+        )
+    write_into(file, ",".join([secrets.token_urlsafe(24), *tokens]))
+    print(f"secrets: {file} has a new token in front of the old one; receivers take both within seconds")
+
+
+def retire(file: Path) -> None:
+    tokens = tokens_in(file)
+    if not tokens[1:]:
+        sys.exit(f"secrets: {file} has one token: there is none to take away")
+    write_into(file, tokens[0])
+    print(f"secrets: {file} has the new token only; receivers refuse the old one within seconds")
+
+
+def tokens_in(file: Path) -> list[str]:
+    if not file.exists():
+        sys.exit(f"secrets: there is no {file}: make secrets")
+    return [token for token in file.read_text().strip().split(",") if token]
 
 
 def derived(secret: dict[str, str]) -> dict[str, str]:
@@ -120,6 +163,18 @@ def write(file: Path, content: str) -> None:
     draft.write_text(content)
     draft.chmod(0o644)
     draft.replace(file)
+
+
+def write_into(file: Path, content: str) -> None:
+    """Into the file that is there: a container has that one, and would not see another in its place.
+
+    It is never empty for a reader, nor has it less than a whole token: what is old is overwritten, and then cut off.
+    """
+    with file.open("r+") as opened:
+        opened.write(f"{content}\n".ljust(file.stat().st_size, "\n"))
+        opened.flush()
+        opened.truncate(len(content) + 1)
+        os.fsync(opened.fileno())
 
 
 if __name__ == "__main__":

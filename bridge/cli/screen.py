@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Column, Table
 from rich.text import Text
 
+from bridge.oncall.roles import ADMITTED, TOKENS
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
@@ -47,8 +48,16 @@ def _roles(roles: Iterable[RoleSeen]) -> Table:
         if role.problem:
             table.add_row(_UNSEEN, role.url, Text(one_line(role.problem), "red"))
         else:
-            table.add_row(role.kind, role.url, "ready" if role.ready else Text("not ready", "red"))
+            state = Text("ready") if role.ready else Text("not ready", "red")
+            table.add_row(role.kind, role.url, state.append(_tokens(role)))
     return table
+
+
+def _tokens(role: RoleSeen) -> str:
+    """Who rotates the webhook's token has to know this; otherwise there is one."""
+    valid = int(role.tally(TOKENS).get("", 0))
+    older = int(role.tally(ADMITTED).get("other", 0))
+    return f", {valid} tokens, {older:,} requests with an older token" if valid > 1 else ""
 
 
 def _events(events: Iterable[EventCount]) -> Table:

@@ -81,10 +81,7 @@ async def _health(
 
 
 def _with_port(settings: Settings, port: int) -> Settings:
-    """As plain `Settings`: those that `load` gives are of a class that cannot be pickled."""
-    sections = {name: getattr(settings, name) for name in Settings.model_fields}
-    sections["receiver"] = settings.receiver.model_copy(update={"port": port})
-    return Settings.model_construct(**sections)
+    return settings.plain(receiver=settings.receiver.model_copy(update={"port": port}))
 
 
 @contextmanager

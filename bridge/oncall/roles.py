@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 Tally = dict[str, float]
 """Label value -> number."""
 
+TOKENS: Final = "bridge_tokens"
+ADMITTED: Final = "bridge_requests_admitted_total"
+
 _LABELS: Final = {
     "bridge_events_received_total": "name",
     "bridge_events_handled_total": "outcome",
     "bridge_dead_letters_total": "reason",
     "bridge_breaker_state": "dependency",
     "bridge_backfill_events_total": "",
+    TOKENS: "",
+    ADMITTED: "token",
 }
 """What is read of each role: the sample, and the label it is told apart by, if it has one."""
 

@@ -9,11 +9,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from bridge.telemetry.metrics import Metrics
+
 
 class Access:
-    def __init__(self, tokens: Iterable[str]) -> None:
-        """Args: the tokens that are valid now."""
+    def __init__(self, tokens: Iterable[str], metrics: Metrics | None = None) -> None:
+        """Let in who has a token.
+
+        Args:
+            tokens: those that are valid now, the newest first.
+            metrics: where it is counted who had which.
+        """
+        self._digests: tuple[bytes, ...] = ()
+        self._metrics = metrics
+        self._first, self._other = (
+            None if metrics is None else metrics.tally(metrics.admitted.labels(token))
+            for token in ("first", "other")
+        )
+        self.become(tokens)
+
+    @property
+    def valid(self) -> int:
+        """How many tokens are."""
+        return len(self._digests)
+
+    def become(self, tokens: Iterable[str]) -> None:
+        """From now on these are valid, and no others."""
         self._digests = tuple(_digest(token) for token in tokens)
+        if self._metrics is not None:
+            self._metrics.tokens.set(len(self._digests))
 
     def allows(self, presented: str) -> bool:
         """Whether this is one of the tokens.
@@ -22,10 +46,12 @@ class Access:
         all of them, whichever fits.
         """
         digest = _digest(presented)
-        allowed = False
-        for valid in self._digests:
-            allowed |= compare_digest(valid, digest)
-        return allowed
+        fits = [compare_digest(valid, digest) for valid in self._digests]
+        if True not in fits:
+            return False
+        if (tally := self._first if fits[0] else self._other) is not None:
+            tally.count += 1
+        return True
 
 
 def _digest(token: str) -> bytes:

@@ -9,7 +9,8 @@ from bridge.receiver.spool_aside import REASONS
 from bridge.telemetry.health import Readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from bridge.broker.connection import Link
     from bridge.broker.refusals import Refusals
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
     from bridge.telemetry.metrics import Metrics
 
 
-def of_receiver(link: Link, spool: Spool, refusals: Refusals, refusal: Callable[[], str]) -> Readiness:
+def of_receiver(
+    link: Link,
+    spool: Spool,
+    refusals: Refusals,
+    refusal: Callable[[], str],
+    tokens: Callable[[], Mapping[str, Any]],
+) -> Readiness:
     """Ready while either place takes events: a broker that is away is no reason to turn the provider away.
 
     Args:
@@ -25,6 +32,7 @@ def of_receiver(link: Link, spool: Spool, refusals: Refusals, refusal: Callable[
         spool: where events go that RabbitMQ does not take.
         refusals: what it refuses of the topology.
         refusal: what RabbitMQ said when it closed the channel, until it takes events again.
+        tokens: what there is to say of the webhook's tokens: see `of_tokens`.
     """
     state = spool.state
     refused = {"refused": said} if (said := refusal()) else {}
@@ -40,9 +48,15 @@ def of_receiver(link: Link, spool: Spool, refusals: Refusals, refusal: Callable[
                 "oldest_age": round(state.oldest_age, 1),
                 "set_aside": {reason: entries for reason, entries in _by_reason(spool).items() if entries},
             },
+            "tokens": tokens(),
             **refusals.description(),
         },
     )
+
+
+def of_tokens(valid: int, problem: str) -> dict[str, Any]:
+    """How many there are; and why their file cannot be used, while they are kept all the same."""
+    return {"valid": valid} | ({"state": "kept", "reason": problem} if problem else {})
 
 
 def measure(spool: Spool, metrics: Metrics) -> None:

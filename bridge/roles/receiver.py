@@ -23,6 +23,7 @@ from bridge.roles.draining import drain_line
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing
 from bridge.roles.standing import Standing, needed_to_publish, topology_of
+from bridge.roles.token_file import TokenFile
 from bridge.settings import InvalidSettingsError
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics, kept
@@ -72,6 +73,8 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     refused = RefusedEvents()
     exchange = topology.Names(settings.rabbitmq.prefix).events
     compose = partial(_compose, exchange)
+    access = Access(tokens, metrics)
+    token_file = TokenFile("receiver.tokens", settings.file_of("receiver.tokens"), tokens)
     async with (
         kept(metrics),
         Spool.open(settings.spool) as spool,
@@ -80,7 +83,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         readiness.measure(spool, metrics)
         handler = Handler(
             settings.receiver,
-            access=Access(tokens),
+            access=access,
             publisher=publisher,
             spool=spool,
             refused=refused,
@@ -93,17 +96,26 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             health.serve(
                 health_socket or settings.health,
                 *health.of_process(
-                    metrics, partial(readiness.of_receiver, link, spool, refusals, lambda: publisher.refusal)
+                    metrics,
+                    partial(
+                        readiness.of_receiver,
+                        link,
+                        spool,
+                        refusals,
+                        lambda: publisher.refusal,
+                        lambda: readiness.of_tokens(access.valid, token_file.problem),
+                    ),
                 ),
                 default_port=RECEIVER_HEALTH_PORT,
             ),
             publishing(link, publisher, standing, patient=True) as publish,
             running(drain.run(), name="drain") as draining,
+            running(token_file.follow(access.become), name="tokens") as following,
             server.serve(settings.receiver, handler) as lifetime.port,
         ):
             lifetime.started.set()
             log.info("the receiver takes events", action="receiver.started", port=lifetime.port)
-            await lifetime.until_stopped(publish, draining, connecting)
+            await lifetime.until_stopped(publish, draining, connecting, following)
             log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("stopped", action="receiver.stopped")
 

@@ -45,6 +45,16 @@ class Instruments:
         return self._counter("bridge_answers", "Requests, by what was answered", "answer")
 
     @cached_property
+    def tokens(self) -> Gauge:
+        says = "Tokens that are valid now in the webhook's URL"
+        return self._gauge("bridge_tokens", says, together="livemin")
+
+    @cached_property
+    def admitted(self) -> Counter:
+        says = "Requests with a valid token: the first of receiver.tokens, or another one"
+        return self._counter("bridge_requests_admitted", says, "token")
+
+    @cached_property
     def answer_seconds(self) -> BulkHistogram:
         return self._histogram("bridge_answer_seconds", "From a request's head to its answer", FAST)
 

@@ -232,7 +232,7 @@ async def test_a_disk_that_hangs_is_answered_503_and_told(
             await eventually(lambda: not receiver.spool.state.writable)
             assert (await receiver.post(ANOTHER)).status == 503
             assert receiver.spool._waiting == 1, "what came after it was refused, and waits for nothing"
-            said = readiness.of_receiver(receiver.link, receiver.spool, refusals, str)
+            said = readiness.of_receiver(receiver.link, receiver.spool, refusals, str, dict)
             assert not said.ready
             assert "the disk has not answered" in str(said.parts["spool"])
             assert b"\nbridge_spool_refusing 1.0\n" in metrics.exposition()

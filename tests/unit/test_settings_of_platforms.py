@@ -266,3 +266,23 @@ def test_an_empty_variable_names_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in ("BRIDGE_PROVIDER__API_TOKEN_FILE", knobs.CONFIG_VARIABLE, knobs.SECRETS_VARIABLE):
         monkeypatch.setenv(name, "")
     assert load().provider.api_token is None
+
+
+def test_the_file_that_holds_a_setting_alone_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be read again. What a variable itself or an option gives is in no file; the named one wins over the folder."""
+    named, folder = tmp_path / "tokens", tmp_path / "secrets"
+    folder.mkdir()
+    for file in (named, folder / "receiver__tokens", folder / "rabbitmq__url"):
+        file.write_text("amqp://a-broker" if "url" in file.name else TOKEN)
+    monkeypatch.setenv("BRIDGE_SECRETS_DIR", str(folder))
+    assert load().file_of("receiver.tokens") == folder / "receiver__tokens"
+    assert load().file_of("rabbitmq.urls") == folder / "rabbitmq__url"
+    monkeypatch.setenv("BRIDGE_RECEIVER__TOKENS_FILE", str(named))
+    assert load().file_of("receiver.tokens") == named
+    assert load().plain().file_of("receiver.tokens") == named
+    assert load(overrides={"receiver": {"tokens": [TOKEN]}}).file_of("receiver.tokens") is None
+    monkeypatch.setenv("BRIDGE_RECEIVER__TOKENS", TOKEN)
+    assert load().file_of("receiver.tokens") is None
+    assert load().file_of("receiver.port") is None
