@@ -41,7 +41,8 @@ app = typer.Typer(
 )
 
 _WHERE: Final = (
-    "The list is the database that BRIDGE_SUPPRESSION__DATABASE_URL (suppression.database_url) names."
+    "The list is the database that BRIDGE_SUPPRESSION__DATABASE_URL (suppression.database_url) names. "
+    "A worker makes it, or `bridge db upgrade`; no command here does: exit code 1 where there is none."
 )
 
 
@@ -208,7 +209,7 @@ async def _page(settings: Settings, reason: Reason | None, limit: int) -> Page:
 
 
 async def _add(settings: Settings, address: str, actor: str, note: str) -> Entry:
-    async with Store.open(_url(settings)) as store:
+    async with Store.open(_url(settings), create=False) as store:
         return await store.add(address, actor=actor, note=note)
 
 

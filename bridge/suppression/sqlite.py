@@ -112,21 +112,21 @@ class SqliteDatabase(Database):
                 f"there is no folder {file.parent} for the suppression list; make it, or set {SETTING}"
             )
         if not create and not stands:
-            raise NoListError(
-                f"there is no suppression list at {file}; start a worker on it, or set {SETTING}"
-            )
+            raise self._no_list()
         # aiosqlite answers a file that cannot be opened while its thread still ends, which a closing loop reports.
         try:
-            private_files.begin(file)
+            if create:
+                private_files.begin(file)
             sqlite3.connect(file).close()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the suppression list {file} cannot be opened: {error}") from error
         self._close_to_others()
 
     async def open(self, *, create: bool) -> None:
-        """As there; a file that `look` has let pass is brought there in any case."""
-        del create
-        if not (await self.revisions()).newest_stands:
+        found = await self.revisions()
+        if found.current is None and not create:  # an empty file, or somebody else's database
+            raise self._no_list()
+        if not found.newest_stands:
             await self.migrate()
         async with self._engine.connect() as connection:
             self._adopted = (await self._state(connection)).file
@@ -216,6 +216,12 @@ class SqliteDatabase(Database):
             await run_abandonable(partial(sqlite_file.put_in_place, new, self._file))
         except (OSError, sqlite3.Error) as error:
             raise self.unavailable(f"its file is gone, and cannot be written back: {error}") from error
+
+    def _no_list(self) -> NoListError:
+        return NoListError(
+            f"there is no suppression list at {self._file.absolute()}; run `bridge db upgrade`, start a worker on it, "
+            f"or set {SETTING}"
+        )
 
     def _close_to_others(self) -> None:
         """An earlier release, or whoever has put the file back, may have left it open to others."""

@@ -6,17 +6,23 @@ import asyncio
 import json
 import sqlite3
 from contextlib import closing
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
+import structlog
 import typer
 from typer.testing import CliRunner, Result
 
 from bridge.cli import main, suppressions
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
+from tests.support import commands as processes
 from tests.support import stores
 from tests.support.postgres import is_postgresql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COMMANDS = ("check", "list", "add", "remove", "history")
 
@@ -26,7 +32,7 @@ class Bridge(Protocol):
 
 
 @pytest.fixture
-def bridge(database_url: str) -> Bridge:
+def bridge(database_url: str) -> Iterator[Bridge]:
     """`bridge suppressions …` on a database of its own, in a terminal that is wide enough."""
     app = typer.Typer()
     app.callback()(main.options)
@@ -37,7 +43,8 @@ def bridge(database_url: str) -> Bridge:
     def run(*arguments: str) -> Result:
         return CliRunner(env=environment).invoke(app, ["suppressions", *arguments])
 
-    return run
+    yield run
+    structlog.reset_defaults()  # the commands let only errors through, in this process
 
 
 @pytest.fixture
@@ -108,17 +115,57 @@ def test_what_is_no_address_exits_with_2(bridge: Bridge, command: str) -> None:
     assert result.stderr == "bridge: not an e-mail address: it has no @-sign\n"
 
 
-@pytest.mark.parametrize("arguments", [("check", "a@example.org"), ("list",), ("history", "a@example.org")])
-def test_a_list_that_is_not_there_cannot_be_asked(
-    bridge: Bridge, database_url: str, arguments: tuple[str, ...]
+def every_command() -> list[list[str]]:
+    """Each command there is, with an address for each argument that it needs; also those that are still to come."""
+    group = typer.main.get_command(suppressions.app)
+    assert isinstance(group, typer.core.TyperGroup)
+    return [
+        [name, *("a@example.org" for one in command.params if one.param_type_name == "argument")]
+        for name, command in group.commands.items()
+    ]
+
+
+@pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
+def test_a_list_that_is_not_there_is_not_made(
+    bridge: Bridge, database_url: str, arguments: list[str]
 ) -> None:
-    """Exit code 1, not "not suppressed"; and no empty list is left behind."""
+    """Exit code 1 and one line that says where it was looked for; nobody is "suppressed" or not, and nothing is left."""
     for _ in range(2):
         result = bridge(*arguments)
         assert (result.exit_code, result.stdout) == (1, "")
         assert "there is no suppression list" in result.stderr
         assert database_url.rpartition("@")[2].removeprefix("sqlite+aiosqlite:///") in result.stderr
         assert "BRIDGE_SUPPRESSION__DATABASE_URL" in result.stderr
+        assert "bridge db upgrade" in result.stderr
+        assert result.stderr.count("\n") == 1
+    if not is_postgresql(database_url):
+        assert not Path(stores.file_of(database_url)).exists()
+
+
+@pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_a_file_without_a_list_gets_none(bridge: Bridge, database_url: str, arguments: list[str]) -> None:
+    """Be it empty, or the database of something else."""
+    file = Path(stores.file_of(database_url)).resolve()
+    for statements in ("", "CREATE TABLE notes (id INTEGER)"):
+        file.touch()
+        with closing(sqlite3.connect(file)) as other:
+            other.executescript(statements)
+        result = bridge(*arguments)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"there is no suppression list at {file}; " in result.stderr
+        with closing(sqlite3.connect(file)) as other:
+            assert [name for (name,) in other.execute("SELECT name FROM sqlite_master")] in ([], ["notes"])
+
+
+def test_a_wrong_folder_is_named(tmp_path: Path) -> None:
+    """The default is a file in the folder one is in: the line says which folder that was."""
+    seen = asyncio.run(processes.bridge("suppressions", "add", "jane@example.org", directory=tmp_path))
+    assert (seen.code, seen.stdout) == (1, "")
+    assert seen.stderr.startswith(
+        f"bridge: there is no suppression list at {tmp_path}/suppressions.sqlite3; run "
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("suppressed")
@@ -150,8 +197,9 @@ def test_list_shows_what_is_asked_for(bridge: Bridge) -> None:
     assert bridge("list", "--limit", "0").exit_code == 2
 
 
-def test_add_makes_the_list_and_the_entry(bridge: Bridge) -> None:
-    """The first entry needs no worker; the log has the note, and brackets in it are no markup."""
+@pytest.mark.usefixtures("suppressed")
+def test_add_makes_the_entry(bridge: Bridge) -> None:
+    """The log has the note, and brackets in it are no markup."""
     result = bridge("add", "Joe@Example.org", "--note", "[bold]asked", "--actor", "ann")
     assert (result.exit_code, result.stdout) == (0, "joe@example.org is suppressed (manual)\n")
     assert bridge("check", "joe@example.org").exit_code == 3
@@ -160,6 +208,7 @@ def test_add_makes_the_list_and_the_entry(bridge: Bridge) -> None:
     assert "ann" in history
 
 
+@pytest.mark.usefixtures("suppressed")
 def test_the_actor_is_whoever_is_logged_in(bridge: Bridge, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody has to say who they are."""
     monkeypatch.setenv("LOGNAME", "caroline")
@@ -218,6 +267,35 @@ def test_help_shows_an_example_and_the_variable(bridge: Bridge, command: str) ->
     assert result.exit_code == 0
     assert f"bridge suppressions {command}" in result.stdout
     assert "BRIDGE_SUPPRESSION__DATABASE_URL" in result.stdout
+
+
+SPELLINGS = [
+    ('"Bob" <bob@example.org>', "BOB@EXAMPLE.ORG."),
+    ("try..this@docomo.example.jp", 'Bob <"try..this"@docomo.example.jp>'),
+    ("κς@my_host.example.org", "<ΚΣ@MY_HOST.example.org>"),
+    ("bob@BÜCHER.example", "Bob (from the shop) <bob@xn--bcher-kva.example.>"),
+]
+
+
+@pytest.mark.usefixtures("suppressed")
+@pytest.mark.parametrize(("added_as", "asked_as"), SPELLINGS)
+def test_what_was_added_is_found_however_it_is_written(bridge: Bridge, added_as: str, asked_as: str) -> None:
+    """With a name or without, in any case and script; and taken off, and in the log, the same way."""
+    assert bridge("add", added_as).exit_code == 0
+    assert bridge("check", added_as).exit_code == bridge("check", asked_as).exit_code == 3
+    assert bridge("remove", asked_as).exit_code == 0
+    assert bridge("check", added_as).exit_code == 0
+    changes = json.loads(bridge("history", asked_as, "--json").stdout)
+    assert [change["action"] for change in changes] == ["added", "removed"]
+
+
+@pytest.mark.usefixtures("suppressed")
+@pytest.mark.parametrize("command", ["check", "add", "remove", "history"])
+def test_several_addresses_are_not_one(bridge: Bridge, command: str) -> None:
+    """Exit code 2: never "not suppressed" for the one because of the other."""
+    result = bridge(command, "jane@example.org, joe@example.org")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "bridge: not one e-mail address, but 2\n"
 
 
 def test_help_of_check_documents_its_exit_codes(bridge: Bridge) -> None:
