@@ -69,6 +69,8 @@ class Link:
         """How often it has begun to connect."""
         self.up = asyncio.Event()
         """Set while the state is UP."""
+        self.blocked = asyncio.Event()
+        """Set while it is BLOCKED."""
         if not on_demand:
             self._told_state()
 
@@ -190,10 +192,11 @@ class Link:
     def _become(self, state: LinkState, reason: str) -> None:
         self._state = state
         self._reason = reason
-        if state is LinkState.UP:
-            self.up.set()
-        else:
-            self.up.clear()
+        for event, is_so in ((self.up, LinkState.UP), (self.blocked, LinkState.BLOCKED)):
+            if state is is_so:
+                event.set()
+            else:
+                event.clear()
         self._told_state()
 
     def _told_state(self) -> None:

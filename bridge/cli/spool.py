@@ -17,15 +17,16 @@ from rich.text import Text
 from bridge.broker.outcomes import PublishError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.oncall.alarms import alarm_of
 from bridge.receiver.spool_aside import AsideSeen, hasten, look
 from bridge.receiver.spool_file import Contents, peek
 from bridge.receiver.spool_folder import SpoolError, in_use, others
-from bridge.roles.receiver import drain_spools
+from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.settings import Settings
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 app = typer.Typer(help="Events that wait on disk for RabbitMQ.", no_args_is_help=True)
 
@@ -77,8 +78,8 @@ def drain(context: typer.Context, as_json: Json = False) -> None:
     A receiver that runs drains its own file, and those left behind in its folder, by itself. What RabbitMQ has refused
     is tried once, now: where a receiver has it, the receiver is told to.
 
-    Exit codes: 0, nothing is left but what running receivers have; 1, RabbitMQ is away or has refused some, or a file
-    cannot be read; 2, the arguments or the settings are wrong.
+    Exit codes: 0, nothing is left but what running receivers have; 1, RabbitMQ is away, blocked by an alarm or has
+    refused some, or a file cannot be read; 2, the arguments or the settings are wrong.
 
     Environment: BRIDGE_SPOOL__DIRECTORY, BRIDGE_RABBITMQ__URLS.
 
@@ -88,9 +89,12 @@ def drain(context: typer.Context, as_json: Json = False) -> None:
     logs.configure_for(settings, level="warning")
     waiting = _waiting(settings)
     columns = (TextColumn("draining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        bar = progress.add_task("draining", total=waiting)
-        moved = asyncio.run(drain_spools(settings, lambda count: progress.advance(bar, count)))
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            bar = progress.add_task("draining", total=waiting)
+            moved = asyncio.run(_drained(settings, lambda count: progress.advance(bar, count)))
+    except BrokerBlockedError as blocked:
+        fail(f"{blocked}; {_all_that_waits(settings):,} events wait in {settings.spool.directory}")
     files = _files(settings)
     left = _waiting(settings)
     if as_json:
@@ -113,6 +117,13 @@ def drain(context: typer.Context, as_json: Json = False) -> None:
             f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them"
             + (f": {said}" if said else "; see its limits")
         )
+
+
+async def _drained(settings: Settings, moved: Callable[[int], None]) -> int:
+    """Also where running receivers have all of it, an alarm of RabbitMQ is what it waits for."""
+    if _all_that_waits(settings) and (alarm := await alarm_of(settings.rabbitmq)):
+        raise BrokerBlockedError(f"RabbitMQ is blocked: it has a {alarm}, and takes nothing")
+    return await drain_spools(settings, moved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +164,11 @@ def _looked_at(path: Path) -> _File:
 
 def _waiting(settings: Settings) -> int:
     return sum(file.contents.entries for file in _files(settings) if file.contents and not file.in_use)
+
+
+def _all_that_waits(settings: Settings) -> int:
+    """In files of running receivers, too."""
+    return sum(file.contents.entries for file in _files(settings) if file.contents)
 
 
 def _row(file: _File) -> dict[str, Any]:

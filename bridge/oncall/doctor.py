@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker import management
 from bridge.broker.session import BrokerUnavailableError, losses_of
 from bridge.oncall import (
+    alarms,
     broker_checks,
     database_checks,
     delivery_limit,
@@ -18,22 +20,24 @@ from bridge.oncall import (
     refusing_queues,
 )
 from bridge.oncall.broker_checks import Bench
-from bridge.oncall.finding import failed, ok, skipped, warning
-from bridge.oncall.reach import leave, reach, version_of
+from bridge.oncall.finding import Verdict, failed, ok, skipped, warning
+from bridge.oncall.reach import cut, leave, reach, reach_any, version_of
 from bridge.settings import InvalidSettingsError
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aio_pika.abc import AbstractConnection
 
+    from bridge.broker.management import Management
     from bridge.oncall.finding import Finding
     from bridge.settings import Settings
 
 PATIENCE_SECONDS: Final = 6.0
-"""For one check; those of the broker run one after the other on one connection, all else beside them."""
+"""For one check. They run side by side; only those of the broker wait until it is known whether it has an alarm."""
 
+_ALARMS: Final = "alarms"
 _OF_THE_BROKER: Final = {
     "RabbitMQ version": broker_checks.version,
     "permissions": broker_checks.permissions,
@@ -77,7 +81,7 @@ async def _broker(settings: Settings) -> list[Finding]:
     if connection is None:
         return [
             failed(check, "; ".join(problems), "start it, or correct rabbitmq.urls (BRIDGE_RABBITMQ__URL)"),
-            *(skipped(name, "RabbitMQ cannot be reached") for name in _OF_THE_BROKER),
+            *(skipped(name, "RabbitMQ cannot be reached") for name in (_ALARMS, *_OF_THE_BROKER)),
         ]
     reachable = (
         warning(
@@ -87,14 +91,44 @@ async def _broker(settings: Settings) -> list[Finding]:
         else ok(check, f"{len(settings.rabbitmq.urls)} of {len(settings.rabbitmq.urls)} URLs answer")
     )
     try:
-        async with management.connect(settings.rabbitmq) as api:
-            bench = Bench(settings, connection, version_of(connection), api)
-            return [reachable] + [
-                await _bounded(name, partial(_on_the_line, examiner, name, bench))
-                for name, examiner in _OF_THE_BROKER.items()
-            ]
+        async with management.connect(settings.rabbitmq) as api, _publishing(settings, api) as (alarm, free):
+            bench = Bench(settings, connection, version_of(connection), api, free)
+            return [reachable, alarm] + await asyncio.gather(
+                *(
+                    _bounded(name, partial(_on_the_line, examiner, name, bench))
+                    for name, examiner in _OF_THE_BROKER.items()
+                )
+            )
     finally:
         await leave(connection)
+
+
+@asynccontextmanager
+async def _publishing(
+    settings: Settings, api: Management
+) -> AsyncIterator[tuple[Finding, AbstractConnection | None]]:
+    """Whether there is an alarm; and where there is none, a connection for what publishes.
+
+    One on which something was published is dead while there is an alarm: all else is asked on another.
+    """
+    connection: AbstractConnection | None = None
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            connection = await reach_any(settings.rabbitmq)
+            alarm = await alarms.alarm_on(connection)
+            finding = await alarms.found(_ALARMS, alarm, api)
+    except BrokerUnavailableError as loss:
+        finding = failed(_ALARMS, str(loss), "look again; see RabbitMQ's log")
+    except TimeoutError:
+        finding = _late(_ALARMS)
+    free = connection if finding.verdict is Verdict.OK else None
+    try:
+        yield finding, free
+    finally:
+        if connection is not None:
+            if free is None:
+                cut(connection)
+            await leave(connection)
 
 
 async def _first_that_answers(settings: Settings) -> tuple[AbstractConnection | None, list[str]]:

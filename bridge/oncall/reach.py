@@ -11,6 +11,7 @@ from yarl import URL
 
 from bridge.broker.connection import open_connection
 from bridge.broker.session import BrokerUnavailableError, said
+from bridge.broker.wire import wire_of
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -55,6 +56,11 @@ async def leave(connection: AbstractConnection) -> None:
     with suppress(AMQPError, OSError, TimeoutError):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await connection.close()
+
+
+def cut(connection: AbstractConnection) -> None:
+    """Close its socket: RabbitMQ reads nothing more from it, nor a polite word."""
+    wire_of(connection).abort()
 
 
 def version_of(connection: AbstractConnection) -> str:

@@ -9,6 +9,7 @@ from bridge.broker import topology
 from bridge.broker.connection import Link
 from bridge.broker.message import of_body
 from bridge.broker.refusals import Refusals
+from bridge.broker.session import BrokerUnavailableError
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.drain import Drain
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 log = logs.logger("roles")
+
+
+class BrokerBlockedError(BrokerUnavailableError):
+    """RabbitMQ has an alarm, and takes nothing that is published. Its message says which."""
 
 
 RECEIVER_HEALTH_PORT: Final = 8090
@@ -129,7 +134,8 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
 
     Raises:
         BrokerRefusedError: RabbitMQ has another topology than we need.
-        PublishError: RabbitMQ takes no more; what was not confirmed is still in the spool.
+        BrokerBlockedError: an alarm has RabbitMQ take nothing; what was not confirmed is still in the spool.
+        PublishError: RabbitMQ takes no more; the same.
         SpoolError: a file cannot be read.
     """
     metrics = Metrics()
@@ -138,11 +144,19 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     exchange = topology.Names(settings.rabbitmq.prefix).events
     mover = Mover(Line(publisher, partial(_compose, exchange)))
     total = 0
+
+    async def empty_all() -> None:
+        nonlocal total
+        for path in await run_abandonable(partial(others, settings.spool.directory, ())):
+            total += await empty_file(path, mover, moved=moved) or 0
+
     standing = Standing(settings, topology_of(settings), needed_to_publish(settings))
     async with publishing(link, publisher, standing) as publish:
         await until(link.up, publish)
-        for path in await run_abandonable(partial(others, settings.spool.directory, ())):
-            total += await empty_file(path, mover, moved=moved) or 0
+        async with running(empty_all(), name="drain") as draining:
+            await until(link.blocked, draining)
+            if not draining.done():
+                raise BrokerBlockedError(link.reason)
     return total
 
 

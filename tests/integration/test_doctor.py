@@ -37,6 +37,7 @@ TOKEN = "a-token-of-the-webhook"
 PASSWORD = "an-uncommon-secret"
 NOBODY = f"amqp://guest:{PASSWORD}@127.0.0.1:1/"
 OF_THE_BROKER = [
+    "alarms",
     "RabbitMQ version",
     "permissions",
     "topology",
@@ -245,7 +246,7 @@ async def test_versions(version: str, verdict: str, rabbit: Rabbit) -> None:
     """3.10 to 4.x are supported; there is no node of another here, so the check is asked itself."""
     settings = knobs.load()
     async with management.connect(settings.rabbitmq) as api:
-        bench = broker_checks.Bench(settings, rabbit.connection, version, api)
+        bench = broker_checks.Bench(settings, rabbit.connection, version, api, None)
         finding = await broker_checks.version("RabbitMQ version", bench)
     assert finding.verdict == verdict
     assert finding.seen == f"RabbitMQ {version}"
