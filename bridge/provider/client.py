@@ -169,7 +169,7 @@ class ProviderClient:
                 "or the message belongs to another account than provider.api_token"
             )
         for document in reading.documents(answer.body):
-            to = reading.sound_text(document.get("to"))
+            to = reading.recipient(document.get("to"))
             if to is not None and reading.whole_number_or_text(document.get("id")) == message_id:
                 return ProviderMessage(message_id, to, reading.sound_text(document.get("status")))
         _document(answer)  # which has its own words for what is no object at all

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
+_BRACKETED: Final = re.compile(r"<[^<>]*>\s*\Z")
 # Numbers as they are written: Python's own reader refuses one of 5,000 digits, and nobody computes with them.
 _TOLERANT: Final = json.JSONDecoder(strict=False, parse_int=str)
 
@@ -38,6 +40,15 @@ def sound_text(value: Any) -> str | None:
     if not isinstance(value, str) or not value.strip() or "\ufffd" in value:
         return None
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
+
+
+def recipient(value: Any) -> str | None:
+    """Text that names a mailbox which came through as it was written; the name in front of it may be damaged."""
+    if not isinstance(value, str):
+        return None
+    text = _SURROGATES.sub("\ufffd", value)
+    bracketed = _BRACKETED.search(text)
+    return None if sound_text(text if bracketed is None else bracketed[0]) is None else text
 
 
 def whole_number_or_text(value: Any) -> str | None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import idna
 
 from bridge.suppression.mailboxes import parts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LONGEST: Final = 320
 """Characters of an address: 64 before the @-sign, and 255 after it."""
@@ -32,6 +35,8 @@ _PLAIN: Final = re.compile(
 
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd"
 """What is in no address: control characters, and what is left of bytes that are no text."""
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
+"""What no database takes: in a name, too, since all that was written is kept beside the key."""
 _FORBIDDEN: Final = re.compile(f"[{_CONTROLS}]")
 _SPECIAL: Final = re.compile(rf'[{_CONTROLS}\s()<>\[\]:;@\\,"]')
 """What stands in a domain nowhere, and before the @-sign only in quotes."""
@@ -60,27 +65,31 @@ def normalise(address: str) -> str:
         return text.lower()
     if len(text) > LONGEST_TEXT:
         raise InvalidAddressError(f"not an e-mail address: it has more than {LONGEST_TEXT} characters")
-    found: list[str] = []
+    if _UNSTORABLE.search(text):
+        raise InvalidAddressError("not an e-mail address: it has characters that are none")
+    found = set(_keys(unicodedata.normalize("NFC", text)))
+    if not found:
+        raise InvalidAddressError("not an e-mail address: it is empty")
+    if len(found) > 1:
+        raise SeveralAddressesError(f"not one e-mail address, but {len(found)}")
+    return found.pop()
+
+
+def _keys(text: str) -> Iterator[str]:
     doubt: InvalidAddressError | None = None
-    for part in parts(unicodedata.normalize("NFC", text)):
+    for part in parts(text):
         if doubt is not None and not part.bracketed:
             raise doubt
         try:
-            found.append(_key(part.text))
-            doubt = None
+            yield _key(part.text)
         except InvalidAddressError as error:
             if part.bracketed:
                 raise
-            doubt = (
-                error  # unless it belongs to a name in front of brackets, as `Doe, Jane <jane@example.org>`
-            )
+            doubt = error  # unless it belongs to a name in front of brackets, as in `Doe, Jane <jane@example.org>`
+        else:
+            doubt = None
     if doubt is not None:
         raise doubt
-    if not found:
-        raise InvalidAddressError("not an e-mail address: it is empty")
-    if len(set(found)) > 1:
-        raise SeveralAddressesError(f"not one e-mail address, but {len(set(found))}")
-    return found[0]
 
 
 def _key(mailbox: str) -> str:

@@ -113,6 +113,31 @@ async def test_one_bad_message_does_not_fail_its_batch(
     }
 
 
+async def test_the_mailbox_is_taken_out_of_what_the_sender_wrote(
+    settings: Settings, workplace: Workplace, simulator: Simulator, rabbit: Rabbit
+) -> None:
+    """As the provider delivered it. Of two mailboxes nobody knows which one bounced: neither is suppressed."""
+    written = {
+        '"Bob" <bob1@example.org>': "bob1@example.org",
+        "Bob Example <bob2@example.org>": "bob2@example.org",
+        "<bob3@example.org>": "bob3@example.org",
+        "try..this@docomo.example.jp": "try..this@docomo.example.jp",
+        "try.@au.example.jp": "try.@au.example.jp",
+        "Bob4@my_host.Example.org.": "bob4@my_host.example.org",
+        "ΚΣ@example.org": "κσ@example.org",
+    }
+    ids = [simulator.add_message(to) for to in written]
+    both = simulator.add_message("a@example.org, b@example.org")
+    await workplace.send(*bounces([*ids, both]))
+    async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
+        changes = await workplace.changes(len(ids))
+        letter = await dead.next()
+    assert {change["address"] for change in changes} == set(written.values())
+    assert len(await workplace.listed()) == len(written)
+    assert (letter.body, letter.headers["dead-reason"]) == (bounces([both])[0], "several-addresses")
+    assert "example.org" not in str(letter.headers["dead-error"])
+
+
 async def test_what_the_database_refuses_does_not_fail_its_batch(
     settings: Settings, workplace: Workplace, rabbit: Rabbit
 ) -> None:

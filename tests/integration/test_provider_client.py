@@ -416,7 +416,28 @@ async def test_an_id_of_many_digits_counts_with_all_of_them() -> None:
             await client.message(str(number + 1))
 
 
-@pytest.mark.parametrize("to", [b"\\ud800@example.org", b"caf\xe9@example.org", b"\\ufffd@example.org"])
+@pytest.mark.parametrize("name", [b"J\xfcrgen", b"\\ud83d", b"\\ufffd"])
+async def test_a_damaged_name_in_front_does_not_matter(name: bytes) -> None:
+    """The mailbox in brackets came through whole; what is kept of the name can be stored."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=b'{"id": 1, "to": "' + name + b' <jane@example.org>"}')
+
+    async with provider(answer) as base_url, connect(settings(base_url), Metrics()) as client:
+        to = (await client.message("1")).to
+    assert to.removeprefix("J").replace("rgen", "") == "\ufffd <jane@example.org>"
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        b"\\ud800@example.org",
+        b"caf\xe9@example.org",
+        b"\\ufffd@example.org",
+        b"Jane <caf\xe9@example.org>",
+        b"Jane <jane@example.org>, caf\xe9@example.org",
+    ],
+)
 async def test_an_address_that_did_not_come_through_whole_is_not_believed(to: bytes) -> None:
     """What was put in the place of a byte that could not be read is nobody's address."""
 
