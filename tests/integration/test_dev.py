@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import socket
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ import orjson
 import pytest
 
 from bridge import settings as knobs
+from tests.support.bodies import every_body
+from tests.support.private import open_to_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -69,13 +72,40 @@ async def test_what_is_quarantined_is_seen_and_ends_nothing(
     assert await dev.ended() == 0
 
 
+async def test_it_survives_every_body_of_the_tests(
+    processes: Processes, prefix: str, amqp_url: str, tmp_path: Path
+) -> None:
+    """Each is answered; afterwards an event is confirmed and seen as before."""
+    dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url)
+    *_, url, _, _ = shlex.split(await dev.prints("curl", patience=NODE_PATIENCE))
+    bodies = every_body()
+    assert {b'{"a":"\\ud800"}', b"[" * 30_000 + b"]" * 30_000} <= set(bodies)
+    async with aiohttp.ClientSession() as http:
+        for body in bodies:
+            async with http.post(url, data=body) as answer:
+                assert answer.status in {200, 400}, body
+        last = orjson.dumps({"message": {"id": 424_242}, "event": {"name": "opened", "timestamp": 1}})
+        async with http.post(url, data=last) as answer:
+            assert orjson.loads(await answer.read())["status"] == "accepted"
+    await dev.prints("message 424242")
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
+    assert not [line for line in dev.lines if "Traceback" in line]
+
+
 async def test_with_a_node_of_its_own_it_leaves_no_process_behind(
     processes: Processes, prefix: str, tmp_path: Path
 ) -> None:
-    """RabbitMQ and its port mapper run in its folder, and end with it."""
-    dev = await _dev(processes, prefix, tmp_path)
+    """RabbitMQ and its port mapper run in its folder, and end with it; what they write is private under any umask."""
+    before = os.umask(0)
+    try:
+        dev = await _dev(processes, prefix, tmp_path)
+    finally:
+        os.umask(before)
     await _tour(dev)
     await _all_is_well(dev)
+    assert open_to_others(tmp_path / "dev") == [tmp_path / "dev/rabbitmq/.erlang.cookie"]
+    assert stat.S_IMODE((tmp_path / "dev/rabbitmq/.erlang.cookie").stat().st_mode) == 0o400
     with _watched(_processes_of(tmp_path / "dev")) as theirs:
         assert any("epmd" in name for name in theirs)
         assert any("beam" in name for name in theirs)
@@ -150,7 +180,7 @@ async def _dev(
     """`bridge dev` in a folder of its own; its settings keep it apart from others on the same broker."""
     return await processes.start(
         "dev", "--directory", str(tmp_path / "dev"), "--port", port, *arguments,
-        overrides={"rabbitmq": {"prefix": prefix}, **further},
+        overrides={"rabbitmq": {"prefix": prefix}, "receiver": {"confirm_wait": 10}, **further},
     )  # fmt: skip
 
 

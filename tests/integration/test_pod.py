@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import signal
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from typer.main import get_command
 
+from bridge.cli.main import COMMANDS
+from tests.conftest import TOKEN
 from tests.support.commands import bridge
 from tests.support.pod import SERVICES, service_links
+from tests.support.showing import shown
 from tests.support.unprivileged import WITHOUT_PRIVILEGES, sealed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from bridge.provider.simulator import Simulator
+    from bridge.settings import Settings
     from tests.support.processes import Processes
+    from tests.support.rabbit import Rabbit
 
 LINKS = service_links(*SERVICES)
 OURS = sorted(name for name in LINKS if name.startswith("BRIDGE_"))
+IGNORED = f"bridge: variables that are no settings are ignored: {OURS[0]}, "
+ROLES = ("receiver", "worker", "dev", "simulator")
 
 
 @pytest.mark.parametrize(
@@ -49,13 +60,67 @@ async def test_every_role_starts_among_service_links(
     assert sum("process.foreign_variables" in line for line in role.lines) == 1
 
 
+async def test_all_of_it_on_one_machine_starts_among_service_links(
+    processes: Processes, prefix: str, amqp_url: str, tmp_path: Path
+) -> None:
+    """`bridge dev`, until it prints what to try."""
+    dev = await processes.start(
+        "dev", "--directory", str(tmp_path / "dev"), "--port", "0", "--rabbitmq-url", amqp_url,
+        overrides={"rabbitmq": {"prefix": prefix}}, environment=LINKS,
+    )  # fmt: skip
+    await dev.prints("curl")
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
+    assert sum(IGNORED in line for line in dev.lines) == 1
+
+
+async def test_every_other_command_starts_among_service_links(
+    settings: Settings, rabbit: Rabbit, simulator: Simulator, tmp_path: Path
+) -> None:
+    """Whatever it finds then: it is not the variables that end it, and it names them once."""
+    arguments = {"check": ["a@b.example"], "add": ["a@b.example"], "remove": ["a@b.example"]} | {
+        "history": ["a@b.example"], "show": ["id"], "replay": ["--dry-run", "--all"], "simulate": ["--count", "1"],
+        "discard": ["--dry-run", "--all"], "disable": ["http://a.example/"], "enable": ["http://a.example/"],
+    }  # fmt: skip
+    alone = {"webhook show": [], "config show": [], "replay": ["--dry-run"]}
+    commands = [
+        [*words, *alone.get(" ".join(words), arguments.get(words[-1], []))]
+        for words in sorted(
+            _commands(), key=lambda words: words != ["tail"]
+        )  # it ends, for nothing is declared yet
+        if words[0] not in ROLES
+    ]
+    variables = LINKS | {
+        "BRIDGE_RABBITMQ__URL": settings.rabbitmq.urls[0].get_secret_value(),
+        "BRIDGE_RABBITMQ__PREFIX": rabbit.names.prefix,
+        "BRIDGE_PROVIDER__BASE_URL": simulator.base_url,
+        "BRIDGE_PROVIDER__API_TOKEN": simulator.token,
+        "BRIDGE_RECEIVER__TOKENS": TOKEN,
+        "BRIDGE_RECEIVER__PORT": "1",
+    }
+    outputs = await shown(commands, directory=tmp_path, terminal=False, variables=variables)
+    assert len(outputs) == len(commands) > 25
+    for command, (code, output) in outputs.items():
+        assert code != 2, (command, output)
+        assert output.count(IGNORED) == 1, (command, output)
+        assert "Traceback" not in output, (command, output)
+
+
+def _commands() -> Iterator[list[str]]:
+    """The words of each command of the command line."""
+    for name in COMMANDS:
+        command = get_command(import_module(f"bridge.cli.{name}").app)
+        below = list(getattr(command, "commands", ()))
+        yield from [[name, word] for word in below] if below else [[name]]
+
+
 @pytest.mark.parametrize("arguments", [["config", "show"], ["spool", "status"]])
 async def test_a_command_works_among_service_links(tmp_path: Path, arguments: list[str]) -> None:
     """One line on standard error names some of the variables."""
     outcome = await bridge(*arguments, directory=tmp_path, **LINKS)
     assert outcome.code == 0, outcome.stderr
     [line] = outcome.stderr.splitlines()
-    assert line.startswith(f"bridge: variables that are no settings are ignored: {OURS[0]}, ")
+    assert line.startswith(IGNORED)
 
 
 @pytest.mark.parametrize("role", ["receiver", "worker"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sqlite3
+import threading
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,7 +21,7 @@ from bridge.settings import Spool as SpoolSettings
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
@@ -192,6 +193,27 @@ async def test_a_file_left_behind_that_is_removed_while_it_is_drained_is_copied(
     assert peek(folder / "spool-1.sqlite3").entries == 3
     assert living.in_place()
     living.close()
+
+
+async def test_a_call_that_was_cancelled_ends_before_the_file_is_closed(folder: Path) -> None:
+    """Its thread goes on without whoever waited for it: SQLite is not closed by another one in the middle of it."""
+    orphan = Orphan(SpoolFile(left_behind(folder, 1), min_free_bytes=0))
+    begun, ending = threading.Event(), threading.Event()
+
+    def slow(connection: sqlite3.Connection, _: Container[int]) -> None:
+        begun.set()
+        ending.wait(PATIENCE_SECONDS)
+        order.append(("read", connection.execute("SELECT count(*) FROM entries").fetchone()[0]))
+
+    order: list[tuple[str, int]] = []
+    reading = asyncio.create_task(orphan.do(slow))
+    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    reading.cancel()
+    closing_it = asyncio.create_task(orphan.let_go(emptied=False))
+    await eventually(lambda: sum(one.name == "abandonable" for one in threading.enumerate()) == 2)
+    ending.set()
+    assert await closing_it
+    assert order == [("read", 1)]
 
 
 async def until(holds: Callable[[], Awaitable[T]]) -> T:
