@@ -89,7 +89,7 @@ def _to_be_moved(connection: sa.Connection, table: sa.TableClause) -> dict[str, 
 
 
 def _portions(moves: dict[str, str]) -> Iterator[dict[str, str]]:
-    """So many at once; those that meet are neighbours in this order."""
+    """So many at once; those that become one stand side by side in this order."""
     ordered = sorted(moves.items(), key=lambda move: move[1])
     for start in range(0, len(ordered), _MOVED):
         yield dict(ordered[start : start + _MOVED])
@@ -104,7 +104,7 @@ def _move_entries(connection: sa.Connection, moves: dict[str, str], now: int) ->
     moved = {key: rows for key, rows in meeting.items() if any(row["address"] in moves for row in rows)}
     connection.execute(sa.delete(_entries).where(concerned))
     connection.execute(sa.insert(_entries), [_one(key[0], rows) for key, rows in meeting.items()])
-    connection.execute(sa.insert(_changes), [_told(key[0], rows, now) for key, rows in moved.items()])
+    connection.execute(sa.insert(_changes), [_change(key[0], rows, now) for key, rows in moved.items()])
 
 
 def _one(address: str, rows: Sequence[Row]) -> Row:
@@ -121,7 +121,7 @@ def _one(address: str, rows: Sequence[Row]) -> Row:
     }
 
 
-def _told(address: str, rows: Sequence[Row], now: int) -> Row:
+def _change(address: str, rows: Sequence[Row], now: int) -> Row:
     """A change for the log, and for those who follow it: they know the entry by its old key only."""
     entry = _one(address, rows)
     before = sorted(row["address"] for row in rows if row["address"] != address)
