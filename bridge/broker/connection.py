@@ -6,12 +6,14 @@ import asyncio
 import time
 from contextlib import suppress
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import aio_pika
 from aiormq.exceptions import AMQPConnectionError, AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from bridge.broker import local_files
 from bridge.broker.internals import on_our_wire, watch_alarms
 from bridge.broker.session import (
     BrokerRefusedError,
@@ -22,7 +24,9 @@ from bridge.broker.session import (
     together,
 )
 from bridge.broker.wire import wire_of
+from bridge.settings import InvalidSettingsError
 from bridge.telemetry import logs
+from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -101,13 +105,23 @@ class Link:
 
         Raises:
             BrokerRefusedError: the very first session was refused; later refusals are logged and retried.
+            InvalidSettingsError: a certificate or key that a URL names cannot be used; later that is waited out, too.
         """
         self._told_state()
+        await self._look_at_files()
         ended = False
         while not ended:
             async for attempt in self._retrying():
                 with attempt:
                     ended = await self._once(session)
+
+    async def _look_at_files(self) -> None:
+        """A disk that does not answer is left to the connections."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.connect_timeout):
+                for url in self._settings.urls:
+                    if reason := await run_abandonable(partial(local_files.problem, url.get_secret_value())):
+                        raise InvalidSettingsError(f"rabbitmq.urls: {reason}")
 
     def opened(self) -> None:
         """The session tells that it is ready for work."""
@@ -164,7 +178,7 @@ class Link:
             except TimeoutError:
                 failures.append(f"{_shown(secret)}: no answer in {self._settings.connect_timeout:g} s")
             except (AMQPError, OSError) as error:
-                failures.append(f"{_shown(secret)}: {said(error)}")
+                failures.append(f"{_shown(secret)}: {await why_not(secret, error)}")
         reason = "; ".join(failures)
         self._become(LinkState.DOWN, reason)
         raise BrokerUnavailableError(reason)
@@ -233,6 +247,11 @@ async def open_connection(
             raise AMQPConnectionError(words) from error
         raise
     return connection
+
+
+async def why_not(url: str, error: Exception) -> str:
+    """What `open_connection` has failed for, and which file of this machine if it was for one."""
+    return await run_abandonable(partial(local_files.problem, url)) or said(error)
 
 
 async def _close(connection: AbstractConnection) -> None:

@@ -95,13 +95,18 @@ def _say(message: str, style: str) -> None:
 
 
 def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """A command that answers these exceptions with their message and exit code 1, not with a traceback."""
+    """A command that answers these exceptions with their message and exit code 1, not with a traceback.
+
+    Settings that turn out to be unusable while it works end with 2, as those that cannot be read.
+    """
 
     def decorate(command: Callable[P, T]) -> Callable[P, T]:
         @functools.wraps(command)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return command(*args, **kwargs)
+            except knobs.InvalidSettingsError as error:
+                fail(str(error), BAD_USAGE)
             except errors as error:
                 fail(str(error))
 

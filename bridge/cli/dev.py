@@ -17,7 +17,6 @@ from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fails_with, people, tell_of_foreign_variables
 from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
-from bridge.settings import InvalidSettingsError
 from bridge.suppression.database import StoreError
 from bridge.telemetry import logs
 
@@ -31,7 +30,7 @@ _ENDING_SECONDS: Final = 60.0
 
 
 @app.command()
-@fails_with(NodeError, BrokerRefusedError, StoreError, InvalidSettingsError, OSError)
+@fails_with(NodeError, BrokerRefusedError, StoreError, OSError)
 def dev(
     context: typer.Context,
     directory: Annotated[Path, typer.Option(help="For everything it writes.")] = Path(".dev"),

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from bridge.broker.selection import InvalidMomentError, Selection, moment
 from bridge.broker.session import BrokerUnavailableError
-from bridge.cli.console import BAD_USAGE, fail, people, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
 from bridge.roles import replay as role
 from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
@@ -40,6 +40,7 @@ app = typer.Typer()
     epilog="Example: bridge replay --since 2h --event clicked --to analytics --dry-run\n\n"
     "Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__PREFIX."
 )
+@fails_with()
 def replay(
     context: typer.Context,
     *,

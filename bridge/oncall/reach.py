@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from aiormq.exceptions import AMQPError
 from yarl import URL
 
-from bridge.broker.connection import open_connection
-from bridge.broker.session import BrokerUnavailableError, said
+from bridge.broker.connection import open_connection, why_not
+from bridge.broker.session import BrokerUnavailableError
 from bridge.broker.wire import wire_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ async def reach(settings: RabbitMQ, url: str) -> AbstractConnection:
     except TimeoutError:
         raise BrokerUnavailableError(f"{shown(url)}: no answer in {settings.connect_timeout:g} s") from None
     except (AMQPError, OSError) as error:
-        raise BrokerUnavailableError(f"{shown(url)}: {said(error)}") from None
+        raise BrokerUnavailableError(f"{shown(url)}: {await why_not(url, error)}") from None
 
 
 async def reach_any(settings: RabbitMQ) -> AbstractConnection:

@@ -12,10 +12,10 @@ from aiolimiter import AsyncLimiter
 from aiormq.exceptions import AMQPError
 
 from bridge.broker import declaring, moving
-from bridge.broker.connection import Link, open_connection
+from bridge.broker.connection import Link, open_connection, why_not
 from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.parked import BATCH, Reading
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, losses_of, said, task_group
+from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, losses_of, task_group
 from bridge.broker.topology import Topology
 from bridge.roles.lifetime import until
 from bridge.roles.publishing import publisher_of, publishing
@@ -261,7 +261,7 @@ async def _connected(settings: Settings) -> AsyncIterator[AbstractConnection]:
         except TimeoutError:
             failures.append(f"no answer in {settings.rabbitmq.connect_timeout:g} s")
         except (AMQPError, OSError) as error:
-            failures.append(said(error))
+            failures.append(await why_not(url.get_secret_value(), error))
         else:
             async with connection:
                 yield connection

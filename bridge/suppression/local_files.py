@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qs, urlsplit
+
+from bridge.certificates import unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,15 +31,7 @@ def problem(dsn: str, error: OSError) -> str:
             f"cannot read {os.fspath(error.filename)}: {error.strerror}; "
             "PostgreSQL's driver looks there: set HOME to a folder that may be entered"
         )
-    for name, path in _files(dsn):
-        try:
-            with open(path, "rb"):  # noqa: PTH123 -- a path as it is written
-                pass
-            if name in _OF_AUTHORITIES:
-                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
-        except OSError as unusable:  # ssl's own errors are among them
-            return f"{name}: cannot use {path}: {unusable.strerror}"
-    return ""
+    return unusable(_files(dsn), authorities=_OF_AUTHORITIES)
 
 
 def _files(dsn: str) -> Iterator[tuple[str, str]]:

@@ -194,3 +194,34 @@ async def test_a_folder_that_may_not_be_entered_ends_with_no_traceback(
     assert "Traceback" not in outcome.stderr
     assert outcome.stderr.count("\n") <= 1
     assert "Permission denied" in outcome.stdout + outcome.stderr or "discard" in command
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (["receiver"], 2),
+        (["worker"], 2),
+        (["topology", "apply"], 2),
+        (["replay", "--to", "crm"], 2),
+        (["dead", "list"], 1),
+        (["doctor"], 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+async def test_a_certificate_that_may_not_be_read_is_no_broker_that_is_away(
+    tmp_path: Path, command: list[str], code: int
+) -> None:
+    """Whatever connects to RabbitMQ with it ends at its start, and names the file."""
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    (folder / "authority.pem").touch()
+    with sealed(folder):
+        outcome = await bridge(
+            *command, directory=tmp_path, through=WITHOUT_PRIVILEGES, BRIDGE_HEALTH__PORT="0",
+            BRIDGE_RECEIVER__PORT="0", BRIDGE_RECEIVER__TOKENS=TOKEN,
+            BRIDGE_RABBITMQ__URL=f"amqps://a:b@127.0.0.1:1/?cafile={folder}/authority.pem",
+        )  # fmt: skip
+    assert outcome.code == code
+    assert f"cafile: cannot use {folder}/authority.pem: Permission denied" in outcome.stdout + outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert "broker.retry" not in outcome.stderr
