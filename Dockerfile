@@ -21,7 +21,7 @@ LABEL org.opencontainers.image.title="bridge" \
 # The number is fixed, so that a volume belongs to the same user whatever the image is built on.
 RUN groupadd --gid 10001 bridge \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /var/lib/bridge --shell /usr/sbin/nologin bridge \
- && install -d -o bridge -g bridge -m 0700 /var/lib/bridge /var/lib/bridge/spool
+ && install -d -o bridge -g bridge -m 0700 /var/lib/bridge /var/lib/bridge/spool /var/lib/bridge/files
 COPY --from=build /opt/bridge /opt/bridge
 ENV PATH=/opt/bridge/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10001:10001

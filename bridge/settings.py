@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -54,10 +53,14 @@ from bridge.values import (
     split_urls,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 ENVIRONMENT_PREFIX = variables.PREFIX
 CONFIG_VARIABLE = variables.CONFIG
 SECRETS_VARIABLE = variables.SECRETS
 InvalidSettingsError = variables.InvalidSettingsError
+Origin = variables.Origin
 
 PROVIDER_URL = "https://api.msndr.net/v1"
 PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
@@ -151,6 +154,7 @@ class Suppression(Section):
 class Health(Section):
     host: Host = "127.0.0.1"
     port: Port | None = None
+    roles: Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(split)] = ()
 
 
 class Logs(Section):
@@ -208,17 +212,18 @@ class Settings(BaseSettings):
     health: Health = Health()
     logs: Logs = Logs()
     subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_each_once)] = ()
-    _files: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+    _origin: Origin = PrivateAttr(default_factory=Origin)
 
-    def file_of(self, key: str) -> Path | None:
-        """The file that holds this setting, such as `receiver.tokens`, and nothing else: it can be read again."""
-        return self._files.get(key)
+    @property
+    def origin(self) -> Origin:
+        """Where they were read from."""
+        return self._origin
 
     def plain(self, **sections: Section) -> Settings:
         """The same with other sections, and of a class that can be pickled: what `load` gives is not."""
         own = {name: getattr(self, name) for name in Settings.model_fields}
         made = Settings.model_construct(**own | sections)
-        made._files = self._files  # noqa: SLF001 -- of our own class
+        made._origin = self._origin  # noqa: SLF001 -- of our own class
         return made
 
 
@@ -293,10 +298,21 @@ def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] 
     except SettingsError as unreadable:
         raise InvalidSettingsError(one_line(_unreadable(unreadable))) from None
     by_option = {f"{section}__{name}" for section, names in (overrides or {}).items() for name in names}
-    loaded._files = {  # noqa: SLF001 -- of our own class
-        key.replace("__", "."): file for key, file in texts.files().items() if key not in by_option
-    }
+    files = {key.replace("__", "."): file for key, file in texts.files().items() if key not in by_option}
+    fingerprint = variables.fingerprint(of_file, without=_secrets())
+    loaded._origin = Origin(files, path, fingerprint)  # noqa: SLF001 -- of our own class
     return loaded
+
+
+def _secrets() -> frozenset[str]:
+    """`section.name` of each setting that is or may hold a secret."""
+    return frozenset(
+        f"{section}.{name}"
+        for section, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for name, of_section in field.annotation.model_fields.items()
+        if SecretStr.__name__ in str(of_section.annotation)
+    )
 
 
 def foreign_variables() -> list[str]:

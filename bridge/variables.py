@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import re
 import tomllib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -32,6 +35,18 @@ _OF_WHERE_SETTINGS_ARE: Final = ("BRIDGE_CONFIG", "BRIDGE_SECRET")
 
 class InvalidSettingsError(ValueError):
     """The settings cannot be used. Its message is one line that names the key and says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where settings were read from."""
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Of each setting that stands in a file alone, such as `receiver.tokens`: it can be read again."""
+    config: Path | None = None
+    """The settings file."""
+    fingerprint: str = ""
+    """Of what is set in that: without its secrets, comments and order."""
 
 
 class Texts:
@@ -200,6 +215,22 @@ def read_settings(path: Path | None) -> dict[str, Any]:
         raise InvalidSettingsError(" ".join(f"{path}: {no_toml}".split())) from None
     except UnicodeDecodeError:
         raise InvalidSettingsError(f"what stands in {path} is not UTF-8 text") from None
+
+
+def fingerprint(document: Mapping[str, Any], *, without: Collection[str]) -> str:
+    """Tells one settings file from another, and nothing of a secret.
+
+    Args:
+        document: what stands in the file.
+        without: names of settings, `section.name`, that are left out.
+    """
+    shown = {
+        section: {name: value for name, value in given.items() if f"{section}.{name}" not in without}
+        if isinstance(given, dict)
+        else given
+        for section, given in document.items()
+    }
+    return hashlib.sha256(json.dumps(shown, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def unquoted(text: str) -> str:

@@ -14,7 +14,7 @@ from aiormq.exceptions import AMQPConnectionError, AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from bridge.broker import local_files
-from bridge.broker.internals import on_our_wire, watch_alarms
+from bridge.broker.internals import on_our_wire, server_says, watch_alarms
 from bridge.broker.session import (
     BrokerRefusedError,
     BrokerUnavailableError,
@@ -69,6 +69,8 @@ class Link:
         self._state = LinkState.DOWN
         self._reason = "not connected yet"
         self._was_up = False
+        self.cluster = ""
+        """What the RabbitMQ that was reached last calls itself."""
         self.attempts = 0
         """How often it has begun to connect."""
         self.up = asyncio.Event()
@@ -142,6 +144,7 @@ class Link:
         """One connection, one session; whether the session has ended by itself."""
         self.attempts += 1
         connection = await self._connect_any()
+        self.cluster = server_says(connection, "cluster_name")
         began = time.monotonic()
         reason = "closed"
         try:

@@ -148,6 +148,13 @@ def _aiormq_connection(connection: AbstractConnection) -> Connection:
     return connection.transport.connection
 
 
+def server_says(connection: AbstractConnection, key: str) -> str:
+    """What RabbitMQ says of itself at the start of a connection, such as `version`; empty where it says nothing."""
+    properties = getattr(connection.transport and connection.transport.connection, "server_properties", {})
+    value = properties.get(key, "")
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
 async def _open_channel(connection: AbstractConnection, *, publisher_confirms: bool) -> Channel:
     channel = await _aiormq_connection(connection).channel(publisher_confirms=publisher_confirms)
     if not isinstance(channel, Channel):

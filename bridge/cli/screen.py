@@ -57,7 +57,7 @@ def _tokens(role: RoleSeen) -> str:
     """Who rotates the webhook's token has to know this; otherwise there is one."""
     valid = int(role.tally(TOKENS).get("", 0))
     older = int(role.tally(ADMITTED).get("other", 0))
-    return f", {valid} tokens, {older:,} requests with an older token" if valid > 1 else ""
+    return f"; {valid} tokens, {older:,} requests with the old" if valid > 1 else ""
 
 
 def _events(events: Iterable[EventCount]) -> Table:

@@ -10,6 +10,7 @@ import typer
 from bridge.cli.console import settings_of
 from bridge.cli.staying import run
 from bridge.provider.simulator import TOKEN, Simulator
+from bridge.receiver.address import webhook_url
 from bridge.settings import Settings
 from bridge.telemetry import logs
 
@@ -30,16 +31,25 @@ def simulator(
     messages: Annotated[
         int, typer.Option(min=0, help="How many it knows: ids from 1, to recipient1@example.org and so on.")
     ] = 10_000,
+    receiver: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where it has set its webhook, unless receiver.public_url says it."),
+    ] = "",
 ) -> None:
     """Stand in for the provider's API, until a signal: messages to look up, and the webhook's setting.
 
-    A worker asks it where provider.base_url is http://HOST:PORT/v1. `bridge simulate` posts the events.
+    A worker asks it where provider.base_url is http://HOST:PORT/v1. `bridge simulate` posts the events. The webhook that
+    is set at its start is that of receiver.public_url (or --receiver) and the first of receiver.tokens, if there are.
     """
 
     async def serve(settings: Settings, stop: asyncio.Event) -> None:
         secret = settings.provider.api_token
         token = TOKEN if secret is None else secret.get_secret_value()
         async with Simulator.serve(host, port, token, messages=messages) as running:
+            own = settings.receiver
+            if receiver and own.public_url is None:
+                own = own.model_copy(update={"public_url": receiver})
+            running.webhook_url = webhook_url(own)
             log.info("the simulated provider answers", action="simulator.started", base_url=running.base_url)
             await stop.wait()
         log.info("stopped", action="simulator.stopped")

@@ -45,7 +45,7 @@ def _web_addresses(texts: list[str] | None) -> list[str] | None:
 @app.command(
     epilog="Example: bridge status --watch\n\n"
     "Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__MANAGEMENT_URL, BRIDGE_SPOOL__DIRECTORY, "
-    "BRIDGE_HEALTH__HOST and BRIDGE_HEALTH__PORT."
+    "BRIDGE_HEALTH__ROLES, BRIDGE_HEALTH__HOST and BRIDGE_HEALTH__PORT."
 )
 def status(
     context: typer.Context,
@@ -61,7 +61,7 @@ def status(
             metavar="URL",
             callback=_web_addresses,
             help="Health address of a receiver or worker, http://host:8090; once for each of them. "
-            "Without it, those of one receiver and one worker on this machine.",
+            "Without it, those of health.roles, or else of one receiver and one worker on this machine.",
         ),
     ] = None,
     over: Annotated[float, typer.Option(min=0, help="Seconds over which the rates are taken.")] = 1.0,

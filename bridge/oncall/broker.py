@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from bridge.broker import declaring
+from bridge.broker.internals import server_says
 from bridge.broker.management import ManagementError, not_bound
 from bridge.broker.session import BrokerUnavailableError, losses_of, said
 from bridge.oncall.reach import leave, reach_any, version_of
@@ -53,6 +54,8 @@ class BrokerSeen:
     queues: tuple[QueueSeen, ...]
     unbound: tuple[Binding, ...] | None = None
     """Bindings that are planned and not there; None where that cannot be seen."""
+    cluster: str = ""
+    """What RabbitMQ calls itself; empty while it cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class Broker:
             blind=api.blind,
             queues=tuple(_merged(queue, api.queues.get(queue.name)) for queue in queues),
             unbound=api.unbound,
+            cluster=server_says(self._connection, "cluster_name") if self._connection else "",
         )
 
     async def _over_amqp(self) -> tuple[str, str | None, list[QueueSeen]]:

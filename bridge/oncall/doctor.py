@@ -18,6 +18,7 @@ from bridge.oncall import (
     policies,
     provider_checks,
     refusing_queues,
+    role_checks,
 )
 from bridge.oncall.broker_checks import Bench
 from bridge.oncall.finding import Verdict, failed, ok, skipped, warning
@@ -62,7 +63,12 @@ async def examine(load: Callable[[], Settings]) -> list[Finding]:
     except InvalidSettingsError as error:
         return [failed("settings", str(error), "correct it; `bridge config show` lists what there is")]
     parts = await asyncio.gather(
-        _broker(settings), _database(settings), _provider(settings), _clock(settings), _machine(settings)
+        _roles(settings),
+        _broker(settings),
+        _database(settings),
+        _provider(settings),
+        _clock(settings),
+        _machine(settings),
     )
     return [_settings(settings), *(finding for part in parts for finding in part)]
 
@@ -158,6 +164,11 @@ async def _on_the_line(
             return await examiner(name, bench)
     except BrokerUnavailableError as loss:
         return failed(name, f"the connection was {loss}", "look again; see RabbitMQ's log")
+
+
+async def _roles(settings: Settings) -> list[Finding]:
+    check = "settings in force"
+    return [await _bounded(check, lambda: role_checks.settings_in_force(check, settings))]
 
 
 async def _database(settings: Settings) -> list[Finding]:

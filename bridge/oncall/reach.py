@@ -10,6 +10,7 @@ from aiormq.exceptions import AMQPError
 from yarl import URL
 
 from bridge.broker.connection import open_connection, why_not
+from bridge.broker.internals import server_says
 from bridge.broker.session import BrokerUnavailableError
 from bridge.broker.wire import wire_of
 
@@ -65,9 +66,7 @@ def cut(connection: AbstractConnection) -> None:
 
 def version_of(connection: AbstractConnection) -> str:
     """RabbitMQ's version, as it says at the start of a connection; `?` where it says none."""
-    properties = getattr(connection.transport and connection.transport.connection, "server_properties", {})
-    version = properties.get("version", "?")
-    return version.decode() if isinstance(version, bytes) else str(version)
+    return server_says(connection, "version") or "?"
 
 
 def shown(url: str) -> str:

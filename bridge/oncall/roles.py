@@ -14,12 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from bridge.broker.management import refusal
+from bridge.roles.identity import BRIDGE, SETTINGS, read_identity
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.roles.worker import WORKER_HEALTH_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from bridge.roles.identity import Identity
     from bridge.settings import Health
 
 Tally = dict[str, float]
@@ -42,6 +44,8 @@ _LABELS: Final = {
 _PATIENCE_SECONDS: Final = 3.0
 """For all that is asked of one role."""
 
+_WHERE: Final = "say where this one's is, with --metrics or health.roles (BRIDGE_HEALTH__ROLES)"
+
 _WELL: Final = frozenset({"up", "closed"})
 """States of a connection and of a circuit breaker."""
 
@@ -62,13 +66,19 @@ class RoleSeen:
     """What `/readyz` says of parts that are not well."""
     counts: Mapping[str, Tally] = field(default_factory=dict)
     """Sample name -> tally."""
+    bridge: Identity | None = None
+    """Whose it is; None where it does not say."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """`file` and `fingerprint` of the settings file that it was started with; empty where it has none."""
 
     def tally(self, name: str) -> Tally:
         return dict(self.counts.get(name, {}))
 
 
 def addresses(health: Health) -> list[str]:
-    """Where roles of these settings serve their health on this machine, unless it is said otherwise."""
+    """Where roles of these settings serve their health: as `health.roles` says, or else on this machine."""
+    if health.roles:
+        return list(health.roles)
     host = _EVERY_ADDRESS.get(health.host, health.host)
     ports = [health.port] if health.port else [RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT]
     return [str(URL.build(scheme="http", host=host, port=port)) for port in ports]
@@ -123,7 +133,28 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> RoleSeen:
     except ValueError:
         return RoleSeen(base, "what answers there is neither a receiver nor a worker")
     reasons = _reasons(parts) + _reasons({"livez": life})
-    return RoleSeen(base, kind=_kind(parts), ready=ready, reasons=tuple(reasons), counts=counts)
+    return RoleSeen(
+        base,
+        kind=_kind(parts),
+        ready=ready,
+        reasons=tuple(reasons),
+        counts=counts,
+        bridge=read_identity(_part(parts, BRIDGE)),
+        settings=_part(parts, SETTINGS) or {},
+    )
+
+
+def without_others(seen: Iterable[RoleSeen], own: Identity) -> list[RoleSeen]:
+    """Of a role of another bridge nothing is left but what it is: none of its numbers are ours."""
+    return [
+        RoleSeen(
+            role.url,
+            problem=f"what answers there is a {role.kind} of another bridge ({role.bridge}); {_WHERE}",
+        )
+        if role.bridge is not None and role.bridge.is_another_than(own)
+        else role
+        for role in seen
+    ]
 
 
 def _read(text: str) -> dict[str, Tally]:
@@ -136,6 +167,17 @@ def _read(text: str) -> dict[str, Tally]:
                 key = sample.labels.get(_LABELS[sample.name], "")
                 tally[key] = tally.get(key, 0) + sample.value
     return counts
+
+
+def _part(parts: Any, name: str) -> Any:
+    """A part of `/readyz`. Of a crew, all of whose processes have the same, the first that says it."""
+    if not isinstance(parts, dict):
+        return None
+    processes = parts.get("processes")
+    of_all = [parts, *processes.values()] if isinstance(processes, dict) else [parts]
+    return next(
+        (one[name] for one in of_all if isinstance(one, dict) and isinstance(one.get(name), dict)), None
+    )
 
 
 def _kind(parts: Any) -> str:

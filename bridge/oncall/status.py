@@ -13,6 +13,7 @@ import aiohttp
 from bridge.broker import management, topology
 from bridge.oncall import roles, spool
 from bridge.oncall.broker import Broker
+from bridge.roles.identity import identity_of
 from bridge.roles.standing import topology_of
 from bridge.threads import run_abandonable
 
@@ -109,9 +110,10 @@ class Watch:
 
     async def look(self) -> Status:
         """One picture; takes a few seconds at the most, whatever does not answer."""
-        seen, broker, (waiting, problem) = await asyncio.gather(
+        asked, broker, (waiting, problem) = await asyncio.gather(
             roles.ask_all(self._session, self._urls), self._broker.look(), self._spool()
         )
+        seen = roles.without_others(asked, identity_of(self._settings.rabbitmq, broker.cluster))
         names = topology.Names(self._settings.rabbitmq.prefix)
         queues = {queue.name: queue for queue in broker.queues}
         suppression, dead = queues[names.suppression], queues[names.dead]

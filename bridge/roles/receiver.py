@@ -21,6 +21,7 @@ from bridge.receiver.refused_events import RefusedEvents
 from bridge.receiver.spool import Spool
 from bridge.receiver.spool_folder import others
 from bridge.roles.draining import drain_line
+from bridge.roles.identity import identified
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing
 from bridge.roles.standing import Standing, needed_to_publish, topology_of
@@ -79,7 +80,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     exchange = topology.Names(settings.rabbitmq.prefix).events
     compose = partial(_compose, exchange)
     access = Access(tokens, metrics)
-    token_file = TokenFile("receiver.tokens", settings.file_of("receiver.tokens"), tokens)
+    token_file = TokenFile("receiver.tokens", settings.origin.files.get("receiver.tokens"), tokens)
     async with (
         kept(metrics),
         Spool.open(settings.spool) as spool,
@@ -102,13 +103,17 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                 health_socket or settings.health,
                 *health.of_process(
                     metrics,
-                    partial(
-                        readiness.of_receiver,
+                    identified(
+                        settings,
                         link,
-                        spool,
-                        refusals,
-                        lambda: publisher.refusal,
-                        lambda: readiness.of_tokens(access.valid, token_file.problem),
+                        partial(
+                            readiness.of_receiver,
+                            link,
+                            spool,
+                            refusals,
+                            lambda: publisher.refusal,
+                            lambda: readiness.of_tokens(access.valid, token_file.problem),
+                        ),
                     ),
                 ),
                 default_port=RECEIVER_HEALTH_PORT,

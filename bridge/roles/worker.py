@@ -15,6 +15,7 @@ from bridge.broker.refusals import Refusals
 from bridge.broker.retries import Retries
 from bridge.broker.session import together
 from bridge.provider import client as provider
+from bridge.roles.identity import identified
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing
 from bridge.roles.standing import Standing, needed_to_keep_the_list, topology_of
@@ -115,7 +116,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         await open_parts.enter_async_context(
             health.serve(
                 settings.health,
-                *health.of_process(metrics, ready),
+                *health.of_process(metrics, identified(settings, publish_link, ready)),
                 default_port=WORKER_HEALTH_PORT,
                 liveness=watch.reason,
             )

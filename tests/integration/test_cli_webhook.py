@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +18,17 @@ from bridge.provider.simulator import Simulator
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from tests.support.processes import Processes
+
 TOKEN = "s3cret-api-token"
 HOOK = "https://bridge.example.org/webhooks/msndr/a-token-of-ours"
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A simulator of another process."""
+
+    base_url: str
 
 
 @pytest.fixture
@@ -27,7 +37,7 @@ async def simulator() -> AsyncIterator[Simulator]:
         yield served
 
 
-async def bridge(simulator: Simulator, *arguments: str, given: str = "", **variables: str) -> Result:
+async def bridge(simulator: Simulator | At, *arguments: str, given: str = "", **variables: str) -> Result:
     """Run `bridge webhook ...` while the simulator serves."""
     app = typer.Typer()
     app.callback()(main.options)
@@ -166,3 +176,22 @@ async def test_a_404_is_said_where_no_webhook_is_found(simulator: Simulator) -> 
     """It may also be a wrong base URL."""
     result = await bridge(simulator, "show", BRIDGE_PROVIDER__BASE_URL=simulator.base_url.removesuffix("/v1"))
     assert "its answer was 404" in result.stdout
+
+
+async def test_a_simulated_provider_has_the_webhook_of_its_receiver_set(processes: Processes) -> None:
+    """So that the doctor passes where there is no other provider; `receiver.public_url` goes before the option."""
+    for settings, front in (
+        ({}, "http://receiver:8080"),
+        ({"public_url": "https://a.example"}, "https://a.example"),
+    ):
+        started = await processes.start(
+            "simulator", "--port", "0", "--receiver", "http://receiver:8080",
+            overrides={
+                "receiver": {"tokens": ["a-token-of-the-webhook"], **settings},
+                "provider": {"api_token": TOKEN},
+                "logs": {"format": "json"},
+            },
+        )  # fmt: skip
+        base_url = (await started.says("simulator.started"))["base_url"]
+        seen = await bridge(At(base_url), "show")
+        assert seen.stdout == f"{front}/webhooks/msndr/a-token-of-the-webhook\n"

@@ -152,7 +152,7 @@ async def test_where_all_is_well_nothing_has_failed(well: Surroundings, rabbit: 
     assert {
         v
         for check, v in verdicts(findings).items()
-        if check not in {"spool disk", "policies", "queues that refuse"}
+        if check not in {"settings in force", "spool disk", "policies", "queues that refuse"}
     } == {"ok"}
     assert "bindings cannot be seen" in findings["topology"][1]
 

@@ -277,12 +277,31 @@ def test_the_file_that_holds_a_setting_alone_is_known(
     for file in (named, folder / "receiver__tokens", folder / "rabbitmq__url"):
         file.write_text("amqp://a-broker" if "url" in file.name else TOKEN)
     monkeypatch.setenv("BRIDGE_SECRETS_DIR", str(folder))
-    assert load().file_of("receiver.tokens") == folder / "receiver__tokens"
-    assert load().file_of("rabbitmq.urls") == folder / "rabbitmq__url"
+    assert load().origin.files.get("receiver.tokens") == folder / "receiver__tokens"
+    assert load().origin.files.get("rabbitmq.urls") == folder / "rabbitmq__url"
     monkeypatch.setenv("BRIDGE_RECEIVER__TOKENS_FILE", str(named))
-    assert load().file_of("receiver.tokens") == named
-    assert load().plain().file_of("receiver.tokens") == named
-    assert load(overrides={"receiver": {"tokens": [TOKEN]}}).file_of("receiver.tokens") is None
+    assert load().origin.files.get("receiver.tokens") == named
+    assert load().plain().origin.files["receiver.tokens"] == named
+    assert load(overrides={"receiver": {"tokens": [TOKEN]}}).origin.files.get("receiver.tokens") is None
     monkeypatch.setenv("BRIDGE_RECEIVER__TOKENS", TOKEN)
-    assert load().file_of("receiver.tokens") is None
-    assert load().file_of("receiver.port") is None
+    assert load().origin.files.get("receiver.tokens") is None
+    assert load().origin.files.get("receiver.port") is None
+
+
+def test_the_fingerprint_of_a_settings_file_tells_nothing_of_its_secrets(tmp_path: Path) -> None:
+    """What is set counts; comments, order and secrets do not."""
+    file = tmp_path / "bridge.toml"
+    texts = [
+        f'[receiver]\nport = 1\ntokens = ["{TOKEN}"]\n[spool]\nmin_free_bytes = 5\n',
+        f'# a remark\n[spool]\nmin_free_bytes = 5\n[receiver]\ntokens = ["{TOKEN}-and-more"]\nport = 1\n',
+        f'[receiver]\nport = 2\ntokens = ["{TOKEN}"]\n[spool]\nmin_free_bytes = 5\n',
+        '[rabbitmq]\nurls = ["amqp://one:two@three"]\n[provider]\napi_token = "a"\n[suppression]\ndatabase_url = "sqlite:///x"\n',
+        "[rabbitmq]\n[provider]\n[suppression]\n",
+    ]
+    prints = []
+    for text in texts:
+        file.write_text(text)
+        prints.append(load(file).origin.fingerprint)
+    assert prints[0] == prints[1] != prints[2]
+    assert prints[3] == prints[4]
+    assert load().origin.config is None

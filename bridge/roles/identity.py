@@ -1,0 +1,77 @@
+"""Which bridge a role belongs to, and with which settings file it was started: for who looks at it from outside."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from yarl import URL
+
+from bridge.broker.management import virtual_host
+from bridge.telemetry.health import Readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from bridge.broker.connection import Link
+    from bridge.settings import RabbitMQ, Settings
+
+BRIDGE: Final = "bridge"
+SETTINGS: Final = "settings"
+"""Parts of `/readyz`."""
+
+_LOOPBACK: Final = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What two bridges do not have in common."""
+
+    prefix: str
+    virtual_host: str
+    nodes: tuple[str, ...]
+    """Of RabbitMQ, as `host:port`."""
+    cluster: str = ""
+    """RabbitMQ's own name for itself; empty while it has not been reached."""
+
+    def __str__(self) -> str:
+        where = f"RabbitMQ '{self.cluster}'" if self.cluster else f"RabbitMQ at {', '.join(self.nodes)}"
+        return f"prefix '{self.prefix}', virtual host '{self.virtual_host}', {where}"
+
+    def is_another_than(self, other: Identity) -> bool:
+        """Whether they are surely two. One broker may be called by several names, so its own name decides."""
+        if (self.prefix, self.virtual_host) != (other.prefix, other.virtual_host):
+            return True
+        if self.cluster and other.cluster:
+            return self.cluster != other.cluster
+        return not set(self.nodes) & set(other.nodes)
+
+
+def identity_of(settings: RabbitMQ, cluster: str = "") -> Identity:
+    """Args: where RabbitMQ is; what it calls itself, if it has been reached."""
+    urls = [URL(url.get_secret_value()) for url in settings.urls]
+    nodes = tuple(f"{_LOOPBACK.get(url.host or '', url.host)}:{url.port or 5672}" for url in urls)
+    return Identity(settings.prefix, virtual_host(urls[0]), nodes, cluster)
+
+
+def read_identity(part: Any) -> Identity | None:
+    """Of a role's `/readyz`; None for what is none, as of an earlier release."""
+    try:
+        return Identity(
+            str(part["prefix"]), str(part["virtual_host"]), tuple(part["nodes"]), str(part["cluster"])
+        )
+    except (TypeError, KeyError):
+        return None
+
+
+def identified(settings: Settings, link: Link, check: Callable[[], Readiness]) -> Callable[[], Readiness]:
+    """The same readiness, and who says so."""
+    origin = settings.origin
+    file = {"file": str(origin.config.absolute()), "fingerprint": origin.fingerprint} if origin.config else {}
+
+    def ready() -> Readiness:
+        said = check()
+        who: Mapping[str, Any] = asdict(identity_of(settings.rabbitmq, link.cluster))
+        return Readiness(said.ready, {**said.parts, BRIDGE: who, SETTINGS: file})
+
+    return ready
