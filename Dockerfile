@@ -2,16 +2,19 @@
 
 FROM python:3.13-slim AS build
 WORKDIR /build
-RUN python -m venv --without-pip /opt/bridge
-# The dependencies first, as pinned: they change less often than the code, and are a layer of their own.
-COPY pyproject.toml requirements.lock ./
-RUN python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > dependencies.txt \
- && python -m pip --python /opt/bridge/bin/python install --no-cache-dir --only-binary :all: \
-        -c requirements.lock -r dependencies.txt
-COPY README.md LICENSE ./
+RUN python -m venv --without-pip /opt/bridge \
+ && python -m venv --without-pip /opt/build
+# The dependencies first, as they were tested: they change less often than the code, and are a layer of their own.
+COPY requirements requirements
+RUN python -m pip --python /opt/bridge/bin/python install --no-cache-dir --only-binary :all: \
+        --require-hashes -r requirements/product.lock \
+ && python -m pip --python /opt/build/bin/python install --no-cache-dir --only-binary :all: \
+        --require-hashes -r requirements/build.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY bridge bridge
-RUN python -m pip --python /opt/bridge/bin/python install --no-cache-dir --no-deps . \
+RUN python -m pip --python /opt/build/bin/python wheel --no-cache-dir --no-deps --no-build-isolation \
+        --wheel-dir dist . \
+ && python -m pip --python /opt/bridge/bin/python install --no-cache-dir --no-deps --no-index dist/*.whl \
  && /opt/bridge/bin/python -m compileall -q /opt/bridge/lib
 
 FROM python:3.13-slim

@@ -5,9 +5,10 @@ PYTHON ?= python3
 # More arguments for the program that a target ends in: make test ARGS='-k complaint'
 ARGS ?=
 
-BIN := .venv/bin
-STAMP := .venv/.installed
-BENCH_STAMP := .venv/.installed-bench
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 
 # A normal user's PATH on Debian lacks /usr/sbin, and the rabbitmq-server there is a wrapper that wants root; the one
 # in RabbitMQ's own folder runs as whoever starts it. They go last, so that what the caller put first stays first.
@@ -19,7 +20,7 @@ export PATH := $(PATH):/usr/lib/rabbitmq/bin:/usr/sbin
 
 .PHONY: help
 help: ## List these targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1#/p' Makefile | awk -F '#' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 .PHONY: run
 run: packages dependencies ## Run all of it on this machine: a private RabbitMQ, a provider simulator, the roles
@@ -30,6 +31,15 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 .PHONY: test
 test: packages postgresql promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
 	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
+
+# What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.
+# A python3.13 that is there in name only, as pyenv's are, is asked for by PYENV_VERSION too.
+ON_313 ?= tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,answers short_way publisher link))
+.PHONY: test-py313
+test-py313: ## The tests of what depends on Python once more, on 3.13 as in the image (a minute)
+	@python=$$(PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null) || { \
+	    echo 'test-py313: skipped: there is no python3.13 here that runs'; exit 0; }; \
+	$(MAKE) --no-print-directory test VENV=.venv-3.13 PYTHON="$$python" ARGS='$(or $(ARGS),$(ON_313))'
 
 .PHONY: faults
 faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
@@ -76,26 +86,38 @@ types: dependencies
 floors: dependencies
 	$(BIN)/lint-imports
 
-# On 3.11, because where a library asks for more on some Python, it is the oldest. The build backend comes along.
+# For every Python from 3.11 on, and every system: uv writes down the hash of each file of a release. It asks the index
+# alone, so what else lies on this machine has no say. All locks are cut out of one set of versions.
+LOCKS := product dev bench build pins
+lock_product := pyproject.toml
+lock_dev := pyproject.toml - --extra dev
+lock_bench := pyproject.toml --extra bench
+lock_build := -
+lock_pins := --group pyproject.toml:pins
 .PHONY: lock
 lock: venv ## Pin the newest versions that pyproject.toml allows; the next target installs them
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	    { echo 'lock: it is made on Python 3.11: make clean lock PYTHON=python3.11' >&2; exit 1; }
+	@[ -t 1 ] && quiet= || quiet=--quiet; \
+	$(pip) install $$quiet --require-hashes -r requirements/pins.lock
 	@echo 'lock: asking the package index what is new'
-	@report=$$($(pip) install --quiet --dry-run --ignore-installed --report - '.[dev,bench]' $$($(build_requires))) && \
-	pins=$$(printf '%s' "$$report" | $(pins_of_report)) && \
-	printf '%s\n' $(lock_header) "$$pins" > requirements.lock
+	@made=$$(mktemp -d) && trap "rm -rf $$made" EXIT && \
+	$(build_requires) > $$made/build && \
+	$(uv_compile) --no-header --output-file $$made/all pyproject.toml - --all-extras < $$made/build && \
+	$(foreach lock,$(LOCKS),$(uv_compile) --generate-hashes --no-header --constraints $$made/all \
+	    --output-file $$made/$(lock).lock $(lock_$(lock)) < $$made/build &&) \
+	for lock in $(LOCKS); do \
+	    { printf '%s\n' $(lock_header); cat $$made/$$lock.lock; } > requirements/$$lock.lock || exit; \
+	done
 
 .PHONY: clean
 clean: ## Remove the environment, the caches and the data of make run
-	@rm -rf .venv .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf .venv .venv-3.13 .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	@rm -rf tests/bench/contenders/fastify/node_modules
 	@find bridge tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The set-up, from here on. Each step looks first, so that a second time it says nothing, asks nobody and costs nothing.
 
 # False too when the checkout has moved (scripts hold its path) or the Python under the environment has gone.
-venv_works = { grep -qsF '$(CURDIR)/.venv/' $(BIN)/pip && $(BIN)/python -c 'import pip' 2>/dev/null; }
+venv_works = { grep -qsF '$(CURDIR)/$(VENV)/' $(BIN)/pip && $(BIN)/python -c 'import pip' 2>/dev/null; }
 can_make_venv = $(PYTHON) -c 'import ensurepip' 2>/dev/null
 # Debian keeps ensurepip in a package of its own for each Python: python3-venv, python3.12-venv.
 venv_package = $(notdir $(PYTHON))-venv
@@ -117,25 +139,27 @@ packages: python
 venv: python
 	@$(venv_works) && exit; \
 	missing=; $(can_make_venv) || missing=$(venv_package); $(install_missing); \
-	echo "venv: creating .venv with $$($(PYTHON) -V)"; \
-	$(PYTHON) -m venv --clear .venv
+	echo "venv: creating $(VENV) with $$($(PYTHON) -V)"; \
+	$(PYTHON) -m venv --clear $(VENV)
 
 pip = $(BIN)/python -m pip --disable-pip-version-check --no-input
 
+# The bridge itself has no hash: it is installed last, alone, with a build backend that has one.
 .PHONY: dependencies
 dependencies: venv
-	@[ $(STAMP) -nt pyproject.toml ] && [ $(STAMP) -nt requirements.lock ] && exit; \
-	echo 'dependencies: installing what requirements.lock pins'; \
+	@[ $(STAMP) -nt pyproject.toml ] && [ $(STAMP) -nt requirements/dev.lock ] && exit; \
+	echo 'dependencies: installing what requirements/dev.lock pins'; \
 	[ -t 1 ] && quiet= || quiet=--quiet; \
-	$(pip) install $$quiet -c requirements.lock -e '.[dev]' && touch $(STAMP)
+	$(pip) install $$quiet --require-hashes -r requirements/dev.lock && \
+	$(pip) install $$quiet --no-deps --no-build-isolation -e . && touch $(STAMP)
 
 # The programs that the bridge is measured against are nobody else's dependency. Node's packages the bench fetches itself.
 .PHONY: contenders
 contenders: dependencies
-	@[ $(BENCH_STAMP) -nt pyproject.toml ] && [ $(BENCH_STAMP) -nt requirements.lock ] && exit; \
-	echo 'contenders: installing what requirements.lock pins'; \
+	@[ $(BENCH_STAMP) -nt pyproject.toml ] && [ $(BENCH_STAMP) -nt requirements/bench.lock ] && exit; \
+	echo 'contenders: installing what requirements/bench.lock pins'; \
 	[ -t 1 ] && quiet= || quiet=--quiet; \
-	$(pip) install $$quiet -c requirements.lock -e '.[dev,bench]' && touch $(BENCH_STAMP)
+	$(pip) install $$quiet --require-hashes -r requirements/bench.lock && touch $(BENCH_STAMP)
 
 .PHONY: wrk
 wrk:
@@ -181,15 +205,11 @@ define install_missing
 }
 endef
 
+uv_compile = $(BIN)/uv --quiet --no-config --no-cache pip compile --universal --python-version 3.11 --no-annotate
+
 lock_header = \
-    '\# Every dependency of the bridge and of its extras "dev" and "bench", and the build backend. Made by: make lock' \
-    '\# A constraints file, to be used with: pip install -c requirements.lock'
+    '\# What is installed for one purpose, each file with its hash. Made by: make lock' \
+    "\# To be used with: pip install --require-hashes -r requirements/$$lock.lock"
 
 build_requires = $(BIN)/python -c 'import tomllib; \
-    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])'
-
-# pip reports what it would install; the bridge itself is no dependency of its own.
-pins_of_report = $(BIN)/python -c 'import json, sys; \
-    found = [item["metadata"] for item in json.load(sys.stdin)["install"]]; \
-    pins = [it["name"] + "==" + it["version"] for it in found if it["name"] != "bridge"]; \
-    print(*sorted(pins, key=str.lower), sep="\n")'
+    print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")'

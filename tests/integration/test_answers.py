@@ -16,7 +16,7 @@ from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, receiving
-from tests.support.wire import Wire, ask, chunked, head, post
+from tests.support.wire import TOO_LARGE, Wire, ask, chunked, head, post
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -244,7 +244,7 @@ async def test_64_kib_are_taken_and_one_byte_more_is_not(
     """The limit is on the body, however it is framed; the process goes on."""
     assert (await ask(receiver.port, framed(sized(MAX_BODY)))).json["durability"] == "confirmed"
     answer = await ask(receiver.port, framed(sized(MAX_BODY + 1)))
-    assert is_refusal(answer, "413 Request Entity Too Large", "the body is larger than 65536 bytes")
+    assert is_refusal(answer, TOO_LARGE, "the body is larger than 65536 bytes")
     assert answer.headers["connection"] == "close"
     assert answered(metrics, "413") == 1
     assert await goes_on(receiver)
@@ -254,7 +254,7 @@ async def test_a_length_above_64_kib_is_refused_before_the_body_comes(receiver: 
     """The client hears it at once, and the connection ends: what follows would not be a request."""
     async with Wire.to(receiver.port) as wire:
         wire.send(head("POST", "Content-Length: 1000000000000"))
-        assert is_refusal(await wire.answer(), "413 Request Entity Too Large", "65536")
+        assert is_refusal(await wire.answer(), TOO_LARGE, "65536")
         assert await wire.rest() == b""
 
 
@@ -262,7 +262,7 @@ async def test_chunks_without_end_are_refused(receiver: Receiving) -> None:
     """What goes over the limit in chunks is not kept, and the rest of it is not waited for."""
     async with Wire.to(receiver.port) as wire:
         wire.send(head("POST", "Transfer-Encoding: chunked"), b"10000\r\n", b" " * 65536, b"\r\n1\r\n \r\n")
-        assert is_refusal(await wire.answer(), "413 Request Entity Too Large", "65536")
+        assert is_refusal(await wire.answer(), TOO_LARGE, "65536")
         assert await wire.rest() == b""
     assert await goes_on(receiver)
 
@@ -272,7 +272,7 @@ async def test_a_compressed_body_counts_as_what_it_unpacks_to(receiver: Receivin
     packed = post(gzip.compress(DOCUMENTED), "Content-Encoding: gzip")
     assert (await ask(receiver.port, packed)).json["durability"] == "confirmed"
     bomb = post(gzip.compress(sized(50_000_000)), "Content-Encoding: gzip")
-    assert is_refusal(await ask(receiver.port, bomb), "413 Request Entity Too Large", "65536")
+    assert is_refusal(await ask(receiver.port, bomb), TOO_LARGE, "65536")
     garbage = post(DOCUMENTED, "Content-Encoding: gzip")
     assert is_refusal(await ask(receiver.port, garbage), "400 Bad Request", "badly encoded")
     assert await goes_on(receiver)
@@ -290,7 +290,7 @@ async def test_a_client_that_asks_first_is_told_to_go_on(receiver: Receiving) ->
 @pytest.mark.parametrize(
     ("length", "token", "status"),
     [
-        (MAX_BODY + 1, TOKEN, "413 Request Entity Too Large"),
+        (MAX_BODY + 1, TOKEN, TOO_LARGE),
         (len(DOCUMENTED), "not-a-token-of-ours", "404 Not Found"),
     ],
 )

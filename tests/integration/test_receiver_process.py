@@ -12,7 +12,7 @@ import aiohttp
 from bridge.receiver.handler import MAX_BODY
 from tests.conftest import TOKEN
 from tests.support.proxy import Proxy
-from tests.support.wire import Wire, ask, chunked, head, post
+from tests.support.wire import TOO_LARGE, Wire, ask, chunked, head, post
 
 if TYPE_CHECKING:
     from tests.support.processes import Process, Processes
@@ -76,8 +76,8 @@ async def test_bad_input_of_every_kind_leaves_the_process_as_it_was(
         (post(b"[]"), "200 OK"),
         (post(BODY, token="not-a-token-of-ours"), "404 Not Found"),
         (head("DELETE"), "405 Method Not Allowed"),
-        (post(BODY.ljust(MAX_BODY + 1)), "413 Request Entity Too Large"),
-        (chunked(BODY.ljust(MAX_BODY), b" "), "413 Request Entity Too Large"),
+        (post(BODY.ljust(MAX_BODY + 1)), TOO_LARGE),
+        (chunked(BODY.ljust(MAX_BODY), b" "), TOO_LARGE),
         (head("POST", "Content-Length: 10"), "408 Request Timeout"),
         (head("POST", "Transfer-Encoding: chunked") + b"zz\r\n", "400 Bad Request"),
         (b"\x16\x03\x01 hello\r\n\r\n", "400 Bad Request"),

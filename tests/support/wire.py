@@ -7,6 +7,7 @@ import socket
 import struct
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 PATIENCE_SECONDS = 20
+TOO_LARGE = f"413 {HTTPStatus.REQUEST_ENTITY_TOO_LARGE.phrase}"
+"""Python 3.13 has other words for it than 3.11; nobody reads them."""
 
 
 @dataclass(frozen=True, slots=True)
