@@ -52,13 +52,28 @@ def among(
     connection: AsyncConnection, column: Column[Any], values: Collection[Any]
 ) -> Iterator[ColumnElement[bool]]:
     """That the column is one of the values: conditions for as many statements as that takes."""
+    for some in portions(connection, values):
+        if connection.dialect.name == _POSTGRESQL:
+            yield column == any_(bindparam(None, some, type_=_array_of(column)))
+        else:
+            yield column.in_(some)
+
+
+def portions(
+    connection: AsyncConnection, values: Collection[Any], *, lists: int = 1
+) -> Iterator[Sequence[Any]]:
+    """The values in order, in as many parts as statements are needed that have each value in so many lists."""
     ordered = sorted(values)
-    if connection.dialect.name == _POSTGRESQL:
-        if ordered:
-            yield column == any_(bindparam(None, ordered, type_=_array_of(column)))
-        return
-    for start in range(0, len(ordered), PARAMETERS):
-        yield column.in_(ordered[start : start + PARAMETERS])
+    at_once = len(ordered) if connection.dialect.name == _POSTGRESQL else PARAMETERS // lists
+    for start in range(0, len(ordered), at_once or 1):
+        yield ordered[start : start + at_once]
+
+
+def one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+    """That the column is one of the values of this parameter, which is given with a portion."""
+    if dialect == _POSTGRESQL:
+        return column == any_(bindparam(parameter, type_=_array_of(column)))
+    return column.in_(bindparam(parameter, expanding=True))
 
 
 def _array_of(column: Column[Any]) -> ARRAY[Any]:

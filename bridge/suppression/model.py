@@ -68,6 +68,17 @@ Index(
     postgresql_where=changes.c.published_at.is_(None),
 )
 
+liftings: Final = Table(
+    "liftings",
+    metadata,
+    Column("address", _KEY, nullable=False),
+    Column("reason", _KEY, nullable=False),
+    Column("lifted_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("address", "reason"),
+    sqlite_with_rowid=False,
+)
+"""When a person has last taken an address off the list, for each reason that this was about."""
+
 handled_events: Final = Table(
     "handled_events",
     metadata,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import func, or_, select, tuple_
 
-from bridge.suppression import bulk, model, opening, writing
+from bridge.suppression import bulk, model, opening, standing, writing
 from bridge.suppression.addresses import normalise
 from bridge.suppression.changes import TURN_SECONDS, Outbox, change_of
 from bridge.suppression.database import StoreError, uninterrupted
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.suppression.database import Database
     from bridge.suppression.entries import Entry
 
-Outcome = Literal["added", "updated", "repeated"]
+Outcome = Literal["added", "updated", "outdated", "repeated"]
 
 _GIVE_BACK_SECONDS: Final = 0.5
 """What the end of a process may wait for its turn to be given back; otherwise it runs out by itself."""
@@ -63,7 +63,8 @@ class Recorded:
 
     incident: Incident
     outcome: Outcome
-    """`repeated`: this event id was handled before, and nothing was changed."""
+    """Nothing was changed where it is `repeated`, as this event id was handled before, or `outdated`, as a person has
+    taken the address off the list since the event happened."""
 
 
 class Store:
@@ -238,6 +239,9 @@ class Store:
     ) -> list[Entry]:
         """Somebody takes an address off the list: its entry of that reason, or all. Answers what was removed.
 
+        Events that happened until now do not put it back for that reason, however late they come; where all is
+        removed, for any reason: of complaints only with the override, the actor and the note.
+
         Raises:
             InvalidAddressError: it is no address.
             NotSuppressedError: there is no such entry.
@@ -248,15 +252,23 @@ class Store:
         query = select(table).where(table.c.address == normalise(address)).order_by(table.c.reason)
         if reason is not None:
             query = query.where(table.c.reason == reason.value)
+        may_lift_complaints = override and bool(actor.strip()) and bool(note.strip())
         async with self._database.write() as connection:
-            entries = [entry_of(row) for row in await connection.execute(query.with_for_update())]
+            await standing.alone(connection)
+            entries = [entry_of(row) for row in await connection.execute(query)]
             if not entries:
                 raise NotSuppressedError(
                     f"{address} is not on the list" + (f" for the reason {reason}" if reason else "")
                 )
-            if any(entry.reason is Reason.COMPLAINT for entry in entries):
-                _allow_lifting(address, actor=actor, note=note, override=override)
-            await writing.lift(connection, entries, actor=actor, note=note, now=self._now())
+            if not may_lift_complaints and any(entry.reason is Reason.COMPLAINT for entry in entries):
+                raise ProtectedComplaintError(
+                    f"{address} has complained: to write to it again needs an override, and a note and a name for "
+                    "the log"
+                )
+            reasons = set(Reason) if reason is None else {reason}
+            if not may_lift_complaints:
+                reasons.discard(Reason.COMPLAINT)
+            await writing.lift(connection, entries, reasons=reasons, actor=actor, note=note, now=self._now())
         return entries
 
     @uninterrupted
@@ -285,10 +297,3 @@ def _cause(incident: Incident) -> writing.Cause:
         message_id=incident.message_id,
         evidence=incident.evidence,
     )
-
-
-def _allow_lifting(address: str, *, actor: str, note: str, override: bool) -> None:
-    if not (override and actor.strip() and note.strip()):
-        raise ProtectedComplaintError(
-            f"{address} has complained: to write to it again needs an override, and a note and a name for the log"
-        )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import and_, case, delete, select
 
-from bridge.suppression import bulk, model
+from bridge.suppression import bulk, model, standing
 from bridge.suppression.entries import Entry, entry_of
 
 if TYPE_CHECKING:
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
     from bridge.suppression.bulk import Insert
     from bridge.suppression.policy import Reason
+    from bridge.suppression.standing import Key, Standing
 
-    Key = tuple[str, str]
-    """Address, reason: a `Reason` is equal to its text."""
-    Done = Literal["added", "updated"]
+    Done = Literal["added", "updated", "outdated"]
     Row = dict[str, Any]
 
 
@@ -63,7 +62,25 @@ async def claim(connection: AsyncConnection, event_ids: Iterable[str], now: int)
 
 
 async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Done]:
-    """Insert or update the entries of these causes, and log each; what each did, in their order."""
+    """Insert or update the entries of these causes, and log each; what each did, in their order.
+
+    An event that is not newer than the lifting of its entry does nothing: a person knew better, whichever of the two
+    was heard of first.
+    """
+    before = await standing.read(connection, {cause.address for cause in causes})
+    outdated = [_is_outdated(cause, before) for cause in causes]
+    valid = [cause for cause, late in zip(causes, outdated, strict=True) if not late]
+    done = iter(await _put(connection, valid, actor=actor, now=now))
+    return ["outdated" if late else next(done) for late in outdated]
+
+
+def _is_outdated(cause: Cause, before: Standing) -> bool:
+    lifted_at = before.lifted_at.get(cause.key)
+    # What a person adds is a decision of now. An event bears whole seconds, so that within one nobody knows the order.
+    return lifted_at is not None and cause.event_id is not None and cause.at <= lifted_at
+
+
+async def _put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Done]:
     if not causes:
         return []
     rows = _merged(causes, now)
@@ -97,12 +114,23 @@ async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: st
 
 
 async def lift(
-    connection: AsyncConnection, entries: Sequence[Entry], *, actor: str, note: str, now: int
+    connection: AsyncConnection,
+    entries: Sequence[Entry],
+    *,
+    reasons: Iterable[Reason],
+    actor: str,
+    note: str,
+    now: int,
 ) -> None:
-    """Delete these entries of one address, and log each."""
+    """Delete these entries of one address, and log each. Older events do not put it back for any of the reasons.
+
+    The caller has the list for itself (`standing.alone`).
+    """
+    address = entries[0].address
+    await standing.keep_lifting(connection, address, reasons, now)
     table = model.suppressions
-    reasons = [entry.reason.value for entry in entries]
-    chosen = and_(table.c.address == entries[0].address, table.c.reason.in_(reasons))
+    removed = [entry.reason.value for entry in entries]
+    chosen = and_(table.c.address == address, table.c.reason.in_(removed))
     await connection.execute(delete(table).where(chosen))
     await _log(
         connection,

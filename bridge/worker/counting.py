@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bridge.telemetry.tallies import Tally
     from bridge.worker.consumer import Verdict
 
-OUTCOMES: Final = ("added", "updated", "repeated", "ignored", "delayed", "dead")
+OUTCOMES: Final = ("added", "updated", "outdated", "repeated", "ignored", "delayed", "dead")
 """Of a delivery that is acknowledged."""
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from bridge import events
 from bridge.broker.properties import read
@@ -36,6 +37,14 @@ log = logs.logger("worker")
 
 ACTOR = "worker"
 """Who made the change, in the log of the list."""
+
+_SAID: Final = MappingProxyType(
+    {
+        "repeated": "was handled before",
+        "outdated": "has happened before a person took the address off the list: it stays off",
+    }
+)
+"""What is said of an event that changes nothing."""
 
 
 class _Case(NamedTuple):
@@ -196,7 +205,7 @@ class Suppressor:
         for (case, incident), done in zip(ready, recorded, strict=True):
             settle(_verdict(case, done))
             tell.info(
-                "suppressed",
+                _SAID.get(done.outcome, "suppressed"),
                 action=f"suppression.{done.outcome}",
                 event_id=incident.event_id,
                 reason=incident.reason.value,
@@ -230,8 +239,8 @@ class Suppressor:
 
 
 def _verdict(case: _Case, recorded: Recorded) -> Verdict:
-    # A repeat says nothing of how long its event took.
-    happened_at = None if recorded.outcome == "repeated" else case.event.timestamp
+    # What is not on the list now says nothing of how long its event took to get there.
+    happened_at = None if recorded.outcome in _SAID else case.event.timestamp
     return Verdict(case.delivery, recorded.outcome, happened_at=happened_at)
 
 

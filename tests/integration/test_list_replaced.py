@@ -14,6 +14,7 @@ from sqlalchemy import event
 from bridge.suppression.database import StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
+from tests.support import stores
 from tests.support.commands import bridge
 from tests.support.working import bounces, changed
 
@@ -170,9 +171,10 @@ async def test_a_file_of_an_earlier_revision_is_brought_to_ours(store: Store, fi
     with closing(sqlite3.connect(copied(file))) as source, closing(sqlite3.connect(older)) as target:
         source.backup(target)
         target.executescript(
-            "DELETE FROM suppressions; DELETE FROM changes; DELETE FROM handled_events; DROP TABLE leases;"
-            "UPDATE sqlite_sequence SET seq = 2; UPDATE alembic_version SET version_num = '0001'"
+            "DELETE FROM suppressions; DELETE FROM changes; DELETE FROM handled_events;"
+            "UPDATE sqlite_sequence SET seq = 2"
         )
+    await stores.downgrade(f"sqlite+aiosqlite:///{older}", "0001")
     older.rename(file)
     remove_logs(file)
     await store.record([incident("after")], actor="worker")

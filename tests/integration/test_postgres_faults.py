@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from bridge.suppression import model
 from tests.support import postgres
 from tests.support.eventually import eventually
 from tests.support.postgres import Databases, Server
@@ -206,7 +207,7 @@ async def test_tables_that_are_dropped_and_restored_are_waited_for(
     worker = await _started(processes, overrides)
     await workplace.send(*bounces(range(1, 11)))
     await workplace.changes(10)
-    tables = ("suppressions", "changes", "handled_events", "known_messages", "leases", "alembic_version")
+    tables = [*model.metadata.tables, "alembic_version"]
     await postgres.execute(
         url,
         "CREATE SCHEMA kept",

@@ -400,7 +400,7 @@ async def test_removing_takes_one_reason_or_all(store: Store) -> None:
         "m-e1",
         b"evidence of e1",
     )
-    assert await outcomes(store, incident("e9")) == ["added"]
+    assert await outcomes(store, incident("e9", at=NOW + 1)) == ["added"]
 
 
 @pytest.mark.parametrize("reason", [None, Reason.HARD_BOUNCE])

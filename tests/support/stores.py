@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from alembic import command
 from alembic.script import ScriptDirectory
 from yarl import URL
 
-from bridge.suppression import migrating
+from bridge.suppression import migrating, opening
 from tests.support import postgres
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 NEWEST: Final = ScriptDirectory.from_config(migrating._alembic()).get_current_head()
 """The revision that the list has when this bridge has opened it."""
@@ -52,3 +56,15 @@ async def refuse(url: str, event: str, why: str) -> None:
 def file_of(url: str) -> str:
     """The path of a list that is in a file."""
     return URL(url).path
+
+
+async def downgrade(url: str, revision: str) -> None:
+    """Bring it back to an earlier revision."""
+
+    def back(connection: Connection) -> None:
+        config = migrating._alembic()
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
+
+    async with opening.reached(url) as database, database.write() as connection:
+        await connection.run_sync(back)
