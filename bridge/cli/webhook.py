@@ -95,11 +95,16 @@ def enable(
         _say(f"on: {_without_token(confirmed) if url != target else confirmed}")
 
 
+def _given(url: str | None) -> str | None:
+    """The URL, or what stands on standard input in its place."""
+    if url != _STANDARD_INPUT:
+        return url
+    line = sys.stdin.readline().strip()
+    return _web_address(line) if line not in {"", _STANDARD_INPUT} else None
+
+
 def _target(receiver: Receiver, url: str | None) -> str:
-    if url == _STANDARD_INPUT:
-        given = _web_address(sys.stdin.readline().strip() or None)
-    else:
-        given = url or webhook_url(receiver)
+    given = _given(url) if url == _STANDARD_INPUT else url or webhook_url(receiver)
     if not given:
         fail(
             "to which URL? Set receiver.public_url and receiver.tokens (BRIDGE_RECEIVER__PUBLIC_URL, "
@@ -119,12 +124,18 @@ def _without_token(url: str) -> str:
 def disable(
     context: typer.Context,
     url: Annotated[
-        str | None, typer.Argument(callback=_web_address, help="Without it, the one that is set.")
+        str | None,
+        typer.Argument(
+            callback=_web_address, help="Without it, the one that is set. - reads it from standard input."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Have the provider post nothing more. JSON: {"disabled": text, or null if no webhook was set}."""
-    disabled = _ask(settings_of(context), lambda client: _disable(client, url))
+    target = _given(url)
+    if url == _STANDARD_INPUT and not target:
+        fail("there is no URL on standard input", BAD_USAGE)
+    disabled = _ask(settings_of(context), lambda client: _disable(client, target))
     if as_json:
         print_json({"disabled": disabled})
     else:

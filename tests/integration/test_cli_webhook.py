@@ -195,3 +195,12 @@ async def test_a_simulated_provider_has_the_webhook_of_its_receiver_set(processe
         base_url = (await started.says("simulator.started"))["base_url"]
         seen = await bridge(At(base_url), "show")
         assert seen.stdout == f"{front}/webhooks/msndr/a-token-of-the-webhook\n"
+
+
+async def test_disable_reads_a_url_from_standard_input(simulator: Simulator) -> None:
+    """The token in it is as secret as it was; without a line there the provider is not asked."""
+    simulator.webhook_url = HOOK
+    result = await bridge(simulator, "disable", "-", given="")
+    assert (result.exit_code, len(simulator.requests)) == (2, 0), result.output
+    result = await bridge(simulator, "disable", "-", given=f"{HOOK}\n")
+    assert (result.exit_code, simulator.webhook_url) == (0, None), result.output
