@@ -76,6 +76,18 @@ class Page(NamedTuple):
     total: int
 
 
+class Removal(NamedTuple):
+    """What `remove` has done."""
+
+    removed: list[Entry]
+    left: list[Entry]
+    """What forbids writing to the address all the same."""
+
+
+def _reasons(entries: Iterable[Entry]) -> str:
+    return ", ".join(entry.reason.value for entry in entries)
+
+
 @app.command(epilog=f"Example: bridge suppressions check jane@example.org\n\n{_WHERE}")
 @fails_with(StoreError)
 def check(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
@@ -140,11 +152,11 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Put an address on the list by hand, for good, with the reason "manual"."""
-    entry = _answer(_add(_settings(context), address, actor, note))
+    entry, stands = _answer(_add(_settings(context), address, actor, note))
     if as_json:
-        print_json(entry.document())
+        print_json(entry.document() | {"reasons": [one.reason.value for one in stands]})
     else:
-        people.print(Text(f"{entry.address} is suppressed ({entry.reason})"))
+        people.print(Text(f"{entry.address} is suppressed ({_reasons(stands)})"))
 
 
 @app.command(
@@ -166,14 +178,25 @@ def remove(
 ) -> None:
     """Take an address off the list: all its entries, or the one of --reason.
 
+    It says whether the address is still suppressed, for another reason.
+
     Exit code 1: it is not on the list, or has complained and --override or --note is missing; nothing is removed.
     """
-    entries = _answer(_remove(_settings(context), address, reason, actor, note, override=override))
+    done = _answer(_remove(_settings(context), address, reason, actor, note, override=override))
+    on_the_list, removed = done.removed[0].address, _reasons(done.removed)
     if as_json:
-        print_json([entry.document() for entry in entries])
+        print_json(
+            {
+                "address": on_the_list,
+                "removed": [entry.document() for entry in done.removed],
+                "still_suppressed": bool(done.left),
+                "reasons": [entry.reason.value for entry in done.left],
+            }
+        )
+    elif done.left:
+        people.print(Text(f"{on_the_list} is still suppressed ({_reasons(done.left)}); removed: {removed}"))
     else:
-        for entry in entries:
-            people.print(Text(f"{entry.address} is no longer suppressed ({entry.reason})"))
+        people.print(Text(f"{on_the_list} is no longer suppressed ({removed})"))
 
 
 @app.command(epilog=f"Example: bridge suppressions history jane@example.org\n\n{_WHERE}")
@@ -208,16 +231,19 @@ async def _page(settings: Settings, reason: Reason | None, limit: int) -> Page:
         return Page(await store.entries(reason=reason, limit=limit), total)
 
 
-async def _add(settings: Settings, address: str, actor: str, note: str) -> Entry:
+async def _add(settings: Settings, address: str, actor: str, note: str) -> tuple[Entry, list[Entry]]:
+    """The entry, and all that forbids writing to the address now."""
     async with Store.open(_url(settings), create=False) as store:
-        return await store.add(address, actor=actor, note=note)
+        entry = await store.add(address, actor=actor, note=note)
+        return entry, await store.check(address)
 
 
 async def _remove(
     settings: Settings, address: str, reason: Reason | None, actor: str, note: str, *, override: bool
-) -> list[Entry]:
+) -> Removal:
     async with Store.open(_url(settings), create=False) as store:
-        return await store.remove(address, reason=reason, actor=actor, note=note, override=override)
+        removed = await store.remove(address, reason=reason, actor=actor, note=note, override=override)
+        return Removal(removed, await store.check(address))
 
 
 async def _history(settings: Settings, address: str) -> list[Change]:

@@ -49,10 +49,12 @@ class Change:
     evidence: bytes | None
     """The provider's bytes; of a removal, those that had caused the entry."""
     published_at: int | None
+    reasons: tuple[Reason, ...] | None = None
+    """Those for which the address is suppressed after this change; None: it was made before this was kept."""
 
     def document(self) -> dict[str, Any]:
         """What others get to know of it, ready for JSON: everything but the evidence; times in RFC 3339."""
-        return {
+        document: dict[str, Any] = {
             "id": self.id,
             "action": self.action,
             "address": self.address,
@@ -63,6 +65,10 @@ class Change:
             "event_id": self.event_id,
             "message_id": self.message_id,
         }
+        if self.reasons is not None:
+            document["still_suppressed"] = bool(self.reasons)
+            document["reasons"] = [reason.value for reason in self.reasons]
+        return document
 
     def body(self) -> bytes:
         """The document as JSON: the body of the message that tells other services."""
@@ -207,6 +213,7 @@ def change_of(row: Row[Any]) -> Change:
         message_id=row.message_id,
         evidence=row.evidence,
         published_at=row.published_at,
+        reasons=None if row.reasons is None else tuple(Reason(one) for one in row.reasons.split(",") if one),
     )
 
 

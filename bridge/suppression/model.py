@@ -58,6 +58,7 @@ changes: Final = Table(
     Column("message_id", Text),
     Column("evidence", LargeBinary),
     Column("published_at", BigInteger),
+    Column("reasons", Text),  # in force after it, with commas between; none: '', not known: NULL
     sqlite_autoincrement=True,
 )
 Index("ix_changes_address_id", changes.c.address, changes.c.id)

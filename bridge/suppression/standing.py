@@ -1,22 +1,22 @@
-"""What a person has taken off the list, and when: asked before events are written, and kept for those that come late.
+"""What stands on the list for some addresses, and when a person has taken something off it: asked before it is changed.
 
 Who takes something off has the list for himself meanwhile, so that no event slips through between the two.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, select, text
+from sqlalchemy import case, literal_column, select, text, union_all
 
 from bridge.suppression import bulk, model
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable
 
-    from sqlalchemy import Select
+    from sqlalchemy import CompoundSelect
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.bulk import Insert
@@ -30,18 +30,33 @@ if TYPE_CHECKING:
 class Standing:
     """What there is about some addresses."""
 
-    lifted_at: Mapping[Key, int]
+    lifted_at: dict[Key, int] = field(default_factory=dict)
     """When a person has last taken it off the list, Unix seconds."""
+    ends: dict[str, dict[str, int | None]] = field(default_factory=dict)
+    """Address -> reason -> when its entry expires, Unix seconds; None: never."""
+
+    def put(self, key: Key, expires_at: int | None) -> None:
+        """This entry stands now."""
+        address, reason = key
+        self.ends.setdefault(address, {})[reason] = expires_at
+
+    def reasons(self, address: str, now: int) -> str:
+        """Those in force, as a change keeps them."""
+        ends = self.ends.get(address, {})
+        return ",".join(sorted(reason for reason, end in ends.items() if end is None or end > now))
 
 
 async def read(connection: AsyncConnection, addresses: Collection[str]) -> Standing:
     """Look, and keep whoever would take something off the list waiting until the transaction ends."""
-    lifted_at = {}
+    found = Standing()
     statement = _reading(connection.dialect.name)
-    for some in bulk.portions(connection, addresses):
-        rows = await connection.execute(statement, {"addresses": some})
-        lifted_at.update({(row.address, row.reason): row.lifted_at for row in rows})
-    return Standing(lifted_at)
+    for some in bulk.portions(connection, addresses, lists=2):
+        for address, reason, moment, lifted in await connection.execute(statement, {"addresses": some}):
+            if lifted:
+                found.lifted_at[address, reason] = moment
+            else:
+                found.put((address, reason), moment)
+    return found
 
 
 async def alone(connection: AsyncConnection) -> None:
@@ -63,10 +78,20 @@ async def keep_lifting(
 
 
 @lru_cache(maxsize=4)
-def _reading(dialect: str) -> Select[Any]:
-    table = model.liftings
-    chosen = select(table).where(bulk.one_of(dialect, table.c.address, "addresses"))
-    return chosen.with_for_update(read=True, key_share=True)
+def _reading(dialect: str) -> CompoundSelect[Any]:
+    """Both in one question: it is asked for every batch."""
+    stands, lifted = model.suppressions.c, model.liftings.c
+    entries = select(stands.address, stands.reason, stands.expires_at, literal_column("0").label("lifted"))
+    liftings = select(lifted.address, lifted.reason, lifted.lifted_at)
+    locked = (
+        liftings.where(bulk.one_of(dialect, lifted.address, "addresses"))
+        .with_for_update(read=True, key_share=True)
+        .subquery()
+    )
+    return union_all(
+        entries.where(bulk.one_of(dialect, stands.address, "addresses")),
+        select(locked, literal_column("1")),
+    )
 
 
 @lru_cache(maxsize=4)

@@ -70,7 +70,7 @@ async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: st
     before = await standing.read(connection, {cause.address for cause in causes})
     outdated = [_is_outdated(cause, before) for cause in causes]
     valid = [cause for cause, late in zip(causes, outdated, strict=True) if not late]
-    done = iter(await _put(connection, valid, actor=actor, now=now))
+    done = iter(await _put(connection, valid, before, actor=actor, now=now))
     return ["outdated" if late else next(done) for late in outdated]
 
 
@@ -80,19 +80,26 @@ def _is_outdated(cause: Cause, before: Standing) -> bool:
     return lifted_at is not None and cause.event_id is not None and cause.at <= lifted_at
 
 
-async def _put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Done]:
+async def _put(
+    connection: AsyncConnection, causes: Sequence[Cause], stands: Standing, *, actor: str, now: int
+) -> list[Done]:
     if not causes:
         return []
     rows = _merged(causes, now)
     upsert = _upsert(connection.dialect.name)
     result = await connection.execute(upsert, bulk.given(connection, [rows[key] for key in sorted(rows)]))
-    counts = {(address, reason): count for address, reason, count in result}
+    counts, ends = {}, {}
+    for address, reason, count, expires_at in result:
+        counts[address, reason], ends[address, reason] = count, expires_at
     # An entry that stood before has counted more than what came just now.
     new = {key for key, row in rows.items() if counts[key] == row["count"]}
     done: list[Done] = []
+    remaining: list[str] = []
     for cause in causes:
         done.append("added" if cause.key in new else "updated")
         new.discard(cause.key)
+        stands.put(cause.key, ends[cause.key])
+        remaining.append(stands.reasons(cause.address, now))
     await _log(
         connection,
         [
@@ -104,8 +111,9 @@ async def _put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: s
                 "event_id": cause.event_id,
                 "message_id": cause.message_id,
                 "evidence": cause.evidence,
+                "reasons": reasons,
             }
-            for cause, did in zip(causes, done, strict=True)
+            for cause, did, reasons in zip(causes, done, remaining, strict=True)
         ],
         actor=actor,
         now=now,
@@ -127,6 +135,11 @@ async def lift(
     The caller has the list for itself (`standing.alone`).
     """
     address = entries[0].address
+    stands = await standing.read(connection, [address])
+    remaining = []
+    for one in entries:
+        del stands.ends[address][one.reason]
+        remaining.append(stands.reasons(address, now))
     await standing.keep_lifting(connection, address, reasons, now)
     table = model.suppressions
     removed = [entry.reason.value for entry in entries]
@@ -143,8 +156,9 @@ async def lift(
                 "event_id": None,
                 "message_id": entry.message_id,
                 "evidence": entry.evidence,
+                "reasons": reasons,
             }
-            for entry in entries
+            for entry, reasons in zip(entries, remaining, strict=True)
         ],
         actor=actor,
         now=now,
@@ -226,7 +240,7 @@ def _upsert(dialect: str) -> ReturningInsert[Any]:
             "updated_at": given.updated_at,
             "expires_at": case((for_good, None), else_=_greater(stored.expires_at, given.expires_at)),
         },
-    ).returning(stored.address, stored.reason, stored.count)
+    ).returning(stored.address, stored.reason, stored.count, stored.expires_at)
 
 
 @lru_cache(maxsize=4)

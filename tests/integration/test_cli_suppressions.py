@@ -223,12 +223,34 @@ def test_remove_takes_the_entry_of_one_reason(bridge: Bridge) -> None:
     result = bridge("remove", "Jane@example.org", "--reason", "hard_bounce", "--note", "new mailbox")
     assert (result.exit_code, result.stdout) == (
         0,
-        "jane@example.org is no longer suppressed (hard_bounce)\n",
+        "jane@example.org is still suppressed (complaint); removed: hard_bounce\n",
     )
     assert [entry["reason"] for entry in json.loads(bridge("list", "--json").stdout)] == ["complaint"]
     again = bridge("remove", "jane@example.org", "--reason", "hard_bounce")
     assert again.exit_code == 1
     assert again.stderr == "bridge: jane@example.org is not on the list for the reason hard_bounce\n"
+
+
+@pytest.mark.usefixtures("suppressed")
+def test_what_remains_is_said_by_remove_and_add(bridge: Bridge) -> None:
+    """Who lifts a complaint hears of the bounce that is still there, and who adds of all reasons; programs, too."""
+    override = ("--override", "--note", "asked")
+    result = bridge("remove", "jane@example.org", "--reason", "complaint", *override, "--json")
+    document = json.loads(result.stdout)
+    assert (document["still_suppressed"], document["reasons"]) == (True, ["hard_bounce"])
+    added = bridge("add", "jane@example.org")
+    assert added.stdout == "jane@example.org is suppressed (hard_bounce, manual)\n"
+    last = bridge("remove", "jane@example.org")
+    assert last.stdout == "jane@example.org is no longer suppressed (hard_bounce, manual)\n"
+    changes = json.loads(bridge("history", "jane@example.org", "--json").stdout)
+    assert [(change["action"], change["still_suppressed"], change["reasons"]) for change in changes] == [
+        ("added", True, ["hard_bounce"]),
+        ("added", True, ["complaint", "hard_bounce"]),
+        ("removed", True, ["hard_bounce"]),
+        ("added", True, ["hard_bounce", "manual"]),
+        ("removed", True, ["manual"]),
+        ("removed", False, []),
+    ]
 
 
 @pytest.mark.usefixtures("suppressed")
@@ -241,7 +263,13 @@ def test_a_complaint_needs_an_override_and_a_note(bridge: Bridge) -> None:
         assert "2 of 2" in bridge("list").stdout
     result = bridge("remove", "jane@example.org", "--override", "--note", "subscribed anew", "--json")
     assert result.exit_code == 0
-    assert [entry["reason"] for entry in json.loads(result.stdout)] == ["complaint", "hard_bounce"]
+    document = json.loads(result.stdout)
+    assert [entry["reason"] for entry in document["removed"]] == ["complaint", "hard_bounce"]
+    assert (document["address"], document["still_suppressed"], document["reasons"]) == (
+        "jane@example.org",
+        False,
+        [],
+    )
     assert bridge("check", "jane@example.org").exit_code == 0
 
 

@@ -49,6 +49,8 @@ async def test_a_change_is_published_with_the_documented_body(
         "note": "",
         "event_id": change["event_id"],
         "message_id": "1",
+        "still_suppressed": True,
+        "reasons": ["hard_bounce"],
     }
     assert (message.message_id, message.type, message.app_id) == ("change-1", "added", "bridge")
     assert (message.content_type, message.delivery_mode) == ("application/json", 2)

@@ -11,6 +11,7 @@ import pytest
 from bridge.suppression.changes import Lag
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
+from tests.support import stores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,6 +64,8 @@ async def test_a_change_tells_others_what_happened(store: Store) -> None:
         "note": "",
         "event_id": "event of Jane",
         "message_id": "7",
+        "still_suppressed": True,
+        "reasons": ["hard_bounce"],
     }
 
 
@@ -73,6 +76,26 @@ async def test_a_change_by_a_person_has_no_event(store: Store) -> None:
     document = change.document()
     assert (document["event_id"], document["message_id"]) == (None, None)
     assert (document["actor"], document["note"]) == ("ann", "asked by phone")
+
+
+async def test_a_change_from_before_the_update_says_nothing_of_what_remains(
+    store: Store, database_url: str, clock: Clock
+) -> None:
+    """The fields are left out: nobody knows any more."""
+    await bounce(store, "jane")
+    await stores.downgrade(database_url, "0004")
+    async with Store.open(database_url, clock=clock) as updated:
+        (change,) = await updated.history("jane@example.org")
+    assert not {"still_suppressed", "reasons"} & set(change.document())
+
+
+async def test_what_has_expired_remains_no_reason(store: Store) -> None:
+    """Of an entry that no longer suppresses, a change says so."""
+    await bounce(store, "jane")
+    await store.add("jane@example.org", actor="ann", note="", expires_at=NOW)
+    await store.remove("jane@example.org", reason=Reason.HARD_BOUNCE, actor="ann", note="")
+    told = [change.reasons for change in await store.outbox.pending(10)]
+    assert told == [(Reason.HARD_BOUNCE,), (Reason.HARD_BOUNCE,), ()]
 
 
 async def test_changes_come_in_the_order_they_were_made(store: Store) -> None:

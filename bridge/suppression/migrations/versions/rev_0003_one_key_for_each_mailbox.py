@@ -77,14 +77,18 @@ def downgrade() -> None:
 def _to_be_moved(connection: sa.Connection, table: sa.TableClause) -> dict[str, str]:
     """Old key -> today's, for the few that are not the same."""
     found: dict[str, str] = {}
-    query = sa.select(table.c.address).distinct()
-    for old in connection.execute(query, execution_options={"yield_per": _READ}).scalars():
-        try:
-            new = normalise(old)
-        except InvalidAddressError:
-            continue  # it stays as it is: it is on the list, whatever it is
-        if new != old:
-            found[old] = new
+    # Page by page: PostgreSQL keeps a cursor open until the transaction ends, and then refuses to alter the table.
+    page = sa.select(table.c.address).distinct().order_by(table.c.address).limit(_READ)
+    addresses = connection.execute(page).scalars().all()
+    while addresses:
+        for old in addresses:
+            try:
+                new = normalise(old)
+            except InvalidAddressError:
+                continue  # it stays as it is: it is on the list, whatever it is
+            if new != old:
+                found[old] = new
+        addresses = connection.execute(page.where(table.c.address > addresses[-1])).scalars().all()
     return found
 
 
