@@ -29,7 +29,7 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 # Twice as many at once as there are cores: what takes long in them is waiting. On one core, too: that tests bear each
 # other's company is part of what they test.
 .PHONY: test
-test: packages postgresql promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
+test: packages postgresql pgbouncer promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
 	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
 
 # What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.
@@ -172,6 +172,11 @@ postgresql: python
 	@missing=; \
 	command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing=postgresql; \
 	$(install_missing)
+
+# Stands in front of the tests' PostgreSQL. Without it, as where there is no Debian, its tests are skipped.
+.PHONY: pgbouncer
+pgbouncer: python
+	@command -v pgbouncer >/dev/null || ! command -v apt-get >/dev/null || ( missing=pgbouncer; $(install_missing) )
 
 # Runs the alerts over samples. Without it, as where there is no Debian, that one test is skipped.
 .PHONY: promtool

@@ -7,13 +7,13 @@ import ssl
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import asyncpg
 from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bridge.suppression import local_files, postgresql_address, privileges
+from bridge.suppression import postgresql_address, privileges
 from bridge.suppression.database import SETTING, Database, NoListError, StoreError, one_line
+from bridge.suppression.postgresql_session import CLOSE_SECONDS, CONNECT_SECONDS, Sessions
 from bridge.suppression.sqlstates import Kind, kind_of, may_be_the_session, reason_of
 
 if TYPE_CHECKING:
@@ -29,14 +29,10 @@ if TYPE_CHECKING:
 MIGRATION_LOCK: Final = 0x627269646765_0001
 """Key of the advisory lock under which one process migrates: `bridge` in ASCII, then 1."""
 
-CONNECT_SECONDS: Final = 5.0
-"""To the end of the log-in."""
 COMMAND_SECONDS: Final = 15.0
 """Without an answer after which a connection counts as lost: longer than PostgreSQL's own patience with us."""
 _MIGRATION_SECONDS: Final = 3600.0
 """The same, for one step of a migration: an index on a long list takes its time."""
-_CLOSE_SECONDS: Final = 0.3
-"""What PostgreSQL may take to answer that a connection is closed; it notices itself when one is gone."""
 
 _CONNECTIONS_LEFT: Final = text(
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
@@ -47,7 +43,6 @@ _CONNECTIONS: Final = 4
 """A worker's batch, its relay, and a little."""
 
 _SETTINGS: Final = {
-    "application_name": "bridge",
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     # A worker that stands still (SIGSTOP, a frozen machine) in the middle of a transaction shall not keep its locks.
@@ -134,7 +129,7 @@ class PostgresqlDatabase(Database):
 
     async def close(self) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CONNECTIONS * _CLOSE_SECONDS):
+            async with asyncio.timeout(_CONNECTIONS * CLOSE_SECONDS):
                 await super().close()
 
     def explanation(self, error: Exception) -> StoreError | None:
@@ -159,36 +154,11 @@ class PostgresqlDatabase(Database):
         return StoreError(f"the suppression list {self.name} cannot be used: {reason}; see {SETTING}")
 
 
-class _Connection(asyncpg.Connection):  # type: ignore[misc]  # it comes without types
-    """One that is closed at once, whether the server answers or not: nobody who stops waits for it."""
-
-    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- as there
-        """Close it in order where PostgreSQL answers, else cut it."""
-        del timeout
-        with suppress(TimeoutError):
-            await super().close(timeout=_CLOSE_SECONDS)
-
-
 def _engine(dsn: str, settings: dict[str, str], command_timeout: float) -> AsyncEngine:
-    async def connect() -> asyncpg.Connection[Any]:
-        try:
-            return await asyncpg.connect(
-                dsn,
-                timeout=CONNECT_SECONDS,
-                command_timeout=command_timeout,
-                server_settings=settings,
-                connection_class=_Connection,
-            )
-        except ValueError as error:
-            raise asyncpg.ClientConfigurationError(str(error)) from error
-        except OSError as error:
-            if not (reason := local_files.problem(dsn, error)):
-                raise
-            raise asyncpg.ClientConfigurationError(reason) from error
-
+    sessions = Sessions(dsn, settings, command_timeout=command_timeout)
     engine = create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        async_creator=sessions.open,
         isolation_level="READ COMMITTED",  # whatever the server's default: counts are exact because a claim waits
         pool_size=_CONNECTIONS,
         max_overflow=0,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import asyncpg
 
 from bridge.suppression.database import one_line
+from bridge.suppression.postgresql_session import NO_SESSION
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError
@@ -41,9 +42,11 @@ _KINDS: Final = {
     # Single codes.
     "25006": Kind.PASSING,  # read-only: a standby, or its primary before a failover
     "25P03": Kind.PASSING,  # idle in a transaction for too long
+    "26000": Kind.ACCESS,  # no such prepared statement: see _NOT_OUR_SESSION
     "3D000": Kind.ACCESS,  # no such database
     "3F000": Kind.ACCESS,  # no such schema
     "42501": Kind.ACCESS,  # insufficient privilege
+    "42P05": Kind.ACCESS,  # a prepared statement of this name is there: see _NOT_OUR_SESSION
     "42P01": Kind.ACCESS,  # no such table: while somebody restores the list, or where the search_path is another
     "55006": Kind.PASSING,  # in use
     "55P03": Kind.PASSING,  # a lock that was not to be had
@@ -57,7 +60,10 @@ _DRIVER_PASSING: Final = (
 )
 
 
-_OF_THE_SESSION: Final = frozenset({"25006", "3F000", "42501", "42P01"})
+_NOT_OUR_SESSION: Final = frozenset({"26000", "42P05"})
+"""What we have prepared is in another session: a pooler has given ours to somebody else."""
+
+_OF_THE_SESSION: Final = frozenset({"25006", "3F000", "42501", "42P01"}) | _NOT_OUR_SESSION
 """What may be due to settings that a session has had since it was opened: read-only, search_path, role."""
 
 
@@ -89,7 +95,10 @@ def kind_of(error: DBAPIError) -> Kind:
 
 def reason_of(error: DBAPIError) -> str:
     """Why, in one line that quotes no value."""
-    text = str(_cause(error))
+    cause = _cause(error)
+    if getattr(cause, "sqlstate", None) in _NOT_OUR_SESSION:
+        return NO_SESSION
+    text = str(cause)
     if (refused := _ARGUMENT.search(text)) is not None:
         return one_line(refused["why"])
     return one_line(text)

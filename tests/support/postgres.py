@@ -86,7 +86,7 @@ class Server:
         """Start it; returns when it answers."""
         with self.log.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
-                *_as_server(), self._programs / "postgres", "-D", self._data,
+                *as_server(), self._programs / "postgres", "-D", self._data,
                 stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
                 cwd=self._folder, start_new_session=True,
             )  # fmt: skip
@@ -190,7 +190,7 @@ def _programs() -> Path:
     return debian[-1].parent
 
 
-def _as_server() -> Sequence[str]:
+def as_server() -> Sequence[str]:
     """PostgreSQL refuses to run as root: there is a user for it wherever its package is."""
     if os.getuid() != 0:
         return ()
@@ -211,7 +211,7 @@ def _make_data(programs: Path, data: Path) -> None:
     give(secret)
     made = subprocess.run(
         [
-            *_as_server(), programs / "initdb", "--pgdata", data, "--username", OWNER,
+            *as_server(), programs / "initdb", "--pgdata", data, "--username", OWNER,
             "--pwfile", secret, "--auth", "scram-sha-256", "--no-instructions", "--no-sync",
             "--encoding", "UTF8", "--locale", "C.UTF-8", "--locale-provider", "icu", "--icu-locale", "en",
         ],
