@@ -1,9 +1,9 @@
-"""Times, as programs write them that were told "Unix seconds": read where they say one moment without a doubt."""
+"""Times: read as programs write them that were told "Unix seconds", and written as RFC 3339."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
@@ -51,3 +51,16 @@ def _of_text(text: str, latest: int) -> Decimal | None:
     except ValueError:
         return None
     return Decimal(int(whole)) + Decimal(f"0{fraction}")
+
+
+def rfc3339(seconds: int) -> str:
+    """1539062173 -> `2018-10-09T05:16:13Z`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_of_milliseconds(milliseconds: int | None) -> str | None:
+    """1539062173042 -> `2018-10-09T05:16:13.042Z`; a time that is not known stays None."""
+    if milliseconds is None:
+        return None
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{rfc3339(seconds).removesuffix('Z')}.{rest:03}Z"

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import orjson
 
+from bridge.moments import rfc3339_of_milliseconds
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from bridge.broker.parked import Found, Letter
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _COPIED_AT_ONCE: Final = 1024**2
+_TIMES_IN_UTC: Final = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+"""RFC 3339, with a Z."""
 _NAMES: Final = {"message_type": "type"}
 """What pamqp calls otherwise than AMQP does."""
 
@@ -53,7 +57,9 @@ class LetterFile(Generic[T]):
             LetterFileError: the file exists already, or cannot be written.
         """
         lines = b"".join(
-            orjson.dumps(self._document(found), default=plain, option=orjson.OPT_APPEND_NEWLINE)
+            orjson.dumps(
+                self._document(found), default=plain, option=_TIMES_IN_UTC | orjson.OPT_APPEND_NEWLINE
+            )
             for found in letters
         )
         try:
@@ -91,8 +97,8 @@ def document(found: Found[Letter]) -> dict[str, Any]:
         "reason": letter.reason,
         "error": letter.error,
         "attempts": letter.attempts,
-        "died_at": letter.died_at,
-        "first_failure": letter.first_failure,
+        "died_at": rfc3339_of_milliseconds(letter.died_at),
+        "first_failure": rfc3339_of_milliseconds(letter.first_failure),
         "where": letter.where,
         **message_document(found),
     }
@@ -113,6 +119,11 @@ def message_document(found: Found[T]) -> dict[str, Any]:
         "properties": {_NAMES.get(name, name): value for name, value in properties.values.items()},
         **raw,
     }
+
+
+def as_json(document: Mapping[str, Any]) -> Any:
+    """A document of this module, made of what JSON has."""
+    return orjson.loads(orjson.dumps(document, default=plain, option=_TIMES_IN_UTC))
 
 
 def plain(value: Any) -> Any:

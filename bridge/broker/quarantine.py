@@ -10,6 +10,7 @@ from bridge.broker import headervalues, letterfile
 from bridge.broker.message import REASON_HEADER, RECEIVED_AT_HEADER, of_body
 from bridge.broker.parked import Place
 from bridge.events import MalformedError, NotJsonError, digest, parse
+from bridge.moments import rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
     from bridge.broker.deliveries import Delivery
@@ -103,7 +104,7 @@ def document(found: Found[Body]) -> dict[str, Any]:
         "reason": body.reason,
         "event": body.event,
         "problem": body.problem,
-        "received_at": body.received_at,
+        "received_at": rfc3339_of_milliseconds(body.received_at),
         **letterfile.message_document(found),
     }
 

@@ -3,50 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from pydantic import SecretStr
-from rich.table import Column, Table
 
-from bridge.cli.console import people, print_json, settings_of
-from bridge.settings import Section, Settings, knobs
+from bridge.cli.console import print_json, settings_of
+from bridge.cli.lists import Head, print_rows
+from bridge.cli.manual import page
+from bridge.cli.options import AsJson
+from bridge.settings import SECRETS_VARIABLE, Section, Settings, knobs
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(help="The settings in force.", epilog=page("config show"), no_args_is_help=True)
 
 HIDDEN = "(hidden)"
 
 
 @app.callback()
 def config() -> None:
-    """The settings in force."""
+    """There is one command, and it has a name all the same."""
 
 
-@app.command()
-def show(
-    context: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False
-) -> None:
-    """Print every setting, where it can be set, and its value; secrets are hidden.
-
-    Example: bridge --config bridge.toml config show
-    """
+@app.command(epilog=page("--config bridge.toml config show", SECRETS_VARIABLE))
+def show(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print every setting, where it can be set, and its value; secrets are hidden."""
     settings = settings_of(context)
     if as_json:
         print_json({name: _plain(getattr(settings, name)) for name in Settings.model_fields})
         return
-    table = Table(
-        # Names are there to be copied: where the terminal is narrow, the values are folded instead.
-        Column("setting", no_wrap=True),
-        Column("value", overflow="fold"),
-        Column("environment variable", no_wrap=True),
-        box=None,
-    )
+    rows = []
     for knob in knobs():
         section, _, name = knob.key.partition(".")
-        value = _plain(getattr(getattr(settings, section), name))
-        table.add_row(knob.key, _shown(value), knob.variable)
-    table.add_row("subscribers", _shown([subscriber.queue for subscriber in settings.subscribers]), "")
-    people.print(table)
+        rows.append((knob.key, _shown(_plain(getattr(getattr(settings, section), name))), knob.variable))
+    rows.append(("subscribers", _shown([subscriber.queue for subscriber in settings.subscribers]), ""))
+    heads = (Head("Setting", whole=True), "Value", Head("Environment variable", whole=True))
+    print_rows(heads, rows)
 
 
 def _plain(value: Any) -> Any:

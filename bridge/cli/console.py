@@ -12,15 +12,13 @@ import orjson
 import typer
 from rich.console import Console
 from rich.segment import Segment
-from rich.table import Column, Table
-from rich.text import Text
 
 from bridge import settings as knobs
 from bridge.telemetry.scrubbing import without_secrets
 from bridge.telemetry.terminal import clean, escaped, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from rich.console import ConsoleOptions, RenderableType
 
@@ -34,6 +32,8 @@ FAILED: Final = 1
 BAD_USAGE: Final = 2
 """Exit code: the arguments or the settings are wrong."""
 
+_TIMES_IN_UTC: Final = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
+"""RFC 3339, with a Z."""
 _NAMED_AT_MOST: Final = 4
 """Of the variables that are not ours."""
 
@@ -115,32 +115,37 @@ def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[
     return decorate
 
 
+def on_terminal() -> bool:
+    """Whether people read standard output. Colours may be forced upon a pipe, a table may not."""
+    return sys.stdout.isatty()
+
+
+def say_beside(line: str) -> None:
+    """A line on standard error, for whoever looks on while a program reads the output."""
+    with suppress(OSError):
+        _errors.print(one_line(line))
+
+
 def print_json(value: Any) -> None:
     """One JSON document for programs on standard output."""
-    sys.stdout.buffer.write(_json(value, orjson.OPT_INDENT_2).encode() + b"\n")
-    sys.stdout.buffer.flush()
+    write_json(_json(value, orjson.OPT_INDENT_2) + "\n", at_once=True)
 
 
-def json_line(value: Any) -> str:
-    """The same as a line among others."""
-    return _json(value, 0) + "\n"
+def json_text(value: Any) -> str:
+    """JSON in one line."""
+    return _json(value, 0)
 
 
-def print_rows(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal; elsewhere a line each, with tabs, that `cut` and `awk` can read."""
-    if not people.is_terminal:
-        for row in (heads, *rows):
-            sys.stdout.write("\t".join(map(one_line, row)) + "\n")
-        return
-    table = Table(*(Column(head, overflow="fold", min_width=len(head)) for head in heads))
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    people.print(table)
+def write_json(text: str, *, at_once: bool = False) -> None:
+    """JSON, or a part of it, on standard output, whatever its encoding is: JSON is UTF-8."""
+    sys.stdout.buffer.write(text.encode())
+    if at_once:
+        sys.stdout.buffer.flush()
 
 
 def _json(value: Any, options: int) -> str:
     try:
-        text = orjson.dumps(value, option=options).decode()
+        text = orjson.dumps(value, option=options | _TIMES_IN_UTC).decode()
     except orjson.JSONEncodeError:  # a lone surrogate, or a number beyond 64 bits
         text = json.dumps(value, indent=2 if options else None, default=str)
     return escaped(text)

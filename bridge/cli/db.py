@@ -9,6 +9,8 @@ import typer
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.manual import LIST, page
+from bridge.cli.options import AsJson
 from bridge.suppression import opening
 from bridge.suppression.database import StoreError, StoreUnavailableError
 from bridge.telemetry import logs
@@ -26,11 +28,8 @@ app = typer.Typer(
     help="The database of the suppression list: its revision, and how it gets the newest.",
     no_args_is_help=True,
     rich_markup_mode="rich",
+    epilog=page("db status", *LIST),
 )
-
-_WHERE: Final = "The database is that of BRIDGE_SUPPRESSION__DATABASE_URL (suppression.database_url)."
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
 
 
 class Seen(NamedTuple):
@@ -39,7 +38,7 @@ class Seen(NamedTuple):
     revisions: Revisions
 
 
-@app.command(epilog=f"Example: bridge db upgrade --wait 60\n\n{_WHERE}")
+@app.command(epilog=page("db upgrade --wait 60", *LIST))
 @fails_with(StoreError)
 def upgrade(
     context: typer.Context,
@@ -66,7 +65,17 @@ def upgrade(
         )
 
 
-@app.command(epilog=f"Example: bridge db status --json\n\n{_WHERE}")
+@app.command(
+    epilog=page(
+        "db status --json",
+        *LIST,
+        codes={
+            0: "it has the newest revision",
+            1: "it could not be asked, or has a revision that is not known",
+            BEHIND: "it can be used after `bridge db upgrade`",
+        },
+    )
+)
 @fails_with(StoreError)
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the revision that the database has, and the newest; changes nothing.

@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 from rich.text import Text
 
@@ -16,11 +15,10 @@ from bridge.broker.parked import Wanted
 from bridge.cli import by_hand, letters
 from bridge.cli.by_hand import (
     ERRORS,
-    WHERE,
+    After,
     DryRun,
     Everything,
     Ids,
-    Json,
     Limit,
     Older,
     Rate,
@@ -29,6 +27,9 @@ from bridge.cli.by_hand import (
     Younger,
 )
 from bridge.cli.console import fail, fails_with, people, print_json
+from bridge.cli.lists import print_list
+from bridge.cli.manual import BROKER, page
+from bridge.cli.options import AsJson, ListJson
 from bridge.events import canonical_name
 from bridge.roles import dead
 
@@ -37,16 +38,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Dead letters: what could not be handled, and why. Look, put back to work, let go.",
+    epilog=page("dead list", *BROKER),
     no_args_is_help=True,
 )
+
+_WHERE = "the dead letters"
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only these; may be repeated.")]
 Events = Annotated[list[str] | None, typer.Option("--event", help="Only these; may be repeated.")]
 
 
-@app.command(
-    name="list", epilog=f"Example: bridge dead list --reason unknown-message --older-than 2h\n\n{WHERE}"
-)
+@app.command(name="list", epilog=page("dead list --reason unknown-message --older-than 2h", *BROKER))
 @fails_with(*ERRORS)
 def list_(
     context: typer.Context,
@@ -55,36 +57,32 @@ def list_(
     event: Events = None,
     older_than: Older = None,
     younger_than: Younger = None,
-    limit: Limit = 100,
-    as_json: Json = False,
+    limit: Limit = None,
+    after: After = None,
+    as_json: ListJson = False,
 ) -> None:
     """List the dead letters, oldest first. None is taken away, and their order stays.
 
     Looks at the first 10,000, and says where there are more.
     """
     settings = by_hand.quiet(context)
-    found = asyncio.run(
-        dead.look(settings, _wanted(None, reason, event, older_than, younger_than), limit=limit)
-    )
+    found = asyncio.run(dead.look(settings, _wanted(None, reason, event, older_than, younger_than)))
+    shown = by_hand.part_of(found.letters, limit=limit, after=after, where=_WHERE, as_json=as_json)
     now = by_hand.now()
     if as_json:
-        rows = [letters.row(letter, now) for letter in found.letters]
-        print_json(
-            {"total": found.total, "looked_at": found.seen, "matching": found.matching, "letters": rows}
-        )
+        rows = (letters.row(letter, now) for letter in shown.rows)
+        print_list(rows, total=len(found.letters), following=shown.following, out_of_reach=found.unseen)
         return
-    if found.letters:
-        letters.print_letters(found.letters, now)
-    people.print(f"{len(found.letters):,} of {letters.counted(found.matching)}")
-    by_hand.say_what_is_out_of_reach(found.unseen)
+    letters.print_letters(shown.rows, now)
+    by_hand.print_shown(shown, letters.counted(len(found.letters)), found.unseen)
 
 
-@app.command(epilog=f"Example: bridge dead show 5f2b6c0d9e8a7f6b5c4d3e2f1a0b9c8d\n\n{WHERE}")
+@app.command(epilog=page("dead show 5f2b6c0d9e8a7f6b5c4d3e2f1a0b9c8d", *BROKER))
 @fails_with(*ERRORS)
 def show(
     context: typer.Context,
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="Event id, as `list` shows it.")],
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show one dead letter: why it died, what was tried, its headers and its body. It stays where it is."""
     settings = by_hand.quiet(context)
@@ -92,13 +90,13 @@ def show(
     if found is None:
         fail(f"there is no dead letter '{letter_id}'; see `bridge dead list`")
     if as_json:
-        print_json(orjson.loads(orjson.dumps(letterfile.document(found), default=letterfile.plain)))
+        print_json(letterfile.as_json(letterfile.document(found)))
         return
     for line in letters.described(found, by_hand.now()):
         people.print(Text(line))
 
 
-@app.command(epilog=f"Example: bridge dead replay --reason unresolved --rate 20\n\n{WHERE}")
+@app.command(epilog=page("dead replay --reason unresolved --rate 20", *BROKER))
 @fails_with(*ERRORS)
 def replay(
     context: typer.Context,
@@ -111,6 +109,7 @@ def replay(
     everything: Everything = False,
     rate: Rate = 100.0,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Put dead letters back into the worker's queue, with the same event id and no attempts counted.
 
@@ -121,11 +120,12 @@ def replay(
     wanted = _chosen(ids, reason, event, older_than, younger_than, everything)
     found = asyncio.run(dead.look(settings, wanted, to_take_out=True))
     if dry_run:
-        letters.print_counts(found, "to be replayed")
+        letters.print_dry_run(found, "replayed", ids, as_json=as_json)
         return
     done: list[str] = []
+    unseen: int | None = None
     try:
-        with by_hand.progress("replaying", found.matching) as advance:
+        with by_hand.progress("replaying", len(found.letters)) as advance:
 
             def moved(letter: Letter) -> None:
                 done.append(letter.id)
@@ -133,12 +133,20 @@ def replay(
 
             unseen = asyncio.run(dead.replay(settings, wanted, rate=rate, moved=moved))
     finally:
-        people.print(f"replayed {letters.counted(len(done))}")
+        if as_json:
+            gone = by_hand.absent(ids, done)
+            print_json(
+                by_hand.outcome(
+                    "replayed", chosen=len(found.letters), done=len(done), missing=gone, unseen=unseen
+                )
+            )
+        else:
+            people.print(f"replayed {letters.counted(len(done))}")
     by_hand.say_what_is_out_of_reach(unseen)
-    by_hand.missing(ids, done, "the dead letters")
+    by_hand.missing(ids, done, _WHERE)
 
 
-@app.command(epilog=f"Example: bridge dead discard --reason malformed --to malformed.jsonl\n\n{WHERE}")
+@app.command(epilog=page("dead discard --reason malformed --to malformed.jsonl", *BROKER))
 @fails_with(*ERRORS)
 def discard(
     context: typer.Context,
@@ -152,6 +160,7 @@ def discard(
     to: To = None,
     yes: Yes = False,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let dead letters go for good. Each is written to a file first: body, headers and properties, a line each."""
     settings = by_hand.quiet(context)
@@ -160,18 +169,19 @@ def discard(
     by_hand.must_not_exist(path)
     found = asyncio.run(dead.look(settings, wanted, to_take_out=True))
     if dry_run or not found.letters:
-        letters.print_counts(found, "to be discarded")
-        by_hand.missing(ids, [letter.id for letter in found.letters], "the dead letters")
+        letters.print_dry_run(found, "discarded", ids, as_json=as_json)
+        by_hand.missing(ids, [letter.id for letter in found.letters], _WHERE)
         return
-    if not yes:
+    if not yes and not as_json:
         letters.print_counts(found, f"to be discarded, and kept only in {path}")
-        typer.confirm("Discard them?", abort=True)
+    by_hand.agree("Discard them?", yes=yes, as_json=as_json)
     # Only what was counted, and agreed to: others may have died since.
     agreed = Wanted(ids=frozenset(letter.id for letter in found.letters))
     done: list[str] = []
+    unseen: int | None = None
     file = LetterFile(path, letterfile.document)
     try:
-        with by_hand.progress("discarding", found.matching) as advance, file:
+        with by_hand.progress("discarding", len(found.letters)) as advance, file:
 
             def kept(letter: Letter) -> None:
                 done.append(letter.id)
@@ -179,10 +189,21 @@ def discard(
 
             unseen = asyncio.run(dead.discard(settings, agreed, file=file, kept=kept))
     finally:
-        where = f", kept in {file.path}" if done else ""
-        people.print(f"discarded {letters.counted(len(done))}{where}")
+        if as_json:
+            told = by_hand.outcome(
+                "discarded",
+                chosen=len(found.letters),
+                done=len(done),
+                missing=by_hand.absent(ids, done),
+                unseen=unseen,
+                file=str(file.path) if done else None,
+            )
+            print_json(told)
+        else:
+            where = f", kept in {file.path}" if done else ""
+            people.print(f"discarded {letters.counted(len(done))}{where}")
     by_hand.say_what_is_out_of_reach(unseen)
-    by_hand.missing(ids, done, "the dead letters")
+    by_hand.missing(ids, done, _WHERE)
 
 
 def _wanted(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -14,14 +15,23 @@ from bridge import dev as development
 from bridge import settings as knobs
 from bridge.broker.private_node import NodeError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
-from bridge.cli.console import fails_with, people, tell_of_foreign_variables
+from bridge.cli.console import (
+    fails_with,
+    json_text,
+    people,
+    say_beside,
+    tell_of_foreign_variables,
+    write_json,
+)
+from bridge.cli.manual import STAYS, page
+from bridge.cli.options import LineJson
 from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.suppression.database import StoreError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 app = typer.Typer()
 
@@ -29,7 +39,13 @@ _ENDING_SECONDS: Final = 60.0
 """The roles end one after the other, and then the RabbitMQ node, which may take half of it."""
 
 
-@app.command()
+@app.command(
+    epilog=page(
+        "dev --port 9000",
+        codes=STAYS,
+        ends_in_order=True,
+    )
+)
 @fails_with(NodeError, BrokerRefusedError, StoreError, OSError)
 def dev(
     context: typer.Context,
@@ -38,50 +54,74 @@ def dev(
     rabbitmq_url: Annotated[
         str | None, typer.Option(help="A broker that runs already, instead of a private node.")
     ] = None,
+    as_json: LineJson = False,
 ) -> None:
     """Run everything on this machine: RabbitMQ, a simulator of the provider, receiver and worker.
 
     Ctrl-C stops all of it.
-
-    Example: bridge dev --port 9000
     """
     config = context.find_root().params.get("config")
+    view = _FOR_PROGRAMS if as_json else _FOR_PEOPLE
     tell_of_foreign_variables()
     logs.configure(knobs.Logs(level="warning"))
     until_signal(
-        lambda stop: _dev(stop, directory.absolute(), port, rabbitmq_url, config), patience=_ENDING_SECONDS
+        lambda stop: _dev(stop, _Run(directory.absolute(), port, rabbitmq_url, config), view),
+        patience=_ENDING_SECONDS,
     )
 
 
-async def _dev(
-    stop: asyncio.Event, directory: Path, port: int, rabbitmq_url: str | None, config: Path | None
-) -> None:
-    people.print("starting: RabbitMQ, simulator, receiver, worker …")
+class _Run(NamedTuple):
+    directory: Path
+    port: int
+    rabbitmq_url: str | None
+    config: Path | None
+
+
+class _View(NamedTuple):
+    """Who looks on, and how it is told."""
+
+    says: Callable[[str], None]
+    """What happens to the whole."""
+    introduce: Callable[[development.Places], None]
+    show: Callable[[development.Seen], None]
+
+
+async def _dev(stop: asyncio.Event, run: _Run, view: _View) -> None:
+    view.says("starting: RabbitMQ, simulator, receiver, worker …")
     # Ctrl-C also ends a start that cannot succeed, such as the wait for a broker that is not there.
-    async with running(_live(directory, port, rabbitmq_url, config), name="dev") as living:
+    async with running(_live(run, view), name="dev") as living:
         await until(stop, living)
-        people.print("stopping …")
+        view.says("stopping …")
 
 
-async def _live(directory: Path, port: int, rabbitmq_url: str | None, config: Path | None) -> None:
+async def _live(run: _Run, view: _View) -> None:
     """Everything, from its start until one of its parts ends; cancelling stops all of it in order."""
+    directory, port, rabbitmq_url, config = run
     async with (
         development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as everything,
         development.watching(everything) as seen,
     ):
-        _introduce(everything.places)
-        async with running(_show(seen), name="show") as showing:
+        view.introduce(everything.places)
+        async with running(_show(seen, view), name="show") as showing:
             ended, _ = await asyncio.wait([showing, *everything.parts], return_when=asyncio.FIRST_COMPLETED)
         for part in ended:
             part.result()
     raise BrokerUnavailableError(f"RabbitMQ has ended; see {directory}/rabbitmq/output.log")
 
 
-async def _show(all_of_it: AsyncIterator[development.Seen]) -> None:
+async def _show(all_of_it: AsyncIterator[development.Seen], view: _View) -> None:
     async for seen in all_of_it:
-        style = "bold red" if seen.suppression else "cyan"
-        label = f"list: {seen.kind}" if seen.suppression else f"event: {seen.kind}"
-        people.print(f"{label:<22} {seen.detail}", style=style, highlight=False, markup=False)
+        view.show(seen)
+
+
+def _print(seen: development.Seen) -> None:
+    style = "bold red" if seen.suppression else "cyan"
+    label = f"list: {seen.kind}" if seen.suppression else f"event: {seen.kind}"
+    people.print(f"{label:<22} {seen.detail}", style=style, highlight=False, markup=False)
+
+
+def _write(document: dict[str, Any]) -> None:
+    write_json(json_text(document) + "\n", at_once=True)
 
 
 def _introduce(places: development.Places) -> None:
@@ -105,3 +145,11 @@ def _introduce(places: development.Places) -> None:
 def _program() -> str:
     """This command as it can be typed here: the environment that it is installed in need not be on PATH."""
     return os.path.relpath(Path(sys.executable).with_name("bridge"))
+
+
+_FOR_PEOPLE: Final = _View(people.print, _introduce, _print)
+_FOR_PROGRAMS: Final = _View(
+    say_beside,
+    lambda places: _write({"places": asdict(places)}),
+    lambda seen: _write({"list" if seen.suppression else "event": seen.kind, "detail": seen.detail}),
+)

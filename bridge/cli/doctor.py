@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 from rich.text import Text
 
-from bridge.cli.console import FAILED, people, print_json, tell_of_foreign_variables
+from bridge.cli.console import FAILED, people, tell_of_foreign_variables
+from bridge.cli.lists import print_list
+from bridge.cli.manual import page
+from bridge.cli.options import ListJson
 from bridge.oncall.doctor import examine
 from bridge.oncall.finding import Verdict
 from bridge.settings import Logs
@@ -30,24 +33,26 @@ _STYLES: Final = {
 
 
 @app.command(
-    epilog="Example: bridge --config /etc/bridge.toml doctor\n\n"
-    "Environment: BRIDGE_CONFIG, BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__MANAGEMENT_URL, "
-    "BRIDGE_PROVIDER__API_TOKEN, BRIDGE_RECEIVER__TOKENS, BRIDGE_RECEIVER__PUBLIC_URL."
+    epilog=page(
+        "--config /etc/bridge.toml doctor",
+        "BRIDGE_RABBITMQ__URLS",
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL",
+        "BRIDGE_PROVIDER__API_TOKEN",
+        "BRIDGE_RECEIVER__TOKENS",
+        "BRIDGE_RECEIVER__PUBLIC_URL",
+        codes={0: "no check has failed; a warning is for you to judge", 1: "a check has failed"},
+    )
 )
-def doctor(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")] = False,
-) -> None:
+def doctor(context: typer.Context, as_json: ListJson = False) -> None:
     """Check settings, RabbitMQ, provider, spool and machine; say what to do for each.
 
-    It changes nothing, sends no event and takes none. Every check ends within seconds. Exit code 1 when one has
-    failed, 0 otherwise: a warning is for you to judge.
+    It changes nothing, sends no event and takes none. Every check ends within seconds.
     """
     tell_of_foreign_variables()
     logs.configure(Logs(level="error"))  # the findings say what a library would print
     findings = asyncio.run(examine(context.obj))
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_list(asdict(finding) for finding in findings)
     else:
         _print(findings)
     if any(finding.verdict is Verdict.FAILED for finding in findings):

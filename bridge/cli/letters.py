@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.broker import letterfile
 from bridge.cli import by_hand
-from bridge.cli.console import people, print_rows
+from bridge.cli.console import print_json
+from bridge.cli.lists import Head, print_rows, print_summary
+from bridge.moments import rfc3339_of_milliseconds
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
@@ -18,21 +20,42 @@ if TYPE_CHECKING:
 
 
 def print_letters(letters: list[Letter], now: int) -> None:
-    heads = ("ID", "Event", "Reason", "Attempts", "Age")
+    heads = (Head("ID", whole=True), "Event", Head("Reason", narrowest=11), "Attempts", "Age")
     rows = [
-        (letter.id, letter.event, letter.reason, str(letter.attempts), by_hand.readable(letter.age(now)))
+        (letter.id, letter.event, letter.reason, letter.attempts, by_hand.age(letter.age(now)))
         for letter in letters
     ]
     print_rows(heads, rows)
 
 
+def print_dry_run(found: Look[Letter], verb: str, ids: list[str] | None, *, as_json: bool) -> None:
+    """What a run would do; `verb` is `replayed` or `discarded`."""
+    if not as_json:
+        print_counts(found, f"to be {verb}")
+        return
+    told = by_hand.outcome(
+        verb,
+        chosen=len(found.letters),
+        done=0,
+        missing=by_hand.absent(ids, [letter.id for letter in found.letters]),
+        unseen=found.unseen,
+        dry_run=True,
+        counts=[
+            {"reason": reason, "event": event, "count": number} for reason, event, number in _counts(found)
+        ],
+    )
+    print_json(told)
+
+
 def print_counts(found: Look[Letter], what: str) -> None:
-    counts = Counter((letter.reason, letter.event) for letter in found.letters)
-    rows = [(reason, event, f"{number:,}") for (reason, event), number in sorted(counts.items())]
-    if rows:
-        print_rows(("Reason", "Event", "Letters"), rows)
-    people.print(f"{counted(found.matching)} {what}")
+    print_rows((Head("Reason", narrowest=11), "Event", "Letters"), _counts(found))
+    print_summary(f"{counted(len(found.letters))} {what}")
     by_hand.say_what_is_out_of_reach(found.unseen)
+
+
+def _counts(found: Look[Letter]) -> list[tuple[str, str, int]]:
+    counts = Counter((letter.reason, letter.event) for letter in found.letters)
+    return [(reason, event, number) for (reason, event), number in sorted(counts.items())]
 
 
 def described(found: Found[Letter], now: int) -> Iterator[str]:
@@ -57,7 +80,7 @@ def row(letter: Letter, now: int) -> dict[str, Any]:
         "error": letter.error,
         "attempts": letter.attempts,
         "where": letter.where,
-        "died_at": letter.died_at,
+        "died_at": rfc3339_of_milliseconds(letter.died_at),
         "age": letter.age(now),
     }
 

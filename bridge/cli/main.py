@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -12,8 +13,10 @@ from typer.core import TyperGroup
 
 from bridge import settings as knobs
 from bridge import startup
+from bridge.cli.manual import page
 from bridge.cli.output import written
 from bridge.telemetry.terminal import clean
+from bridge.telemetry.version import own_version
 
 COMMANDS: Final = (
     "receiver",
@@ -69,13 +72,21 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     name="bridge",
     cls=_Commands,
-    help="From an e-mail provider's webhook into RabbitMQ, and from hard bounces to a suppression list.",
+    help="From an e-mail provider's webhook into RabbitMQ, and from hard bounces to a suppression list. "
+    "`bridge config show` names all settings, and the environment variables that set them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    epilog=page("suppressions check jane@example.org"),
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 -- a flag, as Typer hands it over
+    if asked:
+        sys.stdout.write(f"bridge {own_version()}\n")
+        raise typer.Exit
 
 
 @app.callback()
@@ -85,7 +96,12 @@ def options(
         Path | None,
         typer.Option("--config", "-c", envvar=knobs.CONFIG_VARIABLE, help="TOML file with the settings."),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version, and exit."),
+    ] = False,
 ) -> None:
+    del version
     context.obj = cache(partial(knobs.load, config))  # once: it may be a pipe
 
 

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 from rich.text import Text
 
 from bridge.broker import letterfile
 from bridge.broker.letterfile import LetterFile
 from bridge.broker.quarantine import WantedBodies, document
-from bridge.cli import by_hand
+from bridge.cli import bodies, by_hand
 from bridge.cli.by_hand import (
     ERRORS,
-    WHERE,
+    After,
     DryRun,
     Everything,
     Ids,
-    Json,
     Limit,
     Older,
     Rate,
@@ -29,24 +26,21 @@ from bridge.cli.by_hand import (
     Yes,
     Younger,
 )  # fmt: skip
-from bridge.cli.console import fail, fails_with, people, print_json, print_rows
+from bridge.cli.console import fail, fails_with, people, print_json
+from bridge.cli.lists import print_list
+from bridge.cli.manual import BROKER, page
+from bridge.cli.options import AsJson, ListJson
 from bridge.events import canonical_name
 from bridge.roles import quarantine
-from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from bridge.broker.parked import Found
     from bridge.broker.quarantine import Body
-    from bridge.roles.by_hand import Look
 
 app = typer.Typer(
     help="The quarantine: bodies that were no events when they came. Look, publish what is one today, let go.",
+    epilog=page("quarantine list", *BROKER),
     no_args_is_help=True,
 )
-
-_NO_EVENT = "no event"
 
 Reason = Annotated[str, typer.Option("--reason", help="Only those whose reason contains this.")]
 Events = Annotated[
@@ -55,7 +49,7 @@ Events = Annotated[
 ]
 
 
-@app.command(name="list", epilog=f"Example: bridge quarantine list --older-than 2h\n\n{WHERE}")
+@app.command(name="list", epilog=page("quarantine list --older-than 2h", *BROKER))
 @fails_with(*ERRORS)
 def list_(
     context: typer.Context,
@@ -64,8 +58,9 @@ def list_(
     event: Events = None,
     older_than: Older = None,
     younger_than: Younger = None,
-    limit: Limit = 100,
-    as_json: Json = False,
+    limit: Limit = None,
+    after: After = None,
+    as_json: ListJson = False,
 ) -> None:
     """List the bodies, oldest first, and what each is read as today. None is taken away, and their order stays.
 
@@ -73,38 +68,23 @@ def list_(
     """
     settings = by_hand.quiet(context)
     wanted = _wanted(None, reason, event, older_than, younger_than)
-    found = asyncio.run(quarantine.look(settings, wanted, limit=limit))
+    found = asyncio.run(quarantine.look(settings, wanted))
+    shown = by_hand.part_of(found.letters, limit=limit, after=after, where="the quarantine", as_json=as_json)
     now = by_hand.now()
     if as_json:
-        rows = [_row(body, now) for body in found.letters]
-        print_json(
-            {"total": found.total, "looked_at": found.seen, "matching": found.matching, "bodies": rows}
-        )
+        rows = (bodies.row(body, now) for body in shown.rows)
+        print_list(rows, total=len(found.letters), following=shown.following, out_of_reach=found.unseen)
         return
-    if found.letters:
-        print_rows(
-            ("ID", "Today", "Reason", "Bytes", "Age"),
-            [
-                (
-                    body.id,
-                    body.event or _NO_EVENT,
-                    body.reason,
-                    f"{body.size:,}",
-                    by_hand.readable(body.age(now)),
-                )
-                for body in found.letters
-            ],
-        )
-    people.print(f"{len(found.letters):,} of {_counted(found.matching)}")
-    by_hand.say_what_is_out_of_reach(found.unseen)
+    bodies.print_bodies(shown.rows, now)
+    by_hand.print_shown(shown, bodies.counted(len(found.letters)), found.unseen)
 
 
-@app.command(epilog=f"Example: bridge quarantine show 5f2b6c0d9e8a7f6b5c4d3e2f1a0b9c8d\n\n{WHERE}")
+@app.command(epilog=page("quarantine show 5f2b6c0d9e8a7f6b5c4d3e2f1a0b9c8d", *BROKER))
 @fails_with(*ERRORS)
 def show(
     context: typer.Context,
     body_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show one body: why it is here, what it is read as today, its headers and its bytes. It stays where it is."""
     settings = by_hand.quiet(context)
@@ -112,13 +92,13 @@ def show(
     if found is None:
         fail(f"there is no body '{body_id}' in the quarantine; see `bridge quarantine list`")
     if as_json:
-        print_json(orjson.loads(orjson.dumps(document(found), default=letterfile.plain)))
+        print_json(letterfile.as_json(document(found)))
         return
-    for line in _described(found):
+    for line in bodies.described(found):
         people.print(Text(line))
 
 
-@app.command(epilog=f"Example: bridge quarantine replay --event hard_bounced\n\n{WHERE}")
+@app.command(epilog=page("quarantine replay --event hard_bounced", *BROKER))
 @fails_with(*ERRORS)
 def replay(
     context: typer.Context,
@@ -131,6 +111,7 @@ def replay(
     everything: Everything = False,
     rate: Rate = 100.0,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Publish what is an event today under its name, to everybody, as if it came now; what is still none stays.
 
@@ -142,11 +123,12 @@ def replay(
     found = asyncio.run(quarantine.look(settings, wanted, to_take_out=True))
     still_none = [body for body in found.letters if body.event is None]
     if dry_run:
-        _print_counts(found, "chosen; what is an event today would be published")
+        bodies.print_dry_run(found, "replayed", ids, as_json=as_json)
         return
     done: list[str] = []
+    unseen: int | None = None
     try:
-        with by_hand.progress("replaying", found.matching - len(still_none)) as advance:
+        with by_hand.progress("replaying", len(found.letters) - len(still_none)) as advance:
 
             def moved(body: Body) -> None:
                 done.append(body.id)
@@ -154,16 +136,27 @@ def replay(
 
             unseen = asyncio.run(quarantine.replay(settings, wanted, rate=rate, moved=moved))
     finally:
-        people.print(f"replayed {_counted(len(done))}")
-    if still_none:
-        people.print(f"{_counted(len(still_none))} stayed: still {_NO_EVENT}")
+        if as_json:
+            told = by_hand.outcome(
+                "replayed",
+                chosen=len(found.letters),
+                done=len(done),
+                missing=by_hand.absent(ids, [body.id for body in found.letters]),
+                unseen=unseen,
+                still_no_event=len(still_none),
+            )
+            print_json(told)
+        else:
+            people.print(f"replayed {bodies.counted(len(done))}")
+    if still_none and not as_json:
+        people.print(f"{bodies.counted(len(still_none))} stayed: still {bodies.NO_EVENT}")
     by_hand.say_what_is_out_of_reach(unseen)
     if ids and still_none:
         fail("; ".join(f"{body.id}: {body.problem}" for body in still_none))
     by_hand.missing(ids, done, "the quarantine")
 
 
-@app.command(epilog=f"Example: bridge quarantine discard --older-than 7d --to old.jsonl\n\n{WHERE}")
+@app.command(epilog=page("quarantine discard --older-than 7d --to old.jsonl", *BROKER))
 @fails_with(*ERRORS)
 def discard(
     context: typer.Context,
@@ -177,6 +170,7 @@ def discard(
     to: To = None,
     yes: Yes = False,
     dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Let bodies go for good. Each is written to a file first: its bytes, headers and properties, a line each."""
     settings = by_hand.quiet(context)
@@ -185,18 +179,19 @@ def discard(
     by_hand.must_not_exist(path)
     found = asyncio.run(quarantine.look(settings, wanted, to_take_out=True))
     if dry_run or not found.letters:
-        _print_counts(found, "to be discarded")
+        bodies.print_dry_run(found, "discarded", ids, as_json=as_json)
         by_hand.missing(ids, [body.id for body in found.letters], "the quarantine")
         return
-    if not yes:
-        _print_counts(found, f"to be discarded, and kept only in {path}")
-        typer.confirm("Discard them?", abort=True)
+    if not yes and not as_json:
+        bodies.print_counts(found, f"to be discarded, and kept only in {path}")
+    by_hand.agree("Discard them?", yes=yes, as_json=as_json)
     # Only what was counted, and agreed to: others may have come since.
     agreed = WantedBodies(ids=frozenset(body.id for body in found.letters))
     done: list[str] = []
+    unseen: int | None = None
     file = LetterFile(path, document)
     try:
-        with by_hand.progress("discarding", found.matching) as advance, file:
+        with by_hand.progress("discarding", len(found.letters)) as advance, file:
 
             def kept(body: Body) -> None:
                 done.append(body.id)
@@ -204,8 +199,19 @@ def discard(
 
             unseen = asyncio.run(quarantine.discard(settings, agreed, file=file, kept=kept))
     finally:
-        where = f", kept in {file.path}" if done else ""
-        people.print(f"discarded {_counted(len(done))}{where}")
+        if as_json:
+            told = by_hand.outcome(
+                "discarded",
+                chosen=len(found.letters),
+                done=len(done),
+                missing=by_hand.absent(ids, done),
+                unseen=unseen,
+                file=str(file.path) if done else None,
+            )
+            print_json(told)
+        else:
+            where = f", kept in {file.path}" if done else ""
+            people.print(f"discarded {bodies.counted(len(done))}{where}")
     by_hand.say_what_is_out_of_reach(unseen)
     by_hand.missing(ids, done, "the quarantine")
 
@@ -238,39 +244,3 @@ def _chosen(
     wanted = _wanted(ids, reason, events, older_than, younger_than)
     by_hand.one_of(ids, conditions=wanted != WantedBodies(ids=wanted.ids), everything=everything)
     return wanted
-
-
-def _print_counts(found: Look[Body], what: str) -> None:
-    counts = Counter((body.event or _NO_EVENT, body.reason) for body in found.letters)
-    if counts:
-        rows = [(event, reason, f"{number:,}") for (event, reason), number in sorted(counts.items())]
-        print_rows(("Today", "Reason", "Bodies"), rows)
-    people.print(f"{_counted(found.matching)} {what}")
-    by_hand.say_what_is_out_of_reach(found.unseen)
-
-
-def _described(found: Found[Body]) -> Iterator[str]:
-    body = found.letter
-    whole = document(found)
-    yield f"id:       {body.id}"
-    yield one_line(f"reason:   {body.reason}")
-    yield one_line(f"today:    {body.event or f'{_NO_EVENT}: {body.problem}'}")
-    yield f"received: {by_hand.at(body.received_at)}, {by_hand.readable(body.age(by_hand.now()))} ago"
-    yield from by_hand.message_lines(whole, body.size)
-
-
-def _row(body: Body, now: int) -> dict[str, Any]:
-    return {
-        "id": body.id,
-        "reason": body.reason,
-        "event": body.event,
-        "problem": body.problem,
-        "received_at": body.received_at,
-        "age": body.age(now),
-        "bytes": body.size,
-    }
-
-
-def _counted(number: int) -> str:
-    """1 -> `1 body`."""
-    return f"{number:,} bod{'y' if number == 1 else 'ies'}"

@@ -7,6 +7,7 @@ from typing import Final
 import typer
 
 from bridge.cli.console import settings_of
+from bridge.cli.manual import ROLE, page
 from bridge.cli.staying import run
 from bridge.crew import supervisor
 from bridge.crew.child import CrewError
@@ -19,14 +20,21 @@ app = typer.Typer()
 _REFUSALS: Final = (PortTakenError, CrewError)
 
 
-@app.command()
+@app.command(
+    epilog=page(
+        "--config bridge.toml receiver",
+        "BRIDGE_RECEIVER__TOKENS",
+        "BRIDGE_RECEIVER__PORT",
+        "BRIDGE_RECEIVER__PROCESSES",
+        "BRIDGE_RABBITMQ__URLS",
+        codes=ROLE,
+        ends_in_order=True,
+    )
+)
 def receiver(context: typer.Context) -> None:
     """Take the provider's webhooks and publish each event to RabbitMQ before it is answered.
 
-    Environment: BRIDGE_RECEIVER__TOKENS, BRIDGE_RECEIVER__PORT, BRIDGE_RECEIVER__PROCESSES, BRIDGE_RABBITMQ__URLS.
-    SIGTERM stops it in order: exit code 0.
-
-    Example: bridge --config bridge.toml receiver
+    What it has to say are logs; with logs.format = "json" (BRIDGE_LOGS__FORMAT) a JSON document a line.
     """
     settings = settings_of(context, logs_follow=True)
     drain = settings.receiver.drain_timeout

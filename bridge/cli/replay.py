@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from bridge.broker.selection import InvalidMomentError, Selection, moment
 from bridge.broker.session import BrokerUnavailableError
-from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_of
+from bridge.cli.lists import print_rows, print_summary
+from bridge.cli.manual import BROKER, page
+from bridge.cli.options import AsJson
 from bridge.roles import replay as role
 from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
@@ -37,8 +38,14 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog="Example: bridge replay --since 2h --event clicked --to analytics --dry-run\n\n"
-    "Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__PREFIX."
+    epilog=page(
+        "replay --since 2h --event clicked --to analytics --dry-run",
+        *BROKER,
+        codes={
+            INTERRUPTED: "interrupted; the offset that is printed is where to go on, and nothing before it is missing"
+        },
+        ends_in_order=True,
+    )
 )
 @fails_with()
 def replay(
@@ -63,15 +70,13 @@ def replay(
     from_offset: Annotated[
         int | None, typer.Option(min=0, help="Go on where a replay was interrupted, as it has printed.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Publish events from the archive once more, with their own bytes and ids; at least once.
 
     Time is that at which the bridge received an event (its header `received-at`), to the millisecond. Reading starts
     in the archive a little before --since, and goes on to its end: what has waited in a spool was archived later.
     With --again the events are archived once more, too.
-
-    Exit code 130: interrupted. The offset that is printed is where to go on; nothing before it is missing.
     """
     if (again and to is not None) or not (again or to is not None or dry_run):
         fail("say where to: either --to QUEUE or --again (or --dry-run, to count)", BAD_USAGE)
@@ -150,20 +155,15 @@ def _tell(order: role.Order, progress: role.Progress, *, as_json: bool, whole: b
             }
         )
         return
-    table = Table("Event", "Would be replayed" if order.dry_run else "Replayed")
-    for name, count in progress.selected.most_common():
-        table.add_row(Text(name), f"{count:,}")
-    if progress.selected:
-        people.print(table)
-    people.print(
+    heads = ("Event", "Would be replayed" if order.dry_run else "Replayed")
+    print_rows(heads, progress.selected.most_common())
+    print_summary(
         f"{progress.selected.total():,} of {progress.scanned:,} archived events"
-        + (" would be replayed" if order.dry_run else f" are in {_destination(order)}"),
-        highlight=False,
-        markup=False,
+        + (" would be replayed" if order.dry_run else f" are in {_destination(order)}")
     )
     if progress.next is not None:
         what = "what is archived from now on" if whole else "interrupted; to go on"
-        people.print(f"{what}: {_from_there(order, progress.next)}", highlight=False, markup=False)
+        print_summary(f"{what}: {_from_there(order, progress.next)}")
 
 
 def _destination(order: role.Order) -> str:

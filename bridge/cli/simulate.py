@@ -11,11 +11,12 @@ import orjson
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 from yarl import URL
 
-from bridge.cli.console import BAD_USAGE, FAILED, fail, fails_with, people, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, FAILED, fail, fails_with, print_json, settings_of
+from bridge.cli.lists import print_rows, print_summary
+from bridge.cli.manual import page
+from bridge.cli.options import AsJson
 from bridge.provider.driving import Driver, Pace, Tally, quantile
 from bridge.provider.traffic import Habits, InvalidMixError, Traffic, mix
 from bridge.receiver.handler import PATH
@@ -41,8 +42,17 @@ _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noq
 
 
 @app.command(
-    epilog="Example: bridge simulate --rate 200 --seconds 30 --duplicates 5 --disorder 10 --malformed 1\n\n"
-    "Environment: BRIDGE_RECEIVER__HOST, BRIDGE_RECEIVER__PORT, BRIDGE_RECEIVER__TOKENS, where there is no --url."
+    epilog=page(
+        "simulate --rate 200 --seconds 30 --duplicates 5 --disorder 10 --malformed 1",
+        "BRIDGE_RECEIVER__HOST",
+        "BRIDGE_RECEIVER__PORT",
+        "BRIDGE_RECEIVER__TOKENS",
+        codes={
+            0: "all was answered as it should be, until the end or Ctrl-C",
+            1: "an answer was missing, or was not 200 (400 for what is no JSON)",
+        },
+        ends_in_order=True,
+    )
 )
 @fails_with(OSError)
 def simulate(
@@ -76,14 +86,12 @@ def simulate(
     ledger_refused: Annotated[
         bool, typer.Option("--ledger-refused", help="Those not accepted, too: name, status, and why.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Post events to a receiver as the provider would, and show what was answered.
 
     All eight events in a newsletter's mix, complaints in both spellings (complined, complained). Times are from when a
     post was due, so a receiver that is too slow cannot hide it.
-
-    Exit code 1: an answer was missing, or was not 200 (400 for what is no JSON).
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="warning")
@@ -202,16 +210,11 @@ def _tell(tally: Tally, *, as_json: bool) -> None:
             {"posted": tally.posted, "answered": tally.answered, "wrong": tally.wrong, "answers": rows}
         )
         return
-    table = Table("Answer", "", "Count", "p50, ms", "p99, ms")
-    for row in rows:
-        table.add_row(
-            row["status"],
-            Text(row["durability"]),
-            f"{row['count']:,}",
-            f"{row['p50_ms']:g}",
-            f"{row['p99_ms']:g}",
-        )
-    people.print(table)
-    people.print(
-        f"{tally.posted:,} posted, {tally.answered:,} answered, {tally.wrong:,} wrong", highlight=False
+    print_rows(
+        ("Answer", "Durability", "Count", "p50, ms", "p99, ms"),
+        (
+            (row["status"], row["durability"], row["count"], f"{row['p50_ms']:g}", f"{row['p99_ms']:g}")
+            for row in rows
+        ),
     )
+    print_summary(f"{tally.posted:,} posted, {tally.answered:,} answered, {tally.wrong:,} wrong")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bridge.cli.console import settings_of
+from bridge.cli.manual import ROLE, page
 from bridge.cli.staying import run
 from bridge.provider.simulator import TOKEN, Simulator
 from bridge.receiver.address import webhook_url
@@ -20,8 +21,12 @@ log = logs.logger("simulator")
 
 
 @app.command(
-    epilog="Example: bridge simulator --port 8082 --messages 100000\n\n"
-    f"Environment: BRIDGE_PROVIDER__API_TOKEN, the token that it asks for; without, '{TOKEN}'."
+    epilog=page(
+        "simulator --port 8082 --messages 100000",
+        "BRIDGE_PROVIDER__API_TOKEN",
+        codes=ROLE,
+        ends_in_order=True,
+    )
 )
 def simulator(
     context: typer.Context,
@@ -38,8 +43,9 @@ def simulator(
 ) -> None:
     """Stand in for the provider's API, until a signal: messages to look up, and the webhook's setting.
 
-    A worker asks it where provider.base_url is http://HOST:PORT/v1. `bridge simulate` posts the events. The webhook that
-    is set at its start is that of receiver.public_url (or --receiver) and the first of receiver.tokens, if there are.
+    A worker asks it where provider.base_url is http://HOST:PORT/v1. It asks for the token of provider.api_token; where
+    there is none, for 'simulator-token'. `bridge simulate` posts the events. The webhook that is set at its start is that of
+    receiver.public_url (or --receiver) and the first of receiver.tokens, if there are.
     """
 
     async def serve(settings: Settings, stop: asyncio.Event) -> None:

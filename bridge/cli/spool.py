@@ -6,17 +6,18 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from bridge.broker.outcomes import PublishError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
+from bridge.cli.manual import BROKER, page
+from bridge.cli.options import AsJson, ListJson
 from bridge.oncall.alarms import alarm_of
 from bridge.receiver.spool_aside import AsideSeen, hasten, look
 from bridge.receiver.spool_file import Contents, peek
@@ -26,64 +27,54 @@ from bridge.settings import Settings
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-app = typer.Typer(help="Events that wait on disk for RabbitMQ.", no_args_is_help=True)
+_FILE = Head("File", whole=True)
+_ASIDE = (_FILE, "Reason", "Routing key", "Events", "Attempts", "Next", "RabbitMQ says")
 
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
+app = typer.Typer(
+    help="Events that wait on disk for RabbitMQ.",
+    epilog=page("spool status", "BRIDGE_SPOOL__DIRECTORY", *BROKER),
+    no_args_is_help=True,
+)
 
 
-@app.command()
+@app.command(epilog=page("spool status", "BRIDGE_SPOOL__DIRECTORY"))
 @fails_with(SpoolError, OSError)
-def status(context: typer.Context, as_json: Json = False) -> None:
+def status(context: typer.Context, as_json: ListJson = False) -> None:
     """Show each spool file: how much is in it, since when, and whether a receiver has it; and what RabbitMQ refuses.
 
     What it refuses is set aside, so that all other events go, and is tried again later and later.
-
-    Environment: BRIDGE_SPOOL__DIRECTORY.
-
-    Example: bridge spool status
     """
     settings = settings_of(context)
     files = _files(settings)
     if as_json:
-        print_json([_row(file) for file in files])
+        print_list(map(_document, files))
         return
-    table = Table("File", "Events", "Bytes", "Oldest", "Receiver")
-    for file in files:
-        receiver = "has it" if file.in_use else "gone" if file.in_use is not None else "?"
-        if file.contents is None:
-            table.add_row(file.path.name, "?", "?", file.problem, receiver)
-            continue
-        age = _age(file.contents)
-        table.add_row(
-            file.path.name,
-            f"{file.contents.entries:,}",
-            f"{file.contents.bytes:,}",
-            "" if age is None else f"{age} s",
-            receiver,
-        )
-    people.print(f"{settings.spool.directory}:", highlight=False, markup=False)
-    people.print(table)
+    print_summary(f"{settings.spool.directory}:")
+    print_rows((_FILE, "Events", "Bytes", "Oldest", "Receiver", "Problem"), map(_row, files))
     if any(file.aside for file in files):
-        people.print("set aside, for RabbitMQ refuses it:")
-        people.print(_table_of_aside(files))
+        print_summary("set aside, for RabbitMQ refuses it:")
+        print_rows(_ASIDE, _rows_of_aside(files))
 
 
-@app.command()
+@app.command(
+    epilog=page(
+        "spool drain",
+        "BRIDGE_SPOOL__DIRECTORY",
+        *BROKER,
+        codes={
+            0: "nothing is left but what running receivers have",
+            1: "RabbitMQ is away, blocked by an alarm or has refused some, or a file cannot be read",
+        },
+    )
+)
 @fails_with(SpoolError, PublishError, BrokerUnavailableError, BrokerRefusedError, OSError)
-def drain(context: typer.Context, as_json: Json = False) -> None:
+def drain(context: typer.Context, as_json: AsJson = False) -> None:
     """Publish what receivers that are gone have left, and remove each event once RabbitMQ has confirmed it.
 
     A receiver that runs drains its own file, and those left behind in its folder, by itself. What RabbitMQ has refused
     is tried once, now: where a receiver has it, the receiver is told to.
-
-    Exit codes: 0, nothing is left but what running receivers have; 1, RabbitMQ is away, blocked by an alarm or has
-    refused some, or a file cannot be read; 2, the arguments or the settings are wrong.
-
-    Environment: BRIDGE_SPOOL__DIRECTORY, BRIDGE_RABBITMQ__URLS.
-
-    Example: bridge spool drain
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="warning")
@@ -98,7 +89,7 @@ def drain(context: typer.Context, as_json: Json = False) -> None:
     files = _files(settings)
     left = _waiting(settings)
     if as_json:
-        print_json({"moved": moved, "left": left, "files": [_row(file) for file in files]})
+        print_json({"moved": moved, "left": left, "files": [_document(file) for file in files]})
     else:
         people.print(f"{moved:,} events are in RabbitMQ")
         for file in files:
@@ -171,7 +162,7 @@ def _all_that_waits(settings: Settings) -> int:
     return sum(file.contents.entries for file in _files(settings) if file.contents)
 
 
-def _row(file: _File) -> dict[str, Any]:
+def _document(file: _File) -> dict[str, Any]:
     contents = file.contents
     return {
         "file": str(file.path),
@@ -194,20 +185,22 @@ def _row(file: _File) -> dict[str, Any]:
     }
 
 
-def _table_of_aside(files: Iterable[_File]) -> Table:
-    table = Table("File", "Reason", "Routing key", "Events", "Attempts", "Next", "RabbitMQ says")
+def _row(file: _File) -> tuple[str | int | Cell, ...]:
+    receiver = "has it" if file.in_use else "gone" if file.in_use is not None else "?"
+    if file.contents is None:
+        return file.path.name, "?", "?", "", receiver, file.problem
+    age = _age(file.contents)
+    oldest = "" if age is None else Cell(f"{age} s", age)
+    return file.path.name, file.contents.entries, file.contents.bytes, oldest, receiver, ""
+
+
+def _rows_of_aside(files: Iterable[_File]) -> Iterator[tuple[str | int | Cell, ...]]:
     for file in files:
         for one in file.aside:
-            table.add_row(
-                Text(file.path.name),
-                one.reason,
-                Text(one.routing_key),
-                f"{one.entries:,}",
-                f"{one.attempts:,}",
-                f"in {_until(one)} s",
-                Text(one.said),
-            )
-    return table
+            following = Cell(f"in {_until(one)} s", _until(one))
+            yield (
+                file.path.name, one.reason, one.routing_key, one.entries, one.attempts, following, one.said,
+            )  # fmt: skip
 
 
 def _refused(one: AsideSeen) -> str:

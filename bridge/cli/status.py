@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.live import Live
 from yarl import URL
 
 from bridge import startup
-from bridge.cli.console import BAD_USAGE, FAILED, fail, people, print_json, settings_of
-from bridge.cli.screen import screen
+from bridge.cli.console import BAD_USAGE, FAILED, fail, on_terminal, people, print_json, settings_of
+from bridge.cli.manual import page
+from bridge.cli.screen import lines, screen
+from bridge.moments import rfc3339_of_milliseconds
 from bridge.oncall.status import Watch
 from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
 from bridge.telemetry import logs
+from bridge.telemetry.terminal import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,9 +47,19 @@ def _web_addresses(texts: list[str] | None) -> list[str] | None:
 
 
 @app.command(
-    epilog="Example: bridge status --watch\n\n"
-    "Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__MANAGEMENT_URL, BRIDGE_SPOOL__DIRECTORY, "
-    "BRIDGE_HEALTH__ROLES, BRIDGE_HEALTH__HOST and BRIDGE_HEALTH__PORT."
+    epilog=page(
+        "status --watch",
+        "BRIDGE_RABBITMQ__URLS",
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL",
+        "BRIDGE_SPOOL__DIRECTORY",
+        "BRIDGE_HEALTH__ROLES",
+        "BRIDGE_HEALTH__HOST",
+        "BRIDGE_HEALTH__PORT",
+        codes={
+            0: "all of it has answered and is well; or --watch was ended by Ctrl-C",
+            1: "something is wrong, and said",
+        },
+    )
 )
 def status(
     context: typer.Context,
@@ -68,8 +82,7 @@ def status(
 ) -> None:
     """Show events, roles, RabbitMQ and its queues, spool, dead letters and breakers; only looks.
 
-    Exit code 0 when all of it has answered and is well; 1 when something is wrong, which is said. RabbitMQ's
-    management API may be missing: what cannot be seen without it is said, and is no fault.
+    RabbitMQ's management API may be missing: what cannot be seen without it is said, and is no fault.
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="error")
@@ -82,7 +95,7 @@ def status(
     if as_json:
         print_json(_document(seen))
     else:
-        people.print(screen(seen))
+        _print(seen)
     if not seen.well:
         raise typer.Exit(FAILED)
 
@@ -114,12 +127,25 @@ def _shown(*, as_json: bool) -> Iterator[Callable[[Status], None]]:
     """On a terminal one picture takes the place of the other; elsewhere they follow each other."""
     if as_json:
         yield lambda seen: print_json(_document(seen))
-    elif not people.is_terminal:
-        yield lambda seen: people.print(screen(seen))
+    elif not on_terminal():
+        yield _print
     else:
         with Live(console=people, auto_refresh=False, screen=True) as live:
             yield lambda seen: live.update(screen(seen), refresh=True)
 
 
-def _document(seen: Status) -> dict[str, object]:
-    return asdict(seen) | {"well": seen.well}
+def _print(seen: Status) -> None:
+    if on_terminal():
+        people.print(screen(seen))
+        return
+    for line in lines(seen):
+        sys.stdout.write(clean(line) + "\n")  # rich would make blanks of the tabs
+    sys.stdout.flush()
+
+
+def _document(seen: Status) -> dict[str, Any]:
+    document = asdict(seen) | {"at": rfc3339_of_milliseconds(round(seen.at * 1000)), "well": seen.well}
+    if document["spool"] is not None:
+        for one in document["spool"]["set_aside"]:
+            one["retry_at"] = rfc3339_of_milliseconds(one["retry_at"])
+    return document

@@ -6,24 +6,24 @@ import asyncio
 import getpass
 import os
 import sys
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
+from bridge.cli import suppressed
+from bridge.cli.console import BAD_USAGE, fail, fails_with, on_terminal, people, print_json, settings_of
+from bridge.cli.lists import ON_A_TERMINAL, JsonList, Sheet, print_list, print_rows, print_summary
+from bridge.cli.manual import LIST, page
+from bridge.cli.options import AsJson, ListJson
 from bridge.suppression.addresses import InvalidAddressError, normalise
-from bridge.suppression.changes import rfc3339
 from bridge.suppression.database import StoreError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
-from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable
 
     from bridge.settings import Settings
     from bridge.suppression.changes import Change
@@ -35,19 +35,12 @@ SUPPRESSED: Final = 3
 """Exit code of `check`: the address must not be written to."""
 
 app = typer.Typer(
-    help="The suppression list: who must not be written to, and why.",
+    help="The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where "
+    "there is none, each command here ends with exit code 1.",
+    epilog=page("suppressions list --json", *LIST),
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-
-_WHERE: Final = (
-    "The list is the database that BRIDGE_SUPPRESSION__DATABASE_URL (suppression.database_url) names. "
-    "A worker makes it, or `bridge db upgrade`; no command here does: exit code 1 where there is none."
-)
-
-
-_NARROWEST: Final = MappingProxyType({"Reason": 11, "Last, UTC": 10, "At, UTC": 10})
-"""Columns that stay readable where the terminal is narrow: a reason in one word, a date in one line."""
 
 
 def _login_name() -> str:
@@ -58,7 +51,6 @@ def _login_name() -> str:
 
 
 Address = Annotated[str, typer.Argument(help="An e-mail address, in any spelling.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
 Note = Annotated[str, typer.Option("--note", help="Why, for the log.")]
 Actor = Annotated[
     str,
@@ -67,13 +59,6 @@ Actor = Annotated[
     ),
 ]
 OneReason = Annotated[Reason | None, typer.Option("--reason", help="Only the entry of this reason.")]
-
-
-class Page(NamedTuple):
-    """What `list` shows."""
-
-    entries: list[Entry]
-    total: int
 
 
 class Removal(NamedTuple):
@@ -88,14 +73,21 @@ def _reasons(entries: Iterable[Entry]) -> str:
     return ", ".join(entry.reason.value for entry in entries)
 
 
-@app.command(epilog=f"Example: bridge suppressions check jane@example.org\n\n{_WHERE}")
+@app.command(
+    epilog=page(
+        "suppressions check jane@example.org",
+        *LIST,
+        codes={
+            0: "it is not suppressed",
+            1: "the list could not be asked, or the answer not be printed: take it for unknown",
+            2: "it is no address, or the settings are wrong",
+            SUPPRESSED: "it is suppressed, whether that could be printed or not",
+        },
+    )
+)
 @fails_with(StoreError)
 def check(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
-    """Ask whether an address must not be written to.
-
-    Exit code 0: it is not suppressed. 3: it is. 1: the list could not be asked. 2: it is no address.
-    Where the answer cannot be printed, it is 3 all the same; else 1, and take it for unknown.
-    """
+    """Ask whether an address must not be written to: the exit code says it."""
     entries = _answer(_check(_settings(context), address))
     try:
         _show_check(address, entries, as_json=as_json)
@@ -117,31 +109,48 @@ def _show_check(address: str, entries: list[Entry], *, as_json: bool) -> None:
             }
         )
     elif entries:
-        people.print(_table_of_entries(entries))
+        print_rows(suppressed.ENTRY, map(suppressed.row, entries))
     else:
         people.print(Text(f"{address} is not suppressed"))
 
 
 @app.command(
-    name="list", epilog=f"Example: bridge suppressions list --reason complaint --limit 20\n\n{_WHERE}"
+    name="list",
+    epilog=page("suppressions list --reason complaint --limit 20 --after complaint:jane@example.org", *LIST),
 )
 @fails_with(StoreError)
 def list_(
     context: typer.Context,
     reason: Annotated[Reason | None, typer.Option("--reason", help="Only entries of this reason.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at the most.")] = 100,
-    as_json: AsJson = False,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", min=1, help="How many at the most; without, 100 on a terminal, else all."),
+    ] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="REASON:ADDRESS", help="Go on behind this entry: `next` of the list before."
+        ),
+    ] = None,
+    as_json: ListJson = False,
 ) -> None:
     """Show the list, ordered by address; entries that have expired, too."""
-    page = _answer(_page(_settings(context), reason, limit))
+    most = limit or (ON_A_TERMINAL if on_terminal() and not as_json else None)
+    wanted = suppressed.Wanted(reason, most, None if after is None else suppressed.place(after))
+    settings = _settings(context)
     if as_json:
-        print_json([entry.document() for entry in page.entries])
+        document = JsonList()
+        listed = _answer(_list(settings, wanted, lambda entry: document.add(entry.document())))
+        document.end(total=listed.total, following=listed.following)
         return
-    people.print(_table_of_entries(page.entries))
-    people.print(f"{len(page.entries)} of {page.total}", highlight=False)
+    sheet = Sheet(*suppressed.ENTRY)
+    listed = _answer(_list(settings, wanted, lambda entry: sheet.add(*suppressed.row(entry))))
+    sheet.end()
+    more = f"; more with --after {listed.following}" if listed.following else ""
+    print_summary(f"{listed.shown:,} of {listed.total:,}{more}")
 
 
-@app.command(epilog=f'Example: bridge suppressions add jane@example.org --note "asked by phone"\n\n{_WHERE}')
+@app.command(epilog=page('suppressions add jane@example.org --note "asked by phone"', *LIST))
 @fails_with(StoreError)
 def add(
     context: typer.Context,
@@ -160,8 +169,15 @@ def add(
 
 
 @app.command(
-    epilog=f"Example: bridge suppressions remove jane@example.org --reason complaint --override "
-    f'--note "subscribed again on 2 May"\n\n{_WHERE}'
+    epilog=page(
+        "suppressions remove jane@example.org --reason complaint --override "
+        '--note "subscribed again on 2 May"',
+        *LIST,
+        codes={
+            1: "it is not on the list, or has complained and --override or --note is missing, or the list could not "
+            "be asked: nothing is removed"
+        },
+    )
 )
 @fails_with(StoreError)
 def remove(
@@ -179,8 +195,6 @@ def remove(
     """Take an address off the list: all its entries, or the one of --reason.
 
     It says whether the address is still suppressed, for another reason.
-
-    Exit code 1: it is not on the list, or has complained and --override or --note is missing; nothing is removed.
     """
     done = _answer(_remove(_settings(context), address, reason, actor, note, override=override))
     on_the_list, removed = done.removed[0].address, _reasons(done.removed)
@@ -199,17 +213,17 @@ def remove(
         people.print(Text(f"{on_the_list} is no longer suppressed ({removed})"))
 
 
-@app.command(epilog=f"Example: bridge suppressions history jane@example.org\n\n{_WHERE}")
+@app.command(epilog=page("suppressions history jane@example.org", *LIST))
 @fails_with(StoreError)
-def history(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
+def history(context: typer.Context, address: Address, as_json: ListJson = False) -> None:
     """Show every change that an address has seen, oldest first: when, what, who and why."""
     changes = _answer(_history(_settings(context), address))
     if as_json:
-        print_json([change.document() for change in changes])
-    elif changes:
-        people.print(_table_of_changes(changes))
+        print_list(change.document() for change in changes)
     else:
-        people.print(Text(f"{address} was never on the list"))
+        print_rows(suppressed.CHANGE, map(suppressed.row_of_change, changes))
+        if not changes:
+            print_summary(f"{address} was never on the list")
 
 
 def _settings(context: typer.Context) -> Settings:
@@ -224,11 +238,11 @@ async def _check(settings: Settings, address: str) -> list[Entry]:
         return await store.check(address)
 
 
-async def _page(settings: Settings, reason: Reason | None, limit: int) -> Page:
+async def _list(
+    settings: Settings, wanted: suppressed.Wanted, show: Callable[[Entry], None]
+) -> suppressed.Listed:
     async with Store.open(_url(settings), create=False) as store:
-        counts = await store.count_by_reason()
-        total = sum(counts.values()) if reason is None else counts[reason]
-        return Page(await store.entries(reason=reason, limit=limit), total)
+        return await suppressed.show_each(store, wanted, show)
 
 
 async def _add(settings: Settings, address: str, actor: str, note: str) -> tuple[Entry, list[Entry]]:
@@ -260,52 +274,3 @@ def _answer(question: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(question)
     except InvalidAddressError as error:
         fail(str(error), BAD_USAGE)
-
-
-def _table_of_entries(entries: Sequence[Entry]) -> Table:
-    return _table(
-        ("Address", "Reason", "Count", "Last, UTC", "Expires"),
-        (
-            (
-                entry.address,
-                entry.reason.value,
-                str(entry.count),
-                _readable(entry.last_event_at),
-                "never" if entry.expires_at is None else _readable(entry.expires_at),
-            )
-            for entry in entries
-        ),
-    )
-
-
-def _table_of_changes(changes: Sequence[Change]) -> Table:
-    return _table(
-        ("At, UTC", "What", "Reason", "Who", "Note", "Message", "Event"),
-        (
-            (
-                _readable(change.at),
-                change.action,
-                change.reason.value,
-                change.actor,
-                change.note,
-                change.message_id or "",
-                change.event_id or "",
-            )
-            for change in changes
-        ),
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Iterable[str]]) -> Table:
-    table = Table()
-    for head in heads:
-        # Folded where the terminal is narrow: a shortened address would be another one.
-        table.add_column(head, overflow="fold", min_width=_NARROWEST.get(head, len(head)))
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    return table
-
-
-def _readable(seconds: int) -> str:
-    """1539062173 -> `2018-10-09 05:16:13`: in a narrow column it breaks between day and time."""
-    return rfc3339(seconds).removesuffix("Z").replace("T", " ")

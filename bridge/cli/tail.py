@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bridge.broker.session import BrokerRefusedError
-from bridge.cli.console import fails_with, json_line, settings_of
+from bridge.cli.console import fails_with, json_text, settings_of, write_json
+from bridge.cli.manual import BROKER, STAYS, page
+from bridge.cli.options import LineJson
+from bridge.moments import rfc3339, rfc3339_of_milliseconds
 from bridge.roles import tail as role
 from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
@@ -29,8 +32,13 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog="Example: bridge tail --event hard_bounced --event complained\n\n"
-    "Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_RABBITMQ__PREFIX."
+    epilog=page(
+        "tail --event hard_bounced --event complained",
+        *BROKER,
+        "BRIDGE_LOGS__MASK_ADDRESSES",
+        codes=STAYS,
+        ends_in_order=True,
+    )
 )
 @fails_with(BrokerRefusedError)
 def tail(
@@ -38,28 +46,23 @@ def tail(
     event: Annotated[
         list[str] | None, typer.Option(help="Only events of this name; may be given several times.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="A JSON document a line, for programs.")] = False,
+    as_json: LineJson = False,
 ) -> None:
     """Show events as they come in, until Ctrl-C.
 
     They are copies, in a queue of its own that goes when the command ends: nobody gets less. Whoever reads too slowly
-    misses the oldest. Of a click's URL, what may be a secret (the query, long numbers in the path) is hidden.
-
-    Exit code 0: ended by Ctrl-C. A lost connection to RabbitMQ is told on standard error, and tried again.
+    misses the oldest. Of a click's URL, what may be a secret (the query, long numbers in the path) is hidden, and
+    addresses are masked as they are in logs. A lost connection to RabbitMQ is told on standard error, and tried again.
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="info")
-    write = _json if as_json else _line
+    write = _write_json if as_json else _write_line
     until_signal(lambda stop: _tail(stop, settings, event or (), write))
 
 
 async def _tail(
-    stop: asyncio.Event, settings: Settings, names: Sequence[str], write: Callable[[Seen], str]
+    stop: asyncio.Event, settings: Settings, names: Sequence[str], show: Callable[[Seen], None]
 ) -> None:
-    def show(seen: Seen) -> None:
-        sys.stdout.write(write(seen))
-        sys.stdout.flush()
-
     async with running(role.tail(settings, names, show), name="tail") as tailing:
         try:
             await until(stop, tailing)
@@ -68,12 +71,17 @@ async def _tail(
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _json(seen: Seen) -> str:
-    return json_line(asdict(seen))
+def _write_json(seen: Seen) -> None:
+    times = {
+        "timestamp": None if seen.timestamp is None else rfc3339(seen.timestamp),
+        "received_at": rfc3339_of_milliseconds(seen.received_at),
+    }
+    write_json(json_text(asdict(seen) | times) + "\n", at_once=True)
 
 
-def _line(seen: Seen) -> str:
+def _write_line(seen: Seen) -> None:
     at = seen.timestamp if seen.timestamp is not None else (seen.received_at or 0) // 1000
     about = f"message {seen.message_id}" if seen.message_id is not None else seen.problem or ""
     when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return f"{when}  {seen.event:<13} {about}  {seen.url or ''}".rstrip() + "\n"
+    sys.stdout.write(f"{when}  {seen.event:<13} {about}  {seen.url or ''}".rstrip() + "\n")
+    sys.stdout.flush()

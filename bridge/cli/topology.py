@@ -6,13 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Column, Table
 from yarl import URL
 
 from bridge.broker import declaring, markers, topology
 from bridge.broker.connection import Link
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.lists import Head, print_rows
+from bridge.cli.manual import BROKER, page
+from bridge.cli.options import AsJson
 from bridge.roles.standing import topology_of
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
@@ -24,63 +26,77 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Topology
     from bridge.settings import Settings
 
-app = typer.Typer(help="Exchanges, queues and bindings: plan, apply, export.", no_args_is_help=True)
+app = typer.Typer(
+    help="Exchanges, queues and bindings: plan, apply, export.",
+    epilog=page("topology plan", *BROKER, "BRIDGE_SUBSCRIBERS"),
+    no_args_is_help=True,
+)
 
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
-
-@app.command()
-def plan(context: typer.Context, as_json: Json = False) -> None:
-    """Show what shall stand, without asking RabbitMQ.
-
-    Example: bridge topology plan
-    """
+@app.command(epilog=page("topology plan", *BROKER, "BRIDGE_SUBSCRIBERS"))
+def plan(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: what `export` prints.")] = False,
+) -> None:
+    """Show what shall stand, without asking RabbitMQ."""
     settings = settings_of(context)
     planned = topology_of(settings)
     if as_json:
         print_json(_definitions(planned, _virtual_host(settings)))
         return
-    table = Table(*(Column(title, overflow="fold") for title in ("kind", "name", "arguments")))
-    for exchange in planned.exchanges:
-        table.add_row(f"{exchange.kind} exchange", exchange.name, _arguments(exchange.arguments))
-    for queue in planned.queues:
-        table.add_row("queue", queue.name, _arguments(queue.arguments))
-    for binding in planned.bindings:
-        table.add_row("binding", f"{binding.exchange} → {binding.queue}", binding.key)
-    people.print(table)
+    rows = [
+        (f"{exchange.kind} exchange", exchange.name, _arguments(exchange.arguments))
+        for exchange in planned.exchanges
+    ]
+    rows += [("queue", queue.name, _arguments(queue.arguments)) for queue in planned.queues]
+    rows += [
+        ("binding", f"{binding.exchange} → {binding.queue}", binding.key) for binding in planned.bindings
+    ]
+    print_rows(("Kind", Head("Name", whole=True), Head("Arguments", narrowest=10)), rows)
 
 
-@app.command()
+@app.command(
+    epilog=page(
+        "topology apply --wait 60",
+        *BROKER,
+        "BRIDGE_SUBSCRIBERS",
+        codes={1: "RabbitMQ is away, or has refused some, which is named"},
+    )
+)
 @fails_with(BrokerRefusedError, BrokerUnavailableError)
 def apply(
     context: typer.Context,
     wait: Annotated[
         float, typer.Option(min=0.1, help="Seconds to go on trying while RabbitMQ does not answer.")
     ] = 5.0,
+    as_json: AsJson = False,
 ) -> None:
-    """Declare it all; what stands already as it should is left as it is.
+    """Declare it all, as a user of RabbitMQ who may configure; what stands already as it should is left as it is.
 
-    What RabbitMQ refuses is named, and does not keep the rest from being declared: exit code 1.
-
-    Environment: BRIDGE_RABBITMQ__URLS, of a user with the permission to configure.
-
-    Example: bridge topology apply --wait 60
+    What RabbitMQ refuses is named, and does not keep the rest from being declared.
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="error")
     planned = topology_of(settings)
     refused = asyncio.run(_apply(settings, planned, wait))
+    if as_json:
+        problems = [{"name": one.part.name, "problem": str(one.error)} for one in refused]
+        exchanges, queues = len(planned.exchanges), len(planned.queues)
+        print_json({"exchanges": exchanges, "queues": queues, "refused": problems})
     if refused:
         fail("; ".join(str(one.error) for one in refused))
+    if as_json:
+        return
     people.print(f"{len(planned.exchanges)} exchanges, {len(planned.queues)} queues stand as planned")
 
 
-@app.command()
-def export(context: typer.Context) -> None:
-    """Print definitions for `rabbitmqctl import_definitions`.
-
-    Example: bridge topology export > definitions.json
-    """
+@app.command(epilog=page("topology export > definitions.json", *BROKER, "BRIDGE_SUBSCRIBERS"))
+def export(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
+) -> None:
+    """Print definitions for `rabbitmqctl import_definitions`."""
+    del as_json
     settings = settings_of(context)
     print_json(_definitions(topology_of(settings), _virtual_host(settings)))
 

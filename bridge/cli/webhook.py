@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
+from bridge.cli.manual import page
+from bridge.cli.options import AsJson
 from bridge.provider.client import ProviderClient, connect
 from bridge.provider.errors import ProviderError
 from bridge.receiver.address import webhook_url
@@ -26,20 +28,16 @@ T = TypeVar("T")
 _STANDARD_INPUT = "-"
 """In the place of a URL."""
 
-_VARIABLES = (
-    "Environment: BRIDGE_PROVIDER__API_TOKEN (required), BRIDGE_PROVIDER__BASE_URL and "
-    "BRIDGE_PROVIDER__RESERVE_URL."
-)
+_VARIABLES = ("BRIDGE_PROVIDER__API_TOKEN", "BRIDGE_PROVIDER__BASE_URL", "BRIDGE_PROVIDER__RESERVE_URL")
+_OUR_URL = ("BRIDGE_RECEIVER__PUBLIC_URL", "BRIDGE_RECEIVER__TOKENS")
 
 app = typer.Typer(
     name="webhook",
     help="Which URL the provider posts its events to: show it, set it, turn it off.",
-    epilog=_VARIABLES,
+    epilog=page("webhook show", *_VARIABLES),
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document, for programs.")]
 
 
 def _web_address(url: str | None) -> str | None:
@@ -48,7 +46,7 @@ def _web_address(url: str | None) -> str | None:
     return url
 
 
-@app.command(epilog=f"Example: bridge webhook show --json\n\n{_VARIABLES}")
+@app.command(epilog=page("webhook show --json", *_VARIABLES))
 @fails_with(ProviderError)
 def show(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the URL that is set. JSON: {"url": text or null}."""
@@ -65,8 +63,12 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command(
-    epilog="Example: bridge webhook enable\n\n"
-    f"{_VARIABLES} Without URL, BRIDGE_RECEIVER__PUBLIC_URL and BRIDGE_RECEIVER__TOKENS, too."
+    epilog=page(
+        "webhook enable",
+        *_VARIABLES,
+        *_OUR_URL,
+        codes={2: "there is no URL, or the arguments or the settings are wrong"},
+    )
 )
 @fails_with(ProviderError)
 def enable(
@@ -84,7 +86,7 @@ def enable(
     """Have the provider post its events to URL. JSON: {"url": text}, as the provider has set it.
 
     The token in a URL is a secret, and arguments are seen by everybody on this machine (`ps`): leave URL out, or give
-    it on standard input. Exit code 2: there is no URL.
+    it on standard input.
     """
     settings = settings_of(context)
     target = _target(settings.receiver, url)
@@ -119,7 +121,7 @@ def _without_token(url: str) -> str:
     return f"{front}{path}…" if token else url
 
 
-@app.command(epilog=f"Example: bridge webhook disable\n\n{_VARIABLES}")
+@app.command(epilog=page("webhook disable", *_VARIABLES))
 @fails_with(ProviderError)
 def disable(
     context: typer.Context,

@@ -6,6 +6,7 @@ import typer
 
 from bridge.broker.session import BrokerRefusedError
 from bridge.cli.console import settings_of
+from bridge.cli.manual import ROLE, page
 from bridge.cli.staying import run
 from bridge.roles import worker as role
 from bridge.roles.lifetime import Lifetime
@@ -15,14 +16,20 @@ from bridge.telemetry.health import PortTakenError
 app = typer.Typer()
 
 
-@app.command()
+@app.command(
+    epilog=page(
+        "--config bridge.toml worker",
+        "BRIDGE_RABBITMQ__URLS",
+        "BRIDGE_SUPPRESSION__DATABASE_URL",
+        "BRIDGE_PROVIDER__API_TOKEN",
+        codes=ROLE,
+        ends_in_order=True,
+    )
+)
 def worker(context: typer.Context) -> None:
     """Keep the suppression list from hard bounces and complaints.
 
-    Environment: BRIDGE_RABBITMQ__URLS, BRIDGE_SUPPRESSION__DATABASE_URL, BRIDGE_PROVIDER__API_TOKEN.
-    SIGTERM stops it in order: exit code 0.
-
-    Example: bridge --config bridge.toml worker
+    What it has to say are logs; with logs.format = "json" (BRIDGE_LOGS__FORMAT) a JSON document a line.
     """
     settings = settings_of(context, logs_follow=True)
     run(

@@ -47,8 +47,6 @@ class Look(Generic[T]):
 
     letters: list[T]
     """Those that were wanted, oldest first."""
-    matching: int
-    """How many were wanted, those beyond the limit included."""
     seen: int
     """How many were looked at."""
     total: int
@@ -65,7 +63,6 @@ async def look(
     place: Place[T],
     wanted: Callable[[T], bool],
     *,
-    limit: int | None = None,
     to_take_out: bool = False,
 ) -> Look[T]:
     """See what there is; order and number stay.
@@ -74,7 +71,6 @@ async def look(
         settings: where RabbitMQ is.
         place: where to look.
         wanted: which.
-        limit: how many are returned at the most.
         to_take_out: whether that is what comes next, so that a queue without our delivery limit is looked at, too.
 
     Raises:
@@ -83,13 +79,10 @@ async def look(
         BusyError: somebody else has them in hand.
     """
     letters: list[T] = []
-    matching = 0
     async with _in_hand(settings, place, to_take_out=to_take_out) as reading:
         async for batch in reading.found():
-            chosen = [found.letter for found in batch if wanted(found.letter)]
-            matching += len(chosen)
-            letters += chosen if limit is None else chosen[: limit - len(letters)]
-    return Look(letters, matching, reading.seen, reading.total)
+            letters += [found.letter for found in batch if wanted(found.letter)]
+    return Look(letters, reading.seen, reading.total)
 
 
 async def first(settings: Settings, place: Place[T], wanted: Callable[[T], bool]) -> Found[T] | None:

@@ -20,13 +20,9 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 
-async def look(
-    settings: Settings, wanted: Wanted, *, limit: int | None = None, to_take_out: bool = False
-) -> Look[Letter]:
+async def look(settings: Settings, wanted: Wanted, *, to_take_out: bool = False) -> Look[Letter]:
     """As `by_hand.look`."""
-    return await by_hand.look(
-        settings, _place(settings), wanted.matches, limit=limit, to_take_out=to_take_out
-    )
+    return await by_hand.look(settings, _place(settings), wanted.matches, to_take_out=to_take_out)
 
 
 async def show(settings: Settings, letter_id: str) -> Found[Letter] | None:

@@ -19,13 +19,9 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 
-async def look(
-    settings: Settings, wanted: WantedBodies, *, limit: int | None = None, to_take_out: bool = False
-) -> Look[Body]:
+async def look(settings: Settings, wanted: WantedBodies, *, to_take_out: bool = False) -> Look[Body]:
     """As `by_hand.look`."""
-    return await by_hand.look(
-        settings, _place(settings), wanted.matches, limit=limit, to_take_out=to_take_out
-    )
+    return await by_hand.look(settings, _place(settings), wanted.matches, to_take_out=to_take_out)
 
 
 async def show(settings: Settings, body_id: str) -> Found[Body] | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from yarl import URL
 
 from bridge import events
 from bridge.broker import headervalues, topology
@@ -16,6 +13,7 @@ from bridge.broker.listening import listening
 from bridge.broker.message import RECEIVED_AT_HEADER
 from bridge.broker.properties import read
 from bridge.events import MalformedError, NotJsonError
+from bridge.telemetry import links
 from bridge.telemetry.metrics import Metrics
 from bridge.telemetry.terminal import one_line
 
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
     from bridge.settings import Settings
 
 _RECEIVED_AT: Final = Header(RECEIVED_AT_HEADER)
-_LIKE_A_SECRET: Final = re.compile(r"(?=[^/]*[0-9])[^/]{16,}")
-"""A long part of a path with a digit in it; links to unsubscribe carry such."""
-_HIDDEN: Final = "***"
 _LONGEST: Final = 200
 """Characters of what somebody else wrote."""
 
@@ -80,12 +75,12 @@ async def tail(settings: Settings, names: Sequence[str], show: Callable[[Seen], 
             link.opened()
             while True:
                 for delivered in await deliveries.some():
-                    _shown(show, seen(delivered))
+                    _shown(show, seen(delivered, mask_addresses=settings.logs.mask_addresses))
 
     await link.run(session)
 
 
-def seen(delivered: Delivery) -> Seen:
+def seen(delivered: Delivery, *, mask_addresses: bool = True) -> Seen:
     """What may be shown of a message."""
     name = _printable(delivered.routing_key)
     event_id = _printable(read(delivered.properties).message_id or "")
@@ -101,7 +96,7 @@ def seen(delivered: Delivery) -> Seen:
         message_id=event.message_id,
         timestamp=event.timestamp,
         received_at=received_at,
-        url=_without_secrets(url) if isinstance(url, str) else None,
+        url=_printable(links.shown(url, mask_addresses=mask_addresses)) if isinstance(url, str) else None,
         problem=None,
     )
 
@@ -112,16 +107,6 @@ def _shown(show: Callable[[Seen], None], event: Seen) -> None:
     except BrokenPipeError:
         # As an OSError it would count as a lost connection to RabbitMQ.
         raise NobodyReadsError("the reader has gone") from None
-
-
-def _without_secrets(text: str) -> str:
-    try:
-        url = URL(text)
-        path = _LIKE_A_SECRET.sub(_HIDDEN, url.path)
-        query = "?" + _HIDDEN if url.query_string else ""
-        return _printable(f"{url.scheme}://{url.host_port_subcomponent}{path}{query}")
-    except ValueError:
-        return _HIDDEN
 
 
 def _printable(text: str) -> str:

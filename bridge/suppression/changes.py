@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import orjson
 from sqlalchemy import func, select, update
 
+from bridge.moments import rfc3339
 from bridge.suppression import bulk, model
 from bridge.suppression.database import uninterrupted
 from bridge.suppression.lease import Lease
@@ -215,8 +215,3 @@ def change_of(row: Row[Any]) -> Change:
         published_at=row.published_at,
         reasons=None if row.reasons is None else tuple(Reason(one) for one in row.reasons.split(",") if one),
     )
-
-
-def rfc3339(seconds: int) -> str:
-    """1539062173 -> `2018-10-09T05:16:13Z`."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bridge.suppression.changes import rfc3339
+from bridge.moments import rfc3339
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:

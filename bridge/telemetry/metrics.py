@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import platform
 from contextlib import asynccontextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,6 +14,7 @@ from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.telemetry import instruments
 from bridge.telemetry.instruments import Instruments
 from bridge.telemetry.tallies import Ages, Spread, Tally
+from bridge.telemetry.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -40,7 +40,7 @@ class Metrics(Instruments):
         self._tallies: list[Tally | Spread] = []
         self._measures = _Measures(self.hand_over)
         self.registry.register(self._measures)  # the first, so that it is asked before all that it measures
-        self.build.labels(_version(), platform.python_version()).set(1)
+        self.build.labels(own_version(), platform.python_version()).set(1)
 
     def before_reading(self, measure: Callable[[], None]) -> None:
         """Have this called each time before the values are read: it sets what is not worth keeping up to date.
@@ -118,10 +118,3 @@ class _Measures(Collector):
 def name_label(name: str) -> str:
     """Unknown names share one label value, so that a caller cannot grow the metrics without bound."""
     return name if name in KNOWN_NAMES or name == MALFORMED else OTHER
-
-
-def _version() -> str:
-    try:
-        return version("bridge")
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "unknown"

@@ -26,9 +26,9 @@ from bridge import events
 from bridge import settings as knobs
 from bridge.broker import declaring, private_node, topology
 from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
+from bridge.moments import rfc3339
 from bridge.provider.emission import event_body
 from bridge.suppression import model, opening
-from bridge.suppression.changes import rfc3339
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
 from tests.bench import usage

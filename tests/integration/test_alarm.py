@@ -75,7 +75,7 @@ async def test_the_doctor_names_the_alarm_and_all_else_is_looked_at(
     async with alarm(managed):
         for more in ({}, blind):
             said = await bridge("doctor", "--json", directory=tmp_path, **variables | more)
-            findings = {one["check"]: one for one in orjson.loads(said.stdout)}
+            findings = {one["check"]: one for one in orjson.loads(said.stdout)["items"]}
             assert said.code == 1
             failed = [check for check, one in findings.items() if one["verdict"] == "failed"]
             assert failed == ["alarms"], findings

@@ -131,20 +131,22 @@ async def test_status_shows_each_file(bridge: Bridge, used: Path, left: Path) ->
     """How much is in it, since when, and whether a receiver has it."""
     result = await bridge("status")
     assert result.code == 0
-    assert result.out.startswith(f"{used.parent}:\n")
+    assert result.err == f"{used.parent}:\n"
     [of_used] = [line for line in result.out.splitlines() if used.name in line]
     [of_left] = [line for line in result.out.splitlines() if left.name in line]
     assert "has it" in of_used
     assert "gone" in of_left
-    assert " 300 " in of_left
-    assert f" {HOUR // 100}" in of_left
+    assert "\t300\t" in of_left
+    assert f"\t{HOUR // 100}" in of_left
 
 
 async def test_status_in_json(bridge: Bridge, used: Path, left: Path) -> None:
     """One document for programs: numbers as numbers, ages in seconds."""
     result = await bridge("status", "--json")
     assert result.code == 0
-    files: list[dict[str, Any]] = orjson.loads(result.out)
+    document = orjson.loads(result.out)
+    assert (document["total"], document["next"]) == (2, None)
+    files: list[dict[str, Any]] = document["items"]
     assert [(file["file"], file["in_use"], file["entries"]) for file in files] == [
         (str(used), True, 1),
         (str(left), False, 300),
@@ -156,7 +158,7 @@ async def test_status_in_json(bridge: Bridge, used: Path, left: Path) -> None:
 
 async def test_status_without_a_spool_is_an_empty_list(bridge: Bridge, folder: Path) -> None:
     """No receiver has run here yet; that is no failure, and looking makes nothing."""
-    assert orjson.loads((await bridge("status", "--json")).out) == []
+    assert orjson.loads((await bridge("status", "--json")).out) == {"items": [], "total": 0, "next": None}
     assert (await bridge("status")).code == 0
     assert not _exists(folder)
 
@@ -170,7 +172,7 @@ async def test_status_shows_a_file_that_cannot_be_read_beside_the_others(
     assert left.name in result.out
     [line] = [line for line in result.out.splitlines() if unreadable.name in line]
     assert "not a database" in line
-    files = {file["file"]: file for file in orjson.loads((await bridge("status", "--json")).out)}
+    files = {file["file"]: file for file in orjson.loads((await bridge("status", "--json")).out)["items"]}
     assert files[str(unreadable)]["entries"] is None
     assert "not a database" in files[str(unreadable)]["problem"]
     assert files[str(left)]["entries"] == 300
@@ -201,7 +203,7 @@ async def test_drain_leaves_a_file_that_is_in_use_alone(
         ]
         await opened.take(300)
         assert opened.waiting == 0
-    files = orjson.loads((await bridge("status", "--json")).out)
+    files = orjson.loads((await bridge("status", "--json")).out)["items"]
     assert [(file["file"], file["entries"]) for file in files] == [(str(used), 1)]
     assert not _exists(left)
 
@@ -252,9 +254,9 @@ async def test_status_shows_what_is_set_aside(bridge: Bridge, refused: Path) -> 
     """With reason, routing key, counts, the time of the next attempt, and RabbitMQ's words."""
     result = await bridge("status")
     assert result.code == 0
-    assert "set aside, for RabbitMQ refuses it:" in result.out
+    assert "set aside, for RabbitMQ refuses it:" in result.err
     assert all(word in result.out for word in ("nacked", "clicked", "basic.nack"))
-    [file] = orjson.loads((await bridge("status", "--json")).out)
+    [file] = orjson.loads((await bridge("status", "--json")).out)["items"]
     assert (file["file"], file["entries"]) == (str(refused), 3)
     [aside] = file["set_aside"]
     assert aside.pop("retry_in") <= 2
@@ -309,7 +311,7 @@ async def test_drain_tells_what_rabbitmq_refused(
     assert (
         f"bridge: 1 events are still in {folder}: RabbitMQ refused them: 1 nacked of 'clicked'" in result.err
     )
-    [file] = orjson.loads((await bridge("status", "--json")).out)
+    [file] = orjson.loads((await bridge("status", "--json")).out)["items"]
     assert file["entries"] == 1
 
 

@@ -7,7 +7,7 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 import structlog
@@ -69,7 +69,7 @@ def test_check_exits_with_3_for_an_address_that_is_suppressed(bridge: Bridge) ->
     """People see why, in any spelling of the address."""
     result = bridge("check", "JANE@example.org")
     assert result.exit_code == 3
-    for seen in ("jane@example.org", "hard_bounce", "complaint", "2018-10-09 05:16:13", "never"):
+    for seen in ("jane@example.org", "hard_bounce", "complaint", "2018-10-09T05:16:13Z", "never"):
         assert seen in result.stdout
 
 
@@ -185,16 +185,53 @@ def test_list_shows_what_is_asked_for(bridge: Bridge) -> None:
     """By reason, up to a limit, with the total; the same for programs."""
     everything = bridge("list")
     assert everything.exit_code == 0
-    assert "2 of 2" in everything.stdout
+    assert everything.stderr == "2 of 2\n"
     limited = bridge("list", "--limit", "1")
-    assert "1 of 2" in limited.stdout
+    assert limited.stderr == "1 of 2; more with --after complaint:jane@example.org\n"
     assert "hard_bounce" not in limited.stdout
     bounces = bridge("list", "--reason", "hard_bounce", "--json")
-    assert [(entry["address"], entry["reason"]) for entry in json.loads(bounces.stdout)] == [
+    assert [(entry["address"], entry["reason"]) for entry in json.loads(bounces.stdout)["items"]] == [
         ("jane@example.org", "hard_bounce")
     ]
     assert bridge("list", "--reason", "mood").exit_code == 2
     assert bridge("list", "--limit", "0").exit_code == 2
+
+
+def test_who_forgets_a_limit_gets_everything(
+    bridge: Bridge, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As JSON and as lines, over many pages; with a limit it is said that there is more, and from where."""
+    monkeypatch.setattr("bridge.cli.suppressed.PAGE", 7)
+    addresses = [f"a{number:03}@example.org" for number in range(130)]
+    reasons = (Reason.HARD_BOUNCE, Reason.COMPLAINT)
+    incidents = [
+        Incident(address, reason, f"{address}{reason}", 1_539_062_173, "41", b"{}")
+        for address in addresses
+        for reason in reasons
+    ]
+
+    async def record() -> None:
+        async with Store.open(database_url) as store:
+            await store.record(incidents, actor="worker")
+
+    asyncio.run(record())
+    whole = json.loads(bridge("list", "--json").stdout)
+    assert (whole["total"], whole["next"], len(whole["items"])) == (260, None, 260)
+    heads, *lines = bridge("list").stdout.splitlines()
+    assert heads.split("\t") == ["Address", "Reason", "Count", "Last, UTC", "Expires"]
+    assert lines[0].split("\t") == [addresses[0], "complaint", "1", "2018-10-09T05:16:13Z", "never"]
+    assert len(lines) == 260
+    parts: list[dict[str, Any]] = []
+    following: list[str] = []
+    while not parts or following:
+        part = json.loads(bridge("list", "--json", "--limit", "99", *following).stdout)
+        parts += part["items"]
+        following = ["--after", part["next"]] if part["next"] else []
+        assert part["total"] == 260
+    assert parts == whole["items"]
+    complaints = json.loads(bridge("list", "--json", "--reason", "complaint").stdout)
+    assert [entry["address"] for entry in complaints["items"]] == addresses
+    assert bridge("list", "--after", "jane@example.org").exit_code == 2
 
 
 @pytest.mark.usefixtures("suppressed")
@@ -213,7 +250,7 @@ def test_the_actor_is_whoever_is_logged_in(bridge: Bridge, monkeypatch: pytest.M
     """Nobody has to say who they are."""
     monkeypatch.setenv("LOGNAME", "caroline")
     assert bridge("add", "joe@example.org", "--json").exit_code == 0
-    (change,) = json.loads(bridge("history", "joe@example.org", "--json").stdout)
+    (change,) = json.loads(bridge("history", "joe@example.org", "--json").stdout)["items"]
     assert (change["action"], change["actor"]) == ("added", "caroline")
 
 
@@ -225,7 +262,9 @@ def test_remove_takes_the_entry_of_one_reason(bridge: Bridge) -> None:
         0,
         "jane@example.org is still suppressed (complaint); removed: hard_bounce\n",
     )
-    assert [entry["reason"] for entry in json.loads(bridge("list", "--json").stdout)] == ["complaint"]
+    assert [entry["reason"] for entry in json.loads(bridge("list", "--json").stdout)["items"]] == [
+        "complaint"
+    ]
     again = bridge("remove", "jane@example.org", "--reason", "hard_bounce")
     assert again.exit_code == 1
     assert again.stderr == "bridge: jane@example.org is not on the list for the reason hard_bounce\n"
@@ -260,7 +299,7 @@ def test_a_complaint_needs_an_override_and_a_note(bridge: Bridge) -> None:
         result = bridge("remove", "jane@example.org", *arguments)
         assert result.exit_code == 1
         assert "has complained" in result.stderr
-        assert "2 of 2" in bridge("list").stdout
+        assert "2 of 2" in bridge("list").stderr
     result = bridge("remove", "jane@example.org", "--override", "--note", "subscribed anew", "--json")
     assert result.exit_code == 0
     document = json.loads(result.stdout)
@@ -277,7 +316,7 @@ def test_a_complaint_needs_an_override_and_a_note(bridge: Bridge) -> None:
 def test_history_shows_who_did_what(bridge: Bridge) -> None:
     """Oldest first; an address that was never there is said to be so."""
     bridge("remove", "jane@example.org", "--reason", "hard_bounce", "--actor", "ann", "--note", "new mailbox")
-    changes = json.loads(bridge("history", "jane@example.org", "--json").stdout)
+    changes = json.loads(bridge("history", "jane@example.org", "--json").stdout)["items"]
     assert [(change["action"], change["reason"], change["actor"]) for change in changes] == [
         ("added", "hard_bounce", "worker"),
         ("added", "complaint", "worker"),
@@ -285,7 +324,7 @@ def test_history_shows_who_did_what(bridge: Bridge) -> None:
     ]
     shown = bridge("history", "jane@example.org").stdout
     assert shown.index("added") < shown.index("removed")
-    assert bridge("history", "joe@example.org").stdout == "joe@example.org was never on the list\n"
+    assert bridge("history", "joe@example.org").stderr == "joe@example.org was never on the list\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -313,7 +352,7 @@ def test_what_was_added_is_found_however_it_is_written(bridge: Bridge, added_as:
     assert bridge("check", added_as).exit_code == bridge("check", asked_as).exit_code == 3
     assert bridge("remove", asked_as).exit_code == 0
     assert bridge("check", added_as).exit_code == 0
-    changes = json.loads(bridge("history", asked_as, "--json").stdout)
+    changes = json.loads(bridge("history", asked_as, "--json").stdout)["items"]
     assert [change["action"] for change in changes] == ["added", "removed"]
 
 
@@ -329,4 +368,8 @@ def test_several_addresses_are_not_one(bridge: Bridge, command: str) -> None:
 def test_help_of_check_documents_its_exit_codes(bridge: Bridge) -> None:
     """A script that relies on them finds them there."""
     text = " ".join(bridge("check", "--help").stdout.split())
-    assert "0: it is not suppressed. 3: it is. 1: the list could not be asked. 2: it is no address." in text
+    assert (
+        "Exit codes: 0, it is not suppressed; 1, the list could not be asked, or the answer not be printed"
+        in text
+    )
+    assert "; 3, it is suppressed, whether that could be printed or not;" in text

@@ -39,6 +39,11 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
         )
         assert (applied.code, applied.stderr) == (0, "")
         assert applied.stdout == "3 exchanges, 9 queues stand as planned\n"
+    told = await bridge(
+        "topology", "apply", "--json", directory=tmp_path,
+        BRIDGE_RABBITMQ__URLS=amqp_url, BRIDGE_RABBITMQ__PREFIX=prefix,
+    )  # fmt: skip
+    assert json.loads(told.stdout) == {"exchanges": 3, "queues": 9, "refused": []}
     planned = topology.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
     )

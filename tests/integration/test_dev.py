@@ -197,7 +197,7 @@ async def _tour(dev: Process) -> None:
         sys.executable, "-m", "bridge", *command, "--json", stdout=asyncio.subprocess.PIPE
     )
     output, _ = await listing.communicate()
-    assert [entry["address"] for entry in orjson.loads(output)] == ["recipient1@example.org"]
+    assert [entry["address"] for entry in orjson.loads(output)["items"]] == ["recipient1@example.org"]
 
 
 async def _all_is_well(dev: Process) -> None:

@@ -63,7 +63,7 @@ class Surroundings:
         assert said.stderr == ""
         return said.code, {
             finding["check"]: (finding["verdict"], finding["seen"], finding["advice"])
-            for finding in orjson.loads(said.stdout)
+            for finding in orjson.loads(said.stdout)["items"]
         }
 
     async def told(self, check: str, **variables: str) -> tuple[int, str]:

@@ -121,7 +121,7 @@ async def test_a_message_that_always_fails_is_counted_exactly_through_kills(
         bridge, "dead", directory=tmp_path, BRIDGE_RABBITMQ__URLS=url, BRIDGE_RABBITMQ__PREFIX=prefix
     )
     listed = await dead("list", "--json")
-    letters = orjson.loads(listed.stdout)["letters"]
+    letters = orjson.loads(listed.stdout)["items"]
     assert [(letter["attempts"], letter["reason"]) for letter in letters] == [
         (len(attempts) + 1, "unknown-message")
     ]

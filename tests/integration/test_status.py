@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -34,6 +33,7 @@ from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
+from tests.support.ports import free_ports
 from tests.support.working import body_of, changed, working
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ async def test_a_stack_that_runs_is_shown_and_well(
     assert "management API cannot be reached" in seen["unseen"][0]
     assert text.code == 0
     assert "all is well" in text.stdout
-    [opened] = [line.split() for line in text.stdout.splitlines() if line.startswith("opened ")]
+    [opened] = [line.split() for line in text.stdout.splitlines() if line.startswith("opened\t")]
     assert opened == ["opened", "2", "0.0"]
 
 
@@ -320,7 +320,7 @@ async def test_a_backfill_that_is_due_is_not_well(
     [line] = [line for line in seen["wrong"] if "filled from the archive" in line]
     assert "1,234 events" in line
     examined = await bridge("doctor", "--json", directory=tmp_path, **variables)
-    [finding] = [one for one in orjson.loads(examined.stdout) if one["check"] == "backfill"]
+    [finding] = [one for one in orjson.loads(examined.stdout)["items"] if one["check"] == "backfill"]
     assert finding["verdict"] == "warning"
 
 
@@ -478,16 +478,6 @@ def of(variables: dict[str, str], **rabbitmq: Any) -> Settings:
     return knobs.load(
         overrides={"rabbitmq": own | rabbitmq, "spool": {"directory": variables["BRIDGE_SPOOL__DIRECTORY"]}}
     )
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _left_behind(folder: Path, *, count: int, age: int) -> None:

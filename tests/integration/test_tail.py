@@ -96,8 +96,8 @@ async def test_only_the_named_events_as_json(
         "event": "complained",
         "id": events.parse(complaint).id,
         "message_id": "2",
-        "timestamp": 1539062173,
-        "received_at": AT,
+        "timestamp": "2018-10-09T05:16:13Z",
+        "received_at": "2025-06-15T15:06:40.000Z",
         "url": None,
         "problem": None,
     }

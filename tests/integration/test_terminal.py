@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from bridge import events
 from bridge import settings as knobs
 from bridge.broker.message import of_body
+from bridge.receiver.handler import PATH
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 from tests.conftest import TOKEN
-from tests.support.showing import shown
+from tests.support.archiving import archive
+from tests.support.manual import every_command
+from tests.support.ports import free_ports
+from tests.support.showing import shown, shown_while
 from tests.support.working import AT, body_of, properties_of
 
 if TYPE_CHECKING:
@@ -32,9 +39,35 @@ HOSTILE = (
     "\x1b[31m\x1b]0;x\x07\x9b1m\x7f\u202eab\u2066\u200f\u061c\u2028\u2029\r\n\x08[bold]b[/bold][/] :smile:"
 )
 IN_A_PATH = HOSTILE.replace("/", "")
+SURROGATE = b'{"message": {"id": "\\ud800\\u009b1m"}, "event": {"name": "\\udfff\\u202e", "timestamp": 1}}'
+"""Half of a character, which cannot be written at all."""
 QUARANTINED = orjson.dumps({"a": HOSTILE}).replace(b"\\u001b", b"\x1b")
 """With escape characters that JSON would not allow."""
 ADDRESS = "recipient1@example.org"
+BODIES = (
+    QUARANTINED,
+    SURROGATE,
+    HOSTILE.encode(),
+    b"\x9b1m\xff",
+    orjson.dumps(
+        {"message": {"id": HOSTILE}, "event": {"name": "hard_bounced", "timestamp": AT, "data": {}}}
+    ),
+    orjson.dumps({"message": {"id": 1}, "event": {"name": HOSTILE, "timestamp": AT}}),
+    orjson.dumps(
+        {
+            "message": {"id": 1},
+            "event": {"name": "clicked", "timestamp": AT, "data": {"url": f"mailto:{HOSTILE}@a.b"}},
+        }
+    ),
+    orjson.dumps(
+        {"message": {"id": 1}, "event": {"name": "clicked", "timestamp": AT, "data": {"url": HOSTILE}}}
+    ),
+)
+"""For roles and what shows events as they come."""
+STAYING = {("receiver",), ("worker",), ("tail",), ("dev",), ("simulator",)}
+"""They stay until a signal, and have tests of their own here."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""Our own, of the logs' lines. What would set them in a body has more in it that steers."""
 
 
 @pytest.fixture
@@ -81,7 +114,7 @@ async def everywhere(
         letter = aio_pika.Message(body, message_id=f"letter{HOSTILE}", type=HOSTILE, headers=headers)
         await channel.default_exchange.publish(letter, routing_key=rabbit.names.dead)
         underlay = await channel.get_underlay_channel()
-        for malformed in (body, orjson.dumps({"message": {"id": 1}, "event": {"name": HOSTILE}})):
+        for malformed in (body, SURROGATE, orjson.dumps({"message": {"id": 1}, "event": {"name": HOSTILE}})):
             message = of_body(malformed, exchange=rabbit.names.events, received_at=AT * 1000)
             await underlay.basic_publish(
                 malformed,
@@ -105,42 +138,74 @@ async def test_no_command_writes_what_steers_a_terminal(
     commands = [
         ["suppressions", "list"],
         ["suppressions", "list", "--json"],
+        ["suppressions", "list", "--after", asked],
+        ["suppressions", "check", ADDRESS],
+        ["suppressions", "check", ADDRESS, "--json"],
         ["suppressions", "history", ADDRESS],
         ["suppressions", "history", ADDRESS, "--json"],
         ["suppressions", "check", f"{asked}@example.org"],
         ["suppressions", "add", "b@example.org", "--note", asked, "--actor", asked, "--json"],
+        ["suppressions", "add", "c@example.org", "--note", asked, "--actor", asked],
         ["suppressions", "remove", f"{asked}@example.org"],
+        ["suppressions", "remove", "c@example.org", "--note", asked, "--json"],
         ["dead", "list"],
         ["dead", "list", "--json"],
         ["dead", "show", f"letter{HOSTILE}"],
         ["dead", "show", f"letter{HOSTILE}", "--json"],
         ["dead", "show", asked],
         ["dead", "list", "--older-than", asked],
+        ["dead", "list", "--after", asked],
         ["dead", "replay", "--all", "--dry-run"],
+        ["dead", "replay", "--all", "--dry-run", "--json"],
+        ["dead", "replay", asked, "--json"],
+        ["dead", "discard", "--all", "--dry-run", "--json"],
         ["dead", "discard", "--all", "--yes", "--to", f"{asked.replace('/', '')}.jsonl"],
         ["quarantine", "list"],
         ["quarantine", "list", "--json"],
         ["quarantine", "show", events.digest(QUARANTINED)],
         ["quarantine", "show", events.digest(QUARANTINED), "--json"],
+        ["quarantine", "show", events.digest(SURROGATE)],
+        ["quarantine", "show", events.digest(SURROGATE), "--json"],
         ["quarantine", "replay", asked],
-        ["quarantine", "discard", "--all", "--yes", "--to", "quarantine.jsonl"],
+        ["quarantine", "replay", "--all", "--dry-run"],
+        ["quarantine", "replay", "--all", "--dry-run", "--json"],
+        ["quarantine", "replay", "--all", "--json"],
+        ["quarantine", "discard", "--all", "--dry-run"],
+        ["quarantine", "discard", "--all", "--yes", "--json", "--to", f"q{asked.replace('/', '')}.jsonl"],
+        ["replay", "--dry-run"],
+        ["replay", "--dry-run", "--json"],
         ["replay", "--dry-run", "--event", asked],
         ["replay", "--to", asked],
         ["replay", "--since", asked, "--dry-run"],
         ["spool", "status"],
         ["spool", "status", "--json"],
+        ["spool", "drain"],
+        ["spool", "drain", "--json"],
         ["topology", "plan"],
         ["topology", "plan", "--json"],
+        ["topology", "export"],
+        ["topology", "apply"],
+        ["topology", "apply", "--json"],
         ["config", "show"],
         ["config", "show", "--json"],
         ["db", "status"],
+        ["db", "status", "--json"],
+        ["db", "upgrade"],
+        ["db", "upgrade", "--json"],
         ["webhook", "show"],
         ["webhook", "show", "--json"],
+        ["webhook", "disable", f"http://h/{asked}"],
+        ["webhook", "enable", f"http://h/{asked}"],
+        ["webhook", "enable", f"http://h/{asked}", "--json"],
+        ["webhook", "disable", "--json"],
         ["status", "--metrics", health, "--over", "0"],
         ["status", "--metrics", health, "--over", "0", "--json"],
         ["doctor"],
         ["doctor", "--json"],
         ["simulate", "--url", asked],
+        ["simulate", "--url", health, "--count", "1", "--rate", "100"],
+        ["simulate", "--url", health, "--count", "1", "--rate", "100", "--json"],
+        ["--version"],
         ["--config", asked.replace("/", ""), "config", "show"],
         [asked],
     ]
@@ -148,8 +213,11 @@ async def test_no_command_writes_what_steers_a_terminal(
         commands, directory=tmp_path, terminal=terminal, variables=_variables(settings, simulator, tmp_path)
     )
     assert len(outputs) == len(commands)
+    shown_here = {path for path in map(_path, commands) if path}
+    known = {command.path for command in every_command() if not command.is_group}
+    assert known - shown_here == STAYING, "a command has no case: here, or among those that stay"
     for command, (code, output) in outputs.items():
-        steering = {character for character in output if _steers(character)}
+        steering = {character for character in _COLOURS.sub("", output) if _steers(character)}
         assert not steering, (command, output)
         assert "Traceback" not in output, (command, code, output)
     for command in (
@@ -159,7 +227,118 @@ async def test_no_command_writes_what_steers_a_terminal(
     ):
         assert "[bold]b[/bold][/] :smile:" in outputs[command][1], "nor is it read as markup"
     exact = orjson.loads(outputs[f"suppressions history {ADDRESS} --json"][1])
-    assert exact[0]["note"] == HOSTILE, "what programs read says all of it"
+    assert exact["items"][0]["note"] == HOSTILE, "what programs read says all of it"
+
+
+async def test_a_role_writes_nothing_that_steers_a_terminal(
+    settings: Settings, overrides: dict[str, Any], rabbit: Rabbit, workplace: Workplace, tmp_path: Path
+) -> None:
+    """Receiver, worker and tail, each with bodies, names and headers full of it, and with a line for each event."""
+    del workplace  # the queues must stand
+    [port, *health] = free_ports(3)
+    variables = _of_roles(settings, overrides, tmp_path)
+
+    async def post_all(_: str) -> None:
+        await _post(f"http://127.0.0.1:{port}{PATH}{TOKEN}")
+
+    async def bury(_: str) -> None:
+        async with rabbit.channel() as channel:
+            for body in BODIES:
+                await channel.default_exchange.publish(
+                    aio_pika.Message(body, message_id=HOSTILE[:50], headers={"retry-error": HOSTILE}),
+                    routing_key=rabbit.names.suppression,
+                )
+
+    async def publish(_: str) -> None:
+        await archive(rabbit, settings, [(body, AT * 1000) for body in (*BODIES, body_of("opened", 12))])
+
+    receiving = await shown_while(
+        ["receiver"], directory=tmp_path, ready="receiver.started", act=post_all, until="receiver.accepted",
+        variables=variables | {"BRIDGE_RECEIVER__PORT": str(port), "BRIDGE_HEALTH__PORT": str(health[0])},
+    )  # fmt: skip
+    working = await shown_while(
+        ["worker"], directory=tmp_path, ready="worker.started", act=bury, until="worker.dead_letter",
+        variables=variables | {"BRIDGE_HEALTH__PORT": str(health[1])},
+    )  # fmt: skip
+    for written in (receiving, working):
+        _steers_nothing(_COLOURS.sub("", written))
+    for arguments in (["tail"], ["tail", "--json"]):
+        tailing = await shown_while(
+            arguments, directory=tmp_path, ready="broker.connected", act=publish,
+            until='"message_id":"12"' if "--json" in arguments else "message 12", variables=variables,
+        )  # fmt: skip
+        _steers_nothing(_COLOURS.sub("", tailing))
+
+
+async def test_what_runs_everything_writes_nothing_that_steers_a_terminal(
+    amqp_url: str, prefix: str, tmp_path: Path
+) -> None:
+    """`bridge dev` shows each event and each change; and the simulator is asked for what there is not."""
+    (tmp_path / "dev.toml").write_text(f'[rabbitmq]\nprefix = "{prefix}"\n')
+
+    async def post_all(written: str) -> None:
+        [_, url] = next(line for line in written.splitlines() if line.startswith("webhook")).split()
+        await _post(url)
+
+    [port] = free_ports(1)
+    everything = await shown_while(
+        ["--config", "dev.toml", "dev", "--rabbitmq-url", amqp_url, "--port", "0"],
+        directory=tmp_path, variables={}, ready="Ctrl-C stops all of it.", act=post_all, until="event: opened",
+    )  # fmt: skip
+    _steers_nothing(_COLOURS.sub("", everything))
+
+    async def ask(_: str) -> None:
+        async with aiohttp.ClientSession() as http:
+            url = URL.build(scheme="http", host="127.0.0.1", port=port, path=f"/v1/{IN_A_PATH}")
+            async with http.get(url, headers={"X-It": "\x9b1m"}) as answer:
+                assert answer.status >= 400
+
+    simulating = await shown_while(
+        ["simulator", "--port", str(port)], directory=tmp_path,
+        variables={}, ready="simulator.started", act=ask, until="simulator.started",
+    )  # fmt: skip
+    _steers_nothing(_COLOURS.sub("", simulating))
+
+
+async def _post(url: str) -> None:
+    """All of them, and then one that is shown last."""
+    async with aiohttp.ClientSession() as http:
+        for body in (*BODIES, body_of("opened", 12)):
+            async with http.post(url, data=body) as answer:
+                assert answer.status in {200, 400}
+
+
+def _of_roles(settings: Settings, overrides: dict[str, Any], directory: Path) -> dict[str, str]:
+    provider = overrides["provider"]
+    return {
+        "BRIDGE_RABBITMQ__URLS": settings.rabbitmq.urls[0].get_secret_value(),
+        "BRIDGE_RABBITMQ__PREFIX": settings.rabbitmq.prefix,
+        "BRIDGE_SUPPRESSION__DATABASE_URL": f"sqlite+aiosqlite:///{directory}/of-roles.sqlite3",
+        "BRIDGE_SPOOL__DIRECTORY": f"{directory}/spool-of-roles",
+        "BRIDGE_PROVIDER__BASE_URL": provider["base_url"],
+        "BRIDGE_PROVIDER__API_TOKEN": provider["api_token"],
+        "BRIDGE_RECEIVER__TOKENS": TOKEN,
+        "BRIDGE_RECEIVER__HOST": "127.0.0.1",
+        "BRIDGE_LOGS__LEVEL": "debug",
+    }
+
+
+def _path(arguments: list[str]) -> tuple[str, ...]:
+    """Which command these arguments are of; empty where they are of none."""
+    words = arguments[2:] if arguments[0] == "--config" else arguments
+    return next(
+        (
+            one.path
+            for one in every_command()
+            if not one.is_group and tuple(words[: len(one.path)]) == one.path
+        ),
+        (),
+    )
+
+
+def _steers_nothing(written: str) -> None:
+    assert not {character for character in written if _steers(character)}, written
+    assert "Traceback" not in written
 
 
 def _steers(character: str) -> bool:

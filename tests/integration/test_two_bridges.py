@@ -67,7 +67,7 @@ async def test_a_settings_file_that_was_changed_since_the_start_of_a_role_is_tol
 async def in_force(file: Path) -> str:
     """The doctor's verdict."""
     said = await bridge("--config", str(file), "doctor", "--json", directory=file.parent)
-    [finding] = [one for one in orjson.loads(said.stdout) if one["check"] == "settings in force"]
+    [finding] = [one for one in orjson.loads(said.stdout)["items"] if one["check"] == "settings in force"]
     if finding["verdict"] == "warning":
         assert f"{file} has other settings now" in finding["seen"]
         assert "start them anew" in finding["advice"]

@@ -100,7 +100,7 @@ def listed(
 
     Args:
         arrived: each event once.
-        entries: as `bridge suppressions list --json` prints them.
+        entries: as `bridge suppressions list --json` prints its items.
         told: what was published as added.
     """
     expected = expected_list(arrived)

@@ -24,7 +24,6 @@ _RETRY: Final = f"{_NAMES.suppression}.retry."
 _PATIENCE_SECONDS: Final = 180.0
 """A message may be in the delay queue of 30 s; that of 5 min is for what has failed twice."""
 _LOOK_EVERY_SECONDS: Final = 1.0
-_MORE_THAN_ALL: Final = "10000000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ async def worked_off(stack: Stack, answers: Answers, ledger: Ledger, *, load_beg
 
 async def _entries_told(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
     """The list, once what was published of it has come here, too; or, after a good while, as it is."""
-    entries: list[dict[str, Any]] = await stack.bridge("suppressions", "list", "--limit", _MORE_THAN_ALL)
+    entries: list[dict[str, Any]] = (await stack.bridge("suppressions", "list"))["items"]
     await ledger.told(len(entries))
     return entries
 

@@ -1,10 +1,11 @@
-"""Commands of the bridge on a terminal, one after the other in one process: what they write there."""
+"""What commands of the bridge write to a terminal: one after the other in one process, and those that stay."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from bridge import settings as knobs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
 _PATIENCE_SECONDS = 90
@@ -49,16 +50,11 @@ async def shown(
 def _shown(
     commands: Sequence[Sequence[str]], directory: Path, variables: Mapping[str, str], *, terminal: bool
 ) -> dict[str, tuple[int, str]]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(knobs.ENVIRONMENT_PREFIX)
-    }
     reading, writing = os.openpty() if terminal else os.pipe()
     with subprocess.Popen(
         [sys.executable, "-c", _ALL, json.dumps(commands)],
         stdin=subprocess.DEVNULL, stdout=writing, stderr=writing,
-        cwd=directory, env=environment | {"TERM": "dumb", "COLUMNS": "300"} | dict(variables),
+        cwd=directory, env=_without_ours() | {"TERM": "dumb", "COLUMNS": "300"} | dict(variables),
     ) as process:  # fmt: skip
         os.close(writing)
         written = _everything(reading)
@@ -92,3 +88,86 @@ def _divided(written: str) -> list[tuple[str, tuple[int, str]]]:
             lines.append(line)
     assert not any(lines), lines
     return divided
+
+
+async def shown_while(
+    arguments: Sequence[str],
+    *,
+    directory: Path,
+    variables: Mapping[str, str],
+    ready: str,
+    act: Callable[[str], Awaitable[None]],
+    until: str,
+) -> str:
+    """All that a command which stays writes to a terminal.
+
+    Args:
+        arguments: its own.
+        directory: where it runs.
+        variables: its settings; the environment has no others.
+        ready: what it writes when it can be acted upon.
+        act: called then, with what was written so far.
+        until: what it writes last; then it is ended by Ctrl-C.
+    """
+    master, terminal = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bridge", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=terminal, stderr=terminal,
+        cwd=directory, env=_without_ours() | {"TERM": "dumb", "COLUMNS": "300"} | dict(variables),
+    )  # fmt: skip
+    os.close(terminal)
+    written = _Written()
+    reading = asyncio.create_task(asyncio.to_thread(_read_into, master, written, asyncio.get_running_loop()))
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await written.has(ready)
+            await act(written.text())
+            await written.has(until)
+            process.send_signal(signal.SIGINT)
+            await process.wait()
+    except TimeoutError:
+        raise AssertionError(f"it has not written {ready} and {until}: {written.text()}") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await reading
+        os.close(master)
+    assert process.returncode == 0, written.text()
+    return written.text()
+
+
+class _Written:
+    def __init__(self) -> None:
+        self._bytes = bytearray()
+        self._more = asyncio.Event()
+
+    def text(self) -> str:
+        return self._bytes.decode().replace("\r\n", "\n")
+
+    def add(self, chunk: bytes) -> None:
+        self._bytes += chunk
+        self._more.set()
+
+    async def has(self, part: str) -> None:
+        while part.encode() not in self._bytes:
+            self._more.clear()
+            await self._more.wait()
+
+
+def _read_into(terminal: int, written: _Written, loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # how a terminal says that nobody writes to it any more
+            return
+        if not chunk:
+            return
+        loop.call_soon_threadsafe(written.add, chunk)
+
+
+def _without_ours() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(knobs.ENVIRONMENT_PREFIX)
+    }

@@ -1,0 +1,56 @@
+"""A link that somebody wrote, without what must not be shown of it: secrets, and addresses of persons."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import unquote
+
+from yarl import URL
+
+from bridge.telemetry.scrubbing import HIDDEN, Scrubber
+
+_LIKE_A_SECRET: Final = re.compile(r"(?=[^/]*[0-9])[^/]{16,}")
+"""A long part of a path with a digit in it; links to unsubscribe carry such."""
+_ENCODED_AT_MOST: Final = 3
+"""Times: what counts clicks wraps links in links."""
+_WEB: Final = frozenset({"http", "https"})
+
+_PLAIN: Final = Scrubber(mask_addresses=False)
+_MASKING: Final = Scrubber(mask_addresses=True)
+
+
+def shown(link: str, *, mask_addresses: bool) -> str:
+    """Where the link leads, as far as it may be shown; its query never is.
+
+    Of a scheme other than the web's or `mailto` only the scheme is shown: a telephone number is about a person, too.
+    """
+    try:
+        url = URL(link)
+        host = url.host_port_subcomponent
+    except ValueError:
+        return HIDDEN
+    scrubber = _MASKING if mask_addresses else _PLAIN
+    query = f"?{HIDDEN}" if url.query_string else ""
+    if url.scheme == "mailto":
+        return f"mailto:{scrubber.text(_decoded(url.path))}{query}"
+    if url.scheme not in {*_WEB, ""}:
+        return f"{url.scheme}:{HIDDEN}"
+    path = "/".join(_part(part, scrubber) for part in url.raw_path.split("/"))
+    scheme = f"{url.scheme}:" if url.scheme else ""
+    return f"{scheme}{f'//{host}' if host else ''}{path}{query}"
+
+
+def _part(part: str, scrubber: Scrubber) -> str:
+    """It may be a whole link itself, with a query."""
+    front, mark, _ = _decoded(part).partition("?")
+    said = scrubber.text(front)
+    if "@" not in said:
+        said = _LIKE_A_SECRET.sub(HIDDEN, said)
+    return f"{said}{mark}{HIDDEN if mark else ''}"
+
+
+def _decoded(text: str) -> str:
+    for _ in range(_ENCODED_AT_MOST):
+        text = unquote(text)
+    return text
