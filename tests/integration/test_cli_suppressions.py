@@ -281,7 +281,7 @@ def test_what_remains_is_said_by_remove_and_add(bridge: Bridge) -> None:
     assert added.stdout == "jane@example.org is suppressed (hard_bounce, manual)\n"
     last = bridge("remove", "jane@example.org")
     assert last.stdout == "jane@example.org is no longer suppressed (hard_bounce, manual)\n"
-    changes = json.loads(bridge("history", "jane@example.org", "--json").stdout)
+    changes = json.loads(bridge("history", "jane@example.org", "--json").stdout)["items"]
     assert [(change["action"], change["still_suppressed"], change["reasons"]) for change in changes] == [
         ("added", True, ["hard_bounce"]),
         ("added", True, ["complaint", "hard_bounce"]),
