@@ -45,6 +45,8 @@ _CONNECTIONS: Final = 4
 _SETTINGS: Final = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
+    # A plan that is kept was made for the list as it was then, perhaps an empty one: plan for the list as it is.
+    "plan_cache_mode": "force_custom_plan",
     # A worker that stands still (SIGSTOP, a frozen machine) in the middle of a transaction shall not keep its locks.
     "idle_in_transaction_session_timeout": "10s",
     # A worker whose machine is gone shall not keep its locks for the two hours that TCP waits by default.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from bridge.suppression.database import RefusedValueError, StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
@@ -163,3 +163,15 @@ async def test_a_reader_may_ask_a_list_that_it_may_not_change(store: Store, post
                 pass
     finally:
         await postgres.execute(postgresql_url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+
+
+async def test_each_question_is_planned_for_the_list_as_it_is(store: Store) -> None:
+    """A plan that is kept from when the list was empty reads all of it for every batch, once it is long."""
+    for number in range(10):
+        await store.record([incident(f"e{number}")], actor="worker")
+    async with store._database.read() as connection:
+        kept = (
+            "SELECT sum(generic_plans), sum(custom_plans) > 20 FROM pg_prepared_statements "
+            "WHERE parameter_types <> '{}'"
+        )
+        assert (await connection.execute(text(kept))).one() == (0, True)
