@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from bridge.broker.outcomes import PublishError
 from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
-from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.console import fail, fails_with, on_terminal, people, print_json, settings_of
 from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
 from bridge.cli.manual import BROKER, page
 from bridge.cli.options import AsJson, ListJson
@@ -51,7 +52,8 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
     if as_json:
         print_list(map(_document, files))
         return
-    print_summary(f"{settings.spool.directory}:")
+    if on_terminal():
+        people.print(Text(f"{settings.spool.directory}:"))
     print_rows((_FILE, "Events", "Bytes", "Oldest", "Receiver", "Problem"), map(_row, files))
     if any(file.aside for file in files):
         print_summary("set aside, for RabbitMQ refuses it:")
@@ -188,10 +190,15 @@ def _document(file: _File) -> dict[str, Any]:
 def _row(file: _File) -> tuple[str | int | Cell, ...]:
     receiver = "has it" if file.in_use else "gone" if file.in_use is not None else "?"
     if file.contents is None:
-        return file.path.name, "?", "?", "", receiver, file.problem
+        return _named(file), "?", "?", "", receiver, file.problem
     age = _age(file.contents)
     oldest = "" if age is None else Cell(f"{age} s", age)
-    return file.path.name, file.contents.entries, file.contents.bytes, oldest, receiver, ""
+    return _named(file), file.contents.entries, file.contents.bytes, oldest, receiver, ""
+
+
+def _named(file: _File) -> Cell:
+    """People have read in which folder."""
+    return Cell(file.path.name, str(file.path))
 
 
 def _rows_of_aside(files: Iterable[_File]) -> Iterator[tuple[str | int | Cell, ...]]:
@@ -199,7 +206,7 @@ def _rows_of_aside(files: Iterable[_File]) -> Iterator[tuple[str | int | Cell, .
         for one in file.aside:
             following = Cell(f"in {_until(one)} s", _until(one))
             yield (
-                file.path.name, one.reason, one.routing_key, one.entries, one.attempts, following, one.said,
+                _named(file), one.reason, one.routing_key, one.entries, one.attempts, following, one.said,
             )  # fmt: skip
 
 

@@ -131,8 +131,8 @@ async def test_status_shows_each_file(bridge: Bridge, used: Path, left: Path) ->
     """How much is in it, since when, and whether a receiver has it."""
     result = await bridge("status")
     assert result.code == 0
-    assert result.err == f"{used.parent}:\n"
-    [of_used] = [line for line in result.out.splitlines() if used.name in line]
+    assert result.err == ""
+    [of_used] = [line for line in result.out.splitlines() if line.startswith(f"{used}\t")]
     [of_left] = [line for line in result.out.splitlines() if left.name in line]
     assert "has it" in of_used
     assert "gone" in of_left
