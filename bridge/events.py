@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import orjson
 
-from bridge.moments import unix_seconds
+from bridge.timestamps import unix_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,9 +16,9 @@ import aio_pika
 import hypothesis
 import pytest
 
-from bridge import settings as knobs
-from bridge.broker import private_node
-from bridge.provider.simulator import Simulator
+from bridge.development import private_node
+from bridge.development.simulator import Simulator
+from bridge.settings import sections as knobs
 from bridge.telemetry.metrics import Metrics
 from tests.support.node import Control
 from tests.support.postgres import Databases, Server
@@ -29,7 +29,7 @@ from tests.support.working import Workplace
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
 
 NODE_VARIABLE = "TEST_RABBITMQ_URL"
 """How the run's controller tells pytest-xdist's workers where the node is."""

@@ -7,11 +7,11 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from bridge.broker.deliveries import Deliveries
-from bridge.broker.encoded import Header
-from bridge.broker.frames import Message
-from bridge.broker.rewriting import ROUTING, rewritten
-from bridge.broker.session import BrokerUnavailableError
+from bridge.amqp.deliveries import Deliveries
+from bridge.amqp.encoded_header import Header
+from bridge.amqp.errors import BrokerUnavailableError
+from bridge.amqp.frames import Message
+from bridge.broker.forwarded_properties import ROUTING, rewritten
 from bridge.events import other_spellings
 
 if TYPE_CHECKING:

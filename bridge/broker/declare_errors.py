@@ -13,7 +13,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, answers_of
-from bridge.broker.session import (
+from bridge.amqp.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
     ConnectionLostError,
     may_be_lost,
     task_group,
 )
+from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, answers_of
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

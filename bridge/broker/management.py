@@ -14,13 +14,13 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from bridge.broker.session import said
+from bridge.amqp.errors import said
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
     from bridge.broker.topology import Binding
-    from bridge.settings import RabbitMQ
+    from bridge.settings.sections import RabbitMQ
 
 _PORTS: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 """Where the plugin listens unless it is told otherwise: rabbitmq.com/docs/management."""

@@ -10,7 +10,7 @@ from bridge.events import MALFORMED, other_spellings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from bridge.settings import RabbitMQ, Subscriber
+    from bridge.settings.sections import RabbitMQ, Subscriber
 
 NO_LIMIT = 2**31 - 1
 """Where messages are looked at and stay, or are a subscriber's, who may requeue them as often as he likes.

@@ -9,10 +9,10 @@ import typer
 from pydantic import SecretStr
 
 from bridge.cli.console import print_json, settings_of
+from bridge.cli.help_epilog import page
 from bridge.cli.lists import Head, print_rows
-from bridge.cli.manual import page
 from bridge.cli.options import AsJson
-from bridge.settings import SECRETS_VARIABLE, Section, Settings, knobs
+from bridge.settings.sections import SECRETS_VARIABLE, Section, Settings, knobs
 
 app = typer.Typer(help="The settings in force.", epilog=page("config show"), no_args_is_help=True)
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.segment import Segment
 
-from bridge import settings as knobs
+from bridge.settings import sections as knobs
 from bridge.telemetry.scrubbing import without_secrets
 from bridge.telemetry.terminal import clean, escaped, one_line
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderableType
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,14 +9,14 @@ import typer
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
-from bridge.cli.manual import LIST, page
+from bridge.cli.help_epilog import LIST, page
 from bridge.cli.options import AsJson
 from bridge.suppression import opening
 from bridge.suppression.database import StoreError, StoreUnavailableError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from bridge.suppression.migrating import Revisions
 
 BEHIND: Final = 3

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from bridge.broker import letterfile
-from bridge.broker.letterfile import LetterFile
-from bridge.broker.parked import Wanted
-from bridge.cli import by_hand, letters
-from bridge.cli.by_hand import (
+from bridge.cli import dead_letters_view, queue_messages
+from bridge.cli.console import fail, fails_with, people, print_json
+from bridge.cli.help_epilog import BROKER, page
+from bridge.cli.lists import print_list
+from bridge.cli.options import AsJson, ListJson
+from bridge.cli.queue_messages import (
     ERRORS,
     After,
     DryRun,
@@ -26,15 +27,14 @@ from bridge.cli.by_hand import (
     Yes,
     Younger,
 )
-from bridge.cli.console import fail, fails_with, people, print_json
-from bridge.cli.lists import print_list
-from bridge.cli.manual import BROKER, page
-from bridge.cli.options import AsJson, ListJson
+from bridge.dead_letters import message_file
+from bridge.dead_letters.message_file import LetterFile
+from bridge.dead_letters.queue_reader import Wanted
 from bridge.events import canonical_name
-from bridge.roles import dead
+from bridge.operations import dead_letters
 
 if TYPE_CHECKING:
-    from bridge.broker.parked import Letter
+    from bridge.dead_letters.queue_reader import Letter
 
 app = typer.Typer(
     help="Dead letters: what could not be handled, and why. Look, put back to work, let go.",
@@ -65,16 +65,16 @@ def list_(
 
     Looks at the first 10,000, and says where there are more.
     """
-    settings = by_hand.quiet(context)
-    found = asyncio.run(dead.look(settings, _wanted(None, reason, event, older_than, younger_than)))
-    shown = by_hand.part_of(found.letters, limit=limit, after=after, where=_WHERE, as_json=as_json)
-    now = by_hand.now()
+    settings = queue_messages.quiet(context)
+    found = asyncio.run(dead_letters.look(settings, _wanted(None, reason, event, older_than, younger_than)))
+    shown = queue_messages.part_of(found.letters, limit=limit, after=after, where=_WHERE, as_json=as_json)
+    now = queue_messages.now()
     if as_json:
-        rows = (letters.row(letter, now) for letter in shown.rows)
+        rows = (dead_letters_view.row(letter, now) for letter in shown.rows)
         print_list(rows, total=len(found.letters), following=shown.following, out_of_reach=found.unseen)
         return
-    letters.print_letters(shown.rows, now)
-    by_hand.print_shown(shown, letters.counted(len(found.letters)), found.unseen)
+    dead_letters_view.print_letters(shown.rows, now)
+    queue_messages.print_shown(shown, dead_letters_view.counted(len(found.letters)), found.unseen)
 
 
 @app.command(epilog=page("dead show 5f2b6c0d9e8a7f6b5c4d3e2f1a0b9c8d", *BROKER))
@@ -85,14 +85,14 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter: why it died, what was tried, its headers and its body. It stays where it is."""
-    settings = by_hand.quiet(context)
-    found = asyncio.run(dead.show(settings, letter_id))
+    settings = queue_messages.quiet(context)
+    found = asyncio.run(dead_letters.show(settings, letter_id))
     if found is None:
         fail(f"there is no dead letter '{letter_id}'; see `bridge dead list`")
     if as_json:
-        print_json(letterfile.as_json(letterfile.document(found)))
+        print_json(message_file.as_json(message_file.document(found)))
         return
-    for line in letters.described(found, by_hand.now()):
+    for line in dead_letters_view.described(found, queue_messages.now()):
         people.print(Text(line))
 
 
@@ -116,34 +116,34 @@ def replay(
     Each leaves the dead letters when RabbitMQ has confirmed it in the other queue. Interrupted, it may simply be
     run again: the worker knows an event that it has handled.
     """
-    settings = by_hand.quiet(context)
+    settings = queue_messages.quiet(context)
     wanted = _chosen(ids, reason, event, older_than, younger_than, everything)
-    found = asyncio.run(dead.look(settings, wanted, to_take_out=True))
+    found = asyncio.run(dead_letters.look(settings, wanted, to_take_out=True))
     if dry_run:
-        letters.print_dry_run(found, "replayed", ids, as_json=as_json)
+        dead_letters_view.print_dry_run(found, "replayed", ids, as_json=as_json)
         return
     done: list[str] = []
     unseen: int | None = None
     try:
-        with by_hand.progress("replaying", len(found.letters)) as advance:
+        with queue_messages.progress("replaying", len(found.letters)) as advance:
 
             def moved(letter: Letter) -> None:
                 done.append(letter.id)
                 advance()
 
-            unseen = asyncio.run(dead.replay(settings, wanted, rate=rate, moved=moved))
+            unseen = asyncio.run(dead_letters.replay(settings, wanted, rate=rate, moved=moved))
     finally:
         if as_json:
-            gone = by_hand.absent(ids, done)
+            gone = queue_messages.absent(ids, done)
             print_json(
-                by_hand.outcome(
+                queue_messages.outcome(
                     "replayed", chosen=len(found.letters), done=len(done), missing=gone, unseen=unseen
                 )
             )
         else:
-            people.print(f"replayed {letters.counted(len(done))}")
-    by_hand.say_what_is_out_of_reach(unseen)
-    by_hand.missing(ids, done, _WHERE)
+            people.print(f"replayed {dead_letters_view.counted(len(done))}")
+    queue_messages.say_what_is_out_of_reach(unseen)
+    queue_messages.missing(ids, done, _WHERE)
 
 
 @app.command(epilog=page("dead discard --reason malformed --to malformed.jsonl", *BROKER))
@@ -163,47 +163,47 @@ def discard(
     as_json: AsJson = False,
 ) -> None:
     """Let dead letters go for good. Each is written to a file first: body, headers and properties, a line each."""
-    settings = by_hand.quiet(context)
+    settings = queue_messages.quiet(context)
     wanted = _chosen(ids, reason, event, older_than, younger_than, everything)
-    path = to or letterfile.free_name(Path(), "dead-letters")
-    by_hand.must_not_exist(path)
-    found = asyncio.run(dead.look(settings, wanted, to_take_out=True))
+    path = to or message_file.free_name(Path(), "dead-letters")
+    queue_messages.must_not_exist(path)
+    found = asyncio.run(dead_letters.look(settings, wanted, to_take_out=True))
     if dry_run or not found.letters:
-        letters.print_dry_run(found, "discarded", ids, as_json=as_json)
-        by_hand.missing(ids, [letter.id for letter in found.letters], _WHERE)
+        dead_letters_view.print_dry_run(found, "discarded", ids, as_json=as_json)
+        queue_messages.missing(ids, [letter.id for letter in found.letters], _WHERE)
         return
     if not yes and not as_json:
-        letters.print_counts(found, f"to be discarded, and kept only in {path}")
-    by_hand.agree("Discard them?", yes=yes, as_json=as_json)
+        dead_letters_view.print_counts(found, f"to be discarded, and kept only in {path}")
+    queue_messages.agree("Discard them?", yes=yes, as_json=as_json)
     # Only what was counted, and agreed to: others may have died since.
     agreed = Wanted(ids=frozenset(letter.id for letter in found.letters))
     done: list[str] = []
     unseen: int | None = None
-    file = LetterFile(path, letterfile.document)
+    file = LetterFile(path, message_file.document)
     try:
-        with by_hand.progress("discarding", len(found.letters)) as advance, file:
+        with queue_messages.progress("discarding", len(found.letters)) as advance, file:
 
             def kept(letter: Letter) -> None:
                 done.append(letter.id)
                 advance()
 
-            unseen = asyncio.run(dead.discard(settings, agreed, file=file, kept=kept))
+            unseen = asyncio.run(dead_letters.discard(settings, agreed, file=file, kept=kept))
     finally:
         if as_json:
-            told = by_hand.outcome(
+            told = queue_messages.outcome(
                 "discarded",
                 chosen=len(found.letters),
                 done=len(done),
-                missing=by_hand.absent(ids, done),
+                missing=queue_messages.absent(ids, done),
                 unseen=unseen,
                 file=str(file.path) if done else None,
             )
             print_json(told)
         else:
             where = f", kept in {file.path}" if done else ""
-            people.print(f"discarded {letters.counted(len(done))}{where}")
-    by_hand.say_what_is_out_of_reach(unseen)
-    by_hand.missing(ids, done, _WHERE)
+            people.print(f"discarded {dead_letters_view.counted(len(done))}{where}")
+    queue_messages.say_what_is_out_of_reach(unseen)
+    queue_messages.missing(ids, done, _WHERE)
 
 
 def _wanted(
@@ -217,8 +217,8 @@ def _wanted(
         ids=frozenset(ids or ()),
         reasons=frozenset(reasons or ()),
         events=frozenset(map(canonical_name, events or ())),
-        died_before=by_hand.milliseconds_ago(older_than),
-        died_after=by_hand.milliseconds_ago(younger_than),
+        died_before=queue_messages.milliseconds_ago(older_than),
+        died_after=queue_messages.milliseconds_ago(younger_than),
     )
 
 
@@ -231,5 +231,5 @@ def _chosen(
     everything: bool,  # noqa: FBT001 -- the command's own flag, handed on in its order
 ) -> Wanted:
     wanted = _wanted(ids, reasons, events, older_than, younger_than)
-    by_hand.one_of(ids, conditions=wanted != Wanted(ids=wanted.ids), everything=everything)
+    queue_messages.one_of(ids, conditions=wanted != Wanted(ids=wanted.ids), everything=everything)
     return wanted

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from bridge import dev as development
-from bridge import settings as knobs
-from bridge.broker.private_node import NodeError
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import (
     fails_with,
     json_text,
@@ -23,10 +20,13 @@ from bridge.cli.console import (
     tell_of_foreign_variables,
     write_json,
 )
-from bridge.cli.manual import STAYS, page
+from bridge.cli.help_epilog import STAYS, page
 from bridge.cli.options import LineJson
-from bridge.roles.ending import until_signal
+from bridge.development import dev_stack as development
+from bridge.development.private_node import NodeError
 from bridge.roles.lifetime import running, until
+from bridge.roles.shutdown import until_signal
+from bridge.settings import sections as knobs
 from bridge.suppression.database import StoreError
 from bridge.telemetry import logs
 

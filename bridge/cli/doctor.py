@@ -10,17 +10,17 @@ import typer
 from rich.text import Text
 
 from bridge.cli.console import FAILED, people, tell_of_foreign_variables
+from bridge.cli.help_epilog import page
 from bridge.cli.lists import print_list
-from bridge.cli.manual import page
 from bridge.cli.options import ListJson
-from bridge.oncall.doctor import examine
-from bridge.oncall.finding import Verdict
-from bridge.settings import Logs
+from bridge.diagnostics.doctor import examine
+from bridge.diagnostics.finding import Verdict
+from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
-    from bridge.oncall.finding import Finding
+    from bridge.diagnostics.finding import Finding
 
 app = typer.Typer()
 

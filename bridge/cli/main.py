@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from bridge import settings as knobs
 from bridge import startup
-from bridge.cli.manual import page
+from bridge.cli.help_epilog import page
 from bridge.cli.output import written
+from bridge.settings import sections as knobs
 from bridge.telemetry.terminal import clean
 from bridge.telemetry.version import own_version
 

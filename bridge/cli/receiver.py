@@ -7,12 +7,12 @@ from typing import Final
 import typer
 
 from bridge.cli.console import settings_of
-from bridge.cli.manual import ROLE, page
-from bridge.cli.staying import run
-from bridge.crew import supervisor
-from bridge.crew.child import CrewError
+from bridge.cli.help_epilog import ROLE, page
+from bridge.cli.run_role import run
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime
+from bridge.supervisor import supervisor
+from bridge.supervisor.child import CrewError
 from bridge.telemetry.health import PortTakenError
 
 app = typer.Typer()

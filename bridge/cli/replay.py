@@ -12,21 +12,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bridge.broker.selection import InvalidMomentError, Selection, moment
-from bridge.broker.session import BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError
+from bridge.broker.archive_selection import InvalidMomentError, Selection, moment
 from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_of
+from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import print_rows, print_summary
-from bridge.cli.manual import BROKER, page
 from bridge.cli.options import AsJson
-from bridge.roles import replay as role
-from bridge.roles.ending import until_signal
+from bridge.operations import replay as role
 from bridge.roles.lifetime import running, until
+from bridge.roles.shutdown import until_signal
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
 
 INTERRUPTED: Final = 130
 """Exit code: stopped by Ctrl-C before the end, as a shell counts it."""

@@ -14,23 +14,23 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from yarl import URL
 
 from bridge.cli.console import BAD_USAGE, FAILED, fail, fails_with, print_json, settings_of
+from bridge.cli.help_epilog import page
 from bridge.cli.lists import print_rows, print_summary
-from bridge.cli.manual import page
 from bridge.cli.options import AsJson
-from bridge.provider.driving import Driver, Pace, Tally, quantile
-from bridge.provider.traffic import Habits, InvalidMixError, Traffic, mix
+from bridge.development.load_driver import Driver, Pace, Tally, quantile
+from bridge.development.traffic import Habits, InvalidMixError, Traffic, mix
 from bridge.receiver.handler import PATH
-from bridge.roles.ending import until_signal
 from bridge.roles.lifetime import running, until
+from bridge.roles.shutdown import until_signal
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.provider.driving import Outcome
-    from bridge.provider.emission import Reply
-    from bridge.provider.traffic import Shot
-    from bridge.settings import Receiver
+    from bridge.development.emission import Reply
+    from bridge.development.load_driver import Outcome
+    from bridge.development.traffic import Shot
+    from bridge.settings.sections import Receiver
 
 app = typer.Typer()
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from bridge.cli.console import settings_of
-from bridge.cli.manual import ROLE, page
-from bridge.cli.staying import run
-from bridge.provider.simulator import TOKEN, Simulator
-from bridge.receiver.address import webhook_url
-from bridge.settings import Settings
+from bridge.cli.help_epilog import ROLE, page
+from bridge.cli.run_role import run
+from bridge.development.simulator import TOKEN, Simulator
+from bridge.receiver.webhook_url import webhook_url
+from bridge.settings.sections import Settings
 from bridge.telemetry import logs
 
 app = typer.Typer()

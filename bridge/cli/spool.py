@@ -13,18 +13,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bridge.broker.outcomes import PublishError
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
-from bridge.cli.console import fail, fails_with, on_terminal, people, print_json, settings_of
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.publish_errors import PublishError
+from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
-from bridge.cli.manual import BROKER, page
 from bridge.cli.options import AsJson, ListJson
-from bridge.oncall.alarms import alarm_of
-from bridge.receiver.spool_aside import AsideSeen, hasten, look
-from bridge.receiver.spool_file import Contents, peek
-from bridge.receiver.spool_folder import SpoolError, in_use, others
+from bridge.diagnostics.alarms import alarm_of
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
-from bridge.settings import Settings
+from bridge.settings.sections import Settings
+from bridge.spool.folder import SpoolError, in_use, others
+from bridge.spool.refused_entries import AsideSeen, hasten, look
+from bridge.spool.spool_file import Contents, peek
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

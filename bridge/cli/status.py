@@ -14,20 +14,20 @@ from yarl import URL
 
 from bridge import startup
 from bridge.cli.console import BAD_USAGE, FAILED, fail, on_terminal, people, print_json, settings_of
-from bridge.cli.manual import page
-from bridge.cli.screen import lines, screen
-from bridge.moments import rfc3339_of_milliseconds
-from bridge.oncall.status import Watch
-from bridge.roles.ending import until_signal
+from bridge.cli.help_epilog import page
+from bridge.cli.status_view import lines, screen
+from bridge.diagnostics.status import Watch
 from bridge.roles.lifetime import running, until
+from bridge.roles.shutdown import until_signal
 from bridge.telemetry import logs
 from bridge.telemetry.terminal import clean
+from bridge.timestamps import rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bridge.oncall.status import Status
-    from bridge.settings import Settings
+    from bridge.diagnostics.status import Status
+    from bridge.settings.sections import Settings
 
 app = typer.Typer()
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
 import typer
 from rich.text import Text
 
-from bridge.cli import suppressed
+from bridge.cli import suppressions_view
 from bridge.cli.console import BAD_USAGE, fail, fails_with, on_terminal, people, print_json, settings_of
+from bridge.cli.help_epilog import LIST, page
 from bridge.cli.lists import ON_A_TERMINAL, JsonList, Sheet, print_list, print_rows, print_summary
-from bridge.cli.manual import LIST, page
 from bridge.cli.options import AsJson, ListJson
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.database import StoreError
@@ -25,7 +25,7 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from bridge.suppression.changes import Change
     from bridge.suppression.entries import Entry
 
@@ -109,7 +109,7 @@ def _show_check(address: str, entries: list[Entry], *, as_json: bool) -> None:
             }
         )
     elif entries:
-        print_rows(suppressed.ENTRY, map(suppressed.row, entries))
+        print_rows(suppressions_view.ENTRY, map(suppressions_view.row, entries))
     else:
         people.print(Text(f"{address} is not suppressed"))
 
@@ -136,15 +136,15 @@ def list_(
 ) -> None:
     """Show the list, ordered by address; entries that have expired, too."""
     most = limit or (ON_A_TERMINAL if on_terminal() and not as_json else None)
-    wanted = suppressed.Wanted(reason, most, None if after is None else suppressed.place(after))
+    wanted = suppressions_view.Wanted(reason, most, None if after is None else suppressions_view.place(after))
     settings = _settings(context)
     if as_json:
         document = JsonList()
         listed = _answer(_list(settings, wanted, lambda entry: document.add(entry.document())))
         document.end(total=listed.total, following=listed.following)
         return
-    sheet = Sheet(*suppressed.ENTRY)
-    listed = _answer(_list(settings, wanted, lambda entry: sheet.add(*suppressed.row(entry))))
+    sheet = Sheet(*suppressions_view.ENTRY)
+    listed = _answer(_list(settings, wanted, lambda entry: sheet.add(*suppressions_view.row(entry))))
     sheet.end()
     more = f"; more with --after {listed.following}" if listed.following else ""
     print_summary(f"{listed.shown:,} of {listed.total:,}{more}")
@@ -221,7 +221,7 @@ def history(context: typer.Context, address: Address, as_json: ListJson = False)
     if as_json:
         print_list(change.document() for change in changes)
     else:
-        print_rows(suppressed.CHANGE, map(suppressed.row_of_change, changes))
+        print_rows(suppressions_view.CHANGE, map(suppressions_view.row_of_change, changes))
         if not changes:
             print_summary(f"{address} was never on the list")
 
@@ -239,10 +239,10 @@ async def _check(settings: Settings, address: str) -> list[Entry]:
 
 
 async def _list(
-    settings: Settings, wanted: suppressed.Wanted, show: Callable[[Entry], None]
-) -> suppressed.Listed:
+    settings: Settings, wanted: suppressions_view.Wanted, show: Callable[[Entry], None]
+) -> suppressions_view.Listed:
     async with Store.open(_url(settings), create=False) as store:
-        return await suppressed.show_each(store, wanted, show)
+        return await suppressions_view.show_each(store, wanted, show)
 
 
 async def _add(settings: Settings, address: str, actor: str, note: str) -> tuple[Entry, list[Entry]]:

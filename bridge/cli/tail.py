@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.broker.session import BrokerRefusedError
+from bridge.amqp.errors import BrokerRefusedError
 from bridge.cli.console import fails_with, json_text, settings_of, write_json
-from bridge.cli.manual import BROKER, STAYS, page
+from bridge.cli.help_epilog import BROKER, STAYS, page
 from bridge.cli.options import LineJson
-from bridge.moments import rfc3339, rfc3339_of_milliseconds
-from bridge.roles import tail as role
-from bridge.roles.ending import until_signal
+from bridge.operations import tail as role
 from bridge.roles.lifetime import running, until
+from bridge.roles.shutdown import until_signal
 from bridge.telemetry import logs
+from bridge.timestamps import rfc3339, rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.roles.tail import Seen
-    from bridge.settings import Settings
+    from bridge.operations.tail import Seen
+    from bridge.settings.sections import Settings
 
 app = typer.Typer()
 

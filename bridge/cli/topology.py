@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from yarl import URL
 
-from bridge.broker import declaring, markers, topology
-from bridge.broker.connection import Link
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.connection import Link
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.broker import backfill_marker, declaring, topology
 from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Head, print_rows
-from bridge.cli.manual import BROKER, page
 from bridge.cli.options import AsJson
-from bridge.roles.standing import topology_of
+from bridge.roles.role_topology import topology_of
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from bridge.broker.declaring import Refused
     from bridge.broker.topology import Topology
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
 
 app = typer.Typer(
     help="Exchanges, queues and bindings: plan, apply, export.",
@@ -109,7 +109,7 @@ async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Re
 
     async def session(connection: AbstractConnection) -> None:
         nonlocal refused
-        safe = await markers.safe_to_declare(connection, planned, names, "always")
+        safe = await backfill_marker.safe_to_declare(connection, planned, names, "always")
         wanted = planned if safe else topology.without_queues(planned, names.suppression)
         refused = await declaring.attempt(connection, wanted, "always", needed=())
         for one in refused:

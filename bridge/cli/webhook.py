@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
-from bridge.cli.manual import page
+from bridge.cli.help_epilog import page
 from bridge.cli.options import AsJson
 from bridge.provider.client import ProviderClient, connect
 from bridge.provider.errors import ProviderError
-from bridge.receiver.address import webhook_url
 from bridge.receiver.handler import PATH
+from bridge.receiver.webhook_url import webhook_url
 from bridge.telemetry.metrics import Metrics
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bridge.settings import Receiver, Settings
+    from bridge.settings.sections import Receiver, Settings
 
 T = TypeVar("T")
 

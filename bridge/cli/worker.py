@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from bridge.broker.session import BrokerRefusedError
+from bridge.amqp.errors import BrokerRefusedError
 from bridge.cli.console import settings_of
-from bridge.cli.manual import ROLE, page
-from bridge.cli.staying import run
+from bridge.cli.help_epilog import ROLE, page
+from bridge.cli.run_role import run
 from bridge.roles import worker as role
 from bridge.roles.lifetime import Lifetime
 from bridge.suppression.database import StoreError

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
-from bridge.provider import reading
+from bridge.provider import tolerant_json
 from bridge.provider.errors import (
     MissingTokenError,
     NotHttpError,
@@ -26,13 +26,13 @@ from bridge.provider.errors import (
     UnexpectedAnswerError,
     UnknownMessageError,
 )
-from bridge.provider.exchange import Answer, Call, excerpt, exchange, host_of
-from bridge.provider.pacing import Backoff, Clock, Pace, Sleep, retry_after
+from bridge.provider.http import Answer, Call, excerpt, exchange, host_of
+from bridge.provider.rate_limit import Backoff, Clock, Pace, Sleep, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from bridge.settings import Provider
+    from bridge.settings.sections import Provider
     from bridge.telemetry.metrics import Metrics
 
 _LONGEST_HEADER: Final = 64 * 1024
@@ -168,10 +168,10 @@ class ProviderClient:
                 f"the provider does not know message {message_id}: it may lag behind its own webhook, "
                 "or the message belongs to another account than provider.api_token"
             )
-        for document in reading.documents(answer.body):
-            to = reading.recipient(document.get("to"))
-            if to is not None and reading.whole_number_or_text(document.get("id")) == message_id:
-                return ProviderMessage(message_id, to, reading.sound_text(document.get("status")))
+        for document in tolerant_json.documents(answer.body):
+            to = tolerant_json.recipient(document.get("to"))
+            if to is not None and tolerant_json.whole_number_or_text(document.get("id")) == message_id:
+                return ProviderMessage(message_id, to, tolerant_json.sound_text(document.get("status")))
         _document(answer)  # which has its own words for what is no object at all
         raise UnexpectedAnswerError(f"{answer.call} was answered without that id and an address in `to`")
 
@@ -287,7 +287,7 @@ def _document(answer: Answer) -> dict[str, Any]:
     """The JSON object in a 2xx answer. The error says nothing of its content: it holds addresses and mail."""
     if answer.status == HTTPStatus.NOT_FOUND:
         raise UnexpectedAnswerError(f"{answer.call} was answered 404; check provider.base_url")
-    for document in reading.documents(answer.body):
+    for document in tolerant_json.documents(answer.body):
         return document
     raise UnexpectedAnswerError(
         f"{answer.call} was answered {answer.status} with {len(answer.body)} bytes that are not a JSON object; "

@@ -10,30 +10,30 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import HttpVersion11, hdrs, web
 
 from bridge import events
-from bridge.broker import message
-from bridge.broker.outcomes import ChannelClosedError, NackedError, PublishError
+from bridge.amqp.publish_errors import ChannelClosedError, NackedError, PublishError
+from bridge.broker import messages
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.receiver.answers import RefusedError
-from bridge.receiver.refusing import Refusing
-from bridge.receiver.spool_folder import SpoolError
-from bridge.receiver.waiting import Waiting
+from bridge.receiver.deadline_queue import Waiting
+from bridge.receiver.refusal_log import Refusing
+from bridge.spool.folder import SpoolError
 from bridge.telemetry import instruments, logs
 from bridge.telemetry.metrics import OTHER, name_label
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.broker.frames import Message
-    from bridge.broker.publisher import Publisher
+    from bridge.amqp.frames import Message
+    from bridge.amqp.publisher import Publisher
     from bridge.receiver.access import Access
     from bridge.receiver.answers import Answer
-    from bridge.receiver.refused_events import RefusedEvents
-    from bridge.receiver.spool import Spool
-    from bridge.receiver.spool_file import Entry
-    from bridge.settings import Receiver
+    from bridge.settings.sections import Receiver
+    from bridge.spool.refused_events import RefusedEvents
+    from bridge.spool.spool import Spool
+    from bridge.spool.spool_file import Entry
+    from bridge.telemetry.buffered import Tally
     from bridge.telemetry.metrics import Metrics
-    from bridge.telemetry.tallies import Tally
 
     Reply = Callable[[Answer], None]
 
@@ -155,7 +155,7 @@ class Handler:
             return
         except events.MalformedError as malformed:
             why = str(malformed)
-            outgoing = message.of_malformed(body, why, exchange=self._exchange, received_at=received_at)
+            outgoing = messages.of_malformed(body, why, exchange=self._exchange, received_at=received_at)
             pending = _Pending(reply, outgoing, received_at, began)
             pending.reason = why
             log.warning(
@@ -165,7 +165,7 @@ class Handler:
                 reason=why,
             )
         else:
-            outgoing = message.of_event(event, body, exchange=self._exchange, received_at=received_at)
+            outgoing = messages.of_event(event, body, exchange=self._exchange, received_at=received_at)
             pending = _Pending(reply, outgoing, received_at, began)
         self._publish(pending)
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.broker.connection import LinkState
-from bridge.receiver.spool_aside import REASONS
+from bridge.amqp.connection import LinkState
+from bridge.spool.refused_entries import REASONS
 from bridge.telemetry.health import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from bridge.broker.connection import Link
-    from bridge.broker.refusals import Refusals
-    from bridge.receiver.spool import Spool
+    from bridge.amqp.connection import Link
+    from bridge.broker.topology_refusals import Refusals
+    from bridge.spool.spool import Spool
     from bridge.telemetry.metrics import Metrics
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from bridge.receiver.handler import Handler
-    from bridge.settings import Receiver
+    from bridge.settings.sections import Receiver
 
 _BACKLOG: Final = 2048
 _LINGER_SECONDS: Final = 1.0

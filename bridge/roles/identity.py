@@ -13,8 +13,8 @@ from bridge.telemetry.health import Readiness
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from bridge.broker.connection import Link
-    from bridge.settings import RabbitMQ, Settings
+    from bridge.amqp.connection import Link
+    from bridge.settings.sections import RabbitMQ, Settings
 
 BRIDGE: Final = "bridge"
 SETTINGS: Final = "settings"

@@ -6,9 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from bridge.broker.connection import LinkState
-from bridge.broker.publisher import Publisher
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, together
+from bridge.amqp.connection import LinkState
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, together
+from bridge.amqp.publisher import Publisher
 from bridge.roles.lifetime import running
 from bridge.telemetry import logs
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.connection import Link
-    from bridge.roles.standing import Standing
-    from bridge.settings import Settings
+    from bridge.amqp.connection import Link
+    from bridge.roles.role_topology import Standing
+    from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("roles")

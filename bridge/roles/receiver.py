@@ -5,28 +5,28 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from bridge.amqp.connection import Link
+from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker import topology
-from bridge.broker.connection import Link
-from bridge.broker.message import of_body
-from bridge.broker.refusals import Refusals
-from bridge.broker.session import BrokerUnavailableError
+from bridge.broker.messages import of_body
+from bridge.broker.topology_refusals import Refusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
-from bridge.receiver.drain import Drain
-from bridge.receiver.drain_line import Line
 from bridge.receiver.handler import Handler
-from bridge.receiver.mover import Mover
-from bridge.receiver.orphans import empty_file
-from bridge.receiver.refused_events import RefusedEvents
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_folder import others
-from bridge.roles.draining import drain_line
+from bridge.roles.drain_connection import drain_line
 from bridge.roles.identity import identified
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing
-from bridge.roles.standing import Standing, needed_to_publish, topology_of
+from bridge.roles.role_topology import Standing, needed_to_publish, topology_of
 from bridge.roles.token_file import TokenFile
-from bridge.settings import InvalidSettingsError
+from bridge.settings.sections import InvalidSettingsError
+from bridge.spool.drain import Drain
+from bridge.spool.drain_publisher import Line
+from bridge.spool.folder import others
+from bridge.spool.mover import Mover
+from bridge.spool.orphans import empty_file
+from bridge.spool.refused_events import RefusedEvents
+from bridge.spool.spool import Spool
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics, kept
 from bridge.threads import run_abandonable
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from bridge.broker.frames import Message
-    from bridge.receiver.spool_file import Entry
+    from bridge.amqp.frames import Message
     from bridge.roles.lifetime import Lifetime
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
+    from bridge.spool.spool_file import Entry
 
 log = logs.logger("roles")
 

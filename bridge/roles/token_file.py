@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from bridge import variables
-from bridge.settings import InvalidSettingsError
+from bridge.settings import sources
+from bridge.settings.sections import InvalidSettingsError
+from bridge.settings.values import Tokens, complaint_of
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable
-from bridge.values import Tokens, complaint_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,6 +114,6 @@ class TokenFile:
 
 def _look(setting: str, path: Path) -> _Seen:
     try:
-        return _Seen(variables.read(setting, path))
+        return _Seen(sources.read(setting, path))
     except InvalidSettingsError as error:
         return _Seen("", str(error))

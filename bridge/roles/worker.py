@@ -7,35 +7,35 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from bridge.amqp.connection import Link
+from bridge.amqp.errors import together
 from bridge.broker import management, topology
-from bridge.broker.bindings import LostBindings
-from bridge.broker.connection import Link
-from bridge.broker.deadletters import DeadLetters
-from bridge.broker.refusals import Refusals
-from bridge.broker.retries import Retries
-from bridge.broker.session import together
+from bridge.broker.binding_check import LostBindings
+from bridge.broker.topology_refusals import Refusals
+from bridge.dead_letters.dead_letter_queue import DeadLetters
+from bridge.dead_letters.delay_queues import Retries
 from bridge.provider import client as provider
 from bridge.roles.identity import identified
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of, publishing
-from bridge.roles.standing import Standing, needed_to_keep_the_list, topology_of
+from bridge.roles.role_topology import Standing, needed_to_keep_the_list, topology_of
 from bridge.suppression.database import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
+from bridge.worker.address_lookup import LookUps
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
 from bridge.worker.dependencies import SLOW_SECONDS, Dependency
-from bridge.worker.lookups import LookUps
-from bridge.worker.progress import Parts, of_database, of_parts
-from bridge.worker.publishes import Publishes
+from bridge.worker.list_metrics import Survey
+from bridge.worker.progress_checks import Parts, of_database, of_parts
 from bridge.worker.readiness import of_worker
 from bridge.worker.relay import Relay
-from bridge.worker.suppress import Suppressor
-from bridge.worker.survey import Survey
-from bridge.worker.watch import Watch
+from bridge.worker.suppressor import Suppressor
+from bridge.worker.tracked_publisher import Publishes
+from bridge.worker.watchdog import Watch
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.publisher import Publisher
+    from bridge.amqp.publisher import Publisher
     from bridge.roles.lifetime import Lifetime
-    from bridge.settings import Provider, Settings
+    from bridge.settings.sections import Provider, Settings
 
 log = logs.logger("roles")
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import orjson
 from sqlalchemy import func, select, update
 
-from bridge.moments import rfc3339
 from bridge.suppression import bulk, model
 from bridge.suppression.database import uninterrupted
 from bridge.suppression.lease import Lease
 from bridge.suppression.policy import Reason
+from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bridge.moments import rfc3339
 from bridge.suppression.policy import Reason
+from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from sqlalchemy import Row

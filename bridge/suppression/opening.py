@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from bridge.suppression import postgresql_address, sqlite
+from bridge.suppression import postgresql_url, sqlite
 from bridge.suppression.database import SETTING, StoreError
 from bridge.suppression.postgresql import PostgresqlDatabase
 from bridge.suppression.sqlite import SqliteDatabase
@@ -59,7 +59,7 @@ def _database(database_url: str) -> Database:
     scheme, found, _ = database_url.partition("://")
     if not found or not re.fullmatch(r"[a-z][a-z0-9+]*", scheme):
         raise StoreError(f"{SETTING} is not a database URL; write {_FORMS}")
-    if scheme in postgresql_address.SCHEMES:
+    if scheme in postgresql_url.SCHEMES:
         return PostgresqlDatabase(database_url)
     if scheme not in sqlite.SCHEMES:
         raise StoreError(f"{SETTING} names {scheme}; this bridge keeps the list in {_FORMS}")

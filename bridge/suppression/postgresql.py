@@ -11,7 +11,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bridge.suppression import postgresql_address, privileges
+from bridge.suppression import postgresql_url, privileges
 from bridge.suppression.database import SETTING, Database, NoListError, StoreError, one_line
 from bridge.suppression.postgresql_session import CLOSE_SECONDS, CONNECT_SECONDS, Sessions
 from bridge.suppression.sqlstates import Kind, kind_of, may_be_the_session, reason_of
@@ -73,7 +73,7 @@ class PostgresqlDatabase(Database):
         Raises:
             StoreError: it cannot be one.
         """
-        address = postgresql_address.of(database_url)
+        address = postgresql_url.of(database_url)
         self._dsn = address.dsn
         self._opened = False
         super().__init__(_engine(self._dsn, _SETTINGS, COMMAND_SECONDS), address.name)

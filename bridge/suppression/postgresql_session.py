@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import asyncpg
 
-from bridge.suppression import local_files
+from bridge.suppression import tls_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ class Sessions:
                 f"the connection pooler in front of it says: {error}; take it out of the URL"
             ) from error
         except OSError as error:
-            if not (reason := local_files.problem(self._dsn, error)):
+            if not (reason := tls_files.problem(self._dsn, error)):
                 raise
             raise asyncpg.ClientConfigurationError(reason) from error
         return connection

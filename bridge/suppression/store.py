@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import func, or_, select, tuple_
 
-from bridge.suppression import bulk, model, opening, standing, writing
+from bridge.suppression import bulk, current_state, model, opening, writing
 from bridge.suppression.addresses import normalise
 from bridge.suppression.changes import TURN_SECONDS, Outbox, change_of
 from bridge.suppression.database import StoreError, uninterrupted
@@ -254,7 +254,7 @@ class Store:
             query = query.where(table.c.reason == reason.value)
         may_lift_complaints = override and bool(actor.strip()) and bool(note.strip())
         async with self._database.write() as connection:
-            await standing.alone(connection)
+            await current_state.alone(connection)
             entries = [entry_of(row) for row in await connection.execute(query)]
             if not entries:
                 raise NotSuppressedError(

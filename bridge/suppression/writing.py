@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import and_, case, delete, select
 
-from bridge.suppression import bulk, model, standing
+from bridge.suppression import bulk, current_state, model
 from bridge.suppression.entries import Entry, entry_of
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningInsert
 
     from bridge.suppression.bulk import Insert
+    from bridge.suppression.current_state import Key, Standing
     from bridge.suppression.policy import Reason
-    from bridge.suppression.standing import Key, Standing
 
     Done = Literal["added", "updated", "outdated"]
     Row = dict[str, Any]
@@ -67,7 +67,7 @@ async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: st
     An event that is not newer than the lifting of its entry does nothing: a person knew better, whichever of the two
     was heard of first.
     """
-    before = await standing.read(connection, {cause.address for cause in causes})
+    before = await current_state.read(connection, {cause.address for cause in causes})
     outdated = [_is_outdated(cause, before) for cause in causes]
     valid = [cause for cause, late in zip(causes, outdated, strict=True) if not late]
     done = iter(await _put(connection, valid, before, actor=actor, now=now))
@@ -135,12 +135,12 @@ async def lift(
     The caller has the list for itself (`standing.alone`).
     """
     address = entries[0].address
-    stands = await standing.read(connection, [address])
+    stands = await current_state.read(connection, [address])
     remaining = []
     for one in entries:
         del stands.ends[address][one.reason]
         remaining.append(stands.reasons(address, now))
-    await standing.keep_lifting(connection, address, reasons, now)
+    await current_state.keep_lifting(connection, address, reasons, now)
     table = model.suppressions
     removed = [entry.reason.value for entry in entries]
     chosen = and_(table.c.address == address, table.c.reason.in_(removed))

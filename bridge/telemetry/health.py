@@ -15,7 +15,7 @@ from aiohttp import web
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from bridge.settings import Health
+    from bridge.settings.sections import Health
     from bridge.telemetry.metrics import Metrics
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from prometheus_client import Counter, Gauge
 
-from bridge.telemetry.tallies import BulkHistogram
+from bridge.telemetry.buffered import BulkHistogram
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
-    from bridge.settings import Logs, Settings
+    from bridge.settings.sections import Logs, Settings
 
     Level = Literal["debug", "info", "warning", "error"]
 

@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.telemetry import instruments
+from bridge.telemetry.buffered import Ages, Spread, Tally
 from bridge.telemetry.instruments import Instruments
-from bridge.telemetry.tallies import Ages, Spread, Tally
 from bridge.telemetry.version import own_version
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter, Metric
 
-    from bridge.telemetry.tallies import BulkHistogram
+    from bridge.telemetry.buffered import BulkHistogram
 
 OTHER: Final = "other"
 """The label value that all names share which nobody knows."""

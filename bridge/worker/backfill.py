@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from bridge.broker import archive, declaring, exclusive, markers
-from bridge.broker.batch import not_confirmed
-from bridge.broker.outcomes import PublishError
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, losses_of
+from bridge.amqp import exclusive_lock
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, losses_of
+from bridge.amqp.publish_batch import not_confirmed
+from bridge.amqp.publish_errors import PublishError
+from bridge.broker import archive, backfill_marker, declaring
 from bridge.events import canonical_name
 from bridge.telemetry import logs
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
+    from bridge.amqp.frames import Message
+    from bridge.amqp.publisher import Publisher
     from bridge.broker.archive import Archived
-    from bridge.broker.frames import Message
-    from bridge.broker.markers import Due
-    from bridge.broker.publisher import Publisher
+    from bridge.broker.backfill_marker import Due
     from bridge.broker.topology import Names
     from bridge.telemetry.metrics import Metrics
 
@@ -101,14 +102,14 @@ class Backfill:
         if not due:
             return False
         lock = f"{self._names.backfill}.in-hand"
-        if not await exclusive.lock(connection, lock):
+        if not await exclusive_lock.lock(connection, lock):
             return True
-        marked = await markers.read(connection, self._names.backfill)
+        marked = await backfill_marker.read(connection, self._names.backfill)
         if marked is not None:
             # Bound before the archive's end is looked for: what comes after that comes by itself.
             await self._stand(connection)
             await self._fill(connection, marked)
-        await exclusive.unlock(connection, lock)
+        await exclusive_lock.unlock(connection, lock)
         self._due.set(0)
         return False
 
@@ -128,15 +129,15 @@ class Backfill:
                 if asyncio.get_running_loop().time() - noted_at > _STEP_SECONDS:
                     due = await self._note(connection, due, events[-1].offset + 1)
                     noted_at = asyncio.get_running_loop().time()
-        await markers.remove(connection, self._names.backfill, due.ids)
+        await backfill_marker.remove(connection, self._names.backfill, due.ids)
         log.info("the archive has been read", action="worker.backfilled", events=count)
 
     async def _note(self, connection: AbstractConnection, due: Due, offset: int) -> Due:
         """The new marker is confirmed before the old ones go."""
-        marker = markers.marker(self._names.backfill, offset)
+        marker = backfill_marker.marker(self._names.backfill, offset)
         await self._confirmed([marker])
-        await markers.remove(connection, self._names.backfill, due.ids)
-        return markers.Due(offset, frozenset({marker.message_id}))
+        await backfill_marker.remove(connection, self._names.backfill, due.ids)
+        return backfill_marker.Due(offset, frozenset({marker.message_id}))
 
     async def _publish(self, events: Sequence[Archived]) -> int:
         for begin in range(0, len(events), self._at_once):

@@ -7,18 +7,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from bridge.broker.deliveries import Assembly, never_called
-from bridge.broker.internals import close_taken_channel, open_taken_channel
-from bridge.broker.session import (
-    BrokerUnavailableError,
-    channel_gone,
-    gone,
-    may_be_lost,
-    task_group,
-    together,
-)
+from bridge.amqp.aiormq_internals import close_taken_channel, open_taken_channel
+from bridge.amqp.deliveries import Assembly, never_called
+from bridge.amqp.errors import BrokerUnavailableError, channel_gone, gone, may_be_lost, task_group, together
 from bridge.telemetry import logs
-from bridge.worker.counting import Counts
+from bridge.worker.consumer_metrics import Counts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -26,8 +19,8 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
 
-    from bridge.broker.deliveries import Delivery
-    from bridge.settings import Worker
+    from bridge.amqp.deliveries import Delivery
+    from bridge.settings.sections import Worker
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.failures import Failure
 

@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
 from bridge.telemetry import logs
-from bridge.worker.breaker import Breaker
+from bridge.worker.circuit_breaker import Breaker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator
 
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.breaker import Probe
+    from bridge.worker.circuit_breaker import Probe
 
 T = TypeVar("T")
 

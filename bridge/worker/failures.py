@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.broker import retries
-from bridge.broker.deadletters import DeadLetter
-from bridge.broker.properties import read
+from bridge.amqp.properties import read
+from bridge.dead_letters import delay_queues
+from bridge.dead_letters.dead_letter_queue import DeadLetter
 from bridge.provider.errors import (
     MissingTokenError,
     NotHttpError,
@@ -24,11 +24,11 @@ from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.broker.deadletters import DeadLetters
-    from bridge.broker.deliveries import Delivery
-    from bridge.broker.retries import Retries
+    from bridge.amqp.deliveries import Delivery
+    from bridge.dead_letters.dead_letter_queue import DeadLetters
+    from bridge.dead_letters.delay_queues import Retries
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.publishes import Publishes
+    from bridge.worker.tracked_publisher import Publishes
 
 MALFORMED: Final = "malformed"
 UNDECODABLE: Final = "undecodable"
@@ -120,7 +120,7 @@ def show_all(metrics: Metrics, *, delays: Iterable[float]) -> None:
         metrics.dead_letters.labels(failure.reason)
         if failure.passing:
             for delay in delays:
-                metrics.retries.labels(failure.reason, retries.delay_label(delay))
+                metrics.retries.labels(failure.reason, delay_queues.delay_label(delay))
 
 
 class Ways:
@@ -170,7 +170,7 @@ class Ways:
             self._moving -= 1
 
     async def _move(self, incoming: Delivery, failure: Failure) -> str:
-        history = retries.failed(
+        history = delay_queues.failed(
             read(incoming.properties).headers,
             reason=failure.reason,
             error=failure.error,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.broker.connection import LinkState
+from bridge.amqp.connection import LinkState
 from bridge.telemetry.health import Readiness
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.broker.connection import Link
-    from bridge.broker.refusals import Refusals
+    from bridge.amqp.connection import Link
+    from bridge.broker.topology_refusals import Refusals
     from bridge.worker.dependencies import Dependency
 
 

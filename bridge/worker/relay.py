@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from pamqp import commands as spec
 
-from bridge.broker.frames import composed
-from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT
-from bridge.broker.outcomes import NackedError, NotConnectedError, PublishError
-from bridge.broker.pauses import after_refusals
+from bridge.amqp.backoff import after_refusals
+from bridge.amqp.frames import composed
+from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError
+from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
 from bridge.worker.failures import AGAINST_THE_DATABASE
@@ -22,8 +22,8 @@ from bridge.worker.failures import AGAINST_THE_DATABASE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.broker.frames import Message
-    from bridge.broker.publisher import Publisher
+    from bridge.amqp.frames import Message
+    from bridge.amqp.publisher import Publisher
     from bridge.suppression.changes import Change, Outbox
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.dependencies import Dependency

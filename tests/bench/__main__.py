@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bridge.settings import ENVIRONMENT_PREFIX, Logs
+from bridge.settings.sections import ENVIRONMENT_PREFIX, Logs
 from bridge.telemetry import logs
 from tests.bench import machine, report, run
 from tests.bench.load import CHECKOUT

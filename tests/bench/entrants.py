@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge import settings as knobs
+from bridge.settings import sections as knobs
 from tests.bench import node_modules
 from tests.bench.load import CHECKOUT
 from tests.faults.stage import TOKEN, WEBHOOK

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import aio_pika
 
-from bridge import settings as knobs
-from bridge.broker import declaring, private_node, topology
+from bridge.broker import declaring, topology
+from bridge.development import private_node
+from bridge.settings import sections as knobs
 from tests.bench import usage
 from tests.bench.load import Load
 from tests.faults.stage import WEBHOOK
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bridge.broker.private_node import PrivateNode
+    from bridge.development.private_node import PrivateNode
 
 _AT_REST: Final = 0.05
 """The share of a core below which a broker has nothing left to do."""

@@ -15,8 +15,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from bridge import settings as knobs
-from bridge.broker import private_node
+from bridge.development import private_node
+from bridge.settings import sections as knobs
 from bridge.telemetry import logs
 from tests.bench.working import POSTGRESQL, WORKER, Scene, every_store
 

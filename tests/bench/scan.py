@@ -12,22 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 import uvloop
 
-from bridge import settings as knobs
-from bridge.broker import declaring, private_node, topology
-from bridge.broker.connection import Link
-from bridge.broker.message import of_body
-from bridge.broker.publisher import Publisher
-from bridge.broker.selection import Selection
-from bridge.provider.traffic import Habits, Traffic
+from bridge.amqp.connection import Link
+from bridge.amqp.publisher import Publisher
+from bridge.broker import declaring, topology
+from bridge.broker.archive_selection import Selection
+from bridge.broker.messages import of_body
+from bridge.development import private_node
+from bridge.development.traffic import Habits, Traffic
+from bridge.operations.replay import Order, Progress, replay
 from bridge.roles.lifetime import running, until
-from bridge.roles.replay import Order, Progress, replay
+from bridge.settings import sections as knobs
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
 
 _WINDOW: Final = 5_000
 _MESSAGE: Final = "77"

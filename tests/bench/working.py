@@ -23,14 +23,15 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from bridge import events
-from bridge import settings as knobs
-from bridge.broker import declaring, private_node, topology
-from bridge.broker.message import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
-from bridge.moments import rfc3339
-from bridge.provider.emission import event_body
+from bridge.broker import declaring, topology
+from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
+from bridge.development import private_node
+from bridge.development.emission import event_body
+from bridge.settings import sections as knobs
 from bridge.suppression import model, opening
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
+from bridge.timestamps import rfc3339
 from tests.bench import usage
 from tests.support.postgres import Databases, Server
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bridge.broker.private_node import NodeError
-from bridge.settings import Logs
+from bridge.development.private_node import NodeError
+from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from tests.faults import cases, suite
 

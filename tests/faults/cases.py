@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from bridge.broker.private_node import PrivateNode
+    from bridge.development.private_node import PrivateNode
     from tests.faults.scene import Scene
 
     Inject = Callable[[Scene], Awaitable[None]]

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bridge.settings import Logs
+from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from tests.faults import measures, stage
 

@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bridge.broker.connection import Link
-from bridge.broker.outcomes import PublishError
-from bridge.broker.publisher import Publisher
+from bridge.amqp.connection import Link
+from bridge.amqp.publish_errors import PublishError
+from bridge.amqp.publisher import Publisher
 from bridge.broker.topology import Names
 from bridge.roles.lifetime import running
-from bridge.settings import Logs, RabbitMQ
+from bridge.settings.sections import Logs, RabbitMQ
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 from tests.faults.scene import Cast, set_up

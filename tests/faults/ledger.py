@@ -6,9 +6,9 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from bridge.broker.connection import Link
-from bridge.broker.session import channel_gone, gone, together
-from bridge.settings import RabbitMQ
+from bridge.amqp.connection import Link
+from bridge.amqp.errors import channel_gone, gone, together
+from bridge.settings.sections import RabbitMQ
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
-from bridge.receiver.spool_file import Entry, SpoolFile
-from bridge.settings import Receiver as ReceiverSettings
+from bridge.settings.sections import Receiver as ReceiverSettings
+from bridge.spool.spool_file import Entry, SpoolFile
 from tests.faults import hostile
 from tests.faults.events import bodies
 from tests.faults.stage import WEBHOOK

@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.broker.private_node import PrivateNode
-from bridge.provider.simulator import Simulator
+from bridge.development.private_node import PrivateNode
+from bridge.development.simulator import Simulator
 from bridge.suppression.store import Store
 from tests.faults.events import KNOWN_MESSAGES, SUPPRESSING, address_of, name_of
 from tests.faults.ledger import Ledger

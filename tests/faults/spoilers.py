@@ -11,7 +11,7 @@ import aio_pika
 import orjson
 from pamqp import commands as spec
 
-from bridge.broker.frames import Message
+from bridge.amqp.frames import Message
 from bridge.broker.topology import Names
 from bridge.receiver.handler import PATH
 from tests.faults.scene import TOKEN
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
-    from bridge.broker.publisher import Publisher
+    from bridge.amqp.publisher import Publisher
     from tests.faults.scene import Scene
 
     Spoil = Callable[["Bad"], Awaitable[None]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 
-from bridge.broker import private_node
+from bridge.development import private_node
 from bridge.receiver.handler import PATH
 from tests.faults.steady import resident_bytes
 from tests.support.processes import Processes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bridge.broker.private_node import PrivateNode
+    from bridge.development.private_node import PrivateNode
     from tests.support.processes import Process
 
 TOKEN: Final = "a-token-for-the-figures"

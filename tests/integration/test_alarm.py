@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from bridge import settings as knobs
+from bridge.amqp.connection import open_connection
 from bridge.broker import declaring
-from bridge.broker.connection import open_connection
-from bridge.oncall import alarms
-from bridge.oncall.reach import cut
-from bridge.receiver.spool_file import Entry, SpoolFile
+from bridge.diagnostics import alarms
+from bridge.diagnostics.broker_connection import cut
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
-from bridge.roles.standing import topology_of
+from bridge.roles.role_topology import topology_of
+from bridge.settings import sections as knobs
+from bridge.spool.spool_file import Entry, SpoolFile
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.provider.simulator import Simulator
+    from bridge.development.simulator import Simulator
 
 TOKEN = "a-token-of-the-webhook"
 BODY = orjson.dumps({"message": {"id": 1}, "event": {"name": "opened", "timestamp": 1_539_062_173}})

@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge import events
-from bridge import settings as knobs
 from bridge.receiver.handler import MAX_BODY, PATH
+from bridge.settings import sections as knobs
 from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import pytest
 
-from bridge import settings as knobs
-from bridge.broker import declaring, markers
-from bridge.broker.connection import Link, open_connection
+from bridge.amqp.connection import Link, open_connection
+from bridge.broker import backfill_marker, declaring
 from bridge.roles.lifetime import running
 from bridge.roles.publishing import publisher_of
+from bridge.settings import sections as knobs
 from bridge.worker.backfill import Backfill
 from tests.conftest import TOKEN
 from tests.support import undecodable
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.processes import Processes
 
@@ -168,13 +168,13 @@ async def test_a_queue_that_is_deleted_once_more_meanwhile_is_still_due(
     await declaring.declare(rabbit.connection, planned(settings))
     await mark(rabbit, b'{"offset": 7}')
     for _ in range(25):  # RabbitMQ 4 would drop it at the 21st delivery
-        read = await markers.read(filling.connection, rabbit.names.backfill)
+        read = await backfill_marker.read(filling.connection, rabbit.names.backfill)
     await mark(rabbit, b'{"offset": null}')
     assert read is not None
     assert read.offset == 7
-    await markers.remove(filling.connection, rabbit.names.backfill, read.ids)
+    await backfill_marker.remove(filling.connection, rabbit.names.backfill, read.ids)
     assert await rabbit.depth(rabbit.names.backfill) == 1
-    left = await markers.read(filling.connection, rabbit.names.backfill)
+    left = await backfill_marker.read(filling.connection, rabbit.names.backfill)
     assert left is not None
     assert left.offset is None
 

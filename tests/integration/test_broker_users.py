@@ -13,10 +13,10 @@ from aiohttp import ClientSession
 from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
-from bridge import settings as knobs
 from bridge.broker import declaring
 from bridge.broker.topology import Names
-from bridge.provider.emission import event_body
+from bridge.development.emission import event_body
+from bridge.settings import sections as knobs
 from config import make_secrets
 from tests.conftest import TOKEN
 from tests.support.rabbit import Rabbit

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from bridge import settings as knobs
 from bridge.cli import main
+from bridge.settings import sections as knobs
 from tests.support.commands import bridge
 
 if TYPE_CHECKING:

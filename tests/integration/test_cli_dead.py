@@ -12,10 +12,10 @@ import orjson
 import pytest
 from yarl import URL
 
-from bridge.broker import letterfile, parked
-from bridge.broker.letterfile import LetterFile
-from bridge.broker.parked import Wanted
-from bridge.roles import dead as roles
+from bridge.dead_letters import message_file, queue_reader
+from bridge.dead_letters.message_file import LetterFile
+from bridge.dead_letters.queue_reader import Wanted
+from bridge.operations import dead_letters as roles
 from tests.support.commands import Outcome, bridge
 from tests.support.parked import bury, ids
 from tests.support.proxy import Proxy
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.node import Control
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
@@ -151,7 +151,7 @@ async def test_only_so_far_can_be_seen_and_the_order_stays(
     settings: Settings, rabbit: Rabbit, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lies behind is counted; as the front is moved away, it comes into reach."""
-    monkeypatch.setattr(parked, "REACH", 70)
+    monkeypatch.setattr(queue_reader, "REACH", 70)
     await bury(rabbit, range(200))
     for _ in range(3):
         found = await roles.look(settings, Wanted())
@@ -170,10 +170,10 @@ async def test_what_takes_long_is_done_in_several_readings(
     settings: Settings, rabbit: Rabbit, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """RabbitMQ takes back what is held for too long; each letter is handled once, and new ones are not."""
-    monkeypatch.setattr(parked, "LONGEST_SECONDS", 0.0)
+    monkeypatch.setattr(queue_reader, "LONGEST_SECONDS", 0.0)
     await bury(rabbit, range(60))
     kept: list[str] = []
-    with LetterFile(tmp_path / "kept.jsonl", letterfile.document) as file:
+    with LetterFile(tmp_path / "kept.jsonl", message_file.document) as file:
         unseen = await roles.discard(
             settings, Wanted(), file=file, kept=lambda letter: kept.append(letter.id)
         )

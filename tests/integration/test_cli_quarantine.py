@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from bridge import events
-from bridge.broker import parked
-from bridge.broker.message import of_malformed
-from bridge.broker.quarantine import WantedBodies
-from bridge.moments import rfc3339_of_milliseconds
-from bridge.roles import quarantine as roles
+from bridge.broker.messages import of_malformed
+from bridge.dead_letters import queue_reader
+from bridge.dead_letters.quarantine import WantedBodies
+from bridge.operations import quarantine as roles
+from bridge.timestamps import rfc3339_of_milliseconds
 from tests.support.commands import Outcome, bridge
 from tests.support.spellings import SPELLINGS
 from tests.support.undecodable import UNDECODABLE, put
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
@@ -253,7 +253,7 @@ async def test_what_lies_behind_is_counted(
     settings: Settings, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only so far can be seen."""
-    monkeypatch.setattr(parked, "REACH", 7)
+    monkeypatch.setattr(queue_reader, "REACH", 7)
     await put_in(rabbit, spelt(range(10)))
     found = await roles.look(settings, WantedBodies())
     assert (len(found.letters), found.unseen) == (7, 3)

@@ -15,17 +15,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from bridge.amqp.connection import open_connection
 from bridge.broker import declaring, topology
-from bridge.broker.connection import open_connection
 from bridge.cli import main, spool
-from bridge.receiver.spool_aside import Refusal, look, to_set_aside
-from bridge.receiver.spool_file import Entry, SpoolFile
+from bridge.spool.refused_entries import Refusal, look, to_set_aside
+from bridge.spool.spool_file import Entry, SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.rabbit import Rabbit
 
 HOUR = 3600

@@ -201,7 +201,7 @@ def test_who_forgets_a_limit_gets_everything(
     bridge: Bridge, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As JSON and as lines, over many pages; with a limit it is said that there is more, and from where."""
-    monkeypatch.setattr("bridge.cli.suppressed.PAGE", 7)
+    monkeypatch.setattr("bridge.cli.suppressions_view.PAGE", 7)
     addresses = [f"a{number:03}@example.org" for number in range(130)]
     reasons = (Reason.HARD_BOUNCE, Reason.COMPLAINT)
     incidents = [

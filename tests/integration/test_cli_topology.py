@@ -17,7 +17,7 @@ from tests.support.proxy import Proxy
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.node import Control
     from tests.support.rabbit import Rabbit
 

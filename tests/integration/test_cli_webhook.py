@@ -12,8 +12,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bridge.cli import main, webhook
-from bridge.provider.faults import UNTIL_SWITCHED_OFF
-from bridge.provider.simulator import Simulator
+from bridge.development.simulator import Simulator
+from bridge.development.simulator_faults import UNTIL_SWITCHED_OFF
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

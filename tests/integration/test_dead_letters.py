@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge import settings as knobs
+from bridge.settings import sections as knobs
 from bridge.suppression.store import Store
 from tests.support.working import (
     AT,
@@ -25,8 +25,8 @@ from tests.support.working import (
 )
 
 if TYPE_CHECKING:
-    from bridge.provider.simulator import Simulator
-    from bridge.settings import Settings
+    from bridge.development.simulator import Simulator
+    from bridge.settings.sections import Settings
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from bridge.broker.connection import open_connection
-from bridge.broker.deliveries import Deliveries
+from bridge.amqp.connection import open_connection
+from bridge.amqp.deliveries import Deliveries
 from tests.support.parked import bury, ids
 
 if TYPE_CHECKING:

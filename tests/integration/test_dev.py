@@ -18,7 +18,7 @@ import aiohttp
 import orjson
 import pytest
 
-from bridge import settings as knobs
+from bridge.settings import sections as knobs
 from tests.support.bodies import every_body
 from tests.support.private import open_to_others
 

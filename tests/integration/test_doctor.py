@@ -17,11 +17,11 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from bridge import settings as knobs
 from bridge.broker import declaring, management, topology
-from bridge.oncall import broker_checks, machine_checks
-from bridge.oncall.finding import Verdict
-from bridge.roles.standing import topology_of
+from bridge.diagnostics import broker_checks, machine_checks
+from bridge.diagnostics.finding import Verdict
+from bridge.roles.role_topology import topology_of
+from bridge.settings import sections as knobs
 from tests.support import stores
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
@@ -29,7 +29,7 @@ from tests.support.managed import Managed, managed_node
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from bridge.provider.simulator import Simulator
+    from bridge.development.simulator import Simulator
     from tests.support.node import Control
     from tests.support.rabbit import Rabbit
 

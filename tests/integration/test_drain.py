@@ -17,22 +17,22 @@ from aio_pika import Message as AioMessage
 from pamqp import commands as spec
 from yarl import URL
 
-from bridge import settings as knobs
+from bridge.amqp.connection import Link
+from bridge.amqp.frames import composed
+from bridge.amqp.publish_errors import LostError
+from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology
-from bridge.broker.connection import Link
-from bridge.broker.frames import composed
-from bridge.broker.message import of_body
-from bridge.broker.outcomes import LostError
-from bridge.broker.publisher import Publisher
-from bridge.receiver.drain import Drain
-from bridge.receiver.drain_line import CHUNK, Line
-from bridge.receiver.mover import Mover
-from bridge.receiver.orphans import empty_file
-from bridge.receiver.refused_events import BrokerRefusesError
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_aside import Refusal, to_look, to_set_aside
-from bridge.receiver.spool_file import Entry, SpoolFile, peek
+from bridge.broker.messages import of_body
 from bridge.roles.lifetime import running
+from bridge.settings import sections as knobs
+from bridge.spool.drain import Drain
+from bridge.spool.drain_publisher import CHUNK, Line
+from bridge.spool.mover import Mover
+from bridge.spool.orphans import empty_file
+from bridge.spool.refused_entries import Refusal, to_look, to_set_aside
+from bridge.spool.refused_events import BrokerRefusesError
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import Entry, SpoolFile, peek
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
-    from bridge.broker.frames import Message
-    from bridge.settings import Settings
+    from bridge.amqp.frames import Message
+    from bridge.settings.sections import Settings
     from tests.support.node import Control
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Listener, Rabbit

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from bridge.provider.emission import Emission
+from bridge.development.emission import Emission
 from tests.conftest import TOKEN
 from tests.support.spellings import SPELLINGS
 from tests.support.working import AT, bounced
 
 if TYPE_CHECKING:
-    from bridge.provider.simulator import Simulator
+    from bridge.development.simulator import Simulator
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace

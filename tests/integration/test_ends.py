@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.roles.ending import ABANDONED
+from bridge.roles.shutdown import ABANDONED
 from tests.support.crew import alive
 from tests.support.eventually import eventually
 from tests.support.masks import signals
@@ -28,7 +28,7 @@ PROGRAM = """
 import asyncio, os, subprocess, sys, threading
 from bridge import settings, startup
 startup.prepare()
-from bridge.roles.ending import leave, until_signal
+from bridge.roles.shutdown import leave, until_signal
 from bridge.telemetry import logs
 
 logs.configure(settings.Logs(level="info", format="json"))
@@ -90,7 +90,7 @@ leave(0)
 """
 
 MISTAKE = """
-from bridge.broker.publisher import Publisher
+from bridge.amqp.publisher import Publisher
 
 async def session(self, connection):
     self._link.opened()

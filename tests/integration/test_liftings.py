@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from bridge.suppression import standing, writing
+from bridge.suppression import current_state, writing
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, ProtectedComplaintError, Store
 from tests.support import postgres, stores
@@ -280,7 +280,7 @@ async def test_a_batch_waits_for_who_lifts(postgresql_url: str, clock: Clock) ->
     async with Store.open(postgresql_url, clock=clock) as one, Store.open(postgresql_url, clock=clock) as two:
         entry = await one.add(JANE, reason=Reason.HARD_BOUNCE, actor="ann", note="")
         async with one._database.write() as connection:
-            await standing.alone(connection)
+            await current_state.alone(connection)
             await writing.lift(connection, [entry], reasons=Reason, actor="ann", note="", now=NOW)
             recording = asyncio.create_task(outcomes(two, incident("e1", NOW - 9), incident("e2", NOW + 9)))
             await _somebody_waits(postgresql_url)

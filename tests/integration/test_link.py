@@ -10,13 +10,14 @@ import pytest
 from yarl import URL
 
 from bridge import events
-from bridge import settings as knobs
-from bridge.broker import declaring, private_node
-from bridge.broker.connection import Link, LinkState
-from bridge.broker.message import of_event
-from bridge.broker.session import BrokerRefusedError, BrokerUnavailableError, gone
+from bridge.amqp.connection import Link, LinkState
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, gone
+from bridge.broker import declaring
+from bridge.broker.messages import of_event
+from bridge.development import private_node
 from bridge.roles.lifetime import running, until
 from bridge.roles.publishing import publisher_of
+from bridge.settings import sections as knobs
 from tests.support.eventually import eventually
 from tests.support.node import Control
 from tests.support.proxy import Proxy
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.outcomes import PublishError
+    from bridge.amqp.publish_errors import PublishError
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit
 

@@ -10,18 +10,18 @@ import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands as spec
 
-from bridge.broker.connection import Link
-from bridge.broker.frames import Message, composed
-from bridge.broker.outcomes import LostError
+from bridge.amqp.connection import Link
+from bridge.amqp.frames import Message, composed
+from bridge.amqp.publish_errors import LostError
 from bridge.roles import publishing as role
 from bridge.roles.publishing import publisher_of, publishing
-from bridge.roles.standing import Standing, needed_to_publish, topology_of
+from bridge.roles.role_topology import Standing, needed_to_publish, topology_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from bridge.broker.publisher import Publisher
-    from bridge.settings import Settings
+    from bridge.amqp.publisher import Publisher
+    from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractIncomingMessage
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit
     from tests.support.receiving import Receiving

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT
-from bridge.telemetry.shared import SharedMetrics
-from bridge.worker import survey
+from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT
+from bridge.telemetry.multiprocess import SharedMetrics
+from bridge.worker import list_metrics
 from tests.support.crew import connected, folder_of
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -20,7 +20,7 @@ from tests.support.wire import ask, post
 from tests.support.working import body_of, bounces, changed, working
 
 if TYPE_CHECKING:
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
@@ -204,8 +204,8 @@ async def test_a_worker_tells_how_long_the_list_is_and_what_is_not_published(
     overrides: dict[str, Any], settings: Settings, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By reason, and for all reasons; counted beside the work, and by no scrape."""
-    monkeypatch.setattr(survey, "LIST_EVERY_SECONDS", 0.05)
-    monkeypatch.setattr(survey, "OUTBOX_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(list_metrics, "LIST_EVERY_SECONDS", 0.05)
+    monkeypatch.setattr(list_metrics, "OUTBOX_EVERY_SECONDS", 0.05)
     health = overrides["health"]["port"]
     async with working(settings):
         await workplace.send(*bounces(range(1, 4)), body_of("complained", 4))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bridge.provider.simulator import Simulator
-    from bridge.settings import Settings
+    from bridge.development.simulator import Simulator
+    from bridge.settings.sections import Settings
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from bridge.development.simulator import Simulator
+from bridge.development.simulator_faults import UNTIL_SWITCHED_OFF
 from bridge.provider.client import ProviderMessage, connect
 from bridge.provider.errors import (
     MissingTokenError,
@@ -22,10 +24,8 @@ from bridge.provider.errors import (
     UnexpectedAnswerError,
     UnknownMessageError,
 )
-from bridge.provider.exchange import LONGEST_ANSWER
-from bridge.provider.faults import UNTIL_SWITCHED_OFF
-from bridge.provider.simulator import Simulator
-from bridge.settings import Provider
+from bridge.provider.http import LONGEST_ANSWER
+from bridge.settings.sections import Provider
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pamqp import commands as spec
 
-from bridge import settings as knobs
-from bridge.broker import nack_watch
-from bridge.broker import publisher as publisher_module
-from bridge.broker.connection import Link, open_connection
-from bridge.broker.frames import composed
-from bridge.broker.outcomes import (
+from bridge.amqp import nack_monitor
+from bridge.amqp import publisher as publisher_module
+from bridge.amqp.connection import Link, open_connection
+from bridge.amqp.frames import composed
+from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT
+from bridge.amqp.publish_errors import (
     ChannelClosedError,
     LostError,
     NackedError,
@@ -22,8 +22,8 @@ from bridge.broker.outcomes import (
     ReturnedError,
     WindowFullError,
 )
-from bridge.broker.publish_channel import MAX_BYTES_IN_FLIGHT
-from bridge.broker.publisher import Publisher
+from bridge.amqp.publisher import Publisher
+from bridge.settings import sections as knobs
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, publishing
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.frames import Message
-    from bridge.settings import Settings
+    from bridge.amqp.frames import Message
+    from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit
     from tests.support.receiving import Line
@@ -250,7 +250,7 @@ async def test_a_channel_that_is_nacked_for_long_is_replaced(
     line: Line, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever made RabbitMQ nack may be over, and only this channel not know it; confirms under another key say nothing."""
-    monkeypatch.setattr(nack_watch, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(nack_monitor, "LONG_SECONDS", 0.0)
     limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(exclusive=True, arguments=limits)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
 from tests.conftest import TOKEN
 from tests.support.proxy import Proxy
 

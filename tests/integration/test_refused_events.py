@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from bridge.broker import private_node
+from bridge.development import private_node
 from tests.conftest import TOKEN
 
 if TYPE_CHECKING:

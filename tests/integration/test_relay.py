@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from bridge import settings as knobs
 from bridge.broker import declaring
+from bridge.settings import sections as knobs
 from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from bridge.suppression.changes import Change
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit

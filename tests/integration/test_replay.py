@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.commands import Outcome
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit

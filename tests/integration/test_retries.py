@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bridge.provider.faults import Faults
-from bridge.settings import Worker
+from bridge.development.simulator_faults import Faults
+from bridge.settings.sections import Worker
 from tests.support.commands import bridge
 from tests.support.eventually import eventually
 from tests.support.working import body_of, bounced, bounces, changed, keeping_busy
@@ -21,7 +21,7 @@ from tests.support.working import body_of, bounced, bounces, changed, keeping_bu
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bridge.provider.simulator import Simulator
+    from bridge.development.simulator import Simulator
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace

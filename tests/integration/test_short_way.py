@@ -13,10 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge import events
-from bridge import settings as knobs
 from bridge.receiver import access, server
 from bridge.receiver.connection import Connection
 from bridge.receiver.handler import Handler
+from bridge.settings import sections as knobs
 from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bridge.provider.emission import Emission, NoWebhookError
-from bridge.provider.faults import UNTIL_SWITCHED_OFF
-from bridge.provider.simulator import TOKEN, Simulator
+from bridge.development.emission import Emission, NoWebhookError
+from bridge.development.simulator import TOKEN, Simulator
+from bridge.development.simulator_faults import UNTIL_SWITCHED_OFF
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_errors import SpoolFullError
-from bridge.receiver.spool_file import OVERHEAD, SpoolFile, peek
-from bridge.receiver.spool_folder import SpoolError
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool.errors import SpoolFullError
+from bridge.spool.folder import SpoolError
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import OVERHEAD, SpoolFile, peek
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.receiver.spool_file import Entry
+    from bridge.spool.spool_file import Entry
 
 BODY = b'{"message": {"id": 1}, "event": {"name": "opened", "timestamp": 1539062173}}'
 LARGE = b"x" * 64 * 1024
@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 20
 PUT_FOR_EVER = """
 import asyncio, itertools, sys
 from pathlib import Path
-from bridge.receiver.spool import Spool
+from bridge.spool.spool import Spool
 from bridge.settings import Spool as SpoolSettings
 
 async def put(spool, number):

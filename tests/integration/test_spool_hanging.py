@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver import spool as spool_module
-from bridge.receiver import spool_writer
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_errors import SpoolFullError
-from bridge.receiver.spool_file import SpoolFile, peek
-from bridge.receiver.spool_folder import SpoolError
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool import spool as spool_module
+from bridge.spool import writer
+from bridge.spool.errors import SpoolFullError
+from bridge.spool.folder import SpoolError
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import SpoolFile, peek
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ PATIENCE_SECONDS = 20
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts as hanging is a matter of seconds; here it is less."""
     for name in ("STALLED_SECONDS", "_OPENING_SECONDS", "_ENDING_SECONDS", "_LOOK_EVERY_SECONDS"):
-        monkeypatch.setattr(spool_writer, name, 0.2)
+        monkeypatch.setattr(writer, name, 0.2)
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, TypeVar
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver import orphans, spool_removals
-from bridge.receiver.orphans import Orphan
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import Entry, SpoolFile, peek
-from bridge.receiver.spool_folder import SpoolError
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool import orphans, pending_removals
+from bridge.spool.folder import SpoolError
+from bridge.spool.orphans import Orphan
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import Entry, SpoolFile, peek
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ FEW = 10
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that refuses is tried again soon."""
-    monkeypatch.setattr(spool_removals, "FIRST_PAUSE_SECONDS", 0.2)
+    monkeypatch.setattr(pending_removals, "FIRST_PAUSE_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """So many that cannot be removed are too many."""
-    for module in (spool_removals, orphans):
+    for module in (pending_removals, orphans):
         monkeypatch.setattr(module, "MOST", FEW)
     return FEW
 

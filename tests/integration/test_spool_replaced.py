@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver import spool_room
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import SpoolFile
-from bridge.receiver.spool_folder import SpoolError
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool import disk_space
+from bridge.spool.folder import SpoolError
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import SpoolFile
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ async def test_a_file_that_is_replaced_during_a_commit_loses_nothing(
     """Between the look at the file and the end of the commit: it is looked at again before anybody is answered."""
     async with opened(folder) as spool:
         await spool.put(0, b"before")
-        look = spool_room.free_bytes
+        look = disk_space.free_bytes
         pending = [folder]
 
         def replace_it(path: Path) -> int:
@@ -140,7 +140,7 @@ async def test_a_file_that_is_replaced_during_a_commit_loses_nothing(
                 replace(pending.pop())
             return free
 
-        monkeypatch.setattr(spool_room, "free_bytes", replace_it)
+        monkeypatch.setattr(disk_space, "free_bytes", replace_it)
         await spool.put(1, b"during")
         assert not pending
         assert set(on_disk(folder)) >= {b"before", b"during"}

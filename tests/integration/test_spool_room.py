@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.receiver import spool_room
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_errors import SpoolFullError
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool import disk_space
+from bridge.spool.errors import SpoolFullError
+from bridge.spool.spool import Spool
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.receiver.spool_file import Entry
+    from bridge.spool.spool_file import Entry
 
 PATIENCE_SECONDS = 30
 MIB = 1024**2
@@ -51,7 +51,7 @@ def disk(folder: Path, monkeypatch: pytest.MonkeyPatch, *, size: int) -> Iterato
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
         return
     with monkeypatch.context() as patched:
-        patched.setattr(spool_room, "free_bytes", lambda path: size - taken(path.parent))
+        patched.setattr(disk_space, "free_bytes", lambda path: size - taken(path.parent))
         yield
 
 
@@ -93,7 +93,7 @@ async def test_pages_that_are_free_in_the_file_are_room(
     with disk(folder, monkeypatch, size=64 * MIB):
         async with opened(folder, min_free_bytes=0) as spool:
             entries = [await spool.put(number, LARGE) for number in range(100)]
-            monkeypatch.setattr(spool_room, "free_bytes", lambda _: 1)
+            monkeypatch.setattr(disk_space, "free_bytes", lambda _: 1)
             monkeypatch.setattr(spool._writer._file._file, "_min_free_bytes", 1024)
             with pytest.raises(SpoolFullError, match=r"spool\.min_free_bytes"):
                 await spool.put(1000, LARGE)
@@ -114,6 +114,6 @@ async def test_a_large_file_that_holds_much_is_left_alone(
             await spool.remove(entries[:150])
             file = spool._writer._file._file
             assert file is not None
-            assert not spool_room.is_too_large(file._connection, file.path)
+            assert not disk_space.is_too_large(file._connection, file.path)
             await spool.remove(entries[150:])
             await eventually(lambda: taken(folder) < MIB)

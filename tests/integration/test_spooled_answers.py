@@ -16,22 +16,23 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from bridge import settings as knobs
-from bridge.broker import declaring, private_node, topology
-from bridge.broker.connection import Link, LinkState
-from bridge.broker.message import of_body
-from bridge.broker.publisher import Publisher
-from bridge.broker.refusals import Refusals
+from bridge.amqp.connection import Link, LinkState
+from bridge.amqp.publisher import Publisher
+from bridge.broker import declaring, topology
+from bridge.broker.messages import of_body
+from bridge.broker.topology_refusals import Refusals
+from bridge.development import private_node
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
-from bridge.receiver.drain import Drain
-from bridge.receiver.drain_line import Line
 from bridge.receiver.handler import Handler
-from bridge.receiver.mover import Mover
-from bridge.receiver.refused_events import RefusedEvents
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import SpoolFile
 from bridge.roles.lifetime import running
+from bridge.settings import sections as knobs
+from bridge.spool.drain import Drain
+from bridge.spool.drain_publisher import Line
+from bridge.spool.mover import Mover
+from bridge.spool.refused_events import RefusedEvents
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import SpoolFile
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
 
 Overrides = dict[str, dict[str, Any]]
 

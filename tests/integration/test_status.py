@@ -18,16 +18,16 @@ import orjson
 import pytest
 from yarl import URL
 
-from bridge import settings as knobs
 from bridge.broker import declaring, management, topology
 from bridge.broker.management import ManagementError
-from bridge.oncall.broker import Broker
-from bridge.oncall.status import Watch
-from bridge.receiver.spool_aside import Refusal, to_set_aside
-from bridge.receiver.spool_file import Entry, SpoolFile
+from bridge.diagnostics.broker_status import Broker
+from bridge.diagnostics.status import Watch
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime, running, until
-from bridge.roles.standing import topology_of
+from bridge.roles.role_topology import topology_of
+from bridge.settings import sections as knobs
+from bridge.spool.refused_entries import Refusal, to_set_aside
+from bridge.spool.spool_file import Entry, SpoolFile
 from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.rabbit import Rabbit
 
 Overrides = dict[str, dict[str, Any]]

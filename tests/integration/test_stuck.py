@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
-from bridge.provider.faults import Faults
+from bridge.development.simulator_faults import Faults
 from bridge.suppression.store import Store
 from tests.support import stores
 from tests.support.working import bounces, changed
@@ -18,7 +18,7 @@ from tests.support.working import bounces, changed
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from bridge.provider.simulator import Simulator
+    from bridge.development.simulator import Simulator
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace

@@ -20,7 +20,7 @@ from tests.support.working import body_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.node import Control
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Rabbit

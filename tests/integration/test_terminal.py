@@ -14,9 +14,9 @@ from aiohttp import web
 from yarl import URL
 
 from bridge import events
-from bridge import settings as knobs
-from bridge.broker.message import of_body
+from bridge.broker.messages import of_body
 from bridge.receiver.handler import PATH
+from bridge.settings import sections as knobs
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 from tests.conftest import TOKEN
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bridge.provider.simulator import Simulator
-    from bridge.settings import Settings
+    from bridge.development.simulator import Simulator
+    from bridge.settings.sections import Settings
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
 

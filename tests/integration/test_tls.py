@@ -10,9 +10,9 @@ import pytest
 import trustme
 from pamqp import commands as spec
 
-from bridge import settings as knobs
-from bridge.broker import private_node
-from bridge.broker.frames import composed
+from bridge.amqp.frames import composed
+from bridge.development import private_node
+from bridge.settings import sections as knobs
 from tests.support.eventually import eventually
 from tests.support.receiving import exchange_alone, publishing
 

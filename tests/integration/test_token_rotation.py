@@ -22,7 +22,7 @@ from tests.support.wire import ask, post
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from bridge.provider.simulator import Simulator
+    from bridge.development.simulator import Simulator
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Rabbit
 

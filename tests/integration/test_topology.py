@@ -10,16 +10,16 @@ import pytest
 from aiormq.exceptions import ChannelPreconditionFailed
 from yarl import URL
 
-from bridge import settings as knobs
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
+from bridge.settings import sections as knobs
 from tests.conftest import TOKEN
 from tests.support.wire import ask, post
 from tests.support.working import body_of
 
 if TYPE_CHECKING:
     from bridge.broker.topology import Topology
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.node import Control
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bridge.broker.connection import open_connection
-from bridge.broker.deliveries import Assembly, Deliveries, Delivery, never_called
-from bridge.broker.internals import open_taken_channel
-from bridge.broker.letterfile import LetterFile, document
-from bridge.broker.parked import Wanted
-from bridge.broker.properties import read
-from bridge.broker.rewriting import RAW_HEADER
-from bridge.broker.selection import Selection
-from bridge.cli import letters
-from bridge.roles import dead
+from bridge.amqp.aiormq_internals import open_taken_channel
+from bridge.amqp.connection import open_connection
+from bridge.amqp.deliveries import Assembly, Deliveries, Delivery, never_called
+from bridge.amqp.properties import read
+from bridge.broker.archive_selection import Selection
+from bridge.broker.forwarded_properties import RAW_HEADER
+from bridge.cli import dead_letters_view
+from bridge.dead_letters.message_file import LetterFile, document
+from bridge.dead_letters.queue_reader import Wanted
+from bridge.operations import dead_letters
+from bridge.operations.replay import Order, Progress, replay
+from bridge.operations.tail import Seen, tail
 from bridge.roles.lifetime import running
-from bridge.roles.replay import Order, Progress, replay
-from bridge.roles.tail import Seen, tail
 from tests.support.undecodable import (
     BEYOND,
     NOTE,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
@@ -149,23 +149,23 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
         async with working(settings):
             await until_dead(rabbit, 3)
     reason = "rejected" if by == "RabbitMQ" else "undecodable"
-    listed = (await dead.look(settings, Wanted())).letters
+    listed = (await dead_letters.look(settings, Wanted())).letters
     assert [(letter.id, letter.reason) for letter in listed] == [(one, reason) for one in bad]
     assert all("cannot be decoded: timestamp" in letter.error for letter in listed)
-    found = await dead.show(settings, "bad-2")
+    found = await dead_letters.show(settings, "bad-2")
     assert found is not None
-    shown = list(letters.described(found, now=0))
+    shown = list(dead_letters_view.described(found, now=0))
     assert {"reason:        " + reason, "  note: kept", body_of("hard_bounced", 2).decode()} <= set(shown)
     path = tmp_path / "kept.jsonl"
     with LetterFile(path, document) as file:
-        await dead.discard(settings, Wanted(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None)
+        await dead_letters.discard(settings, Wanted(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None)
     kept = orjson.loads(path.read_text())
     raw = base64.b64decode(
         (kept["raw_properties"] if by == "RabbitMQ" else kept["headers"][RAW_HEADER])["base64"]
     )
     assert by == "RabbitMQ" or are_the_same(raw, bad["bad-3"])
     assert (read(raw).message_id, read(raw).error) == ("bad-3", "timestamp: a time is out of range")
-    await dead.replay(settings, Wanted(), rate=1000, moved=lambda _: None)
+    await dead_letters.replay(settings, Wanted(), rate=1000, moved=lambda _: None)
     async with working(settings):
         await workplace.changes(2)
     assert await workplace.listed() == bounced([1, 2])

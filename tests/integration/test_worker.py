@@ -7,10 +7,10 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from bridge import settings as knobs
+from bridge.amqp.connection import Link
 from bridge.broker import declaring, topology
-from bridge.broker.connection import Link
 from bridge.roles.lifetime import running
+from bridge.settings import sections as knobs
 from bridge.suppression.store import Store
 from bridge.worker.consumer import Consumer, Verdict
 from tests.support.working import body_of, bounced, bounces, changed, planned, working
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.deliveries import Delivery
-    from bridge.provider.simulator import Simulator
-    from bridge.settings import Settings
+    from bridge.amqp.deliveries import Delivery
+    from bridge.development.simulator import Simulator
+    from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.failures import Failure
     from tests.support.rabbit import Rabbit

@@ -17,8 +17,8 @@ from tests.support.working import bounced, bounces, changed, database_file
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.provider.simulator import Simulator
-    from bridge.settings import Settings
+    from bridge.development.simulator import Simulator
+    from bridge.settings.sections import Settings
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace

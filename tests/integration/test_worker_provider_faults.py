@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge import settings as knobs
-from bridge.provider.faults import Faults
-from bridge.settings import Worker
+from bridge.development.simulator_faults import Faults
+from bridge.settings import sections as knobs
+from bridge.settings.sections import Worker
 from tests.support.working import bounced, bounces, changed, working
 
 if TYPE_CHECKING:
-    from bridge.provider.simulator import Simulator
+    from bridge.development.simulator import Simulator
     from tests.support.processes import Processes
     from tests.support.working import Workplace
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bridge.settings import Logs
+from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from tests.stack import steps, suite, tables
 from tests.stack.engine import EngineError

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from aiormq.exceptions import AMQPError
 
-from bridge.broker.connection import open_connection
-from bridge.broker.session import BrokerUnavailableError, channel_gone, gone, losses_of, may_be_lost, together
+from bridge.amqp.connection import open_connection
+from bridge.amqp.errors import BrokerUnavailableError, channel_gone, gone, losses_of, may_be_lost, together
 from bridge.broker.topology import Names
 from tests.stack.comparison import Arrived, Key
 from tests.stack.engine import EngineError

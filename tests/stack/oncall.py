@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import aio_pika
 
-from bridge.broker.connection import open_connection
+from bridge.amqp.connection import open_connection
 from bridge.broker.topology import Names
 from tests.stack.engine import ROOT, EngineError
 

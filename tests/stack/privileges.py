@@ -9,7 +9,7 @@ import aio_pika
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
 from yarl import URL
 
-from bridge.broker.connection import open_connection
+from bridge.amqp.connection import open_connection
 from bridge.broker.topology import Names
 from tests.stack.arrivals import EVENTS_QUEUE
 

@@ -6,13 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bridge.broker import declaring
-from bridge.broker.message import of_body
+from bridge.broker.messages import of_body
 from tests.support.working import body_of, planned, properties_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from tests.support.rabbit import Rabbit
 
 

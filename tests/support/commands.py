@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from bridge import settings as knobs
+from bridge.settings import sections as knobs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

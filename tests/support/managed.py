@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bridge.broker import private_node
-from bridge.broker.private_node import NodeError
+from bridge.development import private_node
+from bridge.development.private_node import NodeError
 from tests.support.node import Control
 
 if TYPE_CHECKING:

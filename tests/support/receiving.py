@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bridge.amqp.connection import Link
+from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology
-from bridge.broker.connection import Link
-from bridge.broker.publisher import Publisher
 from bridge.receiver import server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
-from bridge.receiver.refused_events import RefusedEvents
-from bridge.receiver.spool import Spool
 from bridge.roles.lifetime import running
+from bridge.spool.refused_events import RefusedEvents
+from bridge.spool.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.settings import Settings
+    from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
 
     Declare = Callable[[AbstractConnection], Awaitable[None]]

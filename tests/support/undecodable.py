@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 
-from bridge.broker.frames import Framing, Message
+from bridge.amqp.frames import Framing, Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

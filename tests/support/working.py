@@ -12,8 +12,8 @@ from pamqp import commands as spec
 
 from bridge import events
 from bridge.broker import declaring, topology
-from bridge.broker.message import of_event
-from bridge.provider.emission import event_body
+from bridge.broker.messages import of_event
+from bridge.development.emission import event_body
 from bridge.roles.lifetime import Lifetime, running, until
 from bridge.roles.worker import worker
 from bridge.suppression.store import Store
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-    from bridge.broker.frames import Message
-    from bridge.settings import Settings
+    from bridge.amqp.frames import Message
+    from bridge.settings.sections import Settings
     from tests.support.rabbit import Listener, Rabbit
 
     Overrides = Mapping[str, Mapping[str, Any]]

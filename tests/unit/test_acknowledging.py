@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.broker.deliveries import Delivery
+from bridge.amqp.deliveries import Delivery
 from bridge.roles.lifetime import running
 from bridge.worker.consumer import Verdict, _Hand, failed
 from bridge.worker.failures import Failure

@@ -1,4 +1,4 @@
-"""What `bridge.broker.internals` and `.wire` use of aiormq and aio-pika beyond their documented interface.
+"""What `bridge.amqp.aiormq_internals` and `.wire` use of aiormq and aio-pika beyond their documented interface.
 
 These fail when an upgrade changes it. What it does on a real broker is in `tests/integration/test_publisher.py`
 and `test_link.py`.
@@ -21,14 +21,14 @@ from pamqp import frame
 from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
-from bridge.broker.internals import (
+from bridge.amqp.aiormq_internals import (
     BLOCKED_HANDLER,
     UNBLOCKED_HANDLER,
     on_our_wire,
     open_confirm_channel,
     watch_alarms,
 )
-from bridge.broker.wire import Wire
+from bridge.amqp.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

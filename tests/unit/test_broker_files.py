@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from bridge.broker.local_files import problem
+from bridge.amqp.tls_files import problem
 
 if TYPE_CHECKING:
     from pathlib import Path

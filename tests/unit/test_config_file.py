@@ -1,4 +1,4 @@
-"""`config/bridge.toml` says what `bridge/settings.py` says."""
+"""`config/bridge.toml` says what `bridge/settings/sections.py` says."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bridge import settings as knobs
+from bridge.settings import sections as knobs
 
 FILE = Path(__file__).parents[2] / "config" / "bridge.toml"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.suppression import postgresql_address
+from bridge.suppression import postgresql_url
 from bridge.suppression.database import StoreError
 from bridge.suppression.store import Store
 
@@ -25,7 +25,7 @@ from bridge.suppression.store import Store
 )
 def test_an_address_is_told_without_its_password(url: str, name: str) -> None:
     """In the forms that libpq takes; the driver gets all of it."""
-    address = postgresql_address.of(url)
+    address = postgresql_url.of(url)
     assert address.name == name
     assert address.dsn == "postgresql://" + url.partition("://")[2]
 

@@ -17,11 +17,11 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 import bridge
-from bridge.broker.deliveries import Deliveries, Delivery
-from bridge.broker.encoded import Header
-from bridge.broker.properties import read
-from bridge.broker.session import BrokerUnavailableError
-from bridge.broker.wire import _Stream
+from bridge.amqp.deliveries import Deliveries, Delivery
+from bridge.amqp.encoded_header import Header
+from bridge.amqp.errors import BrokerUnavailableError
+from bridge.amqp.properties import read
+from bridge.amqp.wire import _Stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.telemetry.metrics import Metrics
-from bridge.worker.breaker import Breaker, State
+from bridge.worker.circuit_breaker import Breaker, State
 from bridge.worker.dependencies import Dependency
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
-    from bridge.worker.breaker import Probe
+    from bridge.worker.circuit_breaker import Probe
     from bridge.worker.dependencies import Work
 
 FAILURES = 3

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from pamqp import commands as spec
 
-from bridge.broker import deadletters, headervalues, retries
-from bridge.broker.deliveries import Delivery
+from bridge.amqp.deliveries import Delivery
+from bridge.broker import header_values
+from bridge.dead_letters import dead_letter_queue, delay_queues
 from bridge.provider.errors import (
     MissingTokenError,
     NotHttpError,
@@ -25,8 +26,8 @@ from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.worker import failures
 
 if TYPE_CHECKING:
-    from bridge.broker.deadletters import DeadLetter
-    from bridge.broker.retries import History
+    from bridge.dead_letters.dead_letter_queue import DeadLetter
+    from bridge.dead_letters.delay_queues import History
     from bridge.worker.failures import Failure
 
 DAY = 86_400.0
@@ -106,7 +107,10 @@ async def test_what_may_pass_is_tried_again_until_its_time_is_over(
     """`give_up_after` from the first failure, and `unknown_grace` for a message that the provider does not know."""
     headers: dict[str, Any] = {}
     if age is not None:
-        headers = {retries.ATTEMPT_HEADER: 7, retries.FIRST_FAILURE_HEADER: int((time.time() - age) * 1000)}
+        headers = {
+            delay_queues.ATTEMPT_HEADER: 7,
+            delay_queues.FIRST_FAILURE_HEADER: int((time.time() - age) * 1000),
+        }
     places = _Places()
     failure = failures.Failure(reason, "why", "provider", passing=passing)
     assert await places.part(headers, failure) == outcome
@@ -130,10 +134,10 @@ async def test_the_grace_of_an_unknown_message_begins_when_it_is_unknown(
     """What it has failed for before, an outage of the provider for a day, is not counted against it."""
     places, now = _Places(), time.time()
     headers = {
-        retries.ATTEMPT_HEADER: 7,
-        retries.FIRST_FAILURE_HEADER: int((now - 100_000) * 1000),
-        retries.REASON_HEADER: reason,
-        retries.SAME_SINCE_HEADER: int((now - since) * 1000),
+        delay_queues.ATTEMPT_HEADER: 7,
+        delay_queues.FIRST_FAILURE_HEADER: int((now - 100_000) * 1000),
+        delay_queues.REASON_HEADER: reason,
+        delay_queues.SAME_SINCE_HEADER: int((now - since) * 1000),
     }
     assert await places.part(headers, failures.of(UnknownMessageError("404"))) == outcome
 
@@ -141,10 +145,13 @@ async def test_the_grace_of_an_unknown_message_begins_when_it_is_unknown(
 @pytest.mark.parametrize("value", ["7", bytearray(b"x"), -1, None, [1], {"a": 1}, 2**63 - 1])
 async def test_the_age_of_a_reason_that_cannot_be_read_begins_anew(value: Any) -> None:
     """Or with the first failure, where there is no reason."""
-    headers = {retries.ATTEMPT_HEADER: 7, retries.FIRST_FAILURE_HEADER: int((time.time() - 100) * 1000)}
+    headers = {
+        delay_queues.ATTEMPT_HEADER: 7,
+        delay_queues.FIRST_FAILURE_HEADER: int((time.time() - 100) * 1000),
+    }
     for more in (
-        {retries.REASON_HEADER: value},
-        {retries.REASON_HEADER: "unresolved", retries.SAME_SINCE_HEADER: value},
+        {delay_queues.REASON_HEADER: value},
+        {delay_queues.REASON_HEADER: "unresolved", delay_queues.SAME_SINCE_HEADER: value},
     ):
         places = _Places()
         failure = failures.Failure("unresolved", "no token", "provider", passing=True)
@@ -154,7 +161,11 @@ async def test_the_age_of_a_reason_that_cannot_be_read_begins_anew(value: Any) -
 
 async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
     """Its first failure, long ago, does not end it at the first new one."""
-    headers = {retries.ATTEMPT_HEADER: 60, retries.FIRST_FAILURE_HEADER: 1000, deadletters.AT_HEADER: 2000}
+    headers = {
+        delay_queues.ATTEMPT_HEADER: 60,
+        delay_queues.FIRST_FAILURE_HEADER: 1000,
+        dead_letter_queue.AT_HEADER: 2000,
+    }
     places = _Places()
     failure = failures.Failure("unresolved", "no token", "provider", passing=True)
     assert await places.part(headers, failure) == "delayed"
@@ -166,7 +177,7 @@ async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
 @pytest.mark.parametrize("value", ["7", bytearray(b"x"), -1, None, [1], True])
 async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
     """Whoever has written such a header: the message is handled, and counted from here."""
-    headers = {retries.ATTEMPT_HEADER: value, retries.FIRST_FAILURE_HEADER: value}
+    headers = {delay_queues.ATTEMPT_HEADER: value, delay_queues.FIRST_FAILURE_HEADER: value}
     places = _Places()
     failure = failures.Failure("unresolved", "no token", "provider", passing=True)
     assert await places.part(headers, failure) == "delayed"
@@ -176,14 +187,14 @@ async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
 
 async def test_a_history_beyond_all_bounds_is_clamped_and_can_be_written() -> None:
     """A count of 2^63 - 1 has no successor, and a first failure in the year 292 million would never be long ago."""
-    headers = {retries.ATTEMPT_HEADER: 2**63 - 1, retries.FIRST_FAILURE_HEADER: 2**63 - 1}
-    soon = headers | {retries.FIRST_FAILURE_HEADER: int((time.time() + 2 * DAY) * 1000)}
+    headers = {delay_queues.ATTEMPT_HEADER: 2**63 - 1, delay_queues.FIRST_FAILURE_HEADER: 2**63 - 1}
+    soon = headers | {delay_queues.FIRST_FAILURE_HEADER: int((time.time() + 2 * DAY) * 1000)}
     places = _Places()
     failure = failures.Failure("unresolved", "why \ud800\nand how " + "long" * 1000, "provider", passing=True)
     for one in (headers, soon):
         assert await places.part(one, failure) == "delayed"
         _, history = places.taken.pop()
-        assert history.attempt == headervalues.MOST_ATTEMPTS
+        assert history.attempt == header_values.MOST_ATTEMPTS
         assert history.first_failure <= time.time() * 1000
         assert history.error.startswith("why ? and how long")
         assert spec.Basic.Properties(headers=history.headers()).marshal()

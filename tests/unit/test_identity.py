@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from bridge.roles.identity import Identity, identity_of, read_identity
-from bridge.settings import RabbitMQ
+from bridge.settings.sections import RabbitMQ
 
 OWN = Identity("", "/", ("rabbit:5672",), "rabbit@one")
 

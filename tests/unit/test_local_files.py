@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.suppression.local_files import problem
+from bridge.suppression.tls_files import problem
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import bridge
-from bridge.settings import Logs, Provider, RabbitMQ, Receiver, Settings, Suppression
+from bridge.settings.sections import Logs, Provider, RabbitMQ, Receiver, Settings, Suppression
 from bridge.telemetry import logs, scrubbing
 
 if TYPE_CHECKING:

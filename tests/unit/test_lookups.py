@@ -19,11 +19,11 @@ from bridge.provider.errors import (
     UnexpectedAnswerError,
     UnknownMessageError,
 )
-from bridge.settings import Provider
+from bridge.settings.sections import Provider
 from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
+from bridge.worker.address_lookup import LookUps
 from bridge.worker.dependencies import Dependency
-from bridge.worker.lookups import LookUps
 
 ATTEMPTS = 3
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 from aiormq.exceptions import AMQPConnectionError, ChannelInvalidStateError
 
-from bridge.broker.session import BrokerRefusedError, ConnectionLostError, losses_of, may_be_lost
+from bridge.amqp.errors import BrokerRefusedError, ConnectionLostError, losses_of, may_be_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,8 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bridge import settings as knobs
 from bridge.cli import main
+from bridge.settings import sections as knobs
 from tests.support.manual import every_command
 
 if TYPE_CHECKING:

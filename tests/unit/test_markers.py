@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.broker import markers
+from bridge.broker import backfill_marker
 
 
 def test_a_marker_says_its_offset() -> None:
     """And has an id of its own, by which it is taken away."""
-    made = markers.marker("suppression.backfill", 7)
-    assert markers._offset(made.body) == 7
-    assert made.message_id != markers.marker("suppression.backfill", 7).message_id
+    made = backfill_marker.marker("suppression.backfill", 7)
+    assert backfill_marker._offset(made.body) == 7
+    assert made.message_id != backfill_marker.marker("suppression.backfill", 7).message_id
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_a_marker_says_its_offset() -> None:
 )
 def test_what_says_no_offset_means_from_the_beginning(body: bytes) -> None:
     """More than is due harms nobody: what was handled before is recognised."""
-    assert markers._offset(body) is None
+    assert backfill_marker._offset(body) is None

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, values
 
-from bridge.broker.connection import Link, LinkState
-from bridge.settings import RabbitMQ
+from bridge.amqp.connection import Link, LinkState
+from bridge.settings.sections import RabbitMQ
 from bridge.telemetry import instruments, metrics
+from bridge.telemetry.buffered import LONGEST_AGE
 from bridge.telemetry.instruments import Instruments
 from bridge.telemetry.metrics import Metrics
-from bridge.telemetry.shared import SharedMetrics, share
-from bridge.telemetry.tallies import LONGEST_AGE
+from bridge.telemetry.multiprocess import SharedMetrics, share
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:

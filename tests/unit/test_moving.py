@@ -6,8 +6,8 @@ from typing import Any
 
 from pamqp import commands as spec
 
-from bridge.broker import moving
-from bridge.broker.deliveries import Delivery
+from bridge.amqp.deliveries import Delivery
+from bridge.dead_letters import republishing
 
 KEPT = {
     "cloudEvents:id": "17",
@@ -29,7 +29,7 @@ def moved(
         headers=headers,
     )
     incoming = Delivery(1, False, "", "", properties.marshal(), b"\xff not JSON\x00")  # noqa: FBT003 -- redelivered
-    message = moving.of_message(incoming, queue="elsewhere", headers=added, without=without)
+    message = republishing.of_message(incoming, queue="elsewhere", headers=added, without=without)
     assert (message.exchange, message.routing_key, message.body) == ("", "elsewhere", b"\xff not JSON\x00")
     properties = spec.Basic.Properties()
     properties.unmarshal(int.from_bytes(message.properties[:2]), message.properties[2:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bridge.broker.nack_watch import NackWatch
+from bridge.amqp.nack_monitor import NackWatch
 
 
 def replaced(watch: NackWatch, seconds: range, nacking: dict[str, float]) -> list[int]:

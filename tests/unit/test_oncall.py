@@ -11,9 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bridge.oncall import machine_checks, roles
-from bridge.receiver.spool_file import Entry, SpoolFile
-from bridge.settings import Health, Spool
+from bridge.diagnostics import machine_checks, role_status
+from bridge.settings.sections import Health, Spool
+from bridge.spool.spool_file import Entry, SpoolFile
 from bridge.telemetry import health
 from bridge.telemetry.metrics import Metrics
 from bridge.threads import run_abandonable
@@ -76,15 +76,15 @@ async def test_a_host_name_stands_for_all_its_addresses(monkeypatch: pytest.Monk
     found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 1)) for host in ("127.0.0.3", "127.0.0.2")]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     async with aiohttp.ClientSession() as session:
-        seen = await roles.ask_all(session, ["http://worker:1/"])
+        seen = await role_status.ask_all(session, ["http://worker:1/"])
     assert [role.url for role in seen] == ["http://127.0.0.2:1", "http://127.0.0.3:1"]
     assert all(role.problem for role in seen)
 
 
 def test_roles_are_looked_for_where_the_settings_have_them() -> None:
     """A receiver and a worker on this machine; the one of this port where there is one; never at 0.0.0.0."""
-    assert roles.addresses(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
-    assert roles.addresses(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound
+    assert role_status.addresses(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
+    assert role_status.addresses(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_roles_are_looked_for_where_the_settings_have_them() -> None:
 )
 def test_an_ipv6_host_has_brackets_in_a_url(host: str, urls: list[str]) -> None:
     """And every address of the machine is asked at its own."""
-    assert roles.addresses(Health(host=host)) == urls
+    assert role_status.addresses(Health(host=host)) == urls
 
 
 async def test_a_role_on_ipv6_is_seen() -> None:
@@ -114,7 +114,7 @@ async def test_a_role_on_ipv6_is_seen() -> None:
         health.serve(place, check, exposition, default_port=0),
         aiohttp.ClientSession() as session,
     ):
-        [seen] = await roles.ask_all(session, roles.addresses(place))
+        [seen] = await role_status.ask_all(session, role_status.addresses(place))
     assert (seen.problem, seen.kind, seen.ready) == ("", "worker", True)
 
 
@@ -134,6 +134,6 @@ async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
         health.serve(place, check, exposition, default_port=0),
         aiohttp.ClientSession() as session,
     ):
-        [seen] = await roles.ask_all(session, roles.addresses(place))
+        [seen] = await role_status.ask_all(session, role_status.addresses(place))
     assert (seen.kind, seen.ready) == ("receiver", True)
     assert seen.reasons == ("broker: RabbitMQ refuses what is published: access to topic 'opened' refused",)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from bridge.broker.deliveries import Delivery
-from bridge.broker.letterfile import LetterFile, LetterFileError, document, free_name
-from bridge.broker.parked import Found, Letter, Wanted
-from bridge.broker.properties import read
+from bridge.amqp.deliveries import Delivery
+from bridge.amqp.properties import read
+from bridge.dead_letters.message_file import LetterFile, LetterFileError, document, free_name
+from bridge.dead_letters.queue_reader import Found, Letter, Wanted
 
 if TYPE_CHECKING:
     from pathlib import Path

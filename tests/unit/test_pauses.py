@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tenacity import AsyncRetrying, RetryCallState
 
-from bridge.broker.outcomes import LostError, NackedError, PublishError
-from bridge.broker.pauses import after_refusals, before_next
+from bridge.amqp.backoff import after_refusals, before_next
+from bridge.amqp.publish_errors import LostError, NackedError, PublishError
 
 
 def test_refusals_are_followed_by_longer_and_longer_pauses() -> None:

@@ -14,11 +14,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge import private_files
-from bridge.receiver import spool_folder
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import Entry, SpoolFile
-from bridge.receiver.spool_folder import SpoolError, SpoolForeignError
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool import folder as spool_folder
+from bridge.spool.folder import SpoolError, SpoolForeignError
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import Entry, SpoolFile
 from bridge.suppression.store import Store
 from tests.support.private import names, open_to_others, open_up
 

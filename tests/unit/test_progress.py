@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from bridge.broker.connection import LinkState
+from bridge.amqp.connection import LinkState
 from bridge.telemetry.metrics import Metrics
-from bridge.worker.progress import Parts, of_database, of_parts
-from bridge.worker.watch import Watch
+from bridge.worker.progress_checks import Parts, of_database, of_parts
+from bridge.worker.watchdog import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

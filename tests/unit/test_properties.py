@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
-from bridge.broker.encoded import Header
-from bridge.broker.properties import FIELDS, read
-from bridge.broker.rewriting import LEFT_OUT_HEADER, RAW_HEADER, rewritten
+from bridge.amqp.encoded_header import Header
+from bridge.amqp.properties import FIELDS, read
+from bridge.broker.forwarded_properties import LEFT_OUT_HEADER, RAW_HEADER, rewritten
 from tests.support.undecodable import BEYOND, NOTE, UNDECODABLE, entry, nested, number, properties, text
 
 SHORT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

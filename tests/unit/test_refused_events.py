@@ -6,9 +6,9 @@ import pytest
 from pamqp import commands as spec
 from structlog.testing import capture_logs
 
-from bridge.broker.frames import Message, composed
-from bridge.broker.outcomes import ChannelClosedError, NackedError
-from bridge.receiver.refused_events import MOST_NAMES, RefusedEvents, takes_nothing
+from bridge.amqp.frames import Message, composed
+from bridge.amqp.publish_errors import ChannelClosedError, NackedError
+from bridge.spool.refused_events import MOST_NAMES, RefusedEvents, takes_nothing
 
 IN = "in exchange 'email.events' in vhost '/' refused for user 'u'"
 TOO_LARGE = ChannelClosedError(

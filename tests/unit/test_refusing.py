@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver.refusing import Refusing
+from bridge.receiver.refusal_log import Refusing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bridge.broker.archive import Archived
-from bridge.broker.message import of_body
-from bridge.broker.selection import InvalidMomentError, Selection, moment
-from bridge.provider.emission import event_body
+from bridge.broker.archive_selection import InvalidMomentError, Selection, moment
+from bridge.broker.messages import of_body
+from bridge.development.emission import event_body
 
 NOW = datetime(2026, 5, 2, 10, 0, tzinfo=UTC)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from bridge import settings as knobs
 from bridge.broker import topology
-from bridge.settings import InvalidSettingsError, load
+from bridge.settings import sections as knobs
+from bridge.settings.sections import InvalidSettingsError, load
 from bridge.suppression import changes
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bridge import settings as knobs
-from bridge.settings import InvalidSettingsError, foreign_variables, load
+from bridge.settings import sections as knobs
+from bridge.settings.sections import InvalidSettingsError, foreign_variables, load
 from tests.support.pod import SERVICES, service_links
 
 BOM = "\ufeff"

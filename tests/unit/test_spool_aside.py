@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.receiver import spool_aside
-from bridge.receiver.spool_aside import (
+from bridge.spool import refused_entries
+from bridge.spool.refused_entries import (
     FORBIDDEN,
     MOST_KINDS,
     NACKED,
@@ -25,7 +25,7 @@ from bridge.receiver.spool_aside import (
     to_set_aside,
     to_try,
 )
-from bridge.receiver.spool_file import Contents, Entry, SpoolFile, peek
+from bridge.spool.spool_file import Contents, Entry, SpoolFile, peek
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time, as the test says it."""
     made = Clock()
-    monkeypatch.setattr(spool_aside, "_now", made)
+    monkeypatch.setattr(refused_entries, "_now", made)
     return made
 
 
@@ -91,7 +91,7 @@ def test_what_is_set_aside_is_there_when_the_file_is_opened_again(path: Path) ->
     with closing(SpoolFile(path, min_free_bytes=0)) as first:
         first.write(ENTRIES, ())
         first.do(to_set_aside(FORBID, (1, 3)))
-        (seen,) = first.do(spool_aside.to_look())
+        (seen,) = first.do(refused_entries.to_look())
     with closing(SpoolFile(path, min_free_bytes=0)) as again:
         assert again.contents().entries == 10
         assert look(path) == (seen,)
@@ -103,7 +103,7 @@ def test_the_pauses_grow_from_a_second_to_ten_minutes(file: SpoolFile, clock: Cl
     file.do(to_set_aside(NACK, (1,)))
     began, attempts = clock.now, []
     while True:
-        (seen,) = file.do(spool_aside.to_look())
+        (seen,) = file.do(refused_entries.to_look())
         clock.now = seen.retry_at
         if clock.now - began > HOUR:
             break
@@ -173,7 +173,7 @@ def test_what_the_disk_would_not_remove_is_not_tried(file: SpoolFile, clock: Clo
 
 def test_names_beyond_count_share_one_kind(file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider may think of any number of them, and each kind is tried now and then."""
-    monkeypatch.setattr(spool_aside, "MOST_KINDS", 3)
+    monkeypatch.setattr(refused_entries, "MOST_KINDS", 3)
     assert MOST_KINDS > 3
     for entry in ENTRIES:
         file.do(to_set_aside(Refusal(FORBIDDEN, f"name{entry.id}", ""), (entry.id,)))

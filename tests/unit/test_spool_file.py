@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver.spool_errors import SpoolCorruptError, SpoolFullError, SpoolReplacedError
-from bridge.receiver.spool_file import OVERHEAD, Contents, Entry, SpoolFile, peek
-from bridge.receiver.spool_folder import SpoolError, SpoolLockedError, in_use, others, set_aside
+from bridge.spool.errors import SpoolCorruptError, SpoolFullError, SpoolReplacedError
+from bridge.spool.folder import SpoolError, SpoolLockedError, in_use, others, set_aside
+from bridge.spool.spool_file import OVERHEAD, Contents, Entry, SpoolFile, peek
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,14 +20,14 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bridge.receiver.spool import Spool
-from bridge.receiver.spool_file import OVERHEAD, peek
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool.spool import Spool
+from bridge.spool.spool_file import OVERHEAD, peek
 
 if TYPE_CHECKING:
     from random import Random
 
-    from bridge.receiver.spool_file import Entry
+    from bridge.spool.spool_file import Entry
 
 Bodies = list[tuple[int, bytes]]
 

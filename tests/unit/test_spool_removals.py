@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from bridge.receiver.spool_removals import MOST, Removals
+from bridge.spool.pending_removals import MOST, Removals
 
 
 class Clock:

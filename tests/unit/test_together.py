@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bridge.broker.session import task_group, together
+from bridge.amqp.errors import task_group, together
 
 
 class BrokenError(Exception):

@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from bridge import events
+from bridge.development.traffic import TYPICAL, Habits, InvalidMixError, Kind, Shot, Traffic, mix
 from bridge.events import KNOWN_NAMES, MalformedError, NotJsonError
-from bridge.provider.traffic import TYPICAL, Habits, InvalidMixError, Kind, Shot, Traffic, mix
 
 
 def posted(habits: Habits, count: int, *, seed: int = 1) -> list[Shot]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bridge.telemetry.metrics import Metrics
-from bridge.worker.watch import Watch, Watched
+from bridge.worker.watchdog import Watch, Watched
 
 AFTER = 300.0
 

@@ -14,7 +14,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from bridge.broker.wire import Wire, _Stream
+from bridge.amqp.wire import Wire, _Stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,0 +1,1 @@
+"""AMQP: one supervised connection, confirmed publishes, deliveries. Knows nothing of events."""

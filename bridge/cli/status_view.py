@@ -1,0 +1,170 @@
+"""What `bridge status` prints for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bridge.cli.lists import Cell
+from bridge.diagnostics.role_status import ADMITTED, TOKENS
+from bridge.telemetry.terminal import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import JustifyMethod
+
+    from bridge.diagnostics.broker_status import BrokerSeen, QueueSeen
+    from bridge.diagnostics.role_status import RoleSeen
+    from bridge.diagnostics.spool_status import SpoolSeen
+    from bridge.diagnostics.status import EventCount, Status
+
+_UNSEEN: Final = "?"
+_BREAKERS: Final = ("closed", "half-open", "open")
+"""By the value of the metric."""
+_NAMES: Final = frozenset({"Role", "At", "Event", "Queue"})
+"""Columns that are there to be copied: nothing in them is broken."""
+_NUMBERS: Final = frozenset({"Total", "A second", "Ready", "Unacknowledged", "Consumers", "Oldest"})
+
+
+class Grid(NamedTuple):
+    """Rows that belong together."""
+
+    heads: tuple[str, ...]
+    """There may be none."""
+    rows: list[tuple[Text | str | Cell, ...]]
+
+
+def screen(seen: Status) -> Group:
+    """All of it, for a terminal; `?` is what cannot be seen."""
+    return Group(*(_table(part) if isinstance(part, Grid) else part for part in _parts(seen)))
+
+
+def lines(seen: Status) -> Iterator[str]:
+    """The same where it is no terminal: rows with tabs, and never broken."""
+    for part in _parts(seen):
+        if isinstance(part, Text):
+            yield part.plain
+            continue
+        yield ""
+        if part.heads:
+            yield "\t".join(part.heads)
+        for row in part.rows:
+            yield "\t".join(one_line(str(cell.exact if isinstance(cell, Cell) else cell)) for cell in row)
+
+
+def _parts(seen: Status) -> Iterator[Text | Grid]:
+    verdict = Text("all is well", "green") if seen.well else Text("not well", "bold red")
+    at = datetime.fromtimestamp(seen.at, UTC)
+    yield Text.assemble(f"{at:%Y-%m-%d %H:%M:%S} UTC: ", verdict)
+    for line in seen.wrong:
+        yield Text(f"  {one_line(line)}", "red")
+    yield Grid(("Role", "At", "State"), [_role(role) for role in seen.roles])
+    yield Grid(("Event", "Total", "A second"), [_event(event) for event in seen.events])
+    yield _broker(seen.broker)
+    yield Grid(
+        ("Queue", "Ready", "Unacknowledged", "Consumers", "Oldest"),
+        [_queue(queue) for queue in seen.broker.queues],
+    )
+    yield Grid((), _rest(seen))
+    for line in seen.unseen:
+        yield Text(f"cannot be seen: {one_line(line)}", "dim")
+
+
+def _role(role: RoleSeen) -> tuple[Text | str | Cell, ...]:
+    if role.problem:
+        return _UNSEEN, role.url, Text(one_line(role.problem), "red")
+    state = Text("ready") if role.ready else Text("not ready", "red")
+    return role.kind, role.url, state.append(_tokens(role))
+
+
+def _tokens(role: RoleSeen) -> str:
+    """Who rotates the webhook's token has to know this; otherwise there is one."""
+    valid = int(role.tally(TOKENS).get("", 0))
+    older = int(role.tally(ADMITTED).get("other", 0))
+    return f"; {valid} tokens, {older:,} requests with the old" if valid > 1 else ""
+
+
+def _event(event: EventCount) -> tuple[Text | str | Cell, ...]:
+    rate = _UNSEEN if event.rate is None else Cell(f"{event.rate:,.1f}", f"{event.rate:.1f}")
+    return event.name, _number(event.total), rate
+
+
+def _broker(broker: BrokerSeen) -> Text:
+    if broker.problem:
+        return Text("RabbitMQ: not reachable", "red")
+    line = f"RabbitMQ {broker.version}: "
+    if broker.nodes is None:
+        return Text(f"{line}nodes and alarms {_UNSEEN}")
+    nodes = ", ".join(
+        f"{node.name} {'runs' if node.running else 'is down'}"
+        + (f" ({' and '.join(node.alarms)} alarm)" if node.alarms else "")
+        for node in broker.nodes
+    )
+    return Text(line + nodes)
+
+
+def _queue(queue: QueueSeen) -> tuple[Text | str | Cell, ...]:
+    age = queue.oldest_age
+    name = Text(one_line(queue.name))
+    if queue.problem:
+        name.append(" (not there)", "red")
+    return (
+        name,
+        *(_number(value) for value in (queue.ready, queue.unacknowledged, queue.consumers)),
+        _UNSEEN if age is None else Cell(f"{age:,.0f} s", round(age)),
+    )
+
+
+def _rest(seen: Status) -> list[tuple[Text | str | Cell, ...]]:
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(seen.dead_by_reason.items()))
+    counted = f"; moved there since the workers' start: {reasons}" if reasons else ""
+    breakers = ", ".join(
+        f"{name} {_BREAKERS[min(int(state), len(_BREAKERS) - 1)]}"
+        for name, state in sorted(seen.breakers.items())
+    )
+    return [
+        ("Spool", _spool(seen.spool)),
+        ("Workers", _number(seen.workers)),
+        (
+            "Dead letters",
+            f"{_UNSEEN if seen.dead_letters is None else f'{seen.dead_letters:,}'} wait{counted}",
+        ),
+        ("Quarantine", _number(seen.quarantined)),
+        ("Breakers", breakers or _UNSEEN),
+    ]
+
+
+def _table(grid: Grid) -> Table:
+    """Without lines: all of it has to fit on one screen."""
+    if not grid.heads:
+        table = Table.grid(padding=(0, 2, 0, 0))
+    else:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for head in grid.heads:
+            justify: JustifyMethod = "right" if head in _NUMBERS else "left"
+            table.add_column(head, justify=justify, overflow="fold", no_wrap=head in _NAMES)
+    for row in grid.rows:
+        table.add_row(*map(_shown, row))
+    return table
+
+
+def _shown(cell: Text | str | Cell) -> Text:
+    if isinstance(cell, Text):
+        return cell
+    return Text(one_line(cell.shown if isinstance(cell, Cell) else cell))
+
+
+def _spool(seen: SpoolSeen | None) -> str:
+    if seen is None:
+        return _UNSEEN
+    oldest = "" if seen.oldest_age is None else f", the oldest for {seen.oldest_age:,.0f} s"
+    return f"{seen.entries:,} events, {seen.bytes:,} bytes in {seen.files} files{oldest}"
+
+
+def _number(value: int | None) -> str | Cell:
+    return _UNSEEN if value is None else Cell(f"{value:,}", value)

@@ -1,9 +1,0 @@
-"""`python -m bridge.crew` is one process of the crew; its order comes over standard input."""
-
-from bridge import startup
-
-startup.prepare()
-
-from bridge.crew.member import main  # noqa: E402 -- loading it takes a part of a second
-
-main()

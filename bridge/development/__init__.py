@@ -1,0 +1,1 @@
+"""What serves development only: `bridge dev`, a private RabbitMQ node, the simulator of the provider, traffic."""

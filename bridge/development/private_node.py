@@ -1,0 +1,237 @@
+"""A RabbitMQ node of our own, for `bridge dev` and the tests: own name, ports, folder; never the system's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import uuid
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aiormq.exceptions import AMQPError
+
+from bridge import private_files
+from bridge.amqp.connection import open_connection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 15.0
+_LOOK_EVERY_SECONDS: Final = 0.1
+_EPMD_KILL: Final = b"\x00\x01k"
+"""The KILL_REQ of the Erlang port mapper: two bytes of length, then `k`."""
+
+_ALSO_LOOK_IN: Final = "/usr/sbin:/usr/local/sbin"
+"""Debian leaves these out of an ordinary user's PATH, and `rabbitmq-server` is in the first."""
+
+_QUIET: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
+"""Erlang's schedulers spin while they wait for work, which costs the bridge's processes beside them."""
+
+_ON_LOOPBACK: Final = "-kernel inet_dist_use_interface {127,0,0,1}"
+"""Erlang's distribution, by which the node may be made to do anything, listens everywhere when nothing is said."""
+
+
+class NodeError(RuntimeError):
+    """The private node cannot be started, or asked. Its message says what to do."""
+
+
+class PrivateNode:
+    """One node in a folder. It keeps its name, its ports and its data when it is started again."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        extra_config: str = "",
+        plugins: Sequence[str] = (),
+        port_mapper: int | None = None,
+        home: Path | None = None,
+        management: bool = False,
+    ) -> None:
+        """Write the node's configuration; nothing runs yet.
+
+        Args:
+            directory: for everything the node writes; made if missing. A node that ran here before is continued.
+            extra_config: further lines of `rabbitmq.conf`.
+            plugins: for example `rabbitmq_management`; their ports are for `extra_config` to say.
+            port_mapper: the port of Erlang's port mapper; nodes of one cluster share it. Without it, an own one.
+            home: where the Erlang cookie is; nodes of one cluster share it. Without it, the folder.
+            management: whether it has the management API, at `management_url`.
+
+        Raises:
+            NodeError: there is no `rabbitmq-server`.
+        """
+        self._server = _find_server()
+        self._port, self._distribution, api, free = _free_ports(4)
+        self.port_mapper = port_mapper or free
+        """Its port; the other nodes of a cluster take it."""
+        self._process: asyncio.subprocess.Process | None = None
+        self._started = False
+        self.directory = directory
+        self.log = directory / "output.log"
+        self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
+        self.management_url = f"http://127.0.0.1:{api}" if management else None
+        private_files.make_folder(directory)
+        self.name = _kept_name(directory)
+        if management:
+            plugins = [*plugins, "rabbitmq_management"]
+            extra_config += f"\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api}"
+        (directory / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
+        (directory / "rabbitmq.conf").write_text(
+            f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
+            f"log.console = false\nlog.file.level = info\n{extra_config}\n"
+        )
+        self.environment = self._for_erlang(home or directory)
+        """With which `rabbitmqctl` and the other tools find this node."""
+
+    @property
+    def pid(self) -> int:
+        """The process group of the running node."""
+        if self._process is None:
+            raise NodeError(f"{self.name} does not run")
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start it; returns when it answers.
+
+        Raises:
+            NodeError: it did not come up; its log is named.
+        """
+        with self.log.open("ab") as sink:
+            self._process = await asyncio.create_subprocess_exec(
+                self._server, stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
+                env=self.environment, cwd=self.directory, start_new_session=True,
+            )  # fmt: skip
+        self._started = False
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await _answers(self.url):
+                    if self._process.returncode is not None:
+                        raise NodeError(
+                            f"RabbitMQ ended with {self._process.returncode} at its start; see {self.log}"
+                        )
+                    await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        except TimeoutError:
+            raise NodeError(f"RabbitMQ did not answer in {START_SECONDS:g} s; see {self.log}") from None
+        self._started = True
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the whole process group: the server is a shell, the Erlang machine and its port programs."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    async def stop(self) -> None:
+        """Stop it in order; kill it where it does not.
+
+        A node that is still starting has nothing to lose, and the Erlang machine ignores SIGTERM at first.
+        """
+        if self._process is None:
+            return
+        for ending in (signal.SIGTERM, signal.SIGKILL) if self._started else (signal.SIGKILL,):
+            self.signal(ending)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await self._process.wait()
+                    break
+        self.signal(signal.SIGKILL)
+        self._process = None
+
+    async def kill(self) -> None:
+        """SIGKILL, as when the power goes; `start` continues it."""
+        self.signal(signal.SIGKILL)
+        if self._process is not None:
+            await self._process.wait()
+        self._process = None
+
+    def stop_port_mapper(self) -> None:
+        """The node starts an Erlang port mapper, which would stay behind as a daemon."""
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", self.port_mapper), timeout=2) as mapper,
+        ):
+            mapper.sendall(_EPMD_KILL)
+            mapper.recv(2)
+
+    def _for_erlang(self, home: Path) -> dict[str, str]:
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("RABBITMQ_")}
+        return inherited | {
+            "HOME": str(home),
+            "ERL_EPMD_PORT": str(self.port_mapper),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # Ours alone, so it may be ended although it has not noticed yet that its node is gone.
+            "ERL_EPMD_RELAXED_COMMAND_CHECK": "true",
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_PORT": str(self._port),
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_MNESIA_BASE": str(self.directory / "data"),
+            "RABBITMQ_LOG_BASE": str(self.directory / "log"),
+            "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"{_QUIET} {_ON_LOOPBACK}",
+        }
+
+
+@asynccontextmanager
+async def running(
+    directory: Path, *, extra_config: str = "", plugins: Sequence[str] = (), management: bool = False
+) -> AsyncIterator[PrivateNode]:
+    """A node that runs for as long as the context lasts, and leaves no process behind.
+
+    Raises:
+        NodeError: there is no `rabbitmq-server`, or the node did not come up.
+    """
+    node = PrivateNode(directory, extra_config=extra_config, plugins=plugins, management=management)
+    try:
+        await node.start()
+        yield node
+    finally:
+        await node.stop()
+        node.stop_port_mapper()
+
+
+def _find_server() -> str:
+    """The server itself, not Debian's wrapper, which wants root and changes to the user `rabbitmq`."""
+    found = shutil.which("rabbitmq-server") or shutil.which("rabbitmq-server", path=_ALSO_LOOK_IN)
+    if found is None:
+        raise NodeError(
+            "there is no `rabbitmq-server` on PATH; install RabbitMQ (Debian: apt-get install rabbitmq-server), "
+            "or use a broker that runs with --rabbitmq-url"
+        )
+    real = Path(found).resolve()
+    if real.name == "rabbitmq-script-wrapper":
+        return str(real.with_name("rabbitmq-server"))
+    return found
+
+
+def _kept_name(directory: Path) -> str:
+    """RabbitMQ keeps its data under the node's name, so a folder keeps its name."""
+    kept = directory / "name"
+    if not kept.exists():
+        kept.write_text(f"bridge-{uuid.uuid4().hex[:8]}@localhost")
+    return kept.read_text().strip()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+async def _answers(url: str) -> bool:
+    try:
+        connection = await open_connection(url, name="bridge private node", patience=2)
+    except (AMQPError, OSError):
+        return False
+    await connection.close()
+    return True

@@ -1,0 +1,103 @@
+"""RabbitMQ's alarms: while memory or disk is short, it takes nothing that is published, and says so to publishers only."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.amqp.aiormq_internals import watch_alarms
+from bridge.broker.management import ManagementError
+from bridge.diagnostics.broker_connection import cut, leave, reach_any
+from bridge.diagnostics.finding import failed, ok
+from bridge.diagnostics.permission_probes import may_write
+
+if TYPE_CHECKING:
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.broker.management import Management
+    from bridge.diagnostics.finding import Finding
+    from bridge.settings.sections import RabbitMQ
+
+_KINDS: Final = ("memory", "disk")
+_ADVICE: Final = (
+    "see what fills it: `rabbitmq-diagnostics memory_breakdown`, the free space of its disk, queues that nobody empties; "
+    "until then events wait in the spool, and go by themselves when the alarm is over"
+)
+
+
+async def alarm_on(connection: AbstractConnection) -> str:
+    """Why RabbitMQ takes nothing from this connection, such as `memory alarm (low on memory)`; empty where it does.
+
+    A publish is tried in a transaction that is rolled back, as RabbitMQ tells nobody else. While there is an alarm, it
+    reads nothing more from this connection after that: `cut` it.
+    """
+    blocked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def tell(reason: str) -> None:
+        if not blocked.done():
+            blocked.set_result(reason)
+
+    watch_alarms(connection, blocked=tell, unblocked=lambda: None)
+    trying = asyncio.create_task(_try(connection), name="alarm probe")
+    either: list[asyncio.Future[Any]] = [blocked, trying]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        trying.cancel()
+    if blocked.done():
+        trying.add_done_callback(_retrieve)
+        return described(blocked.result())
+    trying.result()
+    return ""
+
+
+async def alarm_of(settings: RabbitMQ) -> str:
+    """As `alarm_on`, on a connection of its own.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer, or refuses us.
+    """
+    connection = await reach_any(settings)
+    try:
+        alarm = await alarm_on(connection)
+        if alarm:
+            cut(connection)
+        return alarm
+    finally:
+        await leave(connection)
+
+
+async def found(check: str, alarm: str, management: Management) -> Finding:
+    """What a publish has met, and which nodes say that they have the alarm, if they say it already.
+
+    Args:
+        check: its name.
+        alarm: of `alarm_on`.
+        management: asked, whether it answers or not; it looks at each node every 5 s.
+    """
+    if not alarm:
+        return ok(check, "none: RabbitMQ takes what is published")
+    try:
+        nodes = [node.name for node in await management.nodes() if node.alarms]
+    except ManagementError:
+        nodes = []
+    where = f" on {', '.join(nodes)}" if nodes else ""
+    return failed(check, f"RabbitMQ has a {alarm}{where}: it takes nothing that is published", _ADVICE)
+
+
+def described(reason: str) -> str:
+    """RabbitMQ's own word, such as `low on memory`, and what it is called."""
+    kinds = [kind for kind in _KINDS if kind in reason]
+    return f"{' and '.join(kinds)} alarm ({reason})" if kinds else f"alarm ({reason or 'no reason given'})"
+
+
+async def _try(connection: AbstractConnection) -> None:
+    """A publish, and a question after it: RabbitMQ may refuse the one before it stops to read."""
+    await may_write(connection, "")
+    await (await connection.channel(publisher_confirms=False)).close()
+
+
+def _retrieve(task: asyncio.Task[None]) -> None:
+    """The connection is cut while it still asks."""
+    if not task.cancelled():
+        task.exception()

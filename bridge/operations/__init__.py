@@ -1,0 +1,1 @@
+"""What people do by a command: dead letters, quarantine, replay, tail."""

@@ -1,0 +1,338 @@
+"""Every knob of every role, one class a section. `config/bridge.toml` explains each for operators."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from bridge.settings import sources
+from bridge.settings.values import (
+    LONGEST_SECONDS,
+    ApiToken,
+    BrokerUrl,
+    Delay,
+    Host,
+    HttpUrl,
+    Level,
+    Port,
+    Seconds,
+    SuppressingEvent,
+    Tokens,
+    blank_is_none,
+    complaint_of,
+    event_names,
+    lower,
+    not_blank,
+    not_reserved,
+    one_line,
+    queue_of_another,
+    split,
+    split_names,
+    split_urls,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ENVIRONMENT_PREFIX = sources.PREFIX
+CONFIG_VARIABLE = sources.CONFIG
+SECRETS_VARIABLE = sources.SECRETS
+InvalidSettingsError = sources.InvalidSettingsError
+Origin = sources.Origin
+
+PROVIDER_URL = "https://api.msndr.net/v1"
+PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
+"""The provider's documented alternative."""
+
+_CHANGES_OF_THE_LIST = frozenset({"added", "updated", "removed", "expired"})
+"""What other services follow on the exchange `suppression.changes`; `expired` is one that a reader may expect there."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RabbitMQ(Section):
+    urls: Annotated[tuple[BrokerUrl, ...], NoDecode, BeforeValidator(split_urls)] = Field(
+        default=(SecretStr("amqp://guest:guest@127.0.0.1:5672/"),), min_length=1
+    )
+    prefix: Annotated[str, AfterValidator(not_reserved)] = Field(
+        default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=100
+    )
+    declare: Annotated[Literal["auto", "always", "never"], BeforeValidator(lower)] = "auto"
+    heartbeat: int = Field(default=10, ge=1, le=600)
+    connect_timeout: Seconds = 3.0
+    reconnect_max: Seconds = 2.0
+    archive_max_age: str = Field(default="7D", pattern=r"^[0-9]+[YMDhms]$")
+    archive_max_bytes: int = Field(default=2 * 1024**3, ge=1024**2, lt=2**63)
+    management_url: Annotated[HttpUrl | None, BeforeValidator(blank_is_none)] = None
+
+
+class Receiver(Section):
+    host: Host = "0.0.0.0"  # noqa: S104 -- a webhook is called from outside; the container or firewall narrows it
+    port: Port = 8080
+    tokens: Annotated[Tokens, NoDecode] = ()
+    public_url: Annotated[HttpUrl | None, BeforeValidator(blank_is_none)] = None
+    confirm_wait: Seconds = 0.25
+    max_in_flight: int = Field(default=10_000, ge=1)
+    head_timeout: Seconds = 15.0
+    body_timeout: Seconds = 10.0
+    retry_after: int = Field(default=5, ge=1)
+    drain_timeout: Seconds = 5.0
+    processes: int = Field(default=1, ge=1, le=64)
+
+
+class Spool(Section):
+    directory: Annotated[Path, BeforeValidator(not_blank)] = Path("spool")
+    max_bytes: int = Field(default=1024**3, ge=1024**2)
+    min_free_bytes: int = Field(default=64 * 1024**2, ge=0)
+
+
+class Provider(Section):
+    base_url: HttpUrl = PROVIDER_URL
+    reserve_url: HttpUrl | Literal[""] | None = None
+    api_token: Annotated[ApiToken | None, BeforeValidator(blank_is_none)] = None
+    timeout: Seconds = 10.0
+    rate: float = Field(default=10.0, ge=0.001, le=100_000, allow_inf_nan=False)
+    attempts: int = Field(default=4, ge=1)
+    backoff_max: Seconds = 10.0
+    retry_after_max: Seconds = 60.0
+    unknown_grace: float = Field(default=300.0, ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)
+
+    @property
+    def fallback_url(self) -> str | None:
+        """The reserve, if there is one: the provider's own only ever stands in for the provider itself."""
+        if self.reserve_url is None:
+            return PROVIDER_RESERVE_URL if self.base_url == PROVIDER_URL else None
+        return self.reserve_url or None
+
+
+class Worker(Section):
+    prefetch: int = Field(default=500, ge=1, le=65535)
+    batch_size: int = Field(default=100, ge=1)
+    linger: Seconds = 0.02
+    pause_max: Seconds = 30.0
+    breaker_failures: int = Field(default=5, ge=1)
+    retry_delays: Annotated[tuple[Delay, ...], NoDecode, BeforeValidator(split)] = Field(
+        default=(30.0, 300.0, 3600.0), min_length=1
+    )
+    give_up_after: Seconds = 172_800.0
+    stuck_after: Seconds = 300.0
+    take_over_after: Annotated[Seconds, Field(ge=1.0, le=86_400)] = 10.0
+    drain_timeout: Seconds = 5.0
+
+
+class Suppression(Section):
+    database_url: SecretStr = SecretStr("sqlite+aiosqlite:///suppressions.sqlite3")
+    events: Annotated[
+        tuple[SuppressingEvent, ...], NoDecode, BeforeValidator(split_names), AfterValidator(event_names)
+    ] = Field(default=("hard_bounced", "complained"), min_length=1)
+
+
+class Health(Section):
+    host: Host = "127.0.0.1"
+    port: Port | None = None
+    roles: Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(split)] = ()
+
+
+class Logs(Section):
+    level: Level = "info"
+    format: Annotated[Literal["auto", "json", "console"], BeforeValidator(lower)] = "auto"
+    mask_addresses: bool = True
+
+
+def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
+    """A queue of events that is bound to one of these would wait for what never comes."""
+    if of_the_list := [name for name in names if name.lower() in _CHANGES_OF_THE_LIST]:
+        raise ValueError(
+            f"'{of_the_list[0]}' is no event but a change of the suppression list: for those bind a queue of your "
+            "own to the exchange 'suppression.changes' (rabbitmq.prefix in front)"
+        )
+    return names
+
+
+class Subscriber(Section):
+    queue: Annotated[str, AfterValidator(queue_of_another), AfterValidator(not_reserved)] = Field(
+        min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$"
+    )
+    events: Annotated[
+        tuple[str, ...],
+        BeforeValidator(split),
+        AfterValidator(event_names),
+        AfterValidator(_no_changes_of_the_list),
+    ] = Field(min_length=1)
+
+
+def _each_once(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
+    names = [subscriber.queue for subscriber in subscribers]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ValueError(f"the queue '{twice[0]}' is named twice; give all its events in one")
+    return subscribers
+
+
+class Settings(BaseSettings):
+    """All sections. Build one with `load`, which knows the order of the sources."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    rabbitmq: RabbitMQ = RabbitMQ()
+    receiver: Receiver = Receiver()
+    spool: Spool = Spool()
+    provider: Provider = Provider()
+    worker: Worker = Worker()
+    suppression: Suppression = Suppression()
+    health: Health = Health()
+    logs: Logs = Logs()
+    subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_each_once)] = ()
+    _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @property
+    def origin(self) -> Origin:
+        """Where they were read from."""
+        return self._origin
+
+    def plain(self, **sections: Section) -> Settings:
+        """The same with other sections, and of a class that can be pickled: what `load` gives is not."""
+        own = {name: getattr(self, name) for name in Settings.model_fields}
+        made = Settings.model_construct(**own | sections)
+        made._origin = self._origin  # noqa: SLF001 -- of our own class
+        return made
+
+
+class _Given(EnvSettingsSource):
+    """Settings that are given as text, by the name `section__name`."""
+
+    def __init__(self, settings: type[BaseSettings], texts: Mapping[str, str]) -> None:
+        self._texts = texts
+        super().__init__(settings, env_prefix="")
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return dict(self._texts)
+
+
+class Knob(NamedTuple):
+    """One setting, for the command line's help and for error messages."""
+
+    key: str
+    variable: str
+
+
+def knobs() -> list[Knob]:
+    """Every `section.name` and the environment variable that sets it."""
+    return [
+        Knob(f"{section}.{name}", f"{ENVIRONMENT_PREFIX}{section}__{name}".upper())
+        for section, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for name in field.annotation.model_fields
+    ]
+
+
+def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
+    """Read the settings: overrides (command line), environment, secrets, file, defaults, in that order.
+
+    Args:
+        config: the TOML file; without it the one named by `BRIDGE_CONFIG`, if any.
+        overrides: section -> name -> value, from the command line.
+
+    Raises:
+        InvalidSettingsError: an unknown key, a bad value, or a file that cannot be read.
+    """
+    texts = _texts()
+    path = texts.config(config)
+    of_variables, of_secrets, of_file = (
+        texts.of_variables(),
+        texts.of_secrets(),
+        sources.read_settings(path),
+    )
+
+    class Sourced(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            del env_settings, dotenv_settings, file_secret_settings
+            return (
+                init_settings,
+                _Given(settings_cls, of_variables),
+                _Given(settings_cls, of_secrets),
+                InitSettingsSource(settings_cls, of_file),
+            )
+
+    try:
+        loaded = Sourced(**(overrides or {}))  # type: ignore[arg-type]  # sections are validated by pydantic
+    except ValidationError as invalid:
+        raise InvalidSettingsError(complaint_of(invalid)) from None
+    except SettingsError as unreadable:
+        raise InvalidSettingsError(one_line(_unreadable(unreadable))) from None
+    by_option = {f"{section}__{name}" for section, names in (overrides or {}).items() for name in names}
+    files = {key.replace("__", "."): file for key, file in texts.files().items() if key not in by_option}
+    fingerprint = sources.fingerprint(of_file, without=_secrets())
+    loaded._origin = Origin(files, path, fingerprint)  # noqa: SLF001 -- of our own class
+    return loaded
+
+
+def _secrets() -> frozenset[str]:
+    """`section.name` of each setting that is or may hold a secret."""
+    return frozenset(
+        f"{section}.{name}"
+        for section, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+        for name, of_section in field.annotation.model_fields.items()
+        if SecretStr.__name__ in str(of_section.annotation)
+    )
+
+
+def foreign_variables() -> list[str]:
+    """Variables that begin as ours and are none: a platform has set them, or another program. They change nothing."""
+    return _texts().foreign()
+
+
+def _texts() -> sources.Texts:
+    return sources.Texts(
+        os.environ,
+        names=[knob.key.replace(".", "__") for knob in knobs()],
+        sections=list(Settings.model_fields),
+    )
+
+
+def _unreadable(error: SettingsError) -> str:
+    """A whole section as JSON that pydantic-settings cannot read."""
+    found = re.search(r'field "(\w+)"', str(error))
+    section = found[1] if found else "a section"
+    return (
+        f"{section}: given as a whole (as {ENVIRONMENT_PREFIX}{section.upper()}, or in a file of "
+        f"{SECRETS_VARIABLE}) it must be JSON"
+    )

@@ -1,0 +1,147 @@
+"""What a setting's value may be, and the spellings that are taken for it."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from yarl import URL
+
+from bridge import events
+from bridge.settings import sources
+
+LONGEST_SECONDS = 366 * 86_400
+"""No wait is meant to be longer, and timers overflow at some number."""
+SHORTEST_TOKEN = 16
+"""Characters. The token is the only proof that a POST comes from the provider."""
+
+
+def split(value: Any) -> Any:
+    """A list may be text, in an environment variable or a secret file: JSON, or items between commas."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return [item for item in (sources.unquoted(part) for part in value.split(",")) if item]
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        raise ValueError('begins with [ but is no list in JSON, such as ["one", "two"]') from None
+
+
+def split_urls(value: Any) -> Any:
+    items = split(value)
+    if isinstance(value, str) and any("://" not in item for item in items[1:] if isinstance(item, str)):
+        raise ValueError(
+            "commas divide the URLs of a list, and what follows one here is no URL; "
+            "a comma in a user or password is written as %2C"
+        )
+    return items
+
+
+def _broker_url(secret: SecretStr) -> SecretStr:
+    url = URL(secret.get_secret_value())
+    if url.scheme not in {"amqp", "amqps"} or not url.host:
+        raise ValueError("not a URL of the form amqp://user:password@host:5672/vhost (or amqps://)")
+    return secret
+
+
+def _token(secret: SecretStr) -> SecretStr:
+    if not re.fullmatch(rf"[A-Za-z0-9._~-]{{{SHORTEST_TOKEN},}}", secret.get_secret_value()):
+        raise ValueError(
+            f"a token is {SHORTEST_TOKEN} or more letters, digits or . _ ~ - (it is part of a URL)"
+        )
+    return secret
+
+
+def _http_url(text: str) -> str:
+    url = URL(text)
+    if url.scheme not in {"http", "https"} or not url.host or url.user or url.password:
+        raise ValueError("not a URL of the form https://host/path (without user and password)")
+    return text.rstrip("/")
+
+
+def not_blank(value: Any) -> Any:
+    """An empty folder would be the one we are in, and an empty host all addresses: nobody means that."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty; leave it out to have the default")
+    return value
+
+
+def _host(text: str) -> str:
+    """An IPv6 address may come in the brackets that it has in a URL."""
+    host = text.strip()
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not host or re.search(r"[\s/@\[\]]", host):
+        raise ValueError("not a host name or an address, such as 127.0.0.1 or ::1")
+    return host
+
+
+def lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def blank_is_none(value: Any) -> Any:
+    """An empty variable is how Compose writes one that is not set."""
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+def _api_token(secret: SecretStr) -> SecretStr:
+    token = secret.get_secret_value()
+    if not (token.isascii() and token.isprintable() and token and " " not in token):
+        raise ValueError("a token of the provider is printable ASCII without spaces")
+    return secret
+
+
+def split_names(value: Any) -> Any:
+    """As `split`, with each name in our spelling; what is no name is left for the type to refuse."""
+    items = split(value)
+    if isinstance(items, list | tuple):
+        return [events.canonical_name(item) if isinstance(item, str) else item for item in items]
+    return items
+
+
+def event_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(events.canonical_name(name) for name in names))
+
+
+def not_reserved(name: str) -> str:
+    """RabbitMQ lets nobody make what is called `amq.…`."""
+    if name.startswith("amq."):
+        raise ValueError("names that begin with 'amq.' are RabbitMQ's own; choose another")
+    return name
+
+
+def queue_of_another(name: str) -> str:
+    """Our own names are `email.…`, `suppression` and `suppression.…`: see `bridge.broker.topology`."""
+    if name == "suppression" or name.startswith(("suppression.", "email.")):
+        raise ValueError(f"'{name}' is a name of the bridge's own; choose another")
+    return name
+
+
+def complaint_of(invalid: ValidationError) -> str:
+    """Pydantic's first complaint as one line, without the value: it may be a secret."""
+    error = invalid.errors(include_input=False, include_url=False)[0]
+    key = ".".join(str(part) for part in error["loc"])
+    message = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"]
+    message = message.removeprefix("Value error, ")
+    return one_line(f"{key}: {message}" if key else message)
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+ApiToken = Annotated[SecretStr, AfterValidator(_api_token)]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+Tokens = Annotated[tuple[Token, ...], BeforeValidator(split)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0.01, le=7 * 86_400, allow_inf_nan=False)]
+Host = Annotated[str, BeforeValidator(not_blank), AfterValidator(_host)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+SuppressingEvent = Literal["hard_bounced", "complained", "unsubscribed"]
+
+Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)]
