@@ -56,7 +56,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The names of design and README, behind the prefix of this installation."""
+    """The names that docs/reference/topology.md lists, behind the prefix of this installation."""
 
     prefix: str = ""
 

@@ -1,4 +1,4 @@
-"""Every metric there is: its name, its labels and what it says. The README has them in one table."""
+"""Every metric there is: its name, its labels and what it says. docs/reference/metrics.md has them in one table."""
 
 from __future__ import annotations
 
