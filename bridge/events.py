@@ -1,4 +1,4 @@
-"""What an event is: its names, how a body is read, and the identity that makes a repeat recognisable."""
+"""Parses the provider's events: their names, their body, and the id by which a repeat is recognised."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ HARD_BOUNCED: Final = "hard_bounced"
 KNOWN_NAMES: Final = frozenset(
     {DELIVERED, OPENED, CLICKED, UNSUBSCRIBED, COMPLAINED, SKIPPED, SOFT_BOUNCED, HARD_BOUNCED}
 )
-"""The eight events that the provider documents, in our spelling."""
+"""The canonical names of the eight events that the provider documents."""
 
 MALFORMED: Final = "malformed"
-"""Routing key of the quarantine; never the name of an event."""
+"""Routing key of the quarantine; reserved: no event has this name."""
 
 SPELLINGS: Final[Mapping[str, str]] = MappingProxyType({"complined": COMPLAINED})
-"""The provider's other spelling of a name -> ours. Its Russian page says `complined`, its English one `complained`."""
+"""Other spelling -> canonical name. The provider's Russian page says `complined`, its English one `complained`."""
 
 _ALL_SPELLINGS: Final = MappingProxyType({name: name for name in KNOWN_NAMES} | dict(SPELLINGS))
 _BY_LETTERS: Final = MappingProxyType({name.replace("_", ""): ours for name, ours in _ALL_SPELLINGS.items()})
@@ -42,11 +42,11 @@ _BETWEEN_WORDS: Final = str.maketrans("", "", "_- ")
 _OTHER_SPELLINGS: Final = MappingProxyType({ours: (theirs,) for theirs, ours in SPELLINGS.items()})
 
 MAX_NAME_BYTES: Final = 255
-"""An AMQP 0-9-1 routing key is a short string: 255 bytes at the most."""
+"""An AMQP 0-9-1 routing key is a short string, of 255 bytes at most."""
 
 MAX_MESSAGE_ID_CHARACTERS: Final = 128
 MAX_TIMESTAMP: Final = 253_402_300_799
-"""9999-12-31T23:59:59Z, the last second that RFC 3339 (CloudEvents `time`) can write. What is more is milliseconds."""
+"""9999-12-31T23:59:59Z, the last second of RFC 3339 (CloudEvents `time`). A greater number is milliseconds."""
 
 _ONLY_TEXT: Final = frozenset({str})
 _64_BITS: Final = range(-(2**63), 2**64)
@@ -54,34 +54,34 @@ _DIGITS_OF_64_BITS: Final = 20
 
 
 class NotJsonError(ValueError):
-    """The body is not JSON at all. Its message is the reason that the provider is told."""
+    """The body is not JSON. The message is the reason in the answer to the provider."""
 
 
 class MalformedError(ValueError):
-    """The body is JSON, but not an event that we can read. Its message is the reason."""
+    """The body is JSON, but not an event that we can read. The message is the reason."""
 
 
 class Event(NamedTuple):
     """One thing that happened to one message."""
 
     id: str
-    """32 hexadecimal digits, the same whenever the provider repeats the event."""
+    """32 hexadecimal digits; a repeat of the event has the same id."""
     name: str
     """Canonical name, and the routing key: `complained` for both spellings."""
     message_id: str
     """The provider's id of the message, as text."""
     timestamp: int
-    """When it happened, Unix seconds."""
+    """When it happened, in Unix seconds."""
     data: Mapping[str, Any]
 
     @property
     def other_spellings(self) -> tuple[str, ...]:
-        """Names under which a queue may also be bound for this event."""
+        """Other routing keys with which a queue may be bound for this event."""
         return other_spellings(self.name)
 
 
 def canonical_name(name: str) -> str:
-    """Our spelling of a name that we know, however it is written; any other name as it is."""
+    """The canonical spelling of a known name; an unknown name is returned unchanged."""
     return _ALL_SPELLINGS.get(name) or _known_by_letters(name) or name
 
 
@@ -90,15 +90,14 @@ def other_spellings(name: str) -> tuple[str, ...]:
 
 
 def parse(body: bytes) -> Event:
-    """Read the provider's body: whatever says without a doubt what happened to which message, and when.
+    """Parse the provider's body. Every body is accepted that clearly says what happened to which message, and when.
 
-    So a name may be written in another case or with other signs between its words; a time as text, with a fraction,
-    in milliseconds or as RFC 3339; data that is no object is none, but counts for the identity. All spellings of an
-    event have one identity.
+    The name may have another case or other separators. The time may be text, a fraction, milliseconds or RFC 3339. Data
+    that is not an object is dropped, but counts for the id. All spellings of an event have the same id.
 
     Raises:
         NotJsonError: the bytes are not JSON.
-        MalformedError: they are, but the shape is not that of an event.
+        MalformedError: they are JSON, but not an event.
     """
     try:
         return _event(orjson.loads(body))
@@ -108,16 +107,16 @@ def parse(body: bytes) -> Event:
 
 
 def digest(content: bytes) -> str:
-    """128 bits over the content, in hexadecimal: the identity of events and of quarantined bodies."""
+    """A hash of 128 bits, in hexadecimal: the id of events and of quarantined bodies."""
     return blake2b(content, digest_size=16).hexdigest()
 
 
 _EMPTY: Final[tuple[Any, ...]] = ("", [])
-"""As which languages without a type for it write an empty object."""
+"""How languages without a type for it write an empty object."""
 
 
 class _RoundedError(Exception):
-    """There is a float where it counts: orjson makes one of each number that is too large for it, and drops digits."""
+    """There is a float where digits matter: orjson reads numbers that are too large as floats, and loses digits."""
 
 
 def _event(document: Any, *, exact: bool = False) -> Event:
@@ -170,9 +169,9 @@ def _holds_a_float(data: Any) -> bool:
 
 
 def _load_exactly(body: bytes, refusal: Exception) -> Any:
-    """JSON with all digits of its numbers, with lone surrogates, and behind a byte order mark; much slower.
+    """Parse JSON with all digits of its numbers, with lone surrogates, and after a byte order mark; much slower.
 
-    Very deep nesting it does not read either. As that is JSON, it is malformed: promise 4 keeps it in quarantine.
+    It cannot read very deep nesting either. That counts as malformed, and is kept in the quarantine.
     """
     if not body.strip():
         raise NotJsonError("the body is empty")
@@ -201,7 +200,7 @@ def _integer(text: str) -> int | float | Decimal:
 
 
 def _number(text: str) -> float | Decimal:
-    """A float where it says the same as the text; else all of its digits."""
+    """A float if it is exact; else a Decimal with all digits."""
     value = float(text)
     try:
         exact = Decimal(text)
@@ -229,11 +228,11 @@ def _name(value: Any) -> str:
         name = canonical_name(value)
         if name.isprintable() and 0 < len(name.encode()) <= MAX_NAME_BYTES and name != MALFORMED:
             return name
-    raise MalformedError(f"event.name is not a printable text of 1 to {MAX_NAME_BYTES} bytes, or is reserved")
+    raise MalformedError(f"event.name is not printable text of 1 to {MAX_NAME_BYTES} bytes, or is reserved")
 
 
 def _known_by_letters(name: str) -> str | None:
-    """`Hard_Bounced`, ` hard-bounced ` and `hardBounced` -> `hard_bounced`; None for what is no known name."""
+    """`Hard_Bounced`, ` hard-bounced ` and `hardBounced` -> `hard_bounced`; None for an unknown name."""
     letters = name.strip().translate(_BETWEEN_WORDS)
     return _BY_LETTERS.get(letters.lower()) if letters.isascii() else None
 
@@ -253,7 +252,7 @@ def _identity(message_id: str, name: str, time: int | Decimal, data: Any) -> str
     try:
         canonical = orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
-        # Five elements: it can never be what another event is written as.
+        # Five elements: the text can never be equal to that of another event.
         try:
             canonical = orjson.dumps(["exactly", *_writable(content)], option=orjson.OPT_SORT_KEYS)
         except (orjson.JSONEncodeError, RecursionError) as refusal:
@@ -262,7 +261,7 @@ def _identity(message_id: str, name: str, time: int | Decimal, data: Any) -> str
 
 
 def _writable(value: Any) -> Any:
-    """The same in what orjson writes: lone surrogates are escaped, and all other text with them; numbers exact."""
+    """The same value in a form that orjson can write: all text escaped for its lone surrogates, numbers exact."""
     if isinstance(value, str):
         return json.dumps(value)
     if isinstance(value, Decimal):

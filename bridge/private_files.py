@@ -1,4 +1,4 @@
-"""Files and folders that only their owner may look into, under any umask; also those that stand already. Blocking."""
+"""Creates files and folders that only their owner can read, whatever the umask, and fixes existing ones. Blocking."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-FILE: Final = 0o600
-FOLDER: Final = 0o700
+FILE_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o700
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_folder(path: Path) -> None:
-    """Make it, and each missing one above it.
+    """Create the folder, and its missing parents.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     if path.is_dir():
         return
     if not path.parent.exists():
         make_folder(path.parent)
     with suppress(FileExistsError):
-        path.mkdir(FOLDER)
-        path.chmod(FOLDER)
+        path.mkdir(FOLDER_MODE)
+        path.chmod(FOLDER_MODE)
     if not path.is_dir():
-        path.mkdir()  # for its error: something else stands there
+        path.mkdir()  # to raise its error: something else exists there
 
 
-def begin(path: Path) -> None:
-    """Make an empty file, unless it is there already. Whatever SQLite puts beside it gets the same rights.
+def create_file(path: Path) -> None:
+    """Create an empty file, unless it exists. SQLite gives its other files the same permissions.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
     except FileExistsError:
         return
     try:
-        os.fchmod(descriptor, FILE)
+        os.fchmod(descriptor, FILE_MODE)
     finally:
         os.close(descriptor)
 
 
-def close_to_others(paths: Iterable[Path]) -> list[Path]:
-    """Take the rights of all others away from what is ours; returns what is somebody else's and stays open to others."""
-    return [path for path in paths if _is_open_to_others(path) and not _closed(path)]
+def make_private(paths: Iterable[Path]) -> list[Path]:
+    """Remove the permissions of others from our own paths; returns the foreign ones, which stay open to others."""
+    return [path for path in paths if _is_open_to_others(path) and not _made_private(path)]
 
 
-def is_ours(path: Path) -> bool:
-    """Whether it is there, and belongs to who we are."""
+def is_owned_by_us(path: Path) -> bool:
+    """Whether it exists and belongs to this process's user."""
     try:
         return path.stat().st_uid == os.geteuid()
     except OSError:
@@ -69,7 +69,7 @@ def _is_open_to_others(path: Path) -> bool:
         return False
 
 
-def _closed(path: Path) -> bool:
+def _made_private(path: Path) -> bool:
     try:
         there = path.stat()
         if there.st_uid != os.geteuid():

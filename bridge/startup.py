@@ -1,4 +1,4 @@
-"""What a process does before it loads a library: from its first moment it can be told to stop, and it can write."""
+"""What a process does before it loads libraries: standard streams, umask, and signals to stop."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import os
 import signal
 import sys
 
-_STANDARD = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
+_STANDARD_STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))
 """Standard input, output and error, in the order of their descriptors."""
 
 _UMASK = 0o077
-"""Nothing that this process or one of its children makes is for others."""
+"""Files of this process and its children are private."""
 
 
 def prepare() -> None:
-    """Open what is closed of the standard streams, keep new files private, and hold back the signals to stop.
+    """Open closed standard streams, make new files private, and block the signals to stop.
 
-    They are held back until somebody takes them. What we write is about persons, or secret.
+    The signals stay pending until they are unblocked or waited for. Files contain personal data or secrets.
     """
     open_standard_streams()
     os.umask(_UMASK)
@@ -24,7 +24,7 @@ def prepare() -> None:
 
 
 def signals_to_stop() -> set[signal.Signals]:
-    """Those that stop a role. SIGHUP is none where it was ignored at the start, as under `nohup`."""
+    """The signals that stop a role. SIGHUP is not one if it was ignored at the start, as under `nohup`."""
     stopping = {signal.SIGTERM, signal.SIGINT}
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         stopping.add(signal.SIGHUP)
@@ -32,21 +32,21 @@ def signals_to_stop() -> set[signal.Signals]:
 
 
 def hold_signals() -> None:
-    """From now on a signal to stop is kept by the kernel, for every thread, also where this process has the id 1."""
+    """Block the signals to stop in every thread. The kernel keeps them pending, also for a process with id 1."""
     signal.pthread_sigmask(signal.SIG_BLOCK, signals_to_stop())
 
 
 def release_signals() -> None:
-    """Signals to stop act as usual; one that was held back does so now."""
+    """Unblock the signals to stop. A pending one acts now."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signals_to_stop())
 
 
 def open_standard_streams() -> None:
-    """Put the null device where one of the first three descriptors is closed.
+    """Open the null device for each closed descriptor of the first three.
 
-    The next file or socket would get its number otherwise, and be written to by whoever means the stream.
+    Otherwise the next file or socket would get its number, and receive what is written to the stream.
     """
-    for descriptor, (name, mode) in enumerate(_STANDARD):
+    for descriptor, (name, mode) in enumerate(_STANDARD_STREAMS):
         try:
             os.fstat(descriptor)
         except OSError:

@@ -1,4 +1,4 @@
-"""Blocking calls that may never return, such as one to a disk that is gone, kept from holding up the rest."""
+"""Runs blocking calls that may never return, such as one to a lost disk, in threads that nobody waits for at the end."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 async def run_abandonable(call: Callable[[], T]) -> T:
-    """Call it in a thread that is left to itself when nobody waits for it any more.
+    """Run the call in a thread that is abandoned when the caller is cancelled.
 
-    The loop's own executor would be waited for at the end of the program, and so for the disk.
+    Python waits for the threads of the loop's default executor at the end, and so for the disk.
 
     Raises:
         Exception: what the call raises.
@@ -38,7 +38,7 @@ async def run_abandonable(call: Callable[[], T]) -> T:
         result, error = None, None
         try:
             result = call()
-        except Exception as raised:  # noqa: BLE001 -- it is raised again, where it is waited for
+        except Exception as raised:  # noqa: BLE001 -- it is raised again in the caller
             error = raised
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, result, error)
@@ -48,7 +48,7 @@ async def run_abandonable(call: Callable[[], T]) -> T:
 
 
 class AbandonableThreads(Executor):
-    """What a loop runs its blocking calls in, a thread for each. None is waited for when the loop, or Python, ends."""
+    """An executor with a daemon thread for each call. Neither the loop nor Python waits for them at the end."""
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         outcome: Future[T] = Future()
@@ -58,7 +58,7 @@ class AbandonableThreads(Executor):
                 return
             try:
                 result = fn(*args, **kwargs)
-            except BaseException as error:  # noqa: BLE001 -- it is raised again, where it is waited for
+            except BaseException as error:  # noqa: BLE001 -- it is raised again in the caller
                 outcome.set_exception(error)
             else:
                 outcome.set_result(result)

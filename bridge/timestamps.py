@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-_MOST_DIGITS: Final = 24
-"""Far more than a time has; and few enough that Decimal rounds none of them away."""
+_MAX_DIGITS: Final = 24
+"""Far more than a time has, and few enough for Decimal to be exact."""
 _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _RFC_3339: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
@@ -16,14 +16,14 @@ _RFC_3339: Final = re.compile(
 
 
 def unix_seconds(value: Any, *, latest: int) -> int | Decimal | None:
-    """When that is; None for what is no time, or one before 1970.
+    """The time in Unix seconds; None if it is not a time, or before 1970.
 
     Args:
-        value: a number, a number as text, or RFC 3339 with its zone.
-        latest: in seconds. A number above it is milliseconds.
+        value: a number, a number as text, or RFC 3339 with a zone.
+        latest: Unix seconds. Numbers above it are milliseconds.
 
     Returns:
-        Unix seconds, as an integer where they are whole.
+        Unix seconds, an integer if they are whole.
     """
     time = _of_text(value.strip(), latest) if isinstance(value, str) else _of_number(value, latest)
     if time is None or not 0 <= time <= latest:
@@ -35,7 +35,7 @@ def _of_number(value: Any, latest: int) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return None
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
-    if len(number.as_tuple().digits) > _MOST_DIGITS or not 0 <= number <= latest * 1000:
+    if len(number.as_tuple().digits) > _MAX_DIGITS or not 0 <= number <= latest * 1000:
         return None
     return number if number <= latest else number / 1000
 

@@ -18,7 +18,7 @@ import pytest
 
 from bridge.development import private_node
 from bridge.development.simulator import Simulator
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.telemetry.metrics import Metrics
 from tests.support.node import Control
 from tests.support.postgres import Databases, Server
@@ -55,7 +55,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
-    for name in [name for name in os.environ if name.startswith(knobs.ENVIRONMENT_PREFIX)]:
+    for name in [name for name in os.environ if name.startswith(setting_sections.ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # what is set for a bridge that runs beside the tests is none of theirs
     if hasattr(config, "workerinput") or NODE_VARIABLE in os.environ or not _needs_broker(config):
         return
@@ -68,7 +68,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 async def _start(stack: AsyncExitStack, directory: Path) -> None:
     """Both at once: they wait for other things than each other."""
     node, postgres = await asyncio.gather(
-        stack.enter_async_context(private_node.running(directory)),
+        stack.enter_async_context(private_node.running_node(directory)),
         stack.enter_async_context(Server.running()),
     )
     os.environ[NODE_VARIABLE] = node.url
@@ -163,7 +163,7 @@ def overrides(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) 
 @pytest.fixture
 def settings(overrides: dict[str, dict[str, Any]]) -> Settings:
     """The overrides as the roles see them."""
-    return knobs.load(overrides=overrides)
+    return setting_sections.load(overrides=overrides)
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""AMQP: one supervised connection, confirmed publishes, deliveries. Knows nothing of events."""
+"""AMQP: a supervised connection, confirmed publishes, deliveries. It knows nothing of events."""

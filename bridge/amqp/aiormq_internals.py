@@ -1,6 +1,6 @@
-"""All that we use of aio-pika and aiormq beyond their documented interface, in one place.
+"""Everything that the bridge uses of aio-pika and aiormq beyond their documented interface.
 
-`tests/unit/test_aiormq_contract.py` fails when an upgrade changes any of it.
+`tests/unit/test_aiormq_contract.py` fails when a new version changes any of it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import aio_pika
 from aiormq.channel import Channel
 from aiormq.connection import Connection
 
-from bridge.amqp.errors import BrokerUnavailableError, may_be_lost
-from bridge.amqp.wire import FACTORY, Wire, wire_of
+from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.wire import TRANSPORT_FACTORY, Wire, wire_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pamqp import commands as spec
     from yarl import URL
 
-    from bridge.amqp.wire import Confirmations, Taker
+    from bridge.amqp.wire import ConfirmListener, FrameHandler
 
 T = TypeVar("T")
 
@@ -33,52 +33,52 @@ _CLOSE_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ConfirmChannel:
-    """A channel in confirm mode whose publishes and confirms go past aiormq."""
+    """A channel in confirm mode. Publishes and confirms bypass aiormq."""
 
     number: int
     largest_body: int
-    """Bytes of a message's body that fit into one frame."""
+    """Bytes of a body that fit into one frame."""
     wire: Wire
     channel: Channel
-    """aiormq's, which opens it and learns when it is closed."""
+    """The channel of aiormq, which opens it and learns when it is closed."""
 
 
-def on_our_wire(url: URL, *, client_properties: dict[str, str]) -> aio_pika.Connection:
-    """A connection, not opened yet, whose confirms can be heard at the socket."""
+def make_connection(url: URL, *, client_properties: dict[str, str]) -> aio_pika.Connection:
+    """A connection, not opened yet, whose frames can be handled at the socket."""
     connection = aio_pika.Connection(url, client_properties=dict(client_properties))
-    connection.kwargs[FACTORY] = Wire()
+    connection.kwargs[TRANSPORT_FACTORY] = Wire()
     return connection
 
 
-async def open_confirm_channel(connection: AbstractConnection, listener: Confirmations) -> ConfirmChannel:
-    """Open a channel in confirm mode, and have this listener hear its confirms.
+async def open_confirm_channel(connection: AbstractConnection, listener: ConfirmListener) -> ConfirmChannel:
+    """Open a channel in confirm mode whose confirms go to this listener.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, or the broker refuses.
     """
     wire = wire_of(connection)
-    with may_be_lost(connection):
+    with as_connection_loss(connection):
         channel = await _open_channel(connection, publisher_confirms=True)
     wire.listen(channel.number, listener)
     return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
 
 
 def close_confirm_channel(confirming: ConfirmChannel) -> asyncio.Future[None]:
-    """Have a channel closed that nobody listens to any more; it need not be waited for."""
+    """Start to close a channel that has no listener any more. The caller need not wait for it."""
     closing: asyncio.Future[None] = asyncio.ensure_future(confirming.channel.close())
-    closing.add_done_callback(_retrieve)
+    closing.add_done_callback(_mark_exception_retrieved)
     return closing
 
 
-async def apart(call: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Await a call of aiormq in a task of its own: where it uses `wait_for`, Python 3.11 can swallow a cancellation.
+async def call_with_timeout(call: Coroutine[Any, Any, T], seconds: float) -> T:
+    """Await a call of aiormq in a task of its own: its `wait_for` can swallow a cancellation on Python 3.11.
 
     Raises:
-        TimeoutError: it takes longer.
+        TimeoutError: it takes longer than `seconds`.
         Exception: what the call raises.
     """
     task = asyncio.ensure_future(call)
-    task.add_done_callback(_retrieve)
+    task.add_done_callback(_mark_exception_retrieved)
     try:
         done, _ = await asyncio.wait([task], timeout=seconds)
     finally:
@@ -88,44 +88,44 @@ async def apart(call: Coroutine[Any, Any, T], seconds: float) -> T:
     return task.result()
 
 
-def _retrieve(outcome: asyncio.Future[Any]) -> None:
-    """Whoever waited may have gone; asyncio would log the error that nobody took."""
+def _mark_exception_retrieved(outcome: asyncio.Future[Any]) -> None:
+    """The waiter may be gone; asyncio would log an exception that nobody retrieved."""
     if not outcome.cancelled():
         outcome.exception()
 
 
-async def open_taken_channel(connection: AbstractConnection, taker: Taker) -> Channel:
-    """Open a channel whose frames go to this taker; `close_taken_channel` ends it.
+async def open_routed_channel(connection: AbstractConnection, handler: FrameHandler) -> Channel:
+    """Open a channel whose frames go to this handler; `close_routed_channel` closes it.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, or the broker refuses.
     """
     wire = wire_of(connection)
-    with may_be_lost(connection):
+    with as_connection_loss(connection):
         channel = await _open_channel(connection, publisher_confirms=False)
-    wire.hand_to(channel.number, taker)
+    wire.route(channel.number, handler)
     return channel
 
 
-async def close_taken_channel(connection: AbstractConnection, channel: Channel) -> None:
-    """Close it; what still arrives for it goes nowhere. A broker that says nothing is not waited for.
+async def close_routed_channel(connection: AbstractConnection, channel: Channel) -> None:
+    """Close it, within a time limit. Frames that still arrive for it are dropped.
 
-    Its frames are aiormq's again only when nothing more can come: at some deliveries its reader would end.
+    Its frames are left to aiormq only when no more can come: some deliveries would end its reader.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_CLOSE_SECONDS):
-            with may_be_lost(connection):
+            with as_connection_loss(connection):
                 await channel.close()
-        wire_of(connection).hand_back(channel.number)
+        wire_of(connection).unroute(channel.number)
 
 
 def watch_alarms(
     connection: AbstractConnection, *, blocked: Callable[[str], None], unblocked: Callable[[], None]
 ) -> None:
-    """Be told of `connection.blocked` and `connection.unblocked`, which aiormq only logs."""
+    """Call these at `connection.blocked` and `connection.unblocked`, which aiormq only logs."""
     transport = _aiormq_connection(connection)
 
     async def on_blocked(frame: spec.Connection.Blocked) -> None:

@@ -1,4 +1,4 @@
-"""One supervised connection to RabbitMQ: connect to any of the URLs, run a session on it, and again, for ever."""
+"""A supervised connection to RabbitMQ: connects to any of the URLs, runs a session on it, and reconnects for ever."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from aiormq.exceptions import AMQPConnectionError, AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from bridge.amqp import tls_files
-from bridge.amqp.aiormq_internals import on_our_wire, server_says, watch_alarms
+from bridge.amqp.aiormq_internals import make_connection, server_says, watch_alarms
 from bridge.amqp.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
-    losses_of,
-    rabbitmqs_words,
-    said,
-    together,
+    close_reason,
+    one_line,
+    run_until_first_ends,
+    session_errors_as_loss,
 )
 from bridge.amqp.wire import wire_of
 from bridge.settings.sections import InvalidSettingsError
@@ -41,27 +41,27 @@ if TYPE_CHECKING:
 log = logs.logger("broker")
 
 _CLOSE_SECONDS: Final = 1.0
-"""How long a polite close may take; a broker that does not answer must not hold up a reconnect, nor a role's end."""
+"""Timeout of an orderly close. A broker that does not answer must not delay a reconnect or the end of a role."""
 
 
 class LinkState(StrEnum):
     DOWN = "down"
     UP = "up"
     BLOCKED = "blocked"
-    """RabbitMQ has a memory or disk alarm: it reads nothing more from this connection until it clears."""
+    """RabbitMQ has a memory or disk alarm. It reads nothing from this connection until the alarm clears."""
 
 
 class Link:
-    """The connection for one use. RabbitMQ's alarms stop publishers, so publish and consume have one each."""
+    """The supervised connection for one use. RabbitMQ's alarms block publishers, so publish and consume have one each."""
 
     def __init__(self, settings: RabbitMQ, *, use: str, metrics: Metrics, on_demand: bool = False) -> None:
-        """Make a link that is down until `run`.
+        """Create a link. It is down until `run`.
 
         Args:
             settings: where the brokers are and how long to wait for them.
             use: `publish` or `consume`; names the connection in RabbitMQ and labels the metrics.
-            metrics: where the state is counted.
-            on_demand: it may never be run, and that is no fault: until it is, the metrics do not show it.
+            metrics: show the state.
+            on_demand: it may never run. Until it does, the metrics do not show it.
         """
         self._settings = settings
         self._use = use
@@ -72,13 +72,13 @@ class Link:
         self.cluster = ""
         """What the RabbitMQ that was reached last calls itself."""
         self.attempts = 0
-        """How often it has begun to connect."""
+        """How often it has tried to connect."""
         self.up = asyncio.Event()
         """Set while the state is UP."""
         self.blocked = asyncio.Event()
         """Set while it is BLOCKED."""
         if not on_demand:
-            self._told_state()
+            self._export_state()
 
     @property
     def state(self) -> LinkState:
@@ -86,12 +86,12 @@ class Link:
 
     @property
     def reason(self) -> str:
-        """Why the state is what it is, for people."""
+        """The reason for the state, for people."""
         return self._reason
 
     @property
     def was_up(self) -> bool:
-        """Whether a session has been ready for work before."""
+        """Whether a session was ever ready for work."""
         return self._was_up
 
     def description(self) -> dict[str, str]:
@@ -99,23 +99,23 @@ class Link:
         return {"state": self._state.value, "reason": self._reason}
 
     async def run(self, session: Session) -> None:
-        """Keep a session running, on one connection after the other, until it returns.
+        """Run a session, on a new connection after each loss, until it returns.
 
         Args:
             session: called with each new connection. It calls `opened` when it is ready for work, raises when
-                its connection or channel is gone, and returns when it has nothing more to do.
+                its connection or channel is closed, and returns when there is nothing more to do.
 
         Raises:
             BrokerRefusedError: the very first session was refused; later refusals are logged and retried.
             InvalidSettingsError: a certificate or key that a URL names cannot be used; later that is waited out, too.
         """
-        self._told_state()
+        self._export_state()
         await self._look_at_files()
         ended = False
         while not ended:
             async for attempt in self._retrying():
                 with attempt:
-                    ended = await self._once(session)
+                    ended = await self._run_session(session)
 
     async def _look_at_files(self) -> None:
         """A disk that does not answer is left to the connections."""
@@ -126,9 +126,9 @@ class Link:
                         raise InvalidSettingsError(f"rabbitmq.urls: {reason}")
 
     def opened(self) -> None:
-        """The session tells that it is ready for work."""
+        """The session is ready for work."""
         self._was_up = True
-        self._become(LinkState.UP, "connected")
+        self._set_state(LinkState.UP, "connected")
         self._metrics.connects.labels(self._use).inc()
         log.info("connected to RabbitMQ", action="broker.connected", use=self._use)
 
@@ -136,21 +136,23 @@ class Link:
         return AsyncRetrying(
             retry=retry_if_exception_type(BrokerUnavailableError),
             wait=wait_random_exponential(multiplier=0.1, max=self._settings.reconnect_max),
-            before_sleep=self._report,
+            before_sleep=self._log_retry,
             reraise=True,
         )
 
-    async def _once(self, session: Session) -> bool:
-        """One connection, one session; whether the session has ended by itself."""
+    async def _run_session(self, session: Session) -> bool:
+        """Run one session on one connection; returns whether the session ended by itself."""
         self.attempts += 1
-        connection = await self._connect_any()
+        connection = await self._connect_to_any()
         self.cluster = server_says(connection, "cluster_name")
         began = time.monotonic()
         reason = "closed"
         try:
-            with losses_of(connection):
-                watch_alarms(connection, blocked=self._blocked, unblocked=self._unblocked)
-                await together(session=session(connection), mistake=wire_of(connection).mistake())
+            with session_errors_as_loss(connection):
+                watch_alarms(connection, blocked=self._on_blocked, unblocked=self._on_unblocked)
+                await run_until_first_ends(
+                    session=session(connection), failure=wire_of(connection).handler_failure()
+                )
         except BrokerRefusedError as refusal:
             reason = str(refusal)
             if not self._was_up:
@@ -163,11 +165,11 @@ class Link:
             log.warning("lost the connection to RabbitMQ", action="broker.lost", use=self._use, reason=reason)
             return False
         finally:
-            self._become(LinkState.DOWN, reason)
-            await _close(connection)
+            self._set_state(LinkState.DOWN, reason)
+            await _close_within_deadline(connection)
         return True
 
-    async def _connect_any(self) -> AbstractConnection:
+    async def _connect_to_any(self) -> AbstractConnection:
         failures = []
         for url in self._settings.urls:
             secret = url.get_secret_value()
@@ -176,17 +178,19 @@ class Link:
                     secret,
                     name=f"bridge {self._use}",
                     heartbeat=self._settings.heartbeat,
-                    patience=self._settings.connect_timeout,
+                    connect_timeout=self._settings.connect_timeout,
                 )
             except TimeoutError:
-                failures.append(f"{_shown(secret)}: no answer in {self._settings.connect_timeout:g} s")
+                failures.append(
+                    f"{_without_credentials(secret)}: no answer in {self._settings.connect_timeout:g} s"
+                )
             except (AMQPError, OSError) as error:
-                failures.append(f"{_shown(secret)}: {await why_not(secret, error)}")
+                failures.append(f"{_without_credentials(secret)}: {await why_not(secret, error)}")
         reason = "; ".join(failures)
-        self._become(LinkState.DOWN, reason)
+        self._set_state(LinkState.DOWN, reason)
         raise BrokerUnavailableError(reason)
 
-    def _report(self, retrying: RetryCallState) -> None:
+    def _log_retry(self, retrying: RetryCallState) -> None:
         log.warning(
             "RabbitMQ is not available, trying again",
             action="broker.retry",
@@ -196,17 +200,17 @@ class Link:
             reason=self._reason,
         )
 
-    def _blocked(self, reason: str) -> None:
+    def _on_blocked(self, reason: str) -> None:
         if self._state is LinkState.UP:
-            self._become(LinkState.BLOCKED, f"RabbitMQ blocks publishers: {reason}")
+            self._set_state(LinkState.BLOCKED, f"RabbitMQ blocks publishers: {reason}")
             log.warning("RabbitMQ blocks publishers", action="broker.blocked", use=self._use, reason=reason)
 
-    def _unblocked(self) -> None:
+    def _on_unblocked(self) -> None:
         if self._state is LinkState.BLOCKED:
-            self._become(LinkState.UP, "connected")
-            log.info("RabbitMQ takes messages again", action="broker.unblocked", use=self._use)
+            self._set_state(LinkState.UP, "connected")
+            log.info("RabbitMQ no longer blocks publishers", action="broker.unblocked", use=self._use)
 
-    def _become(self, state: LinkState, reason: str) -> None:
+    def _set_state(self, state: LinkState, reason: str) -> None:
         self._state = state
         self._reason = reason
         for event, is_so in ((self.up, LinkState.UP), (self.blocked, LinkState.BLOCKED)):
@@ -214,39 +218,39 @@ class Link:
                 event.set()
             else:
                 event.clear()
-        self._told_state()
+        self._export_state()
 
-    def _told_state(self) -> None:
+    def _export_state(self) -> None:
         self._metrics.broker_up.labels(self._use).set(self._state is LinkState.UP)
         for state in LinkState:
             self._metrics.broker_state.labels(self._use, state.value).set(self._state is state)
 
 
 async def open_connection(
-    url: str, *, name: str, heartbeat: int = 10, patience: float = 5.0
+    url: str, *, name: str, heartbeat: int = 10, connect_timeout: float = 5.0
 ) -> AbstractConnection:
-    """One connection, which is the caller's to close.
+    """Open one connection. The caller closes it.
 
     Args:
         url: of the broker.
-        name: as which RabbitMQ lists it.
+        name: the connection name that RabbitMQ shows.
         heartbeat: seconds.
-        patience: seconds until the broker must have answered.
+        connect_timeout: seconds in which the broker must answer.
 
     Raises:
-        TimeoutError: it has not.
-        aiormq.exceptions.AMQPError: it refuses; the message is RabbitMQ's own, where it has one.
+        TimeoutError: it did not answer in time.
+        aiormq.exceptions.AMQPError: it refused; the message is RabbitMQ's own, where there is one.
         OSError: it cannot be reached.
     """
-    connection = on_our_wire(
+    connection = make_connection(
         aio_pika.connection.make_url(url, heartbeat=heartbeat), client_properties={"connection_name": name}
     )
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(connect_timeout):
             await connection.connect()
     except BaseException as error:
         await connection.close()
-        if isinstance(error, AMQPError) and (words := rabbitmqs_words(connection)):
+        if isinstance(error, AMQPError) and (words := close_reason(connection)):
             raise AMQPConnectionError(words) from error
         raise
     return connection
@@ -254,21 +258,21 @@ async def open_connection(
 
 async def why_not(url: str, error: Exception) -> str:
     """What `open_connection` has failed for, and which file of this machine if it was for one."""
-    return await run_abandonable(partial(tls_files.problem, url)) or said(error)
+    return await run_abandonable(partial(tls_files.problem, url)) or one_line(error)
 
 
-async def _close(connection: AbstractConnection) -> None:
-    """Politely, but not waiting for what a broker that hangs does not read any more."""
+async def _close_within_deadline(connection: AbstractConnection) -> None:
+    """Close in order, but abort when a hanging broker no longer reads."""
     wire = wire_of(connection)
-    giving_up = asyncio.get_running_loop().call_later(_CLOSE_SECONDS / 2, wire.abort)
+    aborting = asyncio.get_running_loop().call_later(_CLOSE_SECONDS / 2, wire.abort)
     try:
         with suppress(TimeoutError, AMQPError, OSError):
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await connection.close()
     finally:
-        giving_up.cancel()
+        aborting.cancel()
 
 
-def _shown(url: str) -> str:
-    """A broker's URL without user and password."""
+def _without_credentials(url: str) -> str:
+    """The URL without user, password and query."""
     return str(aio_pika.connection.make_url(url).with_user(None).with_query(None))

@@ -1,6 +1,6 @@
-"""Deliveries, taken off the socket: whole messages as they came in, without a task or a queue between.
+"""Assembles deliveries directly from the frames at the socket, without a task or a queue in between.
 
-aiormq never sees them: at properties that pamqp cannot decode its reader ends, and the connection with it.
+aiormq never sees them: properties that pamqp cannot decode would end its reader, and the connection with it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-from bridge.amqp.aiormq_internals import close_taken_channel, open_taken_channel
-from bridge.amqp.errors import BrokerUnavailableError, may_be_lost, said
+from bridge.amqp.aiormq_internals import close_routed_channel, open_routed_channel
+from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss, one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -22,93 +22,93 @@ if TYPE_CHECKING:
 _METHOD_FRAME: Final = 1
 _HEADER_FRAME: Final = 2
 _DELIVER: Final = 60 << 16 | 60
-_HEAD: Final = 7
-"""Bytes of a frame before its payload; one octet ends it."""
+_FRAME_HEADER_SIZE: Final = 7
+"""Bytes of a frame before its payload. One octet follows the payload."""
 _METHOD: Final = Struct(">I")
-_LONG: Final = Struct(">Q")
-_CONSUMER: Final = _HEAD + _METHOD.size
-"""Where the consumer's tag begins, a short text; delivery tag, one octet, exchange and routing key follow."""
-_SIZE: Final = _HEAD + 4
-"""Where a content header has the size of the body: behind class and weight."""
-_PROPERTIES: Final = _SIZE + _LONG.size
-"""Where it has the properties."""
+_UINT64: Final = Struct(">Q")
+_CONSUMER_TAG_AT: Final = _FRAME_HEADER_SIZE + _METHOD.size
+"""Offset of the consumer tag, a short string. Delivery tag, one octet, exchange and routing key follow."""
+_BODY_SIZE_AT: Final = _FRAME_HEADER_SIZE + 4
+"""Offset of the body size in a content header: after class and weight."""
+_PROPERTIES_AT: Final = _BODY_SIZE_AT + _UINT64.size
+"""Offset of the properties in a content header."""
 
-_TAG: Final = "bridge"
-"""The consumer's name on its channel."""
+_CONSUMER_TAG: Final = "bridge"
+"""The consumer tag on its channel."""
 
 
 class Delivery(NamedTuple):
-    """A message as it came in. Nothing of it is decoded but where it came from."""
+    """A delivered message. Only exchange and routing key are decoded."""
 
     tag: int
-    """By which it is acknowledged."""
+    """Delivery tag, for the acknowledgement."""
     redelivered: bool
     exchange: str
     routing_key: str
     properties: bytes
-    """Encoded: the flags, then the values, as in `frames.Message`; `properties.read` reads them."""
+    """Encoded: the flags, then the values, as in `frames.Message`. `properties.decode_properties` decodes them."""
     body: bytes
 
 
-class Assembly:
-    """Puts the deliveries of one channel together from its frames."""
+class DeliveryAssembler:
+    """Assembles the deliveries of one channel from its frames."""
 
-    def __init__(self, whole: Callable[[Delivery], None]) -> None:
-        """Args: who gets them. It must not raise: it is called by the socket."""
-        self._whole = whole
-        self._head: tuple[int, bool, str, str] | None = None
+    def __init__(self, on_delivery: Callable[[Delivery], None]) -> None:
+        """Args: called with each delivery. It must not raise: the socket calls it."""
+        self._on_delivery = on_delivery
+        self._deliver: tuple[int, bool, str, str] | None = None
         self._properties = b""
         self._missing = 0
         self._parts: list[bytes] = []
 
-    def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
-        """Take a frame, as a `wire.Taker`; what is no delivery is left to aiormq."""
+    def handle(self, data: bytes, kind: int, at: int, end: int) -> bool:
+        """Handle a frame (a `wire.FrameHandler`). Frames that are not part of a delivery are left to aiormq."""
         if kind == _METHOD_FRAME:
-            if _METHOD.unpack_from(data, at + _HEAD)[0] != _DELIVER:
+            if _METHOD.unpack_from(data, at + _FRAME_HEADER_SIZE)[0] != _DELIVER:
                 return False
-            self._head = _head(data, at + _CONSUMER)
-        elif self._head is None:
+            self._deliver = _deliver_arguments(data, at + _CONSUMER_TAG_AT)
+        elif self._deliver is None:
             return False
         elif kind == _HEADER_FRAME:
-            (self._missing,) = _LONG.unpack_from(data, at + _SIZE)
-            self._properties = data[at + _PROPERTIES : end - 1]
+            (self._missing,) = _UINT64.unpack_from(data, at + _BODY_SIZE_AT)
+            self._properties = data[at + _PROPERTIES_AT : end - 1]
             if not self._missing:
-                self._complete(self._head, b"")
+                self._complete(self._deliver, b"")
         else:
-            part = data[at + _HEAD : end - 1]
+            part = data[at + _FRAME_HEADER_SIZE : end - 1]
             self._missing -= len(part)
             if self._missing:
                 self._parts.append(part)
             else:
-                self._complete(self._head, part)
+                self._complete(self._deliver, part)
         return True
 
     def _complete(self, head: tuple[int, bool, str, str], part: bytes) -> None:
         if self._parts:
             part = b"".join((*self._parts, part))
             self._parts.clear()
-        self._head = None
-        self._whole(Delivery(*head, self._properties, part))
+        self._deliver = None
+        self._on_delivery(Delivery(*head, self._properties, part))
 
 
 class Deliveries:
-    """What one consumer is sent; asked for, not pushed."""
+    """The deliveries of one consumer, to be pulled with `receive`."""
 
     def __init__(self, acknowledge_every: int | None) -> None:
         self._acknowledge_every = acknowledge_every
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
-        self._news = asyncio.Event()
-        self._whole: list[Delivery] = []
+        self._changed = asyncio.Event()
+        self._received: list[Delivery] = []
         self._loss: str | None = None
         self._unacknowledged = 0
         self._last_tag = 0
-        self._let_go = False
-        self._assembly = Assembly(self._arrived)
+        self._has_acknowledged = False
+        self._assembler = DeliveryAssembler(self._on_delivery)
 
     @classmethod
     @asynccontextmanager
-    async def of(
+    async def open(
         cls,
         connection: AbstractConnection,
         queue: str,
@@ -117,101 +117,104 @@ class Deliveries:
         acknowledge_every: int | None = 1,
         arguments: Mapping[str, Any] | None = None,
     ) -> AsyncIterator[Self]:
-        """Consume, on a channel of its own. What is not acknowledged at the end goes back to where it was.
+        """Consume on a channel of its own. Whatever is unacknowledged at the end is requeued.
 
         Args:
-            connection: an open one, of `open_connection`.
-            queue: or stream, which stands.
-            prefetch: how many messages may be held.
-            acknowledge_every: so many at once, when more is asked for: for whoever has nothing to lose. None
-                acknowledges nothing but what is `let_go`.
-            arguments: of the consumer.
+            connection: an open connection from `open_connection`.
+            queue: an existing queue or stream.
+            prefetch: how many messages may be unacknowledged.
+            acknowledge_every: acknowledge so many together, at the next `receive`; for callers that cannot lose
+                anything. None: only `acknowledge` does.
+            arguments: of `basic.consume`.
 
         Raises:
             BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, or the broker refuses.
         """
         made = cls(acknowledge_every)
         made._connection = connection
-        made._channel = channel = await open_taken_channel(connection, made.take)
-        channel.closing.add_done_callback(made._closed)
-        channel.on_consumer_cancel_callbacks.add(lambda _: made._lost("the consumer was cancelled"))
+        made._channel = channel = await open_routed_channel(connection, made.handle)
+        channel.closing.add_done_callback(made._on_channel_closed)
+        channel.on_consumer_cancel_callbacks.add(lambda _: made._on_loss("the consumer was cancelled"))
         try:
-            with may_be_lost(connection):
+            with as_connection_loss(connection):
                 await channel.basic_qos(prefetch_count=prefetch)
                 await channel.basic_consume(
-                    queue, never_called, consumer_tag=_TAG, arguments=dict(arguments or {})
+                    queue,
+                    unused_consumer_callback,
+                    consumer_tag=_CONSUMER_TAG,
+                    arguments=dict(arguments or {}),
                 )
             yield made
-            if made._let_go:
-                # RabbitMQ keeps back acknowledgements of a quorum queue when more than 32 are under way, and forgets
-                # them when the channel is closed. The answer to a cancel comes when those before it have been applied.
-                with may_be_lost(connection):
-                    await channel.basic_cancel(_TAG)
+            if made._has_acknowledged:
+                # With more than 32 acknowledgements of a quorum queue in flight RabbitMQ holds them back, and forgets
+                # them when the channel is closed. It answers a cancel only after it has applied those before it.
+                with as_connection_loss(connection):
+                    await channel.basic_cancel(_CONSUMER_TAG)
         finally:
-            await close_taken_channel(connection, channel)
+            await close_routed_channel(connection, channel)
 
-    async def some(self, most: int | None = None) -> list[Delivery]:
-        """All that have come since the last call, or so many of them; waits for the first.
+    async def receive(self, most: int | None = None) -> list[Delivery]:
+        """All deliveries since the last call, `most` at the most; waits for the first.
 
         Raises:
-            BrokerUnavailableError: the channel is gone, or the consumer was cancelled.
+            BrokerUnavailableError: the channel was closed, or the consumer was cancelled.
         """
         if self._acknowledge_every is not None and self._unacknowledged >= self._acknowledge_every:
             self._unacknowledged = 0
             await self._acknowledge(self._last_tag, multiple=True, wait=False)
-        while not self._whole:
+        while not self._received:
             if self._loss is not None:
                 raise BrokerUnavailableError(self._loss)
-            self._news.clear()
-            await self._news.wait()
+            self._changed.clear()
+            await self._changed.wait()
         if most is None:
-            taken, self._whole = self._whole, []
+            taken, self._received = self._received, []
         else:
-            taken, self._whole = self._whole[:most], self._whole[most:]
+            taken, self._received = self._received[:most], self._received[most:]
         self._unacknowledged += len(taken)
         self._last_tag = taken[-1].tag
         return taken
 
-    async def let_go(self, delivery: Delivery) -> None:
-        """Acknowledge this one.
+    async def acknowledge(self, delivery: Delivery) -> None:
+        """Acknowledge this delivery.
 
         Raises:
-            BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone; it may still be there.
+            BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost; the message may still be in the queue.
         """
-        self._let_go = True
+        self._has_acknowledged = True
         await self._acknowledge(delivery.tag)
 
     async def _acknowledge(self, tag: int, *, multiple: bool = False, wait: bool = True) -> None:
         if self._connection is not None and self._channel is not None:
-            with may_be_lost(self._connection):
+            with as_connection_loss(self._connection):
                 await self._channel.basic_ack(tag, multiple=multiple, wait=wait)
 
-    def take(self, data: bytes, kind: int, at: int, end: int) -> bool:
-        """Take a frame, as a `wire.Taker`."""
-        return self._assembly.take(data, kind, at, end)
+    def handle(self, data: bytes, kind: int, at: int, end: int) -> bool:
+        """Handle a frame (a `wire.FrameHandler`)."""
+        return self._assembler.handle(data, kind, at, end)
 
-    def _arrived(self, delivery: Delivery) -> None:
-        self._whole.append(delivery)
-        self._news.set()
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self._received.append(delivery)
+        self._changed.set()
 
-    def _closed(self, closing: asyncio.Future[Any]) -> None:
+    def _on_channel_closed(self, closing: asyncio.Future[Any]) -> None:
         error = None if closing.cancelled() else closing.exception()
-        self._lost(f"the channel was closed: {said(error) if error else 'no reason given'}")
+        self._on_loss(f"the channel was closed: {one_line(error) if error else 'no reason given'}")
 
-    def _lost(self, reason: str) -> None:
+    def _on_loss(self, reason: str) -> None:
         self._loss = reason
-        self._news.set()
+        self._changed.set()
 
 
-async def never_called(_: Any) -> None:
-    """What aiormq must be given to consume; no delivery gets as far as that."""
+async def unused_consumer_callback(_: Any) -> None:
+    """Aiormq requires a callback to consume. No delivery reaches it."""
 
 
-def _head(data: bytes, at: int) -> tuple[int, bool, str, str]:
-    """Of `basic.deliver`: delivery tag, redelivered, exchange, routing key."""
+def _deliver_arguments(data: bytes, at: int) -> tuple[int, bool, str, str]:
+    """The arguments of `basic.deliver`: delivery tag, redelivered, exchange, routing key."""
     at += data[at] + 1
-    (tag,) = _LONG.unpack_from(data, at)
-    at += _LONG.size
+    (tag,) = _UINT64.unpack_from(data, at)
+    at += _UINT64.size
     redelivered = bool(data[at] & 1)
     exchange_at = at + 1
     key_at = exchange_at + data[exchange_at] + 1
@@ -223,5 +226,5 @@ def _short_text(content: bytes) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError:
-        # Not longer than it was: it may have to fit into a message once more.
+        # Not longer than before: it may have to fit into a short string again.
         return content.decode(errors="replace").encode()[: len(content)].decode(errors="ignore")

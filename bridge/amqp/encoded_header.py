@@ -1,20 +1,20 @@
-"""One header of encoded properties, read without the others."""
+"""Reads one header of encoded properties without decoding the others."""
 
 from __future__ import annotations
 
 from struct import Struct
 from typing import Any, Final
 
-from bridge.amqp.properties import read
+from bridge.amqp.properties import decode_properties
 
 _LONG: Final = Struct(">q")
 _LENGTH: Final = Struct(">I")
 
 
-class Header:
-    """One header, by name. A value of another type than is asked for counts as none.
+class EncodedHeader:
+    """One header, by name. A value of another type than asked for counts as missing.
 
-    The name is searched for with its length in front, a control character, which no text of the bridge holds.
+    It searches for the name with its length in front: a control character, which no text of the bridge contains.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,23 +22,23 @@ class Header:
         self._key = bytes((len(name),)) + name.encode()
 
     def number(self, properties: bytes) -> int | None:
-        """An integer. RabbitMQ and pamqp write those of 64 bits as `l`; smaller ones are read the long way."""
-        at = self._place(properties, b"l")
+        """An integer. RabbitMQ and pamqp write 64-bit integers as `l`; for smaller ones all headers are decoded."""
+        at = self._offset(properties, b"l")
         if at is not None and at + _LONG.size <= len(properties):
             return int(_LONG.unpack_from(properties, at)[0])
         value = self._decoded(properties)
         return value if isinstance(value, int) else None
 
     def text(self, properties: bytes) -> str | None:
-        at = self._place(properties, b"S")
+        at = self._offset(properties, b"S")
         if at is not None and at + _LENGTH.size <= len(properties):
             begin = at + _LENGTH.size
             return properties[begin : begin + _LENGTH.unpack_from(properties, at)[0]].decode(errors="replace")
         value = self._decoded(properties)
         return value if isinstance(value, str) else None
 
-    def _place(self, properties: bytes, kind: bytes) -> int | None:
-        """Where a value of this kind begins. A name that is there twice may be part of somebody's text."""
+    def _offset(self, properties: bytes, kind: bytes) -> int | None:
+        """Offset of the value, if it is of this kind. A name that occurs twice may be part of a text."""
         at = properties.find(self._key)
         if at < 0 or properties.rfind(self._key) != at:
             return None
@@ -46,4 +46,4 @@ class Header:
         return at + 1 if properties[at : at + 1] == kind else None
 
     def _decoded(self, properties: bytes) -> Any:
-        return read(properties).headers.get(self.name)
+        return decode_properties(properties).headers.get(self.name)

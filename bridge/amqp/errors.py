@@ -1,4 +1,4 @@
-"""What a session on a connection is made of: parts that end together, and one error for every kind of loss."""
+"""The errors of a broker connection, and how errors of aio-pika and aiormq become them; tasks that end together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
-from bridge.amqp.wire import closed_with
+from bridge.amqp.wire import broker_close
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -18,102 +18,101 @@ if TYPE_CHECKING:
 
 
 class BrokerUnavailableError(ConnectionError):
-    """The broker cannot be reached, or the connection was lost. Passing: it is tried again."""
+    """The broker cannot be reached, or the connection was lost. Temporary: it is tried again."""
 
 
 class ConnectionLostError(BrokerUnavailableError):
-    """The connection is gone, and with it every channel; the message says why."""
+    """The connection is closed, and every channel with it. The message says why."""
 
 
 class BrokerRefusedError(Exception):
-    """The broker answers, but not as we need it. Somebody has to change something; the message says what."""
+    """The broker refuses what the bridge needs. Somebody has to change something; the message says what."""
 
 
 @contextmanager
-def may_be_lost(connection: AbstractConnection) -> Iterator[None]:
-    """Around calls of aio-pika and aiormq, and nothing else: what they raise when the connection is gone, as one error.
+def as_connection_loss(connection: AbstractConnection) -> Iterator[None]:
+    """Around calls of aio-pika and aiormq, and nothing else: translate what they raise at a lost connection into one error.
 
-    An AMQPError comes out as it is: it says itself that it is theirs, and some say more than that something is lost.
-    When this task is cancelled meanwhile, that is what comes out: on Python 3.11 `wait_for`, which they use, can swallow
-    it, and an error that comes at the same time would stand in its place.
+    An AMQPError is not translated: its class is already specific. If this task was cancelled meanwhile, CancelledError is
+    raised: on Python 3.11 their `wait_for` can swallow a cancellation, or an error at the same time can replace it.
 
     Raises:
-        ConnectionLostError: it is gone.
+        ConnectionLostError: the connection is lost.
     """
-    cancelled_before = _cancellations()
+    cancelled_before = _pending_cancellations()
     try:
         yield
     except (Exception, asyncio.CancelledError) as error:
-        if _cancellations() > cancelled_before:
+        if _pending_cancellations() > cancelled_before:
             raise asyncio.CancelledError from error
-        loss = _loss_in(connection, error)
+        loss = _loss_from(connection, error)
         if loss is None:
             raise
         raise loss from error
-    if _cancellations() > cancelled_before:
+    if _pending_cancellations() > cancelled_before:
         raise asyncio.CancelledError
 
 
-def _cancellations() -> int:
-    """How often this task has been cancelled, and nobody has dealt with it yet."""
+def _pending_cancellations() -> int:
+    """How many cancellations of this task are pending."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 
 
-def _loss_in(connection: AbstractConnection, error: BaseException) -> ConnectionLostError | None:
-    """What an error from the libraries says of the connection; None where it is no loss, or says so itself."""
+def _loss_from(connection: AbstractConnection, error: BaseException) -> ConnectionLostError | None:
+    """The loss that a library error means; None if it is not a loss, or an AMQPError."""
     if isinstance(error, AMQPError):
         return None
     if isinstance(error, asyncio.CancelledError):
-        # Closing, aiormq rejects what is pending with it. Nobody has cancelled this task, so that is all it means.
-        return _loss(connection, "RabbitMQ was being asked something")
+        # aiormq cancels pending calls when it closes. This task was not cancelled, so it means a loss.
+        return _loss(connection, "the connection was closed during a call")
     if isinstance(error, OSError | asyncio.InvalidStateError | ChannelInvalidStateError):
-        return _loss(connection, said(error))
+        return _loss(connection, one_line(error))
     if isinstance(error, RuntimeError) and _is_closed(connection):
-        return _loss(connection, said(error))
+        return _loss(connection, one_line(error))
     if type(error) is Exception:
-        # Where a broker has gone without a word, aiormq rejects what is pending with the bare class.
-        return _loss(connection, "the connection was closed without a word")
+        # When a broker disappears, aiormq rejects pending calls with a bare Exception.
+        return _loss(connection, "the connection was closed without a reason")
     return None
 
 
 @contextmanager
-def losses_of(connection: AbstractConnection) -> Iterator[None]:
-    """Around all of a session: what only aio-pika and aiormq raise becomes a loss; a mistake of ours stays one.
+def session_errors_as_loss(connection: AbstractConnection) -> Iterator[None]:
+    """Around a whole session: translate the errors that only aio-pika and aiormq raise. Our own bugs pass through.
 
     Raises:
-        ConnectionLostError: it is gone. `BrokerRefusedError` is no loss, and comes out as it is.
+        ConnectionLostError: the connection is lost. `BrokerRefusedError` passes through.
     """
     try:
         yield
     except (AMQPError, ChannelInvalidStateError) as error:
-        raise _loss(connection, said(error)) from error
+        raise _loss(connection, one_line(error)) from error
 
 
 def _loss(connection: AbstractConnection, reason: str) -> ConnectionLostError:
-    return ConnectionLostError(f"lost: {rabbitmqs_words(connection) or reason}")
+    return ConnectionLostError(f"lost: {close_reason(connection) or reason}")
 
 
-def rabbitmqs_words(connection: AbstractConnection) -> str:
-    """What RabbitMQ said when it closed this connection; empty where it did not, or said nothing."""
-    closed = closed_with(connection)
-    return f"RabbitMQ closed the connection: {closed[0]} {_line(closed[1])}" if closed else ""
+def close_reason(connection: AbstractConnection) -> str:
+    """Why RabbitMQ closed this connection; empty if it did not, or gave no reason."""
+    closed = broker_close(connection)
+    return f"RabbitMQ closed the connection: {closed[0]} {_collapse_whitespace(closed[1])}" if closed else ""
 
 
 def _is_closed(connection: AbstractConnection) -> bool:
     return connection.transport is None or connection.transport.connection.is_closed
 
 
-async def together(**parts: Coroutine[Any, Any, None]) -> None:
-    """Run the parts of a session side by side until one of them ends; the others end with it.
+async def run_until_first_ends(**coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run coroutines concurrently until the first ends; then cancel the others, and wait for them.
 
     Args:
-        parts: name of the task -> coroutine.
+        coroutines: name of the task -> coroutine.
 
     Raises:
-        Exception: what a part that ended raised.
+        Exception: the error of the one that ended first.
     """
-    tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in coroutines.items()]
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -126,22 +125,22 @@ async def together(**parts: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A TaskGroup that raises its first error as it is, so that whoever knows what to do about it can catch it."""
+    """A TaskGroup that raises its first error bare, not in an ExceptionGroup, so that callers can catch it."""
     try:
         async with asyncio.TaskGroup() as tasks:
             yield tasks
     except ExceptionGroup as group:
-        raise _first(group) from None
+        raise _first_error(group) from None
 
 
-def _first(error: Exception) -> Exception:
+def _first_error(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
-async def gone(connection: AbstractConnection) -> None:
-    """Wait until this connection is closed, by whichever side.
+async def wait_closed(connection: AbstractConnection) -> None:
+    """Wait until this connection is closed, by either side.
 
     Raises:
         BrokerUnavailableError: always, with the reason.
@@ -151,13 +150,13 @@ async def gone(connection: AbstractConnection) -> None:
         closing = transport.connection.closing
         await asyncio.wait([closing])
         error = None if closing.cancelled() else closing.exception()
-        reason = rabbitmqs_words(connection) or (said(error) if error else "the connection was closed")
+        reason = close_reason(connection) or (one_line(error) if error else "the connection was closed")
         raise BrokerUnavailableError(reason)
     raise BrokerUnavailableError("the connection was closed")
 
 
-async def channel_gone(channel: AiormqChannel) -> None:
-    """Wait until this channel is closed, by whichever side.
+async def wait_channel_closed(channel: AiormqChannel) -> None:
+    """Wait until this channel is closed, by either side.
 
     Raises:
         BrokerUnavailableError: always, with the reason.
@@ -165,13 +164,13 @@ async def channel_gone(channel: AiormqChannel) -> None:
     closing = channel.closing
     await asyncio.wait([closing])
     error = None if closing.cancelled() else closing.exception()
-    raise BrokerUnavailableError(f"the channel was closed: {said(error) if error else 'no reason given'}")
+    raise BrokerUnavailableError(f"the channel was closed: {one_line(error) if error else 'no reason given'}")
 
 
-def said(error: BaseException) -> str:
-    """What an error says, as one line."""
-    return _line(str(error)) or type(error).__name__
+def one_line(error: BaseException) -> str:
+    """The text of an error in one line; the name of its class if it has none."""
+    return _collapse_whitespace(str(error)) or type(error).__name__
 
 
-def _line(text: str) -> str:
+def _collapse_whitespace(text: str) -> str:
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""A lock that RabbitMQ keeps: a queue that only its connection may use, and that ends with it."""
+"""A lock held in RabbitMQ: an exclusive queue, which is deleted when its connection ends."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
-from bridge.amqp.errors import may_be_lost
+from bridge.amqp.errors import as_connection_loss
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
 
-async def lock(connection: AbstractConnection, name: str) -> bool:
-    """Whether nobody else has the lock of this name. Who may declare no queue gets it in any case.
+async def try_acquire(connection: AbstractConnection, name: str) -> bool:
+    """Try to acquire the lock; returns whether this connection has it. A user who may not declare queues always gets it.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
-    with may_be_lost(connection):
+    with as_connection_loss(connection):
         channel = await connection.channel(publisher_confirms=False)
         try:
             await channel.declare_queue(name, exclusive=True)
@@ -31,13 +31,13 @@ async def lock(connection: AbstractConnection, name: str) -> bool:
     return True
 
 
-async def unlock(connection: AbstractConnection, name: str) -> None:
-    """Let others have it while this connection lives on.
+async def release(connection: AbstractConnection, name: str) -> None:
+    """Release the lock while this connection stays open.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone, and the lock with it.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, and the lock with it.
     """
-    with may_be_lost(connection), suppress(ChannelAccessRefused):
+    with as_connection_loss(connection), suppress(ChannelAccessRefused):
         channel = await connection.channel(publisher_confirms=False)
         await channel.queue_delete(name)
         await channel.close()

@@ -1,4 +1,4 @@
-"""A message as RabbitMQ reads it: one frame for the method, one for the properties, some for the body."""
+"""Encodes a message to be published: a method frame, a content header frame, and body frames."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from pamqp import frame
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_HEADER: Final = Struct(">BHIHHQ")
+_CONTENT_HEADER: Final = Struct(">BHIHHQ")
 """Type 2, channel, size; then class, weight and the size of the body, before the properties: AMQP 0-9-1, 2.3.5.2."""
-_HEADER_PAYLOAD: Final = 12
-"""Bytes of it that count as payload."""
-_PART: Final = Struct(">BHI")
+_CONTENT_HEADER_PAYLOAD: Final = 12
+"""Bytes of it that belong to the payload."""
+_BODY_HEADER: Final = Struct(">BHI")
 """Type 3, channel, size."""
-_END: Final = b"\xce"
-_BASIC: Final = 60
-_MOST_METHODS: Final = 256
-"""That are kept ready. Routing keys come from the provider, who may think of any number of them."""
+_FRAME_END: Final = b"\xce"
+_BASIC_CLASS: Final = 60
+_MAX_CACHED_METHODS: Final = 256
+"""Encoded methods to cache. Routing keys come from the provider, so their number has no limit."""
 
 
 class Message(NamedTuple):
-    """What is to be published, and where; `composed` makes one."""
+    """A message to publish; `make_message` creates one from decoded properties."""
 
     exchange: str
     routing_key: str
     message_id: str
-    """As in the properties; a return is matched by it."""
+    """As in the properties. A `basic.return` is matched by it."""
     properties: bytes
     """Encoded: the flags, then the values."""
     body: bytes
     happened_at: int | None = None
-    """Of an event: the time that it bears, Unix seconds; its age is measured when it is confirmed."""
+    """The timestamp of the event, Unix seconds. Its age is measured at the confirm."""
     mandatory: bool = True
-    """Whether it must reach a queue. Without, a message that nobody has bound a queue for counts as published."""
+    """Whether it must reach a queue. Else a message that matches no binding counts as published."""
 
 
-def composed(
+def make_message(
     exchange: str, routing_key: str, properties: spec.Basic.Properties, body: bytes, *, mandatory: bool = True
 ) -> Message:
     """A message with these properties."""
@@ -47,36 +47,46 @@ def composed(
     return Message(exchange, routing_key, message_id, properties.marshal(), body, mandatory=mandatory)
 
 
-class Framing:
-    """Cuts messages into the frames of one channel."""
+class MessageFramer:
+    """Encodes messages into the frames of one channel."""
 
     def __init__(self, channel: int, largest_body: int) -> None:
-        """Args: the channel's number; how many bytes of a body fit into one frame."""
+        """Args: the channel number; how many bytes of a body fit into one frame."""
         self._channel = channel
         self._largest_body = largest_body
         self._methods: dict[tuple[str, str, bool], bytes] = {}
 
     def frames(self, message: Message) -> Sequence[bytes]:
-        """All that is to be written for this message, in pieces."""
+        """The encoded frames of this message, in pieces to be joined."""
         exchange, routing_key, _, properties, body, _, mandatory = message
         method = self._methods.get((exchange, routing_key, mandatory)) or self._method(message)
         size = len(body)
-        header = _HEADER.pack(2, self._channel, len(properties) + _HEADER_PAYLOAD, _BASIC, 0, size)
+        header = _CONTENT_HEADER.pack(
+            2, self._channel, len(properties) + _CONTENT_HEADER_PAYLOAD, _BASIC_CLASS, 0, size
+        )
         if 0 < size <= self._largest_body:
-            return method, header, properties, _END, _PART.pack(3, self._channel, size), body, _END
-        return method, header, properties, _END, *self._parts(body)
+            return (
+                method,
+                header,
+                properties,
+                _FRAME_END,
+                _BODY_HEADER.pack(3, self._channel, size),
+                body,
+                _FRAME_END,
+            )
+        return method, header, properties, _FRAME_END, *self._body_frames(body)
 
-    def _parts(self, body: bytes) -> list[bytes]:
+    def _body_frames(self, body: bytes) -> list[bytes]:
         pieces = []
         for start in range(0, len(body), self._largest_body):
             part = body[start : start + self._largest_body]
-            pieces += [_PART.pack(3, self._channel, len(part)), part, _END]
+            pieces += [_BODY_HEADER.pack(3, self._channel, len(part)), part, _FRAME_END]
         return pieces
 
     def _method(self, message: Message) -> bytes:
         exchange, routing_key, _, _, _, _, mandatory = message
         publish = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
-        if len(self._methods) >= _MOST_METHODS:
+        if len(self._methods) >= _MAX_CACHED_METHODS:
             self._methods.clear()
         made = self._methods[exchange, routing_key, mandatory] = frame.marshal(publish, self._channel)
         return made

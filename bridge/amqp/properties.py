@@ -1,4 +1,4 @@
-"""Properties as they stand on the wire, read without trust: what is sound is decoded, the rest is named and stepped over."""
+"""Decodes message properties that may be invalid: what is valid is decoded, the rest is reported and skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 HEADERS: Final = "headers"
 FIELDS: Final = tuple(spec.Basic.Properties.__slots__)
-"""By pamqp's names, in the order in which they are encoded: AMQP 0-9-1, 4.2.6.1."""
+"""pamqp's names, in the order of encoding: AMQP 0-9-1, 4.2.6.1."""
 FLAGS: Final[Mapping[str, int]] = MappingProxyType(
     {name: spec.Basic.Properties.flags[name] for name in FIELDS}
 )
@@ -28,9 +28,9 @@ _LENGTH: Final = Struct(">I")
 _TIME: Final = Struct(">Q")
 _DECIMAL: Final = Struct(">Bi")
 _LARGEST_SECONDS: Final = 0xFFFFFFFF
-"""What is larger is in milliseconds, as pamqp has it: these seconds end in 2106."""
-_DEEPEST: Final = 32
-"""Tables and arrays within each other. Whoever nests deeper means harm."""
+"""Larger values are milliseconds, as in pamqp. As seconds this is the year 2106."""
+_MAX_DEPTH: Final = 32
+"""Nesting of tables and arrays. Deeper nesting is an attack."""
 _NUMBERS: Final = {
     ord(tag): Struct(form)
     for tag, form in {
@@ -38,38 +38,38 @@ _NUMBERS: Final = {
         "f": ">f", "d": ">d",
     }.items()
 }  # fmt: skip
-"""By their tags in a table, as RabbitMQ's errata have them."""
-_BYTES, _TEXT, _ARRAY, _TABLE, _MOMENT, _FRACTION = b"xSAFTD"
-_LONG: Final = frozenset((_BYTES, _TEXT, _ARRAY, _TABLE))
-"""Their length stands in front."""
-_NOTHING: Final = frozenset(b"V\x00")
+"""By type tag in a table, as in RabbitMQ's errata."""
+_BYTES, _TEXT, _ARRAY, _TABLE, _TIMESTAMP, _DECIMAL_TAG = b"xSAFTD"
+_LENGTH_PREFIXED: Final = frozenset((_BYTES, _TEXT, _ARRAY, _TABLE))
+"""Types whose value is preceded by its length."""
+_VOID: Final = frozenset(b"V\x00")
 
 
 class _UnreadableError(ValueError):
-    """A part that cannot be read; the message says why."""
+    """A field that cannot be decoded; the message says why."""
 
 
-class Entry(NamedTuple):
-    """A header that is sound."""
+class HeaderEntry(NamedTuple):
+    """A valid header."""
 
     name: str
     value: Any
     raw: bytes
-    """Name and value as they stand in the table."""
+    """Name and value, encoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """What could be read of a message's properties."""
+    """What could be decoded of a message's properties."""
 
     values: Mapping[str, Any]
     """The properties by name (`FIELDS`), without the headers."""
     raw: Mapping[str, bytes]
-    """The same, as they stand on the wire."""
-    entries: tuple[Entry, ...]
-    """The headers, in their order."""
+    """The same, encoded."""
+    entries: tuple[HeaderEntry, ...]
+    """The headers, in the order of the message."""
     error: str | None
-    """What could not be read first, and why; None where all of it could."""
+    """The first field that could not be decoded, and why; None where all could."""
 
     @property
     def headers(self) -> dict[str, Any]:
@@ -77,11 +77,11 @@ class Properties:
 
     @property
     def message_id(self) -> str | None:
-        """None where it is missing or empty."""
+        """None if it is missing or empty."""
         return self.values.get("message_id") or None
 
-    def decoded(self) -> spec.Basic.Properties:
-        """As pamqp has them."""
+    def to_pamqp(self) -> spec.Basic.Properties:
+        """As an object of pamqp."""
         made = spec.Basic.Properties()
         for name, value in self.values.items():
             setattr(made, name, value)
@@ -90,15 +90,15 @@ class Properties:
         return made
 
 
-def read(properties: bytes) -> Properties:
-    """Read encoded properties: the flags, then the values. It never raises, whatever the bytes are.
+def decode_properties(properties: bytes) -> Properties:
+    """Decode properties: the flags, then the values. It never raises, whatever the bytes are.
 
-    RabbitMQ lets through what pamqp does not decode: a time after the year 9999, a name or a short text that is not
-    UTF-8, tables in tables in tables.
+    RabbitMQ accepts what pamqp cannot decode: a time after the year 9999, a name or a short string that is not UTF-8,
+    deeply nested tables.
     """
     values: dict[str, Any] = {}
     raw: dict[str, bytes] = {}
-    entries: list[Entry] = []
+    entries: list[HeaderEntry] = []
     error: str | None = None
     try:
         flags, at = _flags(properties)
@@ -108,7 +108,7 @@ def read(properties: bytes) -> Properties:
             begin, at = at, _end_of_field(name, properties, at)
             try:
                 if name == HEADERS:
-                    _read_entries(properties, begin + _LENGTH.size, at, entries)
+                    _decode_entries(properties, begin + _LENGTH.size, at, entries)
                 else:
                     values[name] = _field(name, properties, begin, at)
                     raw[name] = properties[begin:at]
@@ -120,7 +120,7 @@ def read(properties: bytes) -> Properties:
 
 
 def _flags(data: bytes) -> tuple[int, int]:
-    """The flags, and where the values begin. More words of flags may follow, which mean nothing today."""
+    """The flags, and the offset of the values. More words of flags may follow; they have no meaning today."""
     at, found, word = 0, 0, _MORE_FLAGS
     while word & _MORE_FLAGS:
         if at + _FLAGS.size > len(data):
@@ -156,11 +156,11 @@ def _field(name: str, data: bytes, at: int, end: int) -> Any:
             return _utf_8(data[at + 1 : end])
 
 
-def _read_entries(data: bytes, at: int, end: int, entries: list[Entry]) -> None:
-    """Read a table's entries, one by one: those behind one that is bad are read, too, where they can be found.
+def _decode_entries(data: bytes, at: int, end: int, entries: list[HeaderEntry]) -> None:
+    """Decode the entries of a table. Entries after an invalid one are decoded too, where they can be located.
 
     Raises:
-        _UnreadableError: the first that is bad, when all that can be read are among `entries`.
+        _UnreadableError: the first invalid entry, after all others were added to `entries`.
     """
     first: _UnreadableError | None = None
     while at < end:
@@ -168,7 +168,7 @@ def _read_entries(data: bytes, at: int, end: int, entries: list[Entry]) -> None:
         try:
             name, at = _name(data, begin, end)
             value, at = _value(data, at, end, 0)
-            entries.append(Entry(name, value, data[begin:at]))
+            entries.append(HeaderEntry(name, value, data[begin:at]))
         except _UnreadableError as unreadable:
             first = first or unreadable
             try:
@@ -180,31 +180,31 @@ def _read_entries(data: bytes, at: int, end: int, entries: list[Entry]) -> None:
 
 
 def _value(data: bytes, at: int, end: int, depth: int) -> tuple[Any, int]:
-    """The value that begins here with its tag, and where the next thing begins."""
+    """The value that starts here with its type tag, and the offset behind it."""
     tag, begin, at = data[at : at + 1], at + 1, _end_of_value(data, at, end)
     kind = tag[0]
     if (number := _NUMBERS.get(kind)) is not None:
         return number.unpack_from(data, begin)[0], at
-    if kind in _LONG:
-        return _long(kind, data, begin + _LENGTH.size, at, depth), at
-    if kind == _MOMENT:
+    if kind in _LENGTH_PREFIXED:
+        return _length_prefixed(kind, data, begin + _LENGTH.size, at, depth), at
+    if kind == _TIMESTAMP:
         return _time(data, begin), at
-    if kind == _FRACTION:
+    if kind == _DECIMAL_TAG:
         decimals, digits = _DECIMAL.unpack_from(data, begin)
         return Decimal(digits) * (Decimal(10) ** -decimals), at
     return None, at
 
 
-def _long(kind: int, data: bytes, at: int, end: int, depth: int) -> Any:
+def _length_prefixed(kind: int, data: bytes, at: int, end: int, depth: int) -> Any:
     if kind == _TEXT:
         content = data[at:end]
         try:
             return content.decode()
         except UnicodeDecodeError:
-            return content  # as pamqp has it: a long text may hold any bytes
+            return content  # as in pamqp: a long string may contain any bytes
     if kind == _BYTES:
         return bytearray(data[at:end])
-    if depth >= _DEEPEST:
+    if depth >= _MAX_DEPTH:
         raise _UnreadableError("tables and arrays are nested too deeply")
     return (_array if kind == _ARRAY else _table)(data, at, end, depth + 1)
 
@@ -226,15 +226,15 @@ def _table(data: bytes, at: int, end: int, depth: int) -> dict[str, Any]:
 
 
 def _name(data: bytes, at: int, end: int) -> tuple[str, int]:
-    behind = _end_of_name(data, at, end)
-    return _utf_8(data[at + 1 : behind]), behind
+    end_of_name = _end_of_name(data, at, end)
+    return _utf_8(data[at + 1 : end_of_name]), end_of_name
 
 
 def _end_of_name(data: bytes, at: int, end: int) -> int:
-    behind = at + 1 + data[at]
-    if behind > end:
+    end_of_name = at + 1 + data[at]
+    if end_of_name > end:
         raise _UnreadableError("a header's name is cut off")
-    return behind
+    return end_of_name
 
 
 def _end_of_value(data: bytes, at: int, end: int) -> int:
@@ -243,13 +243,13 @@ def _end_of_value(data: bytes, at: int, end: int) -> int:
     kind, at = data[at], at + 1
     if (number := _NUMBERS.get(kind)) is not None:
         at += number.size
-    elif kind in _LONG:
+    elif kind in _LENGTH_PREFIXED:
         at += _LENGTH.size + _length(data, at, end)
-    elif kind == _MOMENT:
+    elif kind == _TIMESTAMP:
         at += _TIME.size
-    elif kind == _FRACTION:
+    elif kind == _DECIMAL_TAG:
         at += _DECIMAL.size
-    elif kind not in _NOTHING:
+    elif kind not in _VOID:
         raise _UnreadableError(f"a header is of the unknown type {bytes((kind,))!r}")
     if at > end:
         raise _UnreadableError("a header's value is cut off")

@@ -1,4 +1,4 @@
-"""Many messages published together, and what became of each."""
+"""Publishes many messages together, and reports which were not confirmed."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from bridge.amqp.publisher import Publisher
 
 
-async def not_confirmed(
+async def publish_all(
     publisher: Publisher, messages: Sequence[Message]
 ) -> list[tuple[Message, PublishError]]:
-    """Send them all, wait for what becomes of each, and return those that RabbitMQ has not confirmed, with the reason."""
-    refused: list[tuple[Message, PublishError]] = []
-    sent: list[tuple[Message, asyncio.Future[None]]] = []
+    """Publish all, wait for every confirm, and return the messages that were not confirmed, each with its error."""
+    failures: list[tuple[Message, PublishError]] = []
+    published: list[tuple[Message, asyncio.Future[None]]] = []
     for message in messages:
         try:
-            sent.append((message, publisher.publish(message)))
+            published.append((message, publisher.publish(message)))
         except PublishError as error:
-            refused.append((message, error))
-    for message, confirm in sent:
+            failures.append((message, error))
+    for message, confirm in published:
         try:
             await confirm
         except PublishError as error:
-            refused.append((message, error))
-    return refused
+            failures.append((message, error))
+    return failures

@@ -1,46 +1,46 @@
-"""What can become of a publish, as errors for whoever waits and as words for the metrics."""
+"""The outcomes of a publish: errors for the caller, labels for the metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 CONFIRMED, NACKED, RETURNED, LOST = "confirmed", "nacked", "returned", "lost"
-"""For the metrics."""
+"""Labels for the metrics."""
 
 
 class PublishError(Exception):
-    """A message is not known to be in RabbitMQ. Its message says why."""
+    """A message was not confirmed. The text of the error says why."""
 
 
 class NotConnectedError(PublishError):
-    """There is no open channel; nothing was sent."""
+    """There is no open channel. Nothing was sent."""
 
 
 class WindowFullError(PublishError):
-    """As many messages as allowed wait for their confirm; nothing was sent."""
+    """Too many messages wait for their confirm. Nothing was sent."""
 
 
 class NackedError(PublishError):
-    """RabbitMQ refused to keep the message."""
+    """RabbitMQ refused the message (`basic.nack`)."""
 
 
 class ReturnedError(PublishError):
-    """No queue is bound for the message, and no alternate exchange took it."""
+    """The message matches no binding, and no alternate exchange took it (`basic.return`)."""
 
 
 class LostError(PublishError):
-    """The channel was lost before the confirm came: the message may have arrived or not."""
+    """The channel was lost before the confirm. The message may have arrived or not."""
 
 
 class ChannelClosedError(LostError):
-    """RabbitMQ closed the channel, or the connection, over something that was sent: one of the messages in flight."""
+    """RabbitMQ closed the channel or the connection because of one of the messages in flight."""
 
     def __init__(self, code: int, text: str) -> None:
-        """Args: as RabbitMQ gave them; 403 and `ACCESS_REFUSED - access to topic …`, for example."""
+        """Args: RabbitMQ's, for example 403 and `ACCESS_REFUSED - access to topic …`."""
         super().__init__(f"RabbitMQ closed the channel before the confirm: {text}")
         self.code = code
         self.text = text
 
 
-Outcome = Callable[[PublishError | None], None]
-"""Called once with what became of a message: nothing when RabbitMQ has confirmed it. It must not raise."""
+PublishCallback = Callable[[PublishError | None], None]
+"""Called once for each message: with None when RabbitMQ has confirmed it, else with the error. It must not raise."""

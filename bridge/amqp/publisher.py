@@ -1,4 +1,4 @@
-"""The confirmed publisher: many messages in flight, one future for each, resolved by RabbitMQ's confirm."""
+"""The confirmed publisher: many messages in flight, and a future or a callback for the confirm of each."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.aiormq_internals import apart, close_confirm_channel, open_confirm_channel
+from bridge.amqp.aiormq_internals import call_with_timeout, close_confirm_channel, open_confirm_channel
 from bridge.amqp.connection import LinkState
-from bridge.amqp.errors import BrokerUnavailableError, gone, losses_of, together
-from bridge.amqp.nack_monitor import NackWatch
-from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT, Counts, PublishChannel
+from bridge.amqp.errors import (
+    BrokerUnavailableError,
+    run_until_first_ends,
+    session_errors_as_loss,
+    wait_closed,
+)
+from bridge.amqp.nack_monitor import NackMonitor
+from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT, PublishChannel, PublishCounters
 from bridge.amqp.publish_errors import ChannelClosedError, LostError, NotConnectedError
-from bridge.amqp.wire import closed_with
+from bridge.amqp.wire import broker_close
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -23,29 +28,29 @@ if TYPE_CHECKING:
     from bridge.amqp.aiormq_internals import ConfirmChannel
     from bridge.amqp.connection import Link
     from bridge.amqp.frames import Message
-    from bridge.amqp.publish_errors import Outcome, PublishError
+    from bridge.amqp.publish_errors import PublishCallback, PublishError
     from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("broker")
 
 UNRESPONSIVE_SECONDS: Final = 5.0
-"""Without any confirm: a connection that is open and dead. A quorum queue under load takes below 1 s."""
+"""No confirm for so long: the connection is open and dead. A quorum queue under load takes below 1 s."""
 
 _NOT_FOUND: Final = 404
-_OVER_A_MESSAGE: Final = 500
-"""From here on a connection was closed for what was sent on it; below, for reasons of the broker's own."""
+_LOWEST_PROTOCOL_ERROR: Final = 500
+"""From this reply code on, RabbitMQ closed the connection because of what was sent; below, for its own reasons."""
 
 _REOPEN_SECONDS: Final = 0.0125
 _REOPEN_MAX_SECONDS: Final = 1.0
-_LAST_WORDS_SECONDS: Final = 1.0
+_CLOSE_REASON_SECONDS: Final = 1.0
 _RETIRE_SECONDS: Final = 1.0
-"""What the last confirms of a channel may take when another has taken its place."""
+"""How long a replaced channel may wait for its last confirms."""
 
 
 class Publisher:
-    """Publishes with `mandatory` and confirms, on whichever connection its session runs on.
+    """Publishes with `mandatory` and confirms, on the connection of its current session.
 
-    A channel that RabbitMQ closes is replaced on the same connection; so is one that goes on being nacked.
+    It replaces a channel that RabbitMQ closes, or that is nacked all the time, on the same connection.
     """
 
     def __init__(
@@ -53,91 +58,93 @@ class Publisher:
         link: Link,
         *,
         max_in_flight: int,
-        patience: float,
+        stalled_after: float,
         metrics: Metrics,
         reopen_max: float = _REOPEN_MAX_SECONDS,
-        shown: bool = True,
+        show_window: bool = True,
     ) -> None:
-        """Make a publisher that cannot publish until its first session.
+        """Create a publisher. It cannot publish before its first session.
 
         Args:
-            link: the connection that the sessions run on.
-            max_in_flight: the window: messages that may wait for their confirm.
-            patience: seconds without a confirm after which RabbitMQ counts as stalled.
-            metrics: counts publishes by outcome, and how long they and their events take.
-            reopen_max: the longest pause before a new channel, where one after the other is closed.
-            shown: whether the metrics show its window; of several in one process one is to.
+            link: the connection on which the sessions run.
+            max_in_flight: the window: how many messages may wait for their confirm.
+            stalled_after: seconds without a confirm after which RabbitMQ counts as stalled.
+            metrics: count publishes by outcome, the time to the confirm, and the age of events.
+            reopen_max: seconds: the longest pause before a new channel, where RabbitMQ closes one after the other.
+            show_window: whether the metrics show its window. Only one publisher of a process may.
         """
         self._link = link
         self._max_in_flight = max_in_flight
-        self._patience = patience
+        self._stalled_after = stalled_after
         self._reopen_max = reopen_max
-        self._counts = Counts(metrics)
+        self._counts = PublishCounters(metrics)
         self._loop = asyncio.get_running_loop()
         self._connection: AbstractConnection | None = None
         self._opening = asyncio.Lock()
         self._channel: PublishChannel | None = None
-        self._open: dict[PublishChannel, ConfirmChannel] = {}
-        """Those that may be heard of yet: the one that is used, and those that it has replaced."""
-        self._closed: PublishChannel | None = None
-        """The last one that RabbitMQ closed."""
-        self._troubled: PublishChannel | None = None
-        """The one that was used until it was closed, or returned a message."""
+        self._channels: dict[PublishChannel, ConfirmChannel] = {}
+        """The current channel, and replaced ones that may still get confirms."""
+        self._last_closed: PublishChannel | None = None
+        """The last channel that RabbitMQ closed."""
+        self._failed_channel: PublishChannel | None = None
+        """The channel that was used until it was closed, or returned a message."""
         self._closing: set[asyncio.Future[None]] = set()
-        """Channels that RabbitMQ has been asked to close; they end with the connection at the latest."""
-        self._noticed = asyncio.Event()
+        """Channels that are being closed. They end with the connection at the latest."""
+        self._problem_noticed = asyncio.Event()
         self._ready = asyncio.Event()
-        self._nacks = NackWatch()
-        if shown:
+        self._nack_monitor = NackMonitor()
+        if show_window:
             metrics.window_messages.set(max_in_flight)
             metrics.window_bytes.set(MAX_BYTES_IN_FLIGHT)
-            metrics.before_reading(
-                partial(self._measure, metrics.in_flight_messages, metrics.in_flight_bytes)
+            metrics.before_scrape(
+                partial(self._export_window, metrics.in_flight_messages, metrics.in_flight_bytes)
             )
 
     @property
     def in_flight(self) -> int:
         """How many messages wait for their confirm."""
-        return sum(channel.in_flight for channel in self._open)
+        return sum(channel.in_flight for channel in self._channels)
 
     @property
     def usable(self) -> bool:
-        """Whether a message that is sent now can expect its confirm soon.
+        """Whether a message sent now can expect its confirm soon.
 
-        Not while the connection is away, nor while RabbitMQ blocks it for an alarm, nor while the oldest message
-        in flight waits for longer than `patience`.
+        False while there is no connection, while RabbitMQ blocks it because of an alarm, and while the oldest message
+        in flight has waited for `stalled_after` or longer.
         """
         channel = self._channel
         return (
-            channel is not None and self._link.state is LinkState.UP and channel.oldest_wait < self._patience
+            channel is not None
+            and self._link.state is LinkState.UP
+            and channel.oldest_in_flight_seconds < self._stalled_after
         )
 
     @property
-    def refusal(self) -> str:
-        """What RabbitMQ said when it closed the last channel; empty once it has confirmed something since."""
-        closed = self._closed
+    def last_close_reason(self) -> str:
+        """Why RabbitMQ closed the last channel. Empty when a message was confirmed since."""
+        closed = self._last_closed
         if closed is None or closed.closed_by is None or (self._channel and self._channel.confirmed):
             return ""
         return closed.closed_by.text
 
     def publish(self, message: Message) -> asyncio.Future[None]:
-        """Send a message. The future is done when RabbitMQ has confirmed it, and fails with a `PublishError`.
+        """Send a message. The future is done at RabbitMQ's confirm, or fails with a `PublishError`.
 
-        It may be given up by whoever waits; the publish goes on, and its outcome is counted.
+        The caller may cancel it. The publish goes on, and its outcome is counted.
 
         Raises:
             NotConnectedError: nothing was sent.
             WindowFullError: nothing was sent.
         """
         confirm: asyncio.Future[None] = self._loop.create_future()
-        confirm.add_done_callback(_retrieve)
-        self.send(message, partial(_settle, confirm))
+        confirm.add_done_callback(_mark_exception_retrieved)
+        self.send(message, partial(_resolve, confirm))
         return confirm
 
-    def send(self, message: Message, outcome: Outcome) -> None:
-        """Send a message, and have its outcome told; for whoever has no time for a future.
+    def send(self, message: Message, callback: PublishCallback) -> None:
+        """Send a message, and call `callback` with its outcome. It is cheaper than a future.
 
-        What is sent in one turn of the loop goes out in one write.
+        Everything sent in one iteration of the loop goes out in one write.
 
         Raises:
             NotConnectedError: nothing was sent.
@@ -146,7 +153,7 @@ class Publisher:
         channel = self._channel
         if channel is None:
             raise NotConnectedError("there is no connection to RabbitMQ, or no channel on it")
-        channel.send(message, outcome)
+        channel.send(message, callback)
 
     async def ready(self) -> None:
         """Wait until there is an open channel."""
@@ -154,8 +161,8 @@ class Publisher:
             self._ready.clear()
             await self._ready.wait()
 
-    async def renew(self) -> None:
-        """Go on with a new channel; the last confirms of the old one are waited for, but not for long.
+    async def renew_channel(self) -> None:
+        """Replace the channel, and wait a little for the last confirms of the old one.
 
         Raises:
             NotConnectedError: there is no connection.
@@ -164,174 +171,179 @@ class Publisher:
         if connection is None or old is None:
             raise NotConnectedError("there is no connection to RabbitMQ, or no channel on it")
         try:
-            with losses_of(connection):
+            with session_errors_as_loss(connection):
                 await self._replace(connection, old)
         except BrokerUnavailableError as loss:
             raise NotConnectedError(str(loss)) from loss
 
-    def taken_elsewhere(self, routing_key: str) -> None:
-        """Another channel has had a message confirmed that was nacked before: do not wait long to be sure of this one."""
+    def note_confirmed_elsewhere(self, routing_key: str) -> None:
+        """Another channel got a confirm for a key that was nacked. If this one is nacked too, replace it without delay."""
         if self._channel is not None and routing_key in self._channel.nacking:
             self._channel.nacking[routing_key] = float("-inf")
-            self._nacks.at_once()
+            self._nack_monitor.allow_now()
 
-    def look_after_topology(self) -> None:
-        """Somebody else was told that an exchange, or its queues, are missing: have the next session mend that."""
+    def request_topology_repair(self) -> None:
+        """An exchange or its queues are missing: end this session, so that the next one repairs the topology."""
         if self._channel is not None:
             self._channel.unroutable = True
-            self._notice(self._channel)
+            self._on_channel_problem(self._channel)
 
     async def session(self, connection: AbstractConnection) -> None:
-        """Publish on this connection until it is gone, or the topology has to be looked after.
+        """Publish on this connection until it is closed, or the topology has to be repaired.
 
         Raises:
-            BrokerUnavailableError: so it is, or no confirm comes for `UNRESPONSIVE_SECONDS`.
+            BrokerUnavailableError: it is closed, the topology needs repair, or no confirm came for
+                `UNRESPONSIVE_SECONDS`.
         """
         self._connection = connection
         try:
             await self._replace(connection, None)
             self._link.opened()
-            await together(
-                confirms=self._confirms_come(),
-                channel=self._keep_open(connection),
-                connection=gone(connection),
+            await run_until_first_ends(
+                confirms=self._detect_stall(),
+                channel=self._keep_channel_open(connection),
+                connection=wait_closed(connection),
             )
         finally:
-            self._connection = self._channel = self._troubled = None
-            self._noticed.clear()
-            error = _why_lost(connection)
-            for channel in list(self._open):
-                self._open.pop(channel)
-                channel.end(error)  # the tags of the next session begin anew
+            self._connection = self._channel = self._failed_channel = None
+            self._problem_noticed.clear()
+            error = _loss_error(connection)
+            for channel in list(self._channels):
+                self._channels.pop(channel)
+                channel.end(error)  # the next session starts with delivery tag 1 again
 
-    async def settle(self) -> None:
-        """Wait until nothing is in flight any more."""
-        for channel in list(self._open):
-            await channel.settle()
+    async def wait_until_idle(self) -> None:
+        """Wait until nothing is in flight."""
+        for channel in list(self._channels):
+            await channel.wait_until_idle()
 
     async def _replace(self, connection: AbstractConnection, old: PublishChannel | None) -> None:
-        """Open a channel in place of this one, unless somebody has done so."""
+        """Open a new channel in place of the old one, unless that has been done already."""
         async with self._opening:
             if self._channel is not old:
                 return
-            new = PublishChannel(self._counts, max_in_flight=self._max_in_flight, noticed=self._notice)
+            new = PublishChannel(
+                self._counts, max_in_flight=self._max_in_flight, on_problem=self._on_channel_problem
+            )
             try:
-                opened = await apart(open_confirm_channel(connection, new), UNRESPONSIVE_SECONDS)
+                opened = await call_with_timeout(open_confirm_channel(connection, new), UNRESPONSIVE_SECONDS)
             except TimeoutError:
                 raise BrokerUnavailableError(f"no channel was opened in {UNRESPONSIVE_SECONDS:g} s") from None
             new.opened(opened)
-            opened.channel.closing.add_done_callback(partial(self._ended, new))
-            self._open[new] = opened
+            opened.channel.closing.add_done_callback(partial(self._on_channel_ended, new))
+            self._channels[new] = opened
             self._channel = new
             self._ready.set()
         if old is not None:
             await self._retire(old)
 
     async def _retire(self, old: PublishChannel) -> None:
-        """It is used no more; what it does not confirm soon counts as lost."""
+        """The channel is no longer used. What is not confirmed soon counts as lost."""
         old.flush()
         try:
             async with asyncio.timeout(_RETIRE_SECONDS):
-                await old.settle()
+                await old.wait_until_idle()
         except TimeoutError:
             log.warning(
-                "a channel is left with messages in flight",
-                action="broker.channel_left",
+                "a replaced channel is closed with messages in flight",
+                action="broker.channel_abandoned",
                 in_flight=old.in_flight,
             )
         finally:
-            opened = self._open.pop(old, None)
-            old.end(LostError("the channel was left before the confirm came"))
+            opened = self._channels.pop(old, None)
+            old.end(LostError("the channel was replaced before the confirm"))
         if opened is not None:
             closing = close_confirm_channel(opened)
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
-    def _notice(self, channel: PublishChannel) -> None:
-        """It is closed, or has returned a message: nothing is sent on it from now on."""
+    def _on_channel_problem(self, channel: PublishChannel) -> None:
+        """The channel is closed, or has returned a message: nothing more is sent on it."""
         if channel.closed_by is not None:
-            self._open.pop(channel, None)
-            self._closed = channel
+            self._channels.pop(channel, None)
+            self._last_closed = channel
         if channel is self._channel or channel.unroutable:
-            self._channel = None  # after a return, too: live traffic would fill the window again and again
-            self._troubled = channel
-            self._noticed.set()
+            self._channel = None  # also after a return: live traffic would fill the window again and again
+            self._failed_channel = channel
+            self._problem_noticed.set()
 
-    def _ended(self, channel: PublishChannel, closing: asyncio.Future[None]) -> None:
-        """Aiormq is done with it: because RabbitMQ closed it, we did, or the connection is gone."""
+    def _on_channel_ended(self, channel: PublishChannel, closing: asyncio.Future[None]) -> None:
+        """Aiormq reports the channel closed: by RabbitMQ, by us, or with its connection."""
         if not closing.cancelled():
             closing.exception()
         if channel is self._channel:
             self._channel = None
-            self._troubled = channel
-            self._noticed.set()
+            self._failed_channel = channel
+            self._problem_noticed.set()
 
-    async def _keep_open(self, connection: AbstractConnection) -> None:
-        """Have a channel as long as the connection lives.
+    async def _keep_channel_open(self, connection: AbstractConnection) -> None:
+        """Keep a channel open as long as the connection lives.
 
         Raises:
-            BrokerUnavailableError: a new session has to mend the topology, or the connection is no good.
+            BrokerUnavailableError: a new session has to repair the topology, or the connection is unusable.
         """
-        in_vain = 0
+        failed_in_a_row = 0
         while True:
-            await self._noticed.wait()
-            self._noticed.clear()
-            channel, self._troubled = self._troubled, None
+            await self._problem_noticed.wait()
+            self._problem_noticed.clear()
+            channel, self._failed_channel = self._failed_channel, None
             if channel is None:
                 continue
             if channel.unroutable:
                 channel.flush()
-                await channel.settle()
+                await channel.wait_until_idle()
                 raise BrokerUnavailableError("RabbitMQ returned a message: an exchange has lost its queues")
             if channel.closed_by is None:
                 await asyncio.sleep(
-                    _LAST_WORDS_SECONDS
-                )  # if it is the connection that is lost, that is the reason
-                raise BrokerUnavailableError("the channel was closed without a word")
+                    _CLOSE_REASON_SECONDS
+                )  # if the connection is lost, its reason is the better one
+                raise BrokerUnavailableError("the channel was closed without a reason")
             code, text = channel.closed_by.code, channel.closed_by.text
             log.warning("RabbitMQ closed a channel", action="broker.channel_closed", code=code, reason=text)
             if code == _NOT_FOUND:
                 raise BrokerUnavailableError(text)
-            in_vain = 0 if channel.confirmed else in_vain + 1
-            if in_vain > 1:
-                await asyncio.sleep(min(_REOPEN_SECONDS * 2 ** min(in_vain, 10), self._reopen_max))
+            failed_in_a_row = 0 if channel.confirmed else failed_in_a_row + 1
+            if failed_in_a_row > 1:
+                await asyncio.sleep(min(_REOPEN_SECONDS * 2 ** min(failed_in_a_row, 10), self._reopen_max))
             await self._replace(connection, None)
 
-    async def _confirms_come(self) -> None:
-        """Notice a connection that is open and dead: a cable, a firewall, a broker that hangs.
+    async def _detect_stall(self) -> None:
+        """Detect a connection that is open and dead (cable, firewall, hanging broker), and a channel that is always nacked.
 
-        Heartbeats notice it too, but after three of them are missed. An alarm is not that: RabbitMQ tells of it.
-        Notice as well a channel that is nacked all the time.
+        Heartbeats detect the first too, but only after three are missed. During an alarm, of which RabbitMQ informs us,
+        missing confirms are normal.
         """
         unblocked_at = self._loop.time()
         while True:
             await asyncio.sleep(UNRESPONSIVE_SECONDS / 5)
             if self._link.state is not LinkState.UP:
                 unblocked_at = self._loop.time()
-            oldest = max((channel.oldest_wait for channel in self._open), default=0.0)
+            oldest = max((channel.oldest_in_flight_seconds for channel in self._channels), default=0.0)
             if min(oldest, self._loop.time() - unblocked_at) > UNRESPONSIVE_SECONDS:
                 raise BrokerUnavailableError(f"no confirm came for {UNRESPONSIVE_SECONDS:g} s")
             nacking = self._channel.nacking if self._channel and self._link.state is LinkState.UP else {}
-            if nacked := self._nacks.nacked_for_long(nacking, self._loop.time()):
+            if nacked := self._nack_monitor.keys_nacked_too_long(nacking, self._loop.time()):
                 log.warning(
-                    "RabbitMQ goes on refusing: a new channel", action="broker.channel_renewed", names=nacked
+                    "RabbitMQ nacks all the time: a new channel is opened",
+                    action="broker.channel_renewed",
+                    names=nacked,
                 )
                 with suppress(NotConnectedError):
-                    await self.renew()
+                    await self.renew_channel()
 
-    def _measure(self, messages: Gauge, in_bytes: Gauge) -> None:
+    def _export_window(self, messages: Gauge, in_bytes: Gauge) -> None:
         messages.set(self.in_flight)
-        in_bytes.set(sum(channel.bytes_in_flight for channel in self._open))
+        in_bytes.set(sum(channel.bytes_in_flight for channel in self._channels))
 
 
-def _why_lost(connection: AbstractConnection) -> LostError:
-    closed = closed_with(connection)
-    if closed is not None and closed[0] >= _OVER_A_MESSAGE:
+def _loss_error(connection: AbstractConnection) -> LostError:
+    closed = broker_close(connection)
+    if closed is not None and closed[0] >= _LOWEST_PROTOCOL_ERROR:
         return ChannelClosedError(*closed)
     return LostError("the connection to RabbitMQ was lost before the confirm")
 
 
-def _settle(confirm: asyncio.Future[None], error: PublishError | None) -> None:
+def _resolve(confirm: asyncio.Future[None], error: PublishError | None) -> None:
     if confirm.done():
         return
     if error is None:
@@ -340,7 +352,7 @@ def _settle(confirm: asyncio.Future[None], error: PublishError | None) -> None:
         confirm.set_exception(error)
 
 
-def _retrieve(confirm: asyncio.Future[None]) -> None:
-    """Whoever waited may have given up; asyncio would log the error that nobody took."""
+def _mark_exception_retrieved(confirm: asyncio.Future[None]) -> None:
+    """The waiter may be gone; asyncio would log an exception that nobody retrieved."""
     if not confirm.cancelled():
         confirm.exception()

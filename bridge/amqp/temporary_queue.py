@@ -1,4 +1,4 @@
-"""Hearing what an exchange is given, without taking it from anybody: through a queue that lives as long as we listen."""
+"""Consumes what an exchange routes, through a temporary queue of its own. Other consumers are not affected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.errors import BrokerRefusedError, may_be_lost
+from bridge.amqp.errors import BrokerRefusedError, as_connection_loss
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -17,36 +17,36 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
 _PREFETCH: Final = 200
-_LIMITS: Final[dict[str, Any]] = {
+_QUEUE_LIMITS: Final[dict[str, Any]] = {
     "x-max-length": 10_000,
     "x-max-length-bytes": 16 * 1024**2,
     "x-overflow": "drop-head",
 }
-"""What waits for a slow listener at the most; then it misses the oldest, and no publisher notices."""
+"""What may wait for a slow consumer. Beyond that the oldest are dropped, and no publisher notices."""
 
 
 @asynccontextmanager
-async def listening(
+async def consume_temporary_queue(
     connection: AbstractConnection, exchange: str, keys: Iterable[str], *, name: str
 ) -> AsyncIterator[Deliveries]:
-    """A queue that only this connection may use, and that goes with it, bound to these keys.
+    """Bind an exclusive, auto-delete queue to these keys, and consume it.
 
     Args:
-        connection: an open connection of `open_connection`.
-        exchange: which must stand.
+        connection: an open connection from `open_connection`.
+        exchange: must exist.
         keys: routing keys, `#` for all.
-        name: how the queue's name begins.
+        name: prefix of the queue's name.
 
     Raises:
-        BrokerRefusedError: there is no such exchange, or the broker user may not make the queue.
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerRefusedError: there is no such exchange, or the broker user may not declare the queue.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
-    own = f"{name}.{uuid.uuid4().hex[:12]}"
+    queue_name = f"{name}.{uuid.uuid4().hex[:12]}"
     try:
-        with may_be_lost(connection):
+        with as_connection_loss(connection):
             channel = await connection.channel(publisher_confirms=False)
             queue = await channel.declare_queue(
-                own, exclusive=True, auto_delete=True, arguments=dict(_LIMITS)
+                queue_name, exclusive=True, auto_delete=True, arguments=dict(_QUEUE_LIMITS)
             )
             for key in keys:
                 await queue.bind(exchange, key)
@@ -56,8 +56,8 @@ async def listening(
         ) from None
     except ChannelAccessRefused:
         raise BrokerRefusedError(
-            f"the broker user may not make a queue '{name}.*' and bind it to '{exchange}'; grant it configure "
+            f"the broker user may not declare a queue '{name}.*' and bind it to '{exchange}'; grant it configure "
             "and write for the queue, and read for the exchange"
         ) from None
-    async with Deliveries.of(connection, own, prefetch=_PREFETCH) as deliveries:
+    async with Deliveries.open(connection, queue_name, prefetch=_PREFETCH) as deliveries:
         yield deliveries

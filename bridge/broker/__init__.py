@@ -1,1 +1,1 @@
-"""RabbitMQ: the supervised connection, the topology, and the confirmed publisher."""
+"""The bridge's contract on RabbitMQ: topology, messages, archive, and the management API."""

@@ -1,4 +1,4 @@
-"""Reading the archive, the stream that every event is in, from any point of it up to another."""
+"""Reads the archive, the stream with every event, from one offset or time to another."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.encoded_header import Header
+from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.amqp.frames import Message
-from bridge.broker.forwarded_properties import ROUTING, rewritten
+from bridge.broker.forwarded_properties import ROUTING_HEADERS, forwarded_properties
 from bridge.events import other_spellings
 
 if TYPE_CHECKING:
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
 OFFSET_HEADER: Final = "x-stream-offset"
-"""The argument that says where to begin, and the header that says where a message stands."""
-BEGINNING: Final = "first"
+"""The consumer argument with the start, and the header with the offset of a message."""
+FIRST: Final = "first"
 
-Place = str | int | datetime
-"""Where to begin: `BEGINNING`, an offset, or a time, by which RabbitMQ finds the chunk that holds it."""
+StartPosition = str | int | datetime
+"""Where to start: `FIRST`, an offset, or a time. For a time RabbitMQ starts at the chunk that contains it."""
 
 _PREFETCH: Final = 1000
 _LAST_CHUNK_SECONDS: Final = 2.0
-"""A stream that has anything sends its last chunk at once; this long without one means that it is empty."""
+"""A stream sends its last chunk at once. After so long without one it is empty."""
 _SILENT_SECONDS: Final = 10.0
-"""While there is more to come, this long without a message is no end, but a loss."""
-_OF_RABBITMQ: Final = "x-"
-"""How headers begin that say where a message has been, and not what it is."""
-_OFFSET: Final = Header(OFFSET_HEADER)
+"""So long without a message, before the last one: RabbitMQ counts as lost."""
+_RABBITMQ_PREFIX: Final = "x-"
+"""Prefix of headers that say where a message was, not what it is."""
+_OFFSET: Final = EncodedHeader(OFFSET_HEADER)
 
 
-class Archived(NamedTuple):
-    """An event where it stands."""
+class ArchivedEvent(NamedTuple):
+    """An event in the archive, with its offset."""
 
     offset: int
     routing_key: str
@@ -48,37 +48,37 @@ class Archived(NamedTuple):
     body: bytes
 
 
-async def read(
-    connection: AbstractConnection, stream: str, *, begin: Place = BEGINNING, last: int | None = None
-) -> AsyncGenerator[list[Archived], None]:
-    """Every message that is in the stream when this is called, oldest first, many at a time; to be used in `aclosing`.
+async def read_archive(
+    connection: AbstractConnection, stream: str, *, begin: StartPosition = FIRST, last: int | None = None
+) -> AsyncGenerator[list[ArchivedEvent], None]:
+    """Every message that is in the stream now, oldest first, in batches. To be used in `aclosing`.
 
     Args:
-        connection: an open connection of `open_connection`; channels of its own are used on it.
+        connection: an open connection from `open_connection`; it uses channels of its own.
         stream: the archive's name.
-        begin: where. From a time on, what comes first may be older: chunks are found by time, not messages.
-        last: the offset to end at, if `last_offset` has been asked before.
+        begin: where to start. For a time, the first messages may be older: RabbitMQ finds chunks by time, not messages.
+        last: the offset to end at, if it is known; else `last_offset` is asked.
 
     Raises:
         BrokerUnavailableError: the messages stop coming before the last one.
-        aiormq.exceptions.AMQPError: the connection is gone, or the stream is not there.
+        aiormq.exceptions.AMQPError: the connection is lost, or there is no such stream.
     """
     if last is None:
         last = await last_offset(connection, stream)
     if last is None or (isinstance(begin, int) and begin > last):
         return
     first = begin if isinstance(begin, int) else 0
-    async with _from(connection, stream, begin) as deliveries:
+    async with _consume_from(connection, stream, begin) as deliveries:
         while True:
             try:
                 async with asyncio.timeout(_SILENT_SECONDS):
-                    delivered = await deliveries.some()
+                    delivered = await deliveries.receive()
             except TimeoutError:
                 raise BrokerUnavailableError(
-                    f"the stream '{stream}' fell silent before its last message"
+                    f"the stream '{stream}' sent nothing for {_SILENT_SECONDS:g} s before its last message"
                 ) from None
             found = [
-                Archived(
+                ArchivedEvent(
                     _OFFSET.number(message.properties) or 0,
                     message.routing_key,
                     message.properties,
@@ -86,50 +86,50 @@ async def read(
                 )
                 for message in delivered
             ]
-            if wanted := [message for message in found if first <= message.offset <= last]:
-                yield wanted
+            if in_range := [message for message in found if first <= message.offset <= last]:
+                yield in_range
             if found[-1].offset >= last:
                 return
 
 
 async def last_offset(connection: AbstractConnection, stream: str) -> int | None:
-    """Where the stream ends now; None when it is empty.
+    """The offset of the last message now; None if the stream is empty.
 
-    `last` is where the last chunk begins; what comes at once is that chunk, and what live traffic adds to it.
+    The start `last` is the beginning of the last chunk. RabbitMQ sends that chunk at once, and then live traffic.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `read`.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `read_archive`.
     """
     last = None
-    async with _from(connection, stream, "last") as deliveries:
+    async with _consume_from(connection, stream, "last") as deliveries:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_CHUNK_SECONDS):
                 while True:
-                    last = _OFFSET.number((await deliveries.some())[-1].properties)
+                    last = _OFFSET.number((await deliveries.receive())[-1].properties)
     return last
 
 
-def again(event: Archived, *, exchange: str, routing_key: str) -> Message:
-    """The event once more, with its own bytes, properties and id.
+def copy_of_event(event: ArchivedEvent, *, exchange: str, routing_key: str) -> Message:
+    """A copy of the event, with its own bytes, properties and id.
 
-    Through the events' exchange it is routed as at first, under both spellings of its name; through the default
+    Through the events exchange it is routed as the original was, by both spellings of its name. Through the default
     exchange, '', it goes to one queue.
     """
     others = other_spellings(routing_key) if exchange else ()
     headers: dict[str, Any] = {"CC": list(others)} if others else {}
 
-    def stays_behind(name: str) -> bool:
-        return name in ROUTING or name.startswith(_OF_RABBITMQ)
+    def is_left_out(name: str) -> bool:
+        return name in ROUTING_HEADERS or name.startswith(_RABBITMQ_PREFIX)
 
-    message_id, properties = rewritten(event.properties, headers=headers, without=stays_behind)
+    message_id, properties = forwarded_properties(event.properties, headers=headers, without=is_left_out)
     return Message(exchange, routing_key, message_id, properties, event.body)
 
 
-def _from(
-    connection: AbstractConnection, stream: str, begin: Place
+def _consume_from(
+    connection: AbstractConnection, stream: str, begin: StartPosition
 ) -> AbstractAsyncContextManager[Deliveries]:
-    # To a stream an acknowledgement is credit for more, and nothing else.
-    return Deliveries.of(
+    # For a stream, an acknowledgement is only credit for more messages.
+    return Deliveries.open(
         connection,
         stream,
         prefetch=_PREFETCH,

@@ -1,4 +1,4 @@
-"""Which of the archived events are meant: by name, by the provider's message id, by when they were received."""
+"""Selects archived events by name, by the provider's message id, and by the time of reception."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.encoded_header import Header
+from bridge.amqp.encoded_header import EncodedHeader
 from bridge.broker.messages import RECEIVED_AT_HEADER
 from bridge.events import canonical_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.broker.archive import Archived
+    from bridge.broker.archive import ArchivedEvent
 
 CLOCK_SKEW: Final = timedelta(minutes=1)
-"""By so much the receiver's clock, which writes `received-at`, may be ahead of RabbitMQ's, which dates the chunks."""
+"""How far the receiver's clock (`received-at`) may be ahead of RabbitMQ's clock (chunks)."""
 
-_RECEIVED_AT: Final = Header(RECEIVED_AT_HEADER)
-_SUBJECT: Final = Header("cloudEvents:subject")
-_AGO: Final = re.compile(r"([0-9]{1,9})([smhdw])")
+_RECEIVED_AT: Final = EncodedHeader(RECEIVED_AT_HEADER)
+_SUBJECT: Final = EncodedHeader("cloudEvents:subject")
+_RELATIVE_TIME: Final = re.compile(r"([0-9]{1,9})([smhdw])")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-class InvalidMomentError(ValueError):
-    """A text that says no time."""
+class InvalidTimeError(ValueError):
+    """The text is not a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """What is asked for. All that is said must hold; of several names or ids, one."""
+class ArchiveSelection:
+    """Conditions that must all hold. Of several names or ids, one must match."""
 
     names: frozenset[str] = frozenset()
-    """In our spelling; none means every event."""
+    """Canonical names; empty: every event."""
     message_ids: frozenset[str] = frozenset()
-    """The provider's; none means every message."""
+    """The provider's; empty: every message."""
     since: datetime | None = None
     until: datetime | None = None
-    """Received at this time or later; and before that one."""
+    """Received at `since` or later, and before `until`."""
 
     @classmethod
     def of(
@@ -49,12 +49,12 @@ class Selection:
         *,
         since: datetime | None,
         until: datetime | None,
-    ) -> Selection:
-        """A selection by names in either spelling."""
+    ) -> ArchiveSelection:
+        """A selection by names in any spelling."""
         return cls(frozenset(map(canonical_name, names)), frozenset(message_ids), since, until)
 
-    def takes(self, event: Archived) -> bool:
-        """Whether this event is meant. Where a time is asked for, one that says none is not."""
+    def takes(self, event: ArchivedEvent) -> bool:
+        """Whether the event is selected. With a time condition, an event without a time is not."""
         if self.names and canonical_name(event.routing_key) not in self.names:
             return False
         if self.message_ids and _SUBJECT.text(event.properties) not in self.message_ids:
@@ -70,26 +70,26 @@ class Selection:
 
     @property
     def archived_since(self) -> datetime | None:
-        """From when on the archive may hold them. There is no such end: a spool may deliver any time later."""
+        """When the first of them may have been archived. The last may come at any later time, from a spool."""
         return None if self.since is None else self.since - CLOCK_SKEW
 
 
-def moment(text: str, *, now: datetime) -> datetime:
-    """`2h` (s, m, h, d or w ago), or ISO 8601 as in `2026-05-02T10:00:00Z`; without a zone it is UTC.
+def parse_time(text: str, *, now: datetime) -> datetime:
+    """Parse `2h` (s, m, h, d or w ago) or ISO 8601, as in `2026-05-02T10:00:00Z`. Without a zone it is UTC.
 
     Raises:
-        InvalidMomentError: it is neither.
+        InvalidTimeError: the text is neither.
     """
-    if found := _AGO.fullmatch(text):
+    if found := _RELATIVE_TIME.fullmatch(text):
         try:
             return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
         except OverflowError:
-            raise InvalidMomentError(f"'{text}' is longer ago than there are dates") from None
+            raise InvalidTimeError(f"'{text}' is too long ago") from None
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
-        raise InvalidMomentError(
-            f"'{text}' is no time: write 90s, 30m, 2h, 7d (ago), or 2026-05-02T10:00:00Z"
+        raise InvalidTimeError(
+            f"'{text}' is not a time: write 90s, 30m, 2h, 7d (ago), or 2026-05-02T10:00:00Z"
         ) from None
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 

@@ -1,6 +1,6 @@
-"""The messages that say that the suppression queue is still to be filled from the archive, and from where on.
+"""Markers: messages that say that the suppression queue still has to be filled from the archive, and from which offset.
 
-They are in a queue of their own before the suppression queue is made, and stay ready in it for as long as it is due.
+A marker is in a queue of its own before the suppression queue is declared, and stays there until the backfill is done.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pamqp import commands as spec
 
 from bridge.amqp import properties
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, may_be_lost
-from bridge.amqp.frames import Message, composed
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, as_connection_loss
+from bridge.amqp.frames import Message, make_message
 from bridge.broker import declaring
 from bridge.broker.messages import PERSISTENT
 from bridge.broker.topology import Topology
@@ -35,48 +35,48 @@ if TYPE_CHECKING:
 
 log = logs.logger("topology")
 
-_MOST: Final = 1000
-"""That are looked at; each says that it is due, and one would do."""
-_PATIENCE_SECONDS: Final = 5.0
-"""For the next one that stands there, and for who looked at them before."""
-_LOOK_EVERY_SECONDS: Final = 0.05
+_MAX_READ: Final = 1000
+"""Markers to read. One is enough to know that a backfill is pending."""
+_TIMEOUT_SECONDS: Final = 5.0
+"""Timeout for the next marker, and for another reader to finish."""
+_POLL_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """What all markers say together."""
+class PendingBackfill:
+    """What all markers together say."""
 
     offset: int | None
-    """Where in the archive to go on; None is from its beginning."""
+    """The archive offset to continue from; None is the beginning."""
     ids: frozenset[str]
-    """Of the markers that were read."""
+    """The ids of the markers that were read."""
 
 
 async def safe_to_declare(
     connection: AbstractConnection, topology: Topology, names: Names, mode: str
 ) -> bool:
-    """Before the suppression queue may be made: where it must be filled then, a marker is confirmed first.
+    """Whether the suppression queue may be declared. If it has to be filled then, a marker is published first.
 
-    It must where the archive stands and the queue does not: it has been deleted, with what was in it.
+    It has to be filled if the archive exists and the queue does not: then the queue was deleted with its messages.
 
     Args:
         connection: an open connection.
-        topology: as planned.
+        topology: the planned one.
         names: of the queues.
-        mode: of `rabbitmq.declare`.
+        mode: the setting `rabbitmq.declare`.
 
     Returns:
-        False where there can be no marker: whoever makes the queue now would hide that it must be filled.
+        False if no marker can be published: declaring the queue now would hide that it has to be filled.
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
-    if mode == "never" or await declaring.depth(connection, names.archive) is None:
+    if mode == "never" or await declaring.ready_messages(connection, names.archive) is None:
         return True
-    if await declaring.depth(connection, names.suppression) is not None:
+    if await declaring.ready_messages(connection, names.suppression) is not None:
         return True
-    if not await note(connection, topology, names, mode):
+    if not await add_marker(connection, topology, names, mode):
         return False
     log.warning(
         "the suppression queue is missing: it will be filled from the archive",
@@ -86,19 +86,21 @@ async def safe_to_declare(
     return True
 
 
-async def note(connection: AbstractConnection, topology: Topology, names: Names, mode: str) -> bool:
-    """Put a marker that says: from the beginning. Whether it is confirmed; else the reason is logged.
+async def add_marker(connection: AbstractConnection, topology: Topology, names: Names, mode: str) -> bool:
+    """Publish a marker for the beginning of the archive; returns whether it was confirmed. Else the reason is logged.
 
     Raises:
         BrokerUnavailableError, aiormq.exceptions.AMQPError: as `safe_to_declare`.
     """
-    own = Topology((), tuple(queue for queue in topology.queues if queue.name == names.backfill), ())
+    marker_topology = Topology(
+        (), tuple(queue for queue in topology.queues if queue.name == names.backfill), ()
+    )
     try:
-        await declaring.ensure(connection, own, mode)
-        await _put(connection, names.backfill)
+        await declaring.apply_all(connection, marker_topology, mode)
+        await _publish_marker(connection, names.backfill)
     except (BrokerRefusedError, ChannelAccessRefused, DeliveryError) as refusal:
-        log.error(  # noqa: TRY400 -- the reason says it all
-            "that the suppression queue is to be filled from the archive cannot be noted",
+        log.error(  # noqa: TRY400 -- the reason is enough
+            "no marker can be published for the backfill of the suppression queue",
             action="topology.no_marker",
             queue=names.backfill,
             reason=" ".join(str(refusal).split()),
@@ -107,86 +109,88 @@ async def note(connection: AbstractConnection, topology: Topology, names: Names,
     return True
 
 
-def marker(queue: str, offset: int | None) -> Message:
-    """A marker for this queue: all that stands before this offset of the archive is in the suppression queue."""
-    return composed(exchange="", routing_key=queue, properties=_properties(), body=_body(offset))
+def make_marker(queue: str, offset: int | None) -> Message:
+    """A marker for this queue: every event before this archive offset is in the suppression queue."""
+    return make_message(exchange="", routing_key=queue, properties=_properties(), body=_body(offset))
 
 
-async def read(connection: AbstractConnection, queue: str) -> Due | None:
-    """What all markers say together, None where there is none; they are left where they are.
+async def read_markers(connection: AbstractConnection, queue: str) -> PendingBackfill | None:
+    """What all markers together say; None if there is none. They stay in their queue.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
     ids: set[str] = set()
     offsets: list[int | None] = []
-    async with _looking(connection, queue) as standing:
-        async for marker in standing:
+    async with _reading(connection, queue) as markers:
+        async for marker in markers:
             ids.add(_id(marker))
             offsets.append(_offset(marker.body))
     if not ids:
         return None
     known = [offset for offset in offsets if offset is not None]
-    return Due(min(known) if len(known) == len(offsets) else None, frozenset(ids))
+    return PendingBackfill(min(known) if len(known) == len(offsets) else None, frozenset(ids))
 
 
-async def remove(connection: AbstractConnection, queue: str, ids: Collection[str]) -> None:
-    """Take these markers away. Others that came meanwhile stay: the queue was deleted once more.
+async def remove_markers(connection: AbstractConnection, queue: str, ids: Collection[str]) -> None:
+    """Remove these markers. Later ones stay: they mean that the queue was deleted again.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
-    async with _looking(connection, queue, ids) as standing:
-        async for _ in standing:
+    async with _reading(connection, queue, ids) as markers:
+        async for _ in markers:
             pass
 
 
 @asynccontextmanager
-async def _looking(
+async def _reading(
     connection: AbstractConnection, queue: str, unwanted: Collection[str] = ()
 ) -> AsyncIterator[AsyncGenerator[Delivery, None]]:
-    """All that stand there now; but for the unwanted they are given back at the end."""
-    total = min(await _when_nobody_looks(connection, queue), _MOST)
-    async with Deliveries.of(connection, queue, prefetch=_MOST, acknowledge_every=None) as deliveries:
+    """All markers in the queue now. The unwanted ones are acknowledged, the others are requeued at the end."""
+    total = min(await _count_without_consumers(connection, queue), _MAX_READ)
+    async with Deliveries.open(connection, queue, prefetch=_MAX_READ, acknowledge_every=None) as deliveries:
 
-        async def standing() -> AsyncGenerator[Delivery, None]:
+        async def markers() -> AsyncGenerator[Delivery, None]:
             seen = 0
             while seen < total:
-                async with _patience():
-                    some = await deliveries.some(total - seen)
+                async with _time_limit():
+                    some = await deliveries.receive(total - seen)
                 seen += len(some)
                 for one in some:
                     if _id(one) in unwanted:
-                        await deliveries.let_go(one)
+                        await deliveries.acknowledge(one)
                     yield one
 
-        async with aclosing(standing()) as found:
+        async with aclosing(markers()) as found:
             yield found
-    await _when_nobody_looks(connection, queue)
+    await _count_without_consumers(connection, queue)
 
 
-async def _when_nobody_looks(connection: AbstractConnection, queue: str) -> int:
-    """How many there are. Whoever looked has given them back when RabbitMQ counts no consumer any more: not at once."""
-    async with _patience():
+async def _count_without_consumers(connection: AbstractConnection, queue: str) -> int:
+    """How many there are, once the queue has no consumer: only then has a former reader requeued all of them."""
+    async with _time_limit():
         while True:
-            total, consumers = await declaring.counts(connection, queue)
+            total, consumers = await declaring.queue_counts(connection, queue)
             if not consumers:
                 return total
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 @asynccontextmanager
-async def _patience() -> AsyncIterator[None]:
+async def _time_limit() -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             yield
     except TimeoutError:
-        raise BrokerUnavailableError(f"the markers cannot be read in {_PATIENCE_SECONDS:g} s") from None
+        raise BrokerUnavailableError(
+            f"the backfill markers could not be read in {_TIMEOUT_SECONDS:g} s"
+        ) from None
 
 
-async def _put(connection: AbstractConnection, queue: str) -> None:
-    """A marker that says: from the beginning. Returns when RabbitMQ has confirmed it."""
-    with may_be_lost(connection):
+async def _publish_marker(connection: AbstractConnection, queue: str) -> None:
+    """Publish a marker for the beginning of the archive, and wait for its confirm."""
+    with as_connection_loss(connection):
         async with connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
             await (await channel.get_underlay_channel()).basic_publish(
                 _body(None), routing_key=queue, properties=_properties(), mandatory=True
@@ -207,15 +211,15 @@ def _body(offset: int | None) -> bytes:
 
 
 def _id(marker: Delivery) -> str:
-    """Whatever somebody may have put there has one. To its headers RabbitMQ adds how often it was delivered."""
-    return properties.read(marker.properties).message_id or digest(marker.body)
+    """Foreign messages get an id too. The headers are not part of it: RabbitMQ counts deliveries in them."""
+    return properties.decode_properties(marker.properties).message_id or digest(marker.body)
 
 
 def _offset(body: bytes) -> int | None:
-    """What cannot be read says: from the beginning."""
+    """None, the beginning, if the body cannot be read."""
     try:
-        said = orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-    offset = said.get("offset") if isinstance(said, dict) else None
+    offset = document.get("offset") if isinstance(document, dict) else None
     return offset if isinstance(offset, int) and not isinstance(offset, bool) and offset >= 0 else None

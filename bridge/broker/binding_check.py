@@ -1,50 +1,50 @@
-"""Whether a queue has lost bindings: AMQP cannot be asked, the management API can, where there is one."""
+"""Finds planned bindings that are missing. AMQP cannot list bindings, so it needs the management API."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final
 
-from bridge.broker.management import ManagementError, not_bound
+from bridge.broker.management import ManagementError, find_missing_bindings
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.broker.management import Management
+    from bridge.broker.management import ManagementApi
     from bridge.broker.topology import Binding
 
 log = logs.logger("topology")
 
-_BLIND_SECONDS: Final = 600.0
-"""So long an API that does not answer, or not this user, is left alone: RabbitMQ logs each refusal."""
+_API_RETRY_SECONDS: Final = 600.0
+"""Pause after the API did not answer, or refused this user: RabbitMQ logs each refusal."""
 
 
-class LostBindings:
-    """Looks for bindings that are planned and not there."""
+class MissingBindings:
+    """Looks for planned bindings that are missing."""
 
-    def __init__(self, management: Management, bindings: Sequence[Binding]) -> None:
-        """Make one.
+    def __init__(self, management: ManagementApi, bindings: Sequence[Binding]) -> None:
+        """Create a check.
 
         Args:
-            management: the API, whether it answers or not.
-            bindings: those that shall be there.
+            management: the API; it need not answer.
+            bindings: the planned ones.
         """
         self._management = management
         self._bindings = tuple(bindings)
-        self._blind_until = 0.0
+        self._retry_at = 0.0
 
     async def keys(self) -> list[str]:
-        """The routing keys of those that are gone; none where that cannot be seen."""
-        if time.monotonic() < self._blind_until:
+        """The routing keys of missing bindings; empty if the API cannot tell."""
+        if time.monotonic() < self._retry_at:
             return []
         try:
-            return [binding.key for binding in await not_bound(self._management, self._bindings)]
-        except ManagementError as blind:
-            self._blind_until = time.monotonic() + _BLIND_SECONDS
+            return [binding.key for binding in await find_missing_bindings(self._management, self._bindings)]
+        except ManagementError as error:
+            self._retry_at = time.monotonic() + _API_RETRY_SECONDS
             log.info(
-                "whether bindings were lost cannot be seen; they are made again all the same",
-                action="topology.bindings_unseen",
-                reason=str(blind),
+                "the management API cannot tell whether bindings are missing; they are declared again anyway",
+                action="topology.bindings_unknown",
+                reason=str(error),
             )
             return []

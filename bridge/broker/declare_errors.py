@@ -1,4 +1,4 @@
-"""What RabbitMQ refuses when it is asked to declare, as errors that say what to do."""
+"""Errors for refused declarations, with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -18,64 +18,64 @@ from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_BOOTING: Final = "down or inaccessible"
-"""What RabbitMQ says of a stream or queue that stands on a node whose start is not finished (a 404, too)."""
+_NODE_STARTING: Final = "down or inaccessible"
+"""RabbitMQ's text for a queue or stream on a node that is still starting. The code is also 404."""
 
 
 class TopologyMismatchError(BrokerRefusedError):
-    """Something stands in RabbitMQ with other arguments than we need. The message names it and what to do."""
+    """An exchange or queue exists with other arguments than the bridge needs. The message says what to do."""
 
     def __init__(self, message: str, *, argument: str) -> None:
-        """Say what is wrong.
+        """Create the error.
 
         Args:
             message: one line.
-            argument: the one that differs; of an exchange of another kind, `type`.
+            argument: the one that differs; `type` for an exchange of another type.
         """
         super().__init__(message)
         self.argument = argument
 
 
 class DeclareRefusedError(BrokerRefusedError):
-    """The broker user may not declare what is missing, or it is missing and we may only check."""
+    """The broker user may not declare something, or it is missing and may not be declared here."""
 
 
 @contextmanager
-def answers_of(what: str) -> Iterator[None]:
-    """RabbitMQ closes the channel when its answer is no; what the no means is said here."""
+def explain_refusal(what: str) -> Iterator[None]:
+    """Translate the channel errors with which RabbitMQ refuses a declaration."""
     try:
         yield
     except ChannelPreconditionFailed as refusal:
-        raise _differs(what, str(refusal)) from None
+        raise _mismatch(what, str(refusal)) from None
     except ChannelAccessRefused as refusal:
         raise DeclareRefusedError(
-            f"the broker user may not declare {what}: {_plain(str(refusal))}; grant it, or declare with "
+            f"the broker user may not declare {what}: {_one_line(str(refusal))}; grant it, or declare with "
             "`bridge topology apply` as a user who may and set rabbitmq.declare to never"
         ) from None
     except ChannelLockedResource as refusal:
         raise DeclareRefusedError(
-            f"{what} is another connection's alone: {_plain(str(refusal))}; delete it, or choose another "
+            f"{what} is exclusive to another connection: {_one_line(str(refusal))}; delete it, or choose another "
             "rabbitmq.prefix"
         ) from None
     except ChannelNotFoundEntity as refusal:
-        if _BOOTING in str(refusal):
-            raise BrokerUnavailableError(f"{what} is not up yet: {_plain(str(refusal))}") from None
+        if _NODE_STARTING in str(refusal):
+            raise BrokerUnavailableError(f"{what} is not up yet: {_one_line(str(refusal))}") from None
         raise DeclareRefusedError(
             f"{what} is missing and may not be declared here; run `bridge topology apply`"
         ) from None
 
 
-def _differs(what: str, refusal: str) -> BrokerRefusedError:
+def _mismatch(what: str, refusal: str) -> BrokerRefusedError:
     """RabbitMQ: "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'a' but current is 'b'"."""
     found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", refusal, re.DOTALL)
     if found is None:
-        return DeclareRefusedError(f"RabbitMQ does not declare {what}: {_plain(refusal)}")
+        return DeclareRefusedError(f"RabbitMQ does not declare {what}: {_one_line(refusal)}")
     return TopologyMismatchError(
-        f"{what} stands with other arguments than the bridge needs: argument '{found[1]}': {_plain(found[2])}; "
+        f"{what} exists with other arguments than the bridge needs: argument '{found[1]}': {_one_line(found[2])}; "
         "empty and delete it, or choose another rabbitmq.prefix",
         argument=found[1],
     )
 
 
-def _plain(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""How the topology is made to stand in RabbitMQ: declared, or checked where it may not be. A refusal costs its part only."""
+"""Declares the topology in RabbitMQ, or checks it where declaring is not allowed. A refusal affects one part only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bridge.amqp.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
     ConnectionLostError,
-    may_be_lost,
+    as_connection_loss,
     task_group,
 )
-from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, answers_of
+from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, explain_refusal
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -25,43 +25,43 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
-    from bridge.broker.topology import Part, Topology
+    from bridge.broker.topology import Topology, TopologyPart
 
-    Make = Callable[[Part], Awaitable[None]]
-    _Errors = dict[Part, BrokerRefusedError | BrokerUnavailableError]
+    MakePart = Callable[[TopologyPart], Awaitable[None]]
+    _Errors = dict[TopologyPart, BrokerRefusedError | BrokerUnavailableError]
 
 log = logs.logger("topology")
 
-_PATIENCE_SECONDS: Final = 10.0
-"""For all of ours; a connection that is open and dead would answer only when the third heartbeat is missed."""
+_TIMEOUT_SECONDS: Final = 10.0
+"""For all of our own parts. A connection that is open and dead fails only after three missed heartbeats."""
 
-_SUBSCRIBERS_SECONDS: Final = 3.0
-"""For the queues of all subscribers: one that does not answer must not keep events from the others."""
+_SUBSCRIBERS_TIMEOUT_SECONDS: Final = 3.0
+"""For the queues of all subscribers. One that does not answer must not keep events from the others."""
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A part that does not stand as planned."""
+class RefusedPart:
+    """A part of the topology that does not exist as planned."""
 
-    part: Part
+    part: TopologyPart
     error: BrokerRefusedError | BrokerUnavailableError
     """Its message is one line: what is wrong, and what to do."""
     needed: bool
     """Whether the caller cannot work without it."""
 
 
-async def attempt(
+async def apply_topology(
     connection: AbstractConnection, topology: Topology, mode: str, *, needed: Collection[str]
-) -> tuple[Refused, ...]:
-    """Make as much of the topology stand as can be, as the setting `rabbitmq.declare` says.
+) -> tuple[RefusedPart, ...]:
+    """Declare or check as much of the topology as possible, according to the setting `rabbitmq.declare`.
 
-    All of it is tried, whatever is refused; the needed parts first, and the subscribers' at the end.
+    Every part is tried, whatever is refused: the needed parts first, the subscribers' last.
 
     Args:
-        connection: an open connection; channels of its own are used on it.
-        topology: what shall stand.
-        mode: `always` declares, `never` only checks that it is there, `auto` declares what the broker user
-            may and checks that the rest is there.
+        connection: an open connection; it uses channels of its own.
+        topology: the planned one.
+        mode: `always` declares, `never` only checks that a part exists, `auto` declares what the broker user
+            may declare and checks that the rest exists.
         needed: names of the exchanges and queues without which the caller cannot work.
 
     Returns:
@@ -69,143 +69,145 @@ async def attempt(
 
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer.
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
     parts = list(topology.parts())
     errors: _Errors = {}
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS), _Making.on(connection) as making:
+        async with asyncio.timeout(_TIMEOUT_SECONDS), _Declarer.on(connection) as declarer:
             # Exchanges before what is bound to them.
             for part in sorted(
                 parts, key=lambda part: (not part.topology.exchanges, part.name not in needed)
             ):
                 if not part.of_subscriber:
-                    await _try(part, making.way(mode), errors)
+                    await _try(part, declarer.by_mode(mode), errors)
     except TimeoutError:
-        raise BrokerUnavailableError(f"RabbitMQ does not answer in {_PATIENCE_SECONDS:g} s") from None
+        raise BrokerUnavailableError(f"RabbitMQ does not answer in {_TIMEOUT_SECONDS:g} s") from None
     async with task_group() as tasks:
         for part in parts:
             if part.of_subscriber:
-                tasks.create_task(_try_alone(connection, part, mode, errors), name=f"declare {part.what}")
+                tasks.create_task(
+                    _try_for_subscriber(connection, part, mode, errors), name=f"declare {part.what}"
+                )
     return tuple(
-        Refused(part, errors[part], part.name in needed and not _harmless(part, errors[part]))
+        RefusedPart(part, errors[part], part.name in needed and not _is_harmless(part, errors[part]))
         for part in parts
-        if part in errors and not _tolerated(part, errors[part])
+        if part in errors and not _may_differ(part, errors[part])
     )
 
 
-def insist(refused: Iterable[Refused]) -> None:
-    """Raises the error of the first that is needed, if one is."""
+def raise_if_needed(refused: Iterable[RefusedPart]) -> None:
+    """Raise the error of the first refused part that is needed, if there is one."""
     for one in refused:
         if one.needed:
             raise one.error
 
 
-async def ensure(connection: AbstractConnection, topology: Topology, mode: str) -> None:
-    """As `attempt`, where all of it is needed.
+async def apply_all(connection: AbstractConnection, topology: Topology, mode: str) -> None:
+    """As `apply_topology`, but every refusal is raised.
 
     Raises:
-        TopologyMismatchError: something stands with other arguments.
-        DeclareRefusedError: something is missing that may not be declared.
+        TopologyMismatchError: something exists with other arguments.
+        DeclareRefusedError: something is missing and may not be declared.
         BrokerUnavailableError: something is not up yet.
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `attempt`.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `apply_topology`.
     """
-    for one in await attempt(connection, topology, mode, needed=()):
+    for one in await apply_topology(connection, topology, mode, needed=()):
         raise one.error
 
 
 async def declare(connection: AbstractConnection, topology: Topology) -> None:
-    """Declare everything; what stands already as it should is left as it is.
+    """Declare everything. What already exists as planned is left as it is.
 
     Raises:
-        TopologyMismatchError: something stands with other arguments.
-        DeclareRefusedError: the broker user may not.
+        TopologyMismatchError: something exists with other arguments.
+        DeclareRefusedError: the broker user may not declare it.
     """
-    async with _Making.on(connection) as making:
+    async with _Declarer.on(connection) as declarer:
         for part in topology.parts():
-            await making.declare(part)
+            await declarer.declare(part)
 
 
 async def check(connection: AbstractConnection, topology: Topology) -> None:
-    """Check that every exchange and queue is there. Bindings and arguments cannot be asked for over AMQP.
+    """Check that every exchange and queue exists. AMQP cannot check bindings and arguments.
 
     Raises:
-        DeclareRefusedError: one of them is missing.
+        DeclareRefusedError: one is missing.
     """
-    async with _Making.on(connection) as making:
+    async with _Declarer.on(connection) as declarer:
         for part in topology.parts():
-            await making.check(part)
+            await declarer.check(part)
 
 
-async def depth(connection: AbstractConnection, queue: str) -> int | None:
-    """How many messages are ready in a queue, or None when there is no such queue."""
+async def ready_messages(connection: AbstractConnection, queue: str) -> int | None:
+    """Number of ready messages in a queue; None if there is no such queue."""
     try:
-        return (await counts(connection, queue))[0]
+        return (await queue_counts(connection, queue))[0]
     except ChannelNotFoundEntity:
         return None
 
 
-async def counts(connection: AbstractConnection, queue: str) -> tuple[int, int]:
-    """How many messages are ready in a queue, and how many consumers it has.
+async def queue_counts(connection: AbstractConnection, queue: str) -> tuple[int, int]:
+    """Number of ready messages in a queue, and of its consumers.
 
     Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: there is no such queue, or the connection is gone.
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: there is no such queue, or the connection is lost.
     """
-    with may_be_lost(connection):
+    with as_connection_loss(connection):
         channel = await connection.channel(publisher_confirms=False)
         found = (await channel.declare_queue(queue, passive=True)).declaration_result
         await channel.close()
     return found.message_count or 0, found.consumer_count or 0
 
 
-class _Making:
-    """Makes one part after the other, on a channel that is opened anew when RabbitMQ has closed it for its no."""
+class _Declarer:
+    """Declares or checks parts on a channel. RabbitMQ closes it at each refusal; then a new one is opened."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
         self._channel: AbstractChannel | None = None
-        self._said = False
+        self._fallback_logged = False
 
     @classmethod
     @asynccontextmanager
     async def on(cls, connection: AbstractConnection) -> AsyncIterator[Self]:
-        making = cls(connection)
-        yield making
-        if making._channel is not None:
-            with may_be_lost(connection):
-                await making._channel.close()
+        declarer = cls(connection)
+        yield declarer
+        if declarer._channel is not None:
+            with as_connection_loss(connection):
+                await declarer._channel.close()
 
-    def way(self, mode: str) -> Make:
-        """How a part is made, by the setting `rabbitmq.declare`."""
+    def by_mode(self, mode: str) -> MakePart:
+        """What to do with a part, according to the setting `rabbitmq.declare`."""
         if mode == "never":
             return self.check
         return self.declare if mode == "always" else self._declare_or_check
 
-    async def declare(self, part: Part) -> None:
-        """A queue that stands with other arguments is bound all the same, so that it gets its events."""
-        await self._each(part, self._declare)
+    async def declare(self, part: TopologyPart) -> None:
+        """A queue that exists with other arguments is bound all the same, so that it gets its events."""
+        await self._for_each(part, self._declare)
 
-    async def check(self, part: Part) -> None:
-        await self._each(part, self._check)
+    async def check(self, part: TopologyPart) -> None:
+        await self._for_each(part, self._check)
 
-    async def _declare_or_check(self, part: Part) -> None:
-        """A worker that may declare its own queues makes them again, whatever else it may not."""
+    async def _declare_or_check(self, part: TopologyPart) -> None:
+        """Check what may not be declared. A worker that may declare only its own queues still declares those."""
 
-        async def one_by_one(one: Topology) -> None:
+        async def declare_or_check(one: Topology) -> None:
             try:
                 await self._declare(one)
             except DeclareRefusedError:
-                if not self._said:
+                if not self._fallback_logged:
                     log.info(
-                        "the broker user may not declare all of it; checking the rest",
+                        "the broker user may not declare all of the topology; the rest is checked",
                         action="topology.check",
                     )
-                self._said = True
+                self._fallback_logged = True
                 await self._check(one)
 
-        await self._each(part, one_by_one)
+        await self._for_each(part, declare_or_check)
 
-    async def _each(self, part: Part, make: Callable[[Topology], Awaitable[None]]) -> None:
+    async def _for_each(self, part: TopologyPart, make: Callable[[Topology], Awaitable[None]]) -> None:
         mismatch: TopologyMismatchError | None = None
         for one in part.topology.one_by_one():
             try:
@@ -217,40 +219,40 @@ class _Making:
 
     async def _declare(self, one: Topology) -> None:
         for exchange in one.exchanges:
-            async with self._asking(f"exchange '{exchange.name}'") as channel:
+            async with self._on_channel(f"exchange '{exchange.name}'") as channel:
                 await channel.declare_exchange(
                     exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments)
                 )
         for queue in one.queues:
-            async with self._asking(f"queue '{queue.name}'") as channel:
+            async with self._on_channel(f"queue '{queue.name}'") as channel:
                 await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
         for binding in one.bindings:
-            async with self._asking(f"queue '{binding.queue}'") as channel:
+            async with self._on_channel(f"queue '{binding.queue}'") as channel:
                 bound = await channel.get_queue(binding.queue, ensure=False)
                 await bound.bind(binding.exchange, binding.key)
 
     async def _check(self, one: Topology) -> None:
         for exchange in one.exchanges:
-            async with self._asking(f"exchange '{exchange.name}'") as channel:
+            async with self._on_channel(f"exchange '{exchange.name}'") as channel:
                 await channel.get_exchange(exchange.name)
         for queue in one.queues:
-            async with self._asking(f"queue '{queue.name}'") as channel:
+            async with self._on_channel(f"queue '{queue.name}'") as channel:
                 await channel.get_queue(queue.name)
         for binding in one.bindings:
-            async with self._asking(f"exchange '{binding.exchange}'") as channel:
+            async with self._on_channel(f"exchange '{binding.exchange}'") as channel:
                 await channel.get_exchange(binding.exchange)
 
     @asynccontextmanager
-    async def _asking(self, what: str) -> AsyncIterator[AbstractChannel]:
-        with may_be_lost(self._connection):
+    async def _on_channel(self, what: str) -> AsyncIterator[AbstractChannel]:
+        with as_connection_loss(self._connection):
             channel = self._channel or await self._connection.channel(publisher_confirms=False)
             self._channel = None
-            with answers_of(what):
+            with explain_refusal(what):
                 yield channel
         self._channel = channel
 
 
-async def _try(part: Part, make: Make, errors: _Errors) -> None:
+async def _try(part: TopologyPart, make: MakePart, errors: _Errors) -> None:
     try:
         await make(part)
     except ConnectionLostError:
@@ -259,25 +261,27 @@ async def _try(part: Part, make: Make, errors: _Errors) -> None:
         errors[part] = error
 
 
-async def _try_alone(connection: AbstractConnection, part: Part, mode: str, errors: _Errors) -> None:
-    """A subscriber's part, on a channel of its own: whatever becomes of it, the others do not wait for it."""
+async def _try_for_subscriber(
+    connection: AbstractConnection, part: TopologyPart, mode: str, errors: _Errors
+) -> None:
+    """A subscriber's part, on a channel of its own: the others do not wait for it."""
     try:
-        async with asyncio.timeout(_SUBSCRIBERS_SECONDS), _Making.on(connection) as making:
-            await _try(part, making.way(mode), errors)
+        async with asyncio.timeout(_SUBSCRIBERS_TIMEOUT_SECONDS), _Declarer.on(connection) as declarer:
+            await _try(part, declarer.by_mode(mode), errors)
     except TimeoutError:
         errors[part] = BrokerUnavailableError(
-            f"{part.what}: RabbitMQ does not answer in {_SUBSCRIBERS_SECONDS:g} s"
+            f"{part.what}: RabbitMQ does not answer in {_SUBSCRIBERS_TIMEOUT_SECONDS:g} s"
         )
 
 
-def _tolerated(part: Part, error: BrokerRefusedError | BrokerUnavailableError) -> bool:
-    """The queue stands, and is bound."""
+def _may_differ(part: TopologyPart, error: BrokerRefusedError | BrokerUnavailableError) -> bool:
+    """The queue exists and is bound; the argument may differ."""
     return isinstance(error, TopologyMismatchError) and any(
-        error.argument in queue.tolerated for queue in part.topology.queues
+        error.argument in queue.may_differ for queue in part.topology.queues
     )
 
 
-def _harmless(part: Part, error: BrokerRefusedError | BrokerUnavailableError) -> bool:
-    """An exchange of the right kind routes by its bindings, whatever its other arguments are."""
+def _is_harmless(part: TopologyPart, error: BrokerRefusedError | BrokerUnavailableError) -> bool:
+    """An exchange of the right type works, whatever its other arguments are."""
     is_exchange = bool(part.topology.exchanges)
     return is_exchange and isinstance(error, TopologyMismatchError) and error.argument != "type"

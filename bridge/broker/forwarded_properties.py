@@ -1,4 +1,4 @@
-"""Properties of a message that goes on: what it came with, byte for byte, and what we add to it."""
+"""Properties of a message that is forwarded: the original ones, byte for byte, and headers that we add."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pamqp import encode
 
-from bridge.amqp.properties import FIELDS, FLAGS, HEADERS, read
+from bridge.amqp.properties import FIELDS, FLAGS, HEADERS, decode_properties
 from bridge.broker.messages import PERSISTENT
 
 if TYPE_CHECKING:
@@ -17,41 +17,41 @@ if TYPE_CHECKING:
     from bridge.amqp.properties import Properties
 
 RAW_HEADER: Final = "undecodable-properties"
-"""A byte array: all properties that a message came with, as they stood on the wire, where not all could be decoded."""
+"""A byte array: all original properties, encoded. Set when not all of them could be decoded."""
 LEFT_OUT_HEADER: Final = "left-out-headers"
-"""How many headers were left out because they do not fit into one frame; the largest go first."""
+"""How many headers were left out because they do not fit into one frame: the largest ones."""
 
-ROUTING: Final = ("CC", "BCC")
-"""Headers that route a message to other queues as well."""
+ROUTING_HEADERS: Final = ("CC", "BCC")
+"""Headers that route a message to further queues."""
 
-_KEPT: Final = ("content_type", "content_encoding", "timestamp", "message_type", "app_id")
+_COPIED_FIELDS: Final = ("content_type", "content_encoding", "timestamp", "message_type", "app_id")
 _DELIVERY_MODE: Final = "delivery_mode"
 _MESSAGE_ID: Final = "message_id"
 _FLAGS: Final = Struct(">H")
 _LENGTH: Final = Struct(">I")
-_LARGEST: Final = 120_000
-"""Bytes of the headers. All properties stand in one frame, and RabbitMQ's frames hold 128 KiB."""
+_MAX_HEADER_BYTES: Final = 120_000
+"""All properties have to fit into one frame, and RabbitMQ's frames have 128 KiB."""
 
 
-def rewritten(
+def forwarded_properties(
     properties: bytes,
     *,
     headers: Mapping[str, Any],
     without: Callable[[str], bool],
     known: Properties | None = None,
 ) -> tuple[str, bytes]:
-    """Persistent, with an id, and such that anybody can decode it: what could not be read goes along in `RAW_HEADER`.
+    """Persistent, with a message id, and decodable by anybody. If some could not be decoded, all are kept in `RAW_HEADER`.
 
     Args:
-        properties: encoded, as the message came in.
-        headers: what is added, or replaced, in its headers.
-        without: says by name which headers are left out.
-        known: what `read` says of these properties, where it has been asked before.
+        properties: the original ones, encoded.
+        headers: to add or replace.
+        without: whether to leave out the header of this name.
+        known: the decoded properties, if the caller has them.
 
     Returns:
-        Its id, by which a return is told from a confirm, and the encoded properties.
+        The message id, by which a return is matched, and the encoded properties.
     """
-    found = known or read(properties)
+    found = known or decode_properties(properties)
     added, raw = dict(headers), b""
     if found.error is not None:
         added.pop(RAW_HEADER, None)
@@ -62,19 +62,19 @@ def rewritten(
         if entry.name not in added and not (raw and entry.name == RAW_HEADER) and not without(entry.name)
     ]
     message_id = found.message_id or uuid.uuid4().hex
-    fields = {name: found.raw[name] for name in _KEPT if name in found.raw}
+    fields = {name: found.raw[name] for name in _COPIED_FIELDS if name in found.raw}
     fields["delivery_mode"] = encode.octet(PERSISTENT)
     fields["message_id"] = encode.short_string(message_id)
-    fields[HEADERS] = _table(kept, raw, added)
+    fields[HEADERS] = _fit_headers(kept, raw, added)
     flags = 0
     for name in fields:
         flags |= FLAGS[name]
     return message_id, _FLAGS.pack(flags) + b"".join(fields[name] for name in FIELDS if name in fields)
 
 
-def _table(kept: list[bytes], raw: bytes, added: dict[str, Any]) -> bytes:
-    """What is added, and of the others as much as there is room for: first what may hold all of them, then the small."""
-    ours, room = _encoded(added), _LARGEST
+def _fit_headers(kept: list[bytes], raw: bytes, added: dict[str, Any]) -> bytes:
+    """The added headers, and of the others what fits: first the raw properties, then the smallest headers."""
+    ours, room = _encoded(added), _MAX_HEADER_BYTES
     room -= len(ours)
     fitting = [raw] if raw and len(raw) <= room else []
     room -= sum(map(len, fitting))

@@ -1,4 +1,4 @@
-"""RabbitMQ's management HTTP API, where there is one: what AMQP cannot be asked. Only ever reads."""
+"""Client of RabbitMQ's management HTTP API, for what AMQP cannot tell. It only reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from bridge.amqp.errors import said
+from bridge.amqp.errors import one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from bridge.settings.sections import RabbitMQ
 
 _PORTS: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
-"""Where the plugin listens unless it is told otherwise: rabbitmq.com/docs/management."""
+"""The default ports of the plugin: rabbitmq.com/docs/management."""
 
 
 class ManagementError(Exception):
-    """The API cannot be asked, or does not answer this user. Its message says what cannot be seen why."""
+    """The API cannot be reached, or refuses this user. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +35,30 @@ class Node:
     name: str
     running: bool
     alarms: tuple[str, ...]
-    """Of `memory` and `disk`: while there is one, RabbitMQ takes no publishes on any node."""
+    """`memory`, `disk`, or both. During an alarm RabbitMQ blocks publishers on every node."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueView:
-    """A queue as the API has it. RabbitMQ counts every 5 s; what it has not counted yet is None."""
+    """A queue as the API shows it. RabbitMQ counts every 5 s; what it has not counted yet is None."""
 
     name: str
     kind: str
     """`quorum`, `classic` or `stream`."""
     arguments: Mapping[str, Any]
     policies: Mapping[str, Any]
-    """What policies add to the arguments."""
+    """Arguments set by policies."""
     ready: int | None
     unacknowledged: int | None
     consumers: int | None
     oldest: int | None
-    """Unix seconds of the oldest message's own timestamp. RabbitMQ knows it of classic queues only."""
+    """Timestamp property of the oldest message, Unix seconds. RabbitMQ has it for classic queues only."""
     size: int | None = None
-    """Bytes of all bodies."""
+    """Total bytes of the bodies."""
     policy: str = ""
     """Name of the policy in force."""
     operator_policy: str = ""
-    """Name of the operator policy in force beside it."""
+    """Name of the operator policy in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +74,16 @@ class BindingView:
     to_queue: bool
 
 
-class Management:
-    """The API of one broker. Every method raises `ManagementError` where it cannot be asked."""
+class ManagementApi:
+    """The API of one broker. Every method raises `ManagementError` if the API does not answer."""
 
     def __init__(self, session: aiohttp.ClientSession, addresses: list[str], virtual_host: str) -> None:
-        """Make a client; `connect` does, with all it needs.
+        """Create a client; `connect` does so from the settings.
 
         Args:
-            session: carries the user and password, and bounds each request.
+            session: with user, password and timeout.
             addresses: of the API, tried in this order until one answers.
-            virtual_host: whose queues are meant.
+            virtual_host: the one to look at.
         """
         self._session = session
         self._addresses = addresses
@@ -93,23 +93,23 @@ class Management:
         return [_node(node) for node in await self._objects("nodes")]
 
     async def queue(self, name: str) -> QueueView | None:
-        """None where there is no such queue."""
+        """None if there is no such queue."""
         found = await self._get(f"queues/{self._host}/{quote(name, safe='')}")
         return _queue(found) if isinstance(found, dict) else None
 
     async def exchange(self, name: str) -> ExchangeView | None:
-        """None where there is no such exchange."""
+        """None if there is no such exchange."""
         found = await self._get(f"exchanges/{self._host}/{quote(name, safe='')}")
         if not isinstance(found, dict):
             return None
         policies: dict[str, Any] = {}
         if isinstance(policy := found.get("policy"), str) and policy:
-            said_of_it = await self._get(f"policies/{self._host}/{quote(policy, safe='')}")
-            policies = _mapping(said_of_it, "definition")
+            policy_object = await self._get(f"policies/{self._host}/{quote(policy, safe='')}")
+            policies = _mapping(policy_object, "definition")
         return ExchangeView(_mapping(found, "arguments"), policies)
 
     async def bindings_from(self, exchange: str) -> list[BindingView]:
-        """All that is bound to this exchange."""
+        """All bindings of this exchange."""
         path = f"exchanges/{self._host}/{quote(exchange, safe='')}/bindings/source"
         return [
             BindingView(
@@ -121,7 +121,7 @@ class Management:
         ]
 
     async def consumer_hosts(self, queue: str) -> list[str]:
-        """The address that each consumer of this queue is connected from; a new one is not listed for some 5 s."""
+        """The client address of each consumer of this queue. A new one is listed after some 5 s."""
         return [
             str(_mapping(found, "channel_details").get("peer_host", "?"))
             for found in await self._objects(f"consumers/{self._host}")
@@ -129,12 +129,12 @@ class Management:
         ]
 
     async def clock(self) -> float:
-        """What time it is where the broker is, Unix seconds; whole seconds."""
+        """The broker's clock, whole Unix seconds."""
         _, date = await self._ask("whoami")
         try:
             return parsedate_to_datetime(date or "").timestamp()
         except ValueError:
-            raise ManagementError("RabbitMQ's management API says no time in its answers") from None
+            raise ManagementError("RabbitMQ's management API sends no Date header") from None
 
     async def _objects(self, path: str) -> list[dict[str, Any]]:
         found = await self._get(path)
@@ -153,7 +153,7 @@ class Management:
             ) from None
 
     async def _ask(self, path: str) -> tuple[bytes | None, str | None]:
-        """Body (None for a 404) and Date header, from the first address that answers; later calls ask only that."""
+        """Body (None for a 404) and Date header of the first address that answers. Later calls use only that address."""
         failures = []
         for address in self._addresses:
             try:
@@ -162,39 +162,41 @@ class Management:
             except TimeoutError:
                 failures.append(f"{address}: no answer in time")
             except (aiohttp.ClientError, OSError) as error:
-                failures.append(f"{address}: {refusal(error)}")
+                failures.append(f"{address}: {connect_failure(error)}")
             else:
                 self._addresses = [address]
-                return _usable(answer, body, address)
+                return _checked_body(answer, body, address)
         raise ManagementError(f"RabbitMQ's management API cannot be reached ({'; '.join(failures)})")
 
 
-async def not_bound(management: Management, bindings: Sequence[Binding]) -> tuple[Binding, ...]:
-    """Those of these bindings that are not there.
+async def find_missing_bindings(
+    management: ManagementApi, bindings: Sequence[Binding]
+) -> tuple[Binding, ...]:
+    """The bindings that do not exist.
 
     Raises:
-        ManagementError: the API cannot be asked.
+        ManagementError: the API does not answer.
     """
     exchanges = list(dict.fromkeys(binding.exchange for binding in bindings))
     found = await asyncio.gather(*(management.bindings_from(exchange) for exchange in exchanges))
-    stands = {
+    existing = {
         (exchange, view.destination, view.key)
         for exchange, views in zip(exchanges, found, strict=True)
         for view in views
         if view.to_queue
     }
     return tuple(
-        binding for binding in bindings if (binding.exchange, binding.queue, binding.key) not in stands
+        binding for binding in bindings if (binding.exchange, binding.queue, binding.key) not in existing
     )
 
 
 @asynccontextmanager
-async def connect(settings: RabbitMQ) -> AsyncIterator[Management]:
-    """A client for as long as the context lasts. Nothing is asked until a method is called.
+async def connect(settings: RabbitMQ) -> AsyncIterator[ManagementApi]:
+    """A client for the duration of the context. It sends nothing until a method is called.
 
     Args:
-        settings: `management_url`, or else the hosts of `urls` at the plugin's own port; user and password of the
-            first URL; and how long to wait.
+        settings: `management_url`, else the hosts of `urls` at the plugin's default port; user and password of the
+            first URL; `connect_timeout`.
     """
     first = URL(settings.urls[0].get_secret_value())
     authorization = aiohttp.encode_basic_auth(first.user or "guest", first.password or "guest")
@@ -203,17 +205,17 @@ async def connect(settings: RabbitMQ) -> AsyncIterator[Management]:
         headers={"Authorization": authorization},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        yield Management(session, _addresses(settings), virtual_host(first))
+        yield ManagementApi(session, _addresses(settings), virtual_host(first))
 
 
 def virtual_host(url: URL) -> str:
-    """The one that a broker's URL names; a slash in it is written as `%2F`."""
+    """The virtual host of a broker's URL, in which a slash is written as `%2F`."""
     return url.path.removeprefix("/").replace("%2F", "/") or "/"
 
 
-def refusal(error: Exception) -> str:
-    """Why there was no answer over HTTP, without what aiohttp repeats of the address."""
-    return said(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
+def connect_failure(error: Exception) -> str:
+    """Why there was no HTTP answer, without the address, which aiohttp repeats."""
+    return one_line(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
 
 
 def _addresses(settings: RabbitMQ) -> list[str]:
@@ -227,12 +229,14 @@ def _addresses(settings: RabbitMQ) -> list[str]:
     return list(dict.fromkeys(addresses))
 
 
-def _usable(answer: aiohttp.ClientResponse, body: bytes, address: str) -> tuple[bytes | None, str | None]:
+def _checked_body(
+    answer: aiohttp.ClientResponse, body: bytes, address: str
+) -> tuple[bytes | None, str | None]:
     if answer.status == HTTPStatus.NOT_FOUND:
         return None, answer.headers.get("Date")
     if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise ManagementError(
-            f"RabbitMQ's management API ({address}) does not answer this user; "
+            f"RabbitMQ's management API ({address}) refuses this user; "
             "give it the tag `monitoring` (rabbitmqctl set_user_tags)"
         )
     if answer.status != HTTPStatus.OK:
@@ -251,21 +255,21 @@ def _queue(found: Mapping[str, Any]) -> QueueView:
         kind=str(found.get("type", "?")),
         arguments=_mapping(found, "arguments"),
         policies=_mapping(found, "effective_policy_definition"),
-        ready=_whole(found.get("messages_ready")),
-        unacknowledged=_whole(found.get("messages_unacknowledged")),
-        consumers=_whole(found.get("consumers")),
-        oldest=_whole(found.get("head_message_timestamp")),
-        size=_whole(found.get("message_bytes")),
+        ready=_whole_number(found.get("messages_ready")),
+        unacknowledged=_whole_number(found.get("messages_unacknowledged")),
+        consumers=_whole_number(found.get("consumers")),
+        oldest=_whole_number(found.get("head_message_timestamp")),
+        size=_whole_number(found.get("message_bytes")),
         policy=found.get("policy") or "",
         operator_policy=found.get("operator_policy") or "",
     )
 
 
 def _mapping(found: Any, key: str) -> dict[str, Any]:
-    """Erlang writes an empty object as an empty list here and there."""
+    """Erlang encodes an empty object as an empty list in some places."""
     value = found.get(key) if isinstance(found, dict) else None
     return value if isinstance(value, dict) else {}
 
 
-def _whole(value: Any) -> int | None:
+def _whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""How an event becomes a message of RabbitMQ: the contract that every consumer reads."""
+"""Builds the message of an event: the contract with every consumer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pamqp import commands as spec
 
-from bridge.amqp.frames import Message, composed
+from bridge.amqp.frames import Message, make_message
 from bridge.events import MALFORMED, MalformedError, NotJsonError, digest, other_spellings, parse
 
 if TYPE_CHECKING:
@@ -23,28 +23,28 @@ CONTENT_TYPE: Final = "application/json"
 PERSISTENT: Final = 2
 SPEC_VERSION: Final = "1.0"
 REASON_HEADER: Final = "malformed-reason"
-"""On quarantined messages: why the body could not be read."""
+"""On quarantined messages: why the body is not an event."""
 
 
-def of_body(body: bytes, *, exchange: str, received_at: int) -> Message:
-    """The message of a body that was accepted before: always the same one for the same body and time.
+def message_from_body(body: bytes, *, exchange: str, received_at: int) -> Message:
+    """The message of a body that was accepted earlier: always the same for the same body and time.
 
-    What is not even JSON cannot have been accepted: a disk has spoilt it, and the quarantine has it.
+    A body that is not JSON was never accepted, so a disk has damaged it. It goes to the quarantine.
     """
     try:
         event = parse(body)
     except (MalformedError, NotJsonError) as malformed:
-        return of_malformed(body, str(malformed), exchange=exchange, received_at=received_at)
-    return of_event(event, body, exchange=exchange, received_at=received_at)
+        return malformed_message(body, str(malformed), exchange=exchange, received_at=received_at)
+    return event_message(event, body, exchange=exchange, received_at=received_at)
 
 
-def of_event(event: Event, body: bytes, *, exchange: str, received_at: int) -> Message:
-    """An event under its own name, with the provider's bytes untouched.
+def event_message(event: Event, body: bytes, *, exchange: str, received_at: int) -> Message:
+    """The message of an event: its name is the routing key, the provider's bytes are the body.
 
     Args:
-        event: what the body says.
+        event: the parsed body.
         body: the provider's bytes.
-        exchange: where it goes.
+        exchange: to publish to.
         received_at: Unix milliseconds.
     """
     subject = event.message_id.encode()
@@ -59,26 +59,26 @@ def of_event(event: Event, body: bytes, *, exchange: str, received_at: int) -> M
             template.to_time,
             _rfc_3339(event.timestamp),
             template.to_received_at,
-            _LONG.pack(received_at),
+            _INT64.pack(received_at),
             template.to_message_id,
             event_id,
-            _LONG.pack(event.timestamp),
+            _INT64.pack(event.timestamp),
             template.rest,
         )
     )
     return Message(exchange, event.name, event.id, properties, body, event.timestamp)
 
 
-def of_malformed(body: bytes, reason: str, *, exchange: str, received_at: int) -> Message:
-    """A body that is JSON but not an event, for the quarantine. Its id is that of its bytes.
+def malformed_message(body: bytes, reason: str, *, exchange: str, received_at: int) -> Message:
+    """The message of a body that is JSON but not an event, for the quarantine. Its id is the digest of the body.
 
     Args:
         body: the provider's bytes.
-        reason: why they could not be read.
-        exchange: where it goes.
+        reason: why it is not an event.
+        exchange: to publish to.
         received_at: Unix milliseconds.
     """
-    return composed(
+    return make_message(
         exchange=exchange,
         routing_key=MALFORMED,
         properties=spec.Basic.Properties(
@@ -97,16 +97,16 @@ def of_malformed(body: bytes, reason: str, *, exchange: str, received_at: int) -
 RECEIVED_AT_HEADER: Final = "received-at"
 """When the request came in, Unix milliseconds."""
 
-_LONG: Final = Struct(">q")
+_INT64: Final = Struct(">q")
 _ID_LENGTH: Final = 32
-_MOST_TEMPLATES: Final = 512
-"""Eight names, message ids of a few lengths. Names that nobody knows push each other out."""
-_MOST_TIMES: Final = 4096
-"""The events of an hour, roughly in order."""
+_MAX_TEMPLATES: Final = 512
+"""Enough for eight names and message ids of a few lengths. Unknown names evict each other."""
+_MAX_CACHED_TIMES: Final = 4096
+"""Enough for the events of an hour, roughly in order."""
 
 
 class _Template(NamedTuple):
-    """The encoded properties of one kind of event, cut where the event's own values go."""
+    """The encoded properties of one kind of event, split where the event's own values are inserted."""
 
     to_id: bytes
     to_subject: bytes
@@ -114,24 +114,31 @@ class _Template(NamedTuple):
     to_received_at: bytes
     to_message_id: bytes
     rest: bytes
-    """What comes after the message id and the timestamp, which follow each other."""
+    """What follows message id and timestamp, which are adjacent."""
 
 
-@lru_cache(_MOST_TEMPLATES)
+@lru_cache(_MAX_TEMPLATES)
 def _template(name: str, subject_length: int) -> _Template:
-    """Have pamqp encode one such event, and keep what all of them have in common.
+    """Let pamqp encode a sample event, and split the result at the event's own values.
 
-    Each value is as long in all of them: lengths and flags are part of the template. pamqp sorts the headers.
+    The values must have the same length in every event, because lengths and flags are part of the template. pamqp sorts
+    the headers.
     """
     event_id, subject, time = "i" * _ID_LENGTH, "s" * subject_length, "t" * len(_rfc_3339(0))
     encoded = _properties(name, event_id, subject, time).marshal()
     pieces = []
     for before, length in (
-        (_text("cloudEvents:id", event_id), _ID_LENGTH),
-        (_text("cloudEvents:subject", subject), subject_length),
-        (_text("cloudEvents:time", time), len(time)),
-        (_text("cloudEvents:type", name) + name.encode() + _key(RECEIVED_AT_HEADER) + b"l", _LONG.size),
-        (bytes((PERSISTENT, _ID_LENGTH)), _ID_LENGTH + _LONG.size),
+        (_text_header_prefix("cloudEvents:id", event_id), _ID_LENGTH),
+        (_text_header_prefix("cloudEvents:subject", subject), subject_length),
+        (_text_header_prefix("cloudEvents:time", time), len(time)),
+        (
+            _text_header_prefix("cloudEvents:type", name)
+            + name.encode()
+            + _short_string(RECEIVED_AT_HEADER)
+            + b"l",
+            _INT64.size,
+        ),
+        (bytes((PERSISTENT, _ID_LENGTH)), _ID_LENGTH + _INT64.size),
     ):
         piece, _, rest = encoded.partition(before)
         pieces.append(piece + before)
@@ -139,17 +146,17 @@ def _template(name: str, subject_length: int) -> _Template:
     return _Template._make([*pieces, encoded])
 
 
-def _text(key: str, value: str) -> bytes:
-    """All of a header but its value, which is a text: AMQP 0-9-1, 4.2.5.5."""
-    return _key(key) + b"S" + len(value.encode()).to_bytes(4)
+def _text_header_prefix(key: str, value: str) -> bytes:
+    """A text header up to its value: AMQP 0-9-1, 4.2.5.5."""
+    return _short_string(key) + b"S" + len(value.encode()).to_bytes(4)
 
 
-def _key(key: str) -> bytes:
+def _short_string(key: str) -> bytes:
     return bytes((len(key),)) + key.encode()
 
 
 def _properties(name: str, event_id: str, subject: str, time: str) -> spec.Basic.Properties:
-    """The contract."""
+    """The properties of the contract."""
     headers: dict[str, Any] = {
         "cloudEvents:specversion": SPEC_VERSION,
         "cloudEvents:id": event_id,
@@ -173,6 +180,6 @@ def _properties(name: str, event_id: str, subject: str, time: str) -> spec.Basic
     )
 
 
-@lru_cache(_MOST_TIMES)
+@lru_cache(_MAX_CACHED_TIMES)
 def _rfc_3339(timestamp: int) -> bytes:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()

@@ -1,4 +1,4 @@
-"""What shall stand in RabbitMQ: exchanges, queues and bindings, with their names and arguments."""
+"""The planned topology: exchanges, queues and bindings, with their names and arguments."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
     from bridge.settings.sections import RabbitMQ, Subscriber
 
 NO_LIMIT = 2**31 - 1
-"""Where messages are looked at and stay, or are a subscriber's, who may requeue them as often as he likes.
+"""`x-delivery-limit` of queues whose messages are read and stay, and of subscribers, who may requeue without limit.
 
-Each look or requeue counts as a delivery, and RabbitMQ 4 drops a message after 20 where nothing is said. -1 is no limit
-to RabbitMQ 4, and drops everything at once on 3.10.
+Each read or requeue counts as a delivery, and RabbitMQ 4 drops a message after 20 by default. -1 means no limit on
+RabbitMQ 4, but on 3.10 it drops every message at once.
 """
 
 _DELIVERY_LIMIT = 100
-"""Deliveries before a quorum queue gives a message up to the dead letters.
+"""`x-delivery-limit` of the suppression queue: after so many deliveries a message becomes a dead letter.
 
-RabbitMQ 4 has 20 when nothing is said, 3.10 none. A worker that is killed takes one delivery from each message
-it holds, so the limit must be far above what restarts use up, and still end a message that kills its workers.
+The default is 20 on RabbitMQ 4, none on 3.10. A killed worker costs each of its unacknowledged messages one delivery, so
+the limit must be far above what restarts use, and still stop a message that kills its workers.
 """
 
-_LIMIT = frozenset({"x-delivery-limit"})
-"""What earlier releases have not declared of some queues; `bridge doctor` says where it is missing."""
+_DELIVERY_LIMIT_ARGUMENT = frozenset({"x-delivery-limit"})
+"""Earlier releases did not declare it for some queues; `bridge doctor` reports where it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class Queue:
     name: str
     arguments: Mapping[str, Any] = field(hash=False)
     of_subscriber: bool = False
-    """Whether it is another service's, one of `[[subscribers]]`."""
-    tolerated: frozenset[str] = frozenset()
-    """Arguments that may be others: an earlier release declared them so, and nobody is the worse for it."""
+    """Whether it belongs to another service, an entry of `[[subscribers]]`."""
+    may_differ: frozenset[str] = frozenset()
+    """Arguments that may differ: an earlier release declared them otherwise, and that does no harm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class Names:
         return f"{self.prefix}suppression.dead"
 
     def retry(self, delay: float) -> str:
-        """The delay queue of so many seconds: `suppression.retry.30s`, `.5m`, `.1h`."""
-        return f"{self.prefix}suppression.retry.{_short(delay)}"
+        """The delay queue for so many seconds: `suppression.retry.30s`, `.5m`, `.1h`."""
+        return f"{self.prefix}suppression.retry.{_short_duration(delay)}"
 
     @property
     def changes(self) -> str:
@@ -94,7 +94,7 @@ class Names:
 
     @property
     def backfill(self) -> str:
-        """The queue of the markers which say that the suppression queue is still to be filled from the archive."""
+        """The queue of backfill markers: the suppression queue still has to be filled from the archive."""
         return f"{self.prefix}suppression.backfill"
 
 
@@ -104,14 +104,14 @@ class Topology:
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]
 
-    def parts(self) -> Iterator[Part]:
-        """What stands or falls on its own: each exchange, and each queue with its bindings."""
+    def parts(self) -> Iterator[TopologyPart]:
+        """The parts that can be declared independently: each exchange, and each queue with its bindings."""
         for exchange in self.exchanges:
-            yield Part(f"exchange '{exchange.name}'", exchange.name, Topology((exchange,), (), ()))
+            yield TopologyPart(f"exchange '{exchange.name}'", exchange.name, Topology((exchange,), (), ()))
         for queue in self.queues:
             bindings = tuple(binding for binding in self.bindings if binding.queue == queue.name)
             part = Topology((), (queue,), bindings)
-            yield Part(f"queue '{queue.name}'", queue.name, part, of_subscriber=queue.of_subscriber)
+            yield TopologyPart(f"queue '{queue.name}'", queue.name, part, of_subscriber=queue.of_subscriber)
 
     def one_by_one(self) -> Iterator[Topology]:
         """Each exchange, queue and binding on its own, in the order in which they can be declared."""
@@ -121,7 +121,7 @@ class Topology:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TopologyPart:
     """An exchange, or a queue with its bindings."""
 
     what: str
@@ -132,7 +132,7 @@ class Part:
 
 
 def without_queues(topology: Topology, *names: str) -> Topology:
-    """The same, but for these queues and their bindings."""
+    """The topology without these queues and their bindings."""
     return Topology(
         topology.exchanges,
         tuple(queue for queue in topology.queues if queue.name not in names),
@@ -147,17 +147,22 @@ def plan(
     subscribers: Iterable[Subscriber] = (),
     retry_delays: Iterable[float] = (),
 ) -> Topology:
-    """All that shall stand.
+    """Plan the whole topology.
 
     Args:
-        settings: the prefix and the archive's limits.
-        suppressing: names of the events that the policy uses; the worker's queue is bound to them.
+        settings: prefix, and limits of the archive.
+        suppressing: names of the events that the policy uses; the suppression queue is bound to them.
         subscribers: other services' queues.
-        retry_delays: seconds; each has a queue from which messages come back to the worker's.
+        retry_delays: seconds; for each there is a delay queue, which dead-letters back to the suppression queue.
     """
     names = Names(settings.prefix)
     own = [
-        Queue(f"{settings.prefix}{subscriber.queue}", _kept(), of_subscriber=True, tolerated=_LIMIT)
+        Queue(
+            f"{settings.prefix}{subscriber.queue}",
+            _without_delivery_limit(),
+            of_subscriber=True,
+            may_differ=_DELIVERY_LIMIT_ARGUMENT,
+        )
         for subscriber in subscribers
     ]
     return Topology(
@@ -166,14 +171,14 @@ def plan(
             Exchange(names.events, "topic", {"alternate-exchange": names.unrouted}),
             Exchange(names.changes, "topic"),
         ),
-        # The suppression queue before the archive: where the archive stands without it, it has been deleted.
+        # The suppression queue before the archive: if only the archive exists, the suppression queue was deleted.
         queues=(
-            Queue(names.dead, _kept()),
-            Queue(names.backfill, _kept()),
+            Queue(names.dead, _without_delivery_limit()),
+            Queue(names.backfill, _without_delivery_limit()),
             Queue(names.suppression, _dead_lettering(names.dead) | {"x-delivery-limit": _DELIVERY_LIMIT}),
-            *(Queue(names.retry(delay), _delaying(names.suppression, delay)) for delay in retry_delays),
-            Queue(names.unrouted, _kept(), tolerated=_LIMIT),
-            Queue(names.malformed, _kept(), tolerated=_LIMIT),
+            *(Queue(names.retry(delay), _delay_queue(names.suppression, delay)) for delay in retry_delays),
+            Queue(names.unrouted, _without_delivery_limit(), may_differ=_DELIVERY_LIMIT_ARGUMENT),
+            Queue(names.malformed, _without_delivery_limit(), may_differ=_DELIVERY_LIMIT_ARGUMENT),
             Queue(names.archive, _archive(settings)),
             *own,
         ),
@@ -195,12 +200,12 @@ def _quorum() -> dict[str, Any]:
     return {"x-queue-type": "quorum"}
 
 
-def _kept() -> dict[str, Any]:
+def _without_delivery_limit() -> dict[str, Any]:
     return _quorum() | {"x-delivery-limit": NO_LIMIT}
 
 
 def _dead_lettering(queue: str) -> dict[str, Any]:
-    """At-least-once dead-lettering needs `reject-publish`: RabbitMQ drops the head of the queue otherwise."""
+    """At-least-once dead-lettering needs `reject-publish`. Otherwise RabbitMQ drops the head of the queue."""
     return {
         "x-queue-type": "quorum",
         "x-dead-letter-exchange": "",
@@ -210,12 +215,12 @@ def _dead_lettering(queue: str) -> dict[str, Any]:
     }
 
 
-def _delaying(back_to: str, delay: float) -> dict[str, Any]:
-    """What is put in comes out of the other queue `delay` seconds later, without a plugin."""
+def _delay_queue(back_to: str, delay: float) -> dict[str, Any]:
+    """A queue with a TTL: its messages are dead-lettered to `back_to` after `delay` seconds. It needs no plugin."""
     return _dead_lettering(back_to) | {"x-message-ttl": round(delay * 1000)}
 
 
-def _short(seconds: float) -> str:
+def _short_duration(seconds: float) -> str:
     """30 -> `30s`, 300 -> `5m`, 3600 -> `1h`, 0.25 -> `250ms`."""
     milliseconds = round(seconds * 1000)
     for size, unit in ((3_600_000, "h"), (60_000, "m"), (1000, "s")):
@@ -233,6 +238,6 @@ def _archive(settings: RabbitMQ) -> dict[str, Any]:
 
 
 def _bindings(exchange: str, queue: str, names: Iterable[str]) -> list[Binding]:
-    """A queue bound to both spellings of a name still gets each event once: see `CC` in the message."""
+    """Bindings for both spellings of each name. The queue still gets each event once: see `CC` in the message."""
     keys = [key for name in names for key in (name, *other_spellings(name))]
     return [Binding(exchange, queue, key) for key in dict.fromkeys(keys)]

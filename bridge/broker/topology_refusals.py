@@ -1,4 +1,4 @@
-"""What of the topology is refused now: told once when it changes, in the log, in the metrics and on `/readyz`."""
+"""The parts of the topology that RabbitMQ refuses now, for the log (at each change), the metrics and `/readyz`."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.broker.declaring import Refused
+    from bridge.broker.declaring import RefusedPart
     from bridge.broker.topology import Topology
     from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("topology")
 
-_SAID: Final = {
-    True: "a part of the topology is refused without which the work has to wait",
-    False: "a part of the topology is refused: everything else works without it",
+_LOG_MESSAGES: Final = {
+    True: "RabbitMQ refuses a required part of the topology: work waits",
+    False: "RabbitMQ refuses an optional part of the topology: everything else works",
 }
-"""By whether it is needed."""
+"""By whether the part is needed."""
 
 
-class Refusals:
-    """The parts that do not stand as planned. The role works on without them."""
+class TopologyRefusals:
+    """The parts that do not exist as planned."""
 
     def __init__(self, topology: Topology, metrics: Metrics) -> None:
-        """Nothing is refused until it is told.
+        """Start with nothing refused.
 
         Args:
-            topology: as planned; each of its names gets a gauge.
-            metrics: has the gauges.
+            topology: the planned one; each of its names gets a gauge.
+            metrics: have the gauges.
         """
         self._metrics = metrics
         self._now: dict[str, str] = {}
         for part in topology.parts():
             metrics.topology_refused.labels(part.name).set(0)
 
-    def are(self, refused: Iterable[Refused]) -> None:
-        """These are refused now, and no others."""
+    def update(self, refused: Iterable[RefusedPart]) -> None:
+        """Set the parts that are refused now."""
         before, self._now = self._now, {}
         for one in refused:
             part, reason = one.part, str(one.error)
@@ -46,18 +46,18 @@ class Refusals:
             if part.name not in before:
                 action = "topology.subscriber_refused" if part.of_subscriber else "topology.refused"
                 log.error(
-                    _SAID[one.needed],
+                    _LOG_MESSAGES[one.needed],
                     action=action,
                     name=part.name,
                     reason=reason,
                 )
                 self._metrics.topology_refused.labels(part.name).set(1)
         for name in before.keys() - self._now.keys():
-            log.info("stands as planned again", action="topology.mended", name=name)
+            log.info("a part of the topology exists as planned again", action="topology.restored", name=name)
             self._metrics.topology_refused.labels(name).set(0)
 
     def description(self) -> dict[str, dict[str, str]]:
-        """A part of `/readyz`, while there is something to say."""
+        """Section of `/readyz`; empty while nothing is refused."""
         if not self._now:
             return {}
         return {"topology": {"state": "refused", "reason": "; ".join(self._now.values())}}

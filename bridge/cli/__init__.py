@@ -1,1 +1,1 @@
-"""The front desk: each module parses the arguments of one command group, calls one function and prints."""
+"""The command line: each module parses the arguments of one command group, calls one function and prints."""

@@ -12,7 +12,7 @@ from bridge.cli.console import print_json, settings_of
 from bridge.cli.help_epilog import page
 from bridge.cli.lists import Head, print_rows
 from bridge.cli.options import AsJson
-from bridge.settings.sections import SECRETS_VARIABLE, Section, Settings, knobs
+from bridge.settings.sections import SECRETS_VARIABLE, Section, Settings, setting_names
 
 app = typer.Typer(help="The settings in force.", epilog=page("config show"), no_args_is_help=True)
 
@@ -32,7 +32,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
         print_json({name: _plain(getattr(settings, name)) for name in Settings.model_fields})
         return
     rows = []
-    for knob in knobs():
+    for knob in setting_names():
         section, _, name = knob.key.partition(".")
         rows.append((knob.key, _shown(_plain(getattr(getattr(settings, section), name))), knob.variable))
     rows.append(("subscribers", _shown([subscriber.queue for subscriber in settings.subscribers]), ""))

@@ -1,4 +1,4 @@
-"""What every command shares: the settings it was given, output for people or programs, and how it fails."""
+"""Shared by all commands: settings, output for people or programs, and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.segment import Segment
 
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.telemetry.scrubbing import without_secrets
 from bridge.telemetry.terminal import clean, escaped, one_line
 
@@ -28,18 +28,18 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FAILED: Final = 1
-"""Exit code: it could not be done; one line on standard error says why."""
+"""Exit code: the command failed; one line on standard error says why."""
 BAD_USAGE: Final = 2
 """Exit code: the arguments or the settings are wrong."""
 
 _TIMES_IN_UTC: Final = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 """RFC 3339, with a Z."""
 _NAMED_AT_MOST: Final = 4
-"""Of the variables that are not ours."""
+"""How many ignored variables are named."""
 
 
 class _Terminal(Console):
-    """What is printed here is text: nothing in it is read as markup, and nothing in it steers the terminal."""
+    """Prints plain text: without rich's markup, and with control characters replaced."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, soft_wrap=True, markup=False, emoji=False, highlight=False)
@@ -49,47 +49,47 @@ class _Terminal(Console):
             yield Segment(text if control else clean(text), style, control)
 
 
-people = _Terminal()
+terminal = _Terminal()
 _errors = _Terminal(stderr=True)
 
 
-def settings_of(context: typer.Context, *, logs_follow: bool = False) -> Settings:
-    """The settings that `main`'s callback loaded. Variables that only look like settings are named, once.
+def settings_of(context: typer.Context, *, log_foreign_variables: bool = False) -> Settings:
+    """The settings that `main`'s callback loads. Variables that only look like settings are named, once.
 
     Args:
-        context: of the command.
-        logs_follow: `staying.run` names them, as an event of the log.
+        context: the command's context.
+        log_foreign_variables: `run_role` logs these variables, so they are not printed here.
 
     Raises:
-        typer.Exit: they are not usable; the reason has been printed.
+        typer.Exit: the settings are not usable; the reason was printed.
     """
     load: Callable[[], Settings] = context.obj
     try:
         settings = load()
-    except knobs.InvalidSettingsError as error:
+    except setting_sections.InvalidSettingsError as error:
         fail(str(error), BAD_USAGE)
-    if not logs_follow:
-        tell_of_foreign_variables()
+    if not log_foreign_variables:
+        warn_foreign_variables()
     return settings
 
 
-def tell_of_foreign_variables() -> None:
-    """One line on standard error, if there are any."""
-    foreign = knobs.foreign_variables()
+def warn_foreign_variables() -> None:
+    """Print the ignored variables on one line of standard error, if there are any."""
+    foreign = setting_sections.foreign_variables()
     if foreign:
         more = len(foreign) - _NAMED_AT_MOST
         names = ", ".join(foreign[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-        _say(f"variables that are no settings are ignored: {names}", "yellow")
+        _say(f"variables that are not settings are ignored: {names}", "yellow")
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:
-    """One line on standard error, and the exit code."""
+    """Print one line on standard error, and end with the exit code."""
     _say(message, "red")
     raise typer.Exit(code)
 
 
 def _say(message: str, style: str) -> None:
-    """Where standard error cannot be written to, the exit code has to do."""
+    """Print to standard error. If that fails, only the exit code tells of the error."""
     with suppress(OSError):
         _errors.print(f"bridge: {one_line(without_secrets(message))}", style=style)
 
@@ -105,7 +105,7 @@ def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return command(*args, **kwargs)
-            except knobs.InvalidSettingsError as error:
+            except setting_sections.InvalidSettingsError as error:
                 fail(str(error), BAD_USAGE)
             except errors as error:
                 fail(str(error))
@@ -127,7 +127,7 @@ def say_beside(line: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One JSON document for programs on standard output."""
+    """Print one JSON document on standard output, for programs."""
     write_json(_json(value, orjson.OPT_INDENT_2) + "\n", at_once=True)
 
 

@@ -1,4 +1,4 @@
-"""`bridge db`: which revision the list's database has, and how it gets the newest one."""
+"""`bridge db`: the revision of the list's database, and the upgrade to the newest one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.console import fail, fails_with, print_json, settings_of, terminal
 from bridge.cli.help_epilog import LIST, page
 from bridge.cli.options import AsJson
 from bridge.suppression import opening
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
     from bridge.settings.sections import Settings
     from bridge.suppression.migrating import Revisions
 
-BEHIND: Final = 3
-"""Exit code of `status`: the database can be used after an upgrade."""
+NEEDS_UPGRADE: Final = 3
+"""Exit code of `status`: the database needs an upgrade."""
 
 _AGAIN_SECONDS: Final = 0.5
 
 app = typer.Typer(
-    help="The database of the suppression list: its revision, and how it gets the newest.",
+    help="The database of the suppression list: show its revision, and upgrade it.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     epilog=page("db status", *LIST),
 )
 
 
-class Seen(NamedTuple):
+class DatabaseState(NamedTuple):
     database: str
     """Host, port and name; or a path."""
     revisions: Revisions
@@ -47,18 +47,19 @@ def upgrade(
     ] = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the database to the newest revision, for which a PostgreSQL user needs to own the tables.
+    """Upgrade the database to the newest revision. A PostgreSQL user must own the tables for that.
 
-    Several may do so at once: one does, the others wait for it. SQLite's file is brought there by whoever opens it.
+    Several processes may do so at once: one upgrades, the others wait for it. An SQLite file is upgraded whenever it is
+    opened.
     """
     seen = asyncio.run(_upgrade(_settings(context), wait))
     before, newest = seen.revisions.current, seen.revisions.newest
     if as_json:
         print_json({"database": seen.database, "before": before, "revision": newest})
     elif before == newest:
-        people.print(f"{seen.database} has revision {newest} already", highlight=False, markup=False)
+        terminal.print(f"{seen.database} has revision {newest} already", highlight=False, markup=False)
     else:
-        people.print(
+        terminal.print(
             f"{seen.database} has revision {newest} now (before: {before or 'nothing'})",
             highlight=False,
             markup=False,
@@ -72,7 +73,7 @@ def upgrade(
         codes={
             0: "it has the newest revision",
             1: "it could not be asked, or has a revision that is not known",
-            BEHIND: "it can be used after `bridge db upgrade`",
+            NEEDS_UPGRADE: "it can be used after `bridge db upgrade`",
         },
     )
 )
@@ -80,33 +81,34 @@ def upgrade(
 def status(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the revision that the database has, and the newest; changes nothing.
 
-    Exit code 0: it has the newest. 3: it needs `bridge db upgrade`. 1: it cannot be asked, or a newer bridge wrote it.
+    Exit code 0: it has the newest revision. 3: it needs `bridge db upgrade`. 1: it cannot be read, or a newer bridge wrote
+    it.
     """
     seen = asyncio.run(_status(_settings(context)))
     revisions = seen.revisions
     if as_json:
         print_json(_document(seen))
     else:
-        people.print(
+        terminal.print(
             f"{seen.database}: revision {revisions.current or 'none'}, newest {revisions.newest}",
             highlight=False,
             markup=False,
         )
     if not revisions.known:
         fail(f"{seen.database} has a revision that this bridge does not know: was it written by a newer one?")
-    if not revisions.newest_stands:
-        raise typer.Exit(BEHIND)
+    if not revisions.is_newest:
+        raise typer.Exit(NEEDS_UPGRADE)
 
 
 def _settings(context: typer.Context) -> Settings:
-    """As everywhere; the list's own errors go to standard error, where they belong."""
+    """The settings. The list's errors are logged to standard error."""
     settings = settings_of(context)
     logs.configure_for(settings, level="error")
     return settings
 
 
-async def _upgrade(settings: Settings, wait: float) -> Seen:
-    async with opening.reached(_url(settings)) as database:
+async def _upgrade(settings: Settings, wait: float) -> DatabaseState:
+    async with opening.database_at(_url(settings)) as database:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(StoreUnavailableError),
             stop=stop_after_delay(wait),
@@ -114,18 +116,18 @@ async def _upgrade(settings: Settings, wait: float) -> Seen:
             reraise=True,
         ):
             with attempt:
-                database.look(create=True)
+                database.check_before_connecting(create=True)
                 before = await database.migrate()
-        return Seen(database.name, before)
+        return DatabaseState(database.name, before)
 
 
-async def _status(settings: Settings) -> Seen:
-    async with opening.reached(_url(settings)) as database:
-        database.look(create=False)
-        return Seen(database.name, await database.revisions())
+async def _status(settings: Settings) -> DatabaseState:
+    async with opening.database_at(_url(settings)) as database:
+        database.check_before_connecting(create=False)
+        return DatabaseState(database.name, await database.revisions())
 
 
-def _document(seen: Seen) -> dict[str, Any]:
+def _document(seen: DatabaseState) -> dict[str, Any]:
     current, newest = seen.revisions.current, seen.revisions.newest
     return {
         "database": seen.database,

@@ -1,4 +1,4 @@
-"""`bridge dead`: what could not be handled, why, and what becomes of it."""
+"""`bridge dead`: list, show, replay and discard the dead letters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from bridge.cli import dead_letters_view, queue_messages
-from bridge.cli.console import fail, fails_with, people, print_json
+from bridge.cli.console import fail, fails_with, print_json, terminal
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import print_list
 from bridge.cli.options import AsJson, ListJson
@@ -28,16 +28,16 @@ from bridge.cli.queue_messages import (
     Younger,
 )
 from bridge.dead_letters import message_file
-from bridge.dead_letters.message_file import LetterFile
-from bridge.dead_letters.queue_reader import Wanted
+from bridge.dead_letters.message_file import MessageFile
+from bridge.dead_letters.queue_reader import DeadLetterFilter
 from bridge.events import canonical_name
 from bridge.operations import dead_letters
 
 if TYPE_CHECKING:
-    from bridge.dead_letters.queue_reader import Letter
+    from bridge.dead_letters.queue_reader import DeadLetter
 
 app = typer.Typer(
-    help="Dead letters: what could not be handled, and why. Look, put back to work, let go.",
+    help="Dead letters: messages that could not be handled. List, show, replay and discard them.",
     epilog=page("dead list", *BROKER),
     no_args_is_help=True,
 )
@@ -61,12 +61,14 @@ def list_(
     after: After = None,
     as_json: ListJson = False,
 ) -> None:
-    """List the dead letters, oldest first. None is taken away, and their order stays.
+    """List the dead letters, oldest first. They stay in the queue, in their order.
 
-    Looks at the first 10,000, and says where there are more.
+    Reads the first 10,000 messages, and says if there are more.
     """
-    settings = queue_messages.quiet(context)
-    found = asyncio.run(dead_letters.look(settings, _wanted(None, reason, event, older_than, younger_than)))
+    settings = queue_messages.load_settings(context)
+    found = asyncio.run(
+        dead_letters.list_dead_letters(settings, _filter(None, reason, event, older_than, younger_than))
+    )
     shown = queue_messages.part_of(found.letters, limit=limit, after=after, where=_WHERE, as_json=as_json)
     now = queue_messages.now()
     if as_json:
@@ -84,16 +86,16 @@ def show(
     letter_id: Annotated[str, typer.Argument(metavar="ID", help="Event id, as `list` shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter: why it died, what was tried, its headers and its body. It stays where it is."""
-    settings = queue_messages.quiet(context)
+    """Show one dead letter: why it died, what was tried, its headers and its body. It stays in the queue."""
+    settings = queue_messages.load_settings(context)
     found = asyncio.run(dead_letters.show(settings, letter_id))
     if found is None:
         fail(f"there is no dead letter '{letter_id}'; see `bridge dead list`")
     if as_json:
-        print_json(message_file.as_json(message_file.document(found)))
+        print_json(message_file.as_json(message_file.dead_letter_document(found)))
         return
-    for line in dead_letters_view.described(found, queue_messages.now()):
-        people.print(Text(line))
+    for line in dead_letters_view.describe(found, queue_messages.now()):
+        terminal.print(Text(line))
 
 
 @app.command(epilog=page("dead replay --reason unresolved --rate 20", *BROKER))
@@ -111,14 +113,14 @@ def replay(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put dead letters back into the worker's queue, with the same event id and no attempts counted.
+    """Move dead letters back to the worker's queue, with the same event id and without attempts.
 
-    Each leaves the dead letters when RabbitMQ has confirmed it in the other queue. Interrupted, it may simply be
-    run again: the worker knows an event that it has handled.
+    Each is removed from the dead letters after RabbitMQ has confirmed it in the other queue. After an interruption the
+    command can be run again: the worker ignores an event that it has handled.
     """
-    settings = queue_messages.quiet(context)
-    wanted = _chosen(ids, reason, event, older_than, younger_than, everything)
-    found = asyncio.run(dead_letters.look(settings, wanted, to_take_out=True))
+    settings = queue_messages.load_settings(context)
+    wanted = _required_filter(ids, reason, event, older_than, younger_than, everything)
+    found = asyncio.run(dead_letters.list_dead_letters(settings, wanted, to_take_out=True))
     if dry_run:
         dead_letters_view.print_dry_run(found, "replayed", ids, as_json=as_json)
         return
@@ -127,7 +129,7 @@ def replay(
     try:
         with queue_messages.progress("replaying", len(found.letters)) as advance:
 
-            def moved(letter: Letter) -> None:
+            def moved(letter: DeadLetter) -> None:
                 done.append(letter.id)
                 advance()
 
@@ -141,9 +143,9 @@ def replay(
                 )
             )
         else:
-            people.print(f"replayed {dead_letters_view.counted(len(done))}")
-    queue_messages.say_what_is_out_of_reach(unseen)
-    queue_messages.missing(ids, done, _WHERE)
+            terminal.print(f"replayed {dead_letters_view.counted(len(done))}")
+    queue_messages.print_unread(unseen)
+    queue_messages.fail_for_missing_ids(ids, done, _WHERE)
 
 
 @app.command(epilog=page("dead discard --reason malformed --to malformed.jsonl", *BROKER))
@@ -162,28 +164,28 @@ def discard(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let dead letters go for good. Each is written to a file first: body, headers and properties, a line each."""
-    settings = queue_messages.quiet(context)
-    wanted = _chosen(ids, reason, event, older_than, younger_than, everything)
-    path = to or message_file.free_name(Path(), "dead-letters")
+    """Remove dead letters for good. Each is written to a file first, one line with body, headers and properties."""
+    settings = queue_messages.load_settings(context)
+    wanted = _required_filter(ids, reason, event, older_than, younger_than, everything)
+    path = to or message_file.unused_path(Path(), "dead-letters")
     queue_messages.must_not_exist(path)
-    found = asyncio.run(dead_letters.look(settings, wanted, to_take_out=True))
+    found = asyncio.run(dead_letters.list_dead_letters(settings, wanted, to_take_out=True))
     if dry_run or not found.letters:
         dead_letters_view.print_dry_run(found, "discarded", ids, as_json=as_json)
-        queue_messages.missing(ids, [letter.id for letter in found.letters], _WHERE)
+        queue_messages.fail_for_missing_ids(ids, [letter.id for letter in found.letters], _WHERE)
         return
     if not yes and not as_json:
         dead_letters_view.print_counts(found, f"to be discarded, and kept only in {path}")
     queue_messages.agree("Discard them?", yes=yes, as_json=as_json)
-    # Only what was counted, and agreed to: others may have died since.
-    agreed = Wanted(ids=frozenset(letter.id for letter in found.letters))
+    # Only those that were counted and confirmed: others may have come since.
+    agreed = DeadLetterFilter(ids=frozenset(letter.id for letter in found.letters))
     done: list[str] = []
     unseen: int | None = None
-    file = LetterFile(path, message_file.document)
+    file = MessageFile(path, message_file.dead_letter_document)
     try:
         with queue_messages.progress("discarding", len(found.letters)) as advance, file:
 
-            def kept(letter: Letter) -> None:
+            def kept(letter: DeadLetter) -> None:
                 done.append(letter.id)
                 advance()
 
@@ -201,19 +203,19 @@ def discard(
             print_json(told)
         else:
             where = f", kept in {file.path}" if done else ""
-            people.print(f"discarded {dead_letters_view.counted(len(done))}{where}")
-    queue_messages.say_what_is_out_of_reach(unseen)
-    queue_messages.missing(ids, done, _WHERE)
+            terminal.print(f"discarded {dead_letters_view.counted(len(done))}{where}")
+    queue_messages.print_unread(unseen)
+    queue_messages.fail_for_missing_ids(ids, done, _WHERE)
 
 
-def _wanted(
+def _filter(
     ids: list[str] | None,
     reasons: list[str] | None,
     events: list[str] | None,
     older_than: float | None,
     younger_than: float | None,
-) -> Wanted:
-    return Wanted(
+) -> DeadLetterFilter:
+    return DeadLetterFilter(
         ids=frozenset(ids or ()),
         reasons=frozenset(reasons or ()),
         events=frozenset(map(canonical_name, events or ())),
@@ -222,14 +224,16 @@ def _wanted(
     )
 
 
-def _chosen(
+def _required_filter(
     ids: list[str] | None,
     reasons: list[str] | None,
     events: list[str] | None,
     older_than: float | None,
     younger_than: float | None,
-    everything: bool,  # noqa: FBT001 -- the command's own flag, handed on in its order
-) -> Wanted:
-    wanted = _wanted(ids, reasons, events, older_than, younger_than)
-    queue_messages.one_of(ids, conditions=wanted != Wanted(ids=wanted.ids), everything=everything)
+    everything: bool,  # noqa: FBT001 -- the command's own flag, passed on in its order
+) -> DeadLetterFilter:
+    wanted = _filter(ids, reasons, events, older_than, younger_than)
+    queue_messages.require_one_selection(
+        ids, conditions=wanted != DeadLetterFilter(ids=wanted.ids), everything=everything
+    )
     return wanted

@@ -1,4 +1,4 @@
-"""How dead letters are shown: lists, counts, and one with all that is known of it."""
+"""Prints dead letters: lists, counts, and a single one with all details."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bridge.timestamps import rfc3339_of_milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.dead_letters.queue_reader import Found, Letter
-    from bridge.operations.queue_messages import Look
+    from bridge.dead_letters.queue_reader import DeadLetter, HeldMessage
+    from bridge.operations.queue_messages import MessageList
 
 
-def print_letters(letters: list[Letter], now: int) -> None:
+def print_letters(letters: list[DeadLetter], now: int) -> None:
     heads = (Head("ID", whole=True), "Event", Head("Reason", narrowest=11), "Attempts", "Age")
     rows = [
         (letter.id, letter.event, letter.reason, letter.attempts, queue_messages.age(letter.age(now)))
@@ -28,7 +28,7 @@ def print_letters(letters: list[Letter], now: int) -> None:
     print_rows(heads, rows)
 
 
-def print_dry_run(found: Look[Letter], verb: str, ids: list[str] | None, *, as_json: bool) -> None:
+def print_dry_run(found: MessageList[DeadLetter], verb: str, ids: list[str] | None, *, as_json: bool) -> None:
     """What a run would do; `verb` is `replayed` or `discarded`."""
     if not as_json:
         print_counts(found, f"to be {verb}")
@@ -47,32 +47,32 @@ def print_dry_run(found: Look[Letter], verb: str, ids: list[str] | None, *, as_j
     print_json(told)
 
 
-def print_counts(found: Look[Letter], what: str) -> None:
+def print_counts(found: MessageList[DeadLetter], what: str) -> None:
     print_rows((Head("Reason", narrowest=11), "Event", "Letters"), _counts(found))
     print_summary(f"{counted(len(found.letters))} {what}")
-    queue_messages.say_what_is_out_of_reach(found.unseen)
+    queue_messages.print_unread(found.unseen)
 
 
-def _counts(found: Look[Letter]) -> list[tuple[str, str, int]]:
+def _counts(found: MessageList[DeadLetter]) -> list[tuple[str, str, int]]:
     counts = Counter((letter.reason, letter.event) for letter in found.letters)
     return [(reason, event, number) for (reason, event), number in sorted(counts.items())]
 
 
-def described(found: Found[Letter], now: int) -> Iterator[str]:
+def describe(found: HeldMessage[DeadLetter], now: int) -> Iterator[str]:
     letter, message, _ = found
-    document = message_file.document(found)
+    document = message_file.dead_letter_document(found)
     yield one_line(f"id:            {letter.id}")
     yield one_line(f"event:         {letter.event}")
     yield one_line(f"reason:        {letter.reason}")
     yield one_line(f"error:         {letter.error or '-'}")
     yield f"attempts:      {letter.attempts}"
-    yield f"first failure: {queue_messages.at(letter.first_failure)}"
+    yield f"first failure: {queue_messages.time_text(letter.first_failure)}"
     yield one_line(f"last failure:  {letter.where or '-'}")
-    yield f"died:          {queue_messages.at(letter.died_at)}, {queue_messages.readable(letter.age(now))} ago"
+    yield f"died:          {queue_messages.time_text(letter.died_at)}, {queue_messages.duration_text(letter.age(now))} ago"
     yield from queue_messages.message_lines(document, len(message.body))
 
 
-def row(letter: Letter, now: int) -> dict[str, Any]:
+def row(letter: DeadLetter, now: int) -> dict[str, Any]:
     return {
         "id": letter.id,
         "event": letter.event,

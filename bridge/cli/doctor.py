@@ -1,4 +1,4 @@
-"""`bridge doctor`: what is wrong with the bridge's surroundings, and what to do."""
+"""`bridge doctor`: checks the bridge's surroundings, and says what to do."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Final
 import typer
 from rich.text import Text
 
-from bridge.cli.console import FAILED, people, tell_of_foreign_variables
+from bridge.cli.console import FAILED, terminal, warn_foreign_variables
 from bridge.cli.help_epilog import page
 from bridge.cli.lists import print_list
 from bridge.cli.options import ListJson
-from bridge.diagnostics.doctor import examine
-from bridge.diagnostics.finding import Verdict
+from bridge.diagnostics.doctor import run_checks
+from bridge.diagnostics.finding import CheckStatus
 from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from bridge.telemetry.terminal import one_line
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _STYLES: Final = {
-    Verdict.OK: "green",
-    Verdict.WARNING: "yellow",
-    Verdict.FAILED: "bold red",
-    Verdict.SKIPPED: "dim",
+    CheckStatus.OK: "green",
+    CheckStatus.WARNING: "yellow",
+    CheckStatus.FAILED: "bold red",
+    CheckStatus.SKIPPED: "dim",
 }
 
 
@@ -48,26 +48,26 @@ def doctor(context: typer.Context, as_json: ListJson = False) -> None:
 
     It changes nothing, sends no event and takes none. Every check ends within seconds.
     """
-    tell_of_foreign_variables()
-    logs.configure(Logs(level="error"))  # the findings say what a library would print
-    findings = asyncio.run(examine(context.obj))
+    warn_foreign_variables()
+    logs.configure(Logs(level="error"))  # the findings have the errors that libraries would log
+    findings = asyncio.run(run_checks(context.obj))
     if as_json:
         print_list(asdict(finding) for finding in findings)
     else:
         _print(findings)
-    if any(finding.verdict is Verdict.FAILED for finding in findings):
+    if any(finding.verdict is CheckStatus.FAILED for finding in findings):
         raise typer.Exit(FAILED)
 
 
 def _print(findings: list[Finding]) -> None:
-    """A line for each, and a second one where there is something to do: both can be searched and copied."""
+    """Print a line for each finding, and a second one if there is advice."""
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
-        people.print(
+        terminal.print(
             Text.assemble(
                 (f"{finding.verdict:<7}", _STYLES[finding.verdict]),
                 f"  {finding.check:<{width}}  {one_line(finding.seen)}",
             )
         )
         if finding.advice:
-            people.print(Text(f"{'':{width + 11}}→ {one_line(finding.advice)}", "bold"))
+            terminal.print(Text(f"{'':{width + 11}}→ {one_line(finding.advice)}", "bold"))

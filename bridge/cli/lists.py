@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from bridge.cli.console import json_text, on_terminal, people, say_beside, write_json
+from bridge.cli.console import json_text, on_terminal, say_beside, terminal, write_json
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Sheet:
         if self._rows is None:
             self._begin()
         elif self._rows and self._fits(self._rows):
-            people.print(self._table(self._rows))
+            terminal.print(self._table(self._rows))
         else:
             self._print_records(self._rows)
 
@@ -75,7 +75,7 @@ class Sheet:
             max(len(head.name), head.narrowest, *(cell_len(row[at]) for row in rows if head.whole))
             for at, head in enumerate(self._heads)
         )
-        return sum(width + _BESIDE_A_CELL for width in least) + 1 <= people.width
+        return sum(width + _BESIDE_A_CELL for width in least) + 1 <= terminal.width
 
     def _table(self, rows: list[list[str]]) -> Table:
         table = Table()
@@ -92,8 +92,8 @@ class Sheet:
         width = max(len(head.name) for head in self._heads)
         for row in rows:
             for head, cell in zip(self._heads, row, strict=True):
-                people.print(Text(f"{head.name:<{width}}  {cell}"))
-            people.print()
+                terminal.print(Text(f"{head.name:<{width}}  {cell}"))
+            terminal.print()
 
 
 def print_rows(heads: Sequence[Head | str], rows: Iterable[Sequence[str | int | Cell]]) -> None:
@@ -107,7 +107,7 @@ def print_rows(heads: Sequence[Head | str], rows: Iterable[Sequence[str | int | 
 def print_summary(line: str) -> None:
     """A line below a list; on standard error where programs read the list itself."""
     if on_terminal():
-        people.print(Text(one_line(line)))
+        terminal.print(Text(one_line(line)))
     else:
         say_beside(line)
 

@@ -1,4 +1,4 @@
-"""The command `bridge`: global options, and the groups it is made of."""
+"""The command `bridge`: global options, and its subcommands."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 
 from bridge import startup
 from bridge.cli.help_epilog import page
-from bridge.cli.output import written
-from bridge.settings import sections as knobs
+from bridge.cli.output import run_and_flush
+from bridge.settings import sections as setting_sections
 from bridge.telemetry.terminal import clean
 from bridge.telemetry.version import own_version
 
@@ -37,15 +37,15 @@ COMMANDS: Final = (
     "doctor",
     "config",
 )
-"""Each is a module of this room, with an `app`."""
-STAYING: Final = frozenset(
+"""Each is a module of this package, with an `app`."""
+LONG_RUNNING: Final = frozenset(
     {"receiver", "worker", "dev", "simulator", "simulate", "tail", "replay", "status"},
 )
-"""Those that run until a signal, and end in order at one that comes while they are loaded."""
+"""Commands that run until a signal, and end in order if it comes while they are loaded."""
 
 
 class _Commands(TyperGroup):
-    """Loads a command's module when it is asked for: the receiver need not have the worker's libraries in memory."""
+    """Loads a command's module only when it is used: the receiver does not load the worker's libraries."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
@@ -55,7 +55,7 @@ class _Commands(TyperGroup):
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        if cmd_name not in STAYING:
+        if cmd_name not in LONG_RUNNING:
             startup.release_signals()
         command = typer.main.get_command(import_module(f"bridge.cli.{cmd_name}").app)
         command.name = cmd_name
@@ -94,7 +94,9 @@ def options(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option("--config", "-c", envvar=knobs.CONFIG_VARIABLE, help="TOML file with the settings."),
+        typer.Option(
+            "--config", "-c", envvar=setting_sections.CONFIG_VARIABLE, help="TOML file with the settings."
+        ),
     ] = None,
     version: Annotated[
         bool,
@@ -102,8 +104,8 @@ def options(
     ] = False,
 ) -> None:
     del version
-    context.obj = cache(partial(knobs.load, config))  # once: it may be a pipe
+    context.obj = cache(partial(setting_sections.load, config))  # once: it may be a pipe
 
 
 def main() -> None:
-    written(app)
+    run_and_flush(app)

@@ -1,4 +1,4 @@
-"""Standard output of a command: any encoding takes it, and what cannot be written is told by a line and exit code."""
+"""Standard output of a command: it works with any encoding, and lost output is reported by a line and the exit code."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 _OF_WRITING: Final = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG, errno.EPIPE, errno.EBADF})
 _NOT_WRITTEN: Final = 1
-"""Exit code where the command itself has done well: who reads the output does not have it."""
+"""Exit code if the command has succeeded and its output was lost."""
 
 
-def written(command: Callable[[], object]) -> None:
-    """Run a command to its exit, with all of its output written or the loss told.
+def run_and_flush(command: Callable[[], object]) -> None:
+    """Run a command to its exit. All of its output is written, or the loss is reported.
 
     Raises:
-        SystemExit: with its exit code, or 1 where that was 0 and output is lost.
+        SystemExit: with its exit code, or 1 if that was 0 and output was lost.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(
             errors="backslashreplace"
-        )  # what an encoding does not have is written as \uXXXX
+        )  # characters that the encoding does not have become \uXXXX
     code: int | str | None = 0
     try:
         command()
@@ -44,12 +44,10 @@ def written(command: Callable[[], object]) -> None:
 
 
 def _lost(error: OSError, code: int | str | None) -> int | str:
-    """Python would try once more at its end, and exit with 120."""
+    """Report lost output. The descriptor is replaced, because Python would write again at its end, and exit with 120."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if error.errno != errno.EPIPE:  # a reader that has gone, such as `head`, needs no telling
-        line = (
-            f"bridge: cannot write to standard output: {error.strerror}; what it would have said is unknown\n"
-        )
+    if error.errno != errno.EPIPE:  # a reader that has closed the pipe, such as `head`, needs no report
+        line = f"bridge: cannot write to standard output: {error.strerror}; some output is lost\n"
         with suppress(OSError):
             sys.stderr.write(line)
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""`bridge quarantine`: bodies that were no events when they came, and what becomes of them."""
+"""`bridge quarantine`: list, show, replay and discard bodies that could not be read as events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from bridge.cli import quarantine_view, queue_messages
-from bridge.cli.console import fail, fails_with, people, print_json
+from bridge.cli.console import fail, fails_with, print_json, terminal
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import print_list
 from bridge.cli.options import AsJson, ListJson
@@ -28,24 +28,24 @@ from bridge.cli.queue_messages import (  # fmt: skip
     Younger,
 )
 from bridge.dead_letters import message_file
-from bridge.dead_letters.message_file import LetterFile
-from bridge.dead_letters.quarantine import WantedBodies, document
+from bridge.dead_letters.message_file import MessageFile
+from bridge.dead_letters.quarantine import QuarantineFilter, quarantine_document
 from bridge.events import canonical_name
 from bridge.operations import quarantine
 
 if TYPE_CHECKING:
-    from bridge.dead_letters.quarantine import Body
+    from bridge.dead_letters.quarantine import QuarantinedBody
 
 app = typer.Typer(
-    help="The quarantine: bodies that were no events when they came. Look, publish what is one today, let go.",
+    help="The quarantine: bodies that could not be read as events. List, show, replay and discard them.",
     epilog=page("quarantine list", *BROKER),
     no_args_is_help=True,
 )
 
-Reason = Annotated[str, typer.Option("--reason", help="Only those whose reason contains this.")]
+Reason = Annotated[str, typer.Option("--reason", help="Only those whose reason contains this text.")]
 Events = Annotated[
     list[str] | None,
-    typer.Option("--event", help="Only those that are read as this event today; may be repeated."),
+    typer.Option("--event", help="Only those that can be read as this event now; may be repeated."),
 ]
 
 
@@ -62,13 +62,13 @@ def list_(
     after: After = None,
     as_json: ListJson = False,
 ) -> None:
-    """List the bodies, oldest first, and what each is read as today. None is taken away, and their order stays.
+    """List the bodies, oldest first, and the event that each can be read as now. They stay in the queue, in their order.
 
-    Looks at the first 10,000, and says where there are more.
+    Reads the first 10,000 messages, and says if there are more.
     """
-    settings = queue_messages.quiet(context)
-    wanted = _wanted(None, reason, event, older_than, younger_than)
-    found = asyncio.run(quarantine.look(settings, wanted))
+    settings = queue_messages.load_settings(context)
+    wanted = _filter(None, reason, event, older_than, younger_than)
+    found = asyncio.run(quarantine.list_bodies(settings, wanted))
     shown = queue_messages.part_of(
         found.letters, limit=limit, after=after, where="the quarantine", as_json=as_json
     )
@@ -88,16 +88,16 @@ def show(
     body_id: Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show one body: why it is here, what it is read as today, its headers and its bytes. It stays where it is."""
-    settings = queue_messages.quiet(context)
+    """Show one body: why it is here, what it can be read as now, its headers and its bytes. It stays in the queue."""
+    settings = queue_messages.load_settings(context)
     found = asyncio.run(quarantine.show(settings, body_id))
     if found is None:
         fail(f"there is no body '{body_id}' in the quarantine; see `bridge quarantine list`")
     if as_json:
-        print_json(message_file.as_json(document(found)))
+        print_json(message_file.as_json(quarantine_document(found)))
         return
     for line in quarantine_view.described(found):
-        people.print(Text(line))
+        terminal.print(Text(line))
 
 
 @app.command(epilog=page("quarantine replay --event hard_bounced", *BROKER))
@@ -115,14 +115,14 @@ def replay(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish what is an event today under its name, to everybody, as if it came now; what is still none stays.
+    """Publish bodies that can be read as events now, under their names, to all queues. The others stay.
 
-    Each leaves the quarantine when RabbitMQ has confirmed it. Interrupted, it may simply be run again: an event that is
-    published twice has the same id.
+    Each is removed from the quarantine after RabbitMQ has confirmed it. After an interruption the command can be run again:
+    an event that is published twice has the same id.
     """
-    settings = queue_messages.quiet(context)
-    wanted = _chosen(ids, reason, event, older_than, younger_than, everything=everything)
-    found = asyncio.run(quarantine.look(settings, wanted, to_take_out=True))
+    settings = queue_messages.load_settings(context)
+    wanted = _required_filter(ids, reason, event, older_than, younger_than, everything=everything)
+    found = asyncio.run(quarantine.list_bodies(settings, wanted, to_take_out=True))
     still_none = [body for body in found.letters if body.event is None]
     if dry_run:
         quarantine_view.print_dry_run(found, "replayed", ids, as_json=as_json)
@@ -132,7 +132,7 @@ def replay(
     try:
         with queue_messages.progress("replaying", len(found.letters) - len(still_none)) as advance:
 
-            def moved(body: Body) -> None:
+            def moved(body: QuarantinedBody) -> None:
                 done.append(body.id)
                 advance()
 
@@ -149,13 +149,13 @@ def replay(
             )
             print_json(told)
         else:
-            people.print(f"replayed {quarantine_view.counted(len(done))}")
+            terminal.print(f"replayed {quarantine_view.counted(len(done))}")
     if still_none and not as_json:
-        people.print(f"{quarantine_view.counted(len(still_none))} stayed: still {quarantine_view.NO_EVENT}")
-    queue_messages.say_what_is_out_of_reach(unseen)
+        terminal.print(f"{quarantine_view.counted(len(still_none))} stayed: still {quarantine_view.NO_EVENT}")
+    queue_messages.print_unread(unseen)
     if ids and still_none:
         fail("; ".join(f"{body.id}: {body.problem}" for body in still_none))
-    queue_messages.missing(ids, done, "the quarantine")
+    queue_messages.fail_for_missing_ids(ids, done, "the quarantine")
 
 
 @app.command(epilog=page("quarantine discard --older-than 7d --to old.jsonl", *BROKER))
@@ -174,28 +174,28 @@ def discard(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let bodies go for good. Each is written to a file first: its bytes, headers and properties, a line each."""
-    settings = queue_messages.quiet(context)
-    wanted = _chosen(ids, reason, event, older_than, younger_than, everything=everything)
-    path = to or message_file.free_name(Path(), "quarantine")
+    """Remove bodies for good. Each is written to a file first, one line with bytes, headers and properties."""
+    settings = queue_messages.load_settings(context)
+    wanted = _required_filter(ids, reason, event, older_than, younger_than, everything=everything)
+    path = to or message_file.unused_path(Path(), "quarantine")
     queue_messages.must_not_exist(path)
-    found = asyncio.run(quarantine.look(settings, wanted, to_take_out=True))
+    found = asyncio.run(quarantine.list_bodies(settings, wanted, to_take_out=True))
     if dry_run or not found.letters:
         quarantine_view.print_dry_run(found, "discarded", ids, as_json=as_json)
-        queue_messages.missing(ids, [body.id for body in found.letters], "the quarantine")
+        queue_messages.fail_for_missing_ids(ids, [body.id for body in found.letters], "the quarantine")
         return
     if not yes and not as_json:
         quarantine_view.print_counts(found, f"to be discarded, and kept only in {path}")
     queue_messages.agree("Discard them?", yes=yes, as_json=as_json)
-    # Only what was counted, and agreed to: others may have come since.
-    agreed = WantedBodies(ids=frozenset(body.id for body in found.letters))
+    # Only those that were counted and confirmed: others may have come since.
+    agreed = QuarantineFilter(ids=frozenset(body.id for body in found.letters))
     done: list[str] = []
     unseen: int | None = None
-    file = LetterFile(path, document)
+    file = MessageFile(path, quarantine_document)
     try:
         with queue_messages.progress("discarding", len(found.letters)) as advance, file:
 
-            def kept(body: Body) -> None:
+            def kept(body: QuarantinedBody) -> None:
                 done.append(body.id)
                 advance()
 
@@ -213,19 +213,19 @@ def discard(
             print_json(told)
         else:
             where = f", kept in {file.path}" if done else ""
-            people.print(f"discarded {quarantine_view.counted(len(done))}{where}")
-    queue_messages.say_what_is_out_of_reach(unseen)
-    queue_messages.missing(ids, done, "the quarantine")
+            terminal.print(f"discarded {quarantine_view.counted(len(done))}{where}")
+    queue_messages.print_unread(unseen)
+    queue_messages.fail_for_missing_ids(ids, done, "the quarantine")
 
 
-def _wanted(
+def _filter(
     ids: list[str] | None,
     reason: str,
     events: list[str] | None,
     older_than: float | None,
     younger_than: float | None,
-) -> WantedBodies:
-    return WantedBodies(
+) -> QuarantineFilter:
+    return QuarantineFilter(
         ids=frozenset(ids or ()),
         events=frozenset(map(canonical_name, events or ())),
         reason=reason,
@@ -234,7 +234,7 @@ def _wanted(
     )
 
 
-def _chosen(
+def _required_filter(
     ids: list[str] | None,
     reason: str,
     events: list[str] | None,
@@ -242,7 +242,9 @@ def _chosen(
     younger_than: float | None,
     *,
     everything: bool,
-) -> WantedBodies:
-    wanted = _wanted(ids, reason, events, older_than, younger_than)
-    queue_messages.one_of(ids, conditions=wanted != WantedBodies(ids=wanted.ids), everything=everything)
+) -> QuarantineFilter:
+    wanted = _filter(ids, reason, events, older_than, younger_than)
+    queue_messages.require_one_selection(
+        ids, conditions=wanted != QuarantineFilter(ids=wanted.ids), everything=everything
+    )
     return wanted

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.cli import queue_messages
 from bridge.cli.console import print_json
 from bridge.cli.lists import Head, print_rows, print_summary
-from bridge.dead_letters.quarantine import document
+from bridge.dead_letters.quarantine import quarantine_document
 from bridge.telemetry.terminal import one_line
 from bridge.timestamps import rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.dead_letters.quarantine import Body
-    from bridge.dead_letters.queue_reader import Found
-    from bridge.operations.queue_messages import Look
+    from bridge.dead_letters.quarantine import QuarantinedBody
+    from bridge.dead_letters.queue_reader import HeldMessage
+    from bridge.operations.queue_messages import MessageList
 
 NO_EVENT: Final = "no event"
 
 
-def print_bodies(bodies: list[Body], now: int) -> None:
+def print_bodies(bodies: list[QuarantinedBody], now: int) -> None:
     rows = [
         (body.id, body.event or NO_EVENT, body.reason, body.size, queue_messages.age(body.age(now)))
         for body in bodies
@@ -30,7 +30,9 @@ def print_bodies(bodies: list[Body], now: int) -> None:
     print_rows((Head("ID", whole=True), "Today", "Reason", "Bytes", "Age"), rows)
 
 
-def print_dry_run(found: Look[Body], verb: str, ids: list[str] | None, *, as_json: bool) -> None:
+def print_dry_run(
+    found: MessageList[QuarantinedBody], verb: str, ids: list[str] | None, *, as_json: bool
+) -> None:
     if not as_json:
         would = "chosen; what is an event today would be published"
         print_counts(found, would if verb == "replayed" else f"to be {verb}")
@@ -49,29 +51,29 @@ def print_dry_run(found: Look[Body], verb: str, ids: list[str] | None, *, as_jso
     print_json(told)
 
 
-def print_counts(found: Look[Body], what: str) -> None:
+def print_counts(found: MessageList[QuarantinedBody], what: str) -> None:
     rows = [(event or NO_EVENT, reason, number) for (event, reason), number in _counts(found)]
     print_rows(("Today", "Reason", "Bodies"), rows)
     print_summary(f"{counted(len(found.letters))} {what}")
-    queue_messages.say_what_is_out_of_reach(found.unseen)
+    queue_messages.print_unread(found.unseen)
 
 
-def _counts(found: Look[Body]) -> list[tuple[tuple[str | None, str], int]]:
+def _counts(found: MessageList[QuarantinedBody]) -> list[tuple[tuple[str | None, str], int]]:
     counts = Counter((body.event, body.reason) for body in found.letters)
     return sorted(counts.items(), key=lambda counted: (counted[0][0] or NO_EVENT, counted[0][1]))
 
 
-def described(found: Found[Body]) -> Iterator[str]:
-    body = found.letter
-    whole = document(found)
+def described(found: HeldMessage[QuarantinedBody]) -> Iterator[str]:
+    body = found.summary
+    whole = quarantine_document(found)
     yield f"id:       {body.id}"
     yield one_line(f"reason:   {body.reason}")
     yield one_line(f"today:    {body.event or f'{NO_EVENT}: {body.problem}'}")
-    yield f"received: {queue_messages.at(body.received_at)}, {queue_messages.readable(body.age(queue_messages.now()))} ago"
+    yield f"received: {queue_messages.time_text(body.received_at)}, {queue_messages.duration_text(body.age(queue_messages.now()))} ago"
     yield from queue_messages.message_lines(whole, body.size)
 
 
-def row(body: Body, now: int) -> dict[str, Any]:
+def row(body: QuarantinedBody, now: int) -> dict[str, Any]:
     return {
         "id": body.id,
         "reason": body.reason,

@@ -1,4 +1,4 @@
-"""What `bridge dead` and `bridge quarantine` share: how messages are named, counted and taken out."""
+"""Shared by `bridge dead` and `bridge quarantine`: options, progress bars, and output."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.cli.console import BAD_USAGE, fail, on_terminal, settings_of
 from bridge.cli.lists import ON_A_TERMINAL, Cell, print_summary
 from bridge.dead_letters import message_file
-from bridge.dead_letters.message_file import LetterFileError
-from bridge.dead_letters.queue_reader import REACH, BusyError
-from bridge.operations.queue_messages import SLOWEST
+from bridge.dead_letters.message_file import MessageFileError
+from bridge.dead_letters.queue_reader import MAX_HELD, BusyError
+from bridge.operations.queue_messages import MIN_RATE
 from bridge.telemetry import logs
 from bridge.telemetry.terminal import one_line
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound="Waiting")
 
-ERRORS: Final = (BrokerUnavailableError, BrokerRefusedError, BusyError, LetterFileError)
+ERRORS: Final = (BrokerUnavailableError, BrokerRefusedError, BusyError, MessageFileError)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -40,17 +40,17 @@ def _age(text: str) -> float:
     """`90s`, `5m`, `2h` or `7d`, in seconds."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if found is None:
-        raise typer.BadParameter(f"'{text}' is no age; write 90s, 5m, 2h or 7d")
+        raise typer.BadParameter(f"'{text}' is not an age; write 90s, 5m, 2h or 7d")
     return float(found[1]) * _UNITS[found[2]]
 
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, as `list` shows them.")]
 Older = Annotated[
     float | None,
-    typer.Option("--older-than", parser=_age, metavar="AGE", help="There for longer: 90s, 5m, 2h, 7d."),
+    typer.Option("--older-than", parser=_age, metavar="AGE", help="Older than this: 90s, 5m, 2h, 7d."),
 ]
 Younger = Annotated[
-    float | None, typer.Option("--younger-than", parser=_age, metavar="AGE", help="There for less long.")
+    float | None, typer.Option("--younger-than", parser=_age, metavar="AGE", help="Younger than this.")
 ]
 Everything = Annotated[bool, typer.Option("--all", help="All of them.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")]
@@ -64,9 +64,12 @@ After = Annotated[
     str | None,
     typer.Option("--after", metavar="ID", help="Go on behind this one: `next` of the list before."),
 ]
-Rate = Annotated[float, typer.Option("--rate", min=SLOWEST, help="How many a second at the most.")]
+Rate = Annotated[float, typer.Option("--rate", min=MIN_RATE, help="The maximum number a second.")]
 To = Annotated[
-    Path | None, typer.Option("--to", dir_okay=False, help="File for them; a new one in this folder without.")
+    Path | None,
+    typer.Option(
+        "--to", dir_okay=False, help="The file they are written to; without it, a new one in this folder."
+    ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
@@ -86,16 +89,16 @@ class Shown(NamedTuple, Generic[T]):
     """For `--after`; None where nothing follows."""
 
 
-def quiet(context: typer.Context) -> Settings:
+def load_settings(context: typer.Context) -> Settings:
     settings = settings_of(context)
     logs.configure_for(settings, level="warning")
     return settings
 
 
-def one_of(ids: list[str] | None, *, conditions: bool, everything: bool) -> None:
-    """What is to be moved must be said: ids, or conditions, or all."""
+def require_one_selection(ids: list[str] | None, *, conditions: bool, everything: bool) -> None:
+    """Fail unless there are either ids, or conditions, or --all."""
     if bool(ids) + conditions + everything != 1:
-        fail("say which: ids, or conditions such as --reason, or --all; only one of these", BAD_USAGE)
+        fail("give either ids, or conditions such as --reason, or --all", BAD_USAGE)
 
 
 def part_of(
@@ -117,7 +120,7 @@ def print_shown(shown: Shown[T], matching: str, unseen: int) -> None:
     """The lines below a list."""
     more = f"; more with --after {shown.following}" if shown.following else ""
     print_summary(f"{len(shown.rows):,} of {matching}{more}")
-    say_what_is_out_of_reach(unseen)
+    print_unread(unseen)
 
 
 def outcome(
@@ -145,7 +148,7 @@ def outcome(
         "dry_run": dry_run,
         "chosen": chosen,
         verb: done,
-        "missing": missing,
+        "fail_for_missing_ids": missing,
         "out_of_reach": unseen,
         "finished": unseen is not None,
         **more,
@@ -168,7 +171,7 @@ def must_not_exist(path: Path) -> None:
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar; what it yields moves it on by one."""
+    """A progress bar. The function that it yields advances it by one."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as shown:
         bar = shown.add_task(what, total=total)
@@ -180,30 +183,32 @@ def absent(ids: list[str] | None, there: Collection[str]) -> list[str]:
     return sorted(set(ids or ()) - set(there))
 
 
-def missing(ids: list[str] | None, done: Collection[str], where: str) -> None:
+def fail_for_missing_ids(ids: list[str] | None, done: Collection[str], where: str) -> None:
     if gone := absent(ids, done):
         fail(f"not among {where}: {', '.join(gone)}")
 
 
-def say_what_is_out_of_reach(unseen: int) -> None:
+def print_unread(unseen: int) -> None:
     """On standard error where the output is for programs."""
     if unseen:
         print_summary(
-            f"{unseen:,} more lie behind the first {REACH:,}; move some of those away to get at them"
+            f"{unseen:,} more messages are behind the first {MAX_HELD:,}; remove some of those to reach them"
         )
 
 
 def message_lines(document: Mapping[str, Any], size: int) -> Iterator[str]:
-    """A message of `letterfile.message_document`, with so many bytes of body; only the body may be several lines."""
+    """The lines of a message of `removed_messages.message_document`. Only the body may have several lines."""
     for title in ("headers", "properties"):
         yield f"{title}:"
         for name, value in sorted(document[title].items()):
             text = (
-                value if isinstance(value, str) else orjson.dumps(value, default=message_file.plain).decode()
+                value
+                if isinstance(value, str)
+                else orjson.dumps(value, default=message_file.json_default).decode()
             )
             yield one_line(f"  {name}: {text}")
     if "undecodable" in document:
-        yield one_line(f"all properties, as they stand on the wire, in base64 ({document['undecodable']}):")
+        yield one_line(f"all properties, as they came over the wire, in base64 ({document['undecodable']}):")
         yield f"  {document['raw_properties']['base64']}"
     yield f"body ({size:,} bytes{', in base64' if 'body_base64' in document else ''}):"
     yield document.get("body") or document.get("body_base64", "")
@@ -219,7 +224,7 @@ def _names(found: Sequence[T]) -> list[str]:
     return names
 
 
-def readable(seconds: float | None) -> str:
+def duration_text(seconds: float | None) -> str:
     """93784 -> `1d 2h`, 65 -> `1m 5s`."""
     if seconds is None:
         return "?"
@@ -234,17 +239,17 @@ def readable(seconds: float | None) -> str:
 
 
 def age(seconds: float | None) -> Cell:
-    return Cell(readable(seconds), "" if seconds is None else round(seconds))
+    return Cell(duration_text(seconds), "" if seconds is None else round(seconds))
 
 
-def at(milliseconds: int | None) -> str:
+def time_text(milliseconds: int | None) -> str:
     if milliseconds is None:
         return "-"
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(milliseconds / 1000))
 
 
 def milliseconds_ago(seconds: float | None) -> int | None:
-    """The time that was so long ago, in Unix milliseconds."""
+    """The time of that many seconds ago, in Unix milliseconds."""
     return None if seconds is None else now() - round(seconds * 1000)
 
 

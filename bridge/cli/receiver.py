@@ -1,4 +1,4 @@
-"""`bridge receiver`: the command that takes webhooks."""
+"""`bridge receiver`: runs the receiver."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import typer
 
 from bridge.cli.console import settings_of
 from bridge.cli.help_epilog import ROLE, page
-from bridge.cli.run_role import run
+from bridge.cli.run_role import run_role
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime
 from bridge.supervisor import supervisor
-from bridge.supervisor.child import CrewError
+from bridge.supervisor.child import SupervisorError
 from bridge.telemetry.health import PortTakenError
 
 app = typer.Typer()
 
-_REFUSALS: Final = (PortTakenError, CrewError)
+_REFUSALS: Final = (PortTakenError, SupervisorError)
 
 
 @app.command(
@@ -32,16 +32,16 @@ _REFUSALS: Final = (PortTakenError, CrewError)
     )
 )
 def receiver(context: typer.Context) -> None:
-    """Take the provider's webhooks and publish each event to RabbitMQ before it is answered.
+    """Take the provider's webhooks, and publish each event to RabbitMQ before the answer.
 
     What it has to say are logs; with logs.format = "json" (BRIDGE_LOGS__FORMAT) a JSON document a line.
     """
-    settings = settings_of(context, logs_follow=True)
+    settings = settings_of(context, log_foreign_variables=True)
     drain = settings.receiver.drain_timeout
     if settings.receiver.processes > 1:
-        run(settings, supervisor.receivers, refusals=_REFUSALS, drain=drain)
+        run_role(settings, supervisor.receivers, refusals=_REFUSALS, drain=drain)
     else:
-        run(
+        run_role(
             settings,
             lambda settings, stop: role.receiver(settings, Lifetime(stop=stop)),
             refusals=_REFUSALS,

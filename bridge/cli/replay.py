@@ -1,4 +1,4 @@
-"""`bridge replay`: archived events once more, to one queue or to everybody."""
+"""`bridge replay`: publishes archived events again, to one queue or to all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bridge.amqp.errors import BrokerUnavailableError
-from bridge.broker.archive_selection import InvalidMomentError, Selection, moment
+from bridge.broker.archive_selection import ArchiveSelection, InvalidTimeError, parse_time
 from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_of
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import print_rows, print_summary
 from bridge.cli.options import AsJson
 from bridge.operations import replay as role
-from bridge.roles.lifetime import running, until
-from bridge.roles.shutdown import until_signal
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.roles.shutdown import run_until_signal
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from bridge.settings.sections import Settings
 
 INTERRUPTED: Final = 130
-"""Exit code: stopped by Ctrl-C before the end, as a shell counts it."""
+"""Exit code: interrupted by Ctrl-C, as in a shell."""
 
 _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@#,/+ -]{1,255}")
-"""What our library can send of those that RabbitMQ allows."""
+"""The names that our library can send, of those that RabbitMQ allows."""
 
 app = typer.Typer()
 
@@ -59,34 +59,38 @@ def replay(
         list[str] | None, typer.Option(help="Events of this name; may be given several times.")
     ] = None,
     message_id: Annotated[
-        list[str] | None, typer.Option(help="About this message of the provider; several times, too.")
+        list[str] | None, typer.Option(help="Only events of this message; may be given several times.")
     ] = None,
-    to: Annotated[str | None, typer.Option(help="Publish to this queue, and to nobody else.")] = None,
+    to: Annotated[str | None, typer.Option(help="Publish to this queue only.")] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Publish through the exchange, to everybody, as at first.")
+        bool, typer.Option("--again", help="Publish through the exchange, to all queues, as at first.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Publish nothing; count.")] = False,
-    rate: Annotated[float | None, typer.Option(min=0.1, help="Events a second at the most.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="The maximum number of events a second.")
+    ] = None,
     from_offset: Annotated[
-        int | None, typer.Option(min=0, help="Go on where a replay was interrupted, as it has printed.")
+        int | None, typer.Option(min=0, help="Go on at this offset, which an interrupted replay has printed.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publish events from the archive once more, with their own bytes and ids; at least once.
+    """Publish events from the archive again, at least once, with the same bodies and ids.
 
-    Time is that at which the bridge received an event (its header `received-at`), to the millisecond. Reading starts
-    in the archive a little before --since, and goes on to its end: what has waited in a spool was archived later.
-    With --again the events are archived once more, too.
+    --since and --until refer to the time at which the bridge received an event (its header `received-at`). The archive is
+    read from a little before --since to its end: events that have waited in a spool were archived later. With --again the
+    events are also archived again.
     """
     if (again and to is not None) or not (again or to is not None or dry_run):
-        fail("say where to: either --to QUEUE or --again (or --dry-run, to count)", BAD_USAGE)
+        fail("give either --to QUEUE or --again (or --dry-run, to count)", BAD_USAGE)
     if to is not None and not _QUEUE_NAME.fullmatch(to):
-        fail(f"--to: no queue can be called '{to}'", BAD_USAGE)
+        fail(f"--to: '{to}' cannot be the name of a queue", BAD_USAGE)
     settings = settings_of(context)
     logs.configure_for(settings, level="warning")
-    selection = Selection.of(event or (), message_id or (), since=_moment(since), until=_moment(before))
-    order = role.Order(selection, to, from_offset=from_offset, rate=rate, dry_run=dry_run)
-    progress = role.Progress()
+    selection = ArchiveSelection.of(
+        event or (), message_id or (), since=_moment(since), until=_moment(before)
+    )
+    order = role.ReplayOrder(selection, to, from_offset=from_offset, rate=rate, dry_run=dry_run)
+    progress = role.ReplayProgress()
     try:
         whole = _replayed(settings, order, progress)
     except (role.ReplayError, BrokerUnavailableError) as error:
@@ -100,28 +104,30 @@ def replay(
 
 def _moment(text: str) -> datetime | None:
     try:
-        return moment(text, now=datetime.now(UTC)) if text else None
-    except InvalidMomentError as error:
+        return parse_time(text, now=datetime.now(UTC)) if text else None
+    except InvalidTimeError as error:
         fail(str(error), BAD_USAGE)
 
 
-def _replayed(settings: Settings, order: role.Order, progress: role.Progress) -> bool:
-    """Whether it came to its end before it was interrupted."""
+def _replayed(settings: Settings, order: role.ReplayOrder, progress: role.ReplayProgress) -> bool:
+    """Replay. Returns whether it was finished, not interrupted."""
     whole = False
 
     async def main(stop: asyncio.Event) -> None:
         nonlocal whole
         with _bar(progress) as moved:
-            async with running(role.replay(settings, order, progress, moved), name="replay") as replaying:
-                await until(stop, replaying)
+            async with background_task(
+                role.replay(settings, order, progress, moved), name="replay"
+            ) as replaying:
+                await wait_while_running(stop, replaying)
                 whole = replaying.done()
 
-    until_signal(main)
+    run_until_signal(main)
     return whole
 
 
 @contextmanager
-def _bar(progress: role.Progress) -> Iterator[Callable[[], None]]:
+def _bar(progress: role.ReplayProgress) -> Iterator[Callable[[], None]]:
     columns = (
         TextColumn("reading"),
         BarColumn(),
@@ -142,7 +148,7 @@ def _bar(progress: role.Progress) -> Iterator[Callable[[], None]]:
         yield moved
 
 
-def _tell(order: role.Order, progress: role.Progress, *, as_json: bool, whole: bool) -> None:
+def _tell(order: role.ReplayOrder, progress: role.ReplayProgress, *, as_json: bool, whole: bool) -> None:
     if as_json:
         print_json(
             {
@@ -162,16 +168,16 @@ def _tell(order: role.Order, progress: role.Progress, *, as_json: bool, whole: b
         + (" would be replayed" if order.dry_run else f" are in {_destination(order)}")
     )
     if progress.next is not None:
-        what = "what is archived from now on" if whole else "interrupted; to go on"
+        what = "for events archived from now on" if whole else "interrupted; to go on"
         print_summary(f"{what}: {_from_there(order, progress.next)}")
 
 
-def _destination(order: role.Order) -> str:
-    return "RabbitMQ again, for everybody" if order.queue is None else f"the queue '{order.queue}'"
+def _destination(order: role.ReplayOrder) -> str:
+    return "RabbitMQ again, for all queues" if order.queue is None else f"the queue '{order.queue}'"
 
 
-def _from_there(order: role.Order, offset: int) -> str:
-    """The options that change; times that were said as so long ago are fixed now."""
+def _from_there(order: role.ReplayOrder, offset: int) -> str:
+    """The options to go on with: relative times are replaced by absolute ones."""
     times = {"--since": order.selection.since, "--until": order.selection.until}
     fixed = [f"{option} {at.isoformat()} " for option, at in times.items() if at is not None]
-    return f"the same with {''.join(fixed)}--from-offset {offset}"
+    return f"the same options with {''.join(fixed)}--from-offset {offset}"

@@ -1,4 +1,4 @@
-"""How the commands run that stay: until a signal, with logs instead of prints."""
+"""Runs a role as a command: until a signal, with logs instead of prints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from bridge.cli.console import BAD_USAGE, FAILED, fail
-from bridge.roles.shutdown import ENDING_SECONDS, leave, until_signal
+from bridge.roles.shutdown import ENDING_SECONDS, exit_if_threads_remain, run_until_signal
 from bridge.settings.sections import InvalidSettingsError, foreign_variables
 from bridge.telemetry import logs
 
@@ -20,49 +20,51 @@ if TYPE_CHECKING:
 log = logs.logger("process")
 
 
-def run(
+def run_role(
     settings: Settings,
     role: Callable[[Settings, Stop], Coroutine[None, None, None]],
     *,
     refusals: tuple[type[Exception], ...],
     drain: float = 0.0,
 ) -> None:
-    """Run a role until it ends.
+    """Run a role until a signal, or until it ends by itself.
 
     Args:
-        settings: the role's.
-        role: given them, and an event that is set when it shall stop.
-        refusals: what it raises when it cannot go on, with a message of one line.
-        drain: seconds that it may take to finish what is in hand; `ENDING_SECONDS` after them it ends in any case.
+        settings: all settings.
+        role: called with the settings, and an event that is set when it must stop.
+        refusals: the exceptions with which it cannot go on; their message is one line.
+        drain: seconds that it may take to finish what is in flight. `ENDING_SECONDS` later it is ended.
 
     Raises:
-        typer.Exit: it could not go on; the line has been written.
+        typer.Exit: it could not go on; the message was written.
     """
     logs.configure_for(settings)
     if foreign := foreign_variables():
         log.warning(
-            "variables that begin with BRIDGE_ and are no settings are ignored",
+            "variables that begin with BRIDGE_ and are not settings are ignored",
             action="process.foreign_variables",
             variables=foreign,
         )
     try:
-        until_signal(lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS, nothing_follows=True)
+        run_until_signal(
+            lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS, process_ends=True
+        )
     except InvalidSettingsError as error:
         _refuse(settings, str(error), BAD_USAGE)
     except refusals as error:
         _refuse(settings, str(error), FAILED)
     except Exception as error:
-        leave(FAILED, error)
+        exit_if_threads_remain(FAILED, error)
         raise
-    leave(0)
+    exit_if_threads_remain(0)
 
 
 def _refuse(settings: Settings, reason: str, code: int) -> NoReturn:
-    """Where programs read the lines, the last one is an event like all others."""
+    """Write the reason: as a JSON log line if programs read the log, else as a line for people."""
     try:
-        if logs.for_programs(settings.logs):
+        if logs.writes_json(settings.logs):
             log.error(reason, action="process.refused")
             raise typer.Exit(code)
         fail(reason, code)
     finally:
-        leave(code)
+        exit_if_threads_remain(code)

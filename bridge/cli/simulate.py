@@ -1,4 +1,4 @@
-"""`bridge simulate`: a receiver under the provider's traffic."""
+"""`bridge simulate`: posts events to a receiver as the provider does."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from bridge.cli.console import BAD_USAGE, FAILED, fail, fails_with, print_json, 
 from bridge.cli.help_epilog import page
 from bridge.cli.lists import print_rows, print_summary
 from bridge.cli.options import AsJson
-from bridge.development.load_driver import Driver, Pace, Tally, quantile
-from bridge.development.traffic import Habits, InvalidMixError, Traffic, mix
-from bridge.receiver.handler import PATH
-from bridge.roles.lifetime import running, until
-from bridge.roles.shutdown import until_signal
+from bridge.development.load_driver import LoadDriver, LoadPace, LoadResult, quantile
+from bridge.development.traffic import InvalidMixError, Traffic, TrafficProfile, parse_mix
+from bridge.receiver.handler import WEBHOOK_PATH
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.roles.shutdown import run_until_signal
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.development.emission import Reply
-    from bridge.development.load_driver import Outcome
-    from bridge.development.traffic import Shot
+    from bridge.development.emission import WebhookReply
+    from bridge.development.load_driver import AnswerKind
+    from bridge.development.traffic import Posting
     from bridge.settings.sections import Receiver
 
 app = typer.Typer()
 
 _SECONDS: Final = 10.0
-"""How long, where nothing is said."""
+"""The default duration."""
 _LOOK_EVERY_SECONDS: Final = 0.2
 _ANYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 -- read, not bound
-"""A host that is listened on -> one that can be called."""
+"""Host that a server listens on -> host that a client can connect to."""
 
 
 @app.command(
@@ -59,46 +59,57 @@ def simulate(
     context: typer.Context,
     *,
     url: Annotated[
-        str | None, typer.Option(help="The webhook's; without, the receiver of the settings on this machine.")
+        str | None,
+        typer.Option(help="URL of the webhook; without it, the receiver of the settings on this machine."),
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.01, help="Posts a second, whatever is answered.")] = 10,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
+    rate: Annotated[float, typer.Option(min=0.01, help="Posts a second, regardless of the answers.")] = 10,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after this number.")] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0.1, help="End after this time; 10 where there is no --count.")
+        float | None,
+        typer.Option(min=0.1, help="Stop after this time; the default is 10, unless there is --count."),
     ] = None,
     events: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=WEIGHT", help="The mix; may be given several times, or with commas."),
+        typer.Option(
+            metavar="NAME=WEIGHT", help="The mix; may be given several times, or separated by commas."
+        ),
     ] = None,
-    bursts: Annotated[int, typer.Option(min=1, help="So many at once, then none until the rate is met.")] = 1,
+    bursts: Annotated[int, typer.Option(min=1, help="This many at once, then a pause for the rate.")] = 1,
     duplicates: Annotated[float, typer.Option(min=0, max=100, help="Percent that are repeats.")] = 0,
-    disorder: Annotated[float, typer.Option(min=0, max=100, help="Percent that later ones overtake.")] = 0,
-    malformed: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent that are no JSON, or JSON but no event.")
+    disorder: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent that are overtaken by later ones.")
     ] = 0,
-    connections: Annotated[int, typer.Option(min=1, max=1000, help="At the same time.")] = 32,
-    first_id: Annotated[int, typer.Option(min=0, help="Of the messages; each event is about the next.")] = 1,
-    seed: Annotated[int, typer.Option(help="The same seed is the same traffic.")] = 1,
+    malformed: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent that are not JSON, or JSON but not an event.")
+    ] = 0,
+    connections: Annotated[int, typer.Option(min=1, max=1000, help="Connections at the same time.")] = 32,
+    first_id: Annotated[
+        int, typer.Option(min=0, help="Id of the first message; each event is about the next one.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same traffic.")] = 1,
     ledger: Annotated[
         Path | None,
-        typer.Option(help="Write id, name and durability of each accepted event, a JSON line each."),
+        typer.Option(
+            help="Write id, name and durability of each accepted event to this file, as JSON lines."
+        ),
     ] = None,
     ledger_refused: Annotated[
-        bool, typer.Option("--ledger-refused", help="Those not accepted, too: name, status, and why.")
+        bool,
+        typer.Option("--ledger-refused", help="Also those that were not accepted: name, status and reason."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Post events to a receiver as the provider would, and show what was answered.
+    """Post events to a receiver as the provider does, and show the answers.
 
-    All eight events in a newsletter's mix, complaints in both spellings (complined, complained). Times are from when a
-    post was due, so a receiver that is too slow cannot hide it.
+    All eight events in the mix of a newsletter, complaints in both spellings (complined, complained). Times count from when
+    a post was due, so that they show a receiver that is too slow.
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="warning")
     target = url or _webhook(settings.receiver)
     if not _is_http(target):
         fail("--url is not a URL of the form http://host/webhooks/msndr/TOKEN", BAD_USAGE)
-    pace = Pace(
+    pace = LoadPace(
         rate,
         count=count,
         seconds=seconds or (None if count else _SECONDS),
@@ -106,7 +117,9 @@ def simulate(
         connections=connections,
     )
     try:
-        habits = Habits(mix(events or ()), duplicates / 100, disorder / 100, malformed / 100, first_id)
+        habits = TrafficProfile(
+            parse_mix(events or ()), duplicates / 100, disorder / 100, malformed / 100, first_id
+        )
     except InvalidMixError as error:
         fail(str(error), BAD_USAGE)
     with ExitStack() as stack:
@@ -116,11 +129,11 @@ def simulate(
             if book is not None:
                 book.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
 
-        def accepted(shot: Shot, reply: Reply) -> None:
+        def accepted(shot: Posting, reply: WebhookReply) -> None:
             document = reply.document
             write({"id": document.get("id"), "event": shot.name, "durability": document.get("durability")})
 
-        def refused(shot: Shot, outcome: Outcome) -> None:
+        def refused(shot: Posting, outcome: AnswerKind) -> None:
             if ledger_refused:
                 write({"event": shot.name, "status": outcome.status, "why": outcome.durability})
 
@@ -133,12 +146,12 @@ def simulate(
 def _webhook(receiver: Receiver) -> str:
     if not receiver.tokens or not receiver.port:
         fail(
-            "where to? Give --url, or set receiver.port and receiver.tokens (BRIDGE_RECEIVER__TOKENS)",
+            "no URL: give --url, or set receiver.port and receiver.tokens (BRIDGE_RECEIVER__TOKENS)",
             BAD_USAGE,
         )
     host = _ANYWHERE.get(receiver.host, receiver.host)
     base = URL.build(scheme="http", host=host, port=receiver.port)
-    return f"{base}{PATH}{receiver.tokens[0].get_secret_value()}"
+    return f"{base}{WEBHOOK_PATH}{receiver.tokens[0].get_secret_value()}"
 
 
 def _is_http(text: str) -> bool:
@@ -152,29 +165,29 @@ def _is_http(text: str) -> bool:
 def _driven(
     url: str,
     traffic: Traffic,
-    pace: Pace,
+    pace: LoadPace,
     *,
-    accepted: Callable[[Shot, Reply], None],
-    refused: Callable[[Shot, Outcome], None],
-) -> Tally:
-    """What was answered until the end, or until Ctrl-C."""
+    accepted: Callable[[Posting, WebhookReply], None],
+    refused: Callable[[Posting, AnswerKind], None],
+) -> LoadResult:
+    """Post until the end or Ctrl-C. Returns the answers."""
     tallies = []
 
     async def main(stop: asyncio.Event) -> None:
-        driver = Driver(url, traffic, pace, accepted=accepted, refused=refused)
-        tallies.append(driver.tally)
+        driver = LoadDriver(url, traffic, pace, accepted=accepted, refused=refused)
+        tallies.append(driver.result)
         async with (
-            running(_show(driver.tally, pace), name="simulate.show"),
-            running(driver.run(), name="simulate.drive") as driving,
+            background_task(_show(driver.result, pace), name="simulate.show"),
+            background_task(driver.run(), name="simulate.drive") as driving,
         ):
-            await until(stop, driving)
+            await wait_while_running(stop, driving)
 
-    until_signal(main)
+    run_until_signal(main)
     return tallies[0]
 
 
-async def _show(tally: Tally, pace: Pace) -> None:
-    """Keep the bar on the terminal up to date, until cancelled."""
+async def _show(tally: LoadResult, pace: LoadPace) -> None:
+    """Update the progress bar until cancelled."""
     totals = [pace.count, None if pace.seconds is None else int(pace.seconds * pace.rate)]
     total = min(number for number in totals if number is not None)
     columns = (
@@ -194,7 +207,7 @@ async def _show(tally: Tally, pace: Pace) -> None:
             progress.update(bar, completed=tally.posted, answered=tally.answered, wrong=tally.wrong)
 
 
-def _tell(tally: Tally, *, as_json: bool) -> None:
+def _tell(tally: LoadResult, *, as_json: bool) -> None:
     rows: list[dict[str, Any]] = [
         {
             "status": outcome.status,

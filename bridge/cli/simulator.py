@@ -1,4 +1,4 @@
-"""`bridge simulator`: the provider's API, for a stack that has no provider."""
+"""`bridge simulator`: serves the provider's API, for a stack without the provider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from bridge.cli.console import settings_of
 from bridge.cli.help_epilog import ROLE, page
-from bridge.cli.run_role import run
+from bridge.cli.run_role import run_role
 from bridge.development.simulator import TOKEN, Simulator
 from bridge.receiver.webhook_url import webhook_url
 from bridge.settings.sections import Settings
@@ -31,17 +31,20 @@ log = logs.logger("simulator")
 def simulator(
     context: typer.Context,
     *,
-    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8082,
+    host: Annotated[str, typer.Option(help="The host to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any free one.")] = 8082,
     messages: Annotated[
-        int, typer.Option(min=0, help="How many it knows: ids from 1, to recipient1@example.org and so on.")
+        int,
+        typer.Option(
+            min=0, help="How many messages it knows: ids from 1, to recipient1@example.org and so on."
+        ),
     ] = 10_000,
     receiver: Annotated[
         str,
         typer.Option(metavar="URL", help="Where it has set its webhook, unless receiver.public_url says it."),
     ] = "",
 ) -> None:
-    """Stand in for the provider's API, until a signal: messages to look up, and the webhook's setting.
+    """Serve the provider's API until a signal: look-ups of messages, and the webhook.
 
     A worker asks it where provider.base_url is http://HOST:PORT/v1. It asks for the token of provider.api_token; where
     there is none, for 'simulator-token'. `bridge simulate` posts the events. The webhook that is set at its start is that of
@@ -56,8 +59,8 @@ def simulator(
             if receiver and own.public_url is None:
                 own = own.model_copy(update={"public_url": receiver})
             running.webhook_url = webhook_url(own)
-            log.info("the simulated provider answers", action="simulator.started", base_url=running.base_url)
+            log.info("simulator started", action="simulator.started", base_url=running.base_url)
             await stop.wait()
-        log.info("stopped", action="simulator.stopped")
+        log.info("simulator stopped", action="simulator.stopped")
 
-    run(settings_of(context, logs_follow=True), serve, refusals=(OSError,))
+    run_role(settings_of(context, log_foreign_variables=True), serve, refusals=(OSError,))

@@ -1,4 +1,4 @@
-"""`bridge spool`: what waits on disk for RabbitMQ, what RabbitMQ refuses of it, and moving it by hand."""
+"""`bridge spool`: shows the events that wait on disk, and drains them to RabbitMQ."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rich.text import Text
 
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.amqp.publish_errors import PublishError
-from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.console import fail, fails_with, print_json, settings_of, terminal
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, ListJson
 from bridge.diagnostics.alarms import alarm_of
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.settings.sections import Settings
-from bridge.spool.folder import SpoolError, in_use, others
-from bridge.spool.refused_entries import AsideSeen, hasten, look
-from bridge.spool.spool_file import Contents, peek
+from bridge.spool.folder import SpoolError, in_use, other_files
+from bridge.spool.refused_entries import RefusedKind, read_refused, retry_now
+from bridge.spool.spool_file import SpoolContents, read_contents
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ app = typer.Typer(
 @app.command(epilog=page("spool status", "BRIDGE_SPOOL__DIRECTORY"))
 @fails_with(SpoolError, OSError)
 def status(context: typer.Context, as_json: ListJson = False) -> None:
-    """Show each spool file: how much is in it, since when, and whether a receiver has it; and what RabbitMQ refuses.
+    """Show each spool file: its size and age, whether a receiver uses it, and the events that RabbitMQ refuses.
 
-    What it refuses is set aside, so that all other events go, and is tried again later and later.
+    Refused events are set aside, so that they do not block the others, and are retried with growing pauses.
     """
     settings = settings_of(context)
     files = _files(settings)
@@ -56,7 +56,7 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
         people.print(Text(f"{settings.spool.directory}:"))
     print_rows((_FILE, "Events", "Bytes", "Oldest", "Receiver", "Problem"), map(_row, files))
     if any(file.aside for file in files):
-        print_summary("set aside, for RabbitMQ refuses it:")
+        print_summary("set aside, because RabbitMQ refuses them:")
         print_rows(_ASIDE, _rows_of_aside(files))
 
 
@@ -73,10 +73,10 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
 )
 @fails_with(SpoolError, PublishError, BrokerUnavailableError, BrokerRefusedError, OSError)
 def drain(context: typer.Context, as_json: AsJson = False) -> None:
-    """Publish what receivers that are gone have left, and remove each event once RabbitMQ has confirmed it.
+    """Publish the events of receivers that are gone, and remove each once RabbitMQ has confirmed it.
 
-    A receiver that runs drains its own file, and those left behind in its folder, by itself. What RabbitMQ has refused
-    is tried once, now: where a receiver has it, the receiver is told to.
+    A running receiver drains its own file, and those that others have left in its folder. Refused events are retried once,
+    now: those of a running receiver by that receiver.
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="warning")
@@ -93,15 +93,15 @@ def drain(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"moved": moved, "left": left, "files": [_document(file) for file in files]})
     else:
-        people.print(f"{moved:,} events are in RabbitMQ")
+        terminal.print(f"{moved:,} events are in RabbitMQ")
         for file in files:
             _tell_who_has(file)
     for file in files:
         if file.in_use and file.aside:
-            hasten(file.path)
+            retry_now(file.path)
             refused = sum(one.entries for one in file.aside)
             if not as_json:
-                people.print(f"{file.path.name}: its receiver tries {refused:,} refused events now")
+                terminal.print(f"{file.path.name}: its receiver retries {refused:,} refused events now")
     if left:
         said = "; ".join(
             dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.aside)
@@ -123,34 +123,34 @@ async def _drained(settings: Settings, moved: Callable[[int], None]) -> int:
 class _File:
     path: Path
     in_use: bool | None
-    """None when it is another user's: only that user can tell."""
-    contents: Contents | None
+    """Whether a receiver uses it; None if it belongs to another user, and is not known."""
+    contents: SpoolContents | None
     problem: str
-    """Why there are no contents."""
-    aside: tuple[AsideSeen, ...] = ()
-    """What RabbitMQ refuses."""
+    """Why the contents cannot be read."""
+    aside: tuple[RefusedKind, ...] = ()
+    """The events that RabbitMQ refuses."""
 
 
 def _tell_who_has(file: _File) -> None:
-    """Of what still waits, and is not for us to drain."""
+    """Print who must drain a file that we cannot drain."""
     if file.in_use is None:
-        people.print(f"{file.path.name}: another user's, who alone can drain it")
+        terminal.print(f"{file.path.name}: it belongs to another user, who must drain it")
     elif file.in_use and file.contents is not None and file.contents.entries:
-        people.print(
+        terminal.print(
             f"{file.path.name}: a running receiver has {file.contents.entries:,} events, and drains them itself "
             "while RabbitMQ takes them"
         )
 
 
 def _files(settings: Settings) -> list[_File]:
-    return [_looked_at(path) for path in others(settings.spool.directory, ())]
+    return [_looked_at(path) for path in other_files(settings.spool.directory, ())]
 
 
 def _looked_at(path: Path) -> _File:
     busy: bool | None = None
     try:
         busy = in_use(path)
-        return _File(path, busy, peek(path), "", look(path))
+        return _File(path, busy, read_contents(path), "", read_refused(path))
     except SpoolError as error:
         return _File(path, busy, None, str(error).removeprefix(f"{path}: "))
 
@@ -188,7 +188,7 @@ def _document(file: _File) -> dict[str, Any]:
 
 
 def _row(file: _File) -> tuple[str | int | Cell, ...]:
-    receiver = "has it" if file.in_use else "gone" if file.in_use is not None else "?"
+    receiver = "running" if file.in_use else "gone" if file.in_use is not None else "?"
     if file.contents is None:
         return _named(file), "?", "?", "", receiver, file.problem
     age = _age(file.contents)
@@ -210,15 +210,15 @@ def _rows_of_aside(files: Iterable[_File]) -> Iterator[tuple[str | int | Cell, .
             )  # fmt: skip
 
 
-def _refused(one: AsideSeen) -> str:
+def _refused(one: RefusedKind) -> str:
     of_key = f" of '{one.routing_key}'" if one.routing_key else ""
     return f"{one.entries:,} {one.reason}{of_key}: {one.said}"
 
 
-def _until(one: AsideSeen) -> int:
+def _until(one: RefusedKind) -> int:
     """Seconds."""
     return max(0, int(one.retry_at / 1000 - time.time()))
 
 
-def _age(contents: Contents) -> int | None:
+def _age(contents: SpoolContents) -> int | None:
     return None if contents.oldest is None else max(0, int(time.time() - contents.oldest / 1000))

@@ -1,4 +1,4 @@
-"""`bridge status`: how everything is, on one screen."""
+"""`bridge status`: the state of everything, on one screen."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rich.live import Live
 from yarl import URL
 
 from bridge import startup
-from bridge.cli.console import BAD_USAGE, FAILED, fail, on_terminal, people, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, FAILED, fail, on_terminal, print_json, settings_of, terminal
 from bridge.cli.help_epilog import page
-from bridge.cli.status_view import lines, screen
-from bridge.diagnostics.status import Watch
-from bridge.roles.lifetime import running, until
-from bridge.roles.shutdown import until_signal
+from bridge.cli.status_view import lines, status_view
+from bridge.diagnostics.status import StatusMonitor
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.roles.shutdown import run_until_signal
 from bridge.telemetry import logs
 from bridge.telemetry.terminal import clean
 from bridge.timestamps import rfc3339_of_milliseconds
@@ -64,7 +64,7 @@ def _web_addresses(texts: list[str] | None) -> list[str] | None:
 def status(
     context: typer.Context,
     watch: Annotated[
-        bool, typer.Option("--watch", "-w", help="Again every 2 s, until Ctrl-C; the exit code is 0.")
+        bool, typer.Option("--watch", "-w", help="Repeat every 2 s, until Ctrl-C; the exit code is 0.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="For programs; with --watch a document for each look.")
@@ -78,9 +78,9 @@ def status(
             "Without it, those of health.roles, or else of one receiver and one worker on this machine.",
         ),
     ] = None,
-    over: Annotated[float, typer.Option(min=0, help="Seconds over which the rates are taken.")] = 1.0,
+    over: Annotated[float, typer.Option(min=0, help="Seconds over which the rates are measured.")] = 1.0,
 ) -> None:
-    """Show events, roles, RabbitMQ and its queues, spool, dead letters and breakers; only looks.
+    """Show events, roles, RabbitMQ and its queues, spool, dead letters and circuit breakers. It changes nothing.
 
     RabbitMQ's management API may be missing: what cannot be seen without it is said, and is no fault.
     """
@@ -88,7 +88,7 @@ def status(
     logs.configure_for(settings, level="error")
     urls = metrics or []
     if watch:
-        until_signal(lambda stop: _watch(settings, urls, stop, as_json=as_json))
+        run_until_signal(lambda stop: _watch(settings, urls, stop, as_json=as_json))
         return
     startup.release_signals()
     seen = asyncio.run(_once(settings, urls, over))
@@ -101,7 +101,7 @@ def status(
 
 
 async def _once(settings: Settings, urls: list[str], over: float) -> Status:
-    async with Watch.open(settings, urls) as looking:
+    async with StatusMonitor.open(settings, urls) as looking:
         seen = await looking.look()
         if over and seen.events:
             await asyncio.sleep(over)
@@ -110,13 +110,13 @@ async def _once(settings: Settings, urls: list[str], over: float) -> Status:
 
 
 async def _watch(settings: Settings, urls: list[str], stop: asyncio.Event, *, as_json: bool) -> None:
-    async with Watch.open(settings, urls) as looking:
+    async with StatusMonitor.open(settings, urls) as looking:
         with _shown(as_json=as_json) as show:
-            async with running(_again(looking, show), name="status") as again:
-                await until(stop, again)
+            async with background_task(_again(looking, show), name="status") as again:
+                await wait_while_running(stop, again)
 
 
-async def _again(looking: Watch, show: Callable[[Status], None]) -> None:
+async def _again(looking: StatusMonitor, show: Callable[[Status], None]) -> None:
     while True:
         show(await looking.look())
         await asyncio.sleep(_REFRESH_SECONDS)
@@ -124,19 +124,19 @@ async def _again(looking: Watch, show: Callable[[Status], None]) -> None:
 
 @contextmanager
 def _shown(*, as_json: bool) -> Iterator[Callable[[Status], None]]:
-    """On a terminal one picture takes the place of the other; elsewhere they follow each other."""
+    """On a terminal each state replaces the one before; elsewhere they are printed one after the other."""
     if as_json:
         yield lambda seen: print_json(_document(seen))
     elif not on_terminal():
         yield _print
     else:
-        with Live(console=people, auto_refresh=False, screen=True) as live:
-            yield lambda seen: live.update(screen(seen), refresh=True)
+        with Live(console=terminal, auto_refresh=False, screen=True) as live:
+            yield lambda seen: live.update(status_view(seen), refresh=True)
 
 
 def _print(seen: Status) -> None:
     if on_terminal():
-        people.print(screen(seen))
+        terminal.print(status_view(seen))
         return
     for line in lines(seen):
         sys.stdout.write(clean(line) + "\n")  # rich would make blanks of the tabs

@@ -1,4 +1,4 @@
-"""What `bridge status` prints for people."""
+"""The output of `bridge status` for people."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from rich.console import JustifyMethod
 
-    from bridge.diagnostics.broker_status import BrokerSeen, QueueSeen
-    from bridge.diagnostics.role_status import RoleSeen
-    from bridge.diagnostics.spool_status import SpoolSeen
+    from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
+    from bridge.diagnostics.role_status import RoleStatus
+    from bridge.diagnostics.spool_status import SpoolStatus
     from bridge.diagnostics.status import EventCount, Status
 
 _UNSEEN: Final = "?"
@@ -39,7 +39,7 @@ class Grid(NamedTuple):
     rows: list[tuple[Text | str | Cell, ...]]
 
 
-def screen(seen: Status) -> Group:
+def status_view(seen: Status) -> Group:
     """All of it, for a terminal; `?` is what cannot be seen."""
     return Group(*(_table(part) if isinstance(part, Grid) else part for part in _parts(seen)))
 
@@ -72,17 +72,17 @@ def _parts(seen: Status) -> Iterator[Text | Grid]:
     )
     yield Grid((), _rest(seen))
     for line in seen.unseen:
-        yield Text(f"cannot be seen: {one_line(line)}", "dim")
+        yield Text(f"not known: {one_line(line)}", "dim")
 
 
-def _role(role: RoleSeen) -> tuple[Text | str | Cell, ...]:
+def _role(role: RoleStatus) -> tuple[Text | str | Cell, ...]:
     if role.problem:
         return _UNSEEN, role.url, Text(one_line(role.problem), "red")
     state = Text("ready") if role.ready else Text("not ready", "red")
     return role.kind, role.url, state.append(_tokens(role))
 
 
-def _tokens(role: RoleSeen) -> str:
+def _tokens(role: RoleStatus) -> str:
     """Who rotates the webhook's token has to know this; otherwise there is one."""
     valid = int(role.tally(TOKENS).get("", 0))
     older = int(role.tally(ADMITTED).get("other", 0))
@@ -94,7 +94,7 @@ def _event(event: EventCount) -> tuple[Text | str | Cell, ...]:
     return event.name, _number(event.total), rate
 
 
-def _broker(broker: BrokerSeen) -> Text:
+def _broker(broker: BrokerStatus) -> Text:
     if broker.problem:
         return Text("RabbitMQ: not reachable", "red")
     line = f"RabbitMQ {broker.version}: "
@@ -108,7 +108,7 @@ def _broker(broker: BrokerSeen) -> Text:
     return Text(line + nodes)
 
 
-def _queue(queue: QueueSeen) -> tuple[Text | str | Cell, ...]:
+def _queue(queue: QueueStatus) -> tuple[Text | str | Cell, ...]:
     age = queue.oldest_age
     name = Text(one_line(queue.name))
     if queue.problem:
@@ -122,7 +122,7 @@ def _queue(queue: QueueSeen) -> tuple[Text | str | Cell, ...]:
 
 def _rest(seen: Status) -> list[tuple[Text | str | Cell, ...]]:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(seen.dead_by_reason.items()))
-    counted = f"; moved there since the workers' start: {reasons}" if reasons else ""
+    counted = f"; moved since the workers' start: {reasons}" if reasons else ""
     breakers = ", ".join(
         f"{name} {_BREAKERS[min(int(state), len(_BREAKERS) - 1)]}"
         for name, state in sorted(seen.breakers.items())
@@ -140,7 +140,7 @@ def _rest(seen: Status) -> list[tuple[Text | str | Cell, ...]]:
 
 
 def _table(grid: Grid) -> Table:
-    """Without lines: all of it has to fit on one screen."""
+    """A table without lines: everything has to fit on one screen."""
     if not grid.heads:
         table = Table.grid(padding=(0, 2, 0, 0))
     else:
@@ -159,7 +159,7 @@ def _shown(cell: Text | str | Cell) -> Text:
     return Text(one_line(cell.shown if isinstance(cell, Cell) else cell))
 
 
-def _spool(seen: SpoolSeen | None) -> str:
+def _spool(seen: SpoolStatus | None) -> str:
     if seen is None:
         return _UNSEEN
     oldest = "" if seen.oldest_age is None else f", the oldest for {seen.oldest_age:,.0f} s"

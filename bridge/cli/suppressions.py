@@ -1,4 +1,4 @@
-"""`bridge suppressions`: ask the list, change it, and see who changed it."""
+"""`bridge suppressions`: check, list, add and remove addresses, and show their history."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from rich.text import Text
 
 from bridge.cli import suppressions_view
-from bridge.cli.console import BAD_USAGE, fail, fails_with, on_terminal, people, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, fail, fails_with, on_terminal, print_json, settings_of, terminal
 from bridge.cli.help_epilog import LIST, page
 from bridge.cli.lists import ON_A_TERMINAL, JsonList, Sheet, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, ListJson
@@ -111,7 +111,7 @@ def _show_check(address: str, entries: list[Entry], *, as_json: bool) -> None:
     elif entries:
         print_rows(suppressions_view.ENTRY, map(suppressions_view.row, entries))
     else:
-        people.print(Text(f"{address} is not suppressed"))
+        terminal.print(Text(f"{address} is not suppressed"))
 
 
 @app.command(
@@ -165,7 +165,7 @@ def add(
     if as_json:
         print_json(entry.document() | {"reasons": [one.reason.value for one in stands]})
     else:
-        people.print(Text(f"{entry.address} is suppressed ({_reasons(stands)})"))
+        terminal.print(Text(f"{entry.address} is suppressed ({_reasons(stands)})"))
 
 
 @app.command(
@@ -208,9 +208,9 @@ def remove(
             }
         )
     elif done.left:
-        people.print(Text(f"{on_the_list} is still suppressed ({_reasons(done.left)}); removed: {removed}"))
+        terminal.print(Text(f"{on_the_list} is still suppressed ({_reasons(done.left)}); removed: {removed}"))
     else:
-        people.print(Text(f"{on_the_list} is no longer suppressed ({removed})"))
+        terminal.print(Text(f"{on_the_list} is no longer suppressed ({removed})"))
 
 
 @app.command(epilog=page("suppressions history jane@example.org", *LIST))
@@ -227,7 +227,7 @@ def history(context: typer.Context, address: Address, as_json: ListJson = False)
 
 
 def _settings(context: typer.Context) -> Settings:
-    """As everywhere; the list's own errors go to standard error, where they belong."""
+    """The settings. The list's errors are logged to standard error."""
     settings = settings_of(context)
     logs.configure_for(settings, level="error")
     return settings

@@ -1,4 +1,4 @@
-"""`bridge tail`: events live."""
+"""`bridge tail`: shows events as they come."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bridge.cli.console import fails_with, json_text, settings_of, write_json
 from bridge.cli.help_epilog import BROKER, STAYS, page
 from bridge.cli.options import LineJson
 from bridge.operations import tail as role
-from bridge.roles.lifetime import running, until
-from bridge.roles.shutdown import until_signal
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.roles.shutdown import run_until_signal
 from bridge.telemetry import logs
 from bridge.timestamps import rfc3339, rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.operations.tail import Seen
+    from bridge.operations.tail import TailedEvent
     from bridge.settings.sections import Settings
 
 app = typer.Typer()
@@ -57,21 +57,21 @@ def tail(
     settings = settings_of(context)
     logs.configure_for(settings, level="info")
     write = _write_json if as_json else _write_line
-    until_signal(lambda stop: _tail(stop, settings, event or (), write))
+    run_until_signal(lambda stop: _tail(stop, settings, event or (), write))
 
 
 async def _tail(
-    stop: asyncio.Event, settings: Settings, names: Sequence[str], show: Callable[[Seen], None]
+    stop: asyncio.Event, settings: Settings, names: Sequence[str], show: Callable[[TailedEvent], None]
 ) -> None:
-    async with running(role.tail(settings, names, show), name="tail") as tailing:
+    async with background_task(role.tail(settings, names, show), name="tail") as tailing:
         try:
-            await until(stop, tailing)
-        except role.NobodyReadsError:
-            # `bridge tail | head` has what it wanted; Python would complain of the pipe once more at its exit.
+            await wait_while_running(stop, tailing)
+        except role.OutputClosedError:
+            # As in `bridge tail | head`. Without this, Python would report the closed pipe again at its exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _write_json(seen: Seen) -> None:
+def _write_json(seen: TailedEvent) -> None:
     times = {
         "timestamp": None if seen.timestamp is None else rfc3339(seen.timestamp),
         "received_at": rfc3339_of_milliseconds(seen.received_at),
@@ -79,7 +79,7 @@ def _write_json(seen: Seen) -> None:
     write_json(json_text(asdict(seen) | times) + "\n", at_once=True)
 
 
-def _write_line(seen: Seen) -> None:
+def _write_line(seen: TailedEvent) -> None:
     at = seen.timestamp if seen.timestamp is not None else (seen.received_at or 0) // 1000
     about = f"message {seen.message_id}" if seen.message_id is not None else seen.problem or ""
     when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""`bridge topology`: what shall stand in RabbitMQ, declared by a user who may."""
+"""`bridge topology`: shows, declares and exports the exchanges, queues and bindings."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from yarl import URL
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker import backfill_marker, declaring, topology
-from bridge.cli.console import fail, fails_with, people, print_json, settings_of
+from bridge.cli.console import fail, fails_with, print_json, settings_of, terminal
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Head, print_rows
 from bridge.cli.options import AsJson
-from bridge.roles.role_topology import topology_of
+from bridge.roles.role_topology import planned_topology
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.declaring import Refused
+    from bridge.broker.declaring import RefusedPart
     from bridge.broker.topology import Topology
     from bridge.settings.sections import Settings
 
@@ -38,9 +38,9 @@ def plan(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: what `export` prints.")] = False,
 ) -> None:
-    """Show what shall stand, without asking RabbitMQ."""
+    """Show the planned topology, without connecting to RabbitMQ."""
     settings = settings_of(context)
-    planned = topology_of(settings)
+    planned = planned_topology(settings)
     if as_json:
         print_json(_definitions(planned, _virtual_host(settings)))
         return
@@ -77,7 +77,7 @@ def apply(
     """
     settings = settings_of(context)
     logs.configure_for(settings, level="error")
-    planned = topology_of(settings)
+    planned = planned_topology(settings)
     refused = asyncio.run(_apply(settings, planned, wait))
     if as_json:
         problems = [{"name": one.part.name, "problem": str(one.error)} for one in refused]
@@ -87,7 +87,7 @@ def apply(
         fail("; ".join(str(one.error) for one in refused))
     if as_json:
         return
-    people.print(f"{len(planned.exchanges)} exchanges, {len(planned.queues)} queues stand as planned")
+    terminal.print(f"{len(planned.exchanges)} exchanges, {len(planned.queues)} queues exist as planned")
 
 
 @app.command(epilog=page("topology export > definitions.json", *BROKER, "BRIDGE_SUBSCRIBERS"))
@@ -98,26 +98,26 @@ def export(
     """Print definitions for `rabbitmqctl import_definitions`."""
     del as_json
     settings = settings_of(context)
-    print_json(_definitions(topology_of(settings), _virtual_host(settings)))
+    print_json(_definitions(planned_topology(settings), _virtual_host(settings)))
 
 
-async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Refused, ...]:
-    """What is refused."""
+async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[RefusedPart, ...]:
+    """Declare the topology. Returns what RabbitMQ refuses."""
     link = Link(settings.rabbitmq, use="topology", metrics=Metrics())
     names = topology.Names(settings.rabbitmq.prefix)
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedPart, ...] = ()
 
     async def session(connection: AbstractConnection) -> None:
         nonlocal refused
         safe = await backfill_marker.safe_to_declare(connection, planned, names, "always")
         wanted = planned if safe else topology.without_queues(planned, names.suppression)
-        refused = await declaring.attempt(connection, wanted, "always", needed=())
+        refused = await declaring.apply_topology(connection, wanted, "always", needed=())
         for one in refused:
             if isinstance(one.error, BrokerUnavailableError) and not one.part.of_subscriber:
-                raise one.error  # it is starting, and will be up soon
+                raise one.error  # the queue is starting, and will be up soon
         if not safe:
             raise BrokerRefusedError(
-                f"queue '{names.suppression}' is missing, and is not made while '{names.backfill}' takes no message"
+                f"queue '{names.suppression}' is missing, and is not declared while '{names.backfill}' takes no message"
             )
 
     try:
@@ -129,7 +129,7 @@ async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Re
 
 
 def _virtual_host(settings: Settings) -> str:
-    """The one that the first URL names; a slash in it is written as `%2F`."""
+    """The virtual host of the first URL; a slash in it is written as `%2F`."""
     path = URL(settings.rabbitmq.urls[0].get_secret_value()).path
     return path.removeprefix("/").replace("%2F", "/") or "/"
 
@@ -139,7 +139,7 @@ def _arguments(arguments: Any) -> str:
 
 
 def _definitions(planned: Topology, virtual_host: str) -> dict[str, Any]:
-    """The shape of RabbitMQ's own definition files."""
+    """The topology in the format of RabbitMQ's definition files."""
     return {
         "exchanges": [
             {

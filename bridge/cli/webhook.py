@@ -1,4 +1,4 @@
-"""`bridge webhook`: which URL the provider posts its events to."""
+"""`bridge webhook`: shows, sets and removes the URL to which the provider posts events."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from bridge.cli.console import BAD_USAGE, fail, fails_with, people, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_of, terminal
 from bridge.cli.help_epilog import page
 from bridge.cli.options import AsJson
 from bridge.provider.client import ProviderClient, connect
 from bridge.provider.errors import ProviderError
-from bridge.receiver.handler import PATH
+from bridge.receiver.handler import WEBHOOK_PATH
 from bridge.receiver.webhook_url import webhook_url
 from bridge.telemetry.metrics import Metrics
 from bridge.telemetry.terminal import one_line
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _STANDARD_INPUT = "-"
-"""In the place of a URL."""
+"""Instead of a URL: read it from standard input."""
 
 _VARIABLES = ("BRIDGE_PROVIDER__API_TOKEN", "BRIDGE_PROVIDER__BASE_URL", "BRIDGE_PROVIDER__RESERVE_URL")
 _OUR_URL = ("BRIDGE_RECEIVER__PUBLIC_URL", "BRIDGE_RECEIVER__TOKENS")
 
 app = typer.Typer(
     name="webhook",
-    help="Which URL the provider posts its events to: show it, set it, turn it off.",
+    help="The URL to which the provider posts events: show it, set it, turn it off.",
     epilog=page("webhook show", *_VARIABLES),
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -50,7 +50,7 @@ def _web_address(url: str | None) -> str | None:
 @fails_with(ProviderError)
 def show(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the URL that is set. JSON: {"url": text or null}."""
-    seen = _ask(settings_of(context), ProviderClient.look_at_webhook)
+    seen = _ask(settings_of(context), ProviderClient.read_webhook)
     if as_json:
         print_json({"url": seen.url})
     elif seen.url:
@@ -77,13 +77,13 @@ def enable(
         str | None,
         typer.Argument(
             callback=_web_address,
-            help="Where the receiver is reached. Without it: receiver.public_url and the first of receiver.tokens. "
+            help="The receiver's public URL. Without it: receiver.public_url and the first of receiver.tokens. "
             "- reads it from standard input.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have the provider post its events to URL. JSON: {"url": text}, as the provider has set it.
+    """Make the provider post its events to URL. JSON: {"url": text}, as the provider confirms it.
 
     The token in a URL is a secret, and arguments are seen by everybody on this machine (`ps`): leave URL out, or give
     it on standard input.
@@ -109,7 +109,7 @@ def _target(receiver: Receiver, url: str | None) -> str:
     given = _given(url) if url == _STANDARD_INPUT else url or webhook_url(receiver)
     if not given:
         fail(
-            "to which URL? Set receiver.public_url and receiver.tokens (BRIDGE_RECEIVER__PUBLIC_URL, "
+            "no URL: set receiver.public_url and receiver.tokens (BRIDGE_RECEIVER__PUBLIC_URL, "
             "BRIDGE_RECEIVER__TOKENS), or give it on standard input: bridge webhook enable -",
             BAD_USAGE,
         )
@@ -117,7 +117,7 @@ def _target(receiver: Receiver, url: str | None) -> str:
 
 
 def _without_token(url: str) -> str:
-    front, path, token = url.rpartition(PATH)
+    front, path, token = url.rpartition(WEBHOOK_PATH)
     return f"{front}{path}…" if token else url
 
 
@@ -133,7 +133,7 @@ def disable(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have the provider post nothing more. JSON: {"disabled": text, or null if no webhook was set}."""
+    """Make the provider stop posting events. JSON: {"disabled": text, or null if no webhook was set}."""
     target = _given(url)
     if url == _STANDARD_INPUT and not target:
         fail("there is no URL on standard input", BAD_USAGE)
@@ -160,4 +160,4 @@ def _ask(settings: Settings, question: Callable[[ProviderClient], Awaitable[T]])
 
 
 def _say(line: str) -> None:
-    people.print(one_line(line))
+    terminal.print(one_line(line))

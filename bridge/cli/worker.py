@@ -1,4 +1,4 @@
-"""`bridge worker`: the command that keeps the suppression list."""
+"""`bridge worker`: runs the worker, which keeps the suppression list."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import typer
 from bridge.amqp.errors import BrokerRefusedError
 from bridge.cli.console import settings_of
 from bridge.cli.help_epilog import ROLE, page
-from bridge.cli.run_role import run
+from bridge.cli.run_role import run_role
 from bridge.roles import worker as role
 from bridge.roles.lifetime import Lifetime
 from bridge.suppression.database import StoreError
@@ -31,8 +31,8 @@ def worker(context: typer.Context) -> None:
 
     What it has to say are logs; with logs.format = "json" (BRIDGE_LOGS__FORMAT) a JSON document a line.
     """
-    settings = settings_of(context, logs_follow=True)
-    run(
+    settings = settings_of(context, log_foreign_variables=True)
+    run_role(
         settings,
         lambda settings, stop: role.worker(settings, Lifetime(stop=stop)),
         refusals=(PortTakenError, BrokerRefusedError, StoreError),

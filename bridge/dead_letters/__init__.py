@@ -1,1 +1,1 @@
-"""What could not be handled: retries with delay queues, dead letters, and how they are read and moved."""
+"""Messages that could not be handled: delay queues, dead letters, the quarantine, and how people read and move them."""

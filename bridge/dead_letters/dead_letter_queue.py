@@ -1,4 +1,4 @@
-"""The dead letters: where a message goes that cannot be handled, with the reason."""
+"""Publishes messages that cannot be handled to the dead-letter queue, with the reason."""
 
 from __future__ import annotations
 
@@ -11,43 +11,45 @@ from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
-    from bridge.dead_letters.delay_queues import History
-    from bridge.dead_letters.republishing import Publishing
+    from bridge.dead_letters.delay_queues import RetryHistory
+    from bridge.dead_letters.republishing import MessagePublisher
     from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("deadletters")
 
 REASON_HEADER: Final = "dead-reason"
-"""A word to filter by, for example `malformed` or `unknown-message`."""
+"""A keyword to filter by, for example `malformed` or `unknown-message`."""
 ERROR_HEADER: Final = "dead-error"
 """One line for people: what went wrong."""
 AT_HEADER: Final = "dead-at"
-"""When it was given up, Unix milliseconds."""
+"""When it became a dead letter, Unix milliseconds."""
 
 HEADERS: Final = (REASON_HEADER, ERROR_HEADER, AT_HEADER)
-"""Beside them stand those of `retries.HEADERS`: how often it was tried, since when, and where it failed last."""
+"""A dead letter also has `delay_queues.HEADERS`: attempts, first failure, and where the last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Why a message is given up."""
+class DeadLetterCause:
+    """Why a message becomes a dead letter."""
 
     reason: str
-    """A word to filter by."""
-    history: History
-    """Of all its attempts; its error is the reason for people."""
+    """A keyword to filter by."""
+    history: RetryHistory
+    """Of all its attempts. Its `error` is the reason for people."""
 
 
-class DeadLetters:
-    """The dead-letter queue, as the place to move messages to."""
+class DeadLetterQueue:
+    """Moves messages to the dead-letter queue."""
 
-    def __init__(self, publisher: Publishing, *, queue: str, longest_wait: float, metrics: Metrics) -> None:
-        """Make the place; nothing is declared here.
+    def __init__(
+        self, publisher: MessagePublisher, *, queue: str, longest_wait: float, metrics: Metrics
+    ) -> None:
+        """Create it. Nothing is declared here.
 
         Args:
             publisher: sends the dead letters.
-            queue: their queue.
-            longest_wait: between two attempts while RabbitMQ does not confirm, in seconds.
+            queue: the dead-letter queue.
+            longest_wait: seconds between two attempts while RabbitMQ does not confirm.
             metrics: counts dead letters by reason.
         """
         self._publisher = publisher
@@ -55,27 +57,32 @@ class DeadLetters:
         self._longest_wait = longest_wait
         self._metrics = metrics
 
-    async def bury(self, incoming: Delivery, dead: DeadLetter) -> None:
-        """Move a message here; returns when RabbitMQ has confirmed it, however long that takes.
+    async def move_to_dead_letters(self, incoming: Delivery, cause: DeadLetterCause) -> None:
+        """Publish a copy as a dead letter; returns when RabbitMQ has confirmed it, however long that takes.
 
-        The original is the caller's to acknowledge, and only then.
+        Only then may the caller acknowledge the original.
         """
-        history = dead.history
+        history = cause.history
         headers = {
-            REASON_HEADER: dead.reason,
+            REASON_HEADER: cause.reason,
             ERROR_HEADER: history.error,
             AT_HEADER: time.time_ns() // 1_000_000,
         }
-        message = republishing.of_message(incoming, queue=self._queue, headers=history.headers() | headers)
-        await republishing.move(
-            self._publisher, message, longest_wait=self._longest_wait, waiting="worker.dead_letter_waiting"
+        message = republishing.copy_for_queue(
+            incoming, queue=self._queue, headers=history.headers() | headers
         )
-        self._metrics.dead_letters.labels(dead.reason).inc()
+        await republishing.publish_until_confirmed(
+            self._publisher,
+            message,
+            longest_wait=self._longest_wait,
+            retry_action="worker.dead_letter_waiting",
+        )
+        self._metrics.dead_letters.labels(cause.reason).inc()
         log.warning(
-            "moved a message to the dead letters",
+            "a message became a dead letter",
             action="worker.dead_letter",
             event_id=message.message_id,
-            reason=dead.reason,
+            reason=cause.reason,
             attempts=history.attempt,
             where=history.where,
             error=history.error,

@@ -1,4 +1,4 @@
-"""A file of messages that leave RabbitMQ for good: everything that is needed to make them again."""
+"""A file of messages that are removed from RabbitMQ, with everything that is needed to publish them again."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from bridge.dead_letters.queue_reader import Found, Letter
+    from bridge.dead_letters.queue_reader import DeadLetter, HeldMessage
 
 T = TypeVar("T")
 
-_COPIED_AT_ONCE: Final = 1024**2
+_COPY_CHUNK_BYTES: Final = 1024**2
 _TIMES_IN_UTC: Final = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 """RFC 3339, with a Z."""
-_NAMES: Final = {"message_type": "type"}
-"""What pamqp calls otherwise than AMQP does."""
+_AMQP_NAMES: Final = {"message_type": "type"}
+"""Properties for which pamqp has another name than AMQP."""
 
 
-class LetterFileError(Exception):
-    """They cannot be written to their file; none of them was let go for it."""
+class MessageFileError(Exception):
+    """The messages cannot be written to the file. None of them was acknowledged."""
 
 
-class LetterFile(Generic[T]):
-    """One JSON document a line, each on the disk when `keep` returns. It is made with the first, never overwritten."""
+class MessageFile(Generic[T]):
+    """One JSON document a line, fsynced when `append` returns. The first `append` creates the file; it never overwrites one."""
 
-    def __init__(self, path: Path, document: Callable[[Found[T]], dict[str, Any]]) -> None:
-        """Args: where it is made; what is written of each."""
+    def __init__(self, path: Path, document: Callable[[HeldMessage[T]], dict[str, Any]]) -> None:
+        """Args: the path; what to write for each message."""
         self.path = path
-        """Another one, if somebody has put another file in its place."""
+        """Another path, if somebody has removed the file or put another in its place."""
         self._document = document
         self._descriptor: int | None = None
 
@@ -50,47 +50,49 @@ class LetterFile(Generic[T]):
             os.close(self._descriptor)
             self._descriptor = None
 
-    def keep(self, letters: Iterable[Found[T]]) -> None:
-        """Write these, and have them on the disk. It blocks.
+    def append(self, messages: Iterable[HeldMessage[T]]) -> None:
+        """Write these messages, and fsync. It blocks.
 
         Raises:
-            LetterFileError: the file exists already, or cannot be written.
+            MessageFileError: the file exists already, or cannot be written.
         """
         lines = b"".join(
             orjson.dumps(
-                self._document(found), default=plain, option=_TIMES_IN_UTC | orjson.OPT_APPEND_NEWLINE
+                self._document(held), default=json_default, option=_TIMES_IN_UTC | orjson.OPT_APPEND_NEWLINE
             )
-            for found in letters
+            for held in messages
         )
         try:
             if self._descriptor is None:
-                self._descriptor = _made(self.path)
+                self._descriptor = _create(self.path)
             _write(self._descriptor, lines)
-            if not _stands(self._descriptor, self.path):
-                self.path = _free(self.path)
-                self._descriptor = _made_again(self._descriptor, self.path)
+            if not _is_at(self._descriptor, self.path):
+                self.path = _with_free_number(self.path)
+                self._descriptor = _recreate(self._descriptor, self.path)
         except FileExistsError:
-            raise LetterFileError(
+            raise MessageFileError(
                 f"{self.path} exists already, and is not overwritten; name another"
             ) from None
         except OSError as error:
-            raise LetterFileError(f"{self.path}: {error.strerror}; what was to be discarded stays") from None
+            raise MessageFileError(
+                f"{self.path}: {error.strerror}; the messages stay in their queue"
+            ) from None
 
 
-def free_name(folder: Path, stem: str) -> Path:
-    """`dead-letters-20260102T030405Z.jsonl` of `dead-letters`, with a number where that is taken."""
-    return _free(folder / f"{stem}{time.strftime('-%Y%m%dT%H%M%SZ', time.gmtime())}.jsonl")
+def unused_path(folder: Path, stem: str) -> Path:
+    """`dead-letters-20260102T030405Z.jsonl` of `dead-letters`, with a number if it exists already."""
+    return _with_free_number(folder / f"{stem}{time.strftime('-%Y%m%dT%H%M%SZ', time.gmtime())}.jsonl")
 
 
-def _free(path: Path) -> Path:
-    """This name, with a number where it is taken."""
+def _with_free_number(path: Path) -> Path:
+    """This path, with a number if it exists already."""
     names = (path.with_stem(f"{path.stem}{f'-{number}' if number else ''}") for number in count())
     return next(name for name in names if not os.path.lexists(name))
 
 
-def document(found: Found[Letter]) -> dict[str, Any]:
-    """A dead letter as JSON: what is known of it, then the message."""
-    letter = found.letter
+def dead_letter_document(found: HeldMessage[DeadLetter]) -> dict[str, Any]:
+    """A dead letter as JSON: its description, then the message."""
+    letter = found.summary
     return {
         "id": letter.id,
         "event": letter.event,
@@ -104,10 +106,10 @@ def document(found: Found[Letter]) -> dict[str, Any]:
     }
 
 
-def message_document(found: Found[T]) -> dict[str, Any]:
-    """A message as JSON. A body that is no text is in base64.
+def message_document(found: HeldMessage[T]) -> dict[str, Any]:
+    """A message as JSON. A body that is not UTF-8 is in base64.
 
-    Where not all of its properties could be decoded, they stand there as they are, in base64, too.
+    If not all of its properties could be decoded, the encoded properties are added, in base64.
     """
     _, message, properties = found
     raw = {}
@@ -116,18 +118,18 @@ def message_document(found: Found[T]) -> dict[str, Any]:
     return {
         **_body(message.body),
         "headers": properties.headers,
-        "properties": {_NAMES.get(name, name): value for name, value in properties.values.items()},
+        "properties": {_AMQP_NAMES.get(name, name): value for name, value in properties.values.items()},
         **raw,
     }
 
 
 def as_json(document: Mapping[str, Any]) -> Any:
     """A document of this module, made of what JSON has."""
-    return orjson.loads(orjson.dumps(document, default=plain, option=_TIMES_IN_UTC))
+    return orjson.loads(orjson.dumps(document, default=json_default, option=_TIMES_IN_UTC))
 
 
-def plain(value: Any) -> Any:
-    """For orjson: what AMQP has and JSON has not."""
+def json_default(value: Any) -> Any:
+    """The `default` of orjson, for types of AMQP that JSON does not have."""
     if isinstance(value, bytes | bytearray):
         return {"base64": _base64(value)}
     return str(value)
@@ -151,34 +153,34 @@ def _write(descriptor: int, content: bytes) -> None:
     os.fsync(descriptor)
 
 
-def _stands(descriptor: int, path: Path) -> bool:
-    """Whether it is the file of this name: one that somebody has removed, or mounted over, takes every write."""
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the descriptor is the file at this path. A removed or mounted-over file accepts every write."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
 
 
-def _made_again(descriptor: int, path: Path) -> int:
-    """Another file of this name, with all that was written into the one that is gone.
+def _recreate(descriptor: int, path: Path) -> int:
+    """Create the file again, with everything that was written to the removed one.
 
     Raises:
-        OSError: it cannot be made, or is gone as well.
+        OSError: it cannot be created, or was removed as well.
     """
-    another = _made(path)
+    another = _create(path)
     offset = 0
-    while content := os.pread(descriptor, _COPIED_AT_ONCE, offset):
+    while content := os.pread(descriptor, _COPY_CHUNK_BYTES, offset):
         _write(another, content)
         offset += len(content)
     os.close(descriptor)
-    if not _stands(another, path):
+    if not _is_at(another, path):
         os.close(another)
-        raise OSError(errno.ESTALE, "somebody removes it again and again")
+        raise OSError(errno.ESTALE, "somebody keeps removing it")
     return another
 
 
-def _made(path: Path) -> int:
-    """Only for the owner: the events are about people. Its name is on the disk, too."""
+def _create(path: Path) -> int:
+    """Create it, readable by the owner only: the events are about people. The folder is fsynced too."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""The quarantine: bodies that were no events to the reader of their day, and what today's makes of them."""
+"""The quarantine: bodies that were not events when they were received, and what they are read as today."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bridge.broker import header_values
-from bridge.broker.messages import REASON_HEADER, RECEIVED_AT_HEADER, of_body
+from bridge.broker.messages import REASON_HEADER, RECEIVED_AT_HEADER, message_from_body
 from bridge.dead_letters import message_file
-from bridge.dead_letters.queue_reader import Place
+from bridge.dead_letters.queue_reader import InspectedQueue
 from bridge.events import MalformedError, NotJsonError, digest, parse
 from bridge.timestamps import rfc3339_of_milliseconds
 
@@ -17,46 +17,46 @@ if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
     from bridge.amqp.frames import Message
     from bridge.amqp.properties import Properties
-    from bridge.dead_letters.queue_reader import Found
+    from bridge.dead_letters.queue_reader import HeldMessage
 
 
 @dataclass(frozen=True, slots=True)
-class Body:
-    """What is known of a body in quarantine."""
+class QuarantinedBody:
+    """What is known of a quarantined body."""
 
     id: str
-    """The digest of its bytes."""
+    """The digest of the body."""
     reason: str
-    """Why it is here."""
+    """Why it was quarantined."""
     event: str | None
-    """What it is read as today; None where it is still no event."""
+    """The event name that it is read as today; None if it is still not an event."""
     problem: str
-    """Why it is still none."""
+    """Why it is still not an event."""
     received_at: int | None
     """Unix milliseconds."""
     size: int
     """Bytes."""
 
     def age(self, now: int) -> float | None:
-        """Seconds since it was received, at a time in Unix milliseconds."""
+        """Seconds since it was received. Args: now, in Unix milliseconds."""
         return None if self.received_at is None else max(0.0, (now - self.received_at) / 1000)
 
 
 @dataclass(frozen=True, slots=True)
-class WantedBodies:
-    """Which bodies; every condition that is set must hold. Without any, all."""
+class QuarantineFilter:
+    """Conditions that must all hold. Without any, every body matches."""
 
     ids: frozenset[str] = frozenset()
     events: frozenset[str] = frozenset()
-    """In our spelling: those that are read as one of these today."""
+    """Canonical names that the body is read as today."""
     reason: str = ""
-    """A part of the reason."""
+    """A substring of the reason."""
     received_before: int | None = None
-    """Unix milliseconds. A body without a time is neither older nor younger than any."""
+    """Unix milliseconds. A body without a time does not match."""
     received_after: int | None = None
     """Unix milliseconds."""
 
-    def matches(self, body: Body) -> bool:
+    def matches(self, body: QuarantinedBody) -> bool:
         at = body.received_at
         return (
             (not self.ids or body.id in self.ids)
@@ -67,19 +67,19 @@ class WantedBodies:
         )
 
 
-def quarantine(queue: str) -> Place[Body]:
-    return Place(queue, "the quarantine", body_of)
+def quarantine_queue(queue: str) -> InspectedQueue[QuarantinedBody]:
+    return InspectedQueue(queue, "the quarantine", describe_body)
 
 
-def body_of(message: Delivery, properties: Properties) -> Body:
-    """What the message says of its body, and the body today."""
+def describe_body(message: Delivery, properties: Properties) -> QuarantinedBody:
+    """What the message says of its body, and what the body is read as today."""
     headers = properties.headers
     event, problem = None, ""
     try:
         event = parse(message.body).name
     except (MalformedError, NotJsonError) as error:
         problem = str(error)
-    return Body(
+    return QuarantinedBody(
         id=digest(message.body),
         reason=header_values.text(headers.get(REASON_HEADER)) or problem,
         event=event,
@@ -89,17 +89,17 @@ def body_of(message: Delivery, properties: Properties) -> Body:
     )
 
 
-def as_event(found: Found[Body], *, exchange: str) -> Message:
-    """The message that it would have been: its own bytes, and received when it was."""
-    received_at = found.letter.received_at
+def event_message_of(found: HeldMessage[QuarantinedBody], *, exchange: str) -> Message:
+    """The message of the event that the body is today: the same bytes and time of reception."""
+    received_at = found.summary.received_at
     if received_at is None:
         received_at = time.time_ns() // 1_000_000
-    return of_body(found.message.body, exchange=exchange, received_at=received_at)
+    return message_from_body(found.message.body, exchange=exchange, received_at=received_at)
 
 
-def document(found: Found[Body]) -> dict[str, Any]:
-    """A body as JSON: what is known of it, then the message."""
-    body = found.letter
+def quarantine_document(found: HeldMessage[QuarantinedBody]) -> dict[str, Any]:
+    """A quarantined body as JSON: what is known of it, then the message."""
+    body = found.summary
     return {
         "id": body.id,
         "reason": body.reason,
@@ -111,5 +111,5 @@ def document(found: Found[Body]) -> dict[str, Any]:
 
 
 def _received_at(properties: Properties) -> int | None:
-    at = header_values.moment(properties.headers.get(RECEIVED_AT_HEADER))
-    return header_values.milliseconds(properties.values.get("timestamp")) if at is None else at
+    at = header_values.unix_ms(properties.headers.get(RECEIVED_AT_HEADER))
+    return header_values.datetime_to_unix_ms(properties.values.get("timestamp")) if at is None else at

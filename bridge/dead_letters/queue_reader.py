@@ -1,4 +1,4 @@
-"""Reading a queue of messages that wait for a person: all are taken, few are let go, the others go back as they were."""
+"""Reads a queue whose messages wait for a person. Few are acknowledged; the others are requeued in their order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from bridge.amqp import exclusive_lock
 from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
-from bridge.amqp.properties import read
+from bridge.amqp.properties import decode_properties
 from bridge.broker import declaring, header_values
 from bridge.dead_letters import dead_letter_queue, delay_queues
 from bridge.events import canonical_name, digest
@@ -27,52 +27,52 @@ if TYPE_CHECKING:
     from bridge.amqp.properties import Properties
 
 T = TypeVar("T")
-"""What is known of a message: a `Letter`, or `quarantine.Body`."""
+"""What is known of a message: a `DeadLetter`, or a `QuarantinedBody`."""
 
-REACH: Final = 10_000
-"""How many are held at once, and so how far into the queue one can see past what stays in it.
+MAX_HELD: Final = 10_000
+"""The prefetch: how many messages are unacknowledged at once, and so how far into the queue a reader can see.
 
-It must be the same for everybody, always. RabbitMQ (3.10.8 and 4.0.5 alike) hands messages that were given back
-out first, but puts them behind those that others gave back before: whoever took fewer than had been given back
-would change the order. With one reach for all, everybody takes at least what was given back before.
+It must be the same for every reader, always. RabbitMQ (3.10.8 and 4.0.5 alike) delivers requeued messages first, but
+puts them behind those that were requeued earlier. A reader that takes fewer than had been requeued would change the order.
+With one prefetch for all, every reader takes at least what was requeued before.
 
-They are given back by closing the channel, which is also what Ctrl-C and SIGKILL come to: there is one way only.
-Each time counts as a delivery. On RabbitMQ 4 a quorum queue drops a message at its 21st when nothing else is
-said, so the queue needs a far larger `x-delivery-limit`. (-1 means none on 4.0, but on 3.10 that drops all.)
+Messages are requeued by closing the channel, as Ctrl-C and SIGKILL do too: there is only one way. Each time counts as a
+delivery. By default, a quorum queue on RabbitMQ 4 drops a message at its 21st, so the queue needs a far larger
+`x-delivery-limit`. (-1 means no limit on 4.0, but on 3.10 it drops every message.)
 """
 
-BATCH: Final = 50
-"""As many are handled together."""
+BATCH_SIZE: Final = 50
+"""How many messages are handled together."""
 
-LONGEST_SECONDS: Final = 900.0
-"""Then the rest is given back: RabbitMQ closes the channel of who holds a message for 30 minutes."""
+MAX_HOLD_SECONDS: Final = 900.0
+"""Then the rest is requeued: RabbitMQ closes a channel with a message unacknowledged for 30 minutes."""
 
-_PATIENCE_SECONDS: Final = 10.0
-"""For others who have them in hand."""
+_LOCK_TIMEOUT_SECONDS: Final = 10.0
+"""Timeout for another reader to finish."""
 _SILENT_SECONDS: Final = 10.0
-"""While there are more to come, this long without one is a loss."""
-_LOOK_EVERY_SECONDS: Final = 0.1
+"""So long without a message, before the last one: RabbitMQ counts as lost."""
+_POLL_SECONDS: Final = 0.1
 _UNKNOWN: Final = "unknown"
 UNDECODABLE: Final = "undecodable"
-"""The reason of a letter that says none, and whose properties cannot be decoded."""
+"""The reason of a dead letter without one, whose properties cannot be decoded."""
 
 
 class BusyError(Exception):
-    """Somebody else has them in hand. Two at once could change their order."""
+    """Another reader uses the queue. Two at once could change the order of its messages."""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """What its headers say of a dead letter."""
+class DeadLetter:
+    """A dead letter, as its headers describe it."""
 
     id: str
-    """The event id; of a message without one, the digest of its body."""
+    """The event id; without one, the digest of the body."""
     event: str
     reason: str
-    """The word it was given up with; RabbitMQ's own, such as `delivery_limit`, where it was RabbitMQ who did."""
+    """A keyword: the bridge's, or RabbitMQ's own, such as `delivery_limit`, if RabbitMQ dead-lettered it."""
     error: str
     attempts: int
-    """1 where nothing is said: it was delivered."""
+    """1 if unknown: it was delivered."""
     died_at: int | None
     """Unix milliseconds."""
     first_failure: int | None
@@ -81,44 +81,44 @@ class Letter:
     """Where the last attempt failed."""
 
     def age(self, now: int) -> float | None:
-        """Seconds since it died, at a time in Unix milliseconds."""
+        """Seconds since it became a dead letter. Args: now, in Unix milliseconds."""
         return None if self.died_at is None else max(0.0, (now - self.died_at) / 1000)
 
 
 @dataclass(frozen=True, slots=True)
-class Place(Generic[T]):
-    """Where messages wait for a person."""
+class InspectedQueue(Generic[T]):
+    """A queue whose messages wait for a person."""
 
     queue: str
     what: str
-    """For people, with its article: `the dead letters`."""
-    known: Callable[[Delivery, Properties], T]
-    """What is known of a message there. It must not raise, whatever the message is."""
+    """For people, with the article: `the dead letters`."""
+    describe: Callable[[Delivery, Properties], T]
+    """Returns what is known of a message. It must not raise, whatever the message is."""
 
 
-class Found(NamedTuple, Generic[T]):
-    """A message in hand."""
+class HeldMessage(NamedTuple, Generic[T]):
+    """An unacknowledged message, with what is known of it."""
 
-    letter: T
+    summary: T
     message: Delivery
     properties: Properties
-    """What could be read of the message's."""
+    """The message's properties, as far as they could be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which dead letters; every condition that is set must hold. Without any, all."""
+class DeadLetterFilter:
+    """Conditions that must all hold. Without any, every dead letter matches."""
 
     ids: frozenset[str] = frozenset()
     reasons: frozenset[str] = frozenset()
     events: frozenset[str] = frozenset()
-    """In our spelling."""
+    """Canonical names."""
     died_before: int | None = None
-    """Unix milliseconds. A letter without a time is neither older nor younger than any."""
+    """Unix milliseconds. A dead letter without a time does not match."""
     died_after: int | None = None
     """Unix milliseconds."""
 
-    def matches(self, letter: Letter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
         return (
             (not self.ids or letter.id in self.ids)
             and (not self.reasons or letter.reason in self.reasons)
@@ -133,89 +133,90 @@ class Wanted:
         )
 
 
-class Reading(Generic[T]):
-    """What was there when it began, oldest first. What is not let go stays, in its order."""
+class QueueReader(Generic[T]):
+    """The messages that were ready at the start, oldest first. Those that are not acknowledged stay, in their order."""
 
-    def __init__(self, place: Place[T], total: int, deliveries: Deliveries) -> None:
+    def __init__(self, queue: InspectedQueue[T], total: int, deliveries: Deliveries) -> None:
         self.total = total
-        """How many there were."""
+        """How many were ready at the start."""
         self.seen = 0
-        self.gone = 0
-        """How many were let go."""
+        """How many were delivered to this reader."""
+        self.acknowledged = 0
+        """How many were acknowledged."""
         self.out_of_time = False
-        """Whether it ended only because of `LONGEST_SECONDS`; reading may begin anew."""
-        self._place = place
+        """Whether it ended because of `MAX_HOLD_SECONDS`; then a new reader can continue."""
+        self._queue = queue
         self._deliveries = deliveries
 
     @classmethod
     @asynccontextmanager
-    async def of(
-        cls, connection: AbstractConnection, place: Place[T], *, most: int | None = None
+    async def open(
+        cls, connection: AbstractConnection, queue: InspectedQueue[T], *, most: int | None = None
     ) -> AsyncIterator[Self]:
-        """Take them in hand, on channels of its own.
+        """Lock the queue, and consume it, on channels of its own.
 
         Args:
-            connection: an open connection of `open_connection`. As long as it lasts, nobody else takes them in hand.
-            place: what is read.
-            most: only so many from the front.
+            connection: an open connection from `open_connection`. While it lasts, no other reader can read the queue.
+            queue: to read.
+            most: only so many from the head of the queue.
 
         Raises:
-            BusyError: somebody else has them.
+            BusyError: another reader uses it.
             BrokerRefusedError: there is no such queue.
-            aiormq.exceptions.AMQPError: the connection is gone.
+            aiormq.exceptions.AMQPError: the connection is lost.
         """
-        await _alone(connection, place)
-        total, _ = await _standing(connection, place.queue)
-        taking = Deliveries.of(connection, place.queue, prefetch=REACH, acknowledge_every=None)
-        async with taking as deliveries:
-            yield cls(place, total if most is None else min(total, most), deliveries)
+        await _lock_queue(connection, queue)
+        total, _ = await _counts(connection, queue.queue)
+        consuming = Deliveries.open(connection, queue.queue, prefetch=MAX_HELD, acknowledge_every=None)
+        async with consuming as deliveries:
+            yield cls(queue, total if most is None else min(total, most), deliveries)
 
-    async def found(self) -> AsyncGenerator[list[Found[T]], None]:
-        """Up to `BATCH` at a time, to the last one or as far as one can see.
+    async def batches(self) -> AsyncGenerator[list[HeldMessage[T]], None]:
+        """Up to `BATCH_SIZE` messages at a time, until the last one or until `MAX_HELD` are unacknowledged.
 
         Raises:
-            BrokerUnavailableError: they stop coming before, or the connection is gone.
+            BrokerUnavailableError: RabbitMQ stops delivering before that, or the connection is lost.
         """
         began = time.monotonic()
-        while self.seen < self.total and self.seen - self.gone < REACH:
-            if self.seen and time.monotonic() - began > LONGEST_SECONDS:
+        while self.seen < self.total and self.seen - self.acknowledged < MAX_HELD:
+            if self.seen and time.monotonic() - began > MAX_HOLD_SECONDS:
                 self.out_of_time = True
                 return
             try:
                 async with asyncio.timeout(_SILENT_SECONDS):
-                    arrived = await self._deliveries.some(min(BATCH, self.total - self.seen))
+                    arrived = await self._deliveries.receive(min(BATCH_SIZE, self.total - self.seen))
             except TimeoutError:
                 raise BrokerUnavailableError(
-                    f"RabbitMQ sends no more of {self._place.what}, though there is more; nothing is lost, try again"
+                    f"RabbitMQ has stopped sending {self._queue.what}, before the last one; nothing is lost, try again"
                 ) from None
             self.seen += len(arrived)
-            yield [self._found(message) for message in arrived]
+            yield [self._hold(message) for message in arrived]
 
-    def _found(self, message: Delivery) -> Found[T]:
-        properties = read(message.properties)
-        return Found(self._place.known(message, properties), message, properties)
+    def _hold(self, message: Delivery) -> HeldMessage[T]:
+        properties = decode_properties(message.properties)
+        return HeldMessage(self._queue.describe(message, properties), message, properties)
 
-    async def let_go(self, found: Found[T]) -> None:
-        """This one is safe elsewhere: RabbitMQ may forget it.
+    async def acknowledge(self, held: HeldMessage[T]) -> None:
+        """Acknowledge a message that is safe elsewhere.
 
         Raises:
-            aiormq.exceptions.AMQPError: the connection is gone; it may still be there.
+            aiormq.exceptions.AMQPError: the connection is lost; the message may still be in the queue.
         """
-        await self._deliveries.let_go(found.message)
-        self.gone += 1
+        await self._deliveries.acknowledge(held.message)
+        self.acknowledged += 1
 
 
-def dead_letters(queue: str) -> Place[Letter]:
-    return Place(queue, "the dead letters", letter_of)
+def inspect_dead_letters(queue: str) -> InspectedQueue[DeadLetter]:
+    return InspectedQueue(queue, "the dead letters", describe_dead_letter)
 
 
-def letter_of(message: Delivery, properties: Properties) -> Letter:
-    """What a message says of itself, whoever has made a dead letter of it."""
+def describe_dead_letter(message: Delivery, properties: Properties) -> DeadLetter:
+    """What the message says of itself, whether the bridge or RabbitMQ dead-lettered it."""
     headers, text = properties.headers, header_values.text
     attempts = header_values.attempts(headers.get(delay_queues.ATTEMPT_HEADER))
     death = _last_death(headers)
     undecodable = f"the properties cannot be decoded: {properties.error}" if properties.error else ""
-    return Letter(
+    return DeadLetter(
         id=properties.message_id or digest(message.body),
         event=properties.values.get("message_type") or text(headers.get("cloudEvents:type")) or _UNKNOWN,
         reason=text(headers.get(dead_letter_queue.REASON_HEADER))
@@ -225,35 +226,35 @@ def letter_of(message: Delivery, properties: Properties) -> Letter:
         or text(headers.get(delay_queues.ERROR_HEADER))
         or undecodable,
         attempts=1 if attempts is None else attempts,
-        died_at=header_values.moment(headers.get(dead_letter_queue.AT_HEADER))
-        or header_values.milliseconds(death.get("time")),
-        first_failure=header_values.moment(headers.get(delay_queues.FIRST_FAILURE_HEADER)),
+        died_at=header_values.unix_ms(headers.get(dead_letter_queue.AT_HEADER))
+        or header_values.datetime_to_unix_ms(death.get("time")),
+        first_failure=header_values.unix_ms(headers.get(delay_queues.FIRST_FAILURE_HEADER)),
         where=text(headers.get(delay_queues.WHERE_HEADER)),
     )
 
 
-async def _alone(connection: AbstractConnection, place: Place[T]) -> None:
-    """Be the only one who has them in hand: a lock that dies with its connection, and then nobody's consumer.
+async def _lock_queue(connection: AbstractConnection, place: InspectedQueue[T]) -> None:
+    """Be the only reader: take a lock that ends with its connection, then wait until the queue has no consumer.
 
-    RabbitMQ removes a consumer and gives back what it held in one step.
+    RabbitMQ removes a consumer and requeues its messages in one step.
     """
     queue = place.queue
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            while not await exclusive_lock.lock(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- nobody tells
-                await asyncio.sleep(_LOOK_EVERY_SECONDS)
-            while (await _standing(connection, queue))[1]:  # noqa: ASYNC110 -- as above
-                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        async with asyncio.timeout(_LOCK_TIMEOUT_SECONDS):
+            while not await exclusive_lock.try_acquire(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- RabbitMQ sends no event for it
+                await asyncio.sleep(_POLL_SECONDS)
+            while (await _counts(connection, queue))[1]:  # noqa: ASYNC110 -- as above
+                await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         raise BusyError(
-            f"somebody else has {place.what} in hand, or a program consumes '{queue}'; try again after that"
+            f"another command is reading {place.what}, or a program consumes '{queue}'; try again when it has ended"
         ) from None
 
 
-async def _standing(connection: AbstractConnection, queue: str) -> tuple[int, int]:
-    """How many messages are ready, and how many consumers there are."""
+async def _counts(connection: AbstractConnection, queue: str) -> tuple[int, int]:
+    """Number of ready messages, and of consumers."""
     try:
-        return await declaring.counts(connection, queue)
+        return await declaring.queue_counts(connection, queue)
     except ChannelNotFoundEntity:
         raise BrokerRefusedError(
             f"there is no queue '{queue}'; look at rabbitmq.prefix, or run `bridge topology apply`"
@@ -261,7 +262,7 @@ async def _standing(connection: AbstractConnection, queue: str) -> tuple[int, in
 
 
 def _last_death(headers: Any) -> dict[str, Any]:
-    """What RabbitMQ writes when it dead-letters itself; the latest comes first."""
+    """The latest entry of `x-death`, which RabbitMQ writes when it dead-letters a message."""
     deaths = headers.get("x-death")
     if isinstance(deaths, list) and deaths and isinstance(deaths[0], dict):
         return dict(deaths[0])

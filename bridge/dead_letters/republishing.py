@@ -1,4 +1,4 @@
-"""How a message goes on to another queue: as it came in, confirmed before the original is let go."""
+"""Copies a message to another queue, and waits for the confirm, so that the original can be acknowledged."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from bridge.amqp.backoff import before_next
+from bridge.amqp.backoff import tenacity_wait
 from bridge.amqp.frames import Message
 from bridge.amqp.publish_errors import PublishError
-from bridge.broker.forwarded_properties import ROUTING, rewritten
+from bridge.broker.forwarded_properties import ROUTING_HEADERS, forwarded_properties
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -19,56 +19,58 @@ if TYPE_CHECKING:
 
 log = logs.logger("moving")
 
-_RABBITMQS_OWN: Final = (
+_RABBITMQ_PREFIXES: Final = (
     "x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-stream-"
 )  # fmt: skip
-"""How headers begin that RabbitMQ writes on the way. They tell of another queue, and it looks for cycles in them."""
+"""Prefixes of headers that RabbitMQ adds. They belong to the old queue, and RabbitMQ uses them to detect cycles."""
 
 
-def of_message(
+def copy_for_queue(
     incoming: Delivery,
     *,
     queue: str,
     headers: Mapping[str, Any],
     without: Collection[str] = (),
 ) -> Message:
-    """The message as it came in, for a queue, reached through the default exchange.
+    """A copy of the message for a queue, through the default exchange.
 
     Args:
-        incoming: the message; its body and properties are kept, byte for byte.
-        queue: where it goes.
-        headers: what is added, or replaced, in its headers.
-        without: headers that are left out.
+        incoming: the message. Body and properties are copied byte for byte.
+        queue: its name.
+        headers: to add or replace.
+        without: headers to leave out.
     """
 
-    def stays_behind(name: str) -> bool:
-        return name in ROUTING or name in without or name.startswith(_RABBITMQS_OWN)
+    def is_left_out(name: str) -> bool:
+        return name in ROUTING_HEADERS or name in without or name.startswith(_RABBITMQ_PREFIXES)
 
-    message_id, properties = rewritten(incoming.properties, headers=headers, without=stays_behind)
+    message_id, properties = forwarded_properties(incoming.properties, headers=headers, without=is_left_out)
     return Message("", queue, message_id, properties, incoming.body)
 
 
-class Publishing(Protocol):
-    """Whatever can publish a message, and tell when RabbitMQ has confirmed it."""
+class MessagePublisher(Protocol):
+    """Publishes a message, and reports its confirm."""
 
     def publish(self, message: Message) -> Awaitable[None]:
-        """Raises PublishError, now or when it is awaited."""
+        """Publish. PublishError is raised here, or when the result is awaited."""
 
 
-async def move(publisher: Publishing, message: Message, *, longest_wait: float, waiting: str) -> None:
-    """Publish until RabbitMQ has confirmed it, however long that takes.
+async def publish_until_confirmed(
+    publisher: MessagePublisher, message: Message, *, longest_wait: float, retry_action: str
+) -> None:
+    """Publish, and retry until RabbitMQ has confirmed it, however long that takes.
 
     Args:
         publisher: sends it.
-        message: what is to arrive.
-        longest_wait: between two attempts while RabbitMQ does not confirm, in seconds.
-        waiting: the action that is logged when it has to be tried again.
+        message: to publish.
+        longest_wait: seconds between two attempts while RabbitMQ does not confirm.
+        retry_action: the `action` of the log line before each retry.
     """
 
     def report(retrying: RetryCallState) -> None:
         log.warning(
-            "a message cannot be moved, trying again",
-            action=waiting,
+            "RabbitMQ has not confirmed a message, trying again",
+            action=retry_action,
             event_id=message.message_id,
             queue=message.routing_key,
             wait=round(retrying.upcoming_sleep, 2),
@@ -77,8 +79,8 @@ async def move(publisher: Publishing, message: Message, *, longest_wait: float, 
 
     async for attempt in AsyncRetrying(
         retry=retry_if_exception_type(PublishError),
-        # In a single queue of our own there are no copies, and nobody else waits.
-        wait=before_next(longest_wait)
+        # A nack of the default exchange means that no queue has a copy, so a short backoff does no harm.
+        wait=tenacity_wait(longest_wait)
         if message.exchange
         else wait_random_exponential(multiplier=0.1, max=longest_wait),
         before_sleep=report,

@@ -1,1 +1,1 @@
-"""What serves development only: `bridge dev`, a private RabbitMQ node, the simulator of the provider, traffic."""
+"""For development only: `bridge dev`, a private RabbitMQ node, the simulator of the provider, traffic."""

@@ -1,4 +1,4 @@
-"""Everything on this machine: a private RabbitMQ node, the provider's simulator, receiver and worker."""
+"""Runs everything of `bridge dev` in this process: a private RabbitMQ node, the simulator, receiver and worker."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import orjson
 from bridge import events, private_files
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.errors import BrokerUnavailableError, may_be_lost
+from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
 from bridge.broker import topology
 from bridge.development import private_node
 from bridge.development.simulator import Simulator
-from bridge.receiver.handler import PATH
-from bridge.roles.lifetime import Lifetime, until
+from bridge.receiver.handler import WEBHOOK_PATH
+from bridge.roles.lifetime import Lifetime, wait_while_running
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT, receiver
 from bridge.roles.worker import WORKER_HEALTH_PORT, worker
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
     from bridge.settings.sections import Settings
 
-TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it guards a port of 127.0.0.1, and everybody may know it
+TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it protects a port of 127.0.0.1, and is public
 MESSAGES: Final = 1000
-_CONFIG: Final = "bridge.toml"
 """The simulator knows the messages 1 to 1000: recipient1@example.org and so on."""
+_CONFIG: Final = "bridge.toml"
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Where everything is."""
+class StackAddresses:
+    """URLs and files of the running stack."""
 
     webhook: str
     rabbitmq: str
@@ -46,24 +46,24 @@ class Places:
     config: Path
     directory: Path
     health: tuple[str, ...]
-    """Of receiver and worker; none where they are where `bridge status` looks for them."""
+    """Health URLs of receiver and worker; empty if they have the default ports, which `bridge status` knows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """Something that happened, for a line on the screen."""
+class StackEvent:
+    """An event, or a change of the list, for a line on the screen."""
 
     kind: str
-    """The event's name, or what became of an entry of the list."""
+    """The event's name, or the kind of change."""
     detail: str
     suppression: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The running parts; each goes on until the stack ends, or fails."""
+    """The running stack. Each role runs until the stack ends, or the role fails."""
 
-    places: Places
+    places: StackAddresses
     settings: Settings
     parts: tuple[asyncio.Task[None], ...]
 
@@ -72,94 +72,94 @@ class Stack:
 async def stack(
     directory: Path, *, rabbitmq_url: str | None, port: int, config: Path | None
 ) -> AsyncIterator[Stack]:
-    """Start all of it in this folder; at the end stop all of it, leaving no process behind.
+    """Start the stack in this folder; at the end stop all of it, leaving no process behind.
 
     Args:
-        directory: absolute path, for the node, the list and the settings file that the other commands can use.
-        rabbitmq_url: a broker that runs already, instead of a private node.
-        port: for the receiver on 127.0.0.1; 0 is any free one.
+        directory: absolute path, for the node, the list, and a settings file for other commands.
+        rabbitmq_url: a running broker to use instead of a private node.
+        port: of the receiver on 127.0.0.1; 0 is a free one.
         config: settings to start from.
 
     Raises:
         NodeError: RabbitMQ cannot be started.
         PortTakenError: the receiver's port is in use.
-        BrokerRefusedError: the broker that was named has another topology.
-        OSError: the folder cannot be made.
+        BrokerRefusedError: the given broker has another topology.
+        OSError: the folder cannot be created.
     """
-    _make(directory)
+    _prepare_folder(directory)
     async with AsyncExitStack() as open_parts:
         management_url: str | None = None
         if rabbitmq_url is None:
             node = await open_parts.enter_async_context(
-                private_node.running(directory / "rabbitmq", management=True)
+                private_node.running_node(directory / "rabbitmq", management=True)
             )
             rabbitmq_url, management_url = node.url, node.management_url
         simulator = await open_parts.enter_async_context(Simulator.serve(messages=MESSAGES))
         overrides = _overrides(directory, rabbitmq_url, simulator, port)
         if management_url is not None:
             overrides["rabbitmq"]["management_url"] = management_url
-        settings = knobs.load(config, overrides)
+        settings = setting_sections.load(config, overrides)
         lifetimes = Lifetime(), Lifetime()
-        usual = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT)
-        ports = usual if port and _are_free(*usual) else _free_ports()
+        default_ports = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT)
+        ports = default_ports if port and _are_free(*default_ports) else _free_ports()
         receiving, working = (_with_health(settings, one) for one in ports)
         parts = (
             await open_parts.enter_async_context(_role(receiver(receiving, lifetimes[0]), lifetimes[0])),
             await open_parts.enter_async_context(_role(worker(working, lifetimes[1]), lifetimes[1])),
         )
-        webhook = f"http://127.0.0.1:{lifetimes[0].port}{PATH}{TOKEN}"
+        webhook = f"http://127.0.0.1:{lifetimes[0].port}{WEBHOOK_PATH}{TOKEN}"
         simulator.webhook_url = webhook
-        places = Places(
+        places = StackAddresses(
             webhook=webhook,
             rabbitmq=rabbitmq_url,
             provider=simulator.base_url,
             config=_write_config(directory, settings, overrides),
             directory=directory,
             health=()
-            if ports == usual and settings.health == knobs.Health()
+            if ports == default_ports and settings.health == setting_sections.Health()
             else tuple(f"http://127.0.0.1:{one}" for one in ports),
         )
         yield Stack(places, settings, parts)
 
 
 @asynccontextmanager
-async def watching(running: Stack) -> AsyncIterator[AsyncIterator[Seen]]:
-    """Every event and every change of the list from now on, as they are published, through a queue of our own."""
+async def stack_events(running: Stack) -> AsyncIterator[AsyncIterator[StackEvent]]:
+    """Every event and every change of the list from now on, through a temporary queue."""
     names = topology.Names(running.settings.rabbitmq.prefix)
     async with await open_connection(running.places.rabbitmq, name="bridge dev") as connection:
-        with may_be_lost(connection):
+        with as_connection_loss(connection):
             channel = await connection.channel(publisher_confirms=False)
             queue = await channel.declare_queue(exclusive=True)
             await queue.bind(names.events, "#")
             await queue.bind(names.changes, "#")
-        async with Deliveries.of(connection, queue.name, prefetch=100) as deliveries:
-            yield _all(deliveries, names.changes)
+        async with Deliveries.open(connection, queue.name, prefetch=100) as deliveries:
+            yield _stack_events(deliveries, names.changes)
 
 
-async def _all(deliveries: Deliveries, changes: str) -> AsyncIterator[Seen]:
-    """Until RabbitMQ ends."""
+async def _stack_events(deliveries: Deliveries, changes: str) -> AsyncIterator[StackEvent]:
+    """Until the connection to RabbitMQ is lost."""
     with suppress(BrokerUnavailableError):
         while True:
-            for delivery in await deliveries.some():
-                yield _seen(delivery, changes)
+            for delivery in await deliveries.receive():
+                yield _stack_event(delivery, changes)
 
 
 @asynccontextmanager
 async def _role(role: Any, lifetime: Lifetime) -> AsyncIterator[asyncio.Task[None]]:
-    """A role that has started; at the end it is told to stop, and waited for."""
+    """A started role; at the end it is stopped in order."""
     task: asyncio.Task[None] = asyncio.create_task(role, name=role.__name__)
     try:
-        await until(lifetime.started, task)
+        await wait_while_running(lifetime.started, task)
         yield task
     finally:
         lifetime.stop.set()
         await asyncio.wait([task])
 
 
-def _make(directory: Path) -> None:
+def _prepare_folder(directory: Path) -> None:
     private_files.make_folder(directory)
-    if (directory / _CONFIG).exists():  # of an earlier run: it is a folder of ours
-        private_files.close_to_others([directory, directory / _CONFIG])
+    if (directory / _CONFIG).exists():  # of an earlier run, so the folder is ours
+        private_files.make_private([directory, directory / _CONFIG])
 
 
 def _overrides(
@@ -175,7 +175,7 @@ def _overrides(
 
 
 def _with_health(settings: Settings, port: int) -> Settings:
-    return settings.model_copy(update={"health": knobs.Health(port=port)})
+    return settings.model_copy(update={"health": setting_sections.Health(port=port)})
 
 
 def _are_free(*ports: int) -> bool:
@@ -198,9 +198,9 @@ def _free_ports() -> tuple[int, int]:
 
 
 def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> Path:
-    """The settings in force as a file, so that `bridge --config` can be used beside the running stack.
+    """Write the settings in force to a file, so that `bridge --config` can be used with the running stack.
 
-    JSON's strings, numbers and lists are TOML's as well. Secrets are among the overrides, all of them.
+    Strings, numbers and lists of JSON are valid TOML. All secrets are in the overrides.
     """
     in_force = settings.model_dump(mode="json", exclude_defaults=True)
     tables = [("[[subscribers]]", subscriber) for subscriber in in_force.pop("subscribers", ())]
@@ -208,26 +208,26 @@ def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, M
         (f"[{section}]", in_force.get(section, {}) | dict(overrides.get(section, {})))
         for section in dict.fromkeys([*overrides, *in_force])
     ]
-    lines = ["# Written by `bridge dev`, for the run that goes on now."]
+    lines = ["# Written by `bridge dev`, for the current run."]
     for head, values in tables:
         lines.append(head)
         lines += [f"{name} = {orjson.dumps(value).decode()}" for name, value in values.items()]
     path = directory / _CONFIG
-    private_files.begin(path)
+    private_files.create_file(path)
     path.write_text("\n".join([*lines, ""]))
     return path
 
 
-def _seen(message: Delivery, changes: str) -> Seen:
-    """Whatever the body is: what is quarantined comes by here as well."""
+def _stack_event(message: Delivery, changes: str) -> StackEvent:
+    """The line for a delivery. The body may be anything: quarantined bodies are delivered too."""
     kind = message.routing_key
     if message.exchange == changes:
-        return Seen(kind, _change(message.body), suppression=True)
+        return StackEvent(kind, _change(message.body), suppression=True)
     try:
         detail = f"message {events.parse(message.body).message_id}"
     except (events.MalformedError, events.NotJsonError) as error:
-        detail = f"no event: {error}"
-    return Seen(kind, detail, suppression=False)
+        detail = f"not an event: {error}"
+    return StackEvent(kind, detail, suppression=False)
 
 
 def _change(body: bytes) -> str:
@@ -235,4 +235,4 @@ def _change(body: bytes) -> str:
         document = orjson.loads(body)
         return f"{document['address']} ({document['reason']})"
     except (ValueError, LookupError, TypeError):
-        return "a message that is no change of the list"
+        return "a message that is not a change of the list"

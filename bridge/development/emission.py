@@ -1,4 +1,4 @@
-"""The provider's events as it posts them: the body's exact shape, the order of a batch, the POST itself."""
+"""Posts events as the provider does: the exact format of the body, the order of a batch, the request."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _HEADERS: Final = {"Content-Type": "application/json"}
 
 
 class NoWebhookError(LookupError):
-    """No webhook URL is set, so there is nowhere to post an event to."""
+    """No webhook URL is set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """An event to post. The timestamp is in Unix seconds, now if there is none."""
+    """An event to post. The timestamp is in Unix seconds; None is now."""
 
     name: str
     message_id: int
@@ -31,30 +31,30 @@ class Emission:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """Of whoever is posted to."""
+class WebhookReply:
+    """The answer of a webhook."""
 
     status: int
     document: Mapping[str, Any]
-    """What the body says; empty where that is no JSON object."""
+    """The body; empty if it is not a JSON object."""
 
 
 def event_body(name: str, message_id: int, timestamp: int, data: Mapping[str, Any]) -> bytes:
-    """The body as the provider's webhook page writes it, to the byte."""
+    """The body, byte for byte as on the provider's webhook page."""
     event = {"name": name, "timestamp": timestamp, "data": data}
     return json.dumps({"message": {"id": message_id}, "event": event}, ensure_ascii=False).encode()
 
 
-def arranged(events: Iterable[Emission], *, shuffle: int | None, repeat: int) -> list[Emission]:
-    """The batch with each event `repeat` times, in an order that the seed `shuffle` decides, if there is one."""
+def arrange_batch(events: Iterable[Emission], *, shuffle: int | None, repeat: int) -> list[Emission]:
+    """Each event `repeat` times, in their order, or shuffled with the seed `shuffle`."""
     batch = [event for event in events for _ in range(repeat)]
     if shuffle is not None:
-        Random(shuffle).shuffle(batch)  # noqa: S311 -- an order to be had again, not a secret
+        Random(shuffle).shuffle(batch)  # noqa: S311 -- a reproducible order, not a secret
     return batch
 
 
 async def post(session: aiohttp.ClientSession, url: str | None, body: bytes) -> int:
-    """POST an event; returns the status that was answered.
+    """POST an event; returns the status of the answer.
 
     Raises:
         NoWebhookError: there is no URL.
@@ -66,8 +66,8 @@ async def post(session: aiohttp.ClientSession, url: str | None, body: bytes) -> 
         return response.status
 
 
-async def ask(session: aiohttp.ClientSession, url: str, body: bytes) -> Reply:
-    """POST any body, and read what is answered.
+async def post_and_read(session: aiohttp.ClientSession, url: str, body: bytes) -> WebhookReply:
+    """POST any body; returns the answer.
 
     Raises:
         aiohttp.ClientError, TimeoutError: there was no answer.
@@ -78,4 +78,4 @@ async def ask(session: aiohttp.ClientSession, url: str, body: bytes) -> Reply:
             document = json.loads(text)
         except ValueError:
             document = None
-        return Reply(response.status, document if isinstance(document, dict) else {})
+        return WebhookReply(response.status, document if isinstance(document, dict) else {})

@@ -1,4 +1,4 @@
-"""A RabbitMQ node of our own, for `bridge dev` and the tests: own name, ports, folder; never the system's."""
+"""A private RabbitMQ node for `bridge dev` and the tests, with its own name, ports and folder."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
 START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
-_LOOK_EVERY_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.1
 _EPMD_KILL: Final = b"\x00\x01k"
-"""The KILL_REQ of the Erlang port mapper: two bytes of length, then `k`."""
+"""KILL_REQ of the Erlang port mapper: two bytes of length, then `k`."""
 
-_ALSO_LOOK_IN: Final = "/usr/sbin:/usr/local/sbin"
-"""Debian leaves these out of an ordinary user's PATH, and `rabbitmq-server` is in the first."""
+_EXTRA_PATH: Final = "/usr/sbin:/usr/local/sbin"
+"""Debian does not have these in the PATH of ordinary users, and `rabbitmq-server` is in the first."""
 
 _QUIET: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
-"""Erlang's schedulers spin while they wait for work, which costs the bridge's processes beside them."""
+"""Erlang's schedulers busy-wait, which costs the other processes of the machine CPU time."""
 
 _ON_LOOPBACK: Final = "-kernel inet_dist_use_interface {127,0,0,1}"
-"""Erlang's distribution, by which the node may be made to do anything, listens everywhere when nothing is said."""
+"""By default Erlang's distribution port, which gives full control of the node, listens on every interface."""
 
 
 class NodeError(RuntimeError):
-    """The private node cannot be started, or asked. Its message says what to do."""
+    """The private node cannot be started or used. The message says what to do."""
 
 
 class PrivateNode:
-    """One node in a folder. It keeps its name, its ports and its data when it is started again."""
+    """A node in a folder. It keeps its name, ports and data when it is restarted."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class PrivateNode:
         home: Path | None = None,
         management: bool = False,
     ) -> None:
-        """Write the node's configuration; nothing runs yet.
+        """Write the configuration of the node. Nothing runs yet.
 
         Args:
-            directory: for everything the node writes; made if missing. A node that ran here before is continued.
+            directory: for everything that the node writes; created if missing. Data of an earlier run is used.
             extra_config: further lines of `rabbitmq.conf`.
-            plugins: for example `rabbitmq_management`; their ports are for `extra_config` to say.
-            port_mapper: the port of Erlang's port mapper; nodes of one cluster share it. Without it, an own one.
-            home: where the Erlang cookie is; nodes of one cluster share it. Without it, the folder.
-            management: whether it has the management API, at `management_url`.
+            plugins: for example `rabbitmq_management`; `extra_config` sets their ports.
+            port_mapper: the port of Erlang's port mapper; nodes of one cluster share it. None: its own.
+            home: where the Erlang cookie is; nodes of one cluster share it. None: `directory`.
+            management: whether to enable the management API, at `management_url`.
 
         Raises:
             NodeError: there is no `rabbitmq-server`.
@@ -69,7 +69,7 @@ class PrivateNode:
         self._server = _find_server()
         self._port, self._distribution, api, free = _free_ports(4)
         self.port_mapper = port_mapper or free
-        """Its port; the other nodes of a cluster take it."""
+        """Its port, for the other nodes of a cluster."""
         self._process: asyncio.subprocess.Process | None = None
         self._started = False
         self.directory = directory
@@ -77,7 +77,7 @@ class PrivateNode:
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
         self.management_url = f"http://127.0.0.1:{api}" if management else None
         private_files.make_folder(directory)
-        self.name = _kept_name(directory)
+        self.name = _stored_name(directory)
         if management:
             plugins = [*plugins, "rabbitmq_management"]
             extra_config += f"\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api}"
@@ -86,8 +86,8 @@ class PrivateNode:
             f"listeners.tcp.default = 127.0.0.1:{self._port}\n"
             f"log.console = false\nlog.file.level = info\n{extra_config}\n"
         )
-        self.environment = self._for_erlang(home or directory)
-        """With which `rabbitmqctl` and the other tools find this node."""
+        self.environment = self._erlang_environment(home or directory)
+        """Environment with which `rabbitmqctl` and the other tools find this node."""
 
     @property
     def pid(self) -> int:
@@ -97,10 +97,10 @@ class PrivateNode:
         return self._process.pid
 
     async def start(self) -> None:
-        """Start it; returns when it answers.
+        """Start the node; returns when it answers.
 
         Raises:
-            NodeError: it did not come up; its log is named.
+            NodeError: it did not start; the message names its log.
         """
         with self.log.open("ab") as sink:
             self._process = await asyncio.create_subprocess_exec(
@@ -115,20 +115,20 @@ class PrivateNode:
                         raise NodeError(
                             f"RabbitMQ ended with {self._process.returncode} at its start; see {self.log}"
                         )
-                    await asyncio.sleep(_LOOK_EVERY_SECONDS)
+                    await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
             raise NodeError(f"RabbitMQ did not answer in {START_SECONDS:g} s; see {self.log}") from None
         self._started = True
 
     def signal(self, number: signal.Signals) -> None:
-        """To the whole process group: the server is a shell, the Erlang machine and its port programs."""
+        """Send a signal to the process group: a shell, the Erlang VM and its port programs."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
     async def stop(self) -> None:
-        """Stop it in order; kill it where it does not.
+        """Stop it in order; kill it if it does not stop.
 
-        A node that is still starting has nothing to lose, and the Erlang machine ignores SIGTERM at first.
+        A node that is still starting is killed: it has nothing to lose, and the Erlang VM ignores SIGTERM at first.
         """
         if self._process is None:
             return
@@ -142,14 +142,14 @@ class PrivateNode:
         self._process = None
 
     async def kill(self) -> None:
-        """SIGKILL, as when the power goes; `start` continues it."""
+        """SIGKILL, as in a power cut. `start` restarts it with its data."""
         self.signal(signal.SIGKILL)
         if self._process is not None:
             await self._process.wait()
         self._process = None
 
     def stop_port_mapper(self) -> None:
-        """The node starts an Erlang port mapper, which would stay behind as a daemon."""
+        """Stop the Erlang port mapper that the node has started; it would remain as a daemon."""
         with (
             suppress(OSError),
             socket.create_connection(("127.0.0.1", self.port_mapper), timeout=2) as mapper,
@@ -157,13 +157,13 @@ class PrivateNode:
             mapper.sendall(_EPMD_KILL)
             mapper.recv(2)
 
-    def _for_erlang(self, home: Path) -> dict[str, str]:
+    def _erlang_environment(self, home: Path) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("RABBITMQ_")}
         return inherited | {
             "HOME": str(home),
             "ERL_EPMD_PORT": str(self.port_mapper),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
-            # Ours alone, so it may be ended although it has not noticed yet that its node is gone.
+            # It is ours alone, so it may be stopped before it has noticed that its node has ended.
             "ERL_EPMD_RELAXED_COMMAND_CHECK": "true",
             "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_NODE_PORT": str(self._port),
@@ -178,13 +178,13 @@ class PrivateNode:
 
 
 @asynccontextmanager
-async def running(
+async def running_node(
     directory: Path, *, extra_config: str = "", plugins: Sequence[str] = (), management: bool = False
 ) -> AsyncIterator[PrivateNode]:
-    """A node that runs for as long as the context lasts, and leaves no process behind.
+    """A node that runs for the duration of the context, and leaves no process behind.
 
     Raises:
-        NodeError: there is no `rabbitmq-server`, or the node did not come up.
+        NodeError: there is no `rabbitmq-server`, or the node did not start.
     """
     node = PrivateNode(directory, extra_config=extra_config, plugins=plugins, management=management)
     try:
@@ -196,12 +196,12 @@ async def running(
 
 
 def _find_server() -> str:
-    """The server itself, not Debian's wrapper, which wants root and changes to the user `rabbitmq`."""
-    found = shutil.which("rabbitmq-server") or shutil.which("rabbitmq-server", path=_ALSO_LOOK_IN)
+    """The server itself, not Debian's wrapper, which needs root and switches to the user `rabbitmq`."""
+    found = shutil.which("rabbitmq-server") or shutil.which("rabbitmq-server", path=_EXTRA_PATH)
     if found is None:
         raise NodeError(
             "there is no `rabbitmq-server` on PATH; install RabbitMQ (Debian: apt-get install rabbitmq-server), "
-            "or use a broker that runs with --rabbitmq-url"
+            "or use a running broker with --rabbitmq-url"
         )
     real = Path(found).resolve()
     if real.name == "rabbitmq-script-wrapper":
@@ -209,8 +209,8 @@ def _find_server() -> str:
     return found
 
 
-def _kept_name(directory: Path) -> str:
-    """RabbitMQ keeps its data under the node's name, so a folder keeps its name."""
+def _stored_name(directory: Path) -> str:
+    """The name of the node, stored in its folder: RabbitMQ stores its data under this name."""
     kept = directory / "name"
     if not kept.exists():
         kept.write_text(f"bridge-{uuid.uuid4().hex[:8]}@localhost")
@@ -230,7 +230,7 @@ def _free_ports(count: int) -> list[int]:
 
 async def _answers(url: str) -> bool:
     try:
-        connection = await open_connection(url, name="bridge private node", patience=2)
+        connection = await open_connection(url, name="bridge private node", connect_timeout=2)
     except (AMQPError, OSError):
         return False
     await connection.close()

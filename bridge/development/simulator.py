@@ -1,4 +1,4 @@
-"""The provider's API over HTTP, for this machine: messages, the webhook, its events, and faults to switch on."""
+"""Simulates the provider's HTTP API: messages, the webhook, its events, and faults that can be switched on."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from aiohttp import web
 from yarl import URL
 
 from bridge.development import simulator_control
-from bridge.development.emission import Emission, arranged, event_body, post
+from bridge.development.emission import Emission, arrange_batch, event_body, post
 from bridge.development.simulator_faults import Faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
-TOKEN: Final = "simulator-token"  # noqa: S105 -- opens nothing but a simulator
-"""The API token of a simulator that was given none."""
+TOKEN: Final = "simulator-token"  # noqa: S105 -- it only opens a simulator
+"""The default API token."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_REMEMBERED: Final = 10_000
-_SENT: Final = ("from_email", "from_name", "subject", "text", "html")
+_MAX_REQUESTS: Final = 10_000
+_MESSAGE_FIELDS: Final = ("from_email", "from_name", "subject", "text", "html")
 _STATUSES: Final = frozenset({"delivered", "soft_bounced", "hard_bounced"})
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of the API, as it came in."""
+    """A received call of the API."""
 
     method: str
     path: str
@@ -44,19 +44,19 @@ class Request:
 
 
 class Simulator:
-    """A provider with messages, one webhook and no mail."""
+    """A provider with messages and one webhook, which sends no mail."""
 
     def __init__(self, base_url: str, token: str, session: aiohttp.ClientSession) -> None:
         self.base_url = base_url
-        """What `provider.base_url` is set to."""
+        """The value for `provider.base_url`."""
         self.token = token
         self.faults = Faults()
-        self.requests: deque[Request] = deque(maxlen=_REMEMBERED)
-        """The last calls of the API, the newest at the end."""
+        self.requests: deque[Request] = deque(maxlen=_MAX_REQUESTS)
+        """The last calls of the API, the newest last."""
         self.webhook_url: str | None = None
         self._session = session
         self._messages: dict[str, dict[str, Any]] = {}
-        self._from_the_start = 0
+        self._initial_messages = 0
         self._last_id = 0
 
     @classmethod
@@ -68,17 +68,17 @@ class Simulator:
 
         Args:
             host: where to listen.
-            port: 0 for any free one; `base_url` has it.
+            port: 0 for a free one; it is in `base_url`.
             token: the only API token that is accepted.
-            messages: how many exist from the start: ids from 1, to `recipient1@example.org` and so on.
+            messages: how many exist at the start, with ids from 1, to `recipient1@example.org` and so on.
 
         Raises:
             OSError: the address cannot be bound.
         """
         async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
             simulator = cls("", token, session)
-            simulator._from_the_start = simulator._last_id = messages
-            # A caller who has gone ends the wait of a slow answer, so that nothing is left to stop for.
+            simulator._initial_messages = simulator._last_id = messages
+            # A client that disconnects cancels its slow answer, so that the shutdown need not wait for it.
             runner = web.AppRunner(
                 _application(simulator), access_log=None, handler_cancellation=True, shutdown_timeout=0.5
             )
@@ -92,7 +92,7 @@ class Simulator:
                 await runner.cleanup()
 
     def add_message(self, to: str, id: int | None = None) -> int:  # noqa: A002 -- the provider's own word
-        """Have a message to this address; returns its id, the next free one if none is given."""
+        """Add a message to this address; returns its id: the next free one by default."""
         number = self._last_id + 1 if id is None else id
         self._last_id = max(self._last_id, number)
         self._messages[str(number)] = {
@@ -118,17 +118,17 @@ class Simulator:
         data: Mapping[str, Any] | None = None,
         url: str | None = None,
     ) -> int:
-        """Post one event as the provider does (and again, if `faults.repeat_events` says so).
+        """Post an event as the provider does, `faults.repeat_events` times.
 
         Args:
-            name: the event's name, in either spelling.
-            message_id: of any message, whether there is one or not.
-            timestamp: Unix seconds; now if there is none.
-            data: `event.data`, `{}` if there is none.
-            url: instead of the webhook that is set.
+            name: of the event, in any spelling.
+            message_id: of a message; it need not exist.
+            timestamp: Unix seconds; None is now.
+            data: `event.data`; None is `{}`.
+            url: instead of the webhook.
 
         Returns:
-            The status that was answered, the last one of several.
+            The status of the (last) answer.
 
         Raises:
             NoWebhookError: there is no URL.
@@ -145,17 +145,17 @@ class Simulator:
     async def emit_many(
         self, events: Iterable[Emission], *, shuffle: int | None = None, repeat: int = 1
     ) -> list[int]:
-        """Post a batch, one after the other, each event `repeat` times; returns what was answered, in that order.
+        """Post events one after the other, each `repeat` times; returns the statuses, in this order.
 
-        With `shuffle`, a seed, the whole batch with its repeats is put in another order.
+        `shuffle` is a seed: then the whole batch, repeats included, is shuffled.
         """
         return [
             await self.emit(event.name, event.message_id, timestamp=event.timestamp, data=event.data)
-            for event in arranged(events, shuffle=shuffle, repeat=repeat)
+            for event in arrange_batch(events, shuffle=shuffle, repeat=repeat)
         ]
 
     def message(self, message_id: int) -> dict[str, Any]:
-        """The message itself, to look at or to change.
+        """The message itself, to read or change.
 
         Raises:
             KeyError: there is none.
@@ -165,18 +165,18 @@ class Simulator:
         return message
 
     def find(self, message_id: str) -> dict[str, Any] | None:
-        """The message as the API shows it, if there is one and no fault hides it."""
+        """The message as the API returns it; None if there is none, or a fault hides it."""
         return None if self.faults.hides(message_id) else self._found(message_id)
 
     def _found(self, message_id: str) -> dict[str, Any] | None:
-        """Those that were there from the start are made when somebody asks: there may be a million of them."""
-        if message_id not in self._messages and _is_number_up_to(self._from_the_start, message_id):
+        """Messages that exist at the start are created at the first access: there may be a million of them."""
+        if message_id not in self._messages and _is_number_up_to(self._initial_messages, message_id):
             self.add_message(f"recipient{message_id}@example.org", int(message_id))
         return self._messages.get(message_id)
 
 
 def _is_number_up_to(last: int, text: str) -> bool:
-    """As the provider writes it: `7`, and not `07` or a digit of another script."""
+    """Whether it is an id as the provider writes it, `7` and not `07` or a digit of another script, up to `last`."""
     return text.isascii() and text.isdecimal() and not text.startswith("0") and int(text) <= last
 
 
@@ -200,7 +200,7 @@ def _application(simulator: Simulator) -> web.Application:
 
 
 def _api(handler: Handler) -> Handler:
-    """The handler behind what all calls of the API share: the record, the token, and what is to go wrong."""
+    """Wrap a handler with what all calls of the API share: recording, the token, and faults."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
         simulator = request.app[_SIMULATOR]
@@ -227,13 +227,13 @@ def _api(handler: Handler) -> Handler:
 
 
 async def _create_message(request: web.Request) -> web.Response:
-    asked = await _object_in(request)
-    missing = [key for key in ("from_email", "to", "subject") if not isinstance(asked.get(key), str)]
+    document = await _object_in(request)
+    missing = [key for key in ("from_email", "to", "subject") if not isinstance(document.get(key), str)]
     if missing:
         return _refusal(422, f"required: {', '.join(missing)}")
     simulator = request.app[_SIMULATOR]
-    message = simulator.message(simulator.add_message(asked["to"]))
-    message.update({key: asked[key] for key in _SENT if key in asked})
+    message = simulator.message(simulator.add_message(document["to"]))
+    message.update({key: document[key] for key in _MESSAGE_FIELDS if key in document})
     return _json(201, message)
 
 
@@ -274,7 +274,7 @@ async def _object_in(request: web.Request) -> dict[str, Any]:
 
 
 def _refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An error; the provider does not document how its own look."""
+    """An error. The provider does not document the format of its own."""
     return _json(status, {"errors": [{"code": status, "detail": detail}]}, headers)
 
 

@@ -1,4 +1,4 @@
-"""The simulator's controls over HTTP, for whoever is not in its process: `/control/faults` and `/control/emit`."""
+"""Controls of the simulator over HTTP, for other processes: `/control/faults` and `/control/emit`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bridge.development.simulator_faults import Faults
 
 
-class Controlled(Protocol):
-    """What of a simulator is controlled."""
+class ControlledSimulator(Protocol):
+    """What can be controlled of a simulator."""
 
     faults: Faults
 
@@ -27,19 +27,19 @@ class Controlled(Protocol):
     ) -> list[int]: ...
 
 
-def routes(simulator: Controlled) -> list[web.RouteDef]:
-    """GET and PUT the faults (a PUT sets them all: what it leaves out is off), and POST events to be emitted.
+def routes(simulator: ControlledSimulator) -> list[web.RouteDef]:
+    """GET and PUT the faults (a PUT sets all of them: missing ones are switched off), and POST events to emit.
 
     An event is `{"name", "message_id"}`, optionally with `timestamp` and `data`; a batch is `{"events": [...]}`,
     optionally with `shuffle` (a seed) and `repeat`. Both are answered with `{"statuses": [...]}`.
     """
 
     async def show(_: web.Request) -> web.Response:
-        return web.Response(body=switches.written(simulator.faults), content_type="application/json")
+        return web.Response(body=switches.faults_json(simulator.faults), content_type="application/json")
 
     async def switch(request: web.Request) -> web.Response:
         try:
-            simulator.faults = switches.read(await request.read())
+            simulator.faults = switches.read_faults(await request.read())
         except switches.InvalidFaultsError as error:
             return _answer(400, {"error": str(error)})
         return await show(request)

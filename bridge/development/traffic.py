@@ -1,4 +1,4 @@
-"""What a provider posts when it is watched for long enough: every event, repeats, any order, and bodies that are none."""
+"""Generates realistic webhook traffic: every event, duplicates, disorder, and bodies that are not events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bridge.development.emission import event_body
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-TYPICAL: Final[Mapping[str, float]] = MappingProxyType(
+TYPICAL_MIX: Final[Mapping[str, float]] = MappingProxyType(
     {
         "delivered": 600,
         "opened": 280,
@@ -30,12 +30,12 @@ TYPICAL: Final[Mapping[str, float]] = MappingProxyType(
         "complained": 1,
     }
 )
-"""Of 1,000 events of a newsletter, how many have this name. Complaints come in both spellings of the provider."""
+"""How many of 1,000 events of a newsletter have this name. Complaints have both spellings of the provider."""
 
-_REMEMBERED: Final = 1000
-"""Events that may be repeated, the last ones."""
-_LATEST: Final = 50
-"""By how many others an event is overtaken at the most."""
+_MAX_REPEATABLE: Final = 1000
+"""How many of the last events may be repeated."""
+_MAX_OVERTAKEN_BY: Final = 50
+"""How many others may overtake an event."""
 _NOT_JSON: Final = (b"", b'{"message": {"id": %d', b"id=%d&event=clicked", b"<event>%d</event>")
 _NO_EVENT: Final = (
     b'{"message": {"id": %d}}',
@@ -49,62 +49,64 @@ class InvalidMixError(ValueError):
     """A mix that cannot be read."""
 
 
-class Kind(StrEnum):
+class BodyKind(StrEnum):
     EVENT = "event"
     NO_EVENT = "no event"
     """JSON, for the quarantine."""
     NOT_JSON = "not JSON"
 
 
-class Shot(NamedTuple):
-    """One body to post."""
+class Posting(NamedTuple):
+    """A body to post."""
 
-    kind: Kind
+    kind: BodyKind
     name: str
-    """Of the event, as the provider spells it; empty where there is none."""
+    """Of the event, in the provider's spelling; empty if it is not an event."""
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Habits:
-    """How the provider behaves; shares are from 0 to 1."""
+class TrafficProfile:
+    """What the traffic consists of; shares are from 0 to 1."""
 
-    weights: Mapping[str, float] = field(default_factory=lambda: TYPICAL)
-    """Name -> how often it comes, in relation to the others."""
+    weights: Mapping[str, float] = field(default_factory=lambda: TYPICAL_MIX)
+    """Name -> relative frequency."""
     duplicates: float = 0
-    """Events that were posted before, to the byte."""
+    """Share of events that repeat an earlier one, byte for byte."""
     disorder: float = 0
-    """Events that are overtaken by later ones."""
+    """Share of events that later ones overtake."""
     malformed: float = 0
-    """Bodies that are no JSON, or no event; one of two each."""
+    """Share of bodies that are not JSON, or not an event; half of each."""
     first_id: int = 1
-    """Of the messages; each event is about the next one."""
+    """First message id; each event is about the next message."""
 
 
 class Traffic:
-    """Bodies without end; those of one seed are always the same, but for the time in them."""
+    """An endless sequence of bodies. A seed always gives the same ones, except for their timestamps."""
 
-    def __init__(self, habits: Habits, *, seed: int) -> None:
+    def __init__(self, habits: TrafficProfile, *, seed: int) -> None:
         self._habits = habits
-        self._random = Random(seed)  # noqa: S311 -- an order to be had again, not a secret
+        self._random = Random(seed)  # noqa: S311 -- a reproducible order, not a secret
         self._names = tuple(habits.weights)
         self._weights = tuple(habits.weights.values())
         self._number = 0
-        self._recent: deque[Shot] = deque(maxlen=_REMEMBERED)
-        self._held: list[tuple[int, int, Shot]] = []
+        self._recent: deque[Posting] = deque(maxlen=_MAX_REPEATABLE)
+        self._held: list[tuple[int, int, Posting]] = []
 
-    def next(self) -> Shot:
+    def next(self) -> Posting:
         while True:
             if self._held and self._held[0][0] <= self._number:
                 return self._posted(heappop(self._held)[-1])
             if self._recent and self._happens(self._habits.duplicates):
                 return self._random.choice(self._recent)
-            shot = self._new()
+            posting = self._new()
             if not self._happens(self._habits.disorder):
-                return self._posted(shot)
-            heappush(self._held, (self._number + self._random.randint(1, _LATEST), self._number, shot))
+                return self._posted(posting)
+            heappush(
+                self._held, (self._number + self._random.randint(1, _MAX_OVERTAKEN_BY), self._number, posting)
+            )
 
-    def _new(self) -> Shot:
+    def _new(self) -> Posting:
         number = self._habits.first_id + self._number
         self._number += 1
         if self._happens(self._habits.malformed):
@@ -113,27 +115,27 @@ class Traffic:
         data = (
             {"url": f"https://example.com/offer/{number}?utm_source=newsletter"} if name == "clicked" else {}
         )
-        return Shot(Kind.EVENT, name, event_body(name, number, int(time.time()), data))
+        return Posting(BodyKind.EVENT, name, event_body(name, number, int(time.time()), data))
 
-    def _malformed(self, number: int) -> Shot:
-        kind, bodies = self._random.choice(((Kind.NOT_JSON, _NOT_JSON), (Kind.NO_EVENT, _NO_EVENT)))
+    def _malformed(self, number: int) -> Posting:
+        kind, bodies = self._random.choice(((BodyKind.NOT_JSON, _NOT_JSON), (BodyKind.NO_EVENT, _NO_EVENT)))
         body = self._random.choice(bodies)
-        return Shot(kind, "", body % number if b"%d" in body else body)
+        return Posting(kind, "", body % number if b"%d" in body else body)
 
-    def _posted(self, shot: Shot) -> Shot:
-        if shot.kind is Kind.EVENT:
-            self._recent.append(shot)
-        return shot
+    def _posted(self, posting: Posting) -> Posting:
+        if posting.kind is BodyKind.EVENT:
+            self._recent.append(posting)
+        return posting
 
     def _happens(self, share: float) -> bool:
         return share > 0 and self._random.random() < share
 
 
-def mix(texts: Iterable[str]) -> Mapping[str, float]:
-    """`["clicked=3,opened=7", "skipped"]` -> weights; without a number it is 1. No text at all is the typical mix.
+def parse_mix(texts: Iterable[str]) -> Mapping[str, float]:
+    """`["clicked=3,opened=7", "skipped"]` -> weights; the default weight is 1. No text at all is the typical mix.
 
     Raises:
-        InvalidMixError: a weight is no positive number.
+        InvalidMixError: a weight is not a positive number.
     """
     weights: dict[str, float] = {}
     for item in (part.strip() for text in texts for part in text.split(",")):
@@ -143,6 +145,8 @@ def mix(texts: Iterable[str]) -> Mapping[str, float]:
         except ValueError:
             value = math.nan
         if not name or not 0 < value < math.inf:
-            raise InvalidMixError(f"'{item}' is no part of a mix: write name=weight, as in hard_bounced=5")
+            raise InvalidMixError(
+                f"'{item}' is not an item of a mix: write name=weight, as in hard_bounced=5"
+            )
         weights[name] = weights.get(name, 0) + value
-    return weights or TYPICAL
+    return weights or TYPICAL_MIX

@@ -1,1 +1,1 @@
-"""For the person on call: how the bridge is, and what is wrong with its surroundings. Looks, and changes nothing."""
+"""Diagnostics: the state of the bridge (status) and checks of its surroundings (doctor). They change nothing."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.amqp.aiormq_internals import watch_alarms
 from bridge.broker.management import ManagementError
-from bridge.diagnostics.broker_connection import cut, leave, reach_any
+from bridge.diagnostics.broker_connection import close_quietly, connect_any, cut
 from bridge.diagnostics.finding import failed, ok
 from bridge.diagnostics.permission_probes import may_write
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.management import Management
+    from bridge.broker.management import ManagementApi
     from bridge.diagnostics.finding import Finding
     from bridge.settings.sections import RabbitMQ
 
@@ -57,17 +57,17 @@ async def alarm_of(settings: RabbitMQ) -> str:
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer, or refuses us.
     """
-    connection = await reach_any(settings)
+    connection = await connect_any(settings)
     try:
         alarm = await alarm_on(connection)
         if alarm:
             cut(connection)
         return alarm
     finally:
-        await leave(connection)
+        await close_quietly(connection)
 
 
-async def found(check: str, alarm: str, management: Management) -> Finding:
+async def found(check: str, alarm: str, management: ManagementApi) -> Finding:
     """What a publish has met, and which nodes say that they have the alarm, if they say it already.
 
     Args:

@@ -9,70 +9,72 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
-from bridge.broker.management import ManagementError, not_bound
+from bridge.broker.management import ManagementError, find_missing_bindings
 from bridge.diagnostics.finding import failed, ok, skipped, warning
 from bridge.diagnostics.permission_probes import may_read, may_write
-from bridge.roles.role_topology import topology_of
+from bridge.roles.role_topology import planned_topology
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.management import Management, QueueView
+    from bridge.broker.management import ManagementApi, QueueView
     from bridge.broker.topology import Topology
     from bridge.diagnostics.finding import Finding
     from bridge.settings.sections import Settings
 
-_OLDEST: Final = (3, 10)
-_TOO_NEW: Final = (5, 0)
+_MIN_VERSION: Final = (3, 10)
+_UNTRIED_VERSION: Final = (5, 0)
 
 _APPLY: Final = "run `bridge topology apply` as a user who may configure"
 _ENABLE_API: Final = "enable the plugin rabbitmq_management, or set rabbitmq.management_url, to see it"
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
-    """What the checks of the broker work with."""
+class BrokerContext:
+    """What the checks of RabbitMQ need."""
 
     settings: Settings
     connection: AbstractConnection
     version: str
-    management: Management
+    management: ManagementApi
     publishing: AbstractConnection | None
     """Another one, for what publishes; None while an alarm has RabbitMQ take nothing."""
     planned: Topology = field(init=False)
     names: topology.Names = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "planned", topology_of(self.settings))
+        object.__setattr__(self, "planned", planned_topology(self.settings))
         object.__setattr__(self, "names", topology.Names(self.settings.rabbitmq.prefix))
 
 
-async def version(check: str, bench: Bench) -> Finding:
-    """3.10 has streams and quorum queues as we use them; what 5 will change nobody knows yet."""
-    number = numbers_of(bench.version)
-    if number < _OLDEST:
-        return failed(check, f"RabbitMQ {bench.version}", "upgrade it to 3.10 or newer")
-    if number >= _TOO_NEW:
-        return warning(check, f"RabbitMQ {bench.version}", "the bridge is made for 3.10 to 4.x; try it first")
-    return ok(check, f"RabbitMQ {bench.version}")
+async def version(check: str, context: BrokerContext) -> Finding:
+    """RabbitMQ is 3.10, which has the streams and quorum queues that we use, to 4.x."""
+    number = version_numbers(context.version)
+    if number < _MIN_VERSION:
+        return failed(check, f"RabbitMQ {context.version}", "upgrade it to 3.10 or newer")
+    if number >= _UNTRIED_VERSION:
+        return warning(
+            check, f"RabbitMQ {context.version}", "the bridge is made for 3.10 to 4.x; try it first"
+        )
+    return ok(check, f"RabbitMQ {context.version}")
 
 
-async def permissions(check: str, bench: Bench) -> Finding:
-    """To write to the exchanges, and the default one, and to read the queues that the bridge reads."""
-    names = bench.names
+async def permissions(check: str, context: BrokerContext) -> Finding:
+    """The user may write to the exchanges, also the default one, and read the queues of the bridge."""
+    names = context.names
     written = (
         (names.events, f"'{names.events}'"),
         (names.changes, f"'{names.changes}'"),
         ("", "the default exchange"),
     )
     tried = [
-        (f"write to {what}", await may_write(bench.publishing, exchange))
+        (f"write to {what}", await may_write(context.publishing, exchange))
         for exchange, what in written
-        if bench.publishing is not None
+        if context.publishing is not None
     ] + [
-        (f"read from '{queue}'", await may_read(bench.connection, queue))
+        (f"read from '{queue}'", await may_read(context.connection, queue))
         for queue in (names.suppression, names.dead, names.archive)
     ]
     refused = [what for what, may in tried if may is False]
@@ -84,47 +86,47 @@ async def permissions(check: str, bench: Bench) -> Finding:
         )
     if any(may is None for _, may in tried):
         missing = [what for what, may in tried if may is None]
-        return skipped(check, f"cannot be tried, for it is missing: {', '.join(missing)}", _APPLY)
-    if bench.publishing is None:
+        return skipped(check, f"not tried, because these are missing: {', '.join(missing)}", _APPLY)
+    if context.publishing is None:
         return skipped(
             check, "may read its queues; whether it may write cannot be tried while there is an alarm"
         )
     return ok(check, "may write to its exchanges and read its queues")
 
 
-async def as_declared(check: str, bench: Bench) -> Finding:
-    """Everything that we declare is there, with our arguments, and bound as we bind it."""
-    missing = await _missing(bench)
+async def topology_check(check: str, context: BrokerContext) -> Finding:
+    """Everything that we declare exists, with our arguments and bindings."""
+    missing = await _missing(context)
     if missing:
         return failed(check, f"missing: {', '.join(missing)}", _APPLY)
     try:
-        return await _against_the_api(check, bench)
+        return await _compare_by_api(check, context)
     except ManagementError as blind:
-        return await _against_a_declaration(check, bench, str(blind))
+        return await _compare_by_declaring(check, context, str(blind))
 
 
-async def backfill(check: str, bench: Bench) -> Finding:
-    """A suppression queue that was deleted must be filled from the archive, which a worker does."""
-    waiting = await declaring.depth(bench.connection, bench.names.backfill)
+async def backfill(check: str, context: BrokerContext) -> Finding:
+    """No backfill is due: a worker fills a suppression queue that was deleted from the archive."""
+    waiting = await declaring.ready_messages(context.connection, context.names.backfill)
     if waiting is None:
-        return skipped(check, f"queue '{bench.names.backfill}' is missing", _APPLY)
+        return skipped(check, f"queue '{context.names.backfill}' is missing", _APPLY)
     if waiting:
         return warning(
             check,
-            f"'{bench.names.suppression}' was deleted, and is still to be filled from the archive",
-            "see that a worker runs: it is at it, or will be; its log says `worker.backfilled` at the end",
+            f"'{context.names.suppression}' was deleted, and has still to be filled from the archive",
+            "check that a worker runs, which does it; at the end its log has `worker.backfilled`",
         )
-    return ok(check, f"'{bench.names.suppression}' has not been deleted, or has been filled again")
+    return ok(check, f"'{context.names.suppression}' has not been deleted, or has been filled again")
 
 
-async def alternate_exchange(check: str, bench: Bench) -> Finding:
-    """What nothing is bound for has to go to the unrouted queue."""
-    names = bench.names
+async def alternate_exchange(check: str, context: BrokerContext) -> Finding:
+    """Events without a binding go to the unrouted queue."""
+    names = context.names
     try:
-        exchange = await bench.management.exchange(names.events)
-        bound = await bench.management.bindings_from(names.unrouted) if exchange else []
+        exchange = await context.management.exchange(names.events)
+        bound = await context.management.bindings_from(names.unrouted) if exchange else []
     except ManagementError as blind:
-        return await _alternate_by_declaration(check, bench, str(blind))
+        return await _alternate_by_declaring(check, context, str(blind))
     if exchange is None:
         return skipped(check, f"exchange '{names.events}' is missing", _APPLY)
     alternate = exchange.policies.get("alternate-exchange", exchange.arguments.get("alternate-exchange"))
@@ -135,42 +137,42 @@ async def alternate_exchange(check: str, bench: Bench) -> Finding:
             f"delete the exchange '{names.events}' (queues stay), then {_APPLY}; or give it one by a policy",
         )
     if not any(binding.to_queue for binding in bound):
-        return failed(check, f"no queue is bound to '{names.unrouted}': what it gets is dropped", _APPLY)
+        return failed(check, f"no queue is bound to '{names.unrouted}': its messages are dropped", _APPLY)
     return ok(check, f"'{names.unrouted}', with a queue")
 
 
-async def workers_on_sqlite(check: str, bench: Bench) -> Finding:
-    """SQLite is one machine's: workers on several would keep a list each."""
-    if not bench.settings.suppression.database_url.get_secret_value().startswith("sqlite"):
+async def workers_on_sqlite(check: str, context: BrokerContext) -> Finding:
+    """With SQLite all workers run on one machine: else each machine would have its own list."""
+    if not context.settings.suppression.database_url.get_secret_value().startswith("sqlite"):
         return ok(check, "the list is not on SQLite")
-    queue = bench.names.suppression
-    if await declaring.depth(bench.connection, queue) is None:
+    queue = context.names.suppression
+    if await declaring.ready_messages(context.connection, queue) is None:
         return skipped(check, f"queue '{queue}' is missing", _APPLY)
-    consumers = (await declaring.counts(bench.connection, queue))[1]
+    consumers = (await declaring.queue_counts(context.connection, queue))[1]
     if consumers <= 1:
         return ok(check, f"{consumers} worker")
     advice = "workers on several machines need PostgreSQL: set suppression.database_url"
     try:
-        known = await bench.management.consumer_hosts(queue)
+        known = await context.management.consumer_hosts(queue)
     except ManagementError:
         known = []
     hosts = sorted(set(known))
     if len(hosts) > 1:
         return failed(check, f"{consumers} workers, each with its own list, on {', '.join(hosts)}", advice)
     if len(known) < consumers:
-        return warning(check, f"{consumers} workers; whether on one machine cannot be seen", advice)
-    return warning(check, f"{consumers} workers, on one machine as far as RabbitMQ can see", advice)
+        return warning(check, f"{consumers} workers; whether they are on one machine is unknown", advice)
+    return warning(check, f"{consumers} workers, on one machine as far as RabbitMQ knows", advice)
 
 
-async def _missing(bench: Bench) -> list[str]:
+async def _missing(context: BrokerContext) -> list[str]:
     parts = [
         (f"exchange '{exchange.name}'", topology.Topology((exchange,), (), ()))
-        for exchange in bench.planned.exchanges
-    ] + [(f"queue '{queue.name}'", topology.Topology((), (queue,), ())) for queue in bench.planned.queues]
+        for exchange in context.planned.exchanges
+    ] + [(f"queue '{queue.name}'", topology.Topology((), (queue,), ())) for queue in context.planned.queues]
     missing = []
     for what, alone in parts:
         try:
-            await declaring.check(bench.connection, alone)
+            await declaring.check(context.connection, alone)
         except BrokerRefusedError:
             missing.append(what)
         except BrokerUnavailableError as booting:
@@ -178,11 +180,11 @@ async def _missing(bench: Bench) -> list[str]:
     return missing
 
 
-async def _against_the_api(check: str, bench: Bench) -> Finding:
+async def _compare_by_api(check: str, context: BrokerContext) -> Finding:
     others = []
-    for queue in bench.planned.queues:
-        view = await bench.management.queue(queue.name)
-        wanted = {name: value for name, value in queue.arguments.items() if name not in queue.tolerated}
+    for queue in context.planned.queues:
+        view = await context.management.queue(queue.name)
+        wanted = {name: value for name, value in queue.arguments.items() if name not in queue.may_differ}
         if view is not None and not _contains(view.arguments, wanted):
             others.append(f"queue '{queue.name}' has {_shown(view.arguments)}, not {_shown(queue.arguments)}")
     if others:
@@ -191,19 +193,19 @@ async def _against_the_api(check: str, bench: Bench) -> Finding:
         )
     unbound = [
         f"'{binding.queue}' to '{binding.exchange}' with '{binding.key}'"
-        for binding in await not_bound(bench.management, bench.planned.bindings)
+        for binding in await find_missing_bindings(context.management, context.planned.bindings)
     ]
     if unbound:
         return failed(check, f"not bound: {', '.join(unbound)}", _APPLY)
-    return ok(check, _all_of_it(bench))
+    return ok(check, _counts_of(context))
 
 
-async def _against_a_declaration(check: str, bench: Bench, blind: str) -> Finding:
-    """Declaring what stands, as the roles do at each start: RabbitMQ compares, and changes nothing."""
-    standing = topology.Topology(bench.planned.exchanges, bench.planned.queues, ())
-    if bench.settings.rabbitmq.declare == "never":
+async def _compare_by_declaring(check: str, context: BrokerContext, blind: str) -> Finding:
+    """Declare what exists, as the roles do at each start: RabbitMQ compares, and changes nothing."""
+    standing = topology.Topology(context.planned.exchanges, context.planned.queues, ())
+    if context.settings.rabbitmq.declare == "never":
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
-    refused = await declaring.attempt(bench.connection, standing, "always", needed=())
+    refused = await declaring.apply_topology(context.connection, standing, "always", needed=())
     others = [one.error for one in refused if isinstance(one.error, TopologyMismatchError)]
     if others:
         return failed(
@@ -213,36 +215,38 @@ async def _against_a_declaration(check: str, bench: Bench, blind: str) -> Findin
         )
     if refused:
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
-    return ok(check, f"{_all_of_it(bench)}; bindings cannot be seen: {blind}")
+    return ok(check, f"{_counts_of(context)}; bindings cannot be seen: {blind}")
 
 
-async def _alternate_by_declaration(check: str, bench: Bench, blind: str) -> Finding:
-    events = [exchange for exchange in bench.planned.exchanges if exchange.name == bench.names.events]
+async def _alternate_by_declaring(check: str, context: BrokerContext, blind: str) -> Finding:
+    events = [exchange for exchange in context.planned.exchanges if exchange.name == context.names.events]
     alone = topology.Topology(tuple(events), (), ())
-    if bench.settings.rabbitmq.declare == "never":
+    if context.settings.rabbitmq.declare == "never":
         return skipped(check, blind, _ENABLE_API)
     try:
-        await declaring.check(bench.connection, alone)
+        await declaring.check(context.connection, alone)
     except (BrokerRefusedError, BrokerUnavailableError) as missing:
         return skipped(check, str(missing), _APPLY)
     try:
-        await declaring.declare(bench.connection, alone)
+        await declaring.declare(context.connection, alone)
     except TopologyMismatchError as other:
         seen, _, advice = str(other).partition("; ")
         return failed(check, seen, advice)
     except DeclareRefusedError:
         return skipped(check, blind, _ENABLE_API)
-    return ok(check, f"'{bench.names.unrouted}'; whether a queue is bound to it cannot be seen")
+    return ok(check, f"'{context.names.unrouted}'; whether a queue is bound to it cannot be seen")
 
 
-async def bound_queues(bench: Bench) -> list[QueueView]:
-    """All that events go to, ours or not, and our other queues."""
-    names = {queue.name for queue in bench.planned.queues}
-    for exchange in bench.planned.exchanges:
+async def bound_queues(context: BrokerContext) -> list[QueueView]:
+    """All queues that events are routed to, ours or not, and our other queues."""
+    names = {queue.name for queue in context.planned.queues}
+    for exchange in context.planned.exchanges:
         names |= {
-            view.destination for view in await bench.management.bindings_from(exchange.name) if view.to_queue
+            view.destination
+            for view in await context.management.bindings_from(exchange.name)
+            if view.to_queue
         }
-    views = [await bench.management.queue(name) for name in sorted(names)]
+    views = [await context.management.queue(name) for name in sorted(names)]
     return [view for view in views if view is not None]
 
 
@@ -250,15 +254,17 @@ def _contains(stands: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(stands.get(name) == value for name, value in wanted.items())
 
 
-def _all_of_it(bench: Bench) -> str:
-    return f"{len(bench.planned.exchanges)} exchanges, {len(bench.planned.queues)} queues stand as planned"
+def _counts_of(context: BrokerContext) -> str:
+    return (
+        f"{len(context.planned.exchanges)} exchanges, {len(context.planned.queues)} queues exist as planned"
+    )
 
 
 def _shown(arguments: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in sorted(arguments.items())) or "no arguments"
 
 
-def numbers_of(text: str) -> tuple[int, int]:
-    """`3.10.8` -> (3, 10); what is no version is older than all."""
+def version_numbers(text: str) -> tuple[int, int]:
+    """`3.10.8` -> (3, 10); text that is not a version -> (0, 0)."""
     found = re.match(r"(\d+)\.(\d+)", text)
     return (int(found[1]), int(found[2])) if found else (0, 0)

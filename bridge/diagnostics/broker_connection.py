@@ -1,4 +1,4 @@
-"""How the broker is reached to be looked at: any of its URLs, bounded in time, without a password in what is said."""
+"""Connections of the diagnostics to RabbitMQ: to any of its URLs, with timeouts, and without passwords in errors."""
 
 from __future__ import annotations
 
@@ -22,38 +22,40 @@ if TYPE_CHECKING:
 _CLOSE_SECONDS: Final = 2.0
 
 
-async def reach(settings: RabbitMQ, url: str) -> AbstractConnection:
-    """A connection to this URL, which is the caller's to close.
+async def connect(settings: RabbitMQ, url: str) -> AbstractConnection:
+    """A connection to this URL. The caller closes it.
 
     Raises:
-        BrokerUnavailableError: it does not answer, or refuses us; the message names it without its password.
+        BrokerUnavailableError: RabbitMQ does not answer, or refuses us. The message has the URL without credentials.
     """
     try:
         return await open_connection(
             url,
-            name="bridge on call",
+            name="bridge diagnostics",
             heartbeat=settings.heartbeat,
-            patience=settings.connect_timeout,
+            connect_timeout=settings.connect_timeout,
         )
     except TimeoutError:
-        raise BrokerUnavailableError(f"{shown(url)}: no answer in {settings.connect_timeout:g} s") from None
+        raise BrokerUnavailableError(
+            f"{without_credentials(url)}: no answer in {settings.connect_timeout:g} s"
+        ) from None
     except (AMQPError, OSError) as error:
-        raise BrokerUnavailableError(f"{shown(url)}: {await why_not(url, error)}") from None
+        raise BrokerUnavailableError(f"{without_credentials(url)}: {await why_not(url, error)}") from None
 
 
-async def reach_any(settings: RabbitMQ) -> AbstractConnection:
-    """As `reach`, the first URL that answers."""
+async def connect_any(settings: RabbitMQ) -> AbstractConnection:
+    """As `connect`, to the first URL that answers."""
     failures = []
     for url in settings.urls:
         try:
-            return await reach(settings, url.get_secret_value())
+            return await connect(settings, url.get_secret_value())
         except BrokerUnavailableError as error:
             failures.append(str(error))
     raise BrokerUnavailableError("; ".join(failures))
 
 
-async def leave(connection: AbstractConnection) -> None:
-    """Close it; that it was closed already, or does not answer, is no matter any more."""
+async def close_quietly(connection: AbstractConnection) -> None:
+    """Close the connection; errors and a broker that does not answer are ignored."""
     with suppress(AMQPError, OSError, TimeoutError):
         async with asyncio.timeout(_CLOSE_SECONDS):
             await connection.close()
@@ -65,10 +67,10 @@ def cut(connection: AbstractConnection) -> None:
 
 
 def version_of(connection: AbstractConnection) -> str:
-    """RabbitMQ's version, as it says at the start of a connection; `?` where it says none."""
+    """RabbitMQ's version from the connection's properties; `?` if it has none."""
     return server_says(connection, "version") or "?"
 
 
-def shown(url: str) -> str:
-    """A broker's URL without user, password and parameters."""
+def without_credentials(url: str) -> str:
+    """The broker's URL without user, password and parameters."""
     return str(URL(url).with_user(None).with_query(None))

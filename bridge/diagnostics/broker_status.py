@@ -1,4 +1,4 @@
-"""RabbitMQ as it is now: over AMQP what a passive declare tells, and over the management API, if there is one, the rest."""
+"""The state of RabbitMQ and our queues: by passive declares over AMQP, and the rest by the management API, if there is one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from bridge.amqp.aiormq_internals import server_says
-from bridge.amqp.errors import BrokerUnavailableError, losses_of, said
+from bridge.amqp.errors import BrokerUnavailableError, one_line, session_errors_as_loss
 from bridge.broker import declaring
-from bridge.broker.management import ManagementError, not_bound
-from bridge.diagnostics.broker_connection import leave, reach_any, version_of
+from bridge.broker.management import ManagementError, find_missing_bindings
+from bridge.diagnostics.broker_connection import close_quietly, connect_any, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.management import Management, Node, QueueView
+    from bridge.broker.management import ManagementApi, Node, QueueView
     from bridge.broker.topology import Binding
     from bridge.settings.sections import RabbitMQ
 
@@ -29,8 +29,8 @@ _PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class QueueSeen:
-    """One queue. None is what could not be seen."""
+class QueueStatus:
+    """The state of one queue. None: not known."""
 
     name: str
     problem: str = ""
@@ -38,54 +38,54 @@ class QueueSeen:
     unacknowledged: int | None = None
     consumers: int | None = None
     oldest_age: float | None = None
-    """Seconds, by the oldest message's own timestamp."""
+    """Seconds, by the timestamp of the oldest message."""
 
 
 @dataclass(frozen=True, slots=True)
-class BrokerSeen:
-    """The broker and our queues."""
+class BrokerStatus:
+    """The state of the broker and our queues."""
 
     problem: str
-    """Why it cannot be reached; empty when it can."""
+    """Why it cannot be reached; empty if it can."""
     version: str | None
     nodes: tuple[Node, ...] | None
     blind: str
-    """Why the management API tells nothing; empty when it does."""
-    queues: tuple[QueueSeen, ...]
+    """Why the management API does not answer; empty if it does."""
+    queues: tuple[QueueStatus, ...]
     unbound: tuple[Binding, ...] | None = None
-    """Bindings that are planned and not there; None where that cannot be seen."""
+    """Planned bindings that are missing; None: not known."""
     cluster: str = ""
     """What RabbitMQ calls itself; empty while it cannot be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class _ByApi:
-    """What the management API tells."""
+    """The answers of the management API."""
 
     blind: str
-    """Why it tells nothing."""
+    """Why there are none."""
     nodes: tuple[Node, ...] | None = None
     queues: Mapping[str, QueueView] = field(default_factory=dict)
     unbound: tuple[Binding, ...] | None = None
 
 
-class Broker:
-    """Looks again and again over one connection, which it opens anew when it is lost."""
+class BrokerMonitor:
+    """Reads the state repeatedly over one connection, which it opens again after a loss."""
 
     def __init__(
         self,
         settings: RabbitMQ,
-        management: Management,
+        management: ManagementApi,
         queues: Sequence[str],
         bindings: Sequence[Binding] = (),
     ) -> None:
-        """Make one; nothing is connected yet.
+        """Make a monitor; nothing is connected yet.
 
         Args:
-            settings: where the broker is.
-            management: its API, whether it answers or not.
-            queues: the names to look at.
-            bindings: those that shall be there.
+            settings: RabbitMQ's URLs.
+            management: the management API, whether it answers or not.
+            queues: names of the queues.
+            bindings: the planned bindings.
         """
         self._settings = settings
         self._management = management
@@ -98,12 +98,12 @@ class Broker:
 
     async def __aexit__(self, *_: object) -> None:
         if self._connection is not None:
-            await leave(self._connection)
+            await close_quietly(self._connection)
 
-    async def look(self) -> BrokerSeen:
-        """Never raises for a broker that is away: it is what there is to see."""
+    async def look(self) -> BrokerStatus:
+        """Read the state once. An unreachable broker is part of the result, not an exception."""
         (problem, version, queues), api = await asyncio.gather(self._over_amqp(), self._over_http())
-        return BrokerSeen(
+        return BrokerStatus(
             problem=problem,
             version=version,
             nodes=api.nodes,
@@ -113,12 +113,12 @@ class Broker:
             cluster=server_says(self._connection, "cluster_name") if self._connection else "",
         )
 
-    async def _over_amqp(self) -> tuple[str, str | None, list[QueueSeen]]:
+    async def _over_amqp(self) -> tuple[str, str | None, list[QueueStatus]]:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 if self._connection is None or self._connection.is_closed:
-                    self._connection = await reach_any(self._settings)
-                with losses_of(self._connection):
+                    self._connection = await connect_any(self._settings)
+                with session_errors_as_loss(self._connection):
                     queues = [await _depth(self._connection, name) for name in self._names]
                 return "", version_of(self._connection), queues
         except TimeoutError:
@@ -126,34 +126,34 @@ class Broker:
         except BrokerUnavailableError as error:
             problem = str(error)
         if self._connection is not None:
-            await leave(self._connection)
+            await close_quietly(self._connection)
             self._connection = None
-        return problem, None, [QueueSeen(name) for name in self._names]
+        return problem, None, [QueueStatus(name) for name in self._names]
 
     async def _over_http(self) -> _ByApi:
         try:
             nodes = tuple(await self._management.nodes())
             views = await asyncio.gather(*(self._management.queue(name) for name in self._names))
-            unbound = await not_bound(self._management, self._bindings)
+            unbound = await find_missing_bindings(self._management, self._bindings)
         except ManagementError as error:
             return _ByApi(str(error))
         return _ByApi("", nodes, {view.name: view for view in views if view is not None}, unbound)
 
 
-async def _depth(connection: AbstractConnection, name: str) -> QueueSeen:
-    """A passive declare: it needs no permission, and touches no message."""
+async def _depth(connection: AbstractConnection, name: str) -> QueueStatus:
+    """By a passive declare: it needs no permission, and touches no message."""
     try:
-        ready, consumers = await declaring.counts(connection, name)
+        ready, consumers = await declaring.queue_counts(connection, name)
     except ChannelNotFoundEntity as refusal:
-        return QueueSeen(name, said(refusal).removeprefix("NOT_FOUND - "))
-    return QueueSeen(name, ready=ready, consumers=consumers)
+        return QueueStatus(name, one_line(refusal).removeprefix("NOT_FOUND - "))
+    return QueueStatus(name, ready=ready, consumers=consumers)
 
 
-def _merged(queue: QueueSeen, view: QueueView | None) -> QueueSeen:
-    """AMQP counts now; the API knows more, but counts every 5 s."""
+def _merged(queue: QueueStatus, view: QueueView | None) -> QueueStatus:
+    """Combine both sources: AMQP's numbers are current, the API has more of them, but updates them every 5 s."""
     if view is None:
         return queue
-    return QueueSeen(
+    return QueueStatus(
         name=queue.name,
         problem=queue.problem,
         ready=view.ready if queue.ready is None else queue.ready,

@@ -22,7 +22,7 @@ _FEWEST_CONNECTIONS: Final = 10
 async def database(check: str, settings: Settings) -> Finding:
     """It is there, at the newest revision, and lets more workers in."""
     try:
-        async with opening.reached(settings.suppression.database_url.get_secret_value()) as reached:
+        async with opening.database_at(settings.suppression.database_url.get_secret_value()) as reached:
             return await _examined(check, reached)
     except StoreUnavailableError as error:
         return failed(check, str(error), "see to the database: until then workers wait for it")
@@ -32,11 +32,11 @@ async def database(check: str, settings: Settings) -> Finding:
 
 async def _examined(check: str, reached: Database) -> Finding:
     try:
-        reached.look(create=False)
+        reached.check_before_connecting(create=False)
     except NoListError:
         return ok(check, f"{reached.name} is not there yet: a worker makes it")
     revisions = await reached.revisions()
-    if not revisions.newest_stands:
+    if not revisions.is_newest:
         return _of_another_revision(check, reached.name, revisions)
     left = await reached.connections_left()
     seen = f"{reached.name} has the newest revision, {revisions.newest}"

@@ -1,4 +1,4 @@
-"""Looks at everything that the bridge needs, and says what to do. Changes nothing, and waits for nobody for long."""
+"""Checks everything that the bridge needs, and says what to do. Changes nothing, and each check has a timeout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.errors import BrokerUnavailableError, losses_of
+from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
 from bridge.broker import management
 from bridge.diagnostics import (
     alarms,
@@ -20,9 +20,9 @@ from bridge.diagnostics import (
     refusing_queues,
     role_checks,
 )
-from bridge.diagnostics.broker_checks import Bench
-from bridge.diagnostics.broker_connection import cut, leave, reach, reach_any, version_of
-from bridge.diagnostics.finding import Verdict, failed, ok, skipped, warning
+from bridge.diagnostics.broker_checks import BrokerContext
+from bridge.diagnostics.broker_connection import close_quietly, connect, connect_any, cut, version_of
+from bridge.diagnostics.finding import CheckStatus, failed, ok, skipped, warning
 from bridge.settings.sections import InvalidSettingsError
 from bridge.threads import run_abandonable
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.management import Management
+    from bridge.broker.management import ManagementApi
     from bridge.diagnostics.finding import Finding
     from bridge.settings.sections import Settings
 
@@ -39,10 +39,10 @@ PATIENCE_SECONDS: Final = 6.0
 """For one check. They run side by side; only those of the broker wait until it is known whether it has an alarm."""
 
 _ALARMS: Final = "alarms"
-_OF_THE_BROKER: Final = {
+_BROKER_CHECKS: Final = {
     "RabbitMQ version": broker_checks.version,
     "permissions": broker_checks.permissions,
-    "topology": broker_checks.as_declared,
+    "topology": broker_checks.topology_check,
     "backfill": broker_checks.backfill,
     "delivery limit": delivery_limit.delivery_limit,
     "policies": policies.policies,
@@ -52,11 +52,11 @@ _OF_THE_BROKER: Final = {
 }
 
 
-async def examine(load: Callable[[], Settings]) -> list[Finding]:
-    """Every check, in the order in which to repair things.
+async def run_checks(load: Callable[[], Settings]) -> list[Finding]:
+    """Run every check. Returns the findings in the order in which to repair things.
 
     Args:
-        load: reads the settings; that it cannot is a finding, too, and the only one.
+        load: reads the settings. If that fails, it is the only finding.
     """
     try:
         settings = load()
@@ -76,42 +76,44 @@ async def examine(load: Callable[[], Settings]) -> list[Finding]:
 def _settings(settings: Settings) -> Finding:
     if not settings.receiver.tokens:
         return warning(
-            "settings", "receiver.tokens is empty: a receiver would not start", "set BRIDGE_RECEIVER__TOKENS"
+            "settings", "receiver.tokens is empty: a receiver cannot start", "set BRIDGE_RECEIVER__TOKENS"
         )
     return ok("settings", "can be read")
 
 
 async def _broker(settings: Settings) -> list[Finding]:
     check = "RabbitMQ reachable"
-    connection, problems = await _first_that_answers(settings)
+    connection, problems = await _connect_all(settings)
     if connection is None:
         return [
             failed(check, "; ".join(problems), "start it, or correct rabbitmq.urls (BRIDGE_RABBITMQ__URL)"),
-            *(skipped(name, "RabbitMQ cannot be reached") for name in (_ALARMS, *_OF_THE_BROKER)),
+            *(skipped(name, "RabbitMQ cannot be reached") for name in (_ALARMS, *_BROKER_CHECKS)),
         ]
     reachable = (
         warning(
-            check, f"not all of it: {'; '.join(problems)}", "start those nodes, or take them out of the list"
+            check,
+            f"some URLs do not answer: {'; '.join(problems)}",
+            "start those nodes, or remove them from the list",
         )
         if problems
         else ok(check, f"{len(settings.rabbitmq.urls)} of {len(settings.rabbitmq.urls)} URLs answer")
     )
     try:
         async with management.connect(settings.rabbitmq) as api, _publishing(settings, api) as (alarm, free):
-            bench = Bench(settings, connection, version_of(connection), api, free)
+            context = BrokerContext(settings, connection, version_of(connection), api, free)
             return [reachable, alarm] + await asyncio.gather(
                 *(
-                    _bounded(name, partial(_on_the_line, examiner, name, bench))
-                    for name, examiner in _OF_THE_BROKER.items()
+                    _with_timeout(name, partial(_run_broker_check, examiner, name, context))
+                    for name, examiner in _BROKER_CHECKS.items()
                 )
             )
     finally:
-        await leave(connection)
+        await close_quietly(connection)
 
 
 @asynccontextmanager
 async def _publishing(
-    settings: Settings, api: Management
+    settings: Settings, api: ManagementApi
 ) -> AsyncIterator[tuple[Finding, AbstractConnection | None]]:
     """Whether there is an alarm; and where there is none, a connection for what publishes.
 
@@ -120,27 +122,27 @@ async def _publishing(
     connection: AbstractConnection | None = None
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            connection = await reach_any(settings.rabbitmq)
+            connection = await connect_any(settings.rabbitmq)
             alarm = await alarms.alarm_on(connection)
             finding = await alarms.found(_ALARMS, alarm, api)
     except BrokerUnavailableError as loss:
         finding = failed(_ALARMS, str(loss), "look again; see RabbitMQ's log")
     except TimeoutError:
-        finding = _late(_ALARMS)
-    free = connection if finding.verdict is Verdict.OK else None
+        finding = _timed_out(_ALARMS)
+    free = connection if finding.verdict is CheckStatus.OK else None
     try:
         yield finding, free
     finally:
         if connection is not None:
             if free is None:
                 cut(connection)
-            await leave(connection)
+            await close_quietly(connection)
 
 
-async def _first_that_answers(settings: Settings) -> tuple[AbstractConnection | None, list[str]]:
-    """A connection, and what is to be said of the URLs that do not answer."""
+async def _connect_all(settings: Settings) -> tuple[AbstractConnection | None, list[str]]:
+    """A connection to the first URL that answers, and the errors of those that do not."""
     outcomes = await asyncio.gather(
-        *(reach(settings.rabbitmq, url.get_secret_value()) for url in settings.rabbitmq.urls),
+        *(connect(settings.rabbitmq, url.get_secret_value()) for url in settings.rabbitmq.urls),
         return_exceptions=True,
     )
     connections, problems = [], []
@@ -152,27 +154,27 @@ async def _first_that_answers(settings: Settings) -> tuple[AbstractConnection | 
         else:
             connections.append(outcome)
     for spare in connections[1:]:
-        await leave(spare)
+        await close_quietly(spare)
     return (connections[0] if connections else None), problems
 
 
-async def _on_the_line(
-    examiner: Callable[[str, Bench], Awaitable[Finding]], name: str, bench: Bench
+async def _run_broker_check(
+    examiner: Callable[[str, BrokerContext], Awaitable[Finding]], name: str, context: BrokerContext
 ) -> Finding:
     try:
-        with losses_of(bench.connection):
-            return await examiner(name, bench)
+        with session_errors_as_loss(context.connection):
+            return await examiner(name, context)
     except BrokerUnavailableError as loss:
         return failed(name, f"the connection was {loss}", "look again; see RabbitMQ's log")
 
 
 async def _roles(settings: Settings) -> list[Finding]:
     check = "settings in force"
-    return [await _bounded(check, lambda: role_checks.settings_in_force(check, settings))]
+    return [await _with_timeout(check, lambda: role_checks.settings_in_force(check, settings))]
 
 
 async def _database(settings: Settings) -> list[Finding]:
-    return [await _bounded("database", lambda: database_checks.database("database", settings))]
+    return [await _with_timeout("database", lambda: database_checks.database("database", settings))]
 
 
 async def _provider(settings: Settings) -> list[Finding]:
@@ -181,11 +183,11 @@ async def _provider(settings: Settings) -> list[Finding]:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await provider_checks.token_and_webhook(checks, settings)
     except TimeoutError:
-        return [_late(name) for name in checks]
+        return [_timed_out(name) for name in checks]
 
 
 async def _clock(settings: Settings) -> list[Finding]:
-    return [await _bounded("clock", lambda: provider_checks.clock("clock", settings))]
+    return [await _with_timeout("clock", lambda: provider_checks.clock("clock", settings))]
 
 
 async def _machine(settings: Settings) -> list[Finding]:
@@ -194,7 +196,7 @@ async def _machine(settings: Settings) -> list[Finding]:
             try:
                 return await run_abandonable(examiner)
             except OSError as error:
-                return failed(name, f"{error.filename}: {error.strerror}", "see whether the disk is there")
+                return failed(name, f"{error.filename}: {error.strerror}", "check the disk")
 
         return examined
 
@@ -207,20 +209,20 @@ async def _machine(settings: Settings) -> list[Finding]:
     }
     return list(
         await asyncio.gather(
-            *(_bounded(name, on_disk(name, examiner)) for name, examiner in examiners.items())
+            *(_with_timeout(name, on_disk(name, examiner)) for name, examiner in examiners.items())
         )
     )
 
 
-async def _bounded(name: str, examiner: Callable[[], Awaitable[Finding]]) -> Finding:
+async def _with_timeout(name: str, examiner: Callable[[], Awaitable[Finding]]) -> Finding:
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             return await examiner()
     except TimeoutError:
-        return _late(name)
+        return _timed_out(name)
 
 
-def _late(name: str) -> Finding:
+def _timed_out(name: str) -> Finding:
     return failed(
-        name, f"no answer in {PATIENCE_SECONDS:g} s", "see what it waits for: network, disk or broker"
+        name, f"no answer in {PATIENCE_SECONDS:g} s", "check what it waits for: network, disk or broker"
     )

@@ -1,4 +1,4 @@
-"""What a check has found: how it stands, what was seen, and what to do."""
+"""The result of one check of the doctor: its status, what was seen, and what to do."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class CheckStatus(StrEnum):
     OK = "ok"
     WARNING = "warning"
-    """It works, but not in every case; the advice says in which."""
+    """It works, but not in every case."""
     FAILED = "failed"
-    """Something does not work, or an event can be lost."""
+    """It does not work, or an event can be lost."""
     SKIPPED = "skipped"
-    """It could not be looked at; what was seen says why."""
+    """It could not be checked; `seen` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     check: str
-    """What was looked at, for example `alternate exchange`."""
-    verdict: Verdict
+    """Name of the check, for example `alternate exchange`."""
+    verdict: CheckStatus
     seen: str
-    """One line, without a secret."""
+    """One line, without secrets."""
     advice: str = ""
-    """What to do; empty where there is nothing to do."""
+    """What to do; empty if there is nothing to do."""
 
 
 def ok(check: str, seen: str) -> Finding:
-    return Finding(check, Verdict.OK, seen)
+    return Finding(check, CheckStatus.OK, seen)
 
 
 def warning(check: str, seen: str, advice: str) -> Finding:
-    return Finding(check, Verdict.WARNING, seen, advice)
+    return Finding(check, CheckStatus.WARNING, seen, advice)
 
 
 def failed(check: str, seen: str, advice: str) -> Finding:
-    return Finding(check, Verdict.FAILED, seen, advice)
+    return Finding(check, CheckStatus.FAILED, seen, advice)
 
 
 def skipped(check: str, seen: str, advice: str = "") -> Finding:
-    return Finding(check, Verdict.SKIPPED, seen, advice)
+    return Finding(check, CheckStatus.SKIPPED, seen, advice)

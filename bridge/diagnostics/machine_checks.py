@@ -1,4 +1,4 @@
-"""The doctor's checks of this machine: the spool's disk and the limits of a process. Blocking."""
+"""The doctor's checks of this machine: the spool's disk and the limits of a process. They block."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge.diagnostics.finding import failed, ok, warning
-from bridge.spool.folder import SpoolError, others
-from bridge.spool.spool import LARGEST_ENTRY
-from bridge.spool.spool_file import peek
+from bridge.spool.folder import SpoolError, other_files
+from bridge.spool.spool import MAX_ENTRY_BYTES
+from bridge.spool.spool_file import read_contents
 
 if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding
     from bridge.settings.sections import Receiver, Spool
 
 _MOUNTS: Final = Path("/proc/self/mountinfo")
-_GONE_WITH_THE_MACHINE: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
-_GONE_WITH_THE_CONTAINER: Final = frozenset({"overlay", "aufs"})
-_OVER_THE_NET: Final = frozenset(
+_MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
+_CONTAINER_FILE_SYSTEMS: Final = frozenset({"overlay", "aufs"})
+_NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph"}
 )
 _FILLING: Final = 0.8
-"""Of the limit: as the alert has it."""
+"""Share of the limit, as in the alert."""
 _OWN_DESCRIPTORS: Final = 100
 """Connections to RabbitMQ, the spool, the listening sockets, Python itself."""
 _FEWEST_DESCRIPTORS: Final = 1024
 
 
 def spool_writable(check: str, spool: Spool) -> Finding:
-    """Written and fsynced into a file without a name, which is gone when it is closed."""
-    place = _standing(spool.directory)
+    """A temporary file can be written and fsynced in the spool's folder."""
+    place = _nearest_existing(spool.directory)
     try:
         with tempfile.TemporaryFile(dir=place) as probe:
             probe.write(b"bridge doctor")
@@ -50,14 +50,14 @@ def spool_writable(check: str, spool: Spool) -> Finding:
 
 
 def spool_disk(check: str, spool: Spool) -> Finding:
-    """What is on it has to be there after a restart, and SQLite's log needs a disk of this machine."""
-    kind = _kind_of(_standing(spool.directory).resolve(), _MOUNTS.read_text())
+    """The disk survives a restart, and is local: SQLite's WAL does not work on a network file system."""
+    kind = _kind_of(_nearest_existing(spool.directory).resolve(), _MOUNTS.read_text())
     advice = "put spool.directory on a disk, or a volume, of its own"
-    if kind in _GONE_WITH_THE_MACHINE:
+    if kind in _MEMORY_FILE_SYSTEMS:
         return warning(check, f"{spool.directory} is in memory ({kind}): a restart loses it", advice)
-    if kind in _GONE_WITH_THE_CONTAINER:
+    if kind in _CONTAINER_FILE_SYSTEMS:
         return warning(check, f"{spool.directory} is the container's own ({kind}) and goes with it", advice)
-    if kind in _OVER_THE_NET:
+    if kind in _NETWORK_FILE_SYSTEMS:
         return warning(
             check, f"{spool.directory} is on another machine ({kind}): SQLite needs one here", advice
         )
@@ -65,42 +65,44 @@ def spool_disk(check: str, spool: Spool) -> Finding:
 
 
 def spool_space(check: str, spool: Spool) -> Finding:
-    """What the fullest file holds of `spool.max_bytes`, and what the disk has.
+    """The fullest spool file is below `spool.max_bytes`, and the disk has enough free space.
 
-    Below `spool.min_free_bytes` nothing is taken; for all of `spool.max_bytes` there has to be that much more.
+    Below `spool.min_free_bytes` the spool takes no events. To use all of `spool.max_bytes` it needs that much more.
     """
     held = _most_in_a_file(spool.directory)
     filled = f"a spool file holds {held / 1024**2:,.0f} MiB, {held / spool.max_bytes:.0%} of spool.max_bytes"
-    advice = "see why RabbitMQ does not take it (bridge spool status), or raise spool.max_bytes"
-    if held + LARGEST_ENTRY > spool.max_bytes:
-        return failed(check, f"{filled}: it takes nothing", advice)
+    advice = "see why RabbitMQ does not take the events (bridge spool status), or raise spool.max_bytes"
+    if held + MAX_ENTRY_BYTES > spool.max_bytes:
+        return failed(check, f"{filled}: it takes no more events", advice)
     if held > _FILLING * spool.max_bytes:
         return warning(check, filled, advice)
-    there = os.statvfs(_standing(spool.directory))
+    there = os.statvfs(_nearest_existing(spool.directory))
     free = there.f_bavail * there.f_frsize
     seen = f"{free / 1024**2:,.0f} MiB are free"
     if free < spool.min_free_bytes:
-        return failed(check, f"{seen}, below spool.min_free_bytes: it takes nothing", "free some")
+        return failed(
+            check, f"{seen}, below spool.min_free_bytes: the spool takes no events", "free disk space"
+        )
     if free < spool.min_free_bytes + spool.max_bytes - held:
         return warning(
             check,
             f"{seen}, too few for spool.max_bytes",
-            "free some, or lower spool.max_bytes to what there is",
+            "free disk space, or lower spool.max_bytes",
         )
     return ok(check, seen)
 
 
 def _most_in_a_file(directory: Path) -> int:
-    """Bytes. Files that cannot be read are another check's."""
+    """Bytes in the fullest spool file. Another check reports files that cannot be read."""
     most = 0
-    for path in others(directory, ()):
+    for path in other_files(directory, ()):
         with suppress(SpoolError):
-            most = max(most, peek(path).bytes)
+            most = max(most, read_contents(path).bytes)
     return most
 
 
 def descriptors(check: str, receiver: Receiver) -> Finding:
-    """Each request that waits holds a socket. This is the limit of this process: a service has its own."""
+    """There are enough file descriptors: each waiting request has a socket. This is the limit of this process."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = receiver.max_in_flight + _OWN_DESCRIPTORS
     advice = f"raise it (ulimit -n {needed}; LimitNOFILE={needed} in a systemd unit), or lower receiver.max_in_flight"
@@ -111,17 +113,17 @@ def descriptors(check: str, receiver: Receiver) -> Finding:
     return warning(check, f"{limit:,} here; receiver.max_in_flight needs {needed:,}", advice)
 
 
-def _standing(directory: Path) -> Path:
-    """The folder, or the nearest one above it that is there already."""
+def _nearest_existing(directory: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
     return next((path for path in (directory, *directory.absolute().parents) if path.exists()), directory)
 
 
 def _kind_of(path: Path, mounts: str) -> str:
-    """The file system under a path: the mount point that is the longest beginning of it, the last one of equals.
+    """The type of a path's file system: that of the longest mount point above it, of equal ones the last.
 
     Args:
         path: absolute.
-        mounts: as proc(5) has it: `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
+        mounts: in the format of proc(5): `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`.
     """
     kind, longest = "?", -1
     for line in mounts.splitlines():

@@ -1,4 +1,4 @@
-"""Whether the broker user may do what the roles do, tried without a message being sent or taken."""
+"""Tests permissions of the broker user without publishing or consuming a message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from bridge.amqp.errors import may_be_lost
+from bridge.amqp.errors import as_connection_loss
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 async def may_write(connection: AbstractConnection, exchange: str) -> bool | None:
-    """Whether we may publish to this exchange; None where there is none.
+    """Whether we may publish to this exchange; None if there is no such exchange.
 
-    A publish in a transaction that is rolled back: RabbitMQ checks the permission at the publish, and routes nothing
-    before the commit (AMQP 0-9-1, class tx). Tried on 3.10.8 and 4.0.5.
+    It publishes in a transaction and rolls back: RabbitMQ checks the permission at the publish, and routes nothing before
+    the commit (AMQP 0-9-1, class tx). Tested with 3.10.8 and 4.0.5.
     """
-    with may_be_lost(connection):
+    with as_connection_loss(connection):
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         await channel.tx_select()
         try:
@@ -38,12 +38,12 @@ async def may_write(connection: AbstractConnection, exchange: str) -> bool | Non
 
 
 async def may_read(connection: AbstractConnection, queue: str) -> bool | None:
-    """Whether we may consume from this queue; None where there is none.
+    """Whether we may consume from this queue; None if there is no such queue.
 
-    A consume with an argument that RabbitMQ has to refuse: it checks the permission first, the argument next, and
-    makes no consumer. Tried on 3.10.8 and 4.0.5, where a priority that is no number is a 406.
+    It consumes with an invalid argument: RabbitMQ checks the permission first, then the argument, and makes no consumer.
+    Tested with 3.10.8 and 4.0.5, where a priority that is not a number is a 406.
     """
-    with may_be_lost(connection):
+    with as_connection_loss(connection):
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         try:
             await channel.basic_consume(queue, _never, arguments={"x-priority": "none"})
@@ -58,4 +58,4 @@ async def may_read(connection: AbstractConnection, queue: str) -> bool | None:
 
 
 async def _never(message: DeliveredMessage) -> None:
-    """Nothing is delivered to a consumer that was refused."""
+    """Never called: the consumer is refused."""

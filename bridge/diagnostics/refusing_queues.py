@@ -1,4 +1,4 @@
-"""The doctor's look for the queue that makes RabbitMQ refuse events: one that is full and rejects what is published."""
+"""The doctor's check for a full queue that rejects publishes: RabbitMQ then nacks events."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bridge.broker.management import QueueView
-    from bridge.diagnostics.broker_checks import Bench
+    from bridge.diagnostics.broker_checks import BrokerContext
     from bridge.diagnostics.finding import Finding
 
 _REJECTING: Final = frozenset({"reject-publish", "reject-publish-dlx"})
 _ADVICE: Final = (
-    "have it consumed or emptied, give it more room, or have it drop its oldest (overflow: drop-head): while it is full, "
-    "RabbitMQ refuses each event that is bound for it, and the bridge keeps it in the spool (`bridge spool status`)"
+    "consume or empty it, raise its limit, or let it drop its oldest messages (overflow: drop-head): while it is full, "
+    "RabbitMQ refuses each event for it, and the bridge keeps the event in the spool (`bridge spool status`)"
 )
 
 
-async def refusing_queues(check: str, bench: Bench) -> Finding:
-    """A queue that is full and rejects has RabbitMQ nack a whole event, though all other queues took it."""
+async def refusing_queues(check: str, context: BrokerContext) -> Finding:
+    """No bound queue is full and rejects: RabbitMQ would nack the event, even if all other queues took it."""
     try:
-        views = await bound_queues(bench)
+        views = await bound_queues(context)
     except ManagementError as blind:
         return skipped(check, f"whether a full queue makes RabbitMQ refuse events cannot be seen: {blind}")
     limited = [(view, limit) for view in views if _rejects(view) for limit in _limits(view)]
-    full = [_said(view, limit) for view, limit in limited if limit.is_reached]
+    full = [_description(view, limit) for view, limit in limited if limit.is_reached]
     if full:
         return failed(check, "; ".join(full), _ADVICE)
     if limited:
-        return warning(check, "; ".join(_said(view, limit) for view, limit in limited), _ADVICE)
-    return ok(check, "no queue that events go to rejects what is published when it is full")
+        return warning(check, "; ".join(_description(view, limit) for view, limit in limited), _ADVICE)
+    return ok(check, "no queue that events are routed to rejects publishes when it is full")
 
 
 class _Limit:
@@ -46,7 +46,7 @@ class _Limit:
 
     @property
     def is_reached(self) -> bool:
-        """A classic queue has room for one below its limit, a quorum queue may go beyond it by some."""
+        """A classic queue rejects one message below its limit; a quorum queue may exceed it a little."""
         return self.now is not None and self.now >= self.most
 
 
@@ -60,11 +60,11 @@ def _limits(view: QueueView) -> Iterator[_Limit]:
         given: dict[bool, Any] = {False: view.arguments.get(f"x-{name}"), True: view.policies.get(name)}
         numbers = [(most, by_policy) for by_policy, most in given.items() if isinstance(most, int)]
         if numbers:
-            most, by_policy = min(numbers)  # RabbitMQ goes by the lower one, too
+            most, by_policy = min(numbers)  # RabbitMQ uses the lower one, too
             yield _Limit(name, most, now, by_policy=by_policy)
 
 
-def _said(view: QueueView, limit: _Limit) -> str:
+def _description(view: QueueView, limit: _Limit) -> str:
     source = f"policy '{view.policy or view.operator_policy}'" if limit.by_policy else "its arguments"
     state = "is full and rejects" if limit.is_reached else "rejects when it is full"
     now = "?" if limit.now is None else limit.now

@@ -12,7 +12,7 @@ from bridge.roles.identity import identity_of
 
 if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding
-    from bridge.diagnostics.role_status import RoleSeen
+    from bridge.diagnostics.role_status import RoleStatus
     from bridge.settings.sections import Origin, Settings
 
 _ADVICE: Final = (
@@ -43,7 +43,7 @@ async def settings_in_force(check: str, settings: Settings) -> Finding:
     return ok(check, f"{names}: as {file} has them" if file else names)
 
 
-def _is_stale(role: RoleSeen, origin: Origin) -> bool:
+def _is_stale(role: RoleStatus, origin: Origin) -> bool:
     """Two machines may have a file each; by the same name they are meant to be the same."""
     if origin.config is None or role.settings.get("file") != str(origin.config.absolute()):
         return False

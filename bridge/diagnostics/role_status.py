@@ -1,4 +1,4 @@
-"""What receivers and workers say of themselves, at their health addresses."""
+"""The state of receivers and workers, read from their health endpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
-from bridge.broker.management import refusal
+from bridge.broker.management import connect_failure
 from bridge.roles.identity import BRIDGE, SETTINGS, read_identity
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.roles.worker import WORKER_HEALTH_PORT
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.roles.identity import Identity
     from bridge.settings.sections import Health
 
-Tally = dict[str, float]
+LabelledValues = dict[str, float]
 """Label value -> number."""
 
 TOKENS: Final = "bridge_tokens"
@@ -39,39 +39,39 @@ _LABELS: Final = {
     TOKENS: "",
     ADMITTED: "token",
 }
-"""What is read of each role: the sample, and the label it is told apart by, if it has one."""
+"""The samples that are read: name -> the label whose values are kept apart; empty: no label."""
 
 _PATIENCE_SECONDS: Final = 3.0
-"""For all that is asked of one role."""
+"""The timeout for all requests to one role."""
 
 _WHERE: Final = "say where this one's is, with --metrics or health.roles (BRIDGE_HEALTH__ROLES)"
 
-_WELL: Final = frozenset({"up", "closed"})
-"""States of a connection and of a circuit breaker."""
+_HEALTHY_STATES: Final = frozenset({"up", "closed"})
+"""States of connections and circuit breakers."""
 
-_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- looked up, not bound
+_WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- looked up, not bound
 
 
 @dataclass(frozen=True, slots=True)
-class RoleSeen:
-    """One receiver or worker."""
+class RoleStatus:
+    """The state of one receiver or worker."""
 
     url: str
     problem: str = ""
-    """Why it cannot be read; empty when it can."""
+    """Why it cannot be read; empty if it can."""
     kind: str = "?"
-    """`receiver`, `worker`, or `?` when it cannot be told."""
+    """`receiver`, `worker`, or `?` if it is unknown."""
     ready: bool = False
     reasons: tuple[str, ...] = ()
-    """What `/readyz` says of parts that are not well."""
-    counts: Mapping[str, Tally] = field(default_factory=dict)
-    """Sample name -> tally."""
+    """The problems that `/readyz` and `/livez` report."""
+    counts: Mapping[str, LabelledValues] = field(default_factory=dict)
+    """Sample name -> values by label."""
     bridge: Identity | None = None
     """Whose it is; None where it does not say."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """`file` and `fingerprint` of the settings file that it was started with; empty where it has none."""
 
-    def tally(self, name: str) -> Tally:
+    def tally(self, name: str) -> LabelledValues:
         return dict(self.counts.get(name, {}))
 
 
@@ -79,22 +79,22 @@ def addresses(health: Health) -> list[str]:
     """Where roles of these settings serve their health: as `health.roles` says, or else on this machine."""
     if health.roles:
         return list(health.roles)
-    host = _EVERY_ADDRESS.get(health.host, health.host)
+    host = _WILDCARDS.get(health.host, health.host)
     ports = [health.port] if health.port else [RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT]
     return [str(URL.build(scheme="http", host=host, port=port)) for port in ports]
 
 
-async def ask_all(session: aiohttp.ClientSession, urls: Iterable[str]) -> list[RoleSeen]:
-    """Each role at once; one that does not answer has a problem instead of numbers.
+async def ask_all(session: aiohttp.ClientSession, urls: Iterable[str]) -> list[RoleStatus]:
+    """Ask all roles in parallel. One that does not answer has a problem instead of numbers.
 
-    A host name that stands for several addresses stands for so many roles: Compose's `worker` is all workers.
+    Each address of a host name counts as a role: Compose's `worker` stands for all workers.
     """
-    found = await asyncio.gather(*(_everyone(url.rstrip("/")) for url in urls))
+    found = await asyncio.gather(*(_resolve_all(url.rstrip("/")) for url in urls))
     return list(await asyncio.gather(*(_ask(session, url) for some in found for url in some)))
 
 
-def summed(roles: Iterable[RoleSeen], name: str) -> Tally:
-    """The same counter of all of them, added up; without what has never happened."""
+def sum_by_label(roles: Iterable[RoleStatus], name: str) -> LabelledValues:
+    """The sum of a counter over all roles, by label, without zeros."""
     total: defaultdict[str, float] = defaultdict(float)
     for role in roles:
         for label, value in role.tally(name).items():
@@ -102,19 +102,19 @@ def summed(roles: Iterable[RoleSeen], name: str) -> Tally:
     return {label: value for label, value in total.items() if value}
 
 
-async def _everyone(text: str) -> list[str]:
+async def _resolve_all(text: str) -> list[str]:
     url = URL(text)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             url.host, url.port, family=socket.AF_INET, type=socket.SOCK_STREAM
         )
     except OSError:
-        return [text]  # the call that follows says what is wrong with it
+        return [text]  # the request will report the error
     hosts = sorted({str(address[0]) for *_, address in found})
     return [text] if len(hosts) < 2 else [str(url.with_host(host)) for host in hosts]  # noqa: PLR2004 -- one is itself
 
 
-async def _ask(session: aiohttp.ClientSession, url: str) -> RoleSeen:
+async def _ask(session: aiohttp.ClientSession, url: str) -> RoleStatus:
     base = url.removesuffix("/metrics")
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
@@ -127,13 +127,13 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> RoleSeen:
                 life = orjson.loads(await answer.read())
         counts = _read(text)
     except TimeoutError:
-        return RoleSeen(base, f"no answer in {_PATIENCE_SECONDS:g} s")
+        return RoleStatus(base, f"no answer in {_PATIENCE_SECONDS:g} s")
     except (aiohttp.ClientError, OSError) as error:
-        return RoleSeen(base, refusal(error))
+        return RoleStatus(base, connect_failure(error))
     except ValueError:
-        return RoleSeen(base, "what answers there is neither a receiver nor a worker")
+        return RoleStatus(base, "the answer is not one of a receiver or worker")
     reasons = _reasons(parts) + _reasons({"livez": life})
-    return RoleSeen(
+    return RoleStatus(
         base,
         kind=_kind(parts),
         ready=ready,
@@ -144,10 +144,10 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> RoleSeen:
     )
 
 
-def without_others(seen: Iterable[RoleSeen], own: Identity) -> list[RoleSeen]:
+def without_others(seen: Iterable[RoleStatus], own: Identity) -> list[RoleStatus]:
     """Of a role of another bridge nothing is left but what it is: none of its numbers are ours."""
     return [
-        RoleSeen(
+        RoleStatus(
             role.url,
             problem=f"what answers there is a {role.kind} of another bridge ({role.bridge}); {_WHERE}",
         )
@@ -157,9 +157,9 @@ def without_others(seen: Iterable[RoleSeen], own: Identity) -> list[RoleSeen]:
     ]
 
 
-def _read(text: str) -> dict[str, Tally]:
-    """The samples that we show. The library raises ValueError for what is no exposition."""
-    counts: dict[str, Tally] = {}
+def _read(text: str) -> dict[str, LabelledValues]:
+    """The samples that we show. Raises ValueError for text that is not Prometheus's format."""
+    counts: dict[str, LabelledValues] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.name in _LABELS:
@@ -174,14 +174,15 @@ def _part(parts: Any, name: str) -> Any:
     if not isinstance(parts, dict):
         return None
     processes = parts.get("processes")
-    of_all = [parts, *processes.values()] if isinstance(processes, dict) else [parts]
+    common_errors = [parts, *processes.values()] if isinstance(processes, dict) else [parts]
     return next(
-        (one[name] for one in of_all if isinstance(one, dict) and isinstance(one.get(name), dict)), None
+        (one[name] for one in common_errors if isinstance(one, dict) and isinstance(one.get(name), dict)),
+        None,
     )
 
 
 def _kind(parts: Any) -> str:
-    """A receiver has a spool, a crew of them its processes; a worker consumes."""
+    """A receiver has a spool, a supervisor has processes, a worker consumes."""
     if not isinstance(parts, dict):
         return "?"
     if {"spool", "processes"} & parts.keys():
@@ -190,18 +191,18 @@ def _kind(parts: Any) -> str:
 
 
 def _reasons(parts: Any, path: str = "") -> list[str]:
-    """Every `reason` beside a state that is not well, however deep a crew's processes nest it.
+    """Every `reason` beside an unhealthy state, at any depth: a supervisor's answer nests its processes.
 
-    A receiver whose every publish is refused has a connection that is up, and `refused` beside it.
+    A receiver whose publishes are all refused has a connection that is up, with `refused` beside it.
     """
     if not isinstance(parts, dict):
         return []
     found = []
-    unwell = parts.get("state", "up") not in _WELL or parts.get("writable", True) is False
+    unwell = parts.get("state", "up") not in _HEALTHY_STATES or parts.get("writable", True) is False
     if path and (unwell or parts.get("status") in {"not ready", "stuck"}) and (reason := parts.get("reason")):
         found.append(f"{path}: {reason}")
     if path and isinstance(refused := parts.get("refused"), str):
-        found.append(f"{path}: RabbitMQ refuses what is published: {refused}")
+        found.append(f"{path}: RabbitMQ refuses all publishes: {refused}")
     for name, part in parts.items():
         found.extend(_reasons(part, f"{path}.{name}" if path else str(name)))
     return found

@@ -1,4 +1,4 @@
-"""The spool's folder, looked at from outside. Blocking."""
+"""The state of the spool's folder, read from outside of the receiver. It blocks."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.spool.folder import SpoolError, in_use, others
-from bridge.spool.refused_entries import look as look_aside
-from bridge.spool.spool_file import peek
+from bridge.spool.folder import SpoolError, in_use, other_files
+from bridge.spool.refused_entries import read_refused as look_aside
+from bridge.spool.spool_file import read_contents
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bridge.spool.refused_entries import AsideSeen
+    from bridge.spool.refused_entries import RefusedKind
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolSeen:
-    """All files of the folder together."""
+class SpoolStatus:
+    """The sum of all files of the folder."""
 
     directory: str
     files: int
     entries: int
     bytes: int
     oldest_age: float | None
-    """Seconds; None when nothing waits."""
+    """Seconds; None if the spool is empty."""
     left_behind: int
-    """Events in files that no receiver has: they wait for a receiver, or for `bridge spool drain`."""
+    """Events in files that no receiver uses: they wait for a receiver, or for `bridge spool drain`."""
     problems: tuple[str, ...]
     """Files that cannot be read, and why."""
-    set_aside: tuple[AsideSeen, ...] = ()
-    """What RabbitMQ refuses of it, by file, reason and routing key."""
+    set_aside: tuple[RefusedKind, ...] = ()
+    """Events that RabbitMQ refuses, by file, reason and routing key."""
 
 
-def look(directory: Path) -> SpoolSeen:
-    """Count what waits. A folder that is not there yet is an empty one.
+def read_spool_status(directory: Path) -> SpoolStatus:
+    """Read the state. A missing folder counts as an empty spool.
 
     Raises:
         OSError: the folder cannot be read.
@@ -43,11 +43,11 @@ def look(directory: Path) -> SpoolSeen:
     entries = size = left = 0
     oldest: list[int] = []
     problems: list[str] = []
-    aside: list[AsideSeen] = []
-    files = others(directory, ())
+    aside: list[RefusedKind] = []
+    files = other_files(directory, ())
     for path in files:
         try:
-            contents = peek(path)
+            contents = read_contents(path)
             busy = in_use(path)
             aside += look_aside(path)
         except SpoolError as error:
@@ -58,7 +58,7 @@ def look(directory: Path) -> SpoolSeen:
         left += 0 if busy else contents.entries
         if contents.oldest is not None:
             oldest.append(contents.oldest)
-    return SpoolSeen(
+    return SpoolStatus(
         directory=str(directory),
         files=len(files),
         entries=entries,

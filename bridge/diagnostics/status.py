@@ -1,4 +1,4 @@
-"""How the bridge is now, as one picture: roles, broker, queues, spool, and what of it is not well."""
+"""The state of the whole bridge: roles, broker, queues, spool, and everything that is wrong."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import aiohttp
 
 from bridge.broker import management, topology
 from bridge.diagnostics import role_status, spool_status
-from bridge.diagnostics.broker_status import Broker
+from bridge.diagnostics.broker_status import BrokerMonitor
 from bridge.roles.identity import identity_of
-from bridge.roles.role_topology import topology_of
+from bridge.roles.role_topology import planned_topology
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from typing import Self
 
-    from bridge.diagnostics.broker_status import BrokerSeen, QueueSeen
-    from bridge.diagnostics.role_status import RoleSeen, Tally
-    from bridge.diagnostics.spool_status import SpoolSeen
+    from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
+    from bridge.diagnostics.role_status import LabelledValues, RoleStatus
+    from bridge.diagnostics.spool_status import SpoolStatus
     from bridge.settings.sections import Settings
 
 _DISK_SECONDS: Final = 3.0
 _STALE_SPOOL_SECONDS: Final = 60.0
-"""What has waited for longer is no hiccup of RabbitMQ's."""
+"""Events that wait longer in the spool are reported."""
 
 _RECEIVED: Final = "bridge_events_received_total"
 _DEAD: Final = "bridge_dead_letters_total"
@@ -42,74 +42,76 @@ class EventCount:
     total: int
     """Since the receivers' start."""
     rate: float | None
-    """A second, since the last look; None at the first."""
+    """Events a second since the last look; None at the first one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One look. None is what could not be seen."""
+    """The state at one time. None: not known."""
 
     at: float
     """Unix seconds."""
-    roles: tuple[RoleSeen, ...]
+    roles: tuple[RoleStatus, ...]
     events: tuple[EventCount, ...]
-    broker: BrokerSeen
-    spool: SpoolSeen | None
+    broker: BrokerStatus
+    spool: SpoolStatus | None
     workers: int | None
     """Consumers of the suppression queue."""
     dead_letters: int | None
-    """That wait in their queue."""
+    """Messages in the dead-letter queue."""
     dead_by_reason: Mapping[str, int]
-    """Moved there since the workers' start."""
+    """Messages moved to the dead letters since the workers' start."""
     quarantined: int | None
-    """Bodies that are no events and wait in their queue."""
+    """Messages in the quarantine."""
     breakers: Mapping[str, float]
-    """Dependency -> 0 while work goes on."""
+    """Dependency -> state of its circuit breaker, 0 while it is closed."""
     wrong: tuple[str, ...]
-    """What is not well, each with what it is about."""
+    """Everything that is wrong, one line each."""
     unseen: tuple[str, ...]
-    """What cannot be seen from here, and why; that alone is no fault."""
+    """What is not known, and why. That alone is not wrong."""
 
     @property
     def well(self) -> bool:
-        """Whether all that has to answer has answered, and nothing is wrong."""
+        """Whether nothing is wrong."""
         return not self.wrong
 
 
-class Watch:
-    """Looks again and again; rates are between two looks."""
+class StatusMonitor:
+    """Reads the state repeatedly. Rates are those between two looks."""
 
     def __init__(
-        self, settings: Settings, broker: Broker, session: aiohttp.ClientSession, urls: Sequence[str]
+        self, settings: Settings, broker: BrokerMonitor, session: aiohttp.ClientSession, urls: Sequence[str]
     ) -> None:
-        """Make one; `open` does, with all it needs.
+        """Use `open` instead.
 
         Args:
-            settings: where things are.
-            broker: looks at RabbitMQ.
-            session: in which the roles are asked.
-            urls: health addresses of the roles.
+            settings: all settings.
+            broker: reads the state of RabbitMQ.
+            session: for requests to the roles.
+            urls: health URLs of the roles.
         """
         self._settings = settings
         self._broker = broker
         self._session = session
         self._urls = tuple(urls)
-        self._before: tuple[float, Tally] | None = None
+        self._before: tuple[float, LabelledValues] | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, urls: Sequence[str] = ()) -> AsyncIterator[Self]:
-        """Watch these roles, or else those that these settings have on this machine."""
-        planned = topology_of(settings)
+        """Monitor these roles; without URLs, the roles of these settings on this machine."""
+        planned = planned_topology(settings)
         async with AsyncExitStack() as stack:
             api = await stack.enter_async_context(management.connect(settings.rabbitmq))
             queues = [queue.name for queue in planned.queues]
-            broker = await stack.enter_async_context(Broker(settings.rabbitmq, api, queues, planned.bindings))
+            broker = await stack.enter_async_context(
+                BrokerMonitor(settings.rabbitmq, api, queues, planned.bindings)
+            )
             session = await stack.enter_async_context(aiohttp.ClientSession())
             yield cls(settings, broker, session, urls or role_status.addresses(settings.health))
 
     async def look(self) -> Status:
-        """One picture; takes a few seconds at the most, whatever does not answer."""
+        """Read the state once. This takes a few seconds at most, even if something does not answer."""
         asked, broker, (waiting, problem) = await asyncio.gather(
             role_status.ask_all(self._session, self._urls), self._broker.look(), self._spool()
         )
@@ -117,35 +119,35 @@ class Watch:
         names = topology.Names(self._settings.rabbitmq.prefix)
         queues = {queue.name: queue for queue in broker.queues}
         suppression, dead = queues[names.suppression], queues[names.dead]
-        breakers: Tally = {}
+        breakers: LabelledValues = {}
         for role in seen:
             for dependency, state in role.tally(_BREAKER).items():
                 breakers[dependency] = max(state, breakers.get(dependency, 0))
         return Status(
             at=time.time(),
             roles=tuple(seen),
-            events=tuple(self._events(role_status.summed(seen, _RECEIVED))),
+            events=tuple(self._events(role_status.sum_by_label(seen, _RECEIVED))),
             broker=broker,
             spool=waiting,
             workers=suppression.consumers,
             dead_letters=dead.ready,
-            dead_by_reason={reason: int(n) for reason, n in role_status.summed(seen, _DEAD).items()},
+            dead_by_reason={reason: int(n) for reason, n in role_status.sum_by_label(seen, _DEAD).items()},
             quarantined=queues[names.malformed].ready,
             breakers=breakers,
             wrong=(
                 *_wrong_roles(seen),
-                *(f"the work with '{name}' is paused: its breaker is open" for name in _open(breakers)),
+                *(f"workers wait for the {name}: its circuit breaker is open" for name in _open(breakers)),
                 *_wrong_broker(broker, suppression, dead),
                 *_wrong_quarantine(queues[names.malformed]),
-                *_wrong_backfill(queues[names.backfill], role_status.summed(seen, _BACKFILLED)),
+                *_wrong_backfill(queues[names.backfill], role_status.sum_by_label(seen, _BACKFILLED)),
                 *([problem] if problem else []),
                 *(_wrong_spool(waiting) if waiting else []),
             ),
             unseen=tuple(_unseen(broker)),
         )
 
-    def _events(self, totals: Tally) -> list[EventCount]:
-        """A counter that fell has begun anew with its process, so all of it is new: as Prometheus has it."""
+    def _events(self, totals: LabelledValues) -> list[EventCount]:
+        """A counter that fell was reset by a restart, so all of its value is new, as in Prometheus."""
         now = time.monotonic()
         rates: dict[str, float] = {}
         if self._before is not None:
@@ -156,23 +158,23 @@ class Watch:
         self._before = now, totals
         return [EventCount(name, int(total), rates.get(name)) for name, total in sorted(totals.items())]
 
-    async def _spool(self) -> tuple[SpoolSeen | None, str]:
-        """What waits, or why that cannot be told."""
+    async def _spool(self) -> tuple[SpoolStatus | None, str]:
+        """The state of the spool, or why it is not known."""
         directory = self._settings.spool.directory
         try:
             async with asyncio.timeout(_DISK_SECONDS):
-                return await run_abandonable(lambda: spool_status.look(directory)), ""
+                return await run_abandonable(lambda: spool_status.read_spool_status(directory)), ""
         except TimeoutError:
             return None, f"spool {directory}: the disk does not answer in {_DISK_SECONDS:g} s"
         except OSError as error:
             return None, f"spool {directory}: {error.strerror}"
 
 
-def _open(breakers: Tally) -> list[str]:
+def _open(breakers: LabelledValues) -> list[str]:
     return sorted(name for name, state in breakers.items() if state)
 
 
-def _wrong_roles(seen: Sequence[RoleSeen]) -> list[str]:
+def _wrong_roles(seen: Sequence[RoleStatus]) -> list[str]:
     found = []
     for role in seen:
         if role.problem:
@@ -182,14 +184,16 @@ def _wrong_roles(seen: Sequence[RoleSeen]) -> list[str]:
     return found
 
 
-def _wrong_broker(broker: BrokerSeen, suppression: QueueSeen, dead: QueueSeen) -> list[str]:
+def _wrong_broker(broker: BrokerStatus, suppression: QueueStatus, dead: QueueStatus) -> list[str]:
     if broker.problem:
         return [f"RabbitMQ cannot be reached: {broker.problem}"]
     found = [f"{queue.name}: {queue.problem}" for queue in broker.queues if queue.problem]
     for node in broker.nodes or ():
         if not node.running:
             found.append(f"node {node.name} does not run")
-        found.extend(f"node {node.name} has a {alarm} alarm: RabbitMQ takes nothing" for alarm in node.alarms)
+        found.extend(
+            f"node {node.name} has a {alarm} alarm: RabbitMQ blocks publishers" for alarm in node.alarms
+        )
     found.extend(
         f"'{binding.queue}' is not bound to '{binding.exchange}' with '{binding.key}': run `bridge topology apply`"
         for binding in broker.unbound or ()
@@ -197,32 +201,32 @@ def _wrong_broker(broker: BrokerSeen, suppression: QueueSeen, dead: QueueSeen) -
     if suppression.consumers == 0:
         found.append("no worker consumes the suppression queue: start `bridge worker`")
     if dead.ready:
-        found.append(f"{dead.ready:,} dead letters wait: see `bridge dead list`")
+        found.append(f"{dead.ready:,} dead letters: see `bridge dead list`")
     return found
 
 
-def _wrong_quarantine(quarantine: QueueSeen) -> list[str]:
+def _wrong_quarantine(quarantine: QueueStatus) -> list[str]:
     if not quarantine.ready:
         return []
     count = f"{quarantine.ready:,} bod{'y is' if quarantine.ready == 1 else 'ies are'}"
     return [f"{count} in the quarantine: see `bridge quarantine list`"]
 
 
-def _wrong_backfill(markers: QueueSeen, events: Tally) -> list[str]:
+def _wrong_backfill(markers: QueueStatus, events: LabelledValues) -> list[str]:
     if not markers.ready:
         return []
     so_far = f"{int(sum(events.values())):,} events since the workers' start"
-    return [f"the suppression queue was deleted, and is still to be filled from the archive: {so_far}"]
+    return [f"the suppression queue was deleted, and has still to be filled from the archive: {so_far}"]
 
 
-def _wrong_spool(seen: SpoolSeen) -> list[str]:
+def _wrong_spool(seen: SpoolStatus) -> list[str]:
     found = list(seen.problems)
     refused: dict[tuple[str, str], int] = {}
     for one in seen.set_aside:
         cause = one.reason, one.said
         refused[cause] = refused.get(cause, 0) + one.entries
     found += [
-        f"{entries:,} events are set aside, for RabbitMQ refuses them ({reason}): {said}; see `bridge spool status`"
+        f"{entries:,} events are set aside, because RabbitMQ refuses them ({reason}): {said}; see `bridge spool status`"
         for (reason, said), entries in refused.items()
     ]
     waiting = seen.entries - sum(one.entries for one in seen.set_aside)
@@ -230,15 +234,15 @@ def _wrong_spool(seen: SpoolSeen) -> list[str]:
         found.append(f"{waiting:,} events wait in the spool, the oldest for {seen.oldest_age:.0f} s")
     if seen.left_behind:
         found.append(
-            f"{seen.left_behind:,} events are in spool files that no receiver has: "
+            f"{seen.left_behind:,} events are in spool files that no receiver uses: "
             "start one, or `bridge spool drain`"
         )
     return found
 
 
-def _unseen(broker: BrokerSeen) -> list[str]:
+def _unseen(broker: BrokerStatus) -> list[str]:
     if broker.blind:
         return [f"bindings, nodes, alarms, unacknowledged messages and their ages: {broker.blind}"]
     if all(queue.oldest_age is None for queue in broker.queues):
-        return ["ages of the oldest messages: RabbitMQ tells them of classic queues only"]
+        return ["ages of the oldest messages: RabbitMQ reports them for classic queues only"]
     return []

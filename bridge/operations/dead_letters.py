@@ -1,4 +1,4 @@
-"""What a person does with the dead letters: look, put back to work, let go for good."""
+"""Operations on the dead letters: list, show, replay, discard."""
 
 from __future__ import annotations
 
@@ -8,50 +8,62 @@ from typing import TYPE_CHECKING
 from bridge.broker.topology import Names
 from bridge.dead_letters import dead_letter_queue, delay_queues, queue_reader, republishing
 from bridge.operations import queue_messages
-from bridge.roles.role_topology import needed_to_keep_the_list
+from bridge.roles.role_topology import required_by_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bridge.amqp.frames import Message
-    from bridge.dead_letters.message_file import LetterFile
-    from bridge.dead_letters.queue_reader import Found, Letter, Place, Wanted
-    from bridge.operations.queue_messages import Look
+    from bridge.dead_letters.message_file import MessageFile
+    from bridge.dead_letters.queue_reader import DeadLetter, DeadLetterFilter, HeldMessage, InspectedQueue
+    from bridge.operations.queue_messages import MessageList
     from bridge.settings.sections import Settings
 
 
-async def look(settings: Settings, wanted: Wanted, *, to_take_out: bool = False) -> Look[Letter]:
-    """As `by_hand.look`."""
-    return await queue_messages.look(settings, _place(settings), wanted.matches, to_take_out=to_take_out)
+async def list_dead_letters(
+    settings: Settings, wanted: DeadLetterFilter, *, to_take_out: bool = False
+) -> MessageList[DeadLetter]:
+    """As `queue_messages.list_messages`."""
+    return await queue_messages.list_messages(
+        settings, _place(settings), wanted.matches, to_take_out=to_take_out
+    )
 
 
-async def show(settings: Settings, letter_id: str) -> Found[Letter] | None:
-    """One dead letter with its message, which goes back to where it was; errors as `by_hand.look`."""
-    return await queue_messages.first(settings, _place(settings), lambda letter: letter.id == letter_id)
+async def show(settings: Settings, letter_id: str) -> HeldMessage[DeadLetter] | None:
+    """One dead letter with its message, which stays in the queue. Errors as in `queue_messages.list_messages`."""
+    return await queue_messages.find_message(
+        settings, _place(settings), lambda letter: letter.id == letter_id
+    )
 
 
-async def replay(settings: Settings, wanted: Wanted, *, rate: float, moved: Callable[[Letter], None]) -> int:
-    """Put dead letters back into the worker's queue, as new: same bytes and event id, no attempts counted.
+async def replay(
+    settings: Settings, wanted: DeadLetterFilter, *, rate: float, moved: Callable[[DeadLetter], None]
+) -> int:
+    """Move dead letters back to the worker's queue, with the same body and event id, and without attempts.
 
-    Letters that die meanwhile are left alone. Arguments, errors and what is returned: as `by_hand.replay`.
+    Dead letters that come meanwhile stay. Arguments, errors and result as in `queue_messages.replay`.
     """
     message = partial(_as_new, queue=Names(settings.rabbitmq.prefix).suppression)
-    needed = needed_to_keep_the_list(settings)
-    order = queue_messages.Replay(message, moved, rate=rate, needed=needed, waiting="dead.replay_waiting")
+    needed = required_by_worker(settings)
+    order = queue_messages.ReplayPlan(message, moved, rate=rate, needed=needed, waiting="dead.replay_waiting")
     return await queue_messages.replay(settings, _place(settings), wanted.matches, order)
 
 
 async def discard(
-    settings: Settings, wanted: Wanted, *, file: LetterFile[Letter], kept: Callable[[Letter], None]
+    settings: Settings,
+    wanted: DeadLetterFilter,
+    *,
+    file: MessageFile[DeadLetter],
+    kept: Callable[[DeadLetter], None],
 ) -> int:
-    """As `by_hand.discard`."""
+    """As `queue_messages.discard`."""
     return await queue_messages.discard(settings, _place(settings), wanted.matches, file=file, kept=kept)
 
 
-def _place(settings: Settings) -> Place[Letter]:
-    return queue_reader.dead_letters(Names(settings.rabbitmq.prefix).dead)
+def _place(settings: Settings) -> InspectedQueue[DeadLetter]:
+    return queue_reader.inspect_dead_letters(Names(settings.rabbitmq.prefix).dead)
 
 
-def _as_new(found: Found[Letter], *, queue: str) -> Message:
+def _as_new(found: HeldMessage[DeadLetter], *, queue: str) -> Message:
     without = (*dead_letter_queue.HEADERS, *delay_queues.HEADERS)
-    return republishing.of_message(found.message, queue=queue, headers={}, without=without)
+    return republishing.copy_for_queue(found.message, queue=queue, headers={}, without=without)

@@ -1,4 +1,4 @@
-"""What a person does with the quarantine: look, have what is an event today published, let go for good."""
+"""Operations on the quarantine: list, show, replay what can be read as an event now, discard."""
 
 from __future__ import annotations
 
@@ -6,39 +6,43 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.broker.topology import Names
-from bridge.dead_letters.quarantine import as_event, quarantine
+from bridge.dead_letters.quarantine import event_message_of, quarantine_queue
 from bridge.operations import queue_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.dead_letters.message_file import LetterFile
-    from bridge.dead_letters.quarantine import Body, WantedBodies
-    from bridge.dead_letters.queue_reader import Found, Place
-    from bridge.operations.queue_messages import Look
+    from bridge.dead_letters.message_file import MessageFile
+    from bridge.dead_letters.quarantine import QuarantinedBody, QuarantineFilter
+    from bridge.dead_letters.queue_reader import HeldMessage, InspectedQueue
+    from bridge.operations.queue_messages import MessageList
     from bridge.settings.sections import Settings
 
 
-async def look(settings: Settings, wanted: WantedBodies, *, to_take_out: bool = False) -> Look[Body]:
-    """As `by_hand.look`."""
-    return await queue_messages.look(settings, _place(settings), wanted.matches, to_take_out=to_take_out)
+async def list_bodies(
+    settings: Settings, wanted: QuarantineFilter, *, to_take_out: bool = False
+) -> MessageList[QuarantinedBody]:
+    """As `queue_messages.list_messages`."""
+    return await queue_messages.list_messages(
+        settings, _place(settings), wanted.matches, to_take_out=to_take_out
+    )
 
 
-async def show(settings: Settings, body_id: str) -> Found[Body] | None:
-    """One of them with its message, which goes back to where it was; errors as `by_hand.look`."""
-    return await queue_messages.first(settings, _place(settings), lambda body: body.id == body_id)
+async def show(settings: Settings, body_id: str) -> HeldMessage[QuarantinedBody] | None:
+    """One body with its message, which stays in the queue. Errors as in `queue_messages.list_messages`."""
+    return await queue_messages.find_message(settings, _place(settings), lambda body: body.id == body_id)
 
 
 async def replay(
-    settings: Settings, wanted: WantedBodies, *, rate: float, moved: Callable[[Body], None]
+    settings: Settings, wanted: QuarantineFilter, *, rate: float, moved: Callable[[QuarantinedBody], None]
 ) -> int:
-    """Publish what is an event today, to everybody who is bound to its name; what is still none stays.
+    """Publish the bodies that can be read as events now, under their names. The others stay.
 
-    At least once, with the id that the event has. Arguments, errors and what is returned: as `by_hand.replay`.
+    At least once, with the event's id. Arguments, errors and result as in `queue_messages.replay`.
     """
     exchange = Names(settings.rabbitmq.prefix).events
-    order = queue_messages.Replay(
-        partial(as_event, exchange=exchange),
+    order = queue_messages.ReplayPlan(
+        partial(event_message_of, exchange=exchange),
         moved,
         rate=rate,
         needed=frozenset({exchange}),
@@ -50,11 +54,15 @@ async def replay(
 
 
 async def discard(
-    settings: Settings, wanted: WantedBodies, *, file: LetterFile[Body], kept: Callable[[Body], None]
+    settings: Settings,
+    wanted: QuarantineFilter,
+    *,
+    file: MessageFile[QuarantinedBody],
+    kept: Callable[[QuarantinedBody], None],
 ) -> int:
-    """As `by_hand.discard`."""
+    """As `queue_messages.discard`."""
     return await queue_messages.discard(settings, _place(settings), wanted.matches, file=file, kept=kept)
 
 
-def _place(settings: Settings) -> Place[Body]:
-    return quarantine(Names(settings.rabbitmq.prefix).malformed)
+def _place(settings: Settings) -> InspectedQueue[QuarantinedBody]:
+    return quarantine_queue(Names(settings.rabbitmq.prefix).malformed)

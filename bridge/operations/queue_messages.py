@@ -1,4 +1,4 @@
-"""What a person does with messages that wait for him, in whichever queue: look, and take out."""
+"""Operations on the messages of a queue, shared by dead letters and quarantine: list, replay, discard."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from aiolimiter import AsyncLimiter
 from aiormq.exceptions import AMQPError
 
 from bridge.amqp.connection import Link, open_connection, why_not
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, losses_of, task_group
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, session_errors_as_loss, task_group
 from bridge.broker import declaring
 from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.topology import Topology
 from bridge.dead_letters import republishing
-from bridge.dead_letters.queue_reader import BATCH, Reading
-from bridge.roles.lifetime import until
-from bridge.roles.publishing import publisher_of, publishing
-from bridge.roles.role_topology import Standing, topology_of
+from bridge.dead_letters.queue_reader import BATCH_SIZE, QueueReader
+from bridge.roles.lifetime import wait_while_running
+from bridge.roles.publishing import make_publisher, publishing
+from bridge.roles.role_topology import RoleTopology, planned_topology
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -29,44 +29,44 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
     from bridge.amqp.frames import Message
-    from bridge.dead_letters.message_file import LetterFile
-    from bridge.dead_letters.queue_reader import Found, Place
+    from bridge.dead_letters.message_file import MessageFile
+    from bridge.dead_letters.queue_reader import HeldMessage, InspectedQueue
     from bridge.settings.sections import Settings
 
 T = TypeVar("T")
 
 _LIMIT: Final = "x-delivery-limit"
 
-SLOWEST: Final = 0.1
-"""A second: a batch that is handled so slowly, and `parked.LONGEST_SECONDS` before it, is done in time."""
+MIN_RATE: Final = 0.1
+"""Messages a second. At a lower rate a batch would not be done before RabbitMQ's timeout of acknowledgements."""
 _LONGEST_WAIT_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Look(Generic[T]):
-    """What was there."""
+class MessageList(Generic[T]):
+    """The messages that were found."""
 
     letters: list[T]
-    """Those that were wanted, oldest first."""
+    """Those that match, oldest first."""
     seen: int
-    """How many were looked at."""
+    """How many messages were read."""
     total: int
-    """How many there were."""
+    """How many messages the queue has."""
 
     @property
     def unseen(self) -> int:
-        """How many are out of `parked.REACH`."""
+        """How many are out of `queue_reader.MAX_HELD`."""
         return self.total - self.seen
 
 
-async def look(
+async def list_messages(
     settings: Settings,
-    place: Place[T],
+    place: InspectedQueue[T],
     wanted: Callable[[T], bool],
     *,
     to_take_out: bool = False,
-) -> Look[T]:
-    """See what there is; order and number stay.
+) -> MessageList[T]:
+    """List the messages of a queue. They stay there, in their order.
 
     Args:
         settings: where RabbitMQ is.
@@ -77,181 +77,187 @@ async def look(
     Raises:
         BrokerUnavailableError: RabbitMQ cannot be reached, or was lost.
         BrokerRefusedError: there is no such queue, or it has other arguments than we need.
-        BusyError: somebody else has them in hand.
+        BusyError: another program is reading the queue.
     """
     letters: list[T] = []
-    async with _in_hand(settings, place, to_take_out=to_take_out) as reading:
-        async for batch in reading.found():
-            letters += [found.letter for found in batch if wanted(found.letter)]
-    return Look(letters, reading.seen, reading.total)
+    async with _reading(settings, place, to_take_out=to_take_out) as reading:
+        async for batch in reading.batches():
+            letters += [found.summary for found in batch if wanted(found.summary)]
+    return MessageList(letters, reading.seen, reading.total)
 
 
-async def first(settings: Settings, place: Place[T], wanted: Callable[[T], bool]) -> Found[T] | None:
-    """The first that is wanted, with its message, which goes back to where it was.
+async def find_message(
+    settings: Settings, place: InspectedQueue[T], wanted: Callable[[T], bool]
+) -> HeldMessage[T] | None:
+    """The first match, with its message, which stays in the queue.
 
     Raises:
-        BrokerUnavailableError, BrokerRefusedError, BusyError: as `look`.
+        BrokerUnavailableError, BrokerRefusedError, BusyError: as `list_messages`.
     """
-    async with _in_hand(settings, place) as reading, aclosing(reading.found()) as batches:
+    async with _reading(settings, place) as reading, aclosing(reading.batches()) as batches:
         async for batch in batches:
             for found in batch:
-                if wanted(found.letter):
+                if wanted(found.summary):
                     return found
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class Replay(Generic[T]):
-    """How messages go back to work."""
+class ReplayPlan(Generic[T]):
+    """How messages are replayed."""
 
-    message: Callable[[Found[T]], Message]
-    """What is published for one."""
+    message: Callable[[HeldMessage[T]], Message]
+    """Makes the message that is published."""
     moved: Callable[[T], None]
-    """Told of each, as they go."""
+    """Called for each message that was replayed."""
     rate: float
-    """How many a second; `SLOWEST` at the least."""
+    """Messages a second; `MIN_RATE` or more."""
     needed: frozenset[str]
-    """Names of the exchanges and queues without which it cannot be."""
+    """Names of the exchanges and queues that are required."""
     waiting: str
-    """The action that is logged when one cannot be published, and is tried again."""
+    """The action of the log line when a message cannot be published, and is tried again."""
 
 
-async def replay(settings: Settings, place: Place[T], wanted: Callable[[T], bool], order: Replay[T]) -> int:
-    """Publish messages anew, and let each go when RabbitMQ has confirmed it. What comes meanwhile is left alone.
+async def replay(
+    settings: Settings, place: InspectedQueue[T], wanted: Callable[[T], bool], order: ReplayPlan[T]
+) -> int:
+    """Publish messages again, and remove each when RabbitMQ has confirmed it. Messages that come meanwhile stay.
 
     Returns:
         As `take_out`.
 
     Raises:
-        BrokerUnavailableError, BrokerRefusedError, BusyError: as `look`.
+        BrokerUnavailableError, BrokerRefusedError, BusyError: as `list_messages`.
     """
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = publisher_of(settings, link, metrics, window=2 * BATCH)
+    publisher = make_publisher(settings, link, metrics, window=2 * BATCH_SIZE)
     limiter = AsyncLimiter(1, 1 / order.rate)
 
-    async def one(reading: Reading[T], found: Found[T]) -> None:
-        await republishing.move(
-            publisher, order.message(found), longest_wait=_LONGEST_WAIT_SECONDS, waiting=order.waiting
+    async def one(reading: QueueReader[T], found: HeldMessage[T]) -> None:
+        await republishing.publish_until_confirmed(
+            publisher, order.message(found), longest_wait=_LONGEST_WAIT_SECONDS, retry_action=order.waiting
         )
-        await reading.let_go(found)
-        order.moved(found.letter)
+        await reading.acknowledge(found)
+        order.moved(found.summary)
 
-    async def handle(reading: Reading[T], batch: list[Found[T]]) -> None:
+    async def handle(reading: QueueReader[T], batch: list[HeldMessage[T]]) -> None:
         async with task_group() as tasks:
             for found in batch:
                 await limiter.acquire()
                 tasks.create_task(one(reading, found))
 
-    standing = Standing(settings, topology_of(settings), order.needed)
+    standing = RoleTopology(settings, planned_topology(settings), order.needed)
     async with publishing(link, publisher, standing) as publish:
-        await until(link.up, publish)
+        await wait_while_running(link.up, publish)
         return await take_out(settings, place, wanted, handle)
 
 
 async def discard(
     settings: Settings,
-    place: Place[T],
+    place: InspectedQueue[T],
     wanted: Callable[[T], bool],
     *,
-    file: LetterFile[T],
+    file: MessageFile[T],
     kept: Callable[[T], None],
 ) -> int:
-    """Let them go for good, each when it is on the disk.
+    """Remove messages for good, each after it was written to a file.
 
     Args:
-        settings: where RabbitMQ is.
-        place: where they are.
-        wanted: which.
-        file: has them from then on.
-        kept: told of each, as they go.
+        settings: RabbitMQ's URLs.
+        place: the queue.
+        wanted: whether a message matches.
+        file: the messages are written to it.
+        kept: called for each message that was removed.
 
     Returns:
         As `take_out`.
 
     Raises:
-        LetterFileError: it cannot be written.
-        BrokerUnavailableError, BrokerRefusedError, BusyError: as `look`.
+        MessageFileError: it cannot be written.
+        BrokerUnavailableError, BrokerRefusedError, BusyError: as `list_messages`.
     """
 
-    async def handle(reading: Reading[T], batch: list[Found[T]]) -> None:
-        await asyncio.to_thread(file.keep, batch)
+    async def handle(reading: QueueReader[T], batch: list[HeldMessage[T]]) -> None:
+        await asyncio.to_thread(file.append, batch)
         for found in batch:
-            await reading.let_go(found)
-            kept(found.letter)
+            await reading.acknowledge(found)
+            kept(found.summary)
 
     return await take_out(settings, place, wanted, handle)
 
 
 async def take_out(
     settings: Settings,
-    place: Place[T],
+    place: InspectedQueue[T],
     wanted: Callable[[T], bool],
-    handle: Callable[[Reading[T], list[Found[T]]], Awaitable[None]],
+    handle: Callable[[QueueReader[T], list[HeldMessage[T]]], Awaitable[None]],
 ) -> int:
-    """Have the wanted ones handled that are there now, in as many readings as their time needs.
+    """Call `handle` with the matching messages that are in the queue now, in as many readings as the time limit requires.
 
     Returns:
-        How many could not be looked at: they are out of reach.
+        How many messages could not be read, because they are behind the first ones.
     """
     left: int | None = None
     while left is None or left > 0:
-        async with _in_hand(settings, place, most=left, to_take_out=True) as reading:
-            async for batch in reading.found():
-                if chosen := [found for found in batch if wanted(found.letter)]:
+        async with _reading(settings, place, most=left, to_take_out=True) as reading:
+            async for batch in reading.batches():
+                if chosen := [found for found in batch if wanted(found.summary)]:
                     await handle(reading, chosen)
-        # Those that came meanwhile stand behind the ones that were there at first.
-        left = reading.total - reading.gone if reading.out_of_time else 0
+        # Messages that came meanwhile are behind those that were there at first.
+        left = reading.total - reading.acknowledged if reading.out_of_time else 0
     return reading.total - reading.seen
 
 
 @asynccontextmanager
-async def _in_hand(
-    settings: Settings, place: Place[T], *, most: int | None = None, to_take_out: bool = False
-) -> AsyncIterator[Reading[T]]:
-    async with _connected(settings) as connection:
-        with losses_of(connection):
-            await _safe_to_look(connection, settings, place.queue, to_take_out=to_take_out)
-            async with Reading.of(connection, place, most=most) as reading:
+async def _reading(
+    settings: Settings, place: InspectedQueue[T], *, most: int | None = None, to_take_out: bool = False
+) -> AsyncIterator[QueueReader[T]]:
+    async with _connect_any(settings) as connection:
+        with session_errors_as_loss(connection):
+            await _check_delivery_limit(connection, settings, place.queue, to_take_out=to_take_out)
+            async with QueueReader.open(connection, place, most=most) as reading:
                 yield reading
 
 
-async def _safe_to_look(
+async def _check_delivery_limit(
     connection: AbstractConnection, settings: Settings, queue: str, *, to_take_out: bool
 ) -> None:
-    """Each look is a delivery: a queue that stands without our delivery limit would drop what is looked at often.
+    """Each reading is a delivery: a queue without our delivery limit would drop messages that are read often.
 
-    What is taken out of it is not looked at again. A queue that is missing is not made here: a wrong prefix would
-    leave it behind.
+    That does not matter for messages that are removed. A missing queue is not declared here: with a wrong prefix a useless
+    queue would be left.
     """
-    if await declaring.depth(connection, queue) is None:
+    if await declaring.ready_messages(connection, queue) is None:
         return
     only = tuple(
-        replace(planned, tolerated=frozenset())
-        for planned in topology_of(settings).queues
+        replace(planned, may_differ=frozenset())
+        for planned in planned_topology(settings).queues
         if planned.name == queue
     )
     try:
-        await declaring.ensure(connection, Topology((), only, ()), settings.rabbitmq.declare)
+        await declaring.apply_all(connection, Topology((), only, ()), settings.rabbitmq.declare)
     except TopologyMismatchError as mismatch:
         if mismatch.argument != _LIMIT:
             raise
         if not to_take_out:
             raise BrokerRefusedError(
-                f"queue '{queue}' stands with other arguments than the bridge needs: without its {_LIMIT} RabbitMQ 4 "
-                "drops what is looked at often; take out what is in it with `replay` and `discard`, delete it, and run "
+                f"queue '{queue}' stands with other arguments than the bridge needs: without its {_LIMIT} RabbitMQ 4 drops "
+                "messages that are read often; empty it with `replay` and `discard`, delete it, and run "
                 "`bridge topology apply`"
             ) from None
 
 
 @asynccontextmanager
-async def _connected(settings: Settings) -> AsyncIterator[AbstractConnection]:
-    """A connection of its own: what an alarm does to publishers must not hold up acknowledgements."""
+async def _connect_any(settings: Settings) -> AsyncIterator[AbstractConnection]:
+    """A connection of its own: an alarm that blocks publishers must not block acknowledgements."""
     failures = []
     for url in settings.rabbitmq.urls:
         try:
-            opening = partial(open_connection, name="bridge: by hand", heartbeat=settings.rabbitmq.heartbeat)
-            connection = await opening(url.get_secret_value(), patience=settings.rabbitmq.connect_timeout)
+            opening = partial(open_connection, name="bridge: operator", heartbeat=settings.rabbitmq.heartbeat)
+            connection = await opening(
+                url.get_secret_value(), connect_timeout=settings.rabbitmq.connect_timeout
+            )
         except TimeoutError:
             failures.append(f"no answer in {settings.rabbitmq.connect_timeout:g} s")
         except (AMQPError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The archive once more: what is selected goes to one queue, or through the events' exchange as at first."""
+"""Replays events from the archive: to one queue, or through the events' exchange again."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from aiolimiter import AsyncLimiter
 from aiormq.exceptions import ChannelNotFoundEntity
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
-from bridge.amqp.backoff import before_next
+from bridge.amqp.backoff import tenacity_wait
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import BrokerUnavailableError, may_be_lost
-from bridge.amqp.publish_batch import not_confirmed
+from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import PublishError, ReturnedError
 from bridge.broker import archive, declaring, topology
-from bridge.roles.lifetime import running, until
-from bridge.roles.publishing import publisher_of
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.roles.publishing import make_publisher
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
@@ -30,109 +30,111 @@ if TYPE_CHECKING:
 
     from bridge.amqp.frames import Message
     from bridge.amqp.publisher import Publisher
-    from bridge.broker.archive import Archived, Place
-    from bridge.broker.archive_selection import Selection
+    from bridge.broker.archive import ArchivedEvent, StartPosition
+    from bridge.broker.archive_selection import ArchiveSelection
     from bridge.settings.sections import Settings
 
 log = logs.logger("replay")
 
 _CONNECT_SECONDS: Final = 10.0
-"""For the first connection. One that is lost later is tried again without end."""
-_AT_ONCE: Final = 500
-"""Events that wait for their confirms together. After an interruption so many may be published a second time."""
+"""For the first connection. A connection that is lost later is retried for ever."""
+_BATCH: Final = 500
+"""How many events may wait for confirms. After an interruption this many may be published twice."""
 _STEP_SECONDS: Final = 0.5
-"""How long the offset to go on from may stay where it is while there is little to publish."""
-_LONGEST_WAIT_SECONDS: Final = 5.0
+"""The longest time between two updates of the progress."""
+_MAX_BACKOFF_SECONDS: Final = 5.0
 
 
 class ReplayError(Exception):
-    """The replay cannot go on. Its message says why, and what to do."""
+    """The replay cannot go on. The message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What shall be replayed, and to where."""
+class ReplayOrder:
+    """What to replay, and where to."""
 
-    selection: Selection
+    selection: ArchiveSelection
     queue: str | None
-    """Through the default exchange to this queue; None is through the events' exchange again."""
+    """Publish to this queue, through the default exchange; None: through the events' exchange."""
     from_offset: int | None = None
-    """Where to go on; without, from where the selection's time begins."""
+    """The offset to begin at; None: begin at the start of the selection's time."""
     rate: float | None = None
-    """Events a second at the most."""
+    """The maximum number of events a second."""
     dry_run: bool = False
-    """Only count."""
+    """Count only."""
 
     @property
-    def begin(self) -> Place:
+    def begin(self) -> StartPosition:
         if self.from_offset is not None:
             return self.from_offset
-        return self.selection.archived_since or archive.BEGINNING
+        return self.selection.archived_since or archive.FIRST
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far it has come."""
+class ReplayProgress:
+    """The progress of a replay."""
 
     first: int | None = None
-    """Offset of the first event that was looked at."""
+    """Offset of the first event that was read."""
     last: int | None = None
-    """Offset of the last one to look at; None where the archive is empty."""
+    """Offset of the last event to read; None if the archive is empty."""
     next: int | None = None
-    """Offset to go on from: whatever was selected before it is confirmed."""
+    """Offset to go on from: everything selected before it is confirmed."""
     scanned: int = 0
     selected: Counter[str] = field(default_factory=Counter)
-    """Name -> how many of the selected events are confirmed; in a dry run, counted."""
+    """Name -> number of selected events that are confirmed; in a dry run, that were counted."""
 
 
-async def replay(settings: Settings, order: Order, progress: Progress, moved: Callable[[], None]) -> None:
-    """Look through the archive, up to where it ends now, and publish what is selected, at least once.
+async def replay(
+    settings: Settings, order: ReplayOrder, progress: ReplayProgress, moved: Callable[[], None]
+) -> None:
+    """Read the archive up to its present end, and publish the selected events, at least once.
 
     It may be cancelled at any time: `progress.next` says where to go on.
 
     Args:
-        settings: where RabbitMQ is.
-        order: what, and to where.
-        progress: kept up to date.
-        moved: told of each step.
+        settings: RabbitMQ's URLs.
+        order: what to replay, and where to.
+        progress: is kept up to date.
+        moved: called after each step.
 
     Raises:
-        ReplayError: archive, queue or exchange are not there.
+        ReplayError: there is no such archive, queue or exchange.
         BrokerUnavailableError: RabbitMQ cannot be reached at the start.
     """
     metrics = Metrics()
     names = topology.Names(settings.rabbitmq.prefix)
     reading = Link(settings.rabbitmq, use="consume", metrics=metrics)
     writing = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = publisher_of(settings, writing, metrics, window=2 * _AT_ONCE)
-    scan = _Scan(order, progress, names, _Confirming(order, names.events, publisher, writing), moved)
+    publisher = make_publisher(settings, writing, metrics, window=2 * _BATCH)
+    scan = _Scan(order, progress, names, _ConfirmedPublisher(order, names.events, publisher, writing), moved)
 
     async def session(connection: AbstractConnection) -> None:
         if progress.last is None:  # later, a broker that is starting may not have them yet
-            await _standing(connection, names, order)
+            await _check_endpoints(connection, names, order)
         reading.opened()
         await scan.session(connection)
 
     async with AsyncExitStack() as stack:
         if not order.dry_run:
             publish = await stack.enter_async_context(
-                running(writing.run(publisher.session), name="replay.publish")
+                background_task(writing.run(publisher.session), name="replay.publish")
             )
-            await _reached(writing, publish)
-        read = await stack.enter_async_context(running(reading.run(session), name="replay.read"))
-        await _reached(reading, read)
+            await _wait_connected(writing, publish)
+        read = await stack.enter_async_context(background_task(reading.run(session), name="replay.read"))
+        await _wait_connected(reading, read)
         await read
 
 
 class _Scan:
-    """Goes through the archive on one connection after the other."""
+    """Reads the archive, on one connection after the other."""
 
     def __init__(
         self,
-        order: Order,
-        progress: Progress,
+        order: ReplayOrder,
+        progress: ReplayProgress,
         names: topology.Names,
-        confirming: _Confirming,
+        confirming: _ConfirmedPublisher,
         moved: Callable[[], None],
     ) -> None:
         self._order = order
@@ -140,10 +142,10 @@ class _Scan:
         self._stream = names.archive
         self._confirming = confirming
         self._moved = moved
-        self._at_once = _AT_ONCE if order.rate is None else max(1, min(_AT_ONCE, int(order.rate)))
+        self._at_once = _BATCH if order.rate is None else max(1, min(_BATCH, int(order.rate)))
         self._clock = asyncio.get_running_loop().time
         self._due = 0.0
-        self._taken: list[Archived] = []
+        self._taken: list[ArchivedEvent] = []
         self._scanned = 0
 
     async def session(self, connection: AbstractConnection) -> None:
@@ -156,7 +158,7 @@ class _Scan:
             progress.next = self._order.from_offset
         begin = self._order.begin if progress.next is None else progress.next
         self._begin_step()
-        reading = archive.read(connection, self._stream, begin=begin, last=progress.last)
+        reading = archive.read_archive(connection, self._stream, begin=begin, last=progress.last)
         async with aclosing(reading) as found:
             async for events in found:
                 if progress.first is None:
@@ -164,7 +166,7 @@ class _Scan:
                 await self._look_at(events)
         await self._step(progress.last)
 
-    async def _look_at(self, events: Sequence[Archived]) -> None:
+    async def _look_at(self, events: Sequence[ArchivedEvent]) -> None:
         takes = self._order.selection.takes
         for event in events:
             self._scanned += 1
@@ -176,7 +178,7 @@ class _Scan:
             await self._step(events[-1].offset)
 
     async def _step(self, offset: int) -> None:
-        """Everything up to this offset has been looked at; when what was taken is confirmed, the place moves on."""
+        """Publish what was selected up to this offset; when it is confirmed, move the offset on."""
         if self._taken and not self._order.dry_run:
             await self._confirming.publish(self._taken)
         progress = self._progress
@@ -187,33 +189,33 @@ class _Scan:
         self._moved()
 
     def _begin_step(self) -> None:
-        """What a lost connection has interrupted is read once more."""
+        """Begin a step. After a lost connection the interrupted step is repeated."""
         self._taken = []
         self._scanned = 0
         self._due = self._clock() + _STEP_SECONDS
 
 
-class _Confirming:
-    """Publishes, and returns when RabbitMQ has confirmed it, however long that takes."""
+class _ConfirmedPublisher:
+    """Publishes events, and waits until RabbitMQ has confirmed them, however long that takes."""
 
-    def __init__(self, order: Order, exchange: str, publisher: Publisher, link: Link) -> None:
+    def __init__(self, order: ReplayOrder, exchange: str, publisher: Publisher, link: Link) -> None:
         self._exchange = exchange
         self._queue = order.queue
         self._publisher = publisher
         self._link = link
-        # In tenths of a second, because timers are not exact enough for thousands of single events.
+        # In steps of a tenth of a second: timers are not exact enough for thousands of single events.
         bucket = max(1.0, (order.rate or 0) / 10)
         self._limiter = None if order.rate is None else AsyncLimiter(bucket, bucket / order.rate)
 
-    async def publish(self, events: Sequence[Archived]) -> None:
+    async def publish(self, events: Sequence[ArchivedEvent]) -> None:
         left = [self._message(event) for event in events]
         if self._limiter is not None:
             for _ in left:
                 await self._limiter.acquire()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(PublishError),
-            wait=before_next(_LONGEST_WAIT_SECONDS),
-            before_sleep=_report,
+            wait=tenacity_wait(_MAX_BACKOFF_SECONDS),
+            before_sleep=_log_retry,
         ):
             with attempt:
                 await self._link.up.wait()
@@ -222,30 +224,30 @@ class _Confirming:
                 for _, error in refused:
                     raise error
 
-    def _message(self, event: Archived) -> Message:
+    def _message(self, event: ArchivedEvent) -> Message:
         if self._queue is None:
-            return archive.again(event, exchange=self._exchange, routing_key=event.routing_key)
-        return archive.again(event, exchange="", routing_key=self._queue)
+            return archive.copy_of_event(event, exchange=self._exchange, routing_key=event.routing_key)
+        return archive.copy_of_event(event, exchange="", routing_key=self._queue)
 
     async def _refused(self, messages: Sequence[Message]) -> list[tuple[Message, PublishError]]:
-        refused = await not_confirmed(self._publisher, messages)
+        refused = await publish_all(self._publisher, messages)
         for message, error in refused:
             if isinstance(error, ReturnedError):
                 raise ReplayError(f"{error}; is the queue '{message.routing_key}' still there?") from None
         return refused
 
 
-async def _standing(connection: AbstractConnection, names: topology.Names, order: Order) -> None:
-    """Whether there is something to read from, and to write to."""
-    if await declaring.depth(connection, names.archive) is None:
+async def _check_endpoints(connection: AbstractConnection, names: topology.Names, order: ReplayOrder) -> None:
+    """Raise ReplayError if the archive, the queue or the exchange is missing."""
+    if await declaring.ready_messages(connection, names.archive) is None:
         raise ReplayError(
             f"there is no archive '{names.archive}'; see rabbitmq.prefix, or `bridge topology apply`"
         )
-    if order.queue is not None and await declaring.depth(connection, order.queue) is None:
+    if order.queue is not None and await declaring.ready_messages(connection, order.queue) is None:
         raise ReplayError(f"there is no queue '{order.queue}'")
     if order.queue is None:
         try:
-            with may_be_lost(connection):
+            with as_connection_loss(connection):
                 channel = await connection.channel(publisher_confirms=False)
                 await channel.get_exchange(names.events)
                 await channel.close()
@@ -253,19 +255,19 @@ async def _standing(connection: AbstractConnection, names: topology.Names, order
             raise ReplayError(f"there is no exchange '{names.events}'; see `bridge topology apply`") from None
 
 
-async def _reached(link: Link, work: asyncio.Task[None]) -> None:
+async def _wait_connected(link: Link, work: asyncio.Task[None]) -> None:
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            await until(link.up, work)
+            await wait_while_running(link.up, work)
     except TimeoutError:
         raise BrokerUnavailableError(
             f"RabbitMQ cannot be reached in {_CONNECT_SECONDS:g} s: {link.reason}"
         ) from None
 
 
-def _report(retrying: RetryCallState) -> None:
+def _log_retry(retrying: RetryCallState) -> None:
     log.warning(
-        "RabbitMQ does not confirm, trying again",
+        "RabbitMQ does not confirm: trying again",
         action="replay.waiting",
         wait=round(retrying.upcoming_sleep, 2),
         error=str(retrying.outcome.exception() if retrying.outcome else None),

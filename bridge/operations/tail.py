@@ -1,4 +1,4 @@
-"""Events live, for people and programs that look on."""
+"""Shows events as they come, without taking them from anybody."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import events
 from bridge.amqp.connection import Link
-from bridge.amqp.encoded_header import Header
-from bridge.amqp.properties import read
-from bridge.amqp.temporary_queue import listening
+from bridge.amqp.encoded_header import EncodedHeader
+from bridge.amqp.properties import decode_properties
+from bridge.amqp.temporary_queue import consume_temporary_queue
 from bridge.broker import header_values, topology
 from bridge.broker.messages import RECEIVED_AT_HEADER
 from bridge.events import MalformedError, NotJsonError
@@ -25,72 +25,72 @@ if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
     from bridge.settings.sections import Settings
 
-_RECEIVED_AT: Final = Header(RECEIVED_AT_HEADER)
+_RECEIVED_AT: Final = EncodedHeader(RECEIVED_AT_HEADER)
 _LONGEST: Final = 200
-"""Characters of what somebody else wrote."""
+"""Characters of a text from outside."""
 
 
-class NobodyReadsError(Exception):
-    """What was to be shown cannot be: the reader has gone."""
+class OutputClosedError(Exception):
+    """The output cannot be written: its reader has closed it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """An event, with nothing in it that must not be shown."""
+class TailedEvent:
+    """An event without addresses and secrets."""
 
     event: str
     id: str
     message_id: str | None
-    """The provider's; None where the body is no event."""
+    """The provider's id; None if the body is not an event."""
     timestamp: int | None
-    """When it happened, Unix seconds."""
+    """When it happened, in Unix seconds."""
     received_at: int | None
-    """When the bridge received it, Unix milliseconds."""
+    """When the bridge received it, in Unix milliseconds."""
     url: str | None
-    """Of a click, without its query."""
+    """The URL of a click, without its query."""
     problem: str | None
-    """Why the body is no event."""
+    """Why the body is not an event."""
 
 
-async def tail(settings: Settings, names: Sequence[str], show: Callable[[Seen], None]) -> None:
-    """Show every event from now on, until cancelled; a lost connection is logged, and tried again.
+async def tail(settings: Settings, names: Sequence[str], show: Callable[[TailedEvent], None]) -> None:
+    """Show every event from now on, until cancelled. A lost connection is logged and retried.
 
     Args:
-        settings: where RabbitMQ is.
-        names: of the events, in either spelling; none means all.
-        show: called for each; what it does not take in time is dropped in RabbitMQ, oldest first.
+        settings: RabbitMQ's URLs.
+        names: of the events, in either spelling; none: all events.
+        show: called for each event. If it is too slow, RabbitMQ drops the oldest events.
 
     Raises:
-        BrokerRefusedError: there is no exchange of events, or the broker user may not listen.
-        NobodyReadsError: `show` raised BrokenPipeError.
+        BrokerRefusedError: there is no exchange of events, or the broker user may not consume.
+        OutputClosedError: `show` raised BrokenPipeError.
     """
     prefix = topology.Names(settings.rabbitmq.prefix)
     keys = {events.canonical_name(name) for name in names} or {"#"}
     link = Link(settings.rabbitmq, use="consume", metrics=Metrics())
 
     async def session(connection: AbstractConnection) -> None:
-        async with listening(
+        async with consume_temporary_queue(
             connection, prefix.events, keys, name=f"{settings.rabbitmq.prefix}email.tail"
         ) as deliveries:
             link.opened()
             while True:
-                for delivered in await deliveries.some():
-                    _shown(show, seen(delivered, mask_addresses=settings.logs.mask_addresses))
+                for delivered in await deliveries.receive():
+                    _show_or_raise(show, tailed_event(delivered, mask_addresses=settings.logs.mask_addresses))
 
     await link.run(session)
 
 
-def seen(delivered: Delivery, *, mask_addresses: bool = True) -> Seen:
-    """What may be shown of a message."""
+def tailed_event(delivered: Delivery, *, mask_addresses: bool = True) -> TailedEvent:
+    """The event of a message, without addresses and secrets."""
     name = _printable(delivered.routing_key)
-    event_id = _printable(read(delivered.properties).message_id or "")
-    received_at = header_values.moment(_RECEIVED_AT.number(delivered.properties))
+    event_id = _printable(decode_properties(delivered.properties).message_id or "")
+    received_at = header_values.unix_ms(_RECEIVED_AT.number(delivered.properties))
     try:
         event = events.parse(delivered.body)
     except (MalformedError, NotJsonError) as error:
-        return Seen(name, event_id, None, None, received_at, None, _printable(str(error)))
+        return TailedEvent(name, event_id, None, None, received_at, None, _printable(str(error)))
     url = event.data.get("url")
-    return Seen(
+    return TailedEvent(
         event=name,
         id=event_id,
         message_id=event.message_id,
@@ -101,12 +101,12 @@ def seen(delivered: Delivery, *, mask_addresses: bool = True) -> Seen:
     )
 
 
-def _shown(show: Callable[[Seen], None], event: Seen) -> None:
+def _show_or_raise(show: Callable[[TailedEvent], None], event: TailedEvent) -> None:
     try:
         show(event)
     except BrokenPipeError:
-        # As an OSError it would count as a lost connection to RabbitMQ.
-        raise NobodyReadsError("the reader has gone") from None
+        # As an OSError it would count as a lost connection.
+        raise OutputClosedError("the output was closed by its reader") from None
 
 
 def _printable(text: str) -> str:

@@ -1,1 +1,1 @@
-"""The e-mail provider (msndr): a client of its API, and a simulator that serves the same API."""
+"""The client of the e-mail provider's API (msndr)."""

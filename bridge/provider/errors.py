@@ -1,10 +1,10 @@
-"""How a call of the provider's API fails. Each message says which call, what happened and what to do."""
+"""The errors of the provider's API. Each message says which call failed, why, and what to do."""
 
 from __future__ import annotations
 
 
 class ProviderError(Exception):
-    """A call to the provider did not succeed."""
+    """A call of the provider's API has failed."""
 
 
 class MissingTokenError(ProviderError):
@@ -17,7 +17,7 @@ class ProviderUnavailableError(ProviderError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds that the provider asked us to wait (capped by the settings), if it did."""
+        """The provider's `Retry-After` in seconds, capped by the settings; None if there was none."""
 
 
 class ServerFailureError(ProviderUnavailableError):
@@ -25,7 +25,7 @@ class ServerFailureError(ProviderUnavailableError):
 
 
 class ThrottledError(ProviderUnavailableError):
-    """The provider answered 429: more calls than it allows."""
+    """The provider answered 429: there were more calls than it allows."""
 
 
 class UnauthorizedError(ProviderError):
@@ -41,4 +41,4 @@ class UnexpectedAnswerError(ProviderError):
 
 
 class NotHttpError(UnexpectedAnswerError):
-    """Something answered that is not HTTP as we know it."""
+    """The answer is not valid HTTP."""

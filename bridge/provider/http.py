@@ -1,4 +1,4 @@
-"""One HTTP request to the provider, and as much of the answer as we are willing to read."""
+"""Sends one HTTP request to the provider, and reads a limited part of the answer."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-LONGEST_ANSWER: Final = 8 * 1024**2
-"""Bytes. A message comes with its text and HTML; what is longer is cut off."""
-LONGEST_ERROR: Final = 2 * 1024
-"""Bytes of an error's body. The provider documents no shape for it."""
-LONGEST_EXCERPT: Final = 200
-"""Characters of somebody else's text in a message of ours."""
+MAX_BODY: Final = 8 * 1024**2
+"""Bytes. A message comes with its text and HTML. A longer body is cut off."""
+MAX_ERROR_BODY: Final = 2 * 1024
+"""Bytes of an error's body, whose shape is not documented."""
+MAX_EXCERPT: Final = 200
+"""Characters of the provider's text that an error message of ours quotes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiRequest:
     method: str
     path: str
     """Below the base URL, already percent-encoded."""
@@ -29,25 +29,25 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    call: Call
+class ApiResponse:
+    call: ApiRequest
     status: int
     body: bytes
     retry_after: str | None
-    """The header, as it came."""
+    """The `Retry-After` header, unparsed."""
 
     @property
     def succeeded(self) -> bool:
         return _succeeded(self.status)
 
 
-async def exchange(session: aiohttp.ClientSession, address: str, call: Call, token: str) -> Answer:
-    """Ask once.
+async def send(session: aiohttp.ClientSession, address: str, call: ApiRequest, token: str) -> ApiResponse:
+    """Send one request.
 
     Args:
-        session: its timeout bounds the whole exchange.
+        session: its timeout covers request and answer.
         address: the base URL, without a slash at its end.
-        call: what to ask.
+        call: the request.
         token: the provider's API token.
 
     Raises:
@@ -58,25 +58,25 @@ async def exchange(session: aiohttp.ClientSession, address: str, call: Call, tok
         URL(address + call.path, encoded=True),
         data=call.body,
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-        # A redirect could take the token, or the webhook's URL, to somewhere else.
+        # A redirect could send the token or the webhook's URL to another server.
         allow_redirects=False,
-        middlewares=(_unrepeated,),
+        middlewares=(_without_automatic_retry,),
     ) as response:
-        limit = LONGEST_ANSWER if _succeeded(response.status) else LONGEST_ERROR
+        limit = MAX_BODY if _succeeded(response.status) else MAX_ERROR_BODY
         body = bytearray()
         async for chunk in response.content.iter_any():
             body += chunk
             if len(body) >= limit:
                 break
-        return Answer(call, response.status, bytes(body[:limit]), response.headers.get("Retry-After"))
+        return ApiResponse(call, response.status, bytes(body[:limit]), response.headers.get("Retry-After"))
 
 
-async def _unrepeated(
+async def _without_automatic_retry(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from repeating a GET or DELETE on its own when a connection is lost.
+    """Prevents aiohttp's automatic retry of GET and DELETE after a lost connection.
 
-    It does so for these two exceptions; a repeat of ours is counted, and waits for its turn.
+    aiohttp retries after these two exceptions. Our own retries are counted, and wait for the rate limit.
     """
     try:
         return await handler(request)
@@ -85,15 +85,15 @@ async def _unrepeated(
 
 
 def host_of(address: str) -> str:
-    """Scheme, host and port of a base URL, for messages."""
+    """Scheme, host and port of a base URL, for error messages."""
     url = URL(address)
     return f"{url.scheme}://{url.host_port_subcomponent}"
 
 
 def excerpt(text: str, token: str) -> str:
-    """One short printable line of what somebody else wrote, who may have written our token back to us."""
+    """A short printable line of the provider's text, without our token, which the text may quote."""
     line = " ".join(text.replace(token, "***").split())
-    return "".join(character for character in line if character.isprintable())[:LONGEST_EXCERPT]
+    return "".join(character for character in line if character.isprintable())[:MAX_EXCERPT]
 
 
 def _succeeded(status: int) -> bool:

@@ -1,4 +1,4 @@
-"""How fast the provider is asked, and when not at all: the rate limit, and the pause that `Retry-After` asks for."""
+"""The rate limit of the provider's API, the backoff between attempts, and `Retry-After`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
 class Backoff(wait_base):
-    """Growing random waits between attempts; never less than the server has asked this caller to wait."""
+    """Exponential backoff with full jitter; never shorter than the `Retry-After` of a 5xx."""
 
     def __init__(self, longest: float) -> None:
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
@@ -34,37 +34,37 @@ class Backoff(wait_base):
         return max(self._backoff(retry_state), asked or 0.0)
 
 
-class Pace:
-    """The pace of all calls of one client, whoever makes them."""
+class RateLimiter:
+    """Limits the rate of all calls of one client, and can pause them."""
 
     def __init__(self, rate: float, *, sleep: Sleep, clock: Clock) -> None:
-        """A pace of `rate` calls a second; `clock` is monotonic, in seconds, and `sleep` goes with it."""
-        # A limiter's bucket must hold one whole call, however slow the rate is.
+        """Args: calls a second; a sleep, and the monotonic clock in seconds that goes with it."""
+        # The bucket must hold one whole call, however low the rate is.
         bucket = max(rate, 1.0)
         self._limiter = AsyncLimiter(bucket, bucket / rate)
         self._sleep = sleep
         self._clock = clock
         self._held_until = clock()
 
-    async def turn(self) -> None:
-        """Return when the next call may be made."""
+    async def acquire(self) -> None:
+        """Wait until the next call may be made."""
         while True:
-            # The pause first: callers who took their place in the rate before it would all start at its end.
+            # The pause first: callers that acquired the rate before it would all start at its end.
             while (left := self._held_until - self._clock()) > 0:
                 await self._sleep(left)
             await self._limiter.acquire()
             if self._held_until <= self._clock():
                 return
 
-    def hold(self, seconds: float) -> None:
-        """Let nobody call for so long; a longer pause that is already in force stays."""
+    def pause(self, seconds: float) -> None:
+        """Let nobody call for this time. A longer pause that is in force stays."""
         self._held_until = max(self._held_until, self._clock() + seconds)
 
 
 def retry_after(value: str | None, *, now: datetime, at_most: float) -> float | None:
-    """Seconds that a `Retry-After` header (RFC 9110, 10.2.3: seconds, or a date) asks for, from 0 to `at_most`.
+    """The seconds of a `Retry-After` header (RFC 9110, 10.2.3: seconds, or a date), from 0 to `at_most`.
 
-    None when there is no such header, or one that cannot be read.
+    None if there is no such header, or it cannot be read.
     """
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""An answer's JSON object, read as liberally as can be: what nobody asks for must not make it unreadable."""
+"""Reads the JSON object of an answer tolerantly: a broken part that is not needed must not make it unreadable."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 _BLANK: Final = re.compile(r"[ \t\r\n]*")
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 _BRACKETED: Final = re.compile(r"<[^<>]*>\s*\Z")
-# Numbers as they are written: Python's own reader refuses one of 5,000 digits, and nobody computes with them.
+# Integers stay text: Python refuses one of 5,000 digits, and we do not compute with them.
 _TOLERANT: Final = json.JSONDecoder(strict=False, parse_int=str)
 
 
-def documents(body: bytes) -> Iterator[dict[str, Any]]:
-    """The object as a strict reader sees it, if it is well-formed; and then what a tolerant one makes of it.
+def parse_objects(body: bytes) -> Iterator[dict[str, Any]]:
+    """The object as a strict parser reads it, if it is well-formed; then the object as a tolerant parser reads it.
 
-    The tolerant one bears a byte-order mark, bytes that are no text, lone surrogates, NaN and control characters, and
-    has whatever stands in the object before it cannot be read any further, or is cut off.
+    The tolerant parser accepts a byte-order mark, bytes that are not text, lone surrogates, NaN and control characters. If
+    the object is broken or cut off, it returns the members before that.
     """
     try:
         strict = orjson.loads(body)
@@ -35,8 +35,8 @@ def documents(body: bytes) -> Iterator[dict[str, Any]]:
         yield tolerant
 
 
-def sound_text(value: Any) -> str | None:
-    """Text that came through as it was written; None for anything else."""
+def intact_text(value: Any) -> str | None:
+    """The value if it is text without replacement characters or lone surrogates; else None."""
     if not isinstance(value, str) or not value.strip() or "\ufffd" in value:
         return None
     return None if any("\ud800" <= character <= "\udfff" for character in value) else value
@@ -48,11 +48,11 @@ def recipient(value: Any) -> str | None:
         return None
     text = _SURROGATES.sub("\ufffd", value)
     bracketed = _BRACKETED.search(text)
-    return None if sound_text(text if bracketed is None else bracketed[0]) is None else text
+    return None if intact_text(text if bracketed is None else bracketed[0]) is None else text
 
 
-def whole_number_or_text(value: Any) -> str | None:
-    """An id, which is a number to some and text to others, as text."""
+def id_text(value: Any) -> str | None:
+    """An id as text. Some servers write it as a number, others as text."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""Who may post: the tokens of the webhook's URL, several at once so that they can be rotated."""
+"""Checks the token in the webhook's URL. Several can be valid at once, so that they can be rotated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Access:
         self._digests: tuple[bytes, ...] = ()
         self._metrics = metrics
         self._first, self._other = (
-            None if metrics is None else metrics.tally(metrics.admitted.labels(token))
+            None if metrics is None else metrics.buffered_counter(metrics.admitted.labels(token))
             for token in ("first", "other")
         )
         self.become(tokens)
@@ -42,8 +42,8 @@ class Access:
     def allows(self, presented: str) -> bool:
         """Whether this is one of the tokens.
 
-        The time it takes tells nothing about them: digests of one length are compared in constant time, and
-        all of them, whichever fits.
+        The duration reveals nothing about them: digests of one length are compared in constant time, and always all
+        of them.
         """
         digest = _digest(presented)
         fits = [compare_digest(valid, digest) for valid in self._digests]

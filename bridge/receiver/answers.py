@@ -1,4 +1,4 @@
-"""What is answered: the table of answers as bodies, and the bytes on the wire."""
+"""The answers of the webhook, and how they are encoded."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SPOOLED: Final = "spooled"
 PROBE: Final = "probe"
 QUARANTINED: Final = "quarantined"
 
-USUAL: Final = (CONFIRMED, SPOOLED, QUARANTINED, PROBE, "400", "404", "405", "408", "413", "503")
-"""Labels that the metrics show from the beginning: from nothing to 1 Prometheus sees no increase."""
+EXPECTED_LABELS: Final = (CONFIRMED, SPOOLED, QUARANTINED, PROBE, "400", "404", "405", "408", "413", "503")
+"""Labels to create at the start: Prometheus sees no increase from a missing series to 1."""
 
 JSON: Final = "application/json"
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class Answer(NamedTuple):
-    """What the caller is told."""
+class WebhookAnswer(NamedTuple):
+    """An answer to the caller."""
 
     label: str
     """For the metrics."""
@@ -37,10 +37,10 @@ class Answer(NamedTuple):
     """JSON."""
     headers: Mapping[str, str] = _NONE
     closes: bool = False
-    """The connection ends: what is still on its way on it is not another request."""
+    """Whether the connection is closed: the bytes that still arrive are not a request."""
 
-    def on_the_wire(self) -> bytes:
-        """As aiohttp writes it."""
+    def to_bytes(self) -> bytes:
+        """Encoded as aiohttp would."""
         more = tuple(self.headers.items())
         head = _head(self.status, more, len(self.body), rfc822_formatted_time(), closes=self.closes)
         return head + self.body
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 @lru_cache(64)
 def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str, *, closes: bool) -> bytes:
-    """The same for all answers of one kind within one second."""
+    """Cached: it is the same for all answers of one kind within a second."""
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
         + "".join(f"{name}: {value}\r\n" for name, value in more)
@@ -58,40 +58,40 @@ def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str
 
 
 class RefusedError(Exception):
-    """The request gets no 200. Its message is the reason that the caller is told."""
+    """The request is answered with an error. The message is the reason for the caller."""
 
     def __init__(self, status: int, reason: str, *, closes: bool = False, **headers: str) -> None:
-        """Say why.
+        """Create the error and its answer.
 
         Args:
             status: of the answer.
             reason: for the caller.
-            closes: the connection ends with the answer.
-            headers: of the answer; `retry_after` is `Retry-After`.
+            closes: whether the connection is closed after the answer.
+            headers: of the answer; `retry_after` becomes `Retry-After`.
         """
         super().__init__(reason)
         body = orjson.dumps({"status": "refused", "reason": reason})
         titled = {name.replace("_", "-").title(): value for name, value in headers.items()}
-        self.answer: Final = Answer(str(status), status, body, titled, closes)
+        self.answer: Final = WebhookAnswer(str(status), status, body, titled, closes)
 
 
-def accepted(event_id: str, durability: str) -> Answer:
-    """The event is where it cannot be lost: `confirmed` or `spooled`."""
+def accepted(event_id: str, durability: str) -> WebhookAnswer:
+    """The event is durable. Args: its id; `confirmed` or `spooled`."""
     body = f'{{"status":"accepted","id":"{event_id}","durability":"{durability}"}}'.encode("ascii")
-    return Answer(durability, 200, body)
+    return WebhookAnswer(durability, 200, body)
 
 
-def quarantined(reason: str) -> Answer:
-    return Answer(QUARANTINED, 200, orjson.dumps({"status": "quarantined", "reason": reason}))
+def quarantined(reason: str) -> WebhookAnswer:
+    return WebhookAnswer(QUARANTINED, 200, orjson.dumps({"status": "quarantined", "reason": reason}))
 
 
-def ready() -> Answer:
-    """For a panel that looks whether there is anything here."""
-    return Answer(PROBE, 200, orjson.dumps({"status": "ready"}))
+def ready() -> WebhookAnswer:
+    """For a panel that probes the URL."""
+    return WebhookAnswer(PROBE, 200, orjson.dumps({"status": "ready"}))
 
 
-def response(answer: Answer) -> web.Response:
-    """For aiohttp to write."""
+def to_response(answer: WebhookAnswer) -> web.Response:
+    """The answer as a response of aiohttp."""
     made = web.Response(
         status=answer.status, body=answer.body, content_type=JSON, headers=dict(answer.headers)
     )

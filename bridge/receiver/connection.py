@@ -1,4 +1,4 @@
-"""One client's connection: aiohttp's, mended where it waits or keeps too long, with a short way for the usual request."""
+"""A client's connection: aiohttp's, with fixes where it waits or holds memory too long, and a fast path for most requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
-from bridge.receiver.answers import response
+from bridge.receiver.answers import to_response
 from bridge.receiver.handler import MAX_BODY
 from bridge.telemetry import logs
 
@@ -20,44 +20,44 @@ if TYPE_CHECKING:
 
     from aiohttp import StreamReader
 
-    from bridge.receiver.answers import Answer
+    from bridge.receiver.answers import WebhookAnswer
     from bridge.receiver.handler import Handler
 
 log = logs.logger("receiver")
 
 _BAD_REQUEST: Final = 400
-"""What aiohttp answers when its parser refuses the bytes."""
+"""aiohttp's answer when its parser rejects the bytes."""
 _FAILURE: Final = "an unforeseen failure; it has been logged"
 
 
-class Served(Protocol):
-    """What a connection needs of its server."""
+class ServerContext(Protocol):
+    """What a connection needs from its server."""
 
     handler: Handler
     answer_timeout: float
     """Seconds for a client to read an answer."""
 
 
-class Connection(RequestHandler):
-    """One client. What is not HTTP, and what fails, is answered in the same shape as everything else.
+class WebhookConnection(RequestHandler):
+    """One client. Failures, and requests that are not HTTP, are answered in the same format as everything else.
 
-    aiohttp spends two tasks, a request, a response and three turns of the loop on each request. One that has come
-    whole, in one piece, needs none of it: `_take_short` hands its body to the handler at once, and `_answer` writes
-    when the handler says so. All else goes aiohttp's way.
+    For each request aiohttp creates two tasks, a request and a response, and needs three iterations of the loop. A request
+    that arrives whole, in one piece, needs none of it: `_try_fast_path` passes its body to the handler at once, and
+    `_answer` writes the answer. All other requests take aiohttp's path.
     """
 
-    def __init__(self, manager: web.Server, served: Served, **options: Any) -> None:
+    def __init__(self, manager: web.Server, served: ServerContext, **options: Any) -> None:
         super().__init__(manager, **options)
         self._served = served
         self._body: StreamReader = EMPTY_PAYLOAD
-        """Of the newest request."""
+        """Body of the newest request."""
         self._refused = False
-        self._resting: asyncio.Future[None] | None = None
-        """aiohttp's own wait for a request, out of its sight while one goes the short way."""
+        self._hidden_waiter: asyncio.Future[None] | None = None
+        """aiohttp's future for the next request, hidden from it during the fast path."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # aiohttp waits without end for a client that asks and does not read its answers. Linux closes it.
+        # aiohttp waits for ever for a client that sends requests and does not read the answers. With this, Linux closes it.
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             milliseconds = round(self._served.answer_timeout * 1000)
             transport.get_extra_info("socket").setsockopt(
@@ -65,48 +65,48 @@ class Connection(RequestHandler):
             )
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._waiter, self._resting = self._waiter or self._resting, None
+        self._waiter, self._hidden_waiter = self._waiter or self._hidden_waiter, None
         super().connection_lost(exc)
-        # Body and timer hold the connection that holds them. A body that nobody has read may be 1 MiB, and Python
-        # looks for such rings seldom.
+        # Body and timer form reference cycles with the connection. An unread body may be 1 MiB, and Python collects
+        # cycles seldom.
         self._body = EMPTY_PAYLOAD
         self._keepalive_handle = None
 
     def data_received(self, data: bytes) -> None:
-        """As aiohttp, but a request that has begun gets its body: the whole of it, or the news that it is broken."""
+        """As aiohttp, but a request that has started always gets its whole body, or an error."""
         if self._refused:
-            return  # the answer ends the connection; aiohttp's parser would refuse each further piece again
+            return  # the answer closes the connection; aiohttp's parser would reject each further piece again
         waiter, self._waiter = self._waiter, None
-        self._take(data)
+        self._feed_parser(data)
         if self._messages:
-            if waiter is not None and self._take_short(waiter):
+            if waiter is not None and self._try_fast_path(waiter):
                 return
-            self._look_at_newest()
+            self._check_newest_message()
         self._waiter = waiter
         if self._messages and waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _take(self, data: bytes) -> None:
-        """Once it is told to stop, aiohttp throws away what arrives, be it the body that a handler waits for."""
-        stopping = self._close, self._force_close
+    def _feed_parser(self, data: bytes) -> None:
+        """Feed the parser. While aiohttp is stopping, it drops what arrives, even a body that a handler waits for."""
+        close_flags = self._close, self._force_close
         request = self._current_request
         if request is not None and not request.content.is_eof():
             self._close = self._force_close = False
         super().data_received(data)
-        self._close, self._force_close = stopping
+        self._close, self._force_close = close_flags
 
-    def _look_at_newest(self) -> None:
+    def _check_newest_message(self) -> None:
         newest, body = self._messages[-1]
         if isinstance(newest, RawRequestMessage):
             self._body = body
             return
-        self._refuse(newest.exc)
+        self._stop_parsing(newest.exc)
         if not self._body.is_eof():
-            # aiohttp queues the parser's refusal behind the request, and tells nobody who reads its body.
-            self._body.set_exception(web.RequestPayloadError("what came is no part of a body"))
+            # aiohttp queues the parser's error behind the request, and does not inform the reader of its body.
+            self._body.set_exception(web.RequestPayloadError("the data is not part of a body"))
 
-    def _take_short(self, waiter: asyncio.Future[None]) -> bool:
-        """Whether the request that has just come goes the short way."""
+    def _try_fast_path(self, waiter: asyncio.Future[None]) -> bool:
+        """Take the fast path if the new request allows it; returns whether it does."""
         request, content = self._messages[0]
         if (
             len(self._messages) > 1
@@ -126,35 +126,35 @@ class Connection(RequestHandler):
         self._messages.clear()
         if self._parser is not None:
             self._parser.message_consumed()
-        self._resting = waiter
+        self._hidden_waiter = waiter
         self._request_in_progress = True
         try:
             self._served.handler.take(content.read_nowait(), self._answer, time.perf_counter())
-        except Exception as error:  # noqa: BLE001 -- as aiohttp does around a handler: the client is told, and the log
+        except Exception as error:  # noqa: BLE001 -- as aiohttp does around a handler: it is answered and logged
             self._answer(self._failed(hdrs.METH_POST, error))
         return True
 
-    def _answer(self, answer: Answer) -> None:
-        """The end of the short way: write, and let aiohttp wait again for a request."""
+    def _answer(self, answer: WebhookAnswer) -> None:
+        """End of the fast path: write the answer, and let aiohttp wait for the next request."""
         self._request_in_progress = False
         if self._handler_waiter is not None and not self._handler_waiter.done():
             self._handler_waiter.set_result(None)
-        waiter, self._resting = self._resting, None
+        waiter, self._hidden_waiter = self._hidden_waiter, None
         if self.transport is None or waiter is None:
-            return  # the client has gone
-        self.transport.write(answer.on_the_wire())
+            return  # the client has disconnected
+        self.transport.write(answer.to_bytes())
         self._waiter = waiter
         if answer.closes:
             self.force_close()
         elif self._close or self._force_close:
             waiter.cancel()
         else:
-            self._rest()
+            self._start_keepalive()
             if self._messages and not waiter.done():
                 waiter.set_result(None)
 
-    def _rest(self) -> None:
-        """The time in which the head of the next request must be there begins."""
+    def _start_keepalive(self) -> None:
+        """Start the timeout for the head of the next request."""
         self._next_keepalive_close_time = closing = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
             self._keepalive_handle = self._loop.call_at(closing, self._process_keepalive)
@@ -167,21 +167,19 @@ class Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if exc is not None and status == _BAD_REQUEST:
-            self._refuse(exc)
-        return response(self._failed(request.method, exc, status, message))
+            self._stop_parsing(exc)
+        return to_response(self._failed(request.method, exc, status, message))
 
     def _failed(
         self, method: str, error: BaseException | None, status: int = 500, message: str | None = None
-    ) -> Answer:
+    ) -> WebhookAnswer:
         if status == _BAD_REQUEST:
             return self._served.handler.failed(_BAD_REQUEST, f"not an HTTP request: {_first_line(message)}")
-        log.error(
-            "a request failed in an unforeseen way", action="receiver.failure", method=method, exc_info=error
-        )
+        log.error("a request failed unexpectedly", action="receiver.failure", method=method, exc_info=error)
         return self._served.handler.failed(status, _FAILURE)
 
-    def _refuse(self, error: BaseException) -> None:
-        """The parser's last word. Its traceback holds what came, and itself: until Python looks for such rings."""
+    def _stop_parsing(self, error: BaseException) -> None:
+        """The parser has failed. Drop the traceback: it holds the received data in a reference cycle."""
         self._refused = True
         error.__traceback__ = None
 

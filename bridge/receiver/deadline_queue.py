@@ -1,4 +1,4 @@
-"""Who waits for something, and is told when it has taken too long: one timer for all of them."""
+"""A queue of items with the same timeout, and one timer for all of them."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Waiting(Generic[T]):
-    """All wait equally long, so the order in which they came is that of their deadlines."""
+class DeadlineQueue(Generic[T]):
+    """All items have the same timeout, so they expire in the order in which they were added."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, seconds: float, overdue: Callable[[T], None]
+        self, loop: asyncio.AbstractEventLoop, *, seconds: float, on_timeout: Callable[[T], None]
     ) -> None:
-        """Args: whose clock counts; how long to wait; who is told of each that waited in vain."""
+        """Args: the loop, for its clock; the timeout; called with each item that expires."""
         self._loop = loop
         self._seconds = seconds
-        self._overdue = overdue
-        self._since: dict[T, float] = {}
+        self._on_timeout = on_timeout
+        self._added_at: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, one: T) -> None:
-        self._since[one] = self._loop.time()
+        self._added_at[one] = self._loop.time()
         if self._timer is None:
-            self._timer = self._loop.call_later(self._seconds, self._look)
+            self._timer = self._loop.call_later(self._seconds, self._expire)
 
     def remove(self, one: T) -> bool:
-        """Whether it was still waiting."""
-        return self._since.pop(one, None) is not None
+        """Remove an item; returns whether it was still in the queue."""
+        return self._added_at.pop(one, None) is not None
 
-    def _look(self) -> None:
+    def _expire(self) -> None:
         latest = self._loop.time() - self._seconds
-        for one in list(takewhile(lambda one: self._since[one] <= latest, self._since)):
-            del self._since[one]
-            self._overdue(one)
-        oldest = next(iter(self._since.values()), None)
+        for one in list(takewhile(lambda one: self._added_at[one] <= latest, self._added_at)):
+            del self._added_at[one]
+            self._on_timeout(one)
+        oldest = next(iter(self._added_at.values()), None)
         self._timer = None
         if oldest is not None:
-            self._timer = self._loop.call_later(oldest - latest, self._look)
+            self._timer = self._loop.call_later(oldest - latest, self._expire)

@@ -1,4 +1,4 @@
-"""Whether the receiver can take events durably, and where; for `/readyz` and the metrics."""
+"""Whether the receiver can accept events, and where they become durable: for `/readyz` and the metrics."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ if TYPE_CHECKING:
     from typing import Any
 
     from bridge.amqp.connection import Link
-    from bridge.broker.topology_refusals import Refusals
+    from bridge.broker.topology_refusals import TopologyRefusals
     from bridge.spool.spool import Spool
     from bridge.telemetry.metrics import Metrics
 
 
-def of_receiver(
+def receiver_readiness(
     link: Link,
     spool: Spool,
-    refusals: Refusals,
-    refusal: Callable[[], str],
+    refusals: TopologyRefusals,
+    close_reason: Callable[[], str],
     tokens: Callable[[], Mapping[str, Any]],
 ) -> Readiness:
-    """Ready while either place takes events: a broker that is away is no reason to turn the provider away.
+    """Ready while RabbitMQ or the spool accepts events. The broker alone may be down.
 
     Args:
         link: the connection for live traffic.
-        spool: where events go that RabbitMQ does not take.
-        refusals: what it refuses of the topology.
-        refusal: what RabbitMQ said when it closed the channel, until it takes events again.
+        spool: takes the events that RabbitMQ cannot take.
+        refusals: the refused parts of the topology.
+        close_reason: why RabbitMQ closed the last channel; empty once it confirms again.
         tokens: what there is to say of the webhook's tokens: see `of_tokens`.
     """
     state = spool.state
-    refused = {"refused": said} if (said := refusal()) else {}
+    refused = {"refused": reason} if (reason := close_reason()) else {}
     return Readiness(
         ready=link.state is LinkState.UP or state.writable,
         parts={
@@ -59,8 +59,8 @@ def of_tokens(valid: int, problem: str) -> dict[str, Any]:
     return {"valid": valid} | ({"state": "kept", "reason": problem} if problem else {})
 
 
-def measure(spool: Spool, metrics: Metrics) -> None:
-    """Let the metrics ask the spool whenever they are read."""
+def export_spool_metrics(spool: Spool, metrics: Metrics) -> None:
+    """Update the spool's metrics at each scrape."""
 
     def look() -> None:
         state = spool.state
@@ -72,9 +72,11 @@ def measure(spool: Spool, metrics: Metrics) -> None:
             metrics.spool_set_aside.labels(reason).set(entries)
         metrics.spool_refusing.set(not state.writable)
 
-    metrics.before_reading(look)
+    metrics.before_scrape(look)
 
 
 def _by_reason(spool: Spool) -> dict[str, int]:
-    """How many entries are set aside for each reason."""
-    return {reason: sum(one.entries for one in spool.aside if one.reason == reason) for reason in REASONS}
+    """Number of refused entries for each reason."""
+    return {
+        reason: sum(one.entries for one in spool.refused_kinds if one.reason == reason) for reason in REASONS
+    }

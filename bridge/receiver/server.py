@@ -1,4 +1,4 @@
-"""aiohttp's low-level server around the handler: limits on slow and broken clients, and an orderly end."""
+"""aiohttp's low-level server around the handler: limits for slow and broken clients, and an orderly end."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from bridge.receiver.connection import Connection
+from bridge.receiver.connection import WebhookConnection
 from bridge.receiver.handler import MAX_BODY
 from bridge.telemetry.health import PortTakenError
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 2048
 _LINGER_SECONDS: Final = 1.0
-"""How long the rest of a refused body is read and dropped, so that the client can see the answer."""
+"""How long the rest of a refused body is read and dropped, so that the client sees the answer."""
 
 
 class _Server(web.Server):
     def __init__(self, settings: Receiver, handler: Handler) -> None:
-        # aiohttp's keep-alive timer runs from the connection's start or its last answer until the next request's
-        # head is whole: it bounds slow heads as well.
+        # aiohttp's keep-alive timer runs from the start of the connection, or the last answer, until the next head is
+        # complete. So it also limits slow heads.
         self._options = {
             "keepalive_timeout": settings.head_timeout,
             "lingering_time": _LINGER_SECONDS,
@@ -37,16 +37,16 @@ class _Server(web.Server):
         self.answer_timeout = settings.body_timeout
         """Seconds for a client to read an answer: as long as it has for a body."""
 
-    def __call__(self) -> Connection:
-        return Connection(self, self, loop=self._loop, **self._options)
+    def __call__(self) -> WebhookConnection:
+        return WebhookConnection(self, self, loop=self._loop, **self._options)
 
 
 @asynccontextmanager
 async def serve(settings: Receiver, handler: Handler) -> AsyncIterator[int]:
     """Listen until the context ends, then finish what is in flight; yields the port.
 
-    At the end it stops listening, lets running requests end within `drain_timeout`, and closes. One of several
-    processes shares its port with the others: Linux gives each connection to one of them.
+    At the end it stops listening, waits for running requests, at most `drain_timeout`, and closes. Several processes
+    can share the port: Linux gives each connection to one of them.
 
     Raises:
         PortTakenError: the address cannot be bound.

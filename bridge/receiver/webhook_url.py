@@ -1,4 +1,4 @@
-"""Where the receiver is reached from outside: the webhook's URL, made of `receiver.public_url` and a token."""
+"""The webhook's URL as seen from outside, built from `receiver.public_url` and a token."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from bridge.receiver.handler import PATH
+from bridge.receiver.handler import WEBHOOK_PATH
 
 if TYPE_CHECKING:
     from bridge.settings.sections import Receiver
 
 
-def front_of(public_url: str) -> str:
-    """What stands in front of the webhook's path. Some give the whole URL, with the path and even the token."""
+def public_base_url(public_url: str) -> str:
+    """The URL before the webhook's path. Some users set the whole URL, with the path and even the token."""
     url = URL(public_url)
-    before, _, _ = f"{url.path}/".partition(PATH)
+    before, _, _ = f"{url.path}/".partition(WEBHOOK_PATH)
     return f"{url.origin()}{before.rstrip('/')}"
 
 
 def webhook_url(settings: Receiver) -> str | None:
-    """What the provider is to post to; None where the settings do not say.
+    """The URL that the provider has to post to; None if the settings do not contain it.
 
-    The token is the first of `receiver.tokens`, also where `receiver.public_url` has another one.
+    The token is the first of `receiver.tokens`, even if `receiver.public_url` contains another one.
     """
     if settings.public_url is None or not settings.tokens:
         return None
-    return f"{front_of(settings.public_url)}{PATH}{settings.tokens[0].get_secret_value()}"
+    return f"{public_base_url(settings.public_url)}{WEBHOOK_PATH}{settings.tokens[0].get_secret_value()}"

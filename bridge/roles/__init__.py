@@ -1,1 +1,1 @@
-"""The one place where the rooms are wired into processes: each role from its settings to its orderly end."""
+"""Wires the parts into processes: each role from its settings to its orderly shutdown."""

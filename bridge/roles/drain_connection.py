@@ -1,4 +1,4 @@
-"""The drain's own connection: what RabbitMQ refuses closes channels there, and live traffic does not feel it."""
+"""The drain's own connection: a refusal of RabbitMQ closes channels there, and does not affect live traffic."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.connection import Link
 from bridge.amqp.publish_errors import NotConnectedError
 from bridge.amqp.publisher import Publisher
-from bridge.roles.lifetime import running
-from bridge.spool.drain_publisher import CHUNK, Line
+from bridge.roles.lifetime import background_task
+from bridge.spool.drain_publisher import CHUNK, DrainPublisher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -18,40 +18,40 @@ if TYPE_CHECKING:
     from bridge.amqp.frames import Message
     from bridge.settings.sections import Settings
     from bridge.spool.refused_events import RefusedEvents
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.spool_file import SpoolEntry
     from bridge.telemetry.metrics import Metrics
 
 _CONNECT_SECONDS: Final = 5.0
-_REOPEN_MAX_SECONDS: Final = 0.05
-"""Culprits are looked for here: one channel after the other is closed, and nobody else waits for it."""
+_MAX_REOPEN_SECONDS: Final = 0.05
+"""The drain isolates refused messages, for which channels are closed one after the other. Nothing else waits for it."""
 
 
 @asynccontextmanager
-async def drain_line(
+async def open_drain_connection(
     settings: Settings,
     metrics: Metrics,
     *,
-    compose: Callable[[Entry], Message],
+    compose: Callable[[SpoolEntry], Message],
     live: Publisher,
     refused: RefusedEvents,
-) -> AsyncIterator[tuple[Line, asyncio.Task[None]]]:
-    """A connection that is opened when there is something to drain for the first time, and kept; and its task.
+) -> AsyncIterator[tuple[DrainPublisher, asyncio.Task[None]]]:
+    """A connection that is opened when there is something to drain, and kept; and its task.
 
     Args:
         settings: where RabbitMQ is.
-        metrics: where publishes are counted, with those of live traffic.
-        compose: the message that an entry was to become.
-        live: its session makes the topology stand; it hears when that is needed, and which nacks are over.
-        refused: what is known to be refused.
+        metrics: count its publishes together with those of live traffic.
+        compose: makes the message of an entry.
+        live: the publisher of live traffic. It is told when the topology must be checked, and which nacks are over.
+        refused: the events that RabbitMQ is known to refuse.
     """
     link = Link(settings.rabbitmq, use="drain", metrics=metrics, on_demand=True)
     publisher = Publisher(
         link,
         max_in_flight=CHUNK,
-        patience=settings.receiver.confirm_wait,
+        stalled_after=settings.receiver.confirm_wait,
         metrics=metrics,
-        reopen_max=_REOPEN_MAX_SECONDS,
-        shown=False,
+        reopen_max=_MAX_REOPEN_SECONDS,
+        show_window=False,
     )
     wanted = asyncio.Event()
 
@@ -67,13 +67,13 @@ async def drain_line(
         except TimeoutError:
             raise NotConnectedError(f"the drain has no connection to RabbitMQ: {link.reason}") from None
 
-    line = Line(
+    line = DrainPublisher(
         publisher,
         compose,
         refused=refused,
         ready=ready,
-        damaged=live.look_after_topology,
-        taken=live.taken_elsewhere,
+        on_topology_damaged=live.request_topology_repair,
+        on_recovered=live.note_confirmed_elsewhere,
     )
-    async with running(connected(), name="drain connection") as connecting:
+    async with background_task(connected(), name="drain connection") as connecting:
         yield line, connecting

@@ -1,4 +1,4 @@
-"""How long a role lives: told to stop, it ends its parts in order."""
+"""The lifetime of a role: its stop event, and its background tasks."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 
 
 class Stop(asyncio.Event):
-    """Set when a role shall stop, or has begun to by itself."""
+    """Set when a role must stop, or has begun to stop by itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self.error: Exception | None = None
-        """Why it ends by itself."""
+        """The error with which it stops by itself, if any."""
 
 
 @dataclass(slots=True)
 class Lifetime:
-    """How a role is told to stop, and how it tells that it has started."""
+    """The events of a role: stop it, and it has started."""
 
     stop: Stop = field(default_factory=Stop)
     started: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
-    """Where the receiver listens, once it has started."""
+    """The receiver's port, once it has started."""
 
-    async def until_stopped(self, *tasks: asyncio.Task[None]) -> None:
-        """As `until`; then the role ends, and has its time for that, also where a task has ended it."""
+    async def wait_until_stopped(self, *tasks: asyncio.Task[None]) -> None:
+        """As `wait_while_running`. Then the stop event is set, so that the shutdown's deadline begins."""
         try:
-            await until(self.stop, *tasks)
+            await wait_while_running(self.stop, *tasks)
         except Exception as error:
             self.stop.error = error
             raise
@@ -41,8 +41,8 @@ class Lifetime:
 
 
 @asynccontextmanager
-async def running(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[asyncio.Task[None]]:
-    """A named task that ends with the context, at the latest."""
+async def background_task(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[asyncio.Task[None]]:
+    """A named task that is cancelled at the end of the context."""
     task = asyncio.create_task(work, name=name)
     try:
         yield task
@@ -51,9 +51,9 @@ async def running(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterato
         await asyncio.wait([task])
 
 
-async def until(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
-    """Wait for the word to stop, or for a task that should have gone on; raises what that one raised."""
-    async with running(_wait(stop), name="stop") as stopping:
+async def wait_while_running(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
+    """Wait for the event, or for the end of one of these tasks, which should go on; raises what that task raised."""
+    async with background_task(_wait(stop), name="stop") as stopping:
         ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
     for task in ended:
         task.result()

@@ -1,4 +1,4 @@
-"""The receiver: from its settings to its orderly end."""
+"""The receiver role, from its settings to its orderly shutdown."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker import topology
-from bridge.broker.messages import of_body
-from bridge.broker.topology_refusals import Refusals
+from bridge.broker.messages import message_from_body
+from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
-from bridge.roles.drain_connection import drain_line
+from bridge.roles.drain_connection import open_drain_connection
 from bridge.roles.identity import identified
-from bridge.roles.lifetime import running, until
-from bridge.roles.publishing import publisher_of, publishing
-from bridge.roles.role_topology import Standing, needed_to_publish, topology_of
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.roles.publishing import make_publisher, publishing
+from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_receiver
 from bridge.roles.token_file import TokenFile
 from bridge.settings.sections import InvalidSettingsError
 from bridge.spool.drain import Drain
-from bridge.spool.drain_publisher import Line
-from bridge.spool.folder import others
+from bridge.spool.drain_publisher import DrainPublisher
+from bridge.spool.folder import other_files
 from bridge.spool.mover import Mover
-from bridge.spool.orphans import empty_file
+from bridge.spool.orphans import drain_file
 from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
 from bridge.telemetry import health, logs
-from bridge.telemetry.metrics import Metrics, kept
+from bridge.telemetry.metrics import Metrics, flushed_every_second
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from bridge.amqp.frames import Message
     from bridge.roles.lifetime import Lifetime
     from bridge.settings.sections import Settings
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.spool_file import SpoolEntry
 
 log = logs.logger("roles")
 
@@ -48,18 +48,18 @@ class BrokerBlockedError(BrokerUnavailableError):
 
 
 RECEIVER_HEALTH_PORT: Final = 8090
-"""Where `health.port` is not set; the roles' differ so that all fit on one machine."""
+"""The default of `health.port`. Each role has another one, so that all can run on one machine."""
 
 
 async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Path | None = None) -> None:
-    """Take webhooks until told to stop; then stop listening, finish what is in flight, close.
+    """Take webhooks until the stop event is set; then stop listening, finish what is in flight, and close.
 
-    Nothing that RabbitMQ says keeps it from starting: the spool takes what RabbitMQ does not.
+    It starts without RabbitMQ, too: the spool takes what RabbitMQ does not.
 
     Args:
-        settings: all that it needs to know.
-        lifetime: until when.
-        health_socket: where its health is served, when it is one of several and only their supervisor asks for it.
+        settings: all settings.
+        lifetime: its stop event, and where it reports its start.
+        health_socket: the Unix socket of its health, if it is one of several receivers of a supervisor.
 
     Raises:
         InvalidSettingsError: there is no token.
@@ -72,21 +72,24 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         )
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
-    planned = topology_of(settings)
-    refusals = Refusals(planned, metrics)
-    standing = Standing(settings, planned, needed_to_publish(settings), refusals)
+    publisher = make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
+    planned = planned_topology(settings)
+    refusals = TopologyRefusals(planned, metrics)
+    standing = RoleTopology(settings, planned, required_by_receiver(settings), refusals)
     refused = RefusedEvents()
     exchange = topology.Names(settings.rabbitmq.prefix).events
     compose = partial(_compose, exchange)
     access = Access(tokens, metrics)
     token_file = TokenFile("receiver.tokens", settings.origin.files.get("receiver.tokens"), tokens)
     async with (
-        kept(metrics),
+        flushed_every_second(metrics),
         Spool.open(settings.spool) as spool,
-        drain_line(settings, metrics, compose=compose, live=publisher, refused=refused) as (line, connecting),
+        open_drain_connection(settings, metrics, compose=compose, live=publisher, refused=refused) as (
+            line,
+            connecting,
+        ),
     ):
-        readiness.measure(spool, metrics)
+        readiness.export_spool_metrics(spool, metrics)
         handler = Handler(
             settings.receiver,
             access=access,
@@ -101,17 +104,17 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         async with (
             health.serve(
                 health_socket or settings.health,
-                *health.of_process(
+                *health.process_health(
                     metrics,
                     identified(
                         settings,
                         link,
                         partial(
-                            readiness.of_receiver,
+                            readiness.receiver_readiness,
                             link,
                             spool,
                             refusals,
-                            lambda: publisher.refusal,
+                            lambda: publisher.last_close_reason,
                             lambda: readiness.of_tokens(access.valid, token_file.problem),
                         ),
                     ),
@@ -119,23 +122,23 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                 default_port=RECEIVER_HEALTH_PORT,
             ),
             publishing(link, publisher, standing, patient=True) as publish,
-            running(drain.run(), name="drain") as draining,
-            running(token_file.follow(access.become), name="tokens") as following,
+            background_task(drain.run(), name="drain") as draining,
+            background_task(token_file.follow(access.become), name="tokens") as following,
             server.serve(settings.receiver, handler) as lifetime.port,
         ):
             lifetime.started.set()
-            log.info("the receiver takes events", action="receiver.started", port=lifetime.port)
-            await lifetime.until_stopped(publish, draining, connecting, following)
-            log.info("stopping", action="receiver.stopping", in_flight=publisher.in_flight)
-    log.info("stopped", action="receiver.stopped")
+            log.info("receiver started", action="receiver.started", port=lifetime.port)
+            await lifetime.wait_until_stopped(publish, draining, connecting, following)
+            log.info("receiver stopping", action="receiver.stopping", in_flight=publisher.in_flight)
+    log.info("receiver stopped", action="receiver.stopped")
 
 
 async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
-    """Empty the spool files that no process has into RabbitMQ, by hand; returns how many events went.
+    """Drain the spool files that no process uses. Returns how many events were published.
 
     Args:
-        settings: the folder, and where RabbitMQ is.
-        moved: told how many have gone, as they go.
+        settings: the spool's folder, and RabbitMQ's URLs.
+        moved: called with the number of events that were published since the last call.
 
     Raises:
         BrokerRefusedError: RabbitMQ has another topology than we need.
@@ -145,25 +148,25 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     """
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = publisher_of(settings, link, metrics, window=settings.receiver.max_in_flight)
+    publisher = make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
     exchange = topology.Names(settings.rabbitmq.prefix).events
-    mover = Mover(Line(publisher, partial(_compose, exchange)))
+    mover = Mover(DrainPublisher(publisher, partial(_compose, exchange)))
     total = 0
 
     async def empty_all() -> None:
         nonlocal total
-        for path in await run_abandonable(partial(others, settings.spool.directory, ())):
-            total += await empty_file(path, mover, moved=moved) or 0
+        for path in await run_abandonable(partial(other_files, settings.spool.directory, ())):
+            total += await drain_file(path, mover, moved=moved) or 0
 
-    standing = Standing(settings, topology_of(settings), needed_to_publish(settings))
+    standing = RoleTopology(settings, planned_topology(settings), required_by_receiver(settings))
     async with publishing(link, publisher, standing) as publish:
-        await until(link.up, publish)
-        async with running(empty_all(), name="drain") as draining:
-            await until(link.blocked, draining)
+        await wait_while_running(link.up, publish)
+        async with background_task(empty_all(), name="drain") as draining:
+            await wait_while_running(link.blocked, draining)
             if not draining.done():
                 raise BrokerBlockedError(link.reason)
     return total
 
 
-def _compose(exchange: str, entry: Entry) -> Message:
-    return of_body(entry.body, exchange=exchange, received_at=entry.received_at)
+def _compose(exchange: str, entry: SpoolEntry) -> Message:
+    return message_from_body(entry.body, exchange=exchange, received_at=entry.received_at)

@@ -1,4 +1,4 @@
-"""The topology as the roles need it: what each cannot work without, and how it is made to stand."""
+"""The topology for a role: which parts it requires, and how it declares them."""
 
 from __future__ import annotations
 
@@ -11,92 +11,92 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.binding_check import LostBindings
+    from bridge.broker.binding_check import MissingBindings
     from bridge.broker.topology import Names, Topology
-    from bridge.broker.topology_refusals import Refusals
+    from bridge.broker.topology_refusals import TopologyRefusals
     from bridge.settings.sections import Settings
 
 log = logs.logger("topology")
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Makes the topology stand for a role: what it cannot work without, and as much as possible of the rest."""
+class RoleTopology:
+    """Declares the topology for a role: what it requires, and as much as possible of the rest."""
 
     settings: Settings
     planned: Topology
     needed: frozenset[str]
     """Names of exchanges and queues."""
-    refusals: Refusals | None = None
+    refusals: TopologyRefusals | None = None
     """Are told what is refused."""
-    lost_bindings: LostBindings | None = None
-    """Of the suppression queue; with them it has missed events."""
+    missing_bindings: MissingBindings | None = None
+    """Finds missing bindings of the suppression queue: without them it has missed events."""
 
-    async def make(self, connection: AbstractConnection, *, suppression_too: bool = True) -> None:
-        """Make it stand.
+    async def make(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+        """Declare the topology.
 
         Args:
             connection: an open connection.
-            suppression_too: whether a suppression queue that is missing is made, too, once it is safe that it must
-                be filled from the archive.
+            include_suppression: whether to declare a missing suppression queue, too, after a marker says that it must be
+                filled from the archive.
 
         Raises:
-            BrokerRefusedError: something that is needed is refused.
-            BrokerUnavailableError: something that is needed is not up yet.
+            BrokerRefusedError: something that is required is refused.
+            BrokerUnavailableError: something that is required is not up yet.
             BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection does not answer, or is gone.
         """
         names, mode = topology.Names(self.settings.rabbitmq.prefix), self.settings.rabbitmq.declare
         planned = self.planned
-        if not await self._may_make_suppression(connection, names, suppression_too=suppression_too):
+        if not await self._may_make_suppression(connection, names, include_suppression=include_suppression):
             planned = topology.without_queues(planned, names.suppression)
-        refused = await declaring.attempt(connection, planned, mode, needed=self.needed)
+        refused = await declaring.apply_topology(connection, planned, mode, needed=self.needed)
         if self.refusals is not None:
-            self.refusals.are(refused)
-        declaring.insist(refused)
+            self.refusals.update(refused)
+        declaring.raise_if_needed(refused)
 
     async def _may_make_suppression(
-        self, connection: AbstractConnection, names: Names, *, suppression_too: bool
+        self, connection: AbstractConnection, names: Names, *, include_suppression: bool
     ) -> bool:
         if all(queue.name != names.suppression for queue in self.planned.queues):
             return True
-        if suppression_too:
-            await self._note_lost_bindings(connection, names)
+        if include_suppression:
+            await self._mark_missing_bindings(connection, names)
             return await backfill_marker.safe_to_declare(
                 connection, self.planned, names, self.settings.rabbitmq.declare
             )
-        return await declaring.depth(connection, names.suppression) is not None
+        return await declaring.ready_messages(connection, names.suppression) is not None
 
-    async def _note_lost_bindings(self, connection: AbstractConnection, names: Names) -> None:
-        """Before they are made again: the queue stands, but events have gone past it."""
+    async def _mark_missing_bindings(self, connection: AbstractConnection, names: Names) -> None:
+        """Before missing bindings are declared again: the queue exists, but has missed events."""
         mode = self.settings.rabbitmq.declare
-        if self.lost_bindings is None or mode == "never":
+        if self.missing_bindings is None or mode == "never":
             return
         for queue in (names.archive, names.suppression):
-            if await declaring.depth(connection, queue) is None:
+            if await declaring.ready_messages(connection, queue) is None:
                 return
-        keys = await self.lost_bindings.keys()
-        if keys and await backfill_marker.note(connection, self.planned, names, mode):
+        keys = await self.missing_bindings.keys()
+        if keys and await backfill_marker.add_marker(connection, self.planned, names, mode):
             log.warning(
-                "the suppression queue had lost bindings: it will be filled from the archive",
+                "bindings of the suppression queue are missing: it will be filled from the archive",
                 action="topology.bindings_lost",
                 queue=names.suppression,
                 keys=keys,
             )
 
 
-def needed_to_publish(settings: Settings) -> frozenset[str]:
-    """What a receiver cannot work without. Nothing is lost for it: an event that reaches no queue is not confirmed."""
+def required_by_receiver(settings: Settings) -> frozenset[str]:
+    """What a receiver requires. Only the exchange: an event that reaches no queue is not confirmed, so none is lost."""
     return frozenset({topology.Names(settings.rabbitmq.prefix).events})
 
 
-def needed_to_keep_the_list(settings: Settings) -> frozenset[str]:
-    """What a worker cannot work without."""
+def required_by_worker(settings: Settings) -> frozenset[str]:
+    """What a worker requires."""
     names = topology.Names(settings.rabbitmq.prefix)
     delays = {names.retry(delay) for delay in settings.worker.retry_delays}
     return frozenset({names.events, names.changes, names.suppression, names.dead} | delays)
 
 
-def topology_of(settings: Settings) -> Topology:
+def planned_topology(settings: Settings) -> Topology:
     return topology.plan(
         settings.rabbitmq,
         suppressing=settings.suppression.events,

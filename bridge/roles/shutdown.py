@@ -1,4 +1,4 @@
-"""How a process that stays ends: in order, but never later than its deadline, and at once at a second signal."""
+"""The shutdown of a long-running process: in order, but not after its deadline, and at once at a second signal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import uvloop
 
 from bridge import startup
-from bridge.roles.lifetime import Stop, running
+from bridge.roles.lifetime import Stop, background_task
 from bridge.telemetry import logs
 from bridge.threads import AbandonableThreads
 
@@ -26,57 +26,56 @@ if TYPE_CHECKING:
 log = logs.logger("process")
 
 ABANDONED: Final = os.EX_TEMPFAIL
-"""Exit code: it did not end in time, and left behind what it waited for."""
+"""Exit code: it did not end before the deadline, and abandoned what it waited for."""
 ENDING_SECONDS: Final = 4.0
-"""What an end may take beyond `drain_timeout`, which is 5 s: Docker kills after 10 s."""
+"""How long a shutdown may take beyond `drain_timeout`, which is 5 s: Docker kills after 10 s."""
 _CLOSING_SECONDS: Final = 1.0
-"""What closing the loop may take: it waits for look-ups of names."""
-_LEFT: Final = "ends in order; what does not come back is left behind"
-_BY_SIGNAL: Final = 128
-"""What shells add to the number of the signal that ended a program."""
-_LAST_WORDS_SECONDS: Final = 0.5
-"""For a log line whose reader may hang like everything else."""
+"""How long closing the loop may take: it waits for DNS look-ups."""
+_THREADS_LEFT: Final = "shutting down: threads that do not end are abandoned"
+_SIGNAL_EXIT_BASE: Final = 128
+"""Exit codes of processes that were ended by a signal are this plus its number, as in a shell."""
+_LOG_SECONDS: Final = 0.5
+"""For writing a log line: its reader may hang, too."""
 
 
-def until_signal(
+def run_until_signal(
     main: Callable[[Stop], Coroutine[Any, Any, None]],
     *,
     patience: float = ENDING_SECONDS,
     at_once: bool = True,
-    nothing_follows: bool = False,
+    process_ends: bool = False,
 ) -> None:
-    """Run on uvloop until `main` returns; a signal to stop sets the event that it was given.
+    """Run `main` on uvloop until it returns. A signal to stop sets its event.
 
-    From that on it has a time to end in. No thread, loop or disk that hangs makes it longer: the process ends with the
-    exit code `ABANDONED` then.
+    From then on there is a deadline, which holds even if a thread, the loop or a disk hangs: then the process ends with the
+    exit code `ABANDONED`.
 
     Args:
-        main: returns soon after its event is set. It may set the event itself when it begins to end.
+        main: returns soon after its event is set. It may set the event itself when it begins to shut down.
         patience: seconds from the signal to the deadline.
-        at_once: whether a second signal ends the process at once, with the exit code 128 + its number; else it is
-            ignored, and the deadline stays as it is.
-        nothing_follows: whether the process ends after this. Then what hangs when `main` has returned in order, such
-            as a look-up of a name, is left behind soon, with the exit code 0.
+        at_once: whether a second signal ends the process at once, with the exit code 128 + its number. Else it is ignored.
+        process_ends: whether the process ends after this. Then what still hangs after `main` has returned, such as a DNS
+            look-up, is abandoned soon, with the exit code 0.
     """
     startup.hold_signals()
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     loop = runner.get_loop()
-    # The loop's own threads would be waited for, and so would a disk that has gone.
+    # The default executor's threads would be waited for, also those that wait for a disk that is gone.
     loop.set_default_executor(AbandonableThreads())
-    end = _End(loop, patience=patience, at_once=at_once, nothing_follows=nothing_follows)
+    end = _Shutdown(loop, patience=patience, at_once=at_once, process_ends=process_ends)
     try:
         with runner:
-            runner.run(_bounded(main, end))
+            runner.run(_run_with_deadline(main, end))
     finally:
-        end.is_over()
+        end.finish()
 
 
-def leave(code: int, error: Exception | None = None) -> None:
-    """The role is over: end here and now with this code if a thread is left behind that Python would wait for.
+def exit_if_threads_remain(code: int, error: Exception | None = None) -> None:
+    """End the process now with this exit code if a thread is left for which Python would wait.
 
     Args:
         code: the exit code.
-        error: a mistake of ours that has ended it, which nobody else writes to the log where we end here.
+        error: an uncaught exception that has ended the role; it is logged if the process ends here.
     """
     left = [
         thread.name
@@ -86,61 +85,61 @@ def leave(code: int, error: Exception | None = None) -> None:
     if left:
         if error is not None:
             sys.excepthook(type(error), error, error.__traceback__)
-        _last_words(log.warning, _LEFT, action="process.threads_left", threads=left)
+        _log_with_timeout(log.warning, _THREADS_LEFT, action="process.threads_left", threads=left)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
-async def _bounded(main: Callable[[Stop], Coroutine[Any, Any, None]], end: _End) -> None:
+async def _run_with_deadline(main: Callable[[Stop], Coroutine[Any, Any, None]], end: _Shutdown) -> None:
     end.listen()
-    async with running(end.begins_with_stop(), name="end"):
+    async with background_task(end.begin_when_stopped(), name="end"):
         try:
             await main(end.stop)
         finally:
             end.begin()
-        end.is_in_order()
+        end.finished_in_order()
 
 
-class _End:
-    """The end of this process, seen from outside of what it runs: from threads that wait for nothing else."""
+class _Shutdown:
+    """The shutdown of this process. It runs in threads of its own, which wait for nothing else."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, patience: float, at_once: bool, nothing_follows: bool
+        self, loop: asyncio.AbstractEventLoop, *, patience: float, at_once: bool, process_ends: bool
     ) -> None:
         self.stop = Stop()
         self._loop = loop
         self._patience = patience
         self._at_once = at_once
-        self._nothing_follows = nothing_follows
+        self._nothing_follows = process_ends
         self._deadline = threading.Timer(patience, self._abandon)
         self._closing = threading.Timer(_CLOSING_SECONDS, self._leave)
         self._deadline.daemon = self._closing.daemon = True
-        self._begun = threading.Lock()
+        self._has_begun = threading.Lock()
         self._over = False
 
     def listen(self) -> None:
-        """Hear of signals. A thread does: it hears of them also while the loop hangs."""
-        threading.Thread(target=self._hear, name="signals", daemon=True).start()
+        """Wait for signals in a thread, which works also while the loop hangs."""
+        threading.Thread(target=self._wait_for_signals, name="signals", daemon=True).start()
 
-    async def begins_with_stop(self) -> None:
-        """The deadline holds also where the role ends by itself."""
+    async def begin_when_stopped(self) -> None:
+        """The deadline holds also if the role ends by itself."""
         await self.stop.wait()
         self.begin()
 
-    def is_in_order(self) -> None:
-        """All is done that was promised; only the loop is still to be closed."""
+    def finished_in_order(self) -> None:
+        """`main` has returned; only the loop has still to be closed."""
         if self._nothing_follows:
             self._closing.start()
 
-    def is_over(self) -> None:
-        """Nothing is left that could take too long; signals end the process as they usually do."""
+    def finish(self) -> None:
+        """All is closed. A signal ends the process as usual."""
         self._over = True
-        self._begun.acquire(blocking=False)
+        self._has_begun.acquire(blocking=False)
         self._deadline.cancel()
         self._closing.cancel()
 
-    def _hear(self) -> None:
+    def _wait_for_signals(self) -> None:
         stopping = startup.signals_to_stop()
         number = signal.sigwait(stopping)
         if not self._over:
@@ -150,34 +149,34 @@ class _End:
             number = signal.sigwait(stopping)
             while not (self._at_once or self._over):
                 number = signal.sigwait(stopping)
-        _last_words(log.warning, "another signal: ends at once", action="process.interrupted")
-        _end_now(_BY_SIGNAL + number)
+        _log_with_timeout(log.warning, "second signal: ending at once", action="process.interrupted")
+        _exit_now(_SIGNAL_EXIT_BASE + number)
 
     def begin(self) -> None:
-        """From now on it has its time to end in."""
-        if self._begun.acquire(blocking=False):
+        """Start the deadline."""
+        if self._has_begun.acquire(blocking=False):
             self._deadline.start()
 
     def _leave(self) -> NoReturn:
-        _last_words(log.warning, _LEFT, action="process.threads_left", threads=_threads())
-        _end_now(os.EX_OK)
+        _log_with_timeout(log.warning, _THREADS_LEFT, action="process.threads_left", threads=_threads())
+        _exit_now(os.EX_OK)
 
     def _abandon(self) -> NoReturn:
-        if (error := self.stop.error) is not None:  # nobody will get as far as to raise it
-            _last_words(sys.excepthook, type(error), error, error.__traceback__)
-        _last_words(
+        if (error := self.stop.error) is not None:  # it will not be raised any more
+            _log_with_timeout(sys.excepthook, type(error), error, error.__traceback__)
+        _log_with_timeout(
             log.error,
-            "does not end in time: what it waits for is left behind",
+            "the shutdown takes too long: abandoning what it waits for",
             action="process.abandoned",
             seconds=self._patience,
             tasks=_tasks(self._loop),
             threads=_threads(),
         )
-        _end_now(ABANDONED)
+        _exit_now(ABANDONED)
 
 
-def _end_now(code: int) -> NoReturn:
-    """Without waiting for anything; processes that this one has started end with it."""
+def _exit_now(code: int) -> NoReturn:
+    """End the process and its child processes, without waiting for anything."""
     for child in _children():
         with suppress(ProcessLookupError, PermissionError):
             if os.getpgid(child) == child:
@@ -188,7 +187,7 @@ def _end_now(code: int) -> NoReturn:
 
 
 def _children() -> list[int]:
-    """The processes that this one has started, as far as this system tells."""
+    """The child processes, as far as this system lists them."""
     found: list[int] = []
     with suppress(OSError):
         for thread in Path("/proc/self/task").iterdir():
@@ -197,13 +196,13 @@ def _children() -> list[int]:
 
 
 def _tasks(loop: asyncio.AbstractEventLoop) -> list[str]:
-    with suppress(RuntimeError):  # the loop may make new ones while they are looked at
+    with suppress(RuntimeError):  # the loop may make new ones during the iteration
         return sorted(task.get_name() for task in asyncio.all_tasks(loop))
     return []
 
 
 def _threads() -> list[str]:
-    """Where each thread but this one and the one that hears of signals stands."""
+    """Name and place of each thread, except this one and the one that waits for signals."""
     frames = sys._current_frames()  # noqa: SLF001 -- Python has no other way to look at another thread
     ours = {threading.get_ident()}
     return [
@@ -214,7 +213,7 @@ def _threads() -> list[str]:
     ]
 
 
-def _last_words(write: Callable[..., Any], *said: Any, **fields: Any) -> None:
+def _log_with_timeout(write: Callable[..., Any], *said: Any, **fields: Any) -> None:
     speaking = threading.Thread(target=partial(write, *said, **fields), daemon=True)
     speaking.start()
-    speaking.join(_LAST_WORDS_SECONDS)
+    speaking.join(_LOG_SECONDS)

@@ -1,4 +1,4 @@
-"""The worker: from its settings to its orderly end."""
+"""The worker role, from its settings to its orderly shutdown."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import together
+from bridge.amqp.errors import run_until_first_ends
 from bridge.broker import management, topology
-from bridge.broker.binding_check import LostBindings
-from bridge.broker.topology_refusals import Refusals
-from bridge.dead_letters.dead_letter_queue import DeadLetters
-from bridge.dead_letters.delay_queues import Retries
+from bridge.broker.binding_check import MissingBindings
+from bridge.broker.topology_refusals import TopologyRefusals
+from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
+from bridge.dead_letters.delay_queues import DelayQueues
 from bridge.provider import client as provider
 from bridge.roles.identity import identified
-from bridge.roles.lifetime import running, until
-from bridge.roles.publishing import publisher_of, publishing
-from bridge.roles.role_topology import Standing, needed_to_keep_the_list, topology_of
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.roles.publishing import make_publisher, publishing
+from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_worker
 from bridge.suppression.database import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
-from bridge.worker.address_lookup import LookUps
+from bridge.worker.address_lookup import AddressLookup
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
 from bridge.worker.dependencies import SLOW_SECONDS, Dependency
-from bridge.worker.list_metrics import Survey
-from bridge.worker.progress_checks import Parts, of_database, of_parts
-from bridge.worker.readiness import of_worker
+from bridge.worker.list_metrics import ListMetrics
+from bridge.worker.progress_checks import WorkerParts, database_check, worker_checks
+from bridge.worker.readiness import worker_readiness
 from bridge.worker.relay import Relay
 from bridge.worker.suppressor import Suppressor
-from bridge.worker.tracked_publisher import Publishes
-from bridge.worker.watchdog import Watch
+from bridge.worker.tracked_publisher import TrackedPublisher
+from bridge.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     import asyncio
@@ -51,12 +51,12 @@ if TYPE_CHECKING:
 log = logs.logger("roles")
 
 WORKER_HEALTH_PORT: Final = 8091
-"""Where `health.port` is not set; the roles' differ so that all fit on one machine."""
+"""The default of `health.port`. Each role has another one, so that all can run on one machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Dependencies:
-    """Whom a worker needs beside RabbitMQ, each behind its circuit breaker."""
+    """The worker's dependencies beside RabbitMQ, each behind circuit breakers."""
 
     provider: Dependency
     database: Dependency
@@ -71,10 +71,10 @@ class _Dependencies:
                 longest=longest,
                 metrics=metrics,
                 slow_after=_longest_call(settings.provider),
-                of_one=failures.OF_ONE_MESSAGE,
-                of_all=failures.OF_ALL_MESSAGES,
+                subject_errors=failures.ERRORS_OF_ONE_MESSAGE,
+                common_errors=failures.ERRORS_OF_ALL_MESSAGES,
             ),
-            # One refusal says it all: it comes after the database's own patience with a lock.
+            # One failure is enough: it comes after the database's own wait for a lock.
             Dependency(
                 failures.DATABASE,
                 failures=1,
@@ -86,53 +86,61 @@ class _Dependencies:
 
 
 def _longest_call(settings: Provider) -> float:
-    """Seconds that a look-up can take: at both addresses, with a pause for all between that the provider asks for."""
+    """Seconds that a look-up can take: both URLs, with a pause for `Retry-After`."""
     return 2 * settings.timeout + settings.retry_after_max + SLOW_SECONDS
 
 
 async def worker(settings: Settings, lifetime: Lifetime) -> None:
-    """Keep the suppression list until told to stop; then take no more, finish or give back what is in hand.
+    """Keep the suppression list until the stop event is set; then consume no more, and handle or requeue what is left.
 
-    A database that does not answer yet is waited for.
+    It waits for a database that does not answer yet.
 
     Raises:
         StoreError: the list cannot be opened, and waiting does not help.
-        BrokerRefusedError: RabbitMQ has another topology than we need.
+        BrokerRefusedError: RabbitMQ refuses a part of the topology that is required.
         PortTakenError: an address cannot be bound.
     """
     metrics = Metrics()
     names = topology.Names(settings.rabbitmq.prefix)
     publish_link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
-    publisher = publisher_of(settings, publish_link, metrics, window=settings.worker.prefetch)
-    planned = topology_of(settings)
-    refusals = Refusals(planned, metrics)
+    publisher = make_publisher(settings, publish_link, metrics, window=settings.worker.prefetch)
+    planned = planned_topology(settings)
+    refusals = TopologyRefusals(planned, metrics)
     dependencies = _Dependencies.of(settings, metrics)
-    watch = Watch((of_database(dependencies.database),), after=settings.worker.stuck_after, metrics=metrics)
+    watch = Watchdog(
+        (database_check(dependencies.database),), after=settings.worker.stuck_after, metrics=metrics
+    )
     async with AsyncExitStack() as open_parts:
         ready = partial(
-            of_worker, publish_link, consume_link, (dependencies.provider, dependencies.database), refusals
+            worker_readiness,
+            publish_link,
+            consume_link,
+            (dependencies.provider, dependencies.database),
+            refusals,
         )
         await open_parts.enter_async_context(
             health.serve(
                 settings.health,
-                *health.of_process(metrics, identified(settings, publish_link, ready)),
+                *health.process_health(metrics, identified(settings, publish_link, ready)),
                 default_port=WORKER_HEALTH_PORT,
                 liveness=watch.reason,
             )
         )
-        watching = await open_parts.enter_async_context(running(watch.run(), name="worker.watch"))
-        store = await open_parts.enter_async_context(_list(settings, dependencies.database, lifetime.stop))
+        watching = await open_parts.enter_async_context(background_task(watch.run(), name="worker.watchdog"))
+        store = await open_parts.enter_async_context(
+            _open_list(settings, dependencies.database, lifetime.stop)
+        )
         if store is None:
             log.info("stopped before the list could be opened", action="worker.stopped")
             return
         parts = await open_parts.enter_async_context(
-            _parts(settings, store, dependencies, publisher, metrics)
+            _build_parts(settings, store, dependencies, publisher, metrics)
         )
-        watch.add(of_parts(parts, dependencies.database, publish_link, consume_link))
+        watch.add(worker_checks(parts, dependencies.database, publish_link, consume_link))
         api = await open_parts.enter_async_context(management.connect(settings.rabbitmq))
-        lost = LostBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
-        standing = Standing(settings, planned, needed_to_keep_the_list(settings), refusals, lost)
+        lost = MissingBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
+        standing = RoleTopology(settings, planned, required_by_worker(settings), refusals, lost)
         backfill = Backfill(
             publisher,
             names,
@@ -141,42 +149,44 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             stand=standing.make,
             metrics=metrics,
         )
-        # The suppression queue is for the consumer to make.
+        # The consumer's session declares the suppression queue.
         rest = topology.without_queues(planned, names.suppression, names.archive)
         publish = await open_parts.enter_async_context(
-            publishing(publish_link, publisher, Standing(settings, rest, frozenset({names.changes})))
+            publishing(publish_link, publisher, RoleTopology(settings, rest, frozenset({names.changes})))
         )
 
         def opened() -> None:
             consume_link.opened()
             lifetime.started.set()
-            log.info("the worker takes messages", action="worker.started")
+            log.info("worker started", action="worker.started")
 
         async def session(connection: AbstractConnection) -> None:
             await standing.make(connection)
-            await together(
+            await run_until_first_ends(
                 consume=parts.consumer.session(connection, opened=opened), backfill=backfill.run(connection)
             )
 
         async with (
-            running(consume_link.run(session), name="worker.consume") as consuming,
-            running(parts.relay.run(), name="worker.relay") as relaying,
-            running(parts.survey.run(), name="worker.survey") as surveying,
+            background_task(consume_link.run(session), name="worker.consume") as consuming,
+            background_task(parts.relay.run(), name="worker.relay") as relaying,
+            background_task(parts.list_metrics.run(), name="worker.list_metrics") as surveying,
         ):
-            await lifetime.until_stopped(consuming, relaying, surveying, watching, publish)
-            log.info("stopping", action="worker.stopping")
+            await lifetime.wait_until_stopped(consuming, relaying, surveying, watching, publish)
+            log.info("worker stopping", action="worker.stopping")
             await parts.consumer.stop()
             for task in (consuming, relaying, surveying):
-                task.cancel()  # all at once: a database that does not answer is waited for once, not by each in turn
-    log.info("stopped", action="worker.stopped")
+                task.cancel()  # all at once: then a database that does not answer is waited for only once
+    log.info("worker stopped", action="worker.stopped")
 
 
 @asynccontextmanager
-async def _list(settings: Settings, database: Dependency, stop: asyncio.Event) -> AsyncIterator[Store | None]:
-    """The list, as soon as its database answers; None where the worker is told to stop before.
+async def _open_list(
+    settings: Settings, database: Dependency, stop: asyncio.Event
+) -> AsyncIterator[Store | None]:
+    """The list, as soon as its database answers; None if the worker must stop before.
 
     Raises:
-        StoreError: it cannot be opened, and waiting does not help.
+        StoreError: the list cannot be opened, and waiting does not help.
     """
     url = settings.suppression.database_url.get_secret_value()
     async with AsyncExitStack() as opened:
@@ -188,24 +198,24 @@ async def _list(settings: Settings, database: Dependency, stop: asyncio.Event) -
                 with suppress(StoreUnavailableError):
                     store = await database.ask(
                         lambda: opened.enter_async_context(
-                            Store.open(url, turn_seconds=settings.worker.take_over_after)
+                            Store.open(url, lease_seconds=settings.worker.take_over_after)
                         ),
-                        failing=failures.AGAINST_THE_DATABASE,
+                        failing=failures.DATABASE_ERRORS,
                     )
 
-        async with running(open_it(), name="worker.open") as opening:
-            await until(stop, opening)
+        async with background_task(open_it(), name="worker.open") as opening:
+            await wait_while_running(stop, opening)
         yield store
 
 
 @asynccontextmanager
-async def _parts(
+async def _build_parts(
     settings: Settings, store: Store, dependencies: _Dependencies, publisher: Publisher, metrics: Metrics
-) -> AsyncIterator[Parts]:
-    """The worker's parts, from queue to list and from list to exchange."""
+) -> AsyncIterator[WorkerParts]:
+    """Make the worker's parts: from the queue to the list, and from the list to the exchange of changes."""
     names = topology.Names(settings.rabbitmq.prefix)
     pause_max = settings.worker.pause_max
-    # Each of its calls is one request: how often a message is asked for is for `LookUps` to say.
+    # One request for each call: `AddressLookup` retries.
     once = settings.provider.model_copy(update={"attempts": 1})
     async with provider.connect(once, metrics) as client:
         if not client.has_token:
@@ -217,33 +227,33 @@ async def _parts(
         relay = Relay(
             store.outbox, publisher, exchange=names.changes, database=dependencies.database, metrics=metrics
         )
-        look_ups = LookUps(settings.provider, client=client, provider=dependencies.provider)
+        address_lookup = AddressLookup(settings.provider, client=client, provider=dependencies.provider)
         suppressor = Suppressor(
             settings=settings,
             policy=Policy(settings.suppression.events),
             store=store,
             database=dependencies.database,
-            look_ups=look_ups,
-            recorded=relay.wake,
+            address_lookup=address_lookup,
+            recorded=relay.changes_pending,
             metrics=metrics,
         )
-        failures.show_all(metrics, delays=settings.worker.retry_delays)
-        publishes = Publishes(publisher)
-        ways = failures.Ways(
-            Retries(
+        failures.create_metric_labels(metrics, delays=settings.worker.retry_delays)
+        publishes = TrackedPublisher(publisher)
+        router = failures.FailureRouter(
+            DelayQueues(
                 publishes,
                 names=names,
                 delays=settings.worker.retry_delays,
                 longest_wait=pause_max,
                 metrics=metrics,
             ),
-            DeadLetters(publishes, queue=names.dead, longest_wait=pause_max, metrics=metrics),
+            DeadLetterQueue(publishes, queue=names.dead, longest_wait=pause_max, metrics=metrics),
             publishes=publishes,
             give_up_after=settings.worker.give_up_after,
             unknown_grace=settings.provider.unknown_grace,
         )
         consumer = Consumer(
-            settings.worker, queue=names.suppression, work=suppressor, part=ways.part, metrics=metrics
+            settings.worker, queue=names.suppression, work=suppressor, part=router.route, metrics=metrics
         )
-        survey = Survey(store, database=dependencies.database, metrics=metrics)
-        yield Parts(consumer, suppressor, look_ups, ways, relay, survey)
+        list_metrics = ListMetrics(store, database=dependencies.database, metrics=metrics)
+        yield WorkerParts(consumer, suppressor, address_lookup, router, relay, list_metrics)

@@ -1,1 +1,1 @@
-"""Every setting: its section, its type, and the sources that it is read from."""
+"""Every setting: its section, its type, and the sources from which it is read."""

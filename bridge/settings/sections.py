@@ -1,4 +1,4 @@
-"""Every knob of every role, one class a section. `config/bridge.toml` explains each for operators."""
+"""Every setting of every role, one class for each section. `config/bridge.toml` explains each for operators."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pydantic_settings import (
 
 from bridge.settings import sources
 from bridge.settings.values import (
-    LONGEST_SECONDS,
+    MAX_SECONDS,
     ApiToken,
     BrokerUrl,
     Delay,
@@ -67,7 +67,7 @@ PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
 """The provider's documented alternative."""
 
 _CHANGES_OF_THE_LIST = frozenset({"added", "updated", "removed", "expired"})
-"""What other services follow on the exchange `suppression.changes`; `expired` is one that a reader may expect there."""
+"""Routing keys of the exchange `suppression.changes`, and `expired`, which a reader may expect there."""
 
 
 class Section(BaseModel):
@@ -119,11 +119,11 @@ class Provider(Section):
     attempts: int = Field(default=4, ge=1)
     backoff_max: Seconds = 10.0
     retry_after_max: Seconds = 60.0
-    unknown_grace: float = Field(default=300.0, ge=0, le=LONGEST_SECONDS, allow_inf_nan=False)
+    unknown_grace: float = Field(default=300.0, ge=0, le=MAX_SECONDS, allow_inf_nan=False)
 
     @property
     def fallback_url(self) -> str | None:
-        """The reserve, if there is one: the provider's own only ever stands in for the provider itself."""
+        """The reserve URL, if there is one. The provider's own is used only with the provider's own `base_url`."""
         if self.reserve_url is None:
             return PROVIDER_RESERVE_URL if self.base_url == PROVIDER_URL else None
         return self.reserve_url or None
@@ -164,10 +164,10 @@ class Logs(Section):
 
 
 def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
-    """A queue of events that is bound to one of these would wait for what never comes."""
+    """A queue of events that is bound to one of these would never get a message."""
     if of_the_list := [name for name in names if name.lower() in _CHANGES_OF_THE_LIST]:
         raise ValueError(
-            f"'{of_the_list[0]}' is no event but a change of the suppression list: for those bind a queue of your "
+            f"'{of_the_list[0]}' is not an event but a change of the suppression list: for those bind a queue of your "
             "own to the exchange 'suppression.changes' (rabbitmq.prefix in front)"
         )
     return names
@@ -185,7 +185,7 @@ class Subscriber(Section):
     ] = Field(min_length=1)
 
 
-def _each_once(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
+def _no_queue_twice(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
     names = [subscriber.queue for subscriber in subscribers]
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ValueError(f"the queue '{twice[0]}' is named twice; give all its events in one")
@@ -193,7 +193,7 @@ def _each_once(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
 
 
 class Settings(BaseSettings):
-    """All sections. Build one with `load`, which knows the order of the sources."""
+    """All sections. Make one with `load`, which knows the order of the sources."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -211,7 +211,7 @@ class Settings(BaseSettings):
     suppression: Suppression = Suppression()
     health: Health = Health()
     logs: Logs = Logs()
-    subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_each_once)] = ()
+    subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_no_queue_twice)] = ()
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @property
@@ -227,8 +227,8 @@ class Settings(BaseSettings):
         return made
 
 
-class _Given(EnvSettingsSource):
-    """Settings that are given as text, by the name `section__name`."""
+class _TextSource(EnvSettingsSource):
+    """Settings that come as text, by the name `section__name`."""
 
     def __init__(self, settings: type[BaseSettings], texts: Mapping[str, str]) -> None:
         self._texts = texts
@@ -238,17 +238,17 @@ class _Given(EnvSettingsSource):
         return dict(self._texts)
 
 
-class Knob(NamedTuple):
-    """One setting, for the command line's help and for error messages."""
+class SettingName(NamedTuple):
+    """The names of one setting: its key, and its environment variable."""
 
     key: str
     variable: str
 
 
-def knobs() -> list[Knob]:
-    """Every `section.name` and the environment variable that sets it."""
+def setting_names() -> list[SettingName]:
+    """The names of every setting."""
     return [
-        Knob(f"{section}.{name}", f"{ENVIRONMENT_PREFIX}{section}__{name}".upper())
+        SettingName(f"{section}.{name}", f"{ENVIRONMENT_PREFIX}{section}__{name}".upper())
         for section, field in Settings.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
         for name in field.annotation.model_fields
@@ -256,10 +256,10 @@ def knobs() -> list[Knob]:
 
 
 def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
-    """Read the settings: overrides (command line), environment, secrets, file, defaults, in that order.
+    """Read the settings. The order of precedence: overrides (command line), environment, secrets, file, defaults.
 
     Args:
-        config: the TOML file; without it the one named by `BRIDGE_CONFIG`, if any.
+        config: the TOML file; None: the one that `BRIDGE_CONFIG` names, if any.
         overrides: section -> name -> value, from the command line.
 
     Raises:
@@ -286,8 +286,8 @@ def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] 
             del env_settings, dotenv_settings, file_secret_settings
             return (
                 init_settings,
-                _Given(settings_cls, of_variables),
-                _Given(settings_cls, of_secrets),
+                _TextSource(settings_cls, of_variables),
+                _TextSource(settings_cls, of_secrets),
                 InitSettingsSource(settings_cls, of_file),
             )
 
@@ -316,20 +316,20 @@ def _secrets() -> frozenset[str]:
 
 
 def foreign_variables() -> list[str]:
-    """Variables that begin as ours and are none: a platform has set them, or another program. They change nothing."""
+    """Variables with our prefix that are not settings: a platform or another program has set them. They are ignored."""
     return _texts().foreign()
 
 
-def _texts() -> sources.Texts:
-    return sources.Texts(
+def _texts() -> sources.TextSources:
+    return sources.TextSources(
         os.environ,
-        names=[knob.key.replace(".", "__") for knob in knobs()],
+        names=[knob.key.replace(".", "__") for knob in setting_names()],
         sections=list(Settings.model_fields),
     )
 
 
 def _unreadable(error: SettingsError) -> str:
-    """A whole section as JSON that pydantic-settings cannot read."""
+    """The message for a section that is given as a whole, and is not JSON."""
     found = re.search(r'field "(\w+)"', str(error))
     section = found[1] if found else "a section"
     return (

@@ -22,19 +22,19 @@ SECRETS: Final = "BRIDGE_SECRETS_DIR"
 _FILE: Final = "_FILE"
 _DIVIDER: Final = "__"
 _SHORT_NAMES: Final = {"rabbitmq__url": "rabbitmq__urls"}
-"""Other spellings; the full name wins where both are given."""
+"""Short names of settings; the full name wins if both are given."""
 
 _SERVICE_LINK: Final = re.compile(
     r"_SERVICE_HOST$|_SERVICE_PORT(_[A-Z0-9_]+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
-"""How the variables end that Kubernetes and Docker's links set for each service, whatever it is called."""
+"""The ends of the variables that Kubernetes and Docker's links set for each service."""
 _LINKED_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
-"""What `..._PORT` holds if it is one of these, such as `tcp://10.0.0.7:8080`."""
-_OF_WHERE_SETTINGS_ARE: Final = ("BRIDGE_CONFIG", "BRIDGE_SECRET")
+"""The value of `..._PORT` in that case, such as `tcp://10.0.0.7:8080`."""
+_LOCATION_PREFIXES: Final = ("BRIDGE_CONFIG", "BRIDGE_SECRET")
 
 
 class InvalidSettingsError(ValueError):
-    """The settings cannot be used. Its message is one line that names the key and says what is wrong."""
+    """The settings cannot be used. The message is one line that names the key and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,18 @@ class Origin:
     """Of what is set in that: without its secrets, comments and order."""
 
 
-class Texts:
-    """What is given as text, by the lower-case name `section__name`."""
+class TextSources:
+    """The texts of all sources, by the lower-case name `section__name`."""
 
     def __init__(
         self, environment: Mapping[str, str], *, names: Collection[str], sections: Collection[str]
     ) -> None:
-        """Look at these variables.
+        """Take the environment.
 
         Args:
-            environment: all of them.
-            names: of each setting, `section__name`.
-            sections: may be given as a whole, as JSON.
+            environment: all variables.
+            names: `section__name` of each setting.
+            sections: names of the sections, which may be given as a whole, as JSON.
         """
         self._environment = environment
         self._names = frozenset({*names, *_SHORT_NAMES})
@@ -74,10 +74,10 @@ class Texts:
         return Path(unquoted(named)) if named.strip() else None
 
     def of_variables(self) -> dict[str, str]:
-        """Of the environment. A variable wins over the file that another one names.
+        """The texts of the environment. A variable wins over a file that another variable names.
 
         Raises:
-            InvalidSettingsError: a variable is a misspelt setting, or a file that one names cannot be read.
+            InvalidSettingsError: a variable is a misspelt setting, or names a file that cannot be read.
         """
         plain: dict[str, str] = {}
         named: dict[str, str] = {}
@@ -90,15 +90,15 @@ class Texts:
                     named[key.removesuffix(_FILE.lower())] = read(variable, Path(unquoted(value)))
             elif not self._is_foreign(variable, value):
                 raise InvalidSettingsError(self._misspelt(variable))
-        return _in_full(named) | _in_full(plain)
+        return _with_full_names(named) | _with_full_names(plain)
 
     def of_secrets(self) -> dict[str, str]:
-        """Of the folder of secrets: files called `section__name`, or as a section; others are not looked at.
+        """The texts of the folder of secrets: files named `section__name`, or like a section. Others are ignored.
 
         Raises:
-            InvalidSettingsError: the folder or a file of it cannot be read.
+            InvalidSettingsError: the folder, or a file in it, cannot be read.
         """
-        return _in_full({key: read(SECRETS, path) for key, path in self._secrets().items()})
+        return _with_full_names({key: read(SECRETS, path) for key, path in self._secrets().items()})
 
     def files(self) -> dict[str, Path]:
         """Setting -> the file that holds it alone, and nothing else. One that a variable itself gives has none."""
@@ -108,12 +108,12 @@ class Texts:
             if self._names_a_file(key := variable.upper().removeprefix(PREFIX).lower()) and value.strip()
         }
         plain = {variable.upper().removeprefix(PREFIX).lower() for variable, _ in self._ours()}
-        given = _in_full(dict.fromkeys(plain & self._names, Path()))
-        found = _in_full(self._secrets()) | _in_full(named)
+        given = _with_full_names(dict.fromkeys(plain & self._names, Path()))
+        found = _with_full_names(self._secrets()) | _with_full_names(named)
         return {key: path for key, path in found.items() if key in self._names and key not in given}
 
     def foreign(self) -> list[str]:
-        """Variables with our prefix that are none of ours, such as a platform's for a service called `bridge`."""
+        """Variables with our prefix that are not settings, such as a platform's for a service named `bridge`."""
         return sorted(variable for variable, value in self._ours() if self._is_foreign(variable, value))
 
     def _secrets(self) -> dict[str, Path]:
@@ -138,7 +138,7 @@ class Texts:
         return key.endswith(_FILE.lower()) and key.removesuffix(_FILE.lower()) in self._names
 
     def _is_foreign(self, variable: str, value: str) -> bool:
-        """Whether a platform or another program has set it; the rest are settings, or meant to be."""
+        """Whether a platform or another program has set it. Other variables are settings, or misspelt ones."""
         name = variable.upper()
         key = name.removeprefix(PREFIX).lower()
         if key in self._names or key in self._sections or self._names_a_file(key):
@@ -148,9 +148,9 @@ class Texts:
         return _DIVIDER not in key and not self._meant(name)
 
     def _meant(self, name: str) -> str:
-        """The variable that a name without `__` is a slip for; empty where it is none."""
-        if name.startswith(_OF_WHERE_SETTINGS_ARE):
-            return SECRETS if name.startswith(_OF_WHERE_SETTINGS_ARE[1]) else CONFIG
+        """The setting's variable that a name without `__` probably means; empty if there is none."""
+        if name.startswith(_LOCATION_PREFIXES):
+            return SECRETS if name.startswith(_LOCATION_PREFIXES[1]) else CONFIG
         for key in self._names:
             variable = f"{PREFIX}{key}".upper()
             if name.replace("_", "") in {_squeezed(variable), _squeezed(variable + _FILE)}:
@@ -172,11 +172,11 @@ class Texts:
 
 
 def read(what: str, path: Path) -> str:
-    """The text of a file, without a byte order mark and without white space around it.
+    """The text of a file, without byte order mark and surrounding white space.
 
     Args:
-        what: names the file's purpose in the error.
-        path: of a file, or of a pipe.
+        what: the file's purpose, for error messages.
+        path: of a file or a pipe.
 
     Raises:
         InvalidSettingsError: it cannot be read as UTF-8.
@@ -234,7 +234,7 @@ def fingerprint(document: Mapping[str, Any], *, without: Collection[str]) -> str
 
 
 def unquoted(text: str) -> str:
-    """Without the quotation marks that some readers of .env files leave around a value."""
+    """The text without the quotation marks that some readers of .env files keep."""
     text = text.strip()
     mark, inner = text[:1], text[1:-1]
     is_quoted = len(text) > 1 and mark in {'"', "'"} and text.endswith(mark) and mark not in inner
@@ -252,7 +252,7 @@ def _squeezed(name: str) -> str:
     return name.replace("_", "")
 
 
-def _in_full(texts: dict[str, Given]) -> dict[str, Given]:
+def _with_full_names(texts: dict[str, Given]) -> dict[str, Given]:
     full = {key: text for key, text in texts.items() if key not in _SHORT_NAMES}
     for short, name in _SHORT_NAMES.items():
         if short in texts:

@@ -1,4 +1,4 @@
-"""What a setting's value may be, and the spellings that are taken for it."""
+"""The types of the settings' values, and the spellings that are accepted."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from yarl import URL
 from bridge import events
 from bridge.settings import sources
 
-LONGEST_SECONDS = 366 * 86_400
-"""No wait is meant to be longer, and timers overflow at some number."""
-SHORTEST_TOKEN = 16
-"""Characters. The token is the only proof that a POST comes from the provider."""
+MAX_SECONDS = 366 * 86_400
+"""The upper limit of all times: timers overflow at some number."""
+MIN_TOKEN_LENGTH = 16
+"""Minimum length of a token, in characters: it is the only proof that a POST comes from the provider."""
 
 
 def split(value: Any) -> Any:
-    """A list may be text, in an environment variable or a secret file: JSON, or items between commas."""
+    """A list in an environment variable or a secret file: JSON, or items separated by commas."""
     if not isinstance(value, str):
         return value
     if not value.lstrip().startswith("["):
@@ -27,14 +27,14 @@ def split(value: Any) -> Any:
     try:
         return json.loads(value)
     except json.JSONDecodeError:
-        raise ValueError('begins with [ but is no list in JSON, such as ["one", "two"]') from None
+        raise ValueError('begins with [ but is not a JSON list, such as ["one", "two"]') from None
 
 
 def split_urls(value: Any) -> Any:
     items = split(value)
     if isinstance(value, str) and any("://" not in item for item in items[1:] if isinstance(item, str)):
         raise ValueError(
-            "commas divide the URLs of a list, and what follows one here is no URL; "
+            "commas separate the URLs of a list, and the text after one is not a URL; "
             "a comma in a user or password is written as %2C"
         )
     return items
@@ -48,9 +48,9 @@ def _broker_url(secret: SecretStr) -> SecretStr:
 
 
 def _token(secret: SecretStr) -> SecretStr:
-    if not re.fullmatch(rf"[A-Za-z0-9._~-]{{{SHORTEST_TOKEN},}}", secret.get_secret_value()):
+    if not re.fullmatch(rf"[A-Za-z0-9._~-]{{{MIN_TOKEN_LENGTH},}}", secret.get_secret_value()):
         raise ValueError(
-            f"a token is {SHORTEST_TOKEN} or more letters, digits or . _ ~ - (it is part of a URL)"
+            f"a token is {MIN_TOKEN_LENGTH} or more letters, digits or . _ ~ - (it is part of a URL)"
         )
     return secret
 
@@ -63,14 +63,14 @@ def _http_url(text: str) -> str:
 
 
 def not_blank(value: Any) -> Any:
-    """An empty folder would be the one we are in, and an empty host all addresses: nobody means that."""
+    """An empty folder would be the working directory, and an empty host all addresses, which nobody intends."""
     if isinstance(value, str) and not value.strip():
-        raise ValueError("is empty; leave it out to have the default")
+        raise ValueError("is empty; remove it to use the default")
     return value
 
 
 def _host(text: str) -> str:
-    """An IPv6 address may come in the brackets that it has in a URL."""
+    """An IPv6 address may be in brackets, as in a URL."""
     host = text.strip()
     host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not host or re.search(r"[\s/@\[\]]", host):
@@ -83,19 +83,19 @@ def lower(value: Any) -> Any:
 
 
 def blank_is_none(value: Any) -> Any:
-    """An empty variable is how Compose writes one that is not set."""
+    """An empty variable counts as not set: Compose passes unset variables so."""
     return None if isinstance(value, str) and not value.strip() else value
 
 
 def _api_token(secret: SecretStr) -> SecretStr:
     token = secret.get_secret_value()
     if not (token.isascii() and token.isprintable() and token and " " not in token):
-        raise ValueError("a token of the provider is printable ASCII without spaces")
+        raise ValueError("an API token of the provider is printable ASCII without spaces")
     return secret
 
 
 def split_names(value: Any) -> Any:
-    """As `split`, with each name in our spelling; what is no name is left for the type to refuse."""
+    """As `split`, with canonical names. The type refuses items that are not text."""
     items = split(value)
     if isinstance(items, list | tuple):
         return [events.canonical_name(item) if isinstance(item, str) else item for item in items]
@@ -138,7 +138,7 @@ ApiToken = Annotated[SecretStr, AfterValidator(_api_token)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Tokens = Annotated[tuple[Token, ...], BeforeValidator(split)]
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0.01, le=7 * 86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(not_blank), AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65535)]

@@ -1,1 +1,1 @@
-"""The durable local queue of the receiver, for events that RabbitMQ cannot take now, and its drain."""
+"""The spool: the receiver's durable local queue for events that RabbitMQ cannot take now, and its drain."""

@@ -1,4 +1,4 @@
-"""SQLite as a spool file needs it: every commit fsynced, and known by device and inode, not by its name. Blocking."""
+"""The SQLite database of a spool file: every commit is fsynced, and files are identified by device and inode. Blocking."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import private_files
 from bridge.spool import refused_entries
-from bridge.spool.folder import has_only_a_log, parts, set_aside, standing
+from bridge.spool.folder import database_files, file_identities, has_only_wal, rename_corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,60 +23,60 @@ _ROWS_AT_ONCE: Final = 500
 
 
 class Database:
-    """A connection, and which files it has."""
+    """A connection to a database, and the identity of its files."""
 
     def __init__(self, path: Path) -> None:
-        """Open it, or begin it; one that is corrupt is set aside, and another begun.
+        """Open the database, or create it. A corrupt one is renamed, and a new one created.
 
         Raises:
-            SpoolError: it cannot be set aside.
+            SpoolError: a corrupt one cannot be renamed.
             sqlite3.Error: it cannot be opened.
             OSError: the folder cannot be read.
         """
         self.path = path
-        private_files.close_to_others(parts(path))
-        if has_only_a_log(path):
-            set_aside(path, "the database is gone, and only its write-ahead log is left")
+        private_files.make_private(database_files(path))
+        if has_only_wal(path):
+            rename_corrupt(path, "the database is gone, and only its write-ahead log is left")
         try:
             self._open()
         except sqlite3.DatabaseError as error:
             if not is_corrupt(error):
                 raise
-            set_aside(path, str(error))
+            rename_corrupt(path, str(error))
             self._open()
 
     def _open(self) -> None:
-        private_files.begin(self.path)
-        before = standing(self.path)
+        private_files.create_file(self.path)
+        before = file_identities(self.path)
         self.connection = _connect(self.path)
         try:
-            self._second = _connect_to_read(self.path)
+            self._read_only_connection = _connect_to_read(self.path)
         except sqlite3.DatabaseError:
             self.connection.close()
             raise
-        self._files = standing(self.path)
-        self._is_what_it_opened = self._files[:2] == before[:2]
+        self._files = file_identities(self.path)
+        self._opened_expected_file = self._files[:2] == before[:2]
 
     def in_place(self) -> bool:
-        """Whether its files, and the lock, are those that stand in the folder.
+        """Whether its files, and the lock, are still those in the folder.
 
         Raises:
             OSError: the folder cannot be read.
         """
-        return self._is_what_it_opened and standing(self.path) == self._files
+        return self._opened_expected_file and file_identities(self.path) == self._files
 
     def tables(self) -> list[str]:
         return _tables(self.connection)
 
     def rows(self, table: str) -> Iterator[tuple[list[str], list[tuple[object, ...]]]]:
-        """All that is in a table, so many rows at a time, with the names of its columns."""
+        """All rows of a table, in chunks, with the names of the columns."""
         found = self.connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608 -- a name from the schema
         columns = [column[0] for column in found.description]
         while chunk := found.fetchmany(_ROWS_AT_ONCE):
             yield columns, chunk
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Rows of another spool file, in one transaction."""
+        """Insert rows of another spool file, in one transaction."""
         names, values = ", ".join(f'"{name}"' for name in columns), ", ".join("?" * len(columns))
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
@@ -86,7 +86,7 @@ class Database:
             )
 
     def clear(self) -> None:
-        """Remove all that is in it."""
+        """Delete all rows."""
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
             for table in self.tables():
@@ -94,17 +94,17 @@ class Database:
         self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
-        """Tidily: all is in the database, and its log is gone."""
-        self._second.close()
+        """Close in order: SQLite moves its write-ahead log into the database, and removes it."""
+        self._read_only_connection.close()
         self.connection.close()
 
     def disconnect(self) -> None:
-        """Touch nothing in the folder.
+        """Close without touching the folder.
 
-        SQLite's last tidying removes the log by its name, which may be another file's by now: it looks at the inode
-        before, but not at the device. It does not tidy while there is another connection, and the second may not.
+        When SQLite closes the last connection it removes the log by its name, which may belong to another file by now: it
+        compares the inode, but not the device. It does not while there is a second connection, and that one is read-only.
         """
-        for connection in (self.connection, self._second):
+        for connection in (self.connection, self._read_only_connection):
             with suppress(sqlite3.DatabaseError):
                 connection.close()
 
@@ -133,7 +133,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
     try:
-        _tables(connection)  # from now on it has the files open
+        _tables(connection)  # it opens the files
     except sqlite3.DatabaseError:
         connection.close()
         raise

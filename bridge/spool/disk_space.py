@@ -1,4 +1,4 @@
-"""The room of a spool file: what is free in it counts, and a large one that is nearly empty is made small. Blocking."""
+"""Disk space of a spool file: free pages can be reused, and a large file that is nearly empty is shrunk. Blocking."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
-from bridge.spool.folder import parts
+from bridge.spool.folder import database_files
 
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
 
-_LARGE: Final = 8 * 1024**2
-"""Bytes on the disk: twice what SQLite's log alone grows to."""
-_LITTLE: Final = 1024**2
-"""Bytes that may still be in a large file: they are copied, and everybody waits for that."""
+_MIN_SHRINK_BYTES: Final = 8 * 1024**2
+"""Smaller files are not shrunk. It is twice the size that SQLite's log alone reaches."""
+_MAX_COPIED_BYTES: Final = 1024**2
+"""A file with more in it is not shrunk: that copies its contents, and every writer waits for it."""
 
 
 def free_bytes(path: Path) -> int:
-    """What is free on the disk of this file.
+    """Free bytes on the disk of this file.
 
     Raises:
         OSError: the folder cannot be read.
@@ -28,39 +28,39 @@ def free_bytes(path: Path) -> int:
 
 
 def reusable_bytes(connection: sqlite3.Connection) -> int:
-    """What can be written into the file without making it larger: pages whose entries were removed."""
+    """Bytes that can be written without making the file larger: its free pages."""
     return _pragma(connection, "freelist_count") * _pragma(connection, "page_size")
 
 
 def is_too_large(connection: sqlite3.Connection, path: Path) -> bool:
-    """Whether it takes much of the disk for the little that is in it.
+    """Whether the file is large and nearly empty.
 
     Raises:
         OSError: the folder cannot be read.
     """
-    if sum(part.stat().st_size for part in parts(path)[:2] if part.exists()) <= _LARGE:
+    if sum(part.stat().st_size for part in database_files(path)[:2] if part.exists()) <= _MIN_SHRINK_BYTES:
         return False
-    return used_bytes(connection) <= _LITTLE
+    return used_bytes(connection) <= _MAX_COPIED_BYTES
 
 
 def used_bytes(connection: sqlite3.Connection) -> int:
-    """What the file holds, without its free pages."""
+    """Size of the file without its free pages."""
     used = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
     return used * _pragma(connection, "page_size")
 
 
 def shrink(connection: sqlite3.Connection) -> None:
-    """Give the room back to the disk. Whoever reads at that moment is not waited for; the next time does it.
+    """Return free pages to the disk. It does not wait for a concurrent reader; the next call will do it.
 
-    The log goes first: on a full disk the rest needs its room.
+    The log first: on a full disk, VACUUM needs its space.
     """
-    patience = _pragma(connection, "busy_timeout")
+    timeout = _pragma(connection, "busy_timeout")
     connection.execute("PRAGMA busy_timeout = 0")
     try:
         for step in ("PRAGMA wal_checkpoint(TRUNCATE)", "VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
             connection.execute(step).fetchall()
     finally:
-        connection.execute(f"PRAGMA busy_timeout = {patience}")
+        connection.execute(f"PRAGMA busy_timeout = {timeout}")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -1,4 +1,4 @@
-"""Where the drain publishes, what it moves, and who hears what is learnt there."""
+"""How the drain publishes entries of a spool file, and whom it informs of refusals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from bridge.amqp.publish_errors import NotConnectedError, ReturnedError
-from bridge.spool.refused_events import NOT_FOUND_CODE, BrokerRefusesError, RefusedEvents, takes_nothing
+from bridge.spool.refused_events import NOT_FOUND_CODE, BrokerRefusesError, RefusedEvents, refuses_everything
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -16,63 +16,63 @@ if TYPE_CHECKING:
     from bridge.amqp.frames import Message
     from bridge.amqp.publish_errors import ChannelClosedError
     from bridge.amqp.publisher import Publisher
-    from bridge.spool.refused_entries import Task
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.spool_file import SpoolEntry
 
 log = logs.logger("spool")
 
 T = TypeVar("T")
 
 CHUNK: Final = 200
-"""Entries in flight at once: enough for RabbitMQ to confirm many together, few beside the live window."""
+"""Entries in flight at once: enough for RabbitMQ to confirm many together, few compared to live traffic."""
 _REOPEN_SECONDS: Final = 5.0
 
 
-class Source(Protocol):
-    """Something to drain."""
+class EntrySource(Protocol):
+    """Something to drain: a spool, or an orphaned file."""
 
-    async def read(self, after: int, limit: int) -> list[Entry]: ...
+    async def read(self, after: int, limit: int) -> list[SpoolEntry]: ...
 
-    async def remove(self, entries: Sequence[Entry]) -> None: ...
+    async def remove(self, entries: Sequence[SpoolEntry]) -> None: ...
 
-    async def do(self, task: Task[T]) -> T: ...
+    async def do(self, task: EntryTask[T]) -> T: ...
 
 
-async def _ready() -> None:
-    """Nothing has to be done first."""
+async def _do_nothing() -> None:
+    """No preparation is needed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Where entries are published, and who is to hear what is learnt there."""
+class DrainPublisher:
+    """Publishes entries, and reports what it learns of refusals."""
 
     publisher: Publisher
-    compose: Callable[[Entry], Message]
-    """The message that an entry was to become."""
+    compose: Callable[[SpoolEntry], Message]
+    """Creates the message of an entry."""
     refused: RefusedEvents = field(default_factory=RefusedEvents)
-    """What is known to be refused; live traffic asks it, too."""
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Of several sources one publishes at a time: who is alone on the channel is what RabbitMQ refuses."""
-    ready: Callable[[], Awaitable[None]] = _ready
+    """What RabbitMQ is known to refuse; live traffic uses it too."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One source publishes at a time: a message that is alone on the channel is the one that RabbitMQ refuses."""
+    ready: Callable[[], Awaitable[None]] = _do_nothing
     """Awaited before anything is published."""
-    damaged: Callable[[], None] = lambda: None
-    """Called when the topology has to be looked after."""
-    taken: Callable[[str], None] = lambda _: None
-    """Called with a routing key that was nacked, and is not any more."""
+    on_topology_damaged: Callable[[], None] = lambda: None
+    """Called when the topology has to be repaired."""
+    on_recovered: Callable[[str], None] = lambda _: None
+    """Called with a routing key that was nacked and is confirmed again."""
     trace: Callable[..., object] | None = field(default_factory=lambda: logs.tracer(log))
 
-    async def closed(self, error: ChannelClosedError) -> None:
-        """The channel was closed: learn why, and wait for the next one.
+    async def handle_channel_closed(self, error: ChannelClosedError) -> None:
+        """RabbitMQ closed the channel: remember why, and wait for the next one.
 
         Raises:
-            BrokerRefusesError: it is not for a single event.
-            NotConnectedError: there is none.
+            BrokerRefusesError: it refuses every event.
+            NotConnectedError: no new channel was opened in time.
         """
-        if takes_nothing(error):
+        if refuses_everything(error):
             if error.code == NOT_FOUND_CODE:
-                self.damaged()
-            raise BrokerRefusesError(f"RabbitMQ takes no event: {error.text}")
-        self.refused.heard(error)
+                self.on_topology_damaged()
+            raise BrokerRefusesError(f"RabbitMQ refuses every event: {error.text}")
+        self.refused.learn_from(error)
         try:
             async with asyncio.timeout(_REOPEN_SECONDS):
                 await self.publisher.ready()
@@ -83,15 +83,17 @@ class Line:
         """As `Publisher.publish`."""
         confirm = self.publisher.publish(message)
         if self.trace is not None:
-            self.trace("publishes from the spool", action="spool.publish", event_id=message.message_id)
+            self.trace(
+                "publishes an event from the spool", action="spool.publish", event_id=message.message_id
+            )
         return confirm
 
-    def give_up(self, failure: BaseException) -> None:
-        """It is not for the entries that were published.
+    def raise_failure(self, failure: BaseException) -> None:
+        """Raise a failure that is not about the published entries.
 
         Raises:
             BaseException: the failure.
         """
         if isinstance(failure, ReturnedError):
-            self.damaged()
+            self.on_topology_damaged()
         raise failure

@@ -1,4 +1,4 @@
-"""How a spool file fails, and what SQLite and the operating system call it."""
+"""The errors of a spool file, and how errors of SQLite and the operating system become them."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ class SpoolFullError(SpoolError):
 
 
 class SpoolCorruptError(SpoolError):
-    """The file cannot be read. It is to be set aside, and begun anew."""
+    """The database is corrupt. It has to be renamed, and a new one created."""
 
 
 class SpoolReplacedError(SpoolError):
-    """Somebody has removed the file, or mounted over it. What is in it can still be read, until it is closed."""
+    """Somebody has removed the file, or mounted over it. Its contents can be read until it is closed."""
 
     def __init__(self, path: Path, *, committed: bool) -> None:
         super().__init__(f"{path}: somebody has removed it, or mounted over it, while it was in use")
         self.committed = committed
-        """Whether what was to be written is in the file that is gone."""
+        """Whether the write was committed to the file that was replaced."""
 
 
 class SpoolUnreadableError(SpoolError):
-    """What is in a file that is to be copied cannot be read."""
+    """A file that has to be copied cannot be read."""
 
     def __init__(self, reason: str, copied: int) -> None:
         super().__init__(reason)
         self.copied = copied
-        """How many entries could be."""
+        """How many entries were copied."""
 
 
 @contextmanager
-def explaining(path: Path) -> Iterator[None]:
-    """Raise what goes wrong with this file as one of ours."""
+def as_spool_error(path: Path) -> Iterator[None]:
+    """Translate errors of SQLite and the operating system to a SpoolError."""
     try:
         yield
     except (sqlite3.Error, OSError) as error:
-        raise _explained(path, error) from error
+        raise _spool_error(path, error) from error
 
 
-def _explained(path: Path, error: sqlite3.Error | OSError) -> SpoolError:
+def _spool_error(path: Path, error: sqlite3.Error | OSError) -> SpoolError:
     if isinstance(error, OSError):
         return SpoolError(f"{path}: {error.strerror or error}")
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:

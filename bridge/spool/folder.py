@@ -1,4 +1,4 @@
-"""The spool's folder: which files are in it, which process has which, and where a corrupt one goes. Blocking."""
+"""The spool folder: names, locks and access rights of its files, and the renaming of corrupt ones. Blocking."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 log = logs.logger("spool")
 
-MOST_FILES: Final = 1000
-"""As many processes can have a file in one folder."""
+MAX_FILES: Final = 1000
+"""Limit of processes that share a folder."""
 
-_LOCKED_AGAIN: Final = 20
+_LOCK_ATTEMPTS: Final = 20
 _NAME: Final = re.compile(r"spool-(\d+)\.sqlite3")
 _SUFFIXES: Final = ("", "-wal", "-shm")
-_BEGINNING: Final = "spool-"
+_PREFIX: Final = "spool-"
 _FOREIGN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
-_MOST_NAMED: Final = 10
+_MAX_NAMED: Final = 10
 
 
 class SpoolError(Exception):
-    """The spool cannot do what it was asked. Its message says why and, where one can, what to do."""
+    """The spool cannot do what was asked. The message says why and, if possible, what to do."""
 
 
 class SpoolLockedError(SpoolError):
@@ -38,20 +38,20 @@ class SpoolLockedError(SpoolError):
 
 
 class SpoolForeignError(SpoolLockedError):
-    """It is another user's: we may not open its lock, or what is in it."""
+    """The file belongs to another user: its lock, or the database, cannot be opened."""
 
 
-Standing = tuple[tuple[int, int] | None, ...]
-"""Device and inode of each file of one database, its lock first; None where there is none."""
+FileIdentities = tuple[tuple[int, int] | None, ...]
+"""Device and inode of the lock and each file of a database; None for a file that does not exist."""
 
 
-def candidates(directory: Path) -> Iterator[Path]:
-    """The files that a process may have in this folder, whether they are there or not, the first to try first."""
-    return (directory / f"spool-{number}.sqlite3" for number in range(MOST_FILES))
+def possible_paths(directory: Path) -> Iterator[Path]:
+    """The paths that a process may claim in this folder, in order, whether they exist or not."""
+    return (directory / f"spool-{number}.sqlite3" for number in range(MAX_FILES))
 
 
-def others(directory: Path, own: Iterable[Path]) -> list[Path]:
-    """Spool files of this folder that are not among our own; whether their owner lives, the lock tells."""
+def other_files(directory: Path, own: Iterable[Path]) -> list[Path]:
+    """The spool files of this folder except our own. Their locks tell whether a process has them."""
     if not directory.is_dir():
         return []
     mine = set(own)
@@ -59,11 +59,11 @@ def others(directory: Path, own: Iterable[Path]) -> list[Path]:
     return sorted(path for path in found if path not in mine)
 
 
-def make(directory: Path) -> None:
-    """Make the folder, for ourselves alone.
+def make_folder(directory: Path) -> None:
+    """Create the folder, for the owner only.
 
     Raises:
-        SpoolError: it cannot be made.
+        SpoolError: it cannot be created.
     """
     try:
         private_files.make_folder(directory)
@@ -71,37 +71,41 @@ def make(directory: Path) -> None:
         raise SpoolError(f"{directory}: {error.strerror}; spool.directory must be writable") from error
 
 
-def close_to_others(directory: Path) -> None:
-    """What an earlier release has left open to others is closed to them, where it is ours; what is not, is logged.
+def make_private(directory: Path) -> None:
+    """Make files private that an earlier release created with wider permissions; log those that are not ours.
 
-    The folder itself is closed where there is nothing in it but spool files of ours: other things in it, and other
-    users, may be meant to be reached.
+    The folder itself is made private only if it contains nothing but our spool files: others may need access to
+    anything else in it.
     """
     try:
-        there = list(directory.iterdir())
+        paths = list(directory.iterdir())
     except OSError:
-        return  # whoever wants to use it finds out
-    ours = [path for path in there if path.name.startswith(_BEGINNING)]
-    open_to_others = private_files.close_to_others(ours)
-    if private_files.is_ours(directory) and all(map(private_files.is_ours, there)) and there == ours:
-        open_to_others += private_files.close_to_others([directory])
+        return  # whoever uses the folder will see the error
+    ours = [path for path in paths if path.name.startswith(_PREFIX)]
+    open_to_others = private_files.make_private(ours)
+    if (
+        private_files.is_owned_by_us(directory)
+        and all(map(private_files.is_owned_by_us, paths))
+        and paths == ours
+    ):
+        open_to_others += private_files.make_private([directory])
     if open_to_others:
         log.warning(
-            "others may read what is in the spool, and it is not ours to change that",
+            "other users may read spool files, and they are not ours to change",
             action="spool.open_to_others",
-            files=sorted(str(path) for path in open_to_others)[:_MOST_NAMED],
+            files=sorted(str(path) for path in open_to_others)[:_MAX_NAMED],
         )
 
 
 def in_use(path: Path) -> bool:
-    """Whether a process has this file now.
+    """Whether a process has locked this file.
 
     Raises:
-        SpoolForeignError: only its user can tell.
+        SpoolForeignError: only its owner can tell.
         SpoolError: the folder cannot be written.
     """
     try:
-        os.close(lock(path))
+        os.close(acquire_lock(path))
     except SpoolForeignError:
         raise
     except SpoolLockedError:
@@ -109,32 +113,34 @@ def in_use(path: Path) -> bool:
     return False
 
 
-def lock(path: Path) -> int:
+def acquire_lock(path: Path) -> int:
     """Lock this file for as long as the descriptor that is returned stays open.
 
-    The lock is on a file of its own, which we never remove: SQLite replaces and removes its files. Where somebody
-    else removes it at that moment, a lock on what was removed would protect nothing: the one that stands is locked.
+    The lock is a separate file, which is never removed, because SQLite replaces and removes its own. If somebody else
+    removes it meanwhile, a lock on the removed file would protect nothing, so the lock file is opened again.
 
     Raises:
         SpoolLockedError: another process has it.
-        SpoolForeignError: another user has.
+        SpoolForeignError: another user has it.
         SpoolError: the folder cannot be written.
     """
-    for _ in range(_LOCKED_AGAIN):
+    for _ in range(_LOCK_ATTEMPTS):
         try:
-            private_files.begin(_lock_of(path))
-            descriptor = os.open(_lock_of(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private_files.FILE)
+            private_files.create_file(_lock_path(path))
+            descriptor = os.open(
+                _lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, private_files.FILE_MODE
+            )
         except OSError as error:
-            if error.errno in _FOREIGN and os.path.lexists(_lock_of(path)):
+            if error.errno in _FOREIGN and os.path.lexists(_lock_path(path)):
                 raise SpoolForeignError(
-                    f"{_lock_of(path)}: {error.strerror}; it is another user's"
+                    f"{_lock_path(path)}: {error.strerror}; it is another user's"
                 ) from error
             raise SpoolError(
                 f"{path.parent}: {error.strerror}; spool.directory must exist and be writable"
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if holds(descriptor, path):
+            if holds_lock(descriptor, path):
                 return descriptor
         except BlockingIOError as error:
             os.close(descriptor)
@@ -143,45 +149,45 @@ def lock(path: Path) -> int:
             os.close(descriptor)
             raise SpoolError(f"{path.parent}: {error.strerror}") from error
         os.close(descriptor)
-    raise SpoolError(f"{_lock_of(path)}: somebody replaces it again and again")
+    raise SpoolError(f"{_lock_path(path)}: somebody keeps replacing it")
 
 
-def holds(descriptor: int, path: Path) -> bool:
-    """Whether this descriptor is of the lock that stands beside the file now.
+def holds_lock(descriptor: int, path: Path) -> bool:
+    """Whether this descriptor is the lock file that exists now.
 
     Raises:
         OSError: the folder cannot be read.
     """
     locked = os.fstat(descriptor)
-    return _identity(_lock_of(path)) == (locked.st_dev, locked.st_ino)
+    return _identity(_lock_path(path)) == (locked.st_dev, locked.st_ino)
 
 
-def standing(path: Path) -> Standing:
-    """Which files stand under the names of this database now.
+def file_identities(path: Path) -> FileIdentities:
+    """The identities of the files that exist under the names of this database now.
 
-    A name says nothing: a process goes on with a file that was removed or mounted over, and its fsyncs succeed.
+    Names are not enough: a process can keep using a file that was removed or mounted over, and its fsyncs succeed.
 
     Raises:
         OSError: the folder cannot be read.
     """
-    return tuple(_identity(part) for part in (_lock_of(path), *parts(path)))
+    return tuple(_identity(part) for part in (_lock_path(path), *database_files(path)))
 
 
-def set_aside(path: Path, reason: str) -> Path:
-    """Rename a corrupt file, so that somebody can look at it; it is never deleted.
+def rename_corrupt(path: Path, reason: str) -> Path:
+    """Rename a corrupt file, so that somebody can inspect it. It is never deleted.
 
     Raises:
         SpoolError: the folder cannot be written.
     """
     aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}")
     try:
-        for part, name in zip(parts(path), parts(aside), strict=True):
+        for part, name in zip(database_files(path), database_files(aside), strict=True):
             if part.exists():
                 part.rename(name)
     except OSError as error:
-        raise SpoolError(f"{path}: corrupt, and it cannot be set aside: {error.strerror}") from error
+        raise SpoolError(f"{path}: it is corrupt, and cannot be renamed: {error.strerror}") from error
     log.error(
-        "a spool file is corrupt: set aside, a new one is begun",
+        "a spool file is corrupt: it was renamed, and a new one is created",
         action="spool.corrupt",
         file=str(path),
         set_aside=str(aside),
@@ -190,29 +196,29 @@ def set_aside(path: Path, reason: str) -> Path:
     return aside
 
 
-def must_be_ours(path: Path) -> None:
-    """Look whether we may read and write what stands under this name.
+def check_access(path: Path) -> None:
+    """Check that the files of this database can be read and written.
 
     Raises:
-        SpoolForeignError: we may not.
+        SpoolForeignError: they cannot.
     """
-    for part in parts(path):
+    for part in database_files(path):
         if part.exists() and not os.access(part, os.R_OK | os.W_OK, effective_ids=True):
-            raise SpoolForeignError(f"{part}: it may not be read and written; it is another user's")
+            raise SpoolForeignError(f"{part}: no permission to read and write it; it is another user's")
 
 
-def has_only_a_log(path: Path) -> bool:
-    """Whether SQLite would take the database for a new one, and delete the log with its entries."""
-    database, write_ahead_log, _ = parts(path)
+def has_only_wal(path: Path) -> bool:
+    """Whether only the write-ahead log has data. SQLite would create a new database, and delete the log."""
+    database, write_ahead_log, _ = database_files(path)
     return _size(write_ahead_log) > 0 and _size(database) == 0
 
 
-def parts(path: Path) -> list[Path]:
-    """All that SQLite keeps of one database: itself, its write-ahead log, and the log's index."""
+def database_files(path: Path) -> list[Path]:
+    """The files of an SQLite database: itself, its write-ahead log, and the index of the log."""
     return [path.with_name(path.name + suffix) for suffix in _SUFFIXES]
 
 
-def _lock_of(path: Path) -> Path:
+def _lock_path(path: Path) -> Path:
     return path.with_suffix(".lock")
 
 

@@ -1,4 +1,4 @@
-"""What the spool's thread is asked for, and how whoever asked is answered."""
+"""The jobs of the spool's thread, and how their results get back to the event loop."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from bridge.spool.folder import SpoolError
 if TYPE_CHECKING:
     import asyncio
 
-    from bridge.spool.refused_entries import Task
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.spool_file import SpoolEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    entry: Entry
-    told: Callable[[SpoolError | None], None]
+    entry: SpoolEntry
+    on_done: Callable[[SpoolError | None], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    entries: Sequence[Entry]
+    entries: Sequence[SpoolEntry]
     done: asyncio.Future[None]
-    """It never raises: where the disk refuses, they are removed later."""
+    """It never raises: if the disk fails, the entries are removed later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     after: int
     limit: int
-    done: asyncio.Future[list[Entry]]
+    done: asyncio.Future[list[SpoolEntry]]
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
-    """Something with the entries that are set aside."""
+class RunTask:
+    """A task on the refused entries."""
 
-    task: Task[Any]
+    task: EntryTask[Any]
     done: asyncio.Future[Any]
 
 
-Job = Put | Remove | Read | Do
-Outcome = Callable[[], object]
-"""What is to be called in the event loop."""
+Job = Put | Remove | Read | RunTask
+Completion = Callable[[], object]
+"""To be called in the event loop."""
 
 
-def outcome_of(job: Job, outcome: Any) -> Outcome:
-    """Args: what came of it; a `SpoolError` when nothing did."""
+def completion_of(job: Job, result: Any) -> Completion:
+    """The completion of a job. Args: the job; its result, or a `SpoolError`."""
     if isinstance(job, Put):
-        return partial(job.told, outcome)
+        return partial(job.on_done, result)
     if isinstance(job, Remove):
         return partial(_resolve, job.done, None)
-    return partial(_resolve, job.done, outcome)
+    return partial(_resolve, job.done, result)
 
 
-def _resolve(done: asyncio.Future[Any], outcome: object) -> None:
+def _resolve(done: asyncio.Future[Any], result: object) -> None:
     if done.done():
         return
-    if isinstance(outcome, SpoolError):
-        done.set_exception(outcome)
+    if isinstance(result, SpoolError):
+        done.set_exception(result)
     else:
-        done.set_result(outcome)
+        done.set_result(result)

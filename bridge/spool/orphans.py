@@ -1,4 +1,4 @@
-"""Spool files whose process is gone: taken over, emptied, removed; kept open while one cannot be let go of."""
+"""Drains and removes orphaned spool files, whose process has ended. A file that cannot be closed yet is kept open."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bridge import private_files
 from bridge.spool.errors import SpoolCorruptError, SpoolReplacedError
 from bridge.spool.folder import SpoolError, SpoolLockedError
-from bridge.spool.pending_removals import MOST, Removals
-from bridge.spool.replaced_file import move
+from bridge.spool.pending_removals import MAX_PENDING, PendingRemovals
+from bridge.spool.replaced_file import replace_file
 from bridge.spool.spool_file import SpoolFile
 from bridge.spool.state import size_of
 from bridge.threads import run_abandonable
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.spool.mover import Mover
-    from bridge.spool.refused_entries import Task
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.spool_file import SpoolEntry
 
 T = TypeVar("T")
 
-_LETTING_GO_SECONDS: Final = 2.0
-"""A disk that does not answer in this time is left behind."""
+_CLOSE_SECONDS: Final = 2.0
+"""A disk that does not answer in this time is not waited for."""
 
 
-async def empty_file(
+async def drain_file(
     path: Path, mover: Mover, *, moved: Callable[[int], None] = lambda _: None
 ) -> int | None:
-    """Move all of a spool file that no process has, and remove it; None when a process has it.
+    """Move all entries of an orphaned spool file, and remove it. Returns how many, or None if a process has it.
 
-    What is set aside in it is tried once, whether that is due or not.
+    Its refused entries are tried once, whether due or not.
 
     Raises:
-        PublishError: RabbitMQ takes no more; the file is still there with the rest.
-        SpoolError: it cannot be read, or nothing can be removed from it.
+        PublishError: RabbitMQ does not confirm; the rest is still in the file.
+        SpoolError: it cannot be read, or entries cannot be removed.
     """
     orphans = Orphans()
     try:
-        return await orphans.empty(path, mover, moved=moved, all_of_them=True)
+        return await orphans.drain(path, mover, moved=moved, all_of_them=True)
     finally:
         await orphans.close()
 
 
 class Orphans:
-    """One after the other. To be used by one task at a time."""
+    """Drains orphaned files one after the other. To be used by one task at a time."""
 
     def __init__(self) -> None:
-        self._kept: dict[Path, Orphan] = {}
-        """What has to be remembered of them would be forgotten if they were closed."""
+        self._unclosed: dict[Path, Orphan] = {}
+        """Files that have to stay open: closing would forget which entries still have to be removed."""
 
     @property
-    def kept(self) -> list[Path]:
-        """Files that could not be let go of: they are to be tried again, whether they are in the folder or not."""
-        return list(self._kept)
+    def unclosed(self) -> list[Path]:
+        """Files that could not be closed. They have to be tried again, even if they are no longer in the folder."""
+        return list(self._unclosed)
 
-    async def empty(
+    async def drain(
         self,
         path: Path,
         mover: Mover,
@@ -69,117 +69,119 @@ class Orphans:
         moved: Callable[[int], None] = lambda _: None,
         all_of_them: bool = False,
     ) -> int | None:
-        """As `empty_file`, but that a file is kept from which something cannot be removed, or copied.
+        """As `drain_file`, but a file stays open while entries cannot be removed from it, or copied.
 
-        Of what is set aside in it only that which is due is tried, unless it shall be all of it.
+        Only those of its refused entries that are due are tried, or all with `all_of_them`.
         """
-        orphan = self._kept.pop(path, None) or await _opened(path)
+        orphan = self._unclosed.pop(path, None) or await _opened(path)
         if orphan is None:
             return None
         total = None
         try:
             retried = await mover.retry(orphan, all_of_them=all_of_them, own=False, moved=moved)
-            total = retried + await mover.empty(orphan, moved=moved)
+            total = retried + await mover.move_all(orphan, moved=moved)
         finally:
-            if not await orphan.let_go(emptied=total is not None):
-                self._kept[path] = orphan
+            if not await orphan.try_close(emptied=total is not None):
+                self._unclosed[path] = orphan
         return total
 
     async def close(self) -> None:
-        """Let go of all."""
-        for orphan in self._kept.values():
+        """Close all files."""
+        for orphan in self._unclosed.values():
             await orphan.close()
-        self._kept.clear()
+        self._unclosed.clear()
 
 
 class Orphan:
-    """A spool file that was locked for us. A call that a disk does not answer holds nobody up at the end."""
+    """An orphaned spool file that this process has locked. A call to a hanging disk delays nobody at the end."""
 
     def __init__(self, file: SpoolFile) -> None:
         self._file = file
-        self._removals = Removals()
+        self._removals = PendingRemovals()
         self._removals.proven = False
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
-    async def read(self, after: int, limit: int) -> list[Entry]:
+    async def read(self, after: int, limit: int) -> list[SpoolEntry]:
         """As `Spool.read`.
 
         Raises:
-            SpoolReplacedError: somebody has removed the file; what is in it is to be copied before anything else.
-            SpoolError: the disk refuses, or takes no removals.
+            SpoolReplacedError: somebody has removed the file; its contents must be copied first.
+            SpoolError: the disk fails, or refuses removals.
         """
         return [] if self._removals.too_many else await self._call(partial(self._read, after, limit))
 
-    async def remove(self, entries: Sequence[Entry]) -> None:
-        """These are in RabbitMQ. Where the disk refuses, they are tried again later, and are not read again."""
+    async def remove(self, entries: Sequence[SpoolEntry]) -> None:
+        """Remove confirmed entries. If the disk fails, it is retried later, and they are not read again."""
         self._removals.add({entry.id: size_of(entry) for entry in entries})
         await self._call(self._remove)
 
-    async def do(self, task: Task[T]) -> T:
+    async def do(self, task: EntryTask[T]) -> T:
         """As `Spool.do`.
 
         Raises:
-            SpoolError: the disk refuses.
+            SpoolError: the disk fails.
         """
         return await self._call(lambda: self._file.do(task, self._removals))
 
-    async def let_go(self, *, emptied: bool) -> bool:
-        """Give it back, and remove it when all of it is in RabbitMQ; whether that was possible. It does not raise.
+    async def try_close(self, *, emptied: bool) -> bool:
+        """Close the file, and delete it if it is empty; returns whether that was possible. It does not raise.
 
         Args:
-            emptied: all was read that could be.
+            emptied: every entry was read.
         """
         try:
-            async with asyncio.timeout(_LETTING_GO_SECONDS):
-                return await self._call(partial(self._let_go, emptied=emptied))
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                return await self._call(partial(self._try_close, emptied=emptied))
         except (SpoolError, TimeoutError):
             return False
 
     async def close(self) -> None:
-        """Give it back, whatever is in it."""
+        """Close the file, whatever is in it."""
         with suppress(SpoolError, TimeoutError):
-            async with asyncio.timeout(_LETTING_GO_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._call(self._file.close)
 
     async def _call(self, call: Callable[[], T]) -> T:
-        return await run_abandonable(partial(self._in_turn, call))
+        return await run_abandonable(partial(self._locked, call))
 
     # From here on, in a thread.
 
-    def _in_turn(self, call: Callable[[], T]) -> T:
-        with self._turn:
+    def _locked(self, call: Callable[[], T]) -> T:
+        with self._lock:
             return call()
 
-    def _read(self, after: int, limit: int) -> list[Entry]:
+    def _read(self, after: int, limit: int) -> list[SpoolEntry]:
         if not self._file.in_place():
             raise SpoolReplacedError(self._file.path, committed=False)
         if not self._removals.proven:
-            self._prove()
+            self._check_removals()
         return self._file.read(after, limit, without=self._removals)
 
-    def _prove(self) -> None:
-        """Nothing is published that could not be removed: another process would publish it again."""
+    def _check_removals(self) -> None:
+        """Check that entries can be removed. Otherwise another process would publish them again."""
         try:
             self._file.probe_removal()
         except SpoolCorruptError:
             raise
         except SpoolError as refusal:
-            if not self._can_be_removed_whole():
-                raise SpoolError(f"nothing is published, for nothing can be removed: {refusal}") from refusal
+            if not self._can_be_deleted():
+                raise SpoolError(
+                    f"nothing is published, because nothing can be removed: {refusal}"
+                ) from refusal
             self._removals.refused(str(refusal))
             self._removals.proven = True
         else:
             self._removals.removed()
 
-    def _can_be_removed_whole(self) -> bool:
-        """A full disk takes no removal of an entry; that of a small file is as good."""
+    def _can_be_deleted(self) -> bool:
+        """On a full disk entries cannot be removed, but perhaps the whole file can."""
         scratch = self._file.path.with_suffix(".removable")
         try:
-            scratch.touch(private_files.FILE)
+            scratch.touch(private_files.FILE_MODE)
             scratch.unlink()
         except OSError:
             return False
-        return self._file.contents().entries < MOST
+        return self._file.contents().entries < MAX_PENDING
 
     def _remove(self) -> None:
         due = self._removals.due()
@@ -192,9 +194,9 @@ class Orphan:
         else:
             self._removals.removed(due)
 
-    def _let_go(self, *, emptied: bool) -> bool:
+    def _try_close(self, *, emptied: bool) -> bool:
         if not self._file.in_place():
-            move(self._file, self._file.path.parent).close()
+            replace_file(self._file, self._file.path.parent).close()
             return True
         self._remove()
         if emptied and self._file.contents().entries == len(self._removals):

@@ -1,4 +1,4 @@
-"""What is in RabbitMQ and is to be removed from the disk: known by its ids, tried later and later where it refuses."""
+"""Confirmed entries that still have to be removed from the disk, with backoff while the disk refuses."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 log = logs.logger("spool")
 
-MOST: Final = 10_000
-"""With so many nothing more is published: after a restart they would all be published again."""
+MAX_PENDING: Final = 10_000
+"""With so many, nothing more is published: after a restart all of them would be published again."""
 FIRST_PAUSE_SECONDS: Final = 1.0
-LONGEST_PAUSE_SECONDS: Final = 60.0
+MAX_PAUSE_SECONDS: Final = 60.0
 
 
-class Removals:
-    """Ids and sizes alone: the entries would fill the memory while a disk is refusing."""
+class PendingRemovals:
+    """Holds ids and sizes only: the entries would fill the memory while the disk refuses."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """Args: the clock, in seconds."""
@@ -28,7 +28,7 @@ class Removals:
         self._pause = 0.0
         self._retry_at = 0.0
         self.proven = True
-        """Whether the disk is known to take removals; it need not be while nothing was ever to be removed."""
+        """Whether the disk is known to accept removals, or there was no reason to check."""
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -38,7 +38,7 @@ class Removals:
 
     @property
     def too_many(self) -> bool:
-        return len(self._sizes) >= MOST
+        return len(self._sizes) >= MAX_PENDING
 
     @property
     def refusing(self) -> bool:
@@ -47,41 +47,41 @@ class Removals:
 
     @property
     def may_try(self) -> bool:
-        """Whether it is time for an attempt."""
+        """Whether an attempt is due."""
         return self._now() >= self._retry_at
 
     def add(self, sizes: Mapping[int, int]) -> None:
-        """These are in RabbitMQ. Args: id and bytes of each."""
+        """Add confirmed entries. Args: id -> size in bytes."""
         self._sizes.update(sizes)
 
     def due(self) -> dict[int, int]:
-        """What to remove now, with its sizes; nothing while the disk is left in peace."""
+        """What to remove now, id -> size; empty during a backoff."""
         return dict(self._sizes) if self.may_try else {}
 
     def removed(self, ids: Iterable[int] = ()) -> None:
-        """The disk takes removals: these are gone."""
+        """The disk accepts removals, and these entries are removed."""
         for one in ids:
             self._sizes.pop(one, None)
         self.proven = True
         self.try_now()
 
     def refused(self, reason: str) -> None:
-        """An attempt has failed: the next one later, and the one after it later still."""
+        """An attempt has failed: back off."""
         if not self.refusing:
             log.error(
-                "the spool's disk takes no removals: what is in RabbitMQ stays, and is not published again",
-                action="spool.unremoved",
+                "the spool's disk refuses removals: confirmed events stay in the spool, and are not published again",
+                action="spool.removals_refused",
                 entries=len(self._sizes),
                 reason=reason,
             )
-        self._pause = min(max(FIRST_PAUSE_SECONDS, self._pause * 2), LONGEST_PAUSE_SECONDS)
+        self._pause = min(max(FIRST_PAUSE_SECONDS, self._pause * 2), MAX_PAUSE_SECONDS)
         self._retry_at = self._now() + self._pause
 
     def try_now(self) -> None:
-        """Something has changed for the better."""
+        """End the backoff: the disk may work again."""
         self._pause = self._retry_at = 0.0
 
     def clear(self) -> None:
-        """The file is gone, and with it what was to be removed from it."""
+        """Forget all: the file is gone."""
         self._sizes.clear()
         self.try_now()

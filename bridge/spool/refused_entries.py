@@ -1,8 +1,8 @@
-"""Entries of a spool file that RabbitMQ refuses: set aside, so that all others go, and tried again now and then. Blocking.
+"""Refused entries: set aside in tables of their own, so that all others can move, and retried with backoff. Blocking.
 
-Each function that begins with `to_` makes a task for the file: it runs in one transaction, which is on the disk when its
-result is there. That an entry is tried is written before it is tried: neither a kill nor a disk can have it tried at once
-again and again.
+Each function whose name starts with `to_` returns a task for the file. A task runs in one transaction, which is fsynced
+before its result is returned. An attempt is recorded before it is made, so that neither a kill nor a failing disk leads to
+attempts without a pause.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from bridge.amqp.backoff import after_refusals
+from bridge.amqp.backoff import backoff_seconds
 from bridge.spool.folder import SpoolError
 
 if TYPE_CHECKING:
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Task = Callable[[sqlite3.Connection, Container[int]], T]
-"""Is given the file, and the ids of entries that count as removed although the disk has refused that."""
+EntryTask = Callable[[sqlite3.Connection, Container[int]], T]
+"""Called with the connection, and the ids that count as removed although the disk has not removed them yet."""
 Row = tuple[int, int, bytes]
-"""Id, time and body of an entry."""
+"""Id, time of reception and body of an entry."""
 
 NACKED, FORBIDDEN, TOO_LARGE, REFUSED = "nacked", "forbidden", "too-large", "refused"
-"""Reasons, for the metrics: basic.nack; 403 for the routing key; 406 for the size; the channel was closed otherwise."""
+"""Reasons, also in the metrics: `basic.nack`; 403 for the routing key; 406 for the size; any other channel close."""
 REASONS: Final = (NACKED, FORBIDDEN, TOO_LARGE, REFUSED)
 
 _SOON_SECONDS: Final = 2
-_MOST_FORWARD: Final = 1000
-"""Entries of one kind: a file with a million must not hold up the next commit."""
-MOST_KINDS: Final = 1000
-"""In one file. Names come from the provider, who may think of any number of them; the rest share one kind."""
-_REST: Final = "(others)"
+_MAX_BROUGHT_FORWARD: Final = 1000
+"""Entries of one kind: a file with a million must not delay the next commit."""
+MAX_KINDS: Final = 1000
+"""In one file. Event names come from the provider, so their number has no limit; the rest share one kind."""
+_OTHER_KINDS: Final = "(others)"
 
 SCHEMA: Final = (
     """
@@ -56,7 +56,7 @@ SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS refusals_due ON refusals (retry_at)",
 )
 
-_SEEN: Final = """
+_SELECT_REFUSED: Final = """
     SELECT reason, routing_key, said, attempts, retry_at,
            (SELECT count(*) FROM set_aside WHERE set_aside.kind = refusals.kind) AS entries
     FROM refusals ORDER BY entries DESC, kind
@@ -65,14 +65,14 @@ _SEEN: Final = """
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What RabbitMQ refuses, so that whatever is refused for the same cause has the same kind."""
+    """A refusal by RabbitMQ. Entries refused for the same cause have the same kind."""
 
     reason: str
     """One of `REASONS`."""
     routing_key: str
-    """Under which all of it is published; empty where that has nothing to do with it."""
+    """The routing key that is refused; empty if the cause is another."""
     said: str
-    """RabbitMQ's own words."""
+    """RabbitMQ's own text."""
 
     @property
     def kind(self) -> str:
@@ -80,33 +80,33 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class AsideSeen:
-    """One kind, for people and metrics."""
+class RefusedKind:
+    """The refused entries of one kind, for people and metrics."""
 
     reason: str
     routing_key: str
     said: str
     attempts: int
-    """In vain, one after the other."""
+    """Failed in a row."""
     retry_at: int
-    """When the next entry of it is tried, Unix milliseconds."""
+    """When the next entry of this kind is tried, Unix milliseconds."""
     entries: int
 
 
-def to_set_aside(refusal: Refusal, ids: Iterable[int]) -> Task[None]:
-    """These entries are refused; they are not among the others from now on."""
+def to_set_aside(refusal: Refusal, ids: Iterable[int]) -> EntryTask[None]:
+    """Move these entries to the refused ones."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
         now = _now()
-        # What was nacked is in the other queues already: each further attempt puts a copy there.
+        # A nacked message is already in the other queues, and each attempt adds a copy there.
         attempts = 1 if refusal.reason == NACKED else 0
-        kind = _kept_kind(connection, refusal)
+        kind = _stored_kind(connection, refusal)
         connection.execute(
             "INSERT INTO refusals VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT (kind) DO UPDATE SET said = excluded.said",
-            (kind, refusal.reason, refusal.routing_key, refusal.said, now + _wait(1)),
+            (kind, refusal.reason, refusal.routing_key, refusal.said, now + _backoff_ms(1)),
         )
         for one in ids:
-            retry_at = now + _wait(attempts) if attempts else now
+            retry_at = now + _backoff_ms(attempts) if attempts else now
             connection.execute(
                 "INSERT INTO set_aside SELECT id, received_at, body, ?, ?, ? FROM entries WHERE id = ?",
                 (kind, attempts, retry_at, one),
@@ -116,8 +116,8 @@ def to_set_aside(refusal: Refusal, ids: Iterable[int]) -> Task[None]:
     return task
 
 
-def to_find_due(limit: int, *, all_of_them: bool = False) -> Task[list[tuple[str, str]]]:
-    """Kinds that are to be tried now, the longest due first, each with its reason."""
+def to_find_due_kinds(limit: int, *, all_of_them: bool = False) -> EntryTask[list[tuple[str, str]]]:
+    """The kinds that are due, the longest due first, each with its reason."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> list[tuple[str, str]]:
         found = connection.execute(
@@ -129,10 +129,10 @@ def to_find_due(limit: int, *, all_of_them: bool = False) -> Task[list[tuple[str
     return task
 
 
-def to_try(kind: str, limit: int, *, all_of_them: bool = False) -> Task[list[Row]]:
-    """Entries of this kind that are due, the longest due first: they, and the kind, have one attempt more.
+def to_take_due(kind: str, limit: int, *, all_of_them: bool = False) -> EntryTask[list[Row]]:
+    """Take the entries of this kind that are due, the longest due first, and count an attempt for them and the kind.
 
-    Without any, the kind rests until one is.
+    If there is none, the kind waits until one is due.
     """
 
     def task(connection: sqlite3.Connection, removed: Container[int]) -> list[Row]:
@@ -145,19 +145,19 @@ def to_try(kind: str, limit: int, *, all_of_them: bool = False) -> Task[list[Row
         for one, _, _, attempts in found:
             connection.execute(
                 "UPDATE set_aside SET attempts = attempts + 1, retry_at = ? WHERE id = ?",
-                (now + _wait(attempts + 1), one),
+                (now + _backoff_ms(attempts + 1), one),
             )
         if found:
             _count_attempt(connection, kind, now)
         else:
-            _rest(connection, kind)
+            _wait_for_next(connection, kind)
         return [(one, received_at, body) for one, received_at, body, _ in found if one not in removed]
 
     return task
 
 
-def to_hasten(kinds: Iterable[str]) -> Task[None]:
-    """There is reason to believe that these are not refused any more: they are tried soon, though not at once."""
+def to_retry_soon(kinds: Iterable[str]) -> EntryTask[None]:
+    """Retry these kinds soon: there is reason to believe that they are no longer refused."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
         soon = _now() + 1000 * _SOON_SECONDS
@@ -167,8 +167,8 @@ def to_hasten(kinds: Iterable[str]) -> Task[None]:
     return task
 
 
-def to_note_passed(kind: str) -> Task[None]:
-    """An entry of it was confirmed: the others may be tried at once."""
+def to_record_confirmed(kind: str) -> EntryTask[None]:
+    """An entry of this kind was confirmed: the others are due at once."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
         connection.execute("UPDATE refusals SET attempts = 0, retry_at = ? WHERE kind = ?", (_now(), kind))
@@ -176,8 +176,8 @@ def to_note_passed(kind: str) -> Task[None]:
     return task
 
 
-def to_note_refused(kind: str, said: str) -> Task[None]:
-    """What RabbitMQ said this time."""
+def to_record_refused(kind: str, said: str) -> EntryTask[None]:
+    """Record RabbitMQ's text of the last refusal."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
         connection.execute("UPDATE refusals SET said = ? WHERE kind = ?", (said, kind))
@@ -185,26 +185,26 @@ def to_note_refused(kind: str, said: str) -> Task[None]:
     return task
 
 
-def to_look() -> Task[tuple[AsideSeen, ...]]:
-    """All kinds. It counts every entry that is set aside: not to be asked for all the time."""
-    return lambda connection, _: _look(connection)
+def to_read_refused() -> EntryTask[tuple[RefusedKind, ...]]:
+    """All kinds of refused entries. It counts every entry, which takes time."""
+    return lambda connection, _: _select_refused(connection)
 
 
-def look(path: Path) -> tuple[AsideSeen, ...]:
-    """What is set aside in a file that another process may have open.
+def read_refused(path: Path) -> tuple[RefusedKind, ...]:
+    """The refused entries of a file that another process may have open.
 
     Raises:
         SpoolError: it cannot be read.
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return _look(connection) if has_tables(connection) else ()
+            return _select_refused(connection) if has_tables(connection) else ()
     except sqlite3.DatabaseError as error:
         raise SpoolError(f"{path}: {error}") from error
 
 
-def hasten(path: Path) -> None:
-    """Have whoever has this file try all that is set aside in it now.
+def retry_now(path: Path) -> None:
+    """Make all refused entries of a file due now. The process that has the file will retry them.
 
     Raises:
         SpoolError: it cannot be written.
@@ -221,22 +221,22 @@ def hasten(path: Path) -> None:
         raise SpoolError(f"{path}: {error}") from error
 
 
-def _look(connection: sqlite3.Connection) -> tuple[AsideSeen, ...]:
-    seen = (AsideSeen(*row) for row in connection.execute(_SEEN))
+def _select_refused(connection: sqlite3.Connection) -> tuple[RefusedKind, ...]:
+    seen = (RefusedKind(*row) for row in connection.execute(_SELECT_REFUSED))
     return tuple(one for one in seen if one.entries)
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
-    """Whether anything can be set aside in it: a file of a release before this one has no place for it."""
+    """Whether it has the tables of refused entries. A file of an earlier release does not."""
     found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('set_aside', 'refusals')")
     return bool(found.fetchone()[0] == 2)  # noqa: PLR2004 -- two names are asked for
 
 
-def _kept_kind(connection: sqlite3.Connection, refusal: Refusal) -> str:
+def _stored_kind(connection: sqlite3.Connection, refusal: Refusal) -> str:
     known, kinds = connection.execute(
         "SELECT count(*) FILTER (WHERE kind = ?), count(*) FROM refusals", (refusal.kind,)
     ).fetchone()
-    return refusal.kind if known or kinds < MOST_KINDS else f"{refusal.reason} {_REST}"
+    return refusal.kind if known or kinds < MAX_KINDS else f"{refusal.reason} {_OTHER_KINDS}"
 
 
 def _count_attempt(connection: sqlite3.Connection, kind: str, now: int) -> None:
@@ -244,21 +244,21 @@ def _count_attempt(connection: sqlite3.Connection, kind: str, now: int) -> None:
     attempts = (row[0] if row else 0) + 1
     connection.execute(
         "UPDATE refusals SET attempts = ?, retry_at = ? WHERE kind = ?",
-        (attempts, now + _wait(attempts), kind),
+        (attempts, now + _backoff_ms(attempts), kind),
     )
 
 
 def _bring_forward(connection: sqlite3.Connection, kind: str, to: int) -> None:
-    """So many of its entries as are tried when one has passed; for most others it is time already."""
+    """Make the kind due at `to`, and so many of its entries as one round of retries needs."""
     connection.execute("UPDATE refusals SET retry_at = min(retry_at, ?) WHERE kind = ?", (to, kind))
     connection.execute(
         "UPDATE set_aside SET retry_at = ? WHERE id IN "
         "(SELECT id FROM set_aside WHERE kind = ? AND retry_at > ? ORDER BY retry_at LIMIT ?)",
-        (to, kind, to, _MOST_FORWARD),
+        (to, kind, to, _MAX_BROUGHT_FORWARD),
     )
 
 
-def _rest(connection: sqlite3.Connection, kind: str) -> None:
+def _wait_for_next(connection: sqlite3.Connection, kind: str) -> None:
     row = connection.execute("SELECT min(retry_at) FROM set_aside WHERE kind = ?", (kind,)).fetchone()
     if row[0] is None:
         connection.execute("DELETE FROM refusals WHERE kind = ?", (kind,))
@@ -266,9 +266,9 @@ def _rest(connection: sqlite3.Connection, kind: str) -> None:
         connection.execute("UPDATE refusals SET retry_at = ? WHERE kind = ?", (row[0], kind))
 
 
-def _wait(attempts: int) -> int:
+def _backoff_ms(attempts: int) -> int:
     """Milliseconds."""
-    return round(1000 * after_refusals(attempts))
+    return round(1000 * backoff_seconds(attempts))
 
 
 def _now() -> int:

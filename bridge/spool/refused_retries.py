@@ -1,4 +1,4 @@
-"""What is set aside in a spool file is tried again: one for all of its kind, until it has passed."""
+"""Retries the refused entries of a spool file: one of each kind at first, and more when it is confirmed."""
 
 from __future__ import annotations
 
@@ -9,86 +9,86 @@ from bridge.amqp.publish_errors import ChannelClosedError, NackedError, WindowFu
 from bridge.spool.drain_publisher import CHUNK
 from bridge.spool.refused_entries import (
     NACKED,
-    to_find_due,
-    to_hasten,
-    to_note_passed,
-    to_note_refused,
-    to_try,
+    to_find_due_kinds,
+    to_record_confirmed,
+    to_record_refused,
+    to_retry_soon,
+    to_take_due,
 )
-from bridge.spool.spool_file import Entry
+from bridge.spool.spool_file import SpoolEntry
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bridge.amqp.frames import Message
-    from bridge.spool.drain_publisher import Line, Source
+    from bridge.spool.drain_publisher import DrainPublisher, EntrySource
 
 log = logs.logger("spool")
 
-_KINDS_AT_ONCE: Final = 20
+_MAX_KINDS: Final = 20
 _GROWTH: Final = 4
-"""When one of a kind has passed, so many times as many are tried, again and again."""
+"""Factor by which the number grows after each success."""
 
 
-class SecondTries:
-    """Publishes entries that were refused before."""
+class RefusedRetries:
+    """Publishes refused entries again."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, target: DrainPublisher) -> None:
+        self._target = target
 
     async def retry(
         self,
-        source: Source,
+        source: EntrySource,
         *,
         all_of_them: bool = False,
         own: bool = True,
         moved: Callable[[int], None] = lambda _: None,
     ) -> int:
-        """Try what is set aside and due; returns how many went. One stands for its kind until it has passed.
+        """Retry the refused entries that are due; returns how many were confirmed. One stands for its kind at first.
 
         Args:
             source: where the entries are.
-            all_of_them: whether they are due or not.
-            own: what is found not to be refused any more is tried soon; that is said once, and so to one source.
-            moved: told how many have gone, as they go.
+            all_of_them: also those that are not due.
+            own: whether to retry kinds soon that live traffic has shown to have recovered. Only one source may.
+            moved: called with the number of confirmed entries, as they are confirmed.
 
         Raises:
-            BrokerRefusesError: RabbitMQ takes nothing.
-            PublishError: RabbitMQ takes no more.
-            SpoolError: the source cannot be read, or written.
+            BrokerRefusesError: RabbitMQ refuses everything.
+            PublishError: RabbitMQ does not confirm.
+            SpoolError: the source cannot be read or written.
         """
-        if own and (recovered := self._line.refused.recovered()):
-            await source.do(to_hasten(recovered))
-        kinds = await source.do(to_find_due(_KINDS_AT_ONCE, all_of_them=all_of_them))
+        if own and (recovered := self._target.refused.recovered()):
+            await source.do(to_retry_soon(recovered))
+        kinds = await source.do(to_find_due_kinds(_MAX_KINDS, all_of_them=all_of_them))
         if not kinds:
             return 0
-        await self._line.ready()
+        await self._target.ready()
         if any(reason == NACKED for _, reason in kinds):
-            # On RabbitMQ 3.10 a channel can go on being nacked when the cause is over (rabbitmq-server#12206).
-            async with self._line.turn:
-                await self._line.publisher.renew()
+            # On RabbitMQ 3.10 a channel can still be nacked after the cause is over (rabbitmq-server#12206).
+            async with self._target.lock:
+                await self._target.publisher.renew_channel()
         total = 0
         for kind, _ in kinds:
-            total += await self._kind(source, kind, all_of_them=all_of_them, moved=moved)
+            total += await self._retry_kind(source, kind, all_of_them=all_of_them, moved=moved)
         return total
 
-    async def _kind(
-        self, source: Source, kind: str, *, all_of_them: bool, moved: Callable[[int], None]
+    async def _retry_kind(
+        self, source: EntrySource, kind: str, *, all_of_them: bool, moved: Callable[[int], None]
     ) -> int:
-        total, at_once = 0, 1
+        total, count = 0, 1
         while True:
-            async with self._line.turn:
-                rows = await source.do(to_try(kind, at_once, all_of_them=all_of_them))
-                confirmed, go_on = await self._try(source, kind, [Entry(*row) for row in rows])
+            async with self._target.lock:
+                rows = await source.do(to_take_due(kind, count, all_of_them=all_of_them))
+                confirmed, succeeded = await self._try(source, kind, [SpoolEntry(*row) for row in rows])
             total += confirmed
             moved(confirmed)
-            if not go_on:
+            if not succeeded:
                 return total
-            at_once = min(_GROWTH * at_once, CHUNK)
+            count = min(_GROWTH * count, CHUNK)
 
-    async def _try(self, source: Source, kind: str, entries: Sequence[Entry]) -> tuple[int, bool]:
-        """How many of these went, and whether to go on with more of their kind."""
+    async def _try(self, source: EntrySource, kind: str, entries: Sequence[SpoolEntry]) -> tuple[int, bool]:
+        """How many of these were confirmed, and whether to continue with more of their kind."""
         if not entries:
             return 0, False
         messages, confirms = self._publish_all(entries)
@@ -97,38 +97,36 @@ class SecondTries:
         await source.remove(confirmed)
         for message, outcome in zip(messages, outcomes, strict=True):
             if isinstance(outcome, NackedError):
-                self._line.refused.nack(message, outcome)
+                self._target.refused.note_nack(message, outcome)
         for failure in outcomes:
             if isinstance(failure, NackedError | ChannelClosedError):
                 await self._refused_again(source, kind, failure)
                 return len(confirmed), False
             if failure is not None:
-                self._line.give_up(failure)
+                self._target.raise_failure(failure)
         for message in messages:
-            self._line.refused.passed(message)
-            self._line.taken(message.routing_key)
-        await source.do(to_note_passed(kind))
+            self._target.refused.note_accepted(message)
+            self._target.on_recovered(message.routing_key)
+        await source.do(to_record_confirmed(kind))
         return len(confirmed), True
 
     async def _refused_again(
-        self, source: Source, kind: str, failure: NackedError | ChannelClosedError
+        self, source: EntrySource, kind: str, failure: NackedError | ChannelClosedError
     ) -> None:
         said = failure.text if isinstance(failure, ChannelClosedError) else str(failure)
-        await source.do(to_note_refused(kind, said))
-        log.info(
-            "an event that was set aside is refused again", action="spool.refused_again", kind=kind, said=said
-        )
+        await source.do(to_record_refused(kind, said))
+        log.info("RabbitMQ still refuses an event", action="spool.refused_again", kind=kind, said=said)
         if isinstance(failure, ChannelClosedError):
-            await self._line.closed(failure)
+            await self._target.handle_channel_closed(failure)
 
-    def _publish_all(self, entries: Sequence[Entry]) -> tuple[list[Message], list[asyncio.Future[None]]]:
-        """Those of them that the window takes, and a future for each."""
+    def _publish_all(self, entries: Sequence[SpoolEntry]) -> tuple[list[Message], list[asyncio.Future[None]]]:
+        """Publish as many as the window takes; returns the messages, and a future for each."""
         messages: list[Message] = []
         confirms: list[asyncio.Future[None]] = []
         for entry in entries:
-            message = self._line.compose(entry)
+            message = self._target.compose(entry)
             try:
-                confirms.append(self._line.publish(message))
+                confirms.append(self._target.publish(message))
             except WindowFullError:
                 if not confirms:
                     raise

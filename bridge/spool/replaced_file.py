@@ -1,4 +1,4 @@
-"""What a spool file holds that somebody has removed or mounted over: it can still be read, and is copied. Blocking."""
+"""Copies an open spool file that somebody has removed or mounted over: its contents can still be read. Blocking."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bridge.spool import disk_space
-from bridge.spool.errors import SpoolFullError, SpoolUnreadableError, explaining
-from bridge.spool.folder import SpoolError, make
+from bridge.spool.errors import SpoolFullError, SpoolUnreadableError, as_spool_error
+from bridge.spool.folder import SpoolError, make_folder
 from bridge.spool.spool_file import SpoolFile
 from bridge.telemetry import logs
 
@@ -18,31 +18,33 @@ if TYPE_CHECKING:
 log = logs.logger("spool")
 
 
-def move(old: SpoolFile, directory: Path, *, min_free_bytes: int = 0, anyway: bool = False) -> SpoolFile:
-    """A new file in the folder as it is now, with all that is in the old one, which is let go of.
+def replace_file(
+    old: SpoolFile, directory: Path, *, min_free_bytes: int = 0, anyway: bool = False
+) -> SpoolFile:
+    """Create a new file in the folder with the contents of the old one, and close the old one.
 
-    The new one is one that was not there: a copy that was broken off is none, and no ids meet.
+    The new file must not exist before: then no ids can collide, and an interrupted copy can be deleted.
 
     Args:
-        old: which is not in the folder any more.
-        directory: the folder; it is made where it is missing.
-        min_free_bytes: what must stay free on its disk, when the new file is written to afterwards.
-        anyway: go on with what can be read.
+        old: the file, which is no longer in the folder.
+        directory: the folder; created if it is missing.
+        min_free_bytes: must stay free on its disk, for later writes to the new file.
+        anyway: continue with what can be read.
 
     Raises:
         SpoolUnreadableError: the old file cannot be read.
-        SpoolError: there is no folder, or no room in it; the old file is as it was.
+        SpoolError: there is no folder, or no space in it; the old file is unchanged.
     """
-    make(directory)
+    make_folder(directory)
     new = SpoolFile.claim(directory, min_free_bytes=min_free_bytes, fresh=True)
     try:
-        copied = _copied(old, new, anyway=anyway)
+        copied = _copy(old, new, anyway=anyway)
     except SpoolError:
         with suppress(SpoolError):
             new.close(delete=True)
         raise
     log.error(
-        "somebody has removed the spool file, or mounted over it, while it was in use: what it held is copied",
+        "somebody has removed the spool file in use, or mounted over it: its events were copied to a new file",
         action="spool.replaced",
         file=str(old.path),
         copied_to=str(new.path),
@@ -52,47 +54,47 @@ def move(old: SpoolFile, directory: Path, *, min_free_bytes: int = 0, anyway: bo
     return new
 
 
-def copy(old: SpoolFile, new: SpoolFile) -> int:
-    """Copy all that is in a file, and remove it there; how many entries.
+def copy_entries(old: SpoolFile, new: SpoolFile) -> int:
+    """Copy all rows, and delete them in the old file; returns the number of entries.
 
     Raises:
         SpoolUnreadableError: the old file cannot be read.
-        SpoolError: the new one cannot be written; nothing was removed.
+        SpoolError: the new file cannot be written; nothing was deleted.
     """
     copied = 0
     try:
-        _have_room(new, disk_space.used_bytes(old.database.connection))
+        _check_room(new, disk_space.used_bytes(old.database.connection))
         for table in old.database.tables():
             for columns, rows in old.database.rows(table):
-                with explaining(new.path):
+                with as_spool_error(new.path):
                     new.database.insert(table, columns, rows)
                 copied += len(rows) if "body" in columns else 0
     except sqlite3.Error as error:
         raise SpoolUnreadableError(f"{old.path}: {error}", copied) from error
-    new.be_in_place()
+    new.check_in_place()
     with suppress(sqlite3.Error):
-        # What somebody has mounted over may come to light again, and would be published again.
+        # After an unmount the old file is visible again, and its entries would be published again.
         old.database.clear()
     return copied
 
 
-def _have_room(new: SpoolFile, size: int) -> None:
-    """What was answered for already may take what is left to others."""
-    with explaining(new.path):
+def _check_room(new: SpoolFile, size: int) -> None:
+    """Check the free space. Accepted events may use what `min_free_bytes` reserves."""
+    with as_spool_error(new.path):
         free = disk_space.free_bytes(new.path)
     if free < size:
         raise SpoolFullError(f"{new.path.parent}: {free} bytes are free on its disk, too few for {size}")
 
 
-def _copied(old: SpoolFile, new: SpoolFile, *, anyway: bool) -> int:
+def _copy(old: SpoolFile, new: SpoolFile, *, anyway: bool) -> int:
     try:
-        return copy(old, new)
+        return copy_entries(old, new)
     except SpoolUnreadableError as error:
         if not anyway:
             raise
         unreadable = error
     log.error(
-        "a spool file that was removed cannot be read: what was not copied is lost",
+        "a removed spool file cannot be read: the events that were not copied are lost",
         action="spool.lost",
         file=str(old.path),
         copied=unreadable.copied,

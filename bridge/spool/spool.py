@@ -1,4 +1,4 @@
-"""The spool: where an event is durable while RabbitMQ is not there."""
+"""The spool as the event loop sees it: events are durable in it while RabbitMQ is not available."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bridge.spool.errors import SpoolFullError
 from bridge.spool.folder import SpoolError
 from bridge.spool.refused_entries import to_set_aside
-from bridge.spool.spool_file import OVERHEAD, Entry
+from bridge.spool.spool_file import OVERHEAD, SpoolEntry
 from bridge.spool.writer import Writer
 
 if TYPE_CHECKING:
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bridge.settings.sections import Spool as SpoolSettings
-    from bridge.spool.refused_entries import AsideSeen, Refusal, Task
+    from bridge.spool.refused_entries import EntryTask, Refusal, RefusedKind
     from bridge.spool.state import SpoolState
 
 T = TypeVar("T")
 
-LARGEST_ENTRY: Final = 64 * 1024 + OVERHEAD
-"""Bytes: the handler takes no larger body."""
-_MOST_WAITING: Final = 20_000
-"""Events that are not on the disk yet: what a slow disk takes in about a second."""
-_MOST_WAITING_BYTES: Final = 64 * 1024**2
+MAX_ENTRY_BYTES: Final = 64 * 1024 + OVERHEAD
+"""Bytes. The handler accepts no larger body."""
+_MAX_WAITING: Final = 20_000
+"""Events that are not fsynced yet: what a slow disk writes in about a second."""
+_MAX_WAITING_BYTES: Final = 64 * 1024**2
 
 
 class Spool:
-    """This process's spool. What `put` has returned for is on the disk."""
+    """The spool of this process. When `put` returns, the event is fsynced."""
 
-    def __init__(self, settings: SpoolSettings, *, writer: Writer, filled: asyncio.Event) -> None:
-        """Make a spool; `open` does, with all it needs.
+    def __init__(self, settings: SpoolSettings, *, writer: Writer, has_entries: asyncio.Event) -> None:
+        """Create a spool; `open` does so from the settings.
 
         Args:
-            settings: how much it may hold.
-            writer: does what is asked, and is at work already.
-            filled: set when there is something to drain.
+            settings: its size limit.
+            writer: of the spool file; it has been started.
+            has_entries: set when there is something to drain.
         """
         self._settings = settings
         self._writer = writer
@@ -50,77 +50,76 @@ class Spool:
         self._waiting = 0
         self._waiting_bytes = 0
         self._held: set[int] = set()
-        self.aside: tuple[AsideSeen, ...] = ()
-        """What is set aside, as it was when somebody last looked."""
-        self.filled = filled
+        self.refused_kinds: tuple[RefusedKind, ...] = ()
+        """The kinds of refused entries, as last counted."""
+        self.has_entries = has_entries
         """Set when there is something to drain."""
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: SpoolSettings) -> AsyncIterator[Self]:
-        """The spool in this folder, for as long as the context lasts.
+        """Open the spool in the folder of the settings, for the duration of the context.
 
-        A folder that cannot be used does not raise: the state says so, every `put` is refused, and it is tried
-        again.
+        An unusable folder does not raise: the state says so, every `put` fails, and it is tried again.
         """
-        filled = asyncio.Event()
-        async with Writer.open(settings, found=filled.set) as writer:
-            yield cls(settings, writer=writer, filled=filled)
+        has_entries = asyncio.Event()
+        async with Writer.open(settings, on_entries_found=has_entries.set) as writer:
+            yield cls(settings, writer=writer, has_entries=has_entries)
 
     @property
     def state(self) -> SpoolState:
-        """How it is now. It counts as writable while the largest event fits."""
+        """The current state. The spool counts as writable while the largest event fits."""
         state = self._writer.state
-        if state.writable and state.bytes + LARGEST_ENTRY > self._settings.max_bytes:
-            return replace(state, writable=False, reason=self._full())
+        if state.writable and state.bytes + MAX_ENTRY_BYTES > self._settings.max_bytes:
+            return replace(state, writable=False, reason=self._full_reason())
         return state
 
     @property
     def max_bytes(self) -> int:
-        """How much it may hold."""
+        """Its size limit."""
         return self._settings.max_bytes
 
     @property
     def paths(self) -> list[Path]:
-        """The file that this process has, if it has one."""
+        """The file of this process; empty if it has none."""
         path = self._writer.path
         return [path] if path else []
 
-    def keep(
+    def enqueue(
         self,
         received_at: int,
         body: bytes,
-        done: Callable[[Entry | SpoolError], None],
+        done: Callable[[SpoolEntry | SpoolError], None],
         *,
         held: bool = False,
     ) -> None:
-        """Keep an event, and have it told when it is on the disk, or why it is not.
+        """Queue an event to be written, and call `done` when it is fsynced, or has failed.
 
         Args:
             received_at: Unix milliseconds.
             body: the provider's bytes.
-            done: called once, before this returns or later. It must not raise.
-            held: the drain leaves it alone until `release`, for a confirm may still come.
+            done: called once, before this returns or later, with the entry or the error. It must not raise.
+            held: the drain skips it until `release`, because a confirm may still arrive.
         """
         if (stalled := self._writer.stalled) is not None:
             done(SpoolError(stalled))
             return
         size = len(body) + OVERHEAD
-        if self._writer.kept_bytes + self._waiting_bytes + size > self._settings.max_bytes:
-            done(SpoolFullError(self._full()))
+        if self._writer.stored_bytes + self._waiting_bytes + size > self._settings.max_bytes:
+            done(SpoolFullError(self._full_reason()))
             return
-        if self._waiting >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
-            done(SpoolFullError(f"{self._waiting} events wait for the spool's disk already"))
+        if self._waiting >= _MAX_WAITING or self._waiting_bytes + size > _MAX_WAITING_BYTES:
+            done(SpoolFullError(f"{self._waiting} events already wait for the spool's disk"))
             return
-        entry = Entry(self._next_id(), received_at, body)
+        entry = SpoolEntry(self._next_id(), received_at, body)
         if held:
             self._held.add(entry.id)
         self._waiting += 1
         self._waiting_bytes += size
-        self._writer.put(entry, partial(self._written, entry, done))
+        self._writer.put(entry, partial(self._on_written, entry, done))
 
-    def _written(
-        self, entry: Entry, done: Callable[[Entry | SpoolError], None], refusal: SpoolError | None
+    def _on_written(
+        self, entry: SpoolEntry, done: Callable[[SpoolEntry | SpoolError], None], refusal: SpoolError | None
     ) -> None:
         self._waiting -= 1
         self._waiting_bytes -= len(entry.body) + OVERHEAD
@@ -128,83 +127,86 @@ class Spool:
             self._held.discard(entry.id)
             done(refusal)
             return
-        self.filled.set()
+        self.has_entries.set()
         done(entry)
 
-    async def put(self, received_at: int, body: bytes, *, held: bool = False) -> Entry:
-        """As `keep`; it is on the disk when this returns.
+    async def put(self, received_at: int, body: bytes, *, held: bool = False) -> SpoolEntry:
+        """As `enqueue`, but waits until the event is fsynced.
 
         Raises:
             SpoolFullError: a limit is reached.
-            SpoolError: the disk refuses.
+            SpoolError: the disk fails.
         """
-        told: asyncio.Future[Entry | SpoolError] = asyncio.get_running_loop().create_future()
-        self.keep(
-            received_at, body, lambda outcome: None if told.done() else told.set_result(outcome), held=held
+        written: asyncio.Future[SpoolEntry | SpoolError] = asyncio.get_running_loop().create_future()
+        self.enqueue(
+            received_at,
+            body,
+            lambda outcome: None if written.done() else written.set_result(outcome),
+            held=held,
         )
-        outcome = await told
+        outcome = await written
         if isinstance(outcome, SpoolError):
             raise outcome
         return outcome
 
-    async def read(self, after: int, limit: int) -> list[Entry]:
+    async def read(self, after: int, limit: int) -> list[SpoolEntry]:
         """The oldest entries with an id above `after`.
 
         Raises:
-            SpoolError: the disk refuses.
+            SpoolError: the disk fails.
         """
         return await self._writer.read(after, limit)
 
-    async def remove(self, entries: Sequence[Entry]) -> None:
-        """These are in RabbitMQ. Where the disk refuses, they are removed with a later commit."""
+    async def remove(self, entries: Sequence[SpoolEntry]) -> None:
+        """Remove confirmed entries. If the disk fails, they are removed with a later commit."""
         if entries:
             await self._writer.remove(tuple(entries))
 
-    async def do(self, task: Task[T]) -> T:
-        """Do something with the entries that are set aside, in one transaction, which is on the disk when this returns.
+    async def do(self, task: EntryTask[T]) -> T:
+        """Run a task on the refused entries, in one transaction, fsynced when this returns.
 
         Raises:
-            SpoolError: the disk refuses; nothing was changed.
+            SpoolError: the disk fails; nothing was changed.
         """
         return await self._writer.do(task)
 
-    def seen_aside(self, aside: tuple[AsideSeen, ...]) -> None:
-        """Somebody has looked at what is set aside."""
-        self.aside = aside
+    def note_refused_kinds(self, kinds: tuple[RefusedKind, ...]) -> None:
+        """Remember the kinds of refused entries, as just counted."""
+        self.refused_kinds = kinds
 
-    def set_aside(self, entry: Entry, refusal: Refusal) -> None:
-        """An entry that is held, and refused: it is set aside, and held until then; else the drain has it after all."""
+    def set_aside(self, entry: SpoolEntry, refusal: Refusal) -> None:
+        """Set aside a held entry that was refused. It is held until then; if that fails, the drain gets it."""
         done = self._writer.do(to_set_aside(refusal, (entry.id,)))
-        done.add_done_callback(partial(self._set_aside, entry))
+        done.add_done_callback(partial(self._on_set_aside, entry))
 
-    def _set_aside(self, entry: Entry, done: asyncio.Future[None]) -> None:
+    def _on_set_aside(self, entry: SpoolEntry, done: asyncio.Future[None]) -> None:
         if not done.cancelled():
             done.exception()
         self.release(entry)
 
-    def is_held(self, entry: Entry) -> bool:
+    def is_held(self, entry: SpoolEntry) -> bool:
         return entry.id in self._held
 
-    def release(self, entry: Entry) -> None:
-        """The confirm that was waited for will not come any more: let the drain have it."""
+    def release(self, entry: SpoolEntry) -> None:
+        """No confirm will arrive for this held entry: leave it to the drain."""
         self._held.discard(entry.id)
-        self.filled.set()
+        self.has_entries.set()
 
-    def settle(self, entry: Entry) -> None:
-        """The confirm came after all: the entry goes with one of the next commits, and is held until then."""
+    def remove_confirmed(self, entry: SpoolEntry) -> None:
+        """The confirm has arrived late: remove the entry with one of the next commits. It is held until then."""
         removed = self._writer.remove((entry,))
         removed.add_done_callback(lambda _: self._held.discard(entry.id))
 
     def _next_id(self) -> int:
-        """Microseconds, so that ids of files that are taken over, or begun anew, never meet.
+        """Microseconds, so that ids of claimed, copied and new files never collide.
 
-        A clock that was set back must not put new entries before those that a file held already.
+        After a clock was set back, new ids must still be above those already in the file.
         """
-        self._last_id = max(self._last_id + 1, self._writer.newest_found + 1, time.time_ns() // 1000)
+        self._last_id = max(self._last_id + 1, self._writer.highest_found_id + 1, time.time_ns() // 1000)
         return self._last_id
 
-    def _full(self) -> str:
+    def _full_reason(self) -> str:
         return (
-            f"the spool holds {self._writer.kept_bytes} bytes, "
+            f"the spool has {self._writer.stored_bytes} bytes, "
             f"and spool.max_bytes is {self._settings.max_bytes}"
         )

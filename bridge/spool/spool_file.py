@@ -1,4 +1,4 @@
-"""One spool file: SQLite in WAL mode, every commit fsynced, locked by the process that owns it. Blocking."""
+"""One spool file: an SQLite database in WAL mode, locked by the process that owns it; every commit is fsynced. Blocking."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from bridge.spool import disk_space, refused_entries
 from bridge.spool.database import Database
-from bridge.spool.errors import SpoolFullError, SpoolReplacedError, explaining
+from bridge.spool.errors import SpoolFullError, SpoolReplacedError, as_spool_error
 from bridge.spool.folder import (
-    MOST_FILES,
+    MAX_FILES,
     SpoolError,
     SpoolForeignError,
     SpoolLockedError,
-    candidates,
-    holds,
-    lock,
-    must_be_ours,
-    parts,
-    set_aside,
+    acquire_lock,
+    check_access,
+    database_files,
+    holds_lock,
+    possible_paths,
+    rename_corrupt,
 )
 from bridge.telemetry import logs
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
-    from bridge.spool.refused_entries import Task
+    from bridge.spool.refused_entries import EntryTask
 
 T = TypeVar("T")
 
 log = logs.logger("spool")
 
 OVERHEAD: Final = 64
-"""Bytes that an entry takes beside its body: row, page and index shares, rounded up."""
+"""Bytes that an entry takes besides its body: row, page and index, rounded up."""
 
 _PROBE_BYTES: Final = 128 * 1024
-"""What must be free for a disk that was full to count as usable again: the largest event, and its pages twice."""
+"""Free space at which a full disk counts as usable again: the largest event, with its pages twice."""
 _IDS: Final = "SELECT id FROM entries WHERE id > ? ORDER BY id"
 _ENTRIES: Final = "SELECT id, received_at, body FROM entries WHERE id > ? ORDER BY id LIMIT ?"
 _ENTRY: Final = "SELECT id, received_at, body FROM entries WHERE id = ?"
@@ -54,7 +54,7 @@ _CONTENTS: Final = """
 _CONTENTS_BEFORE: Final = """
     SELECT count(*), coalesce(sum(length(body) + 64), 0), min(received_at), coalesce(max(id), 0) FROM entries
 """
-"""Of a file that no receiver of this release has opened yet."""
+"""For a file that no receiver of this release has opened yet."""
 _OLDEST_OF_ALL: Final = """
     SELECT min(received_at) FROM (
         SELECT received_at FROM (SELECT received_at FROM entries ORDER BY id LIMIT 1)
@@ -64,11 +64,11 @@ _OLDEST_OF_ALL: Final = """
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """An event that is fsynced here and not yet known to be in RabbitMQ."""
+class SpoolEntry:
+    """An event that is fsynced here, and not yet confirmed by RabbitMQ."""
 
     id: int
-    """Ascending in the order of arrival."""
+    """Ascending in order of arrival."""
     received_at: int
     """Unix milliseconds."""
     body: bytes
@@ -76,36 +76,36 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """How full a file is."""
+class SpoolContents:
+    """How many entries a file has, and how large they are."""
 
     entries: int
     bytes: int
     oldest: int | None
     """When the oldest entry was received, Unix milliseconds."""
     newest_id: int
-    """0 when it is empty."""
+    """0 if it is empty."""
 
 
 class SpoolFile:
-    """The file, its lock, and the statements on it. To be used from one thread at a time."""
+    """The file, its lock, and its statements. To be used from one thread at a time."""
 
     def __init__(self, path: Path, *, min_free_bytes: int) -> None:
-        """Lock this file and open it.
+        """Lock and open this file.
 
-        A file that is corrupt is set aside under another name, never deleted, and a new one is begun.
+        A corrupt file is renamed, never deleted, and a new one is created.
 
         Raises:
             SpoolLockedError: another process has it.
-            SpoolForeignError: another user has.
+            SpoolForeignError: another user has it.
             SpoolError: the folder cannot be written.
         """
         self.path = path
         self._min_free_bytes = min_free_bytes
-        self._lock = lock(path)
+        self._lock = acquire_lock(path)
         try:
-            must_be_ours(path)
-            with explaining(self.path):
+            check_access(path)
+            with as_spool_error(self.path):
                 self.database = Database(path)
         except BaseException:
             os.close(self._lock)
@@ -117,19 +117,19 @@ class SpoolFile:
 
     @classmethod
     def claim(cls, directory: Path, *, min_free_bytes: int, fresh: bool = False) -> Self:
-        """The first file of this folder that no other process has.
+        """Claim the first file of this folder that no other process has.
 
         Args:
-            directory: the folder; it is there.
+            directory: the folder; it must exist.
             min_free_bytes: what must stay free on its disk.
-            fresh: only one that is not there yet.
+            fresh: only a file that does not exist yet.
 
         Raises:
             SpoolError: the folder cannot be written.
         """
         foreign: list[str] = []
-        for path in candidates(directory):
-            if fresh and any(part.exists() for part in parts(path)):
+        for path in possible_paths(directory):
+            if fresh and any(part.exists() for part in database_files(path)):
                 continue
             try:
                 file = cls(path, min_free_bytes=min_free_bytes)
@@ -140,82 +140,84 @@ class SpoolFile:
             else:
                 if foreign:
                     log.warning(
-                        "passed over spool files of another user: whoever may open them has to drain them",
+                        "skipped spool files of another user: only that user can drain them",
                         action="spool.foreign",
                         files=foreign,
                     )
                 return file
         raise SpoolError(
-            f"{directory}: all of {MOST_FILES} spool files are in use by other processes, or another user's"
+            f"{directory}: all of {MAX_FILES} spool files are in use by other processes, or another user's"
         )
 
-    def contents(self) -> Contents:
-        """How full it is.
+    def contents(self) -> SpoolContents:
+        """How many entries it has, and how large they are.
 
         Raises:
-            SpoolError: the disk refuses.
+            SpoolError: the disk fails.
         """
-        with explaining(self.path):
-            return Contents(*self._connection.execute(_CONTENTS).fetchone())
+        with as_spool_error(self.path):
+            return SpoolContents(*self._connection.execute(_CONTENTS).fetchone())
 
-    def write(self, entries: Sequence[Entry], removed: Iterable[int]) -> int:
-        """Add and remove in one transaction, which is on the disk when this returns how many were removed.
+    def write(self, entries: Sequence[SpoolEntry], removed: Iterable[int]) -> int:
+        """Add and remove entries in one fsynced transaction; returns how many were removed.
 
-        What was added is in the file that stands in the folder: before the commit, and after it.
+        It checks before and after the commit that the file is still the one in the folder.
 
         Raises:
-            SpoolFullError: no room; nothing was changed.
+            SpoolFullError: there is not enough space; nothing was changed.
             SpoolCorruptError: the file cannot be read.
-            SpoolReplacedError: it is not the one that stands in the folder any more, or nobody can tell.
-            SpoolError: the disk refuses; nothing was changed.
+            SpoolReplacedError: it is no longer the file in the folder, or that cannot be checked.
+            SpoolError: the disk fails; nothing was changed.
         """
         added = [(entry.id, entry.received_at, entry.body) for entry in entries]
         if added:
-            self.be_in_place()
-            self._leave_room(self._min_free_bytes, 2 * sum(OVERHEAD + len(body) for _, _, body in added))
-        with explaining(self.path), self._connection:
+            self.check_in_place()
+            self._check_free_space(
+                self._min_free_bytes, 2 * sum(OVERHEAD + len(body) for _, _, body in added)
+            )
+        with as_spool_error(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
             ids = [(one,) for one in removed]
             gone = self._connection.executemany("DELETE FROM entries WHERE id = ?", ids).rowcount
             if gone < len(ids):
                 gone += self._connection.executemany("DELETE FROM set_aside WHERE id = ?", ids).rowcount
-        if added and not self._surely_in_place():
+        if added and not self._is_known_in_place():
             raise SpoolReplacedError(self.path, committed=True)
         return max(0, gone)
 
-    def do(self, task: Task[T], removed: Container[int] = ()) -> T:
-        """Do something with the entries that are set aside, in one transaction.
+    def do(self, task: EntryTask[T], removed: Container[int] = ()) -> T:
+        """Run a task on the refused entries, in one transaction.
 
         Raises:
-            SpoolError: the disk refuses; nothing was changed.
+            SpoolError: the disk fails; nothing was changed.
         """
-        with explaining(self.path), self._connection:
+        with as_spool_error(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             return task(self._connection, removed)
 
     def probe(self) -> None:
-        """Write a little that changes nothing, to learn whether a disk that refused takes entries again.
+        """Make a write that changes nothing, to check whether a disk that failed accepts entries again.
 
         Raises:
-            SpoolFullError: there is still no room.
+            SpoolFullError: there is still not enough space.
             SpoolCorruptError: the file cannot be read.
-            SpoolReplacedError: it is not the one that stands in the folder any more.
-            SpoolError: the disk still refuses.
+            SpoolReplacedError: it is no longer the file in the folder.
+            SpoolError: the disk still fails.
         """
-        self.be_in_place()
-        self._leave_room(max(self._min_free_bytes, _PROBE_BYTES), _PROBE_BYTES)
-        with explaining(self.path):
+        self.check_in_place()
+        self._check_free_space(max(self._min_free_bytes, _PROBE_BYTES), _PROBE_BYTES)
+        with as_spool_error(self.path):
             self._connection.execute("PRAGMA user_version = 0")
 
     def probe_removal(self) -> None:
-        """Remove the oldest entry and put it back, in one transaction, to learn whether removals are taken.
+        """Remove the oldest entry and insert it again, in one transaction, to check whether the disk accepts removals.
 
         Raises:
             SpoolCorruptError: the file cannot be read.
-            SpoolError: they are refused.
+            SpoolError: it does not.
         """
-        with explaining(self.path), self._connection:
+        with as_spool_error(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             oldest = self._connection.execute(_OLDEST).fetchone()
             if oldest:
@@ -223,38 +225,40 @@ class SpoolFile:
                 self._connection.execute("INSERT INTO entries VALUES (?, ?, ?)", oldest)
 
     def in_place(self) -> bool:
-        """Whether it is the file that stands in the folder, under the lock that stands there.
+        """Whether database and lock are still the files in the folder.
 
         Raises:
             SpoolError: the folder cannot be read.
         """
-        with explaining(self.path):
-            return self.database.in_place() and holds(self._lock, self.path)
+        with as_spool_error(self.path):
+            return self.database.in_place() and holds_lock(self._lock, self.path)
 
-    def read(self, after: int, limit: int, *, without: Container[int] = ()) -> list[Entry]:
-        """The oldest entries with an id above `after`, but for some.
+    def read(self, after: int, limit: int, *, without: Container[int] = ()) -> list[SpoolEntry]:
+        """The oldest entries with an id above `after`, except those in `without`.
 
         Raises:
-            SpoolError: the disk refuses.
+            SpoolError: the disk fails.
         """
-        with explaining(self.path):
+        with as_spool_error(self.path):
             if not without:
-                return [Entry(*row) for row in self._connection.execute(_ENTRIES, (after, limit)).fetchall()]
+                return [
+                    SpoolEntry(*row) for row in self._connection.execute(_ENTRIES, (after, limit)).fetchall()
+                ]
             return self._read_without(after, limit, without)
 
-    def _read_without(self, after: int, limit: int, without: Container[int]) -> list[Entry]:
+    def _read_without(self, after: int, limit: int, without: Container[int]) -> list[SpoolEntry]:
         with closing(self._connection.execute(_IDS, (after,))) as ids:
             chosen = list(islice((one for (one,) in ids if one not in without), limit))
             rows = (self._connection.execute(_ENTRY, (one,)).fetchone() for one in chosen)
-            return [Entry(*row) for row in rows if row]
+            return [SpoolEntry(*row) for row in rows if row]
 
     def make_smaller(self) -> bool:
-        """Give the disk back what a large file does not need any more; whether there was such.
+        """Shrink the file if it is large and nearly empty; returns whether it was.
 
         Raises:
-            SpoolError: it cannot be done now.
+            SpoolError: that is not possible now.
         """
-        with explaining(self.path):
+        with as_spool_error(self.path):
             if not disk_space.is_too_large(self._connection, self.path):
                 return False
             disk_space.shrink(self._connection)
@@ -264,67 +268,67 @@ class SpoolFile:
         """When the oldest entry was received, Unix milliseconds.
 
         Raises:
-            SpoolError: the disk refuses.
+            SpoolError: the disk fails.
         """
-        with explaining(self.path):
+        with as_spool_error(self.path):
             row = self._connection.execute(_OLDEST_OF_ALL).fetchone()
         return None if row[0] is None else int(row[0])
 
-    def set_aside(self, reason: str) -> bool:
-        """Rename a corrupt file and let go of it; one that somebody has put in its place stays where it is.
+    def rename_corrupt(self, reason: str) -> bool:
+        """Rename a corrupt file, and close it. If somebody has replaced it, the replacement is left alone.
 
-        Returns whether it was there to be renamed.
+        Returns whether it was renamed.
 
         Raises:
-            SpoolError: the folder cannot be written; it is let go of all the same.
+            SpoolError: the folder cannot be written; the file is closed all the same.
         """
         try:
-            mine = self._surely_in_place()
+            in_place = self._is_known_in_place()
             self.database.disconnect()
-            if mine:
-                set_aside(self.path, reason)
-            return mine
+            if in_place:
+                rename_corrupt(self.path, reason)
+            return in_place
         finally:
             os.close(self._lock)
 
     def abandon(self) -> None:
-        """Let go of a file that cannot be closed properly, or is not the one in the folder any more."""
+        """Close a file that is broken, or no longer the one in the folder, without touching the folder."""
         self.database.disconnect()
         os.close(self._lock)
 
     def close(self, *, delete: bool = False) -> None:
-        """Give the file back; `delete` removes it too, which is for one that is empty and not our own.
+        """Close and unlock the file; `delete` also removes it, which is meant for empty orphans.
 
         Raises:
-            SpoolError: it cannot be deleted; it is given back all the same.
+            SpoolError: it cannot be deleted; it is closed all the same.
         """
         try:
-            if not self._surely_in_place():
+            if not self._is_known_in_place():
                 self.database.disconnect()
                 return
             self.database.close()
             if delete:
-                for part in parts(self.path):
+                for part in database_files(self.path):
                     part.unlink(missing_ok=True)
         except OSError as error:
             raise SpoolError(f"{self.path}: it cannot be removed: {error.strerror}") from error
         finally:
             os.close(self._lock)
 
-    def _surely_in_place(self) -> bool:
+    def _is_known_in_place(self) -> bool:
         try:
             return self.in_place()
         except SpoolError:
             return False
 
-    def be_in_place(self) -> None:
-        """SQLite goes on writing to a file that has been removed, and nobody would ever find it again."""
+    def check_in_place(self) -> None:
+        """Raise SpoolReplacedError if it is not in place: SQLite keeps writing to a removed file, whose data is lost."""
         if not self.in_place():
             raise SpoolReplacedError(self.path, committed=False)
 
-    def _leave_room(self, least: int, needed: int) -> None:
-        """What fits into pages that are free in the file takes nothing from the disk."""
-        with explaining(self.path):
+    def _check_free_space(self, least: int, needed: int) -> None:
+        """Check the free space. Entries that fit into free pages of the file need none."""
+        with as_spool_error(self.path):
             free = disk_space.free_bytes(self.path)
             if free >= least or disk_space.reusable_bytes(self._connection) >= needed:
                 return
@@ -334,8 +338,8 @@ class SpoolFile:
         )
 
 
-def peek(path: Path) -> Contents:
-    """What is in a file that another process may have open.
+def read_contents(path: Path) -> SpoolContents:
+    """The contents of a file that another process may have open.
 
     Raises:
         SpoolError: it cannot be read.
@@ -344,7 +348,7 @@ def peek(path: Path) -> Contents:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         try:
             statement = _CONTENTS if refused_entries.has_tables(connection) else _CONTENTS_BEFORE
-            return Contents(*connection.execute(statement).fetchone())
+            return SpoolContents(*connection.execute(statement).fetchone())
         finally:
             connection.close()
     except sqlite3.DatabaseError as error:

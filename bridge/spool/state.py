@@ -1,4 +1,4 @@
-"""How the spool is, for readiness, metrics and people; and what of it the log says."""
+"""The state of the spool, for readiness, metrics and people; changes of it are logged."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.spool.spool_file import OVERHEAD, Entry
+from bridge.spool.spool_file import OVERHEAD, SpoolEntry
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
-    from bridge.spool.spool_file import Contents, SpoolFile
+    from bridge.spool.spool_file import SpoolContents, SpoolFile
 
 log = logs.logger("spool")
 
@@ -22,7 +22,7 @@ _NOT_OPENED: Final = "not opened yet"
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """At one moment."""
+    """A snapshot."""
 
     writable: bool
     reason: str
@@ -34,52 +34,52 @@ class SpoolState:
 
     @property
     def oldest_age(self) -> float:
-        """Seconds; 0 when it is empty."""
+        """Seconds; 0 if it is empty."""
         return 0.0 if self.oldest is None else max(0.0, time.time() - self.oldest / 1000)
 
-    def counted(self, contents: Contents) -> Self:
-        """With what was counted."""
+    def counted(self, contents: SpoolContents) -> Self:
+        """With counted contents."""
         return replace(self, entries=contents.entries, bytes=contents.bytes, oldest=contents.oldest)
 
-    def changed(self, added: Sequence[Entry], removed: Mapping[int, int]) -> Self:
-        """After a commit; who is the oldest now is for somebody else to find out. Args: `removed` has the sizes."""
+    def changed(self, added: Sequence[SpoolEntry], removed: Mapping[int, int]) -> Self:
+        """After a commit, with `oldest` unchanged. Args: the added entries; id -> size of the removed ones."""
         return replace(
             self,
             entries=self.entries + len(added) - len(removed),
             bytes=self.bytes + sum(map(size_of, added)) - sum(removed.values()),
         )
 
-    def takes_entries(self) -> Self:
+    def as_writable(self) -> Self:
         return replace(self, writable=True, reason="")
 
-    def refuses(self, reason: str) -> Self:
+    def as_unwritable(self, reason: str) -> Self:
         return replace(self, writable=False, reason=reason)
 
 
-def size_of(entry: Entry) -> int:
+def size_of(entry: SpoolEntry) -> int:
     return len(entry.body) + OVERHEAD
 
 
-class Account:
-    """Kept with each commit, so that nothing has to be counted to know how the spool is."""
+class StateTracker:
+    """Updates the state with each commit, so that entries need not be counted."""
 
     def __init__(self) -> None:
         self.state = SpoolState(writable=False, reason=_NOT_OPENED, entries=0, bytes=0, oldest=None)
-        """Replaced, never changed."""
+        """Replaced at each change, never mutated."""
         self.is_exact = True
-        """If not, as when a disk failed just then, the next commit counts what the file holds."""
+        """If not, for example after a disk failure, the next commit counts the contents of the file."""
 
-    def count(self, contents: Contents) -> None:
+    def count(self, contents: SpoolContents) -> None:
         self.state = self.state.counted(contents)
         self.is_exact = True
 
     def committed(
-        self, file: SpoolFile, added: Sequence[Entry], removed: Mapping[int, int], *, all_there: bool
+        self, file: SpoolFile, added: Sequence[SpoolEntry], removed: Mapping[int, int], *, all_there: bool
     ) -> None:
-        """Args: whether all was in the file that was to be removed.
+        """Update after a commit. Args: `all_there`: whether every removed entry was in the file.
 
         Raises:
-            SpoolError: the disk refuses to be counted.
+            SpoolError: the file cannot be counted.
         """
         was_exact, self.is_exact = self.is_exact and all_there, False
         if was_exact:
@@ -90,20 +90,20 @@ class Account:
         self.is_exact = True
 
     def usable(self) -> bool:
-        """It takes events; whether it did not before."""
+        """Set the state to writable; returns whether it was not before."""
         before = self.state
         if not before.writable and before.reason != _NOT_OPENED:
-            log.info("the spool takes events again", action="spool.usable")
-        self.state = before.takes_entries()
+            log.info("the spool accepts events again", action="spool.usable")
+        self.state = before.as_writable()
         return not before.writable
 
     def unusable(self, reason: str) -> None:
-        """There is no file. That is found out again and again."""
+        """There is no file. It is called repeatedly, and logs a new reason only."""
         if reason != self.state.reason:
             log.error("the spool cannot be used", action="spool.unusable", reason=reason)
         self.refuse(reason)
 
     def refuse(self, reason: str) -> None:
         if self.state.writable:
-            log.error("the spool refuses events", action="spool.refused", reason=reason)
-        self.state = self.state.refuses(reason)
+            log.error("the spool cannot accept events", action="spool.refused", reason=reason)
+        self.state = self.state.as_unwritable(reason)

@@ -1,4 +1,4 @@
-"""The spool's own thread: what waits is written with one commit, and who asked is answered in the event loop."""
+"""The thread of the spool: it writes all waiting jobs with one commit, and returns results to the event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bridge.spool.folder import SpoolError
-from bridge.spool.jobs import Do, Put, Read, Remove, outcome_of
+from bridge.spool.jobs import Put, Read, Remove, RunTask, completion_of
 from bridge.spool.own_file import OwnFile
 from bridge.telemetry import logs
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bridge.settings.sections import Spool as SpoolSettings
-    from bridge.spool.jobs import Job, Outcome
-    from bridge.spool.refused_entries import Task
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.jobs import Completion, Job
+    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.spool_file import SpoolEntry
     from bridge.spool.state import SpoolState
 
 T = TypeVar("T")
@@ -33,57 +33,58 @@ T = TypeVar("T")
 log = logs.logger("spool")
 
 STALLED_SECONDS: Final = 1.0
-"""A disk that has not answered for so long takes nothing: whoever asks is refused at once, and nothing piles up."""
+"""A disk that does not answer for so long counts as hanging: new events fail at once, and nothing piles up."""
 _OPENING_SECONDS: Final = 2.0
-"""A folder that takes longer does not keep the receiver from starting; it is there later."""
+"""The receiver starts without a folder that takes longer; it is used later."""
 _ENDING_SECONDS: Final = 2.0
-"""A disk that takes longer is left behind: whoever waited for it has had its answer, and it was no 200."""
-_LOOK_EVERY_SECONDS: Final = 0.5
-_MOST_IN_ONE_COMMIT: Final = 5000
+"""A disk that takes longer is not waited for. Its callers have had an answer, and it was not 200."""
+_MAINTENANCE_SECONDS: Final = 0.5
+_MAX_PER_COMMIT: Final = 5000
 
 
 class Writer:
     """Writes to this process's spool file, many jobs with one commit, and reads from it.
 
-    Jobs are done in the order in which they were asked for, but that reads, and what is done with entries that are
-    set aside, come after the commit they wait with.
-    All that is public belongs to the event loop; the file, once it is claimed, to the writer's own thread alone.
+    Jobs are done in order, except that reads and tasks come after the writes that were submitted with them. Public methods
+    are for the event loop. The file is used by the writer's own thread only.
     """
 
-    def __init__(self, settings: SpoolSettings, *, found: Callable[[], object]) -> None:
-        """Make a writer that rests; `open` makes one that works.
+    def __init__(self, settings: SpoolSettings, *, on_entries_found: Callable[[], object]) -> None:
+        """Create a writer; `open` creates and starts one.
 
         Args:
             settings: the folder, and what must stay free on its disk.
-            found: called in the event loop when a file that was claimed has entries already.
+            on_entries_found: called in the event loop when a claimed file already has entries.
         """
         self._loop = asyncio.get_running_loop()
         self._directory = settings.directory
-        self._asked: list[Job] = []
+        self._submitted: list[Job] = []
         self._handed_over: deque[tuple[float, list[Job]]] = deque()
-        """Since when what waits for the thread, or is being done, oldest first."""
+        """Batches that wait for the thread, or are being done, oldest first, each with its start."""
         self._busy_since: float | None = None
-        """Since when the thread does what it does now; None while it rests."""
+        """Since when the thread does its current work; None while it waits for jobs."""
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
-        self._file = OwnFile(settings, found=partial(self._in_the_loop, found))
+        self._thread = threading.Thread(target=self._run_thread, name="spool", daemon=True)
+        self._file = OwnFile(settings, on_entries_found=partial(self._in_the_loop, on_entries_found))
         self._opened = asyncio.Event()
         self._ended = asyncio.Event()
-        self._is_left_behind = False
+        self._is_abandoned = False
         self._stall_is_logged = False
-        self._watching: asyncio.TimerHandle | None = None
+        self._stall_check: asyncio.TimerHandle | None = None
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: SpoolSettings, *, found: Callable[[], object]) -> AsyncIterator[Self]:
-        """A writer at work, for as long as the context lasts; what was asked of it before the end is done.
+    async def open(
+        cls, settings: SpoolSettings, *, on_entries_found: Callable[[], object]
+    ) -> AsyncIterator[Self]:
+        """A started writer for the duration of the context. Jobs submitted before the end are done.
 
-        A folder that cannot be used does not raise: the state says so, every `put` is refused, and it is tried
-        again. Nor does one that does not answer; at the end, it is waited for only a while.
+        An unusable or hanging folder does not raise: the state says so, every `put` fails, and it is tried again. At the
+        end a hanging one is waited for only a while.
         """
-        writer = cls(settings, found=found)
+        writer = cls(settings, on_entries_found=on_entries_found)
         writer._thread.start()
-        writer._watch()
+        writer._check_stall()
         await _set_within(_OPENING_SECONDS, writer._opened)
         try:
             yield writer
@@ -91,26 +92,26 @@ class Writer:
             writer._hand_over()
             writer._jobs.put(None)
             if not await _set_within(_ENDING_SECONDS, writer._ended):
-                writer._leave_behind()
-            if writer._watching is not None:
-                writer._watching.cancel()
+                writer._abandon()
+            if writer._stall_check is not None:
+                writer._stall_check.cancel()
 
     @property
     def state(self) -> SpoolState:
-        """How the file was after the last commit; not writable while the disk does not answer."""
+        """The state after the last commit; not writable while the disk does not answer."""
         state = self._file.state
         if (stalled := self.stalled) is not None:
             return replace(state, writable=False, reason=stalled)
         return state
 
     @property
-    def kept_bytes(self) -> int:
-        """How much was in the file after the last commit."""
+    def stored_bytes(self) -> int:
+        """Bytes in the file after the last commit."""
         return self._file.state.bytes
 
     @property
     def stalled(self) -> str | None:
-        """How long the disk has not answered, for people, if that is too long."""
+        """A line for people if the disk has not answered for too long, else None."""
         since = self._busy_since
         if self._handed_over:
             since = min(self._handed_over[0][0], since or float("inf"))
@@ -120,82 +121,86 @@ class Writer:
 
     @property
     def path(self) -> Path | None:
-        """The file that this process has, if it has one."""
+        """The file of this process; None if it has none."""
         return self._file.path
 
     @property
-    def newest_found(self) -> int:
-        """The highest id in the files that were claimed; new entries go above it."""
-        return self._file.newest_found
+    def highest_found_id(self) -> int:
+        """The highest id in the files that were claimed. New ids are above it."""
+        return self._file.highest_found_id
 
-    def put(self, entry: Entry, told: Callable[[SpoolError | None], None]) -> None:
-        """Have this written, and tell whether it is on the disk, or why it is not. `told` must not raise."""
-        self._ask(Put(entry, told))
+    def put(self, entry: SpoolEntry, on_done: Callable[[SpoolError | None], None]) -> None:
+        """Write an entry, and call `on_done` with None once it is fsynced, or with the error. It must not raise."""
+        self._submit(Put(entry, on_done))
 
-    def remove(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
-        """Have these removed; where the disk refuses, with a later commit. The future never raises."""
+    def remove(self, entries: Sequence[SpoolEntry]) -> asyncio.Future[None]:
+        """Remove entries; if the disk fails, with a later commit. The future never raises."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self._ask(Remove(entries, done))
+        self._submit(Remove(entries, done))
         return done
 
-    def read(self, after: int, limit: int) -> asyncio.Future[list[Entry]]:
-        """The oldest entries with an id above `after`, without those that were asked to be removed.
+    def read(self, after: int, limit: int) -> asyncio.Future[list[SpoolEntry]]:
+        """The oldest entries with an id above `after`, except those that are to be removed.
 
         The future raises:
-            SpoolError: the disk refuses.
+            SpoolError: the disk fails.
         """
-        done: asyncio.Future[list[Entry]] = self._loop.create_future()
-        self._ask(Read(after, limit, done))
+        done: asyncio.Future[list[SpoolEntry]] = self._loop.create_future()
+        self._submit(Read(after, limit, done))
         return done
 
-    def do(self, task: Task[T]) -> asyncio.Future[T]:
-        """Do something with the entries that are set aside, in a transaction of its own.
+    def do(self, task: EntryTask[T]) -> asyncio.Future[T]:
+        """Run a task on the refused entries, in a transaction of its own.
 
         The future raises:
-            SpoolError: the disk refuses; nothing was changed.
+            SpoolError: the disk fails; nothing was changed.
         """
         done: asyncio.Future[T] = self._loop.create_future()
-        self._ask(Do(task, done))
+        self._submit(RunTask(task, done))
         return done
 
-    def _ask(self, job: Job) -> None:
-        """All that is asked in one turn of the loop is handed over at once: waking a thread is what costs."""
-        if not self._asked:
+    def _submit(self, job: Job) -> None:
+        """Everything submitted in one iteration of the loop is handed over together: waking a thread is what costs."""
+        if not self._submitted:
             self._loop.call_soon(self._hand_over)
-        self._asked.append(job)
+        self._submitted.append(job)
 
     def _hand_over(self) -> None:
-        if self._asked:
-            self._handed_over.append((time.monotonic(), self._asked))
-            self._jobs.put(self._asked)
-            self._asked = []
+        if self._submitted:
+            self._handed_over.append((time.monotonic(), self._submitted))
+            self._jobs.put(self._submitted)
+            self._submitted = []
 
-    def _watch(self) -> None:
-        """Nobody might ask, and so nobody would see it."""
-        self._watching = self._loop.call_later(STALLED_SECONDS, self._watch)
+    def _check_stall(self) -> None:
+        """Log when the disk stops answering, and when it answers again, also while no job comes."""
+        self._stall_check = self._loop.call_later(STALLED_SECONDS, self._check_stall)
         stalled = self.stalled
         if stalled is not None and not self._stall_is_logged:
             log.error("the spool's disk does not answer", action="spool.stalled", reason=stalled)
         elif stalled is None and self._stall_is_logged:
-            log.info("the spool's disk answers again", action="spool.answers")
+            log.info("the spool's disk answers again", action="spool.answering_again")
         self._stall_is_logged = stalled is not None
 
-    def _leave_behind(self) -> None:
-        """The thread may never come back. Whoever still waits is told that nothing was written."""
-        self._is_left_behind = True
+    def _abandon(self) -> None:
+        """The thread may never return. Waiting jobs are completed as failed."""
+        self._is_abandoned = True
         reason = self.stalled or f"{self._directory}: the disk is too slow"
-        log.error("ends without the spool's disk", action="spool.abandoned", reason=reason)
+        log.error(
+            "ending without waiting for the spool's disk, which does not answer",
+            action="spool.abandoned",
+            reason=reason,
+        )
         for _, jobs in self._handed_over:
             for job in jobs:
-                outcome_of(job, SpoolError(reason))()
+                completion_of(job, SpoolError(reason))()
 
-    def _told(self, batches: int, outcomes: Iterable[Outcome]) -> None:
-        if self._is_left_behind:
+    def _on_batches_done(self, batches: int, completions: Iterable[Completion]) -> None:
+        if self._is_abandoned:
             return
         for _ in range(batches):
             self._handed_over.popleft()
-        for outcome in outcomes:
-            outcome()
+        for completion in completions:
+            completion()
 
     # From here on, in the writer's own thread.
 
@@ -203,11 +208,11 @@ class Writer:
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _work(self) -> None:
+    def _run_thread(self) -> None:
         self._busy_since = time.monotonic()
-        self._guarded(self._file.claim)
+        self._run_guarded(self._file.claim)
         self._in_the_loop(self._opened.set)
-        looked_at = time.monotonic()
+        maintained_at = time.monotonic()
         while True:
             self._busy_since = None
             batches = self._next_batches()
@@ -216,39 +221,39 @@ class Writer:
                 break
             jobs = [job for batch in batches for job in batch]
             try:
-                outcomes = self._do(jobs) if jobs else []
-            except Exception as error:  # noqa: BLE001 -- the thread goes on, and whoever waits is told
-                outcomes = self._failed(jobs, error)
-            self._in_the_loop(self._told, len(batches), outcomes)
-            if not jobs or self._busy_since - looked_at > _LOOK_EVERY_SECONDS:
-                self._guarded(partial(self._file.look_after, at_rest=not jobs))
-                looked_at = time.monotonic()
-        self._guarded(self._file.close)
+                completions = self._run_jobs(jobs) if jobs else []
+            except Exception as error:  # noqa: BLE001 -- the thread continues, and the jobs fail
+                completions = self._failed(jobs, error)
+            self._in_the_loop(self._on_batches_done, len(batches), completions)
+            if not jobs or self._busy_since - maintained_at > _MAINTENANCE_SECONDS:
+                self._run_guarded(partial(self._file.maintain, at_rest=not jobs))
+                maintained_at = time.monotonic()
+        self._run_guarded(self._file.close)
         self._in_the_loop(self._ended.set)
 
-    def _guarded(self, call: Callable[[], object]) -> None:
+    def _run_guarded(self, call: Callable[[], object]) -> None:
         try:
             call()
-        except Exception as error:  # noqa: BLE001 -- the thread goes on, and the state says so
+        except Exception as error:  # noqa: BLE001 -- the thread continues, and the state says so
             self._failed((), error)
 
-    def _failed(self, jobs: Iterable[Job], error: Exception) -> list[Outcome]:
-        """Something that nobody has foreseen: nothing of it counts as written, and the spool says that it is unusable."""
-        log.error("the spool failed in an unforeseen way", action="spool.failure", exc_info=error)
-        self._file.refuse(f"an unforeseen failure: {error!r}")
-        refusal = SpoolError(f"the spool failed: {error!r}")
-        return [outcome_of(job, refusal) for job in jobs]
+    def _failed(self, jobs: Iterable[Job], error: Exception) -> list[Completion]:
+        """Unexpected error: the jobs fail, and the spool becomes not writable."""
+        log.error("the spool failed unexpectedly", action="spool.failure", exc_info=error)
+        self._file.refuse(f"an unexpected failure: {error!r}")
+        failure = SpoolError(f"the spool failed: {error!r}")
+        return [completion_of(job, failure) for job in jobs]
 
     def _next_batches(self) -> list[list[Job]] | None:
-        """All that waits, for one commit; None when it is time to end, nothing when it is time for a look."""
+        """All waiting batches, for one commit; None at the end; empty when maintenance is due."""
         try:
-            first = self._jobs.get(timeout=_LOOK_EVERY_SECONDS)
+            first = self._jobs.get(timeout=_MAINTENANCE_SECONDS)
         except queue.Empty:
             return []
         if first is None:
             return None
         batches, count = [first], len(first)
-        while count < _MOST_IN_ONE_COMMIT:
+        while count < _MAX_PER_COMMIT:
             try:
                 more = self._jobs.get_nowait()
             except queue.Empty:
@@ -260,39 +265,39 @@ class Writer:
             count += len(more)
         return batches
 
-    def _do(self, jobs: Iterable[Job]) -> list[Outcome]:
-        """One commit for all that is put and removed, then the reads; an outcome for each job."""
+    def _run_jobs(self, jobs: Iterable[Job]) -> list[Completion]:
+        """One commit for all puts and removes, then the tasks and reads; returns a completion for each job."""
         puts = [job for job in jobs if isinstance(job, Put)]
         removes = [job for job in jobs if isinstance(job, Remove)]
         reads = [job for job in jobs if isinstance(job, Read)]
-        refusal = self._commit(puts, removes) if puts or removes else None
-        outcomes = [outcome_of(remove, None) for remove in removes]
-        outcomes += [outcome_of(put, refusal) for put in puts]
-        outcomes += [outcome_of(job, self._done(job)) for job in jobs if isinstance(job, Do)]
-        outcomes += [outcome_of(read, self._read(read)) for read in reads]
-        return outcomes
+        error = self._commit(puts, removes) if puts or removes else None
+        completions = [completion_of(remove, None) for remove in removes]
+        completions += [completion_of(put, error) for put in puts]
+        completions += [completion_of(job, self._run_task(job)) for job in jobs if isinstance(job, RunTask)]
+        completions += [completion_of(read, self._read(read)) for read in reads]
+        return completions
 
     def _commit(self, puts: Iterable[Put], removes: Iterable[Remove]) -> SpoolError | None:
-        """Whether the puts were refused."""
+        """Commit; returns the error of the puts, if there is one."""
         added = [put.entry for put in puts]
         removed = [entry for remove in removes for entry in remove.entries]
         try:
             self._file.commit(added, removed)
-        except SpoolError as refusal:
-            return refusal
+        except SpoolError as error:
+            return error
         return None
 
-    def _done(self, job: Do) -> Any:
+    def _run_task(self, job: RunTask) -> Any:
         try:
             return self._file.do(job.task)
-        except SpoolError as refusal:
-            return refusal
+        except SpoolError as error:
+            return error
 
-    def _read(self, read: Read) -> list[Entry] | SpoolError:
+    def _read(self, read: Read) -> list[SpoolEntry] | SpoolError:
         try:
             return self._file.read(read.after, read.limit)
-        except SpoolError as refusal:
-            return refusal
+        except SpoolError as error:
+            return error
 
 
 async def _set_within(seconds: float, event: asyncio.Event) -> bool:

@@ -1,1 +1,1 @@
-"""Several receivers on one port: processes, and the supervisor that starts, watches and ends them."""
+"""Several receiver processes on one port, and the supervisor that starts, watches and stops them."""

@@ -1,4 +1,4 @@
-"""`python -m bridge.supervisor` is one process of the crew; its order comes over standard input."""
+"""`python -m bridge.supervisor` is one receiver process of a supervisor, which sends its config over standard input."""
 
 from bridge import startup
 

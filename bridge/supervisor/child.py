@@ -1,4 +1,4 @@
-"""One place in the crew, as the supervisor sees it: a process, and after its death another one."""
+"""A child of the supervisor: one receiver process, which is replaced when it dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 from bridge.roles.shutdown import ABANDONED
 from bridge.settings.sections import InvalidSettingsError
-from bridge.supervisor.child_config import BAD_SETTINGS, REFUSED
+from bridge.supervisor.child_config import EXIT_BAD_SETTINGS, EXIT_REFUSED
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from bridge.supervisor.child_config import Order
+    from bridge.supervisor.child_config import ChildConfig
     from bridge.telemetry.multiprocess import SharedMetrics
 
-log = logs.logger("crew")
+log = logs.logger("supervisor")
 
 _STEADY_SECONDS: Final = 10.0
-"""A process that lived so long is replaced at once; one that did not is replaced later and later."""
+"""A process that has run for this time is replaced at once; for others the backoff grows."""
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _ENDING_SECONDS: Final = 3.5
-"""What a process may take to end beyond `receiver.drain_timeout` before it is killed: more than it takes by itself, and
-less than the supervisor has."""
+"""How long a process may take to end beyond `receiver.drain_timeout` before it is killed. This is more than its own
+deadline, and less than the supervisor's."""
 
 
-class CrewError(RuntimeError):
-    """The processes cannot do their work, and starting others would not mend it. Its message is one line."""
+class SupervisorError(RuntimeError):
+    """The receiver processes cannot work, and a restart would not help. The message is one line."""
 
 
 class _DiedError(Exception):
@@ -46,35 +46,35 @@ class _DiedError(Exception):
 class Child:
     """Keeps one process running."""
 
-    def __init__(self, order: Order, metrics: SharedMetrics) -> None:
-        """Make one that rests until `keep`.
+    def __init__(self, config: ChildConfig, metrics: SharedMetrics) -> None:
+        """Make a child that does nothing until `keep_running`.
 
         Args:
-            order: what each process of this place is told.
-            metrics: where its restarts are counted, and where it is forgotten when it has died.
+            config: the config of each of its processes.
+            metrics: counts its restarts, and drops the gauges of a dead process.
         """
-        self._order = order
+        self._config = config
         self._metrics = metrics
-        self._patience = order.settings.receiver.drain_timeout + _ENDING_SECONDS
+        self._patience = config.settings.receiver.drain_timeout + _ENDING_SECONDS
         self.pid: int | None = None
-        """Of the process that runs now, if one does."""
-        self.was_late = False
-        """Whether it did not end in time when it was to stop."""
+        """The id of the running process; None if there is none."""
+        self.ended_late = False
+        """Whether a process did not end in time when it was stopped."""
 
     @property
     def number(self) -> int:
-        return self._order.number
+        return self._config.number
 
     @property
     def health_socket(self) -> Path:
-        return self._order.health_socket
+        return self._config.health_socket
 
-    async def keep(self) -> None:
-        """Start a process, and another one whenever it dies; cancelling ends it in order.
+    async def keep_running(self) -> None:
+        """Start a process, and another one whenever it dies. A cancellation stops it in order.
 
         Raises:
-            InvalidSettingsError: the process says that it cannot work with these settings.
-            CrewError: the process says that it cannot work, whoever starts it.
+            InvalidSettingsError: the process reports that it cannot work with these settings.
+            SupervisorError: the process reports that it cannot work, and that a restart would not help.
         """
         while True:
             async for attempt in self._retrying():
@@ -89,18 +89,18 @@ class Child:
         )
 
     async def _once(self) -> None:
-        """One process from its start to its death, which is no error when it has lived for a while."""
+        """Run one process until its death, which is an error only soon after its start."""
         began = time.monotonic()
         async with self._process() as process:
             said = await process.stdout.read() if process.stdout else b""
             code = await process.wait()
-        if code == BAD_SETTINGS:
+        if code == EXIT_BAD_SETTINGS:
             raise InvalidSettingsError(said.decode())
-        if code == REFUSED:
-            raise CrewError(said.decode())
+        if code == EXIT_REFUSED:
+            raise SupervisorError(said.decode())
         self._metrics.restarts.inc()
         log.error(
-            "a receiver's process has died: another one takes its place",
+            "a receiver process has died: starting another one",
             action="receiver.child_died",
             process=self.number,
             pid=process.pid,
@@ -111,22 +111,22 @@ class Child:
 
     @asynccontextmanager
     async def _process(self) -> AsyncIterator[Process]:
-        """A process that has its order; it ends with the context, at the latest.
+        """A process that has its config. It is ended with the context.
 
-        Its standard input stays open for as long as it is to live. It has a session of its own: Ctrl-C in a terminal,
-        which goes to a whole process group, is for the supervisor to pass on.
+        It stops when its standard input is closed. It has a session of its own, so that Ctrl-C in a terminal, which goes to
+        a whole process group, reaches only the supervisor.
         """
         process = await self._spawn()
         self.pid = process.pid
         log.info(
-            "a receiver's process starts",
+            "a receiver process has been started",
             action="receiver.child_started",
             process=self.number,
             pid=process.pid,
         )
         try:
             if process.stdin:
-                process.stdin.write(self._order.packed())
+                process.stdin.write(self._config.packed())
                 with suppress(ConnectionError):
                     await process.stdin.drain()
             yield process
@@ -144,7 +144,7 @@ class Child:
             )  # fmt: skip
         except OSError as error:  # no memory, for example: the others go on
             log.error(  # noqa: TRY400 -- the reason says it all
-                "a receiver's process cannot be started: it is tried again",
+                "a receiver process cannot be started: trying again",
                 action="receiver.child_failed",
                 process=self.number,
                 reason=str(error),
@@ -156,11 +156,11 @@ class Child:
             process.stdin.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._patience):
-                self.was_late |= await process.wait() == ABANDONED
+                self.ended_late |= await process.wait() == ABANDONED
                 return
-        self.was_late = True
+        self.ended_late = True
         log.error(
-            "a receiver's process did not end: killed",
+            "a receiver process did not end in time: killed",
             action="receiver.child_killed",
             process=self.number,
             pid=process.pid,
@@ -169,5 +169,5 @@ class Child:
         await process.wait()
 
     def _environment(self) -> dict[str, str]:
-        """Ours, and that it imports what we import, wherever it was started: the folder we are in is not searched."""
+        """Our environment, with our import path: the process does not search the working directory."""
         return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

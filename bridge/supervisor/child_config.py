@@ -1,4 +1,4 @@
-"""What the supervisor hands to a process that it starts, and how that one says that it cannot work."""
+"""The config that the supervisor sends to a receiver process, and the exit codes of the process."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ if TYPE_CHECKING:
 
     from bridge.settings.sections import Settings
 
-REFUSED: Final = os.EX_UNAVAILABLE
-"""Exit code: it cannot work, nor could another in its place; standard output says why in one line."""
-BAD_SETTINGS: Final = os.EX_CONFIG
-"""Exit code: the same, and it is the settings that are wrong. Python itself ends with neither of the two."""
+EXIT_REFUSED: Final = os.EX_UNAVAILABLE
+"""Exit code: the process cannot work, and a restart would not help; standard output says why in one line."""
+EXIT_BAD_SETTINGS: Final = os.EX_CONFIG
+"""Exit code: the same, because the settings are wrong. Python itself uses neither of the two."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """One process's part in the crew. It goes over a pipe: secrets are seen by no other process."""
+class ChildConfig:
+    """The config of one process. It goes over a pipe, so that no other process can see its secrets."""
 
     number: int
-    """From 1; a successor has that of the process it stands in for."""
+    """From 1. A process that replaces another one has the same number."""
     settings: Settings
-    """With the port that all of them share."""
+    """With the port that all processes share."""
     directory: Path
-    """The crew's own: metrics and sockets. The supervisor removes it."""
+    """The supervisor's folder for metrics and sockets. The supervisor removes it."""
     supervisor: int
-    """Its process id."""
+    """The supervisor's process id."""
 
     @property
     def health_socket(self) -> Path:
-        """Where the process serves its health, to the supervisor alone."""
+        """The Unix socket of the process's health, for the supervisor."""
         return self.directory / f"{self.number}.sock"
 
     def packed(self) -> bytes:
         return pickle.dumps(self)
 
 
-def unpacked(pipe: BinaryIO) -> Order:
-    """The order, read to its end and no further.
+def read_config(pipe: BinaryIO) -> ChildConfig:
+    """Read the config from the pipe.
 
     Raises:
         EOFError: the supervisor is gone.
     """
-    order: Order = pickle.load(pipe)  # noqa: S301 -- nobody but the supervisor, who has started us, can write here
-    return order
+    config: ChildConfig = pickle.load(pipe)  # noqa: S301 -- only the supervisor, which has started us, can write here
+    return config

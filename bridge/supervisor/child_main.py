@@ -1,4 +1,4 @@
-"""One process of the crew: a receiver that ends when its supervisor says so, or is gone."""
+"""The main function of a receiver process of a supervisor: it ends when the supervisor stops it, or is gone."""
 
 from __future__ import annotations
 
@@ -12,54 +12,53 @@ import structlog
 
 from bridge.roles.lifetime import Lifetime, Stop
 from bridge.roles.receiver import receiver
-from bridge.roles.shutdown import leave, until_signal
+from bridge.roles.shutdown import exit_if_threads_remain, run_until_signal
 from bridge.settings.sections import InvalidSettingsError
-from bridge.supervisor.child_config import BAD_SETTINGS, REFUSED, unpacked
+from bridge.supervisor.child_config import EXIT_BAD_SETTINGS, EXIT_REFUSED, read_config
 from bridge.telemetry import logs, multiprocess
 from bridge.telemetry.health import PortTakenError
 
 if TYPE_CHECKING:
-    from bridge.supervisor.child_config import Order
+    from bridge.supervisor.child_config import ChildConfig
 
 _ENDING_SECONDS: Final = 3.0
-"""What its end may take beyond `receiver.drain_timeout`. The supervisor, which kills it a little later, has to end in
-time itself, and whether a second signal ends all of them at once is for the supervisor to say."""
+"""How long its shutdown may take beyond `receiver.drain_timeout`. The supervisor kills it a little later."""
 
 
 def main() -> None:
-    """Do what the order on standard input says; the exit codes are those of `bridge.supervisor.child_config`."""
+    """Run a receiver with the config from standard input. The exit codes are those of `bridge.supervisor.child_config`."""
     try:
-        order = unpacked(sys.stdin.buffer)
+        config = read_config(sys.stdin.buffer)
     except EOFError:
         return
-    code = _serve(order)
-    leave(code)
+    code = _serve(config)
+    exit_if_threads_remain(code)
     sys.exit(code)
 
 
-def _serve(order: Order) -> int:
-    logs.configure_for(order.settings)
-    structlog.contextvars.bind_contextvars(process=order.number)
-    multiprocess.share(order.directory, order.number)
+def _serve(config: ChildConfig) -> int:
+    logs.configure_for(config.settings)
+    structlog.contextvars.bind_contextvars(process=config.number)
+    multiprocess.use_shared_files(config.directory, config.number)
     try:
-        until_signal(
-            lambda stop: _receive(order, stop),
-            patience=order.settings.receiver.drain_timeout + _ENDING_SECONDS,
+        run_until_signal(
+            lambda stop: _receive(config, stop),
+            patience=config.settings.receiver.drain_timeout + _ENDING_SECONDS,
             at_once=False,
-            nothing_follows=True,
+            process_ends=True,
         )
     except InvalidSettingsError as error:
-        return _refused(error, BAD_SETTINGS)
+        return _report_error(error, EXIT_BAD_SETTINGS)
     except PortTakenError as error:
-        return _refused(error, REFUSED)
+        return _report_error(error, EXIT_REFUSED)
     finally:
-        if os.getppid() != order.supervisor:  # it was killed, and could not tidy up
-            shutil.rmtree(order.directory, ignore_errors=True)
+        if os.getppid() != config.supervisor:  # the supervisor was killed, and could not remove its folder
+            shutil.rmtree(config.directory, ignore_errors=True)
     return os.EX_OK
 
 
-async def _receive(order: Order, stop: Stop) -> None:
-    """A receiver until standard input ends, which it also does when the supervisor is killed; or a signal comes."""
+async def _receive(config: ChildConfig, stop: Stop) -> None:
+    """Run until standard input is closed, which also happens when the supervisor is killed, or until a signal."""
     loop = asyncio.get_running_loop()
 
     def supervisor_stops() -> None:
@@ -67,10 +66,10 @@ async def _receive(order: Order, stop: Stop) -> None:
         stop.set()
 
     loop.add_reader(sys.stdin, supervisor_stops)
-    await receiver(order.settings, Lifetime(stop=stop), health_socket=order.health_socket)
+    await receiver(config.settings, Lifetime(stop=stop), health_socket=config.health_socket)
 
 
-def _refused(error: Exception, code: int) -> int:
+def _report_error(error: Exception, code: int) -> int:
     sys.stdout.write(str(error))
     sys.stdout.flush()
     return code

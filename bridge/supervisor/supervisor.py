@@ -1,4 +1,4 @@
-"""The supervisor: it holds the port, starts the receivers, replaces those that die, and ends when all have ended."""
+"""The supervisor: holds the port, starts the receiver processes, replaces those that die, and stops them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.errors import task_group
-from bridge.roles.lifetime import Lifetime, Stop, running
+from bridge.roles.lifetime import Lifetime, Stop, background_task
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.settings.sections import InvalidSettingsError, Settings
-from bridge.supervisor.child import Child, CrewError
-from bridge.supervisor.child_config import Order
-from bridge.supervisor.combined_health import Observer
+from bridge.supervisor.child import Child, SupervisorError
+from bridge.supervisor.child_config import ChildConfig
+from bridge.supervisor.combined_health import CombinedHealth
 from bridge.telemetry import health, logs
 from bridge.telemetry.health import PortTakenError
 from bridge.telemetry.multiprocess import SharedMetrics
@@ -25,43 +25,48 @@ if TYPE_CHECKING:
 
     from bridge.settings.sections import Receiver
 
-log = logs.logger("crew")
+log = logs.logger("supervisor")
 
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- a folder of our own is made in it, that no other user can open
-"""Where Linux keeps files in memory. Counting writes to one, and must not wait for a disk."""
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 -- we make a folder in it that no other user can open
+"""Linux keeps these files in memory. The metrics are written to files, and must not wait for a disk."""
 
 
 async def receivers(settings: Settings, stop: Stop) -> None:
-    """Run `receiver.processes` receivers on one port until told to stop; then end all of them in order.
+    """Run `receiver.processes` receivers on one port until the stop event is set; then stop all of them in order.
 
-    Health is that of all of them, on the port that one receiver would have.
+    The combined health of all is served on the port that a single receiver would use.
 
     Raises:
         InvalidSettingsError: there is no token, or this system cannot share a port.
         PortTakenError: an address cannot be bound.
-        CrewError: a receiver says that it cannot work, such as where its address is taken; or one did not end in time,
-            and was left or killed.
+        SupervisorError: a receiver reports that it cannot work, for example because its address is taken; or one did not
+            end in time.
     """
-    with _reserved(settings.receiver) as port, _folder() as directory:
+    with _reserve_port(settings.receiver) as port, _folder() as directory:
         metrics = SharedMetrics(directory)
-        told = _with_port(settings, port)
+        with_port = _with_port(settings, port)
         children = [
-            Child(Order(number, told, directory, supervisor=os.getpid()), metrics)
+            Child(ChildConfig(number, with_port, directory, supervisor=os.getpid()), metrics)
             for number in range(1, settings.receiver.processes + 1)
         ]
-        async with _health(settings, children, metrics), running(_keep(children), name="crew") as crew:
-            log.info("receivers start", action="receiver.crew_started", port=port, processes=len(children))
-            await Lifetime(stop=stop).until_stopped(crew)
-            log.info("stopping all receivers", action="receiver.crew_stopping")
-    if late := [str(child.number) for child in children if child.was_late]:
-        raise CrewError(f"of the receiver's processes {', '.join(late)} did not end in time")
-    log.info("all receivers have stopped", action="receiver.crew_stopped")
+        async with (
+            _health(settings, children, metrics),
+            background_task(_keep(children), name="supervisor") as keeping,
+        ):
+            log.info(
+                "supervisor started", action="receiver.supervisor_started", port=port, processes=len(children)
+            )
+            await Lifetime(stop=stop).wait_until_stopped(keeping)
+            log.info("supervisor stopping all receivers", action="receiver.supervisor_stopping")
+    if late := [str(child.number) for child in children if child.ended_late]:
+        raise SupervisorError(f"receiver processes that did not end in time: {', '.join(late)}")
+    log.info("all receivers have stopped", action="receiver.supervisor_stopped")
 
 
 async def _keep(children: Sequence[Child]) -> None:
     async with task_group() as keeping:
         for child in children:
-            keeping.create_task(child.keep(), name=f"receiver-{child.number}")
+            keeping.create_task(child.keep_running(), name=f"receiver-{child.number}")
 
 
 @asynccontextmanager
@@ -69,7 +74,7 @@ async def _health(
     settings: Settings, children: Sequence[Child], metrics: SharedMetrics
 ) -> AsyncIterator[None]:
     async with (
-        Observer.open(children, metrics) as observer,
+        CombinedHealth.open(children, metrics) as observer,
         health.serve(
             settings.health,
             check=observer.readiness,
@@ -86,7 +91,7 @@ def _with_port(settings: Settings, port: int) -> Settings:
 
 @contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder of the crew's own, that goes with it."""
+    """The supervisor's folder, which is removed at its end."""
     try:
         made = tempfile.TemporaryDirectory(
             prefix="bridge-",
@@ -94,14 +99,16 @@ def _folder() -> Iterator[Path]:
             ignore_cleanup_errors=True,
         )
     except OSError as error:
-        raise CrewError(f"no folder for temporary files can be made: {error}; set TMPDIR to one") from None
+        raise SupervisorError(
+            f"no folder for temporary files can be made: {error}; set TMPDIR to one"
+        ) from None
     with made as name:
         yield Path(name)
 
 
 @contextmanager
-def _reserved(settings: Receiver) -> Iterator[int]:
-    """The port that the receivers are to share: ours, also while none of them listens; we never do."""
+def _reserve_port(settings: Receiver) -> Iterator[int]:
+    """Reserve the port that the receivers share, also while none of them listens. The supervisor itself never listens."""
     if not hasattr(socket, "SO_REUSEPORT"):
         raise InvalidSettingsError("receiver.processes: this system cannot share a port; set it to 1")
     port = settings.port
@@ -114,8 +121,8 @@ def _reserved(settings: Receiver) -> Iterator[int]:
                 )
             )
             for family, (host, _, *rest) in addresses:
-                # Alone first: whoever starts a second crew is to be told, as it is with one process. Sharing, it would
-                # get half of the events without a word.
+                # First without sharing, so that a second supervisor fails, as a second receiver does. With sharing it
+                # would silently get half of the events.
                 if port:
                     with _bound(family, (host, port, *rest), shared=False):
                         pass
@@ -132,7 +139,7 @@ def _reserved(settings: Receiver) -> Iterator[int]:
 
 
 def _bound(family: int, address: tuple[object, ...], *, shared: bool) -> socket.socket:
-    """As asyncio binds a server's socket."""
+    """Bind a socket as asyncio does for a server."""
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

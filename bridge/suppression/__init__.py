@@ -1,1 +1,1 @@
-"""The suppression list: who must not be written to, why, and every change that made it so."""
+"""The suppression list: the addresses that must not be written to, why, and a log of every change."""

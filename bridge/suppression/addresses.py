@@ -21,7 +21,7 @@ LONGEST_TEXT: Final = 4000
 
 
 class InvalidAddressError(ValueError):
-    """The text is no e-mail address. Its message is the reason; it does not repeat the address."""
+    """The text is not an e-mail address. The message says why, and does not repeat the address."""
 
 
 class SeveralAddressesError(InvalidAddressError):
@@ -49,7 +49,7 @@ _LITERAL: Final = re.compile(r"\[[!-Z^-~]+\]")
 # Whoever checks an address before it is recorded has it done twice.
 @lru_cache(maxsize=1024)
 def normalise(address: str) -> str:
-    """The spelling under which an address stands on the list; a result given in again comes out as it is.
+    """The spelling of an address on the list. Normalising a result again does not change it.
 
     The mailbox is taken out of header syntax (`"Jane" <jane@example.org>`). Its domain becomes lower-case IDNA
     (`xn--…`) without the dot at its end; before the @-sign case is folded, letter by letter, and quotes go where they

@@ -1,7 +1,7 @@
-"""Many rows in one statement, in the way in which each database is quick at it.
+"""Many rows in one statement, in the form that is fast on each database.
 
-SQLite takes a list of rows. PostgreSQL takes an array for each column: one parameter each, and so one text, and one plan,
-for however many rows; it makes rows of them in their order.
+SQLite takes a list of rows. PostgreSQL takes one array for each column, so that the statement and its plan are the same
+for any number of rows.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ if TYPE_CHECKING:
     Insert = sqlite.Insert | postgresql.Insert
     Rows = Sequence[Mapping[str, Any]]
 
-PARAMETERS: Final = 500
+MAX_PARAMETERS: Final = 500
 """Values in one IN list: SQLite before 3.32 takes 999 parameters."""
 _POSTGRESQL: Final = "postgresql"
 
 
 @lru_cache(maxsize=32)
-def inserting(dialect: str, table: Table, names: tuple[str, ...]) -> Insert:
-    """An INSERT of these columns that knows ON CONFLICT; to be executed with what `given` makes of the rows."""
+def insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> Insert:
+    """An INSERT of these columns that supports ON CONFLICT. Execute it with the result of `as_parameters`."""
     if dialect != _POSTGRESQL:
         return sqlite.insert(table)
     arrays = (bindparam(name, type_=_array_of(table.c[name])) for name in names)
-    rows = func.unnest(*arrays).table_valued(*names, with_ordinality="place", name="given")
+    rows = func.unnest(*arrays).table_valued(*names, with_ordinality="place", name="as_parameters")
     rows = rows.render_derived()
-    # In the order in which they are given: that of the changes' ids, and that in which locks are taken.
+    # In the order of the parameters: it is the order of the changes' ids, and that in which rows are locked.
     chosen = select(*(rows.c[name] for name in names)).order_by(rows.c.place)
     return postgresql.insert(table).from_select(names, chosen)
 
 
-def given(connection: AsyncConnection, rows: Rows) -> Rows | dict[str, list[Any]]:
-    """The rows as the parameters of a statement of `inserting`; there must be one at least."""
+def as_parameters(connection: AsyncConnection, rows: Rows) -> Rows | dict[str, list[Any]]:
+    """The rows (at least one) as parameters of a statement of `insert_statement`."""
     if connection.dialect.name != _POSTGRESQL:
         return rows
     return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-def among(
+def column_in(
     connection: AsyncConnection, column: Column[Any], values: Collection[Any]
 ) -> Iterator[ColumnElement[bool]]:
-    """That the column is one of the values: conditions for as many statements as that takes."""
+    """Conditions that the column has one of the values, each for one statement: SQLite limits the parameters of one."""
     for some in portions(connection, values):
         if connection.dialect.name == _POSTGRESQL:
             yield column == any_(bindparam(None, some, type_=_array_of(column)))
@@ -64,7 +64,7 @@ def portions(
 ) -> Iterator[Sequence[Any]]:
     """The values in order, in as many parts as statements are needed that have each value in so many lists."""
     ordered = sorted(values)
-    at_once = len(ordered) if connection.dialect.name == _POSTGRESQL else PARAMETERS // lists
+    at_once = len(ordered) if connection.dialect.name == _POSTGRESQL else MAX_PARAMETERS // lists
     for start in range(0, len(ordered), at_once or 1):
         yield ordered[start : start + at_once]
 
@@ -77,6 +77,6 @@ def one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElement[b
 
 
 def _array_of(column: Column[Any]) -> ARRAY[Any]:
-    """Without the column's collation, which is the table's business."""
+    """An array of the column's type, without its collation."""
     plain: TypeEngine[Any] = type(column.type)()
     return ARRAY(plain, dimensions=1)

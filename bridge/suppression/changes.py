@@ -1,4 +1,4 @@
-"""The change log: the list's audit trail, and the outbox from which other services are told."""
+"""The change log: the list's audit trail, and the outbox from which changes are published to other services."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 from sqlalchemy import func, select, update
 
 from bridge.suppression import bulk, model
-from bridge.suppression.database import uninterrupted
+from bridge.suppression.database import shielded
 from bridge.suppression.lease import Lease
 from bridge.suppression.policy import Reason
 from bridge.timestamps import rfc3339
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 Action = Literal["added", "updated", "removed"]
 
-TURN: Final = "publish changes"
-"""The name of the lease that the one process has which publishes."""
-TURN_SECONDS: Final = 10.0
-"""How long the turn lasts where nobody says otherwise."""
+PUBLISH_LEASE: Final = "publish changes"
+"""The lease of the process that publishes the changes."""
+LEASE_SECONDS: Final = 10.0
+"""How long the lease lasts by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One line of the log."""
+    """One entry of the change log."""
 
     id: int
-    """Ascending: of two changes of one entry, the later has the greater id."""
+    """Ascending: of two changes of the same address and reason, the later one has the greater id."""
     at: int
-    """When the list was changed, Unix seconds (not when the event happened)."""
+    """When the list was changed, in Unix seconds (not when the event happened)."""
     action: Action
     address: str
     """Normalised."""
@@ -44,16 +44,16 @@ class Change:
     actor: str
     note: str
     event_id: str | None
-    """None where a person made the change."""
+    """None if a person made the change."""
     message_id: str | None
     evidence: bytes | None
-    """The provider's bytes; of a removal, those that had caused the entry."""
+    """The event as the provider sent it; for a removal, the one that had caused the entry."""
     published_at: int | None
     reasons: tuple[Reason, ...] | None = None
     """Those for which the address is suppressed after this change; None: it was made before this was kept."""
 
     def document(self) -> dict[str, Any]:
-        """What others get to know of it, ready for JSON: everything but the evidence; times in RFC 3339."""
+        """Everything but the evidence, ready for JSON; times in RFC 3339. This is what other services get."""
         document: dict[str, Any] = {
             "id": self.id,
             "action": self.action,
@@ -71,91 +71,91 @@ class Change:
         return document
 
     def body(self) -> bytes:
-        """The document as JSON: the body of the message that tells other services."""
+        """The document as JSON: the body of the message to other services."""
         return orjson.dumps(self.document())
 
 
 class Lag(NamedTuple):
-    """How far the outbox is behind."""
+    """What is in the outbox."""
 
     changes: int
-    """Those that are not published yet."""
+    """How many changes are not published yet."""
     seconds: int
-    """Age of the oldest of them; 0 where there is none."""
+    """Age of the oldest one; 0 if there is none."""
 
 
 class Outbox:
-    """Changes that were committed with the list and still have to be published.
+    """Changes that are committed and still have to be published.
 
-    A change stays until it is marked, so one that is published twice (the mark was lost) has the same id. Of the
-    processes that share a database, one at a time has the turn to publish: a lease in that database.
+    A change stays until it is marked as published. If the mark is lost it is published twice, with the same id. Of the
+    processes that share a database one at a time publishes: the one that holds a lease in the database.
     """
 
-    def __init__(self, database: Database, clock: Callable[[], float], *, turn_seconds: float) -> None:
-        """Make an outbox whose turn we do not have.
+    def __init__(self, database: Database, clock: Callable[[], float], *, lease_seconds: float) -> None:
+        """Make an outbox without the lease.
 
         Args:
             database: the list's.
             clock: the time in Unix seconds.
-            turn_seconds: after which another process may take the turn, when we do not renew it.
+            lease_seconds: how long the lease lasts unless it is renewed. After that another process may take it.
         """
         self._database = database
         self._clock = clock
-        self._turn = Lease(database, TURN, seconds=turn_seconds)
+        self._lease = Lease(database, PUBLISH_LEASE, seconds=lease_seconds)
 
     @property
-    def in_turn(self) -> bool:
-        """Whether it is our turn to publish at this moment. Who has been held up since `pending` must look again."""
-        return self._turn.held
+    def holds_lease(self) -> bool:
+        """Whether we hold the lease at this moment. After a delay since `pending` it must be checked again."""
+        return self._lease.held
 
     @property
-    def turn_is_due(self) -> bool:
-        """Whether it is time to `claim_turn`."""
-        return self._turn.due
+    def lease_renewal_due(self) -> bool:
+        """Whether it is time to `claim_lease`."""
+        return self._lease.due
 
     @property
-    def renew_turn_every(self) -> float:
-        """Seconds after which that is so again."""
-        return self._turn.renew_every
+    def lease_renew_seconds(self) -> float:
+        """Seconds from a renewal until the next one is due."""
+        return self._lease.renew_every
 
     async def pending(self, limit: int) -> list[Change]:
-        """Up to `limit` changes that are not published, oldest first; none while another process has the turn.
+        """Up to `limit` changes that are not published, oldest first; none while another process holds the lease.
 
-        It takes the turn where that is free. Who has claimed it before only reads.
+        This takes the lease if it is free. It only reads if the lease was claimed before.
 
-        One whose transaction was slower than those behind it is there once it is committed. Those of one entry are
-        committed in the order of their ids: each was written under the lock of that entry.
+        A change appears when its transaction is committed, which may be after later changes. The changes of one entry are
+        committed in the order of their ids: each is written under the lock of that entry.
 
         Raises:
             StoreError: the list cannot be read or written (`StoreUnavailableError` where waiting may help).
         """
-        return await self._oldest(limit) if await self._turn.take() else []
+        return await self._oldest(limit) if await self._lease.take() else []
 
-    async def turn_is_free(self) -> bool:
-        """Whether nobody has the turn. This only reads.
+    async def lease_is_free(self) -> bool:
+        """Whether no process holds the lease. This only reads.
 
         Raises:
             StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
         """
-        return await self._turn.free()
+        return await self._lease.free()
 
-    async def claim_turn(self) -> bool:
-        """Renew the turn, or take it where it is free; whether it is ours. This writes.
+    async def claim_lease(self) -> bool:
+        """Renew the lease, or take it if it is free. Returns whether it is ours. This writes.
 
         Raises:
             StoreError: the list cannot be written (`StoreUnavailableError` where waiting may help).
         """
-        return await self._turn.claim()
+        return await self._lease.claim()
 
-    async def leave_turn(self) -> None:
-        """Let another process publish at once. The next `pending` asks for the turn again.
+    async def release_lease(self) -> None:
+        """Release the lease, so that another process can publish at once. The next `pending` asks for it again.
 
         Raises:
-            StoreError: the list cannot be written: another process waits until the turn has run out.
+            StoreError: the list cannot be written. Another process then waits until the lease has expired.
         """
-        await self._turn.give_back()
+        await self._lease.release()
 
-    @uninterrupted
+    @shielded
     async def _oldest(self, limit: int) -> list[Change]:
         query = (
             select(model.changes)
@@ -166,9 +166,9 @@ class Outbox:
         async with self._database.read() as connection:
             return [change_of(row) for row in await connection.execute(query)]
 
-    @uninterrupted
+    @shielded
     async def mark_published(self, ids: Collection[int]) -> None:
-        """These have been confirmed by the broker. Marking one again changes nothing.
+        """Mark changes that RabbitMQ has confirmed. Marking one again changes nothing.
 
         Raises:
             StoreError: the list cannot be written (`StoreUnavailableError` where waiting may help).
@@ -177,16 +177,16 @@ class Outbox:
             return
         now = int(self._clock())
         async with self._database.write() as connection:
-            for some in bulk.among(connection, model.changes.c.id, ids):
+            for some in bulk.column_in(connection, model.changes.c.id, ids):
                 await connection.execute(
                     update(model.changes)
                     .where(some, model.changes.c.published_at.is_(None))
                     .values(published_at=now)
                 )
 
-    @uninterrupted
+    @shielded
     async def lag(self) -> Lag:
-        """How many changes wait, and for how long the oldest has.
+        """How many changes are in the outbox, and the age of the oldest one.
 
         Raises:
             StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
@@ -200,7 +200,7 @@ class Outbox:
 
 
 def change_of(row: Row[Any]) -> Change:
-    """A row of the table `changes`, as data."""
+    """The change in a row of the table `changes`."""
     return Change(
         id=row.id,
         at=row.at,

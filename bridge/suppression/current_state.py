@@ -74,7 +74,7 @@ async def keep_lifting(
 ) -> None:
     """From now on no event that happened until now puts the address on the list for one of these reasons."""
     rows = [{"address": address, "reason": reason.value, "lifted_at": now} for reason in sorted(reasons)]
-    await connection.execute(_keeping(connection.dialect.name), bulk.given(connection, rows))
+    await connection.execute(_keeping(connection.dialect.name), bulk.as_parameters(connection, rows))
 
 
 @lru_cache(maxsize=4)
@@ -97,7 +97,7 @@ def _reading(dialect: str) -> CompoundSelect[Any]:
 @lru_cache(maxsize=4)
 def _keeping(dialect: str) -> Insert:
     table = model.liftings
-    adding = bulk.inserting(dialect, table, ("address", "reason", "lifted_at"))
+    adding = bulk.insert_statement(dialect, table, ("address", "reason", "lifted_at"))
     given = adding.excluded.lifted_at
     later = case((given > table.c.lifted_at, given), else_=table.c.lifted_at)
     return adding.on_conflict_do_update(

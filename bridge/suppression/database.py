@@ -1,4 +1,4 @@
-"""The database under the list, whichever it is: how it is read, written and migrated, and how that fails."""
+"""What SQLite and PostgreSQL have in common as the list's database: reading, writing, migrating, and errors."""
 
 from __future__ import annotations
 
@@ -32,69 +32,69 @@ SETTING: Final = "suppression.database_url (BRIDGE_SUPPRESSION__DATABASE_URL)"
 
 
 class StoreError(Exception):
-    """The suppression list cannot do what it was asked. The message is one line that says why."""
+    """An operation on the suppression list has failed. The message is one line that says why."""
 
 
 class StoreUnavailableError(StoreError):
-    """It cannot do it now: locked, full, or the connection is lost. Wait, and ask again."""
+    """The database is not available now: it is locked or full, or the connection is lost. Try again later."""
 
 
 class NoListError(StoreError):
-    """Nobody has made a list there yet."""
+    """There is no suppression list in the database yet."""
 
 
 class RefusedValueError(StoreError):
-    """It cannot take one of the values that it was given; nothing was changed. Others it can."""
+    """The database refuses one of the values. Nothing was changed."""
 
 
 class Database(ABC):
-    """One engine. Everything that goes wrong inside `read` and `write` comes out as a `StoreError`."""
+    """One engine. Errors inside `read` and `write` are raised as `StoreError`."""
 
     patience: ClassVar[float | None]
-    """Seconds that a method which was begun may go on when its caller is cancelled; None: to its end."""
+    """Seconds for which a `shielded` method goes on when its caller is cancelled; None: until it is done."""
 
     def __init__(self, engine: AsyncEngine, name: str) -> None:
-        """Take the engine, and the name under which errors speak of it."""
+        """Args: the engine; the name of the database in error messages."""
         self.name = name
         self._engine = engine
         self._writer = engine
-        self._singly = engine
-        self._turn: AbstractAsyncContextManager[Any] = nullcontext()
-        """Entered by each who writes."""
+        self._autocommit_writer = engine
+        self._write_lock: AbstractAsyncContextManager[Any] = nullcontext()
+        """Entered for each write."""
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads. It never waits for a writer."""
-        with self.explained():
+        """A read transaction. It never waits for a writer."""
+        with self.translated_errors():
             async with self._connected(self._engine) as connection:
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that writes: committed at the end, rolled back whole when an exception leaves it."""
-        with self.explained():
-            async with self._turn, self._connected(self._writer) as connection:
+        """A write transaction: committed at the end, rolled back when an exception leaves it."""
+        with self.translated_errors():
+            async with self._write_lock, self._connected(self._writer) as connection:
                 async with connection.begin():
                     yield connection
-                await self._committed(connection)
+                await self._verify_commit(connection)
 
     @asynccontextmanager
-    async def write_singly(self) -> AsyncIterator[AsyncConnection]:
-        """Statements that are each a transaction of their own: who is stopped between two of them locks nothing."""
-        with self.explained():
-            async with self._turn, self._connected(self._singly) as connection:
+    async def write_autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """Each statement is a transaction of its own: a process that is stopped between two of them holds no lock."""
+        with self.translated_errors():
+            async with self._write_lock, self._connected(self._autocommit_writer) as connection:
                 yield connection
-                await self._committed(connection)
+                await self._verify_commit(connection)
 
     def _connected(self, engine: AsyncEngine) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A connection to the list as it is now."""
+        """A connection to the current database."""
         return engine.connect()
 
-    async def _committed(self, connection: AsyncConnection) -> None:  # noqa: B027 -- most have nothing to look at
-        """Raises StoreUnavailableError where what was committed on this connection is not in the list after all."""
+    async def _verify_commit(self, connection: AsyncConnection) -> None:  # noqa: B027 -- only SQLite has something to verify
+        """Raises StoreUnavailableError if what was committed on this connection is not in the list after all."""
 
     async def revisions(self) -> Revisions:
-        """Where the database stands.
+        """The revision of the database.
 
         Raises:
             StoreError: it cannot be asked (`StoreUnavailableError` where waiting may help).
@@ -103,7 +103,7 @@ class Database(ABC):
             return await connection.run_sync(migrating.revisions)
 
     async def connections_left(self) -> int | None:
-        """How many more processes could connect; None where nothing limits them.
+        """How many more connections the database accepts; None if there is no limit.
 
         Raises:
             StoreError: it cannot be asked (`StoreUnavailableError` where waiting may help).
@@ -111,19 +111,19 @@ class Database(ABC):
         return None
 
     @abstractmethod
-    def look(self, *, create: bool) -> None:
-        """Raises StoreError where it is plain before anybody connects that there is no list."""
+    def check_before_connecting(self, *, create: bool) -> None:
+        """Raises StoreError if it is known without a connection that there is no list."""
 
     @abstractmethod
     async def open(self, *, create: bool) -> None:
-        """Bring the list to the newest revision; for `create` from nothing."""
+        """Migrate the list to the newest revision. With `create`, make it if there is none."""
 
     async def migrate(self) -> Revisions:
-        """Bring it to the newest revision, one process at a time; answers from where to where it was brought.
+        """Migrate the list to the newest revision, one process at a time. Returns the revisions before.
 
         Raises:
-            StoreError: it cannot be, or a newer bridge wrote it.
-            StoreUnavailableError: not now.
+            StoreError: it cannot be migrated, or a newer bridge wrote it.
+            StoreUnavailableError: it cannot be migrated now.
         """
         async with self._migration() as connection:
             try:
@@ -133,20 +133,20 @@ class Database(ABC):
                     f"{self.name} cannot be migrated ({error}); was it written by a newer bridge?"
                 ) from error
         if before.current is None:
-            log.info("there was no list: an empty one is made", action="suppression.created")
+            log.info("there was no suppression list: an empty one was made", action="suppression.created")
         return before
 
     def _migration(self) -> AbstractAsyncContextManager[AsyncConnection]:
-        """A transaction in which no other process migrates."""
+        """A transaction during which no other process can migrate."""
         return self.write()
 
     async def close(self) -> None:
-        """Leave nothing open."""
+        """Close all connections."""
         await self._engine.dispose()
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
-        """What goes wrong inside comes out as a `StoreError`."""
+    def translated_errors(self) -> Iterator[None]:
+        """Errors of SQLAlchemy and the driver inside this context are raised as `StoreError`."""
         try:
             yield
         except PoolTimeoutError as error:
@@ -154,15 +154,15 @@ class Database(ABC):
                 f"the suppression list {self.name} cannot be used now: all connections are in use"
             ) from error
         except (SQLAlchemyError, OSError, ValueError, OverflowError) as error:
-            if (explanation := self.explanation(error)) is not None:
-                raise explanation from error
+            if (translated := self.translated(error)) is not None:
+                raise translated from error
             if isinstance(error, SQLAlchemyError):
                 raise self.broken(error) from error
             raise
 
     @abstractmethod
-    def explanation(self, error: Exception) -> StoreError | None:
-        """What an error of the driver means; None where it is none of the driver's, or just that something broke."""
+    def translated(self, error: Exception) -> StoreError | None:
+        """The `StoreError` for an error of the driver; None if the error is not the driver's, or means nothing special."""
 
     def unavailable(self, reason: object) -> StoreUnavailableError:
         return StoreUnavailableError(f"the suppression list {self.name} cannot be used now: {reason}")
@@ -181,24 +181,24 @@ class _HasDatabase(Protocol):
 S = TypeVar("S", bound=_HasDatabase)
 
 
-def uninterrupted(
+def shielded(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """A method that, when its caller is cancelled, first does what it has begun.
+    """A method that finishes what it has begun when its caller is cancelled, and only then raises CancelledError.
 
-    It takes milliseconds. A database that does not answer gets its `patience`; then the transaction is abandoned,
-    which rolls it back.
+    That takes milliseconds. If the database does not answer within its `patience`, the transaction is abandoned, which
+    rolls it back.
     """
 
     @functools.wraps(method)
     async def whole(of: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await to_its_end(method(of, *args, **kwargs), patience=of._database.patience)  # noqa: SLF001 -- the method's own
+        return await run_shielded(method(of, *args, **kwargs), patience=of._database.patience)  # noqa: SLF001 -- the method's own
 
     return whole
 
 
-async def to_its_end(work: Coroutine[Any, Any, T], *, patience: float | None = None) -> T:
-    """Do the work; who is cancelled meanwhile hears of it afterwards, or when the patience (seconds) has run out."""
+async def run_shielded(work: Coroutine[Any, Any, T], *, patience: float | None = None) -> T:
+    """Do the work. A cancellation is raised when the work is done, or after `patience` seconds."""
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work, name="suppression list")
     cancelled: asyncio.CancelledError | None = None
@@ -214,11 +214,11 @@ async def to_its_end(work: Coroutine[Any, Any, T], *, patience: float | None = N
         abandoning.cancel()
     if cancelled is not None:
         if not task.cancelled():
-            task.exception()  # seen: the cancellation is what the caller gets to know
+            task.exception()  # mark it as retrieved: the caller gets the cancellation
         raise cancelled
     return task.result()
 
 
-def one_line(text: object) -> str:
-    """The first line of what a driver says; what follows quotes rows and statements."""
+def first_line(text: object) -> str:
+    """The first line of a driver's message: the lines after it quote rows and statements."""
     return next(iter(str(text).splitlines()), "")

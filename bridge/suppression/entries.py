@@ -1,4 +1,4 @@
-"""What stands on the list, as data."""
+"""The entries of the suppression list."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One address under one reason. Times are Unix seconds."""
+    """One address with one reason. Times are Unix seconds."""
 
     address: str
     """Normalised."""
     reason: Reason
     original: str
-    """The address as it was given first."""
+    """The address as it came first."""
     first_event_at: int
     last_event_at: int
     count: int
-    """How many events, or people, put it here; a repeated event counts once."""
+    """How many events and manual additions there were; a repeated event counts once."""
     message_id: str | None
-    """The message that caused it; None where a person did."""
+    """The message whose event made the entry; None if a person made it."""
     evidence: bytes | None
-    """The event that caused it, as the provider sent it; later ones are in the change log."""
+    """The event that made the entry, as the provider sent it. Later ones are in the change log."""
     created_at: int
     updated_at: int
     expires_at: int | None
-    """From when on it suppresses no more; None: for good."""
+    """When it stops suppressing; None: never."""
 
     def document(self) -> dict[str, Any]:
         """Everything, ready for JSON: times in RFC 3339, the evidence as text."""
@@ -52,6 +52,6 @@ class Entry:
 
 
 def entry_of(row: Row[Any]) -> Entry:
-    """A row of the table `suppressions`, as data."""
+    """The entry in a row of the table `suppressions`."""
     columns = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public way to a row's names, despite its underscore
     return Entry(**(columns | {"reason": Reason(row.reason)}))

@@ -1,4 +1,4 @@
-"""Which of the processes on one database does what one at a time should do: a lease, kept in the database."""
+"""A lease in the database, for work that only one process at a time may do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import and_, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bridge.suppression.database import uninterrupted
+from bridge.suppression.database import shielded
 from bridge.suppression.model import leases
 
 if TYPE_CHECKING:
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from bridge.suppression.database import Database
 
 NOBODY: Final = ""
-"""The holder of a lease that was given back."""
+"""The holder of a lease that was released."""
 
 
-class _Seen(NamedTuple):
-    """A lease as it stood when it was read."""
+class _LeaseState(NamedTuple):
+    """The state of a lease when it was read."""
 
     holder: str
     renewals: int
 
 
 class Lease:
-    """A lease that lasts some seconds, and as long again each time that it is renewed.
+    """A lease that lasts some seconds after it was taken or renewed.
 
-    No clock of one machine is compared with that of another, nor is the time of day: a lease has run out for us when
-    it stood unchanged for as long as it lasts, by our own clock. The holder counts from before it asked, by its own,
-    and so always gives it up before anybody else can take it: also one that was stopped (SIGSTOP) meanwhile.
+    Clocks of different machines are never compared, and the time of day is not used. For other processes a lease has
+    expired when it was unchanged for its whole duration, by their own clock. The holder counts from before its request,
+    by its own clock, and so always stops before another process can take the lease, even if it was stopped (SIGSTOP).
     """
 
     def __init__(self, database: Database, name: str, *, seconds: float) -> None:
-        """Make a lease that we do not have.
+        """Make a lease that we do not hold.
 
         Args:
             database: where it is kept.
@@ -50,26 +50,26 @@ class Lease:
         self._me = uuid.uuid4().hex
         self._until = 0.0
         self._renew_at = 0.0
-        self._seen = _Seen(NOBODY, 0)
+        self._seen = _LeaseState(NOBODY, 0)
         self._seen_at = 0.0
 
     @property
     def held(self) -> bool:
-        """Whether it is ours at this moment."""
-        return elapsed() < self._until
+        """Whether we hold it at this moment."""
+        return monotonic_seconds() < self._until
 
     @property
     def renew_every(self) -> float:
-        """Seconds after which it is renewed."""
+        """Seconds after which it should be renewed."""
         return self._seconds / 3
 
     @property
     def due(self) -> bool:
-        """Whether it is time to `claim` it: it is not ours, or should be renewed."""
-        return elapsed() >= self._renew_at
+        """Whether it is time to `claim` it: we do not hold it, or it should be renewed."""
+        return monotonic_seconds() >= self._renew_at
 
     async def take(self) -> bool:
-        """Take it if it is free, renew it when it is time to; whether it is ours.
+        """Take it if it is free, or renew it when that is due. Returns whether we hold it.
 
         Raises:
             StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
@@ -78,9 +78,9 @@ class Lease:
             return False
         return await self.claim() if self.due else True
 
-    @uninterrupted
+    @shielded
     async def free(self) -> bool:
-        """Whether it can be taken. This only reads: who waits for it writes nothing.
+        """Whether it can be taken. This only reads: a process that waits for the lease writes nothing.
 
         Raises:
             StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
@@ -96,39 +96,39 @@ class Lease:
             ).one_or_none()
         if row is None or row.holder in {NOBODY, self._me}:
             return True
-        seen, now = _Seen(row.holder, row.renewals), elapsed()
+        seen, now = _LeaseState(row.holder, row.renewals), monotonic_seconds()
         if seen != self._seen:
             self._seen, self._seen_at = seen, now
         return bool(now - self._seen_at >= row.seconds)
 
-    @uninterrupted
+    @shielded
     async def claim(self) -> bool:
-        """Take or renew it, where it is ours or `free` has said that it is free; whether it is ours. This writes.
+        """Renew it, or take it after `free` returned true. Returns whether we hold it. This writes.
 
         Raises:
             StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
         """
-        began = elapsed()
-        async with self._database.write_singly() as connection:
+        began = monotonic_seconds()
+        async with self._database.write_autocommit() as connection:
             taken = await connection.scalar(self._claiming(connection.dialect.name)) is not None
         self._until = began + self._seconds if taken else 0.0
         self._renew_at = began + self.renew_every if taken else 0.0
         return taken
 
-    @uninterrupted
-    async def give_back(self) -> None:
-        """Let another process have it at once. Without an effect where it is not ours.
+    @shielded
+    async def release(self) -> None:
+        """Release it, so that another process can take it at once. Does nothing if we do not hold it.
 
-        Where its renewal is overdue the database does not answer: it is not asked, and the lease runs out by itself.
+        If its renewal is overdue, the database does not answer: then it is not asked, and the lease expires.
 
         Raises:
-            StoreError: the database does not take it: then it runs out by itself.
+            StoreError: the database cannot be written: then the lease expires.
         """
-        held = self.held and elapsed() < self._renew_at + self.renew_every / 2
+        held = self.held and monotonic_seconds() < self._renew_at + self.renew_every / 2
         self._until = self._renew_at = 0.0
         if not held:
             return
-        async with self._database.write_singly() as connection:
+        async with self._database.write_autocommit() as connection:
             await connection.execute(
                 update(leases)
                 .where(leases.c.name == self._name, leases.c.holder == self._me)
@@ -136,7 +136,7 @@ class Lease:
             )
 
     def _claiming(self, dialect: str) -> ReturningInsert[tuple[int]]:
-        """Take it where it is ours or nobody's, or where nobody has renewed it since we saw it; else no row."""
+        """Take it if it is ours or released, or if it was not renewed since we read it; else it returns no row."""
         insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         adding = insert(leases).values(name=self._name, holder=self._me, renewals=1, seconds=self._seconds)
         unchanged = and_(leases.c.holder == self._seen.holder, leases.c.renewals == self._seen.renewals)
@@ -147,6 +147,6 @@ class Lease:
         ).returning(leases.c.renewals)
 
 
-def elapsed() -> float:
-    """Seconds by a clock that nobody sets, and that goes on while the machine sleeps, where there is one."""
+def monotonic_seconds() -> float:
+    """Seconds of a clock that is never set and, where the system has one, counts on while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -1,4 +1,4 @@
-"""What revision a database has, and how it becomes the newest one: Alembic, on a connection that somebody else opened."""
+"""Alembic on an open connection: which revision a database has, and the upgrade to the newest one."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 @dataclass(frozen=True, slots=True)
 class Revisions:
-    """Where a database stands, and where this bridge would have it."""
+    """The revision of a database, and the newest one of this bridge."""
 
     current: str | None
-    """None: nothing is there yet."""
+    """None: the database has no tables yet."""
     newest: str
-    """That this bridge knows."""
+    """The newest revision that this bridge knows."""
     known: bool
-    """Whether this bridge knows the current one; a newer bridge's it does not."""
+    """Whether this bridge knows the current revision. It does not know those of a newer bridge."""
 
     @property
-    def newest_stands(self) -> bool:
+    def is_newest(self) -> bool:
         return self.current == self.newest
 
 
 def revisions(connection: Connection) -> Revisions:
-    """Where the database on this connection stands."""
+    """The revisions of the database on this connection."""
     scripts = ScriptDirectory.from_config(_alembic())
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in scripts.walk_revisions()}
@@ -42,13 +42,13 @@ def revisions(connection: Connection) -> Revisions:
 
 
 def upgrade(connection: Connection) -> Revisions:
-    """Take the steps that are missing, in the connection's transaction; answers from where to where.
+    """Run the migrations that are missing, in the connection's transaction. Returns the revisions before.
 
     Raises:
-        CommandError: there is no way from the current revision to ours.
+        CommandError: there is no migration from the current revision to ours.
     """
     before = revisions(connection)
-    if not before.newest_stands:
+    if not before.is_newest:
         config = _alembic()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -1,4 +1,4 @@
-"""The tables. Times are Unix seconds; `migrations` makes what stands here."""
+"""The tables. Times are Unix seconds. `migrations` creates them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ metadata: Final = MetaData(
     naming_convention={"pk": "pk_%(table_name)s", "ix": "ix_%(table_name)s_%(column_0_N_name)s"}
 )
 
-# PostgreSQL orders text as the database's language does; code points are one order everywhere.
+# PostgreSQL orders text by the database's locale; the order of code points is the same everywhere.
 _KEY: Final = Text().with_variant(Text(collation="C"), "postgresql")
 
-# SQLite numbers rows by itself only where the type is called INTEGER.
+# SQLite assigns row ids only if the type is called INTEGER.
 _ROW_ID: Final = BigInteger().with_variant(Integer, "sqlite")
 
 suppressions: Final = Table(
@@ -106,4 +106,4 @@ leases: Final = Table(
     Column("seconds", Double, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Who has which lease: a process by its id, or nobody (empty); one more renewal each time; how long it lasts."""
+"""The leases: holder (empty: nobody), number of renewals, and duration in seconds."""

@@ -1,4 +1,4 @@
-"""Which database the list is in, and how it is opened."""
+"""Opens the list's database: SQLite or PostgreSQL, as the URL says."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _FORMS = "sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host:po
 
 
 @asynccontextmanager
-async def reached(database_url: str) -> AsyncIterator[Database]:
-    """The database as it is; nothing is read, made or migrated.
+async def database_at(database_url: str) -> AsyncIterator[Database]:
+    """The database of this URL. Nothing is read, made or migrated.
 
     Raises:
         StoreError: the URL cannot be used.
     """
-    database = _database(database_url)
+    database = _database_of(database_url)
     try:
         yield database
     finally:
@@ -37,25 +37,25 @@ async def reached(database_url: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def opened(database_url: str, *, create: bool) -> AsyncIterator[Database]:
-    """The database at its newest revision.
+async def open_database(database_url: str, *, create: bool) -> AsyncIterator[Database]:
+    """The database of this URL, migrated to the newest revision.
 
     Args:
         database_url: `sqlite+aiosqlite:///file` or `postgresql+asyncpg://user:password@host:port/database`.
-        create: make the list where there is none.
+        create: make the list if there is none.
 
     Raises:
-        StoreError: the URL cannot be used, there is no such folder, file or database, we may not use it, or a newer
+        StoreError: the URL cannot be used; there is no such folder, file or database; we may not use it; or a newer
             bridge wrote it.
         StoreUnavailableError: it is locked, or does not answer.
     """
-    async with reached(database_url) as database:
-        database.look(create=create)
+    async with database_at(database_url) as database:
+        database.check_before_connecting(create=create)
         await database.open(create=create)
         yield database
 
 
-def _database(database_url: str) -> Database:
+def _database_of(database_url: str) -> Database:
     scheme, found, _ = database_url.partition("://")
     if not found or not re.fullmatch(r"[a-z][a-z0-9+]*", scheme):
         raise StoreError(f"{SETTING} is not a database URL; write {_FORMS}")

@@ -1,4 +1,4 @@
-"""Which events put an address on the list, and under which reason. Pure."""
+"""Which events put an address on the list, and with which reason. No I/O."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
         events.UNSUBSCRIBED: Reason.UNSUBSCRIBE,
     }
 )
-"""An event that may suppress -> the reason it gives."""
+"""Name of an event that can suppress -> reason of the entry."""
 
 DEFAULT_EVENTS: Final = (events.HARD_BOUNCED, events.COMPLAINED)
 
 
 class UnsuitableEventError(ValueError):
-    """An event that cannot suppress was named in the policy. Its message names it and those that can."""
+    """The policy names an event that cannot suppress. The message names it, and those that can."""
 
 
 class Policy:
-    """Built from the setting `suppression.events`."""
+    """The events that suppress, from the setting `suppression.events`."""
 
     def __init__(self, event_names: Iterable[str] = DEFAULT_EVENTS) -> None:
-        """Take the events that suppress; either spelling of the complaint will do.
+        """Args: the events that suppress, with either spelling of the complaint.
 
         Raises:
-            UnsuitableEventError: one of them cannot.
+            UnsuitableEventError: one of them cannot suppress.
         """
         self.event_names = tuple(dict.fromkeys(events.canonical_name(name) for name in event_names))
-        """Canonical names, in the order given, each once."""
+        """Canonical names, each once, in the order of the setting."""
         for name in self.event_names:
             if name not in REASONS:
                 raise UnsuitableEventError(
@@ -56,6 +56,6 @@ class Policy:
                 )
 
     def reason_for(self, event_name: str) -> Reason | None:
-        """Why this event suppresses, or None where it does not."""
+        """The reason with which this event suppresses; None if it does not."""
         name = events.canonical_name(event_name)
         return REASONS[name] if name in self.event_names else None

@@ -1,4 +1,4 @@
-"""The list in PostgreSQL, for workers on several machines: how it is reached, and how it fails."""
+"""The list in PostgreSQL, for workers on several machines: connections, and the meaning of errors."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bridge.suppression import postgresql_url, privileges
-from bridge.suppression.database import SETTING, Database, NoListError, StoreError, one_line
+from bridge.suppression.database import SETTING, Database, NoListError, StoreError, first_line
 from bridge.suppression.postgresql_session import CLOSE_SECONDS, CONNECT_SECONDS, Sessions
-from bridge.suppression.sqlstates import Kind, kind_of, may_be_the_session, reason_of
+from bridge.suppression.sqlstates import ErrorKind, kind_of, may_be_session_setting, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,9 +30,9 @@ MIGRATION_LOCK: Final = 0x627269646765_0001
 """Key of the advisory lock under which one process migrates: `bridge` in ASCII, then 1."""
 
 COMMAND_SECONDS: Final = 15.0
-"""Without an answer after which a connection counts as lost: longer than PostgreSQL's own patience with us."""
+"""A connection without an answer for this time counts as lost. This is longer than PostgreSQL's own timeouts."""
 _MIGRATION_SECONDS: Final = 3600.0
-"""The same, for one step of a migration: an index on a long list takes its time."""
+"""The same for one statement of a migration: an index on a long list takes long."""
 
 _CONNECTIONS_LEFT: Final = text(
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int "
@@ -40,16 +40,16 @@ _CONNECTIONS_LEFT: Final = text(
 )
 
 _CONNECTIONS: Final = 4
-"""A worker's batch, its relay, and a little."""
+"""For a worker's batch, its relay, its metrics, and one more."""
 
 _SETTINGS: Final = {
     "statement_timeout": "10s",
     "lock_timeout": "5s",
     # A plan that is kept was made for the list as it was then, perhaps an empty one: plan for the list as it is.
     "plan_cache_mode": "force_custom_plan",
-    # A worker that stands still (SIGSTOP, a frozen machine) in the middle of a transaction shall not keep its locks.
+    # A worker that is stopped in a transaction (SIGSTOP, a frozen machine) must not keep its locks.
     "idle_in_transaction_session_timeout": "10s",
-    # A worker whose machine is gone shall not keep its locks for the two hours that TCP waits by default.
+    # A worker whose machine is gone must not keep its locks for the two hours that TCP waits by default.
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -59,28 +59,28 @@ _SETTINGS_OF_A_MIGRATION: Final = _SETTINGS | {"statement_timeout": "0"}
 
 
 class PostgresqlDatabase(Database):
-    """A database on a server, shared by as many processes as there are.
+    """A database on a server, shared by several processes.
 
-    What was begun is finished when its caller is cancelled, if PostgreSQL answers within the patience; where it does
-    not, the connection is closed and the transaction with it, so that no stop waits for a server that is gone.
+    When the caller is cancelled, a transaction is finished if PostgreSQL answers within the patience. If not, the
+    connection is closed, which rolls the transaction back: a stop never waits for a server that is gone.
     """
 
     patience: ClassVar[float | None] = 0.5
 
     def __init__(self, database_url: str) -> None:
-        """Take the URL; nothing is connected.
+        """Args: the URL. Nothing is connected.
 
         Raises:
-            StoreError: it cannot be one.
+            StoreError: the URL cannot be read.
         """
-        address = postgresql_url.of(database_url)
+        address = postgresql_url.parse(database_url)
         self._dsn = address.dsn
         self._opened = False
         super().__init__(_engine(self._dsn, _SETTINGS, COMMAND_SECONDS), address.name)
-        self._singly = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit_writer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
-    def look(self, *, create: bool) -> None:
-        """Nothing is plain before somebody connects."""
+    def check_before_connecting(self, *, create: bool) -> None:
+        """Nothing is known without a connection."""
 
     async def open(self, *, create: bool) -> None:
         found = await self.revisions()
@@ -89,7 +89,7 @@ class PostgresqlDatabase(Database):
                 f"there is no suppression list in {self.name}; run `bridge db upgrade`, start a worker on it, "
                 f"or set {SETTING}"
             )
-        if not found.newest_stands:
+        if not found.is_newest:
             await self.migrate()
         if create:
             async with self.read() as connection:
@@ -110,7 +110,7 @@ class PostgresqlDatabase(Database):
             return await super().migrate()
         except StoreError as error:
             cause = error.__cause__
-            if isinstance(cause, DBAPIError) and kind_of(cause) is Kind.ACCESS:
+            if isinstance(cause, DBAPIError) and kind_of(cause) is ErrorKind.ACCESS:
                 raise StoreError(
                     f"the suppression list {self.name} has to be migrated, and this user may not "
                     f"({reason_of(cause)}): run `bridge db upgrade` as its owner"
@@ -121,9 +121,9 @@ class PostgresqlDatabase(Database):
     async def _migration(self) -> AsyncIterator[AsyncConnection]:
         engine = _engine(self._dsn, _SETTINGS_OF_A_MIGRATION, _MIGRATION_SECONDS)
         try:
-            with self.explained():
+            with self.translated_errors():
                 async with engine.begin() as connection:
-                    # Who does not get it within the lock_timeout hears that the list is not available now.
+                    # Without the lock within lock_timeout, the list is unavailable.
                     await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                     yield connection
         finally:
@@ -134,23 +134,23 @@ class PostgresqlDatabase(Database):
             async with asyncio.timeout(_CONNECTIONS * CLOSE_SECONDS):
                 await super().close()
 
-    def explanation(self, error: Exception) -> StoreError | None:
+    def translated(self, error: Exception) -> StoreError | None:
         if isinstance(error, DBAPIError):
             explain = {
-                Kind.VALUE: self.refused,
-                Kind.ACCESS: self._no_access,
-                Kind.PASSING: self.unavailable,
-                Kind.BROKEN: self.broken,
+                ErrorKind.VALUE: self.refused,
+                ErrorKind.ACCESS: self._no_access,
+                ErrorKind.TRANSIENT: self.unavailable,
+                ErrorKind.BROKEN: self.broken,
             }
             return explain[kind_of(error)](reason_of(error))
         if isinstance(error, TimeoutError):
             return self.unavailable("it does not answer")
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._no_access(error.verify_message)
-        return self.unavailable(one_line(error)) if isinstance(error, OSError) else None
+        return self.unavailable(first_line(error)) if isinstance(error, OSError) else None
 
     def _no_access(self, reason: object) -> StoreError:
-        """Before anything went well it is a mistake in the settings; later somebody changes a password or a grant."""
+        """Before the first success the settings are wrong; later somebody is changing a password or a grant."""
         if self._opened:
             return self.unavailable(reason)
         return StoreError(f"the suppression list {self.name} cannot be used: {reason}; see {SETTING}")
@@ -161,32 +161,32 @@ def _engine(dsn: str, settings: dict[str, str], command_timeout: float) -> Async
     engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=sessions.open,
-        isolation_level="READ COMMITTED",  # whatever the server's default: counts are exact because a claim waits
+        isolation_level="READ COMMITTED",  # not the server's default: counts are exact because an INSERT of the same event id waits
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=CONNECT_SECONDS,
         hide_parameters=True,
     )
-    event.listen(engine.sync_engine, "checkout", _must_be_open)
-    event.listen(engine.sync_engine, "handle_error", _lost)
+    event.listen(engine.sync_engine, "checkout", _replace_closed)
+    event.listen(engine.sync_engine, "handle_error", _discard_lost)
     return engine
 
 
-def _must_be_open(
+def _replace_closed(
     connection: DBAPIConnection, record: ConnectionPoolEntry, proxied: PoolProxiedConnection
 ) -> None:
-    """A connection that the server has closed meanwhile is replaced; that costs no question, as a ping would."""
+    """Replace a connection that the server has closed. Unlike a ping this takes no round trip."""
     del connection, proxied
     driver: Any = record.driver_connection
     if driver is None or driver.is_closed():
         raise DisconnectionError("PostgreSQL has closed the connection")
 
 
-def _lost(context: ExceptionContext) -> None:
-    """Which connections are not used again: with one of these all that the pool has are replaced.
+def _discard_lost(context: ExceptionContext) -> None:
+    """Mark a connection as lost, with which SQLAlchemy replaces all connections of the pool.
 
-    After a command that was not answered in time nobody knows what a connection is in the middle of.
+    After a command without an answer the state of a connection is unknown.
     """
     error = context.original_exception
-    if isinstance(error, OSError) or may_be_the_session(error):
+    if isinstance(error, OSError) or may_be_session_setting(error):
         context.is_disconnect = True

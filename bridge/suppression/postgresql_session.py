@@ -99,7 +99,7 @@ class Sessions:
                 f"the connection pooler in front of it says: {error}; take it out of the URL"
             ) from error
         except OSError as error:
-            if not (reason := tls_files.problem(self._dsn, error)):
+            if not (reason := tls_files.unusable_file(self._dsn, error)):
                 raise
             raise asyncpg.ClientConfigurationError(reason) from error
         return connection

@@ -1,4 +1,4 @@
-"""What `suppression.database_url` says of a PostgreSQL, in the forms that people have it in."""
+"""Reads a PostgreSQL URL of `suppression.database_url`, in the spellings that are common."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ SCHEMES: Final = frozenset({"postgresql+asyncpg", "postgresql", "postgres"})
 _PORT: Final = "5432"
 
 
-class Address(NamedTuple):
-    """Where a database is, and how errors speak of it."""
+class DatabaseAddress(NamedTuple):
+    """The DSN of a database, and its name in error messages."""
 
     dsn: str
-    """As libpq and asyncpg take it, with the password in it."""
+    """For asyncpg, in libpq's form, with the password."""
     name: str
     """`host:port/database`, without user and password."""
 
 
-def of(database_url: str) -> Address:
-    """Read `postgresql+asyncpg://user:password@host:port/database`; parameters as those of libpq.
+def parse(database_url: str) -> DatabaseAddress:
+    """Read `postgresql+asyncpg://user:password@host:port/database`, with libpq's parameters.
 
     Raises:
-        StoreError: it is none.
+        StoreError: it cannot be read.
     """
     _, _, rest = database_url.partition("://")
     try:
         parts = urlsplit(f"postgresql://{rest}")
     except ValueError:
         raise _unreadable("it is not a URL") from None
-    # A character of the password that has to be escaped cuts a URL off in its middle, and so a part of the
-    # password could pass for a host, or for a database, and be told to everybody.
+    # An unescaped character in the password splits the URL in the wrong place. Part of the password would be taken for
+    # the host or the database, and be shown in messages.
     if parts.fragment or "@" in parts.path + parts.query or parts.netloc.count("@") > 1:
         raise _unreadable("a / ? # or @ in user or password must be written as %2F %3F %23 or %40")
     try:
@@ -43,7 +43,9 @@ def of(database_url: str) -> Address:
     if not database:
         raise _unreadable("it names no database")
     hosts = parts.netloc.rpartition("@")[2] or parameters.get("host", ["localhost"])[-1]
-    return Address(f"postgresql://{rest}", f"{','.join(map(_with_port, hosts.split(',')))}/{database}")
+    return DatabaseAddress(
+        f"postgresql://{rest}", f"{','.join(map(_with_port, hosts.split(',')))}/{database}"
+    )
 
 
 def _with_port(host: str) -> str:

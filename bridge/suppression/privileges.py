@@ -1,4 +1,4 @@
-"""Whether PostgreSQL's user may do what a worker does: known at the start, not at the first event."""
+"""Checks at the start whether PostgreSQL's user has the privileges that a worker needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TABLES: Final = {
 
 
 async def missing(connection: AsyncConnection) -> list[str]:
-    """What a worker needs and this user has not been granted, as in `INSERT on changes`."""
+    """The privileges that this user lacks, such as `INSERT on changes`."""
     asked = {
         f"{privilege} on {table.name}": func.has_table_privilege(table.name, privilege)
         for table, privileges in _TABLES.items()

@@ -1,4 +1,4 @@
-"""The list in a file: how SQLite is opened so that a commit is on disk, and how it fails."""
+"""The list in SQLite: how the file is opened so that a commit is on disk, and the meaning of errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bridge.suppression.database import (
     NoListError,
     StoreError,
     StoreUnavailableError,
-    to_its_end,
+    run_shielded,
 )
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable
@@ -43,63 +43,65 @@ log = logs.logger("suppression")
 SCHEMES: Final = frozenset({"sqlite", "sqlite+aiosqlite"})
 
 BUSY_TIMEOUT: Final = 5.0
-"""Seconds to wait for another process's write before the database counts as locked; `?timeout=` in the URL wins."""
+"""Seconds to wait for a write of another process; then the database counts as locked. `?timeout=` in the URL wins."""
 
 _BEGIN: Final = "bridge_begin"
 _ATTEMPTS: Final = 5
 _NO_DATABASE: Final = "file is not a database"
 
-_HOLDS: Final = "SELECT (SELECT count(*) FROM suppressions), (SELECT coalesce(max(id), 0) FROM changes)"
-_NUMBERS_GO_ON: Final = """
+_CONTENTS_QUERY: Final = (
+    "SELECT (SELECT count(*) FROM suppressions), (SELECT coalesce(max(id), 0) FROM changes)"
+)
+_CONTINUE_CHANGE_IDS: Final = """
 INSERT INTO sqlite_sequence (name, seq) SELECT 'changes', 0
 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'changes');
 UPDATE sqlite_sequence SET seq = max(seq, :newest) WHERE name = 'changes'
 """
-"""A number that the file before had given to a change is not given to another one."""
+"""The ids of new changes go on after those of the file before."""
 
 
-class _Holds(NamedTuple):
-    """What a file has in it, as far as it was looked at."""
+class _Contents(NamedTuple):
+    """What is in a file: number of entries, and id of the newest change."""
 
     entries: int
     newest_change: int
 
 
-_NOTHING: Final = _Holds(0, 0)
+_NO_CONTENTS: Final = _Contents(0, 0)
 
 
 class SqliteDatabase(Database):
-    """A file, in WAL.
+    """A file in WAL mode.
 
-    What was begun is always done: aiosqlite's thread cannot be stopped in the middle of a statement, and a
-    transaction that was abandoned would keep SQLite's lock. It takes at most as long as another process holds that.
+    A transaction is always finished: aiosqlite's thread cannot be stopped during a statement, and an abandoned transaction
+    would keep SQLite's lock. It takes at most as long as another process holds the lock.
     """
 
     patience: ClassVar[float | None] = None
 
     def __init__(self, url: URL) -> None:
-        """Take `sqlite:///file`; nothing is opened.
+        """Args: `sqlite:///file`. Nothing is opened.
 
         Raises:
-            StoreError: it names no file, or has an option that there is not.
+            StoreError: it names no file, or has an unknown option.
         """
         if url.database in {None, "", ":memory:"}:
             raise StoreError(f"{SETTING} names no file: a list in memory would be lost with the process")
         super().__init__(_engine(url.set(drivername="sqlite+aiosqlite")), str(url.database))
         self._file = Path(self.name)
         self._writer = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
-        self._singly = self._engine.execution_options(**{_BEGIN: None})
-        # SQLite has one writer: those of this process queue here, in order, instead of in its busy loop.
-        self._turn = asyncio.Lock()
-        self._mending = asyncio.Lock()
-        self._adopted: str | None = None
-        """The file that was opened as the list; another one at its path is not taken without a word."""
+        self._autocommit_writer = self._engine.execution_options(**{_BEGIN: None})
+        # SQLite has one writer at a time: those of this process wait here, in order, not in SQLite's busy loop.
+        self._write_lock = asyncio.Lock()
+        self._repair_lock = asyncio.Lock()
+        self._adopted_file: str | None = None
+        """Device and inode of the file that was opened. If another file stands at the path, that is logged."""
         self._generation = 0
-        """Of connections: those of an earlier one are closed when they come back."""
-        self._known = _NOTHING
-        """What the file had that was open before."""
+        """Counts replacements of the file. Connections of an earlier generation are closed when they are returned."""
+        self._known = _NO_CONTENTS
+        """The contents of the file that was open before."""
 
-    def look(self, *, create: bool) -> None:
+    def check_before_connecting(self, *, create: bool) -> None:
         file = self._file
         try:
             has_folder, stands = file.parent.is_dir(), file.exists()
@@ -113,10 +115,10 @@ class SqliteDatabase(Database):
             )
         if not create and not stands:
             raise self._no_list()
-        # aiosqlite answers a file that cannot be opened while its thread still ends, which a closing loop reports.
+        # When a file cannot be opened, aiosqlite raises while its thread still runs, and a closing loop reports that.
         try:
             if create:
-                private_files.begin(file)
+                private_files.create_file(file)
             sqlite3.connect(file).close()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the suppression list {file} cannot be opened: {error}") from error
@@ -126,13 +128,13 @@ class SqliteDatabase(Database):
         found = await self.revisions()
         if found.current is None and not create:  # an empty file, or somebody else's database
             raise self._no_list()
-        if not found.newest_stands:
+        if not found.is_newest:
             await self.migrate()
         async with self._engine.connect() as connection:
-            self._adopted = (await self._state(connection)).file
+            self._adopted_file = (await self._state(connection)).file
 
     async def revisions(self) -> Revisions:
-        # Where several open a new file at once, switching it to WAL fails without SQLite's own waiting.
+        # If several processes open a new file at once, switching it to WAL fails without SQLite's own waiting.
         attempts = AsyncRetrying(
             retry=retry_if_exception_message(match=".*database is locked$"),
             stop=stop_after_delay(BUSY_TIMEOUT),
@@ -145,52 +147,52 @@ class SqliteDatabase(Database):
         return found
 
     async def migrate(self) -> Revisions:
-        # A second opener waits for the first one's lock, and then finds nothing left to do.
-        return await to_its_end(super().migrate())
+        # A second process waits for the lock of the first, and then finds the migration done.
+        return await run_shielded(super().migrate())
 
     async def close(self) -> None:
-        await to_its_end(super().close())
+        await run_shielded(super().close())
 
     @asynccontextmanager
     async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        """As there; where another file stands at the path than the one that is open, it is opened first."""
+        """As in `Database`. If the file at the path is not the one that is open, it is opened first."""
         for _ in range(_ATTEMPTS):
             async with engine.connect() as connection:
                 generation = self._generation
                 state = await self._state(connection)
-                if state.what == sqlite_file.CURRENT and self._adopted in {None, state.file}:
+                if state.what == sqlite_file.CURRENT and self._adopted_file in {None, state.file}:
                     try:
                         yield connection
                     finally:
                         if generation != self._generation:
                             await connection.invalidate()
                     return
-                async with self._mending:
+                async with self._repair_lock:
                     if generation != self._generation:
                         await connection.invalidate()
                     elif state.what == sqlite_file.CURRENT:
-                        await self._adopt(connection, state.file)
+                        await self._adopt_file(connection, state.file)
                     else:
                         await self._leave(connection, state.what)
         raise self.unavailable("its file is replaced again and again")
 
-    async def _committed(self, connection: AsyncConnection) -> None:
+    async def _verify_commit(self, connection: AsyncConnection) -> None:
         state = await self._state(connection)
         if state.what != sqlite_file.CURRENT:
             raise self.unavailable("its file was replaced while it was written to")
 
-    async def _state(self, connection: AsyncConnection) -> sqlite_file.State:
-        return sqlite_file.State.of(await self._asked(connection, sqlite_file.STATE))
+    async def _state(self, connection: AsyncConnection) -> sqlite_file.FileState:
+        return sqlite_file.FileState.of(await self._asked(connection, sqlite_file.FILE_STATE_QUERY))
 
     async def _leave(self, connection: AsyncConnection, what: str) -> None:
-        """Give up the file that is open, when all that it alone has is saved; the next connection opens the other."""
+        """Save what only the open file has, and close it. The next connection opens the file at the path."""
         with suppress(
             StoreUnavailableError
-        ):  # of an earlier revision, or a disk that cannot be read any more
-            ((entries, changes),) = await self._asked(connection, _HOLDS)
-            self._known = _Holds(entries, changes)
+        ):  # a file of an earlier revision, or a disk that cannot be read any more
+            ((entries, changes),) = await self._asked(connection, _CONTENTS_QUERY)
+            self._known = _Contents(entries, changes)
         log.error(
-            "the list's file is not the one that is open any more",
+            "the file of the suppression list was replaced or removed",
             action="suppression.replaced",
             found=what,
             entries=self._known.entries,
@@ -199,16 +201,16 @@ class SqliteDatabase(Database):
         if what == sqlite_file.GONE:
             await self._write_back(connection)
         elif what == sqlite_file.LOG_GONE:
-            # SQLite's own files were removed: what stands in them comes into the list's before they are given up.
+            # SQLite's WAL was removed: its content must be written to the database file first.
             ((busy, _, _),) = await self._asked(connection, "PRAGMA wal_checkpoint(FULL)")
             if busy:
-                raise self.unavailable("its log was removed while others write")
+                raise self.unavailable("its WAL was removed while others write")
         self._generation += 1
         await connection.invalidate()
         await self._engine.dispose()
 
     async def _write_back(self, connection: AsyncConnection) -> None:
-        """Nothing stands at the path: what the open file holds, which is all of the list, is put there."""
+        """The path is empty: write the content of the open file, which is the whole list, to it."""
         driver: Any = (await connection.get_raw_connection()).driver_connection
         try:
             new = await run_abandonable(partial(sqlite_file.new_file_beside, self._file))
@@ -224,32 +226,32 @@ class SqliteDatabase(Database):
         )
 
     def _close_to_others(self) -> None:
-        """An earlier release, or whoever has put the file back, may have left it open to others."""
-        if open_to_others := private_files.close_to_others(sqlite_file.parts(self._file)):
+        """Remove the permissions of other users, which an earlier release or a restored backup may have."""
+        if open_to_others := private_files.make_private(sqlite_file.files_of(self._file)):
             log.warning(
-                "others may read the suppression list, and it is not ours to change that",
+                "other users may read the suppression list, and we may not change that",
                 action="suppression.open_to_others",
                 files=[str(path) for path in open_to_others],
             )
 
-    async def _adopt(self, connection: AsyncConnection, file: str) -> None:
-        """Take another file at the path for the list from now on, and bring it to the newest revision."""
+    async def _adopt_file(self, connection: AsyncConnection, file: str) -> None:
+        """Use the file that stands at the path now, and migrate it to the newest revision."""
         self._close_to_others()
-        if not (await connection.run_sync(migrating.revisions)).newest_stands:
+        if not (await connection.run_sync(migrating.revisions)).is_newest:
             await connection.rollback()
             try:
                 async with self._writer.begin() as writing:
                     await writing.run_sync(migrating.upgrade)
             except CommandError as error:
-                raise self.unavailable(f"a file of another bridge stands there now ({error})") from error
+                raise self.unavailable(f"its file was replaced by one of another bridge ({error})") from error
         await connection.rollback()
-        ((entries, changes),) = await self._asked(connection, _HOLDS)
+        ((entries, changes),) = await self._asked(connection, _CONTENTS_QUERY)
         async with self._writer.begin() as writing:
-            for statement in _NUMBERS_GO_ON.split(";"):
+            for statement in _CONTINUE_CHANGE_IDS.split(";"):
                 await writing.exec_driver_sql(statement, {"newest": self._known.newest_change})
-        self._adopted = file
+        self._adopted_file = file
         log.error(
-            "another file is the list now: what only the one before had can be replayed from the archive",
+            "another file is the suppression list now: replay from the archive what only the file before had",
             action="suppression.adopted",
             entries=entries,
             newest_change=changes,
@@ -258,23 +260,25 @@ class SqliteDatabase(Database):
         )
 
     async def _asked(self, connection: AsyncConnection, statement: str) -> Any:
-        """The rows of a statement outside of any transaction."""
+        """The rows of a statement, outside of any transaction."""
         driver: Any = (await connection.get_raw_connection()).driver_connection
         try:
             return await driver.execute_fetchall(statement)
         except sqlite3.Error as error:
             raise self.unavailable(error) from error
 
-    def explanation(self, error: Exception) -> StoreError | None:
+    def translated(self, error: Exception) -> StoreError | None:
         if isinstance(error, DataError | IntegrityError):
             return self.refused(error.orig)
         if isinstance(error, UnicodeEncodeError | OverflowError):
-            return self.refused(error)  # the driver's own, for a value that it cannot even hand over
+            return self.refused(error)  # the driver's own, for a value that it cannot convert
         if isinstance(error, DBAPIError):
             passing = (
                 error.connection_invalidated
                 or isinstance(error, OperationalError | InterfaceError)
-                or (self._adopted is not None and str(error.orig) == _NO_DATABASE)  # somebody may mend it
+                or (
+                    self._adopted_file is not None and str(error.orig) == _NO_DATABASE
+                )  # somebody may repair it
             )
             return self.unavailable(error.orig) if passing else self.broken(error.orig)
         return None
@@ -283,9 +287,9 @@ class SqliteDatabase(Database):
 def _engine(url: URL) -> AsyncEngine:
     url = url.update_query_dict({"timeout": str(BUSY_TIMEOUT)} | dict(url.query))
     try:
-        # sqlite3 must not begin transactions by itself: `_begin` does.
+        # sqlite3 must not begin transactions: `_begin` does.
         engine = create_async_engine(
-            url, connect_args={"isolation_level": None, "factory": sqlite_file.OpenList}
+            url, connect_args={"isolation_level": None, "factory": sqlite_file.ListConnection}
         )
     except (ValueError, TypeError) as error:
         raise StoreError(f"{SETTING} has an option that SQLite cannot take: {error}") from None
@@ -300,15 +304,15 @@ def _prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")  # in WAL, NORMAL would lose commits with the power
         cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.execute(sqlite_file.STATE)  # it has opened all its files now, and remembers which they are
+        cursor.execute(sqlite_file.FILE_STATE_QUERY)  # remembers the files, which are all open now
         cursor.close()
     except sqlite3.Error:
-        connection.close()  # the pool has not taken it yet, and would leave its thread running
+        connection.close()  # else its thread would go on: the pool has not taken it yet
         raise
 
 
 def _begin(connection: Connection) -> None:
-    # A write that begins as a read cannot wait for another writer: SQLite refuses to upgrade it, at once.
+    # A transaction that begins as a read cannot wait for another writer: SQLite refuses the upgrade at once.
     begin = connection.get_execution_options().get(_BEGIN, "BEGIN")
     if begin is not None:
         connection.exec_driver_sql(begin)

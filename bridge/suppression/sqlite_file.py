@@ -1,4 +1,4 @@
-"""The file of a list in SQLite: whether the one that is open is still the one at its path, and what is done if not."""
+"""The database file of a list in SQLite: detects that it was replaced or removed while it is open."""
 
 from __future__ import annotations
 
@@ -12,59 +12,59 @@ from urllib.parse import quote
 
 from bridge import private_files
 
-STATE: Final = "SELECT list_file_state()"
-"""Asked in the connection's own thread: a disk that hangs holds up nobody else. Answers what `State.of` takes."""
+FILE_STATE_QUERY: Final = "SELECT list_file_state()"
+"""Runs in the connection's own thread, so that a hanging disk blocks nothing else. `FileState.of` reads its rows."""
 
 CURRENT, REPLACED, GONE = "current", "replaced", "gone"
-"""The open file is the one at its path; another stands there; none does."""
+"""The open file is the one at the path; another file stands there; no file does."""
 LOG_GONE, LOG_REPLACED = "log-gone", "log-replaced"
-"""It is, but SQLite's files beside it are not those that are open; in the second case, others have written since."""
+"""The file is current, but its WAL is not the one that is open. In the second case others have written since."""
 
 _LOGS: Final = ("-wal", "-shm")
 
-_Known = tuple[int, int]
-"""Device and inode: what a file is known by, whatever its name."""
+_FileId = tuple[int, int]
+"""Device and inode."""
 
 
-class State(NamedTuple):
-    """What became of an open file, and by what it is known."""
+class FileState(NamedTuple):
+    """The state of the open file, and its device and inode as text."""
 
     what: str
     file: str
 
     @classmethod
-    def of(cls, rows: Any) -> State:
+    def of(cls, rows: Any) -> FileState:
         ((text,),) = rows
         what, _, file = text.partition(" ")
         return cls(what, file)
 
 
-class OpenList(sqlite3.Connection):
-    """A connection that knows which file it has open, and makes none where there is none."""
+class ListConnection(sqlite3.Connection):
+    """A connection that knows which file it has open. It does not create a file."""
 
     def __init__(self, database: str, *args: Any, **options: Any) -> None:
-        """Open the file at this path; the other arguments are those of `sqlite3.connect`."""
-        before = _known(database)
+        """Open the file at this path. The other arguments are those of `sqlite3.connect`."""
+        before = _file_id(database)
         super().__init__(f"file:{quote(database)}?mode=rw", *args, **options | {"uri": True})
-        if before is None or before != _known(database):
+        if before is None or before != _file_id(database):
             self.close()
             raise sqlite3.OperationalError("the file was replaced while it was opened")
-        self.create_function("list_file_state", 0, _OpenFile(database, before).state)
+        self.create_function("list_file_state", 0, _OpenFiles(database, before).state)
 
 
-class _OpenFile:
-    """The files that a connection has open. SQLite deletes no log as long as anybody has it open."""
+class _OpenFiles:
+    """The files that a connection has open. SQLite does not delete a WAL that is open."""
 
-    def __init__(self, path: str, file: _Known) -> None:
+    def __init__(self, path: str, file: _FileId) -> None:
         self._path = path
         self._file = file
-        self._logs: list[_Known | None] = [None for _ in _LOGS]
+        self._logs: list[_FileId | None] = [None for _ in _LOGS]
 
     def state(self) -> str:
-        logs = [_known(self._path + log) for log in _LOGS]
-        # Those that stand there when they are first seen are ours: SQLite makes them when there is something to write.
+        logs = [_file_id(self._path + log) for log in _LOGS]
+        # The files that exist at the first check are ours: SQLite makes them at the first write.
         self._logs = [now if ours is None else ours for ours, now in zip(self._logs, logs, strict=True)]
-        now = _known(self._path)
+        now = _file_id(self._path)
         if now == self._file:
             what = CURRENT if logs == self._logs else self._of_the_log(logs)
         else:
@@ -72,7 +72,7 @@ class _OpenFile:
             self._remove_our_logs(logs)
         return f"{what} {self._file[0]}:{self._file[1]}"
 
-    def _of_the_log(self, logs: list[_Known | None]) -> str:
+    def _of_the_log(self, logs: list[_FileId | None]) -> str:
         if logs[0] in {None, self._logs[0]}:
             return LOG_GONE
         try:
@@ -81,35 +81,35 @@ class _OpenFile:
             written = False
         return LOG_REPLACED if written else LOG_GONE
 
-    def _remove_our_logs(self, logs: list[_Known | None]) -> None:
-        """SQLite would take what stands in them for a part of the new file."""
+    def _remove_our_logs(self, logs: list[_FileId | None]) -> None:
+        """Remove the WAL of the old file: SQLite would apply it to the new file."""
         for log, now, ours in zip(_LOGS, logs, self._logs, strict=True):
             if now is not None and now == ours:
                 with suppress(OSError):
                     Path(self._path + log).unlink()
 
 
-def parts(path: Path) -> list[Path]:
-    """The file, and those that SQLite keeps beside it."""
+def files_of(path: Path) -> list[Path]:
+    """The database file, and SQLite's files beside it."""
     return [path, *(path.with_name(path.name + log) for log in _LOGS)]
 
 
 def new_file_beside(path: Path) -> sqlite3.Connection:
-    """An empty database in the same folder, for what is to stand at the path; from whichever thread.
+    """A new empty database in the same folder. Any thread may use the connection.
 
     Raises:
         OSError, sqlite3.Error: it cannot be made.
     """
     new = path.with_name(f"{path.name}.{uuid.uuid4().hex}.new")
-    private_files.begin(new)
+    private_files.create_file(new)
     return sqlite3.connect(new, check_same_thread=False)
 
 
 def put_in_place(database: sqlite3.Connection, path: Path) -> None:
-    """Close it and give it its name, unless something stands there meanwhile.
+    """Close the database and link it to this path, unless a file stands there by now.
 
     Raises:
-        OSError, sqlite3.Error: it cannot be; nothing of it stays behind.
+        OSError, sqlite3.Error: it cannot be done; the new file is removed.
     """
     with closing(database):
         ((_, _, name),) = database.execute("PRAGMA database_list")
@@ -126,9 +126,9 @@ def put_in_place(database: sqlite3.Connection, path: Path) -> None:
         new.unlink(missing_ok=True)
 
 
-def _known(path: str) -> _Known | None:
+def _file_id(path: str) -> _FileId | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 -- some ten thousand times a second: no object for it
+        found = os.stat(path)  # noqa: PTH116 -- runs thousands of times a second; a Path would be slower
     except OSError:
         return None
     return found.st_dev, found.st_ino

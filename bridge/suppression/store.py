@@ -1,4 +1,4 @@
-"""The suppression list: every way in which it is asked and changed."""
+"""The suppression list: all queries and changes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sqlalchemy import func, or_, select, tuple_
 
 from bridge.suppression import bulk, current_state, model, opening, writing
 from bridge.suppression.addresses import normalise
-from bridge.suppression.changes import TURN_SECONDS, Outbox, change_of
-from bridge.suppression.database import StoreError, uninterrupted
+from bridge.suppression.changes import LEASE_SECONDS, Outbox, change_of
+from bridge.suppression.database import StoreError, shielded
 from bridge.suppression.entries import entry_of
 from bridge.suppression.policy import Reason
 
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from bridge.suppression.database import Database
     from bridge.suppression.entries import Entry
 
-Outcome = Literal["added", "updated", "outdated", "repeated"]
+RecordOutcome = Literal["added", "updated", "outdated", "repeated"]
 
-_GIVE_BACK_SECONDS: Final = 0.5
-"""What the end of a process may wait for its turn to be given back; otherwise it runs out by itself."""
+_RELEASE_SECONDS: Final = 0.5
+"""How long the end of a process may wait for the release of its lease; otherwise the lease expires."""
 
-NOTHING_NEW: Final[Mapping[str, str]] = MappingProxyType({})
+NO_ADDRESSES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ProtectedComplaintError(StoreError):
-    """A complaint is lifted only on purpose: with an override, an actor and a note."""
+    """A complaint can only be removed with an override, an actor and a note."""
 
 
 class NotSuppressedError(StoreError):
-    """There is nothing to remove: the address is not on the list, or not for that reason."""
+    """The address is not on the list, or not for that reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """An event that suppresses, with the address that it is about."""
+    """An event that suppresses, with its address."""
 
     address: str
-    """As given; the list normalises it."""
+    """In any spelling; the list normalises it."""
     reason: Reason
     event_id: str
     event_at: int
@@ -58,11 +58,11 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of an incident."""
+class RecordedIncident:
+    """The result of recording an incident."""
 
     incident: Incident
-    outcome: Outcome
+    outcome: RecordOutcome
     """Nothing was changed where it is `repeated`, as this event id was handled before, or `outdated`, as a person has
     taken the address off the list since the event happened."""
 
@@ -75,12 +75,12 @@ class Store:
         database: Database,
         clock: Callable[[], float] = time.time,
         *,
-        turn_seconds: float = TURN_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         self._database = database
         self._clock = clock
-        self.outbox = Outbox(database, clock, turn_seconds=turn_seconds)
-        """The changes that other services have not been told of yet."""
+        self.outbox = Outbox(database, clock, lease_seconds=lease_seconds)
+        """The changes that are not published yet."""
 
     @classmethod
     @asynccontextmanager
@@ -90,42 +90,42 @@ class Store:
         *,
         create: bool = True,
         clock: Callable[[], float] = time.time,
-        turn_seconds: float = TURN_SECONDS,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> AsyncIterator[Self]:
-        """The list in this database, which is brought to the newest revision first.
+        """Open the list in this database, and migrate it to the newest revision.
 
         Args:
             database_url: `sqlite+aiosqlite:///file` or `postgresql+asyncpg://user:password@host:port/database`.
-            create: make the list where there is none. Without it that is a `StoreError`, so that a wrong path
-                does not pass for a list on which nobody stands.
+            create: make the list if there is none. Without it that is a `StoreError`, so that a wrong path does not look
+                like an empty list.
             clock: the time in Unix seconds.
-            turn_seconds: how long another process waits before it publishes in our place.
+            lease_seconds: how long another process waits before it takes over publishing.
         """
-        async with opening.opened(database_url, create=create) as database:
-            store = cls(database, clock, turn_seconds=turn_seconds)
+        async with opening.open_database(database_url, create=create) as database:
+            store = cls(database, clock, lease_seconds=lease_seconds)
             try:
                 yield store
             finally:
                 with suppress(StoreError, TimeoutError):
-                    async with asyncio.timeout(_GIVE_BACK_SECONDS):
-                        await store.outbox.leave_turn()
+                    async with asyncio.timeout(_RELEASE_SECONDS):
+                        await store.outbox.release_lease()
 
-    @uninterrupted
+    @shielded
     async def record(
-        self, incidents: Sequence[Incident], *, actor: str, addresses: Mapping[str, str] = NOTHING_NEW
-    ) -> list[Recorded]:
-        """Put what happened on the list, all in one transaction; one answer for each, in their order.
+        self, incidents: Sequence[Incident], *, actor: str, addresses: Mapping[str, str] = NO_ADDRESSES
+    ) -> list[RecordedIncident]:
+        """Record incidents in one transaction. Returns a result for each, in the same order.
 
-        An event id counts once, however often it comes and however many workers record it.
+        An event id counts once, even if it comes often or several workers record it.
 
         Args:
             incidents: what happened.
-            actor: who says so, for the log.
-            addresses: message id -> address as given, to `remember` in the same transaction.
+            actor: who makes the changes, for the change log.
+            addresses: message id -> address, to `remember` in the same transaction.
 
         Raises:
-            InvalidAddressError: one of the addresses is none; nothing was changed.
-            RefusedValueError: the database cannot take one of the incidents; nothing was changed.
+            InvalidAddressError: one of the addresses is invalid; nothing was changed.
+            RefusedValueError: the database refuses one of the incidents; nothing was changed.
         """
         causes: dict[str, writing.Cause] = {}
         for incident in incidents:
@@ -134,41 +134,43 @@ class Store:
             return []
         now = self._now()
         async with self._database.write() as connection:
-            claimed = await writing.claim(connection, causes, now)
+            claimed = await writing.claim_events(connection, causes, now)
             fresh = [event_id for event_id in causes if event_id in claimed]
-            done = await writing.put(
+            done = await writing.upsert_entries(
                 connection, [causes[event_id] for event_id in fresh], actor=actor, now=now
             )
-            await writing.keep_addresses(connection, addresses, now)
-        outcomes: dict[str, Outcome] = dict(zip(fresh, done, strict=True))
-        # The first incident of an event takes the outcome away; those that repeat it find none.
-        return [Recorded(incident, outcomes.pop(incident.event_id, "repeated")) for incident in incidents]
+            await writing.upsert_addresses(connection, addresses, now)
+        outcomes: dict[str, RecordOutcome] = dict(zip(fresh, done, strict=True))
+        # The first incident of an event pops its outcome; its repeats find none.
+        return [
+            RecordedIncident(incident, outcomes.pop(incident.event_id, "repeated")) for incident in incidents
+        ]
 
-    @uninterrupted
+    @shielded
     async def known_addresses(self, message_ids: Collection[str]) -> dict[str, str]:
-        """Message id -> address as given, for those ids that are known."""
+        """Message id -> address, for the known ones of these ids."""
         table = model.known_messages
         known: dict[str, str] = {}
         async with self._database.read() as connection:
-            for some in bulk.among(connection, table.c.message_id, set(message_ids)):
+            for some in bulk.column_in(connection, table.c.message_id, set(message_ids)):
                 query = select(table.c.message_id, table.c.address).where(some)
                 known.update((row.message_id, row.address) for row in await connection.execute(query))
         return known
 
-    @uninterrupted
+    @shielded
     async def remember(self, addresses: Mapping[str, str]) -> None:
-        """Keep message id -> address as given; what was kept for an id before is replaced."""
+        """Store the addresses of messages. A known id gets the new address."""
         if not addresses:
             return
         async with self._database.write() as connection:
-            await writing.keep_addresses(connection, addresses, self._now())
+            await writing.upsert_addresses(connection, addresses, self._now())
 
-    @uninterrupted
+    @shielded
     async def check(self, address: str) -> list[Entry]:
-        """What forbids writing to this address now: its entries, without the expired ones.
+        """The entries that suppress this address now, without expired ones.
 
         Raises:
-            InvalidAddressError: it is no address.
+            InvalidAddressError: it is not an address.
         """
         table = model.suppressions
         in_force = or_(table.c.expires_at.is_(None), table.c.expires_at > self._now())
@@ -176,15 +178,15 @@ class Store:
         async with self._database.read() as connection:
             return [entry_of(row) for row in await connection.execute(query)]
 
-    @uninterrupted
+    @shielded
     async def entries(
         self, *, reason: Reason | None = None, limit: int, after: tuple[str, str] | None = None
     ) -> list[Entry]:
-        """One page of the list, expired entries too, ordered by address and reason.
+        """One page of the list, with expired entries, ordered by address and reason.
 
         Args:
             reason: only those of this reason.
-            limit: how many at the most.
+            limit: the maximum number.
             after: address and reason of the last entry of the page before.
         """
         table = model.suppressions
@@ -196,16 +198,16 @@ class Store:
         async with self._database.read() as connection:
             return [entry_of(row) for row in await connection.execute(query)]
 
-    @uninterrupted
+    @shielded
     async def count_by_reason(self) -> dict[Reason, int]:
-        """How many entries each reason has, expired ones too; a reason without any has 0."""
+        """The number of entries of each reason, with expired ones; 0 for a reason without entries."""
         table = model.suppressions
         query = select(table.c.reason, func.count().label("entries")).group_by(table.c.reason)
         async with self._database.read() as connection:
             counts = {row.reason: row.entries for row in await connection.execute(query)}
         return {reason: counts.get(reason.value, 0) for reason in Reason}
 
-    @uninterrupted
+    @shielded
     async def add(
         self,
         address: str,
@@ -215,14 +217,14 @@ class Store:
         note: str,
         expires_at: int | None = None,
     ) -> Entry:
-        """Somebody puts an address on the list; an entry that is there already counts one more.
+        """Add an address manually. An existing entry counts one more.
 
         Args:
-            address: as given; the list normalises it.
-            reason: why; the entry of another reason is another entry.
-            actor: who does it, for the log.
-            note: why they do it, for the log.
-            expires_at: Unix seconds; None is for good. An entry never ends sooner than it did before.
+            address: in any spelling; the list normalises it.
+            reason: an address has one entry for each reason.
+            actor: who adds it, for the change log.
+            note: why, for the change log.
+            expires_at: Unix seconds; None: never. An existing entry never expires earlier than before.
 
         Raises:
             InvalidAddressError: it is no address.
@@ -230,20 +232,20 @@ class Store:
         now = self._now()
         cause = writing.Cause(normalise(address), address, reason, at=now, note=note, expires_at=expires_at)
         async with self._database.write() as connection:
-            await writing.put(connection, [cause], actor=actor, now=now)
-            return await writing.entry(connection, cause.key)
+            await writing.upsert_entries(connection, [cause], actor=actor, now=now)
+            return await writing.read_entry(connection, cause.key)
 
-    @uninterrupted
+    @shielded
     async def remove(
         self, address: str, *, reason: Reason | None, actor: str, note: str, override: bool = False
     ) -> list[Entry]:
-        """Somebody takes an address off the list: its entry of that reason, or all. Answers what was removed.
+        """Remove an address manually: its entry of that reason, or all. Returns the removed entries.
 
         Events that happened until now do not put it back for that reason, however late they come; where all is
         removed, for any reason: of complaints only with the override, the actor and the note.
 
         Raises:
-            InvalidAddressError: it is no address.
+            InvalidAddressError: it is not an address.
             NotSuppressedError: there is no such entry.
             ProtectedComplaintError: one is a complaint, and the override, the actor or the note is missing;
                 nothing was removed.
@@ -268,12 +270,14 @@ class Store:
             reasons = set(Reason) if reason is None else {reason}
             if not may_lift_complaints:
                 reasons.discard(Reason.COMPLAINT)
-            await writing.lift(connection, entries, reasons=reasons, actor=actor, note=note, now=self._now())
+            await writing.delete_entries(
+                connection, entries, reasons=reasons, actor=actor, note=note, now=self._now()
+            )
         return entries
 
-    @uninterrupted
+    @shielded
     async def history(self, address: str) -> list[Change]:
-        """Every change that this address has seen, oldest first.
+        """All changes of this address, oldest first.
 
         Raises:
             InvalidAddressError: it is no address.

@@ -1,4 +1,4 @@
-"""The files of this machine that a connection to PostgreSQL needs: certificates and keys."""
+"""The certificate and key files that a connection to PostgreSQL needs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bridge.certificates import unusable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NAMED: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
-"""Parameters of the URL; libpq's variables for them are these in capitals with PG in front."""
-_OF_AUTHORITIES: Final = ("sslrootcert", "sslcrl")
+_PARAMETERS: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+"""Parameters of the URL. libpq's variables for them are the same names in capitals, with PG in front."""
+_AUTHORITY_FILES: Final = ("sslrootcert", "sslcrl")
 
 
-def problem(dsn: str, error: OSError) -> str:
-    """Why a connection failed if it was for such a file: waiting does not mend it. Empty if it was not.
+def unusable_file(dsn: str, error: OSError) -> str:
+    """Why such a file made a connection fail, which waiting does not repair. Empty if the failure has another cause.
 
     Args:
         dsn: of the connection.
@@ -26,18 +26,18 @@ def problem(dsn: str, error: OSError) -> str:
     """
     if isinstance(
         error.filename, str | os.PathLike
-    ):  # looked for in the home, such as .postgresql/postgresql.key
+    ):  # a file in the home folder, such as .postgresql/postgresql.key
         return (
             f"cannot read {os.fspath(error.filename)}: {error.strerror}; "
-            "PostgreSQL's driver looks there: set HOME to a folder that may be entered"
+            "PostgreSQL's driver looks for it there: set HOME to a folder that can be read"
         )
-    return unusable(_files(dsn), authorities=_OF_AUTHORITIES)
+    return unusable(_files(dsn), authorities=_AUTHORITY_FILES)
 
 
 def _files(dsn: str) -> Iterator[tuple[str, str]]:
     given: dict[str, list[str]] = {}
     with suppress(ValueError):
         given = parse_qs(urlsplit(dsn).query)
-    for name in _NAMED:
+    for name in _PARAMETERS:
         if path := given.get(name, [""])[-1] or os.environ.get(f"PG{name.upper()}"):
             yield name, path

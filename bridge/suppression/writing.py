@@ -1,6 +1,6 @@
-"""The statements that change the list, on a connection whose transaction somebody else ends.
+"""The statements that change the list. The caller ends the transaction.
 
-Rows are written in the order of their keys, so that two workers never wait for each other crosswise.
+Rows are written in the order of their keys, so that two workers never deadlock.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One thing that puts an address on the list: an event, or a person."""
+    """What puts an address on the list: an event or a manual addition."""
 
     address: str
     """Normalised."""
     original: str
-    """As it was given."""
+    """The spelling in which it came."""
     reason: Reason
     at: int
-    """When it happened, Unix seconds."""
+    """When it happened, in Unix seconds."""
     note: str = ""
     event_id: str | None = None
     message_id: str | None = None
@@ -51,17 +51,23 @@ class Cause:
         return self.address, self.reason
 
 
-async def claim(connection: AsyncConnection, event_ids: Iterable[str], now: int) -> set[str]:
-    """Those of the events that nobody has handled; once the transaction is committed, this one has.
+async def claim_events(connection: AsyncConnection, event_ids: Iterable[str], now: int) -> set[str]:
+    """Mark the events as handled. Returns those that were not handled before.
 
-    On PostgreSQL the insert waits for another worker's transaction with the same id, and whoever comes second
-    gets nothing back: so counts are exact without a lock on the list.
+    On PostgreSQL the INSERT waits for another worker's transaction with the same id, and the second one returns no row.
+    So counts are exact without a lock on the list.
     """
     rows = [{"event_id": event_id, "handled_at": now} for event_id in sorted(event_ids)]
-    return set(await connection.scalars(_claiming(connection.dialect.name), bulk.given(connection, rows)))
+    return set(
+        await connection.scalars(
+            _claim_statement(connection.dialect.name), bulk.as_parameters(connection, rows)
+        )
+    )
 
 
-async def put(connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int) -> list[Done]:
+async def upsert_entries(
+    connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int
+) -> list[Done]:
     """Insert or update the entries of these causes, and log each; what each did, in their order.
 
     An event that is not newer than the lifting of its entry does nothing: a person knew better, whichever of the two
@@ -86,12 +92,14 @@ async def _put(
     if not causes:
         return []
     rows = _merged(causes, now)
-    upsert = _upsert(connection.dialect.name)
-    result = await connection.execute(upsert, bulk.given(connection, [rows[key] for key in sorted(rows)]))
+    upsert = _upsert_statement(connection.dialect.name)
+    result = await connection.execute(
+        upsert, bulk.as_parameters(connection, [rows[key] for key in sorted(rows)])
+    )
     counts, ends = {}, {}
     for address, reason, count, expires_at in result:
         counts[address, reason], ends[address, reason] = count, expires_at
-    # An entry that stood before has counted more than what came just now.
+    # An entry that existed before has a greater count than the causes of this call.
     new = {key for key, row in rows.items() if counts[key] == row["count"]}
     done: list[Done] = []
     remaining: list[str] = []
@@ -100,7 +108,7 @@ async def _put(
         new.discard(cause.key)
         stands.put(cause.key, ends[cause.key])
         remaining.append(stands.reasons(cause.address, now))
-    await _log(
+    await _append_changes(
         connection,
         [
             {
@@ -121,7 +129,7 @@ async def _put(
     return done
 
 
-async def lift(
+async def delete_entries(
     connection: AsyncConnection,
     entries: Sequence[Entry],
     *,
@@ -145,7 +153,7 @@ async def lift(
     removed = [entry.reason.value for entry in entries]
     chosen = and_(table.c.address == address, table.c.reason.in_(removed))
     await connection.execute(delete(table).where(chosen))
-    await _log(
+    await _append_changes(
         connection,
         [
             {
@@ -165,29 +173,33 @@ async def lift(
     )
 
 
-async def entry(connection: AsyncConnection, key: Key) -> Entry:
-    """The entry that was put there."""
+async def read_entry(connection: AsyncConnection, key: Key) -> Entry:
+    """The entry with this key."""
     table = model.suppressions
     chosen = and_(table.c.address == key[0], table.c.reason == key[1])
     return entry_of((await connection.execute(select(table).where(chosen))).one())
 
 
-async def keep_addresses(connection: AsyncConnection, addresses: Mapping[str, str], now: int) -> None:
-    """Message id -> address as given; an id that is known gets the newer address."""
+async def upsert_addresses(connection: AsyncConnection, addresses: Mapping[str, str], now: int) -> None:
+    """Store message id -> address. A known id gets the new address."""
     if not addresses:
         return
     rows = [{"message_id": key, "address": addresses[key], "known_at": now} for key in sorted(addresses)]
-    await connection.execute(_keeping(connection.dialect.name), bulk.given(connection, rows))
+    await connection.execute(
+        _address_statement(connection.dialect.name), bulk.as_parameters(connection, rows)
+    )
 
 
-async def _log(connection: AsyncConnection, changes: Sequence[Row], *, actor: str, now: int) -> None:
+async def _append_changes(
+    connection: AsyncConnection, changes: Sequence[Row], *, actor: str, now: int
+) -> None:
     rows = [{"at": now, "actor": actor} | change for change in changes]
-    adding = bulk.inserting(connection.dialect.name, model.changes, tuple(rows[0]))
-    await connection.execute(adding, bulk.given(connection, rows))
+    adding = bulk.insert_statement(connection.dialect.name, model.changes, tuple(rows[0]))
+    await connection.execute(adding, bulk.as_parameters(connection, rows))
 
 
 def _merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
-    """One row for each entry: a statement may touch an entry only once."""
+    """One row for each entry: a statement can insert or update an entry only once."""
     rows: dict[Key, Row] = {}
     for cause in causes:
         row = rows.get(cause.key)
@@ -218,17 +230,17 @@ def _later(one: int | None, other: int | None) -> int | None:
 
 
 @lru_cache(maxsize=4)
-def _claiming(dialect: str) -> ReturningInsert[Any]:
+def _claim_statement(dialect: str) -> ReturningInsert[Any]:
     table = model.handled_events
-    adding = bulk.inserting(dialect, table, ("event_id", "handled_at"))
+    adding = bulk.insert_statement(dialect, table, ("event_id", "handled_at"))
     return adding.on_conflict_do_nothing(index_elements=[table.c.event_id]).returning(table.c.event_id)
 
 
 @lru_cache(maxsize=4)
-def _upsert(dialect: str) -> ReturningInsert[Any]:
-    """Insert an entry, or count on: what first caused it stays, and it never ends sooner than it did."""
+def _upsert_statement(dialect: str) -> ReturningInsert[Any]:
+    """Insert an entry, or add to its count. Its first cause stays, and it never expires earlier than before."""
     stored = model.suppressions.c
-    adding = bulk.inserting(dialect, model.suppressions, tuple(column.name for column in stored))
+    adding = bulk.insert_statement(dialect, model.suppressions, tuple(column.name for column in stored))
     given = adding.excluded
     for_good = stored.expires_at.is_(None) | given.expires_at.is_(None)
     return adding.on_conflict_do_update(
@@ -244,15 +256,15 @@ def _upsert(dialect: str) -> ReturningInsert[Any]:
 
 
 @lru_cache(maxsize=4)
-def _keeping(dialect: str) -> Insert:
-    adding = bulk.inserting(dialect, model.known_messages, ("message_id", "address", "known_at"))
+def _address_statement(dialect: str) -> Insert:
+    adding = bulk.insert_statement(dialect, model.known_messages, ("message_id", "address", "known_at"))
     return adding.on_conflict_do_update(
         index_elements=["message_id"],
         set_={"address": adding.excluded.address, "known_at": adding.excluded.known_at},
     )
 
 
-# `min` and `max` of two values are called LEAST and GREATEST in PostgreSQL; CASE is the same in both.
+# SQLite's `min` and `max` of two values are LEAST and GREATEST in PostgreSQL; CASE works in both.
 def _smaller(one: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
     return case((other < one, other), else_=one)
 

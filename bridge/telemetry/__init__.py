@@ -1,1 +1,1 @@
-"""What a role tells the outside about itself: log events, metrics, health."""
+"""Logs, metrics and health of every role."""

@@ -1,6 +1,6 @@
-"""Counting where a microsecond matters: in plain Python, handed over to prometheus_client before it is read.
+"""Counters and histograms for hot paths: they count in plain Python, and are flushed to prometheus_client.
 
-The library's `inc` and `observe` take a lock each, and in a crew write to a file: 0.4 to 2 us. These take a tenth.
+The library's `inc` and `observe` take a lock, and with several processes write to a file: 0.4 to 2 us. These take a tenth.
 """
 
 from __future__ import annotations
@@ -15,45 +15,45 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter
 
-LONGEST_AGE: Final = 30 * 86_400.0
-"""Seconds. What is older counts as old as this: one mad timestamp must not weigh more in the sum than all others."""
+MAX_AGE_SECONDS: Final = 30 * 86_400.0
+"""Seconds. A greater age counts as this one: a single wrong timestamp must not dominate the sum."""
 
 
 class BulkHistogram(Histogram):
-    """A histogram that many observations can be added to at once, which the library has no way for."""
+    """A histogram to which many observations can be added at once, which the library does not offer."""
 
     def add(self, counts: Iterable[int], total: float) -> None:
-        """Add so many observations to each bucket, in the order of the bounds; `total` is the sum of their values."""
+        """Add this number of observations to each bucket, in the order of the bounds. `total` is the sum of their values."""
         for bucket, count in zip(self._buckets, counts, strict=True):
             if count:
                 bucket.inc(count)
         self._sum.inc(total)
 
 
-class Tally:
-    """A counter."""
+class BufferedCounter:
+    """A buffer in front of a counter."""
 
     __slots__ = ("_counter", "count")
 
     def __init__(self, counter: Counter) -> None:
-        """Args: what it is handed over to; of one with labels, a child."""
+        """Args: the counter; of one with labels, a child."""
         self._counter = counter
         self.count = 0
-        """Since the last time that it was handed over. Whoever counts adds to it."""
+        """The count since the last flush. Callers add to it."""
 
-    def hand_over(self) -> None:
+    def flush(self) -> None:
         count, self.count = self.count, 0
         if count:
             self._counter.inc(count)
 
 
-class Spread:
-    """A histogram."""
+class BufferedHistogram:
+    """A buffer in front of a histogram."""
 
     __slots__ = ("_bounds", "_counts", "_histogram", "_total")
 
     def __init__(self, histogram: BulkHistogram, bounds: tuple[float, ...]) -> None:
-        """Args: what it is handed over to; its buckets' upper bounds, without the infinite one."""
+        """Args: the histogram; the upper bounds of its buckets, without the infinite one."""
         self._histogram = histogram
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
@@ -63,22 +63,22 @@ class Spread:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value
 
-    def hand_over(self) -> None:
+    def flush(self) -> None:
         counts, self._counts = self._counts, [0] * len(self._counts)
         total, self._total = self._total, 0.0
         if any(counts):
             self._histogram.add(counts, total)
 
 
-class Ages(Spread):
-    """A histogram of ages by somebody else's clock: none is below 0, none above `LONGEST_AGE`."""
+class BufferedAgeHistogram(BufferedHistogram):
+    """For ages by another machine's clock: they are limited to 0 … `MAX_AGE_SECONDS`."""
 
     __slots__ = ()
 
     def observe(self, value: float) -> None:
         if value < 0.0:
             value = 0.0
-        elif value > LONGEST_AGE:
-            value = LONGEST_AGE
+        elif value > MAX_AGE_SECONDS:
+            value = MAX_AGE_SECONDS
         self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value

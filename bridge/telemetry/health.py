@@ -1,4 +1,4 @@
-"""`/livez`, `/readyz` and `/metrics`, on a port of their own that needs no token."""
+"""Serves `/livez`, `/readyz` and `/metrics`, on a port of their own, without a token."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Whether a role can do its work now, and how each of its parts is."""
+    """Whether a role can do its work now, with the state of each of its parts."""
 
     ready: bool
     parts: Mapping[str, Mapping[str, Any]]
-    """Name of the part -> what there is to say of it, as JSON."""
+    """Name of the part -> its state, ready for JSON."""
 
 
-Check = Callable[[], Awaitable[Readiness]]
+ReadinessCheck = Callable[[], Awaitable[Readiness]]
 Exposition = Callable[[], Awaitable[bytes]]
 Liveness = Callable[[], str]
-"""Why the process should be started anew; empty while it should not."""
+"""Why the process should be restarted; empty if it should not."""
 
 
 class PortTakenError(OSError):
-    """A server cannot listen. Its message names the address and the setting to change."""
+    """A server cannot listen. The message names the address and the setting to change."""
 
 
-def lively() -> str:
-    """A process that answers at all is alive."""
+def always_alive() -> str:
+    """For a role without a watchdog: a process that answers is alive."""
     return ""
 
 
-def of_process(metrics: Metrics, check: Callable[[], Readiness]) -> tuple[Check, Exposition]:
-    """What to serve of the one process that we are, which knows all of it at once."""
+def process_health(metrics: Metrics, check: Callable[[], Readiness]) -> tuple[ReadinessCheck, Exposition]:
+    """Readiness and metrics of this process."""
 
     async def ready() -> Readiness:
         return check()
@@ -58,20 +58,20 @@ def of_process(metrics: Metrics, check: Callable[[], Readiness]) -> tuple[Check,
 @asynccontextmanager
 async def serve(
     place: Health | Path,
-    check: Check,
+    check: ReadinessCheck,
     exposition: Exposition,
     *,
     default_port: int,
-    liveness: Liveness = lively,
+    liveness: Liveness = always_alive,
 ) -> AsyncIterator[None]:
     """Serve health until the context ends.
 
     Args:
-        place: host and port; or the path of a Unix socket, for who may open its folder.
-        check: asked for each `/readyz`.
-        exposition: asked for each `/metrics`.
-        default_port: the role's own, where the setting is empty.
-        liveness: asked for each `/livez`.
+        place: host and port; or the path of a Unix socket.
+        check: called for each `/readyz`.
+        exposition: called for each `/metrics`.
+        default_port: the role's own, for an empty setting.
+        liveness: called for each `/livez`.
 
     Raises:
         PortTakenError: the address cannot be bound.
@@ -88,7 +88,7 @@ async def serve(
         await runner.cleanup()
 
 
-def _app(check: Check, exposition: Exposition, liveness: Liveness) -> web.Application:
+def _app(check: ReadinessCheck, exposition: Exposition, liveness: Liveness) -> web.Application:
     async def live(_: web.Request) -> web.Response:
         if reason := liveness():
             return _json(503, {"status": "stuck", "reason": reason})

@@ -12,25 +12,25 @@ from bridge.telemetry.buffered import BulkHistogram
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-    Together = Literal["livesum", "livemin", "livemax", "max"]
-    """How the gauges of several processes become one: of those that live, but for `max`."""
+    Aggregation = Literal["livesum", "livemin", "livemax", "max"]
+    """How the gauges of several processes are combined: those of living processes, except for `max`."""
 
-FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Seconds: what takes milliseconds when all is well."""
-SLOW: Final = (*FAST[2:], 30.0, 60.0, 300.0)
-"""Seconds: what may wait for somebody else."""
-AGES: Final = (
+FAST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds, for what normally takes milliseconds."""
+SLOW_BUCKETS: Final = (*FAST_BUCKETS[2:], 30.0, 60.0, 300.0)
+"""Seconds, for what may wait for a dependency."""
+AGE_BUCKETS: Final = (
     1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0, 259_200.0, 604_800.0
 )  # fmt: skip
-"""Seconds, up to a week. Events bear whole seconds: the first bucket says as much as there is to know."""
-SIZES: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+"""Seconds, up to a week. Timestamps of events are whole seconds, so a finer first bucket would say nothing."""
+SIZE_BUCKETS: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 
 RECEIVED, CONFIRMED, HANDLED = "received", "confirmed", "handled"
-"""The stages of an event's way, for `event_age`."""
+"""The stages of an event, for `event_age`."""
 
 
 class Instruments:
-    """Each is made when it is first asked for, so that a role shows what it counts, and nothing else."""
+    """All metrics. Each is made at its first use, so that a role shows only those that it uses."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -42,7 +42,7 @@ class Instruments:
 
     @cached_property
     def answers(self) -> Counter:
-        return self._counter("bridge_answers", "Requests, by what was answered", "answer")
+        return self._counter("bridge_answers", "Requests, by answer", "answer")
 
     @cached_property
     def tokens(self) -> Gauge:
@@ -56,7 +56,7 @@ class Instruments:
 
     @cached_property
     def answer_seconds(self) -> BulkHistogram:
-        return self._histogram("bridge_answer_seconds", "From a request's head to its answer", FAST)
+        return self._histogram("bridge_answer_seconds", "From a request's head to its answer", FAST_BUCKETS)
 
     @cached_property
     def received(self) -> Counter:
@@ -64,8 +64,8 @@ class Instruments:
 
     @cached_property
     def event_age(self) -> BulkHistogram:
-        says = "From the time that an event bears to the stage that it has reached"
-        return self._histogram("bridge_event_age_seconds", says, AGES, "stage")
+        says = "From the timestamp of an event to the stage that it has reached"
+        return self._histogram("bridge_event_age_seconds", says, AGE_BUCKETS, "stage")
 
     @cached_property
     def publishes(self) -> Counter:
@@ -73,7 +73,7 @@ class Instruments:
 
     @cached_property
     def confirm_seconds(self) -> BulkHistogram:
-        return self._histogram("bridge_confirm_seconds", "From a publish to RabbitMQ's confirm", FAST)
+        return self._histogram("bridge_confirm_seconds", "From a publish to RabbitMQ's confirm", FAST_BUCKETS)
 
     @cached_property
     def in_flight_messages(self) -> Gauge:
@@ -81,26 +81,26 @@ class Instruments:
 
     @cached_property
     def in_flight_bytes(self) -> Gauge:
-        return self._gauge("bridge_publisher_in_flight_bytes", "Bytes of their bodies")
+        return self._gauge("bridge_publisher_in_flight_bytes", "Bytes of the bodies that wait for a confirm")
 
     @cached_property
     def window_messages(self) -> Gauge:
-        return self._gauge("bridge_publisher_window_messages", "How many may wait for a confirm at once")
+        return self._gauge(
+            "bridge_publisher_window_messages", "How many messages may wait for a confirm at once"
+        )
 
     @cached_property
     def window_bytes(self) -> Gauge:
-        return self._gauge("bridge_publisher_window_bytes", "How many bytes of them may")
+        return self._gauge("bridge_publisher_window_bytes", "How many bytes may wait for a confirm at once")
 
     @cached_property
     def broker_up(self) -> Gauge:
-        says = "1 while a connection to RabbitMQ is open, by use"
+        says = "1 while the connection to RabbitMQ is open, by use"
         return self._gauge("bridge_broker_up", says, "use", together="livemin")
 
     @cached_property
     def broker_state(self) -> Gauge:
-        return self._gauge(
-            "bridge_broker_state", "Connections that are in this state, by use", "use", "state"
-        )
+        return self._gauge("bridge_broker_state", "Connections in this state, by use", "use", "state")
 
     @cached_property
     def connects(self) -> Counter:
@@ -108,7 +108,7 @@ class Instruments:
 
     @cached_property
     def topology_refused(self) -> Gauge:
-        says = "1 while an exchange or queue is refused: it does not stand as planned"
+        says = "1 while RabbitMQ refuses to declare an exchange or queue as planned"
         return self._gauge("bridge_topology_refused", says, "name", together="livemax")
 
     @cached_property
@@ -119,7 +119,7 @@ class Instruments:
     @cached_property
     def backfilled(self) -> Counter:
         return self._counter(
-            "bridge_backfill_events", "Events put into the suppression queue from the archive"
+            "bridge_backfill_events", "Events published from the archive to the suppression queue"
         )
 
     @cached_property
@@ -155,24 +155,29 @@ class Instruments:
         return self._counter("bridge_events_consumed", says, "redelivered")
 
     @cached_property
-    def in_hand(self) -> Gauge:
-        return self._gauge("bridge_messages_in_hand", "Messages delivered and not acknowledged yet")
+    def unacknowledged_messages(self) -> Gauge:
+        return self._gauge("bridge_unacknowledged_messages", "Messages delivered and not acknowledged yet")
 
     @cached_property
     def prefetch(self) -> Gauge:
-        return self._gauge("bridge_prefetch_messages", "How many RabbitMQ hands over before it waits")
+        return self._gauge(
+            "bridge_prefetch_messages",
+            "How many messages RabbitMQ delivers before it waits for acknowledgements",
+        )
 
     @cached_property
     def batch_size(self) -> BulkHistogram:
-        return self._histogram("bridge_batch_events", "Events that one transaction was made for", SIZES)
+        return self._histogram("bridge_batch_events", "Events in one transaction", SIZE_BUCKETS)
 
     @cached_property
     def handling_seconds(self) -> BulkHistogram:
-        return self._histogram("bridge_handling_seconds", "From a delivery to its acknowledgement", SLOW)
+        return self._histogram(
+            "bridge_handling_seconds", "From a delivery to its acknowledgement", SLOW_BUCKETS
+        )
 
     @cached_property
     def handled(self) -> Counter:
-        return self._counter("bridge_events_handled", "Messages the worker is done with", "outcome")
+        return self._counter("bridge_events_handled", "Messages that the worker has handled", "outcome")
 
     @cached_property
     def retries(self) -> Counter:
@@ -181,7 +186,7 @@ class Instruments:
 
     @cached_property
     def dead_letters(self) -> Counter:
-        return self._counter("bridge_dead_letters", "Messages parked, by reason", "reason")
+        return self._counter("bridge_dead_letters", "Messages moved to the dead letters, by reason", "reason")
 
     @cached_property
     def provider_calls(self) -> Counter:
@@ -189,12 +194,12 @@ class Instruments:
 
     @cached_property
     def provider_seconds(self) -> BulkHistogram:
-        says = "What a call to the provider took, by status"
-        return self._histogram("bridge_provider_call_seconds", says, SLOW, "status")
+        says = "Duration of a call to the provider, by status"
+        return self._histogram("bridge_provider_call_seconds", says, SLOW_BUCKETS, "status")
 
     @cached_property
     def pauses(self) -> Counter:
-        return self._counter("bridge_pauses", "Times work waited for a dependency", "dependency")
+        return self._counter("bridge_pauses", "Pauses of the circuit breakers, by dependency", "dependency")
 
     @cached_property
     def breaker_state(self) -> Gauge:
@@ -203,17 +208,19 @@ class Instruments:
 
     @cached_property
     def oldest_call_seconds(self) -> Gauge:
-        says = "How long the oldest call of a dependency has waited for its answer"
+        says = "Age of the oldest call to a dependency without an answer"
         return self._gauge("bridge_oldest_call_seconds", says, "dependency", together="livemax")
 
     @cached_property
     def stuck(self) -> Counter:
-        return self._counter("bridge_worker_stuck", "Times the worker was found stuck, by what", "what")
+        return self._counter(
+            "bridge_worker_stuck", "Times that a part of the worker was found stuck", "component"
+        )
 
     @cached_property
     def list_entries(self) -> Gauge:
         return self._gauge(
-            "bridge_list_entries", "Entries of the suppression list, expired ones too", "reason"
+            "bridge_list_entries", "Entries of the suppression list, including expired ones", "reason"
         )
 
     @cached_property
@@ -222,11 +229,13 @@ class Instruments:
 
     @cached_property
     def outbox_oldest_seconds(self) -> Gauge:
-        return self._gauge("bridge_outbox_oldest_seconds", "Age of the oldest of them")
+        return self._gauge(
+            "bridge_outbox_oldest_seconds", "Age of the oldest change of the list that is not published yet"
+        )
 
     @cached_property
-    def outbox_turn(self) -> Gauge:
-        return self._gauge("bridge_outbox_turn", "1 for the worker whose turn it is to publish them")
+    def outbox_lease(self) -> Gauge:
+        return self._gauge("bridge_outbox_lease", "1 for the worker that holds the lease to publish changes")
 
     @cached_property
     def relayed(self) -> Counter:
@@ -235,7 +244,7 @@ class Instruments:
     def _counter(self, name: str, says: str, *labels: str) -> Counter:
         return Counter(name, says, labels, registry=self.registry)
 
-    def _gauge(self, name: str, says: str, *labels: str, together: Together = "livesum") -> Gauge:
+    def _gauge(self, name: str, says: str, *labels: str, together: Aggregation = "livesum") -> Gauge:
         return Gauge(name, says, labels, registry=self.registry, multiprocess_mode=together)
 
     def _histogram(self, name: str, says: str, bounds: tuple[float, ...], *labels: str) -> BulkHistogram:

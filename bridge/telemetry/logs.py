@@ -1,4 +1,4 @@
-"""Structured log events: JSON for machines, readable in a terminal, each with an `action`."""
+"""Structured logs: JSON for programs, coloured lines for a terminal, each with an `action`."""
 
 from __future__ import annotations
 
@@ -24,20 +24,18 @@ if TYPE_CHECKING:
     Level = Literal["debug", "info", "warning", "error"]
 
 LIBRARY: Final = "library"
-"""The action of a line that is not ours; its `logger` says whose it is."""
+"""The action of a line of a library; its `logger` names the library."""
 
 _OF_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
 _NOISY_LIBRARIES = ("aio_pika", "aiormq", "aiohttp", "sqlalchemy", "alembic")
 
 
 def configure_for(settings: Settings, *, level: Level | None = None) -> None:
-    """As `configure`, for a process that has these settings: none of their secrets is ever written.
-
-    What nobody has caught is an event as well, wherever it happens.
+    """As `configure`, with all secrets of these settings hidden. Uncaught exceptions are logged, too.
 
     Args:
-        settings: all of them.
-        level: instead of theirs.
+        settings: all settings.
+        level: overrides the level of the settings.
     """
     configure(
         settings.logs if level is None else settings.logs.model_copy(update={"level": level}),
@@ -47,11 +45,11 @@ def configure_for(settings: Settings, *, level: Level | None = None) -> None:
 
 
 def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
-    """Set up this process's logging once, at its start. Everything goes to standard error.
+    """Set up the logging of this process, once, at its start. Everything goes to standard error.
 
     Args:
-        settings: how, and how much.
-        secrets: texts that no line may show.
+        settings: format and level.
+        secrets: texts that are hidden in every line.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -68,7 +66,7 @@ def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _is_a_librarys],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _mark_library_line],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -81,29 +79,29 @@ def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     for library in _NOISY_LIBRARIES:
-        # A lost connection is our event to report, once; the libraries' own lines repeat it with tracebacks.
+        # We log a lost connection once; the libraries would repeat it with tracebacks.
         logging.getLogger(library).setLevel(logging.CRITICAL if settings.level != "debug" else logging.DEBUG)
-    # What it has to say of a task or a callback that failed is all that anybody will hear of it.
+    # asyncio's errors are kept: nothing else reports a failed task or callback.
     logging.getLogger("asyncio").setLevel(logging.ERROR if settings.level != "debug" else logging.DEBUG)
 
 
-def for_programs(settings: Logs) -> bool:
-    """Whether each line is a JSON object; else they are for people."""
+def writes_json(settings: Logs) -> bool:
+    """Whether the lines are JSON objects; else they are for people."""
     return settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
 
 
 def logger(room: str) -> FilteringBoundLogger:
-    """A logger for one room. Call it with `action=...`, the word to search the logs by."""
+    """A logger for one package. Call it with `action=...`, the word to search the logs by."""
     return cast("FilteringBoundLogger", structlog.get_logger(room, room=room))
 
 
 def tracer(room: FilteringBoundLogger) -> Callable[..., Any] | None:
-    """How a room writes a line for each event, at `debug`; None where that is not asked for, and must cost nothing."""
+    """A function that logs each event at `debug`; None at other levels, so that it costs nothing."""
     bound = room.bind()
     return bound.debug if bound.is_enabled_for(logging.DEBUG) else None
 
 
-def _is_a_librarys(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _mark_library_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event.setdefault("action", LIBRARY)
     return event
 
@@ -116,7 +114,7 @@ def _json(event: EventDict, **_: Any) -> str:
 
 
 def _cleaned(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Each value one line; a traceback has its own."""
+    """Make each value one line, except tracebacks."""
     for key, value in event.items():
         if isinstance(value, str):
             event[key] = clean(value) if key in _OF_SEVERAL_LINES else one_line(value)
@@ -124,12 +122,12 @@ def _cleaned(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _renderers(settings: Logs) -> list[Processor]:
-    if for_programs(settings):
+    if writes_json(settings):
         return [
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(serializer=_json),
         ]
-    # Tracebacks are text by now, with what is to be hidden hidden.
+    # Tracebacks are text by now, without secrets.
     return [
         _cleaned,
         structlog.dev.ConsoleRenderer(

@@ -1,4 +1,4 @@
-"""What is counted, one object for each process, handed to the rooms that count."""
+"""The metrics of one process: an object that is passed to everything that counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.telemetry import instruments
-from bridge.telemetry.buffered import Ages, Spread, Tally
+from bridge.telemetry.buffered import BufferedAgeHistogram, BufferedCounter, BufferedHistogram
 from bridge.telemetry.instruments import Instruments
 from bridge.telemetry.version import own_version
 
@@ -24,71 +24,71 @@ if TYPE_CHECKING:
     from bridge.telemetry.buffered import BulkHistogram
 
 OTHER: Final = "other"
-"""The label value that all names share which nobody knows."""
+"""The label value for all unknown names."""
 
-HAND_OVER_SECONDS: Final = 1.0
-"""How much counting a process that is killed may take with it."""
+FLUSH_SECONDS: Final = 1.0
+"""A process that is killed loses the counts of this time at most."""
 
-Cheap = TypeVar("Cheap", Tally, Spread, Ages)
+Buffered = TypeVar("Buffered", BufferedCounter, BufferedHistogram, BufferedAgeHistogram)
 
 
 class Metrics(Instruments):
-    """All instruments of a role, on a registry of their own, so that a test may have several."""
+    """All metrics of a role, on a registry of their own, so that a test may have several."""
 
     def __init__(self) -> None:
         super().__init__(CollectorRegistry())
-        self._tallies: list[Tally | Spread] = []
-        self._measures = _Measures(self.hand_over)
-        self.registry.register(self._measures)  # the first, so that it is asked before all that it measures
+        self._buffered: list[BufferedCounter | BufferedHistogram] = []
+        self._measures = _ScrapeHooks(self.flush)
+        self.registry.register(self._measures)  # the first collector, so that its hooks run before the others
         self.build.labels(own_version(), platform.python_version()).set(1)
 
-    def before_reading(self, measure: Callable[[], None]) -> None:
-        """Have this called each time before the values are read: it sets what is not worth keeping up to date.
+    def before_scrape(self, measure: Callable[[], None]) -> None:
+        """Call this before each scrape. It sets values that are not kept up to date all the time.
 
-        It is called now as well, so that what it sets is there when it is read for the first time.
+        It is also called now, so that the values exist from the start.
         """
         measure()
         self._measures.calls.append(measure)
 
-    def tally(self, counter: Counter) -> Tally:
-        """A cheap way to count; of a counter with labels, a child is given."""
-        return self._handed_over(Tally(counter))
+    def buffered_counter(self, counter: Counter) -> BufferedCounter:
+        """A buffer in front of a counter, or of a child of one with labels."""
+        return self._registered(BufferedCounter(counter))
 
-    def spread(self, histogram: BulkHistogram, bounds: tuple[float, ...]) -> Spread:
-        """A cheap way to observe.
+    def buffered_histogram(self, histogram: BulkHistogram, bounds: tuple[float, ...]) -> BufferedHistogram:
+        """A buffer in front of a histogram.
 
         Args:
             histogram: of one with labels, a child.
-            bounds: of its buckets, as in `instruments`.
+            bounds: the upper bounds of its buckets, as in `instruments`.
         """
-        return self._handed_over(Spread(histogram, bounds))
+        return self._registered(BufferedHistogram(histogram, bounds))
 
-    def ages(self, stage: str) -> Ages:
-        """A cheap way to observe how old events are when they have come so far."""
-        return self._handed_over(Ages(self.event_age.labels(stage), instruments.AGES))
+    def age_histogram(self, stage: str) -> BufferedAgeHistogram:
+        """A buffer in front of the age histogram of this stage."""
+        return self._registered(BufferedAgeHistogram(self.event_age.labels(stage), instruments.AGE_BUCKETS))
 
-    def hand_over(self) -> None:
-        """Give what was counted the cheap way to the instruments. Reading the values does it first."""
-        for tally in self._tallies:
-            tally.hand_over()
+    def flush(self) -> None:
+        """Move the buffered counts to the metrics. A scrape does this first."""
+        for buffered in self._buffered:
+            buffered.flush()
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""
         return generate_latest(self.registry)
 
-    def _handed_over(self, cheap: Cheap) -> Cheap:
-        self._tallies.append(cheap)
-        return cheap
+    def _registered(self, buffered: Buffered) -> Buffered:
+        self._buffered.append(buffered)
+        return buffered
 
 
 @asynccontextmanager
-async def kept(metrics: Metrics) -> AsyncIterator[None]:
-    """Hand over each second, and at the end: for a process whose counts others read when it has died."""
+async def flushed_every_second(metrics: Metrics) -> AsyncIterator[None]:
+    """Flush every second and at the end: another process reads the counts of this one, even after its death."""
 
     async def each_second() -> None:
         while True:
-            await asyncio.sleep(HAND_OVER_SECONDS)
-            metrics.hand_over()
+            await asyncio.sleep(FLUSH_SECONDS)
+            metrics.flush()
 
     keeping = asyncio.create_task(each_second(), name="metrics")
     try:
@@ -97,11 +97,11 @@ async def kept(metrics: Metrics) -> AsyncIterator[None]:
         keeping.cancel()
         with suppress(asyncio.CancelledError):
             await keeping
-        metrics.hand_over()
+        metrics.flush()
 
 
-class _Measures(Collector):
-    """Nothing to collect, but asked whenever something is."""
+class _ScrapeHooks(Collector):
+    """A collector without metrics, which runs functions before each scrape."""
 
     def __init__(self, *calls: Callable[[], None]) -> None:
         self.calls = [*calls]
@@ -116,5 +116,5 @@ class _Measures(Collector):
 
 
 def name_label(name: str) -> str:
-    """Unknown names share one label value, so that a caller cannot grow the metrics without bound."""
+    """The label value of an event's name. Unknown names share one, so that callers cannot add labels without bound."""
     return name if name in KNOWN_NAMES or name == MALFORMED else OTHER

@@ -1,4 +1,4 @@
-"""What several processes count, added up by one that serves the sum."""
+"""Metrics of several processes: each counts in files of a shared folder, and the supervisor serves the sum."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class SharedMetrics:
-    """What the receivers of a crew count, added up; for the process that counts nothing but their restarts."""
+    """The summed metrics of the receiver processes, and the number of their restarts; for the supervisor."""
 
     def __init__(self, directory: Path) -> None:
-        """Read from this folder, in which each of them counts.
+        """Args: the folder in which the processes count.
 
-        Counters and histograms go on through a restart. Of the gauges, which are those of living processes, the sum is
-        shown, or for `broker_up` the least, and for an age the greatest.
+        Counters and histograms survive a restart of a process. Gauges are those of living processes: their sum, the
+        minimum for `broker_up`, or the maximum for an age.
         """
         self._directory = str(directory)
         self.registry = CollectorRegistry()
@@ -31,7 +31,7 @@ class SharedMetrics:
         )
 
     def forget(self, number: int) -> None:
-        """This process has ended: what it measured is so no more."""
+        """This process has ended: drop its gauges."""
         mark_process_dead(number, self._directory)  # type: ignore[no-untyped-call]  # it has no types
 
     def exposition(self) -> bytes:
@@ -39,10 +39,11 @@ class SharedMetrics:
         return generate_latest(self.registry)
 
 
-def share(directory: Path, number: int) -> None:
-    """From now on this process counts in files of this folder, for `SharedMetrics`. To be called before `Metrics()`.
+def use_shared_files(directory: Path, number: int) -> None:
+    """Make this process count in files of this folder, for `SharedMetrics`. Must be called before `Metrics()`.
 
-    The library names files by process id. By the number that a successor takes over, there are never more of them.
+    The library names the files by process id. With a number that the successor of a process takes over, their count
+    does not grow.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
     values.ValueClass = values.MultiProcessValue(process_identifier=lambda: number)  # type: ignore[no-untyped-call]

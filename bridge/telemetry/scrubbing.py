@@ -1,7 +1,7 @@
-"""What no log may show: addresses, as long as they are to be masked, and secrets, always.
+"""Masks addresses in logs, unless that is turned off, and always hides secrets.
 
-Rooms mask what they know to be an address. This is the net under them, for what stands in somebody else's words: a
-database that quotes its parameters, a library that names a URL, the last line of a traceback.
+Our code masks the addresses that it logs. This catches those in texts of others: a database that quotes its parameters, a
+library that names a URL, the last line of a traceback.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 HIDDEN: Final = "***"
 
 SHORTEST_SECRET: Final = 6
-"""Characters. A shorter one would be found in words that are none; where it stands in a URL it is hidden all the same."""
+"""Characters. A shorter secret would match ordinary words. In a URL it is hidden all the same."""
 
 _PATTERNS: Final = (
-    # Up to the last @ before a blank or the end of the authority: a password may hold an @ that nobody has encoded.
+    # Up to the last @ before a blank or the end of the authority: a password may have an @ that is not encoded.
     (re.compile(r"(?<=://)[^\s/\"'<>]*(?=@)"), "://"),
     (re.compile(r"(?<=/webhooks/msndr/)[^\s/?#\"'<>]+"), "/webhooks/msndr/"),
     (re.compile(r"(?i)(?<=\bbearer )[^\s\"'<>,]+"), "earer "),
     (re.compile(r"(?i)(?<=\bbasic )[a-z0-9+/=]{8,}"), "asic "),
     (re.compile(r"(?i)(?<=\bpassword=)(?:'[^']*'|\"[^\"]*\"|[^\s&,;)'\"]+)"), "assword="),
 )
-"""What is hidden wherever it stands, each with a text without which it need not be looked for."""
+"""Patterns that are always hidden, each with a text that must occur for a match (a quick check)."""
 
 _ADDRESS: Final = re.compile(
     r"""
@@ -42,31 +42,31 @@ _ADDRESS: Final = re.compile(
 )
 _MASKED: Final = re.compile(r"[\"']?.?\*\*\*|[\"']?//\*\*\*")
 _NODE: Final = "rabbit"
-"""What RabbitMQ calls its nodes, `@` and a host: without a dot in it, that is no address."""
+"""RabbitMQ's nodes are named `rabbit@host`: without a dot in the host that is not an address."""
 
 _SIGNS_OF_ADDRESSES: Final = ("@", "%40")
 _AFTER_A_LETTER: Final = f"{HIDDEN}@"
 
 _OURS: Final = frozenset({"timestamp", "level", "action", "room"})
-"""Keys whose values nobody else has a part in."""
+"""Keys whose values are always our own."""
 _WHERE: Final = "where"
-"""The key of a word, `@` and a host."""
+"""A key whose value is a word, `@` and a host."""
 
 _URL: Final = re.compile(r"[^:]+://(?P<user>[^:/@]*):(?P<password>.*)@")
-"""As SQLAlchemy and RabbitMQ's clients read it: a password may hold what should have been encoded."""
+"""As SQLAlchemy and RabbitMQ's clients read a URL: the password may have characters that should be encoded."""
 
 
 def masked(address: str) -> str:
-    """`jane@example.org` -> `j***@example.org`; of what is no address nothing is shown."""
+    """`jane@example.org` -> `j***@example.org`; text that is not an address -> `***`."""
     local, at, domain = address.rpartition("@")
     return f"{local[:1]}{HIDDEN}{at}{domain}" if at else HIDDEN
 
 
 class Scrubber:
-    """The last processor before a line is written: goes through everything in it that is text."""
+    """The last processor before a line is written: scrubs every text in it."""
 
     def __init__(self, secrets: Iterable[str] = (), *, mask_addresses: bool = True) -> None:
-        """Args: texts that must not be shown; whether addresses must not either."""
+        """Args: texts to hide; whether to mask addresses."""
         # The longest first: one may be a part of another.
         known = sorted({one for one in secrets if one}, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, known))) if known else None
@@ -80,20 +80,20 @@ class Scrubber:
     def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
         for key, value in event.items():
             if key in _OURS or value is None or (type(value) is str and not self._is_suspicious(value)):
-                continue  # nearly all: a line for each event must not cost much
+                continue  # nearly always: logging a line for each event must be cheap
             event[key] = self._value(value, masks=self._masks and key != _WHERE)
         return event
 
     def _is_suspicious(self, text: str) -> bool:
         if text[1:5] == _AFTER_A_LETTER:
-            text = text[5:]  # masked by whoever wrote the line
+            text = text[5:]  # our code has masked it
         for sign in self._signs:  # noqa: SIM110 -- `any` would cost three times as much, for each text of each line
             if sign in text:
                 return True
         return False
 
     def text(self, text: str, *, masks: bool | None = None) -> str:
-        """This text without secrets and, as far as they are masked, without addresses."""
+        """The text without secrets, and with masked addresses unless that is turned off."""
         if self._secrets is not None:
             text = self._secrets.sub(HIDDEN, text)
         text = without_secrets(text)
@@ -116,7 +116,7 @@ class Scrubber:
 
 
 def without_secrets(text: str) -> str:
-    """This text without what looks like a secret by where it stands: users and passwords of URLs, tokens of the webhook."""
+    """The text without secrets that are recognised by their place: credentials in URLs, tokens of the webhook."""
     for pattern, sign in _PATTERNS:
         if sign in text:
             text = pattern.sub(HIDDEN, text)
@@ -124,7 +124,7 @@ def without_secrets(text: str) -> str:
 
 
 def secrets_of(settings: BaseModel) -> frozenset[str]:
-    """Every secret in these settings, as it may come up in a text; of a URL its password, as it is written and meant."""
+    """Every secret of these settings, in the forms that may occur in a text: raw, and percent-encoded; of a URL the password."""
     return frozenset(
         text
         for secret in _secrets_in(settings)
@@ -150,7 +150,7 @@ def _forms(secret: str) -> Collection[str]:
     found = _URL.match(secret)
     if (
         found is None or found["password"] == found["user"]
-    ):  # guest: to hide its name would hide who was refused
+    ):  # `guest`: hiding the word would hide the user's name
         return ()
     password = found["password"]
     return {password, unquote(password), quote(unquote(password), safe="")}

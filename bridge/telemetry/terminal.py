@@ -1,4 +1,4 @@
-"""Text that somebody else wrote, made harmless for a terminal: it is shown, and steers nothing."""
+"""Makes untrusted text safe for a terminal: control characters are replaced."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _BREAKS: Final = str.maketrans("\n\t", "  ")
 
 
 def clean(text: str) -> str:
-    """This text without what steers a terminal; its new lines and tabs stay."""
+    """The text with control characters replaced. New lines and tabs stay."""
     if text.isprintable():
         return text
     return _STEERING.sub(_SHOWN_AS, text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
-    """The same in one line, for a field of a line or of a table."""
+    """The same as one line, for a field of a line or of a table."""
     return text if text.isprintable() else clean(text).translate(_BREAKS)
 
 
 def escaped(document: str) -> str:
-    """JSON that says the same, with each character that steers written as an escape. JSON's own writers leave some."""
+    """The same JSON with every control character escaped. JSON encoders leave some unescaped."""
     if document.isprintable():
         return document
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", document)

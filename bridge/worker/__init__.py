@@ -1,1 +1,1 @@
-"""RabbitMQ in, suppression list out."""
+"""The worker: takes events from the suppression queue, and keeps the suppression list."""

@@ -1,4 +1,4 @@
-"""Whose message it was: the provider is asked, and what it fails with is told apart."""
+"""Asks the provider for the address of a message, and decides whether a failure is due to the message or the provider."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ if TYPE_CHECKING:
     from bridge.worker.dependencies import Dependency
 
 
-class LookUps:
+class AddressLookup:
     """Asks the provider for addresses, through its circuit breaker.
 
-    An answer that cannot be used is held against the message, and so is a failure after which the provider is still
-    thought to be well. As long as nobody gets an answer it is the provider's: that costs a message nothing but time.
+    An answer that cannot be used counts as a failed attempt of the message, and so does a failure while other look-ups
+    succeed. While no look-up succeeds, the provider is to blame: the message waits, and loses no attempt.
     """
 
     def __init__(self, settings: Provider, *, client: ProviderClient, provider: Dependency) -> None:
-        """Make the look-ups.
+        """Make an address lookup.
 
         Args:
-            settings: how often a message is asked for at once, and how long the waits between may be.
-            client: asks once: each of its calls is one request.
+            settings: how many attempts a look-up has, and how long the backoff between them may be.
+            client: each of its calls is one request, without retries.
             provider: the circuit breaker.
         """
         self._settings = settings
         self._client = client
         self._provider = provider
-        self._places = asyncio.Semaphore(ceil(settings.rate))
-        self._open = self._asking = 0
+        self._throttle_slots = asyncio.Semaphore(ceil(settings.rate))
+        self._open = self._in_progress = 0
         self.steps = 0
-        """How many calls have ended, with or without an answer."""
+        """How many calls have ended, with or without success."""
 
     @property
     def waiting(self) -> int:
-        """How many look-ups have nothing under way: they wait for the rate, for their backoff or for the breaker."""
-        return self._open - self._asking
+        """How many look-ups have no call in progress: they wait for the rate limit, their backoff or the breaker."""
+        return self._open - self._in_progress
 
     async def address(self, message_id: str) -> str:
-        """The address that the provider has for this message.
+        """Look up the address of this message.
 
         Raises:
-            MissingTokenError: there is no token, so it cannot be asked.
+            MissingTokenError: there is no API token, so the provider cannot be asked.
             UnexpectedAnswerError: the answer cannot be used.
-            UnknownMessageError: the provider does not know it, after `provider.attempts`.
-            ProviderUnavailableError, UnauthorizedError, NotHttpError: so often did it fail while others did not.
+            UnknownMessageError: the provider does not know the message, after `provider.attempts`.
+            ProviderUnavailableError, UnauthorizedError, NotHttpError: it failed so often while others succeeded.
         """
-        trial = _Trial(self._provider, self._settings.attempts)
-        # One object a look-up: a shared one mixes the state of its callers.
+        counted = _FailureCount(self._provider, self._settings.attempts)
+        # One object for each look-up: a shared one would mix the state of its callers.
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type((UnknownMessageError, *failures.AGAINST_THE_PROVIDER)),
+            retry=retry_if_exception_type((UnknownMessageError, *failures.PROVIDER_ERRORS)),
             wait=Backoff(self._settings.backoff_max),
-            stop=trial.over,
+            stop=counted.exhausted,
             reraise=True,
         )
         self._open += 1
@@ -83,52 +83,52 @@ class LookUps:
             )
         return await self._provider.ask(
             lambda: self._call(message_id),
-            failing=failures.AGAINST_THE_PROVIDER,
+            failing=failures.PROVIDER_ERRORS,
             subject=message_id,
-            turn=self._turn,
+            turn=self._throttle,
         )
 
-    async def _turn(self, probe: Probe | None) -> None:
+    async def _throttle(self, probe: Probe | None) -> None:
         if probe is not None:
-            await self._client.turn()
+            await self._client.wait_for_rate()
             return
-        # In small numbers: those who are here when the breaker opens stand before the one that finds out.
-        async with self._places:
+        # Few at a time: those that are here when the breaker opens would be asked before the probe.
+        async with self._throttle_slots:
             if self._provider.available:
-                await self._client.turn()
+                await self._client.wait_for_rate()
 
     async def _call(self, message_id: str) -> str:
-        self._asking += 1
+        self._in_progress += 1
         try:
-            message = await self._client.message(message_id, in_turn=True)
+            message = await self._client.message(message_id, rate_acquired=True)
         finally:
-            self._asking -= 1
+            self._in_progress -= 1
             self.steps += 1
         return message.to
 
 
-class _Trial:
-    """Whether a message is to blame for its failures."""
+class _FailureCount:
+    """Counts the failures that are due to the message. For tenacity's `stop`."""
 
     def __init__(self, provider: Dependency, attempts: int) -> None:
         self._provider = provider
         self._attempts = attempts
-        self._against = 0
+        self._failures_of_message = 0
         self._successes = provider.successes
 
-    def over(self, state: RetryCallState) -> bool:
-        """Count the failure that has just happened; true when it was one too many."""
+    def exhausted(self, state: RetryCallState) -> bool:
+        """Count the failure that has just happened. Returns whether the message has no attempt left."""
         error = state.outcome.exception() if state.outcome else None
-        others_fare_better = self._provider.successes > self._successes
+        others_succeed = self._provider.successes > self._successes
         self._successes = self._provider.successes
         if isinstance(error, ThrottledError):
             return False
-        if isinstance(error, UnknownMessageError) or others_fare_better:
+        if isinstance(error, UnknownMessageError) or others_succeed:
             enough = self._attempts
-        elif isinstance(error, failures.OF_ONE_MESSAGE) and self._provider.available:
-            # It seems to be alone with that. When it fails once more, those who came with it have failed, too, or not.
+        elif isinstance(error, failures.ERRORS_OF_ONE_MESSAGE) and self._provider.available:
+            # It seems to be the only one. At its second failure it is known whether the look-ups beside it have failed, too.
             enough = max(self._attempts, 2)
         else:
             return False
-        self._against += 1
-        return self._against >= enough
+        self._failures_of_message += 1
+        return self._failures_of_message >= enough

@@ -1,4 +1,4 @@
-"""A circuit breaker for calls that wait: who fails is left alone, and those who wait find out whether it is back."""
+"""A circuit breaker for asyncio: while it is open, calls wait, and some of them are let through as probes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
-_FRESH_EVERY_SECONDS: Final = 1.0
-"""Who has not failed yet need not wait longer for a trial: it is not to pay for what may be others' own fault."""
+_UNTRIED_EVERY_SECONDS: Final = 1.0
+"""While it is open, a call of a subject that has not failed yet is let through this often: others may be to blame."""
 
 
-class State(IntEnum):
-    """What of a breaker the metrics show."""
+class BreakerState(IntEnum):
+    """The state of a breaker, with its value in the metrics."""
 
     CLOSED = 0
     HALF_OPEN = 1
@@ -29,21 +29,21 @@ class State(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class Probe:
-    """A call that waits behind an open breaker, and that may be let through to see whether it succeeds."""
+    """A call that waits while the breaker is open, and may be let through to see whether it succeeds."""
 
     subject: Hashable
     admitted: asyncio.Future[bool]
-    """True: as a probe. False: the breaker is closed, as for everybody."""
-    fresh: bool = False
-    """Beside the pause, because its subject has not failed yet."""
+    """True: let through as a probe. False: the breaker has closed."""
+    untried: bool = False
+    """Let through during the pause, because its subject has not failed yet."""
 
 
-class Breaker:
-    """Opens after so many failures in a row, for a pause that doubles each time up to the longest.
+class CircuitBreaker:
+    """Opens after a number of failures in a row. Each pause is twice as long as the one before, up to a limit.
 
-    A failure that may be its subject's own counts once a subject. At the end of a pause one call is let through,
-    whose subject was tried longest ago, of those the newest; where its failure may be its own, further ones of other
-    subjects are, as many as it takes to open. If all fail, the next pause begins. A success closes it.
+    An error of `subject_errors` counts once for each subject. After a pause one call is let through as a probe: the
+    newest one of the subject that failed longest ago. If its error is one of `subject_errors`, calls of other subjects
+    follow, as many as it takes to open. If all of them fail, the next pause begins. A success closes the breaker.
     """
 
     def __init__(
@@ -52,38 +52,38 @@ class Breaker:
         failures: int,
         longest: float,
         changed: Callable[[], None],
-        of_one: tuple[type[Exception], ...] = (),
-        of_all: tuple[type[Exception], ...] = (),
+        subject_errors: tuple[type[Exception], ...] = (),
+        common_errors: tuple[type[Exception], ...] = (),
     ) -> None:
-        """Make a closed one.
+        """Make a closed breaker.
 
         Args:
-            failures: in a row, after which it opens.
+            failures: how many in a row open it.
             longest: the longest pause, in seconds.
             changed: called after each change of its state.
-            of_one: errors that may be their subject's own.
-            of_all: errors that are certain to meet every other subject, too.
+            subject_errors: errors that may be due to the subject of the call.
+            common_errors: errors that calls of every other subject would meet, too.
         """
         self.pause = 0.0
         """The length of the last pause, in seconds."""
         self.pauses = 0
-        """How many there have been since it was closed."""
+        """How many pauses there have been since it was closed last."""
         self.reason = ""
-        """The last failure."""
-        self._limit = failures
-        self._longest = longest
+        """The text of the last failure."""
+        self._failure_limit = failures
+        self._max_pause = longest
         self._changed = changed
-        self._of_one = of_one
-        self._of_all = of_all
+        self._subject_errors = subject_errors
+        self._common_errors = common_errors
         self._closed = True
         self._failures = 0
         self._failed: dict[Hashable, int] = {}
-        """Subjects that have failed since the last success -> their turn, the greater the later."""
-        self._turns = 0
-        self._until = self._next_fresh = 0.0
-        self._spare_fresh = False
-        self._round: set[Hashable] = set()
-        """Subjects whose probes have failed since the last pause has ended."""
+        """Subject -> number of its last failure since the last success. A greater number is a later failure."""
+        self._failure_number = 0
+        self._until = self._next_untried_at = 0.0
+        self._hold_untried = False
+        self._failed_probes: set[Hashable] = set()
+        """Subjects whose probes have failed since the last pause ended."""
         self._waiting: list[Probe] = []
         self._probing: set[Probe] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -93,42 +93,42 @@ class Breaker:
         return self._closed
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         if self._closed:
-            return State.CLOSED
-        return State.HALF_OPEN if self._probing else State.OPEN
+            return BreakerState.CLOSED
+        return BreakerState.HALF_OPEN if self._probing else BreakerState.OPEN
 
-    async def admission(self, subject: Hashable = None) -> Probe | None:
-        """Wait until a call may be made; None as long as everybody may. Who gets a probe must `leave` it."""
+    async def acquire(self, subject: Hashable = None) -> Probe | None:
+        """Wait until a call may be made. Returns None while the breaker is closed, else a probe that must be released."""
         if self._closed:
             return None
         waiting = Probe(subject, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._look()
+        self._admit_next()
         try:
             return waiting if await waiting.admitted else None
         except asyncio.CancelledError:
             if waiting in self._probing:
-                self.leave(waiting)
+                self.release(waiting)
             elif waiting in self._waiting:
                 self._waiting.remove(waiting)
             raise
 
-    def leave(self, probe: Probe | None) -> None:
-        """The call of this probe has ended, whether it was judged or not: the next may have its turn."""
+    def release(self, probe: Probe | None) -> None:
+        """The call of this probe has ended, with any result or none: the next one may be let through."""
         if probe in self._probing:
             self._probing.remove(probe)
-            self._look()
+            self._admit_next()
             self._changed()
 
     def succeeded(self) -> None:
-        """There was an answer, be it to a call that was made before the breaker opened."""
+        """A call has succeeded. It may have begun before the breaker opened."""
         self._failures = 0
         self._failed.clear()
         if not self._closed:
             self._closed, self.pauses, self.reason = True, 0, ""
-            self._round.clear()
-            self._look()
+            self._failed_probes.clear()
+            self._admit_next()
             waiting, self._waiting = self._waiting, []
             for one in waiting:
                 if not one.admitted.done():
@@ -136,71 +136,75 @@ class Breaker:
             self._changed()
 
     def failed(self, error: Exception, *, subject: Hashable = None, probe: Probe | None = None) -> None:
-        """There was none."""
+        """A call has failed."""
         self.reason = str(error)
-        self._spare_fresh = isinstance(error, self._of_all)
-        may_be_its_own = subject is not None and isinstance(error, self._of_one)
+        self._hold_untried = isinstance(error, self._common_errors)
+        may_be_the_subject = subject is not None and isinstance(error, self._subject_errors)
         again = subject in self._failed
-        self._turns += 1
+        self._failure_number += 1
         if subject is not None:
-            self._failed[subject] = self._turns
+            self._failed[subject] = self._failure_number
         if self._closed:
-            self._failures += not (may_be_its_own and again)
-            if self._failures >= self._limit:
+            self._failures += not (may_be_the_subject and again)
+            if self._failures >= self._failure_limit:
                 self._open()
-        elif probe is not None and not probe.fresh:
-            self._round.add(subject)
-            others = may_be_its_own and len(self._round) < self._limit and self._next_of_round() is not None
+        elif probe is not None and not probe.untried:
+            self._failed_probes.add(subject)
+            others = (
+                may_be_the_subject
+                and len(self._failed_probes) < self._failure_limit
+                and self._next_probe() is not None
+            )
             if not others:
                 self._open()
 
     def _open(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._closed:
-            self._next_fresh = now + _FRESH_EVERY_SECONDS
-        self.pause = min(self._longest, _FIRST_PAUSE_SECONDS * 2 ** min(self.pauses, 30))
+            self._next_untried_at = now + _UNTRIED_EVERY_SECONDS
+        self.pause = min(self._max_pause, _FIRST_PAUSE_SECONDS * 2 ** min(self.pauses, 30))
         self.pauses += 1
         self._until = now + self.pause
         self._closed = False
-        self._round.clear()
-        self._look()
+        self._failed_probes.clear()
+        self._admit_next()
         self._changed()
 
-    def _look(self) -> None:
-        """Let through who may be, and see to it that this is looked at again when the next may."""
+    def _admit_next(self) -> None:
+        """Let a waiting call through if it is time for one, and set the timer for the next one."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        # Whose task was cancelled a moment ago has not been able to leave yet.
+        # A call whose task has just been cancelled has not been able to leave the list yet.
         self._waiting = [one for one in self._waiting if not one.admitted.done()]
         if self._closed or not self._waiting:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        in_turn = all(probe.fresh for probe in self._probing)
-        if in_turn and now >= self._until and (probe := self._next_of_round()) is not None:
+        none_probes = all(probe.untried for probe in self._probing)
+        if none_probes and now >= self._until and (probe := self._next_probe()) is not None:
             self._admit(probe)
-        elif now >= self._next_fresh and (probe := self._next_fresh_one()) is not None:
-            probe.fresh = True
+        elif now >= self._next_untried_at and (probe := self._next_untried()) is not None:
+            probe.untried = True
             self._admit(probe)
-        times = [self._until] * (in_turn and now < self._until)
-        times += [self._next_fresh] * (now < self._next_fresh)
+        times = [self._until] * (none_probes and now < self._until)
+        times += [self._next_untried_at] * (now < self._next_untried_at)
         if times:
-            self._timer = loop.call_at(min(times), self._look)
+            self._timer = loop.call_at(min(times), self._admit_next)
 
     def _admit(self, probe: Probe) -> None:
-        self._next_fresh = asyncio.get_running_loop().time() + _FRESH_EVERY_SECONDS
+        self._next_untried_at = asyncio.get_running_loop().time() + _UNTRIED_EVERY_SECONDS
         self._waiting.remove(probe)
         self._probing.add(probe)
         probe.admitted.set_result(True)
         self._changed()
 
-    def _next_of_round(self) -> Probe | None:
-        candidates = (one for one in reversed(self._waiting) if one.subject not in self._round)
+    def _next_probe(self) -> Probe | None:
+        candidates = (one for one in reversed(self._waiting) if one.subject not in self._failed_probes)
         return min(candidates, key=lambda one: self._failed.get(one.subject, 0), default=None)
 
-    def _next_fresh_one(self) -> Probe | None:
-        if self._spare_fresh:
+    def _next_untried(self) -> Probe | None:
+        if self._hold_untried:
             return None
         return next(
             (

@@ -1,4 +1,4 @@
-"""What the worker depends on, provider and database: how it is asked, whether it answers, and what is paused for it."""
+"""The worker's dependencies, provider and database: calls to them go through circuit breakers, and are timed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
 from bridge.telemetry import logs
-from bridge.worker.circuit_breaker import Breaker
+from bridge.worker.circuit_breaker import CircuitBreaker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Iterator
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Work = Literal["read", "write"]
+Operation = Literal["read", "write"]
 
 SLOW_SECONDS: Final = 5.0
-"""SQLite waits no longer for another process's lock: a call that has taken more is one that hangs."""
+"""A call that takes longer counts as hanging: SQLite waits this long for the lock of another process."""
 
 log = logs.logger("worker")
 
 
 class Dependency:
-    """The provider, or the database, behind a circuit breaker for each kind of work.
+    """The provider or the database, behind one circuit breaker for reads and one for writes.
 
-    A database may answer each read and refuse each write: what writes have opened, no read closes.
+    A database may answer reads and refuse writes: a read that succeeds does not close the breaker of the writes.
     """
 
     def __init__(
@@ -40,64 +40,64 @@ class Dependency:
         longest: float,
         metrics: Metrics,
         slow_after: float = SLOW_SECONDS,
-        of_one: tuple[type[Exception], ...] = (),
-        of_all: tuple[type[Exception], ...] = (),
+        subject_errors: tuple[type[Exception], ...] = (),
+        common_errors: tuple[type[Exception], ...] = (),
     ) -> None:
-        """Make one that is thought to be well.
+        """Make a dependency whose breakers are closed.
 
         Args:
             name: `provider` or `database`, for log, metrics and `/readyz`.
-            failures: in a row, after which a breaker opens.
+            failures: how many in a row open a breaker.
             longest: the longest pause, in seconds.
-            metrics: where state, pauses and the oldest call are shown.
-            slow_after: seconds after which it counts as not answering the call that it has been asked.
-            of_one: errors that may be their subject's own: they open a breaker only by several subjects.
-            of_all: errors that are certain to meet every other subject, too.
+            metrics: show state, pauses and the oldest call.
+            slow_after: seconds after which a call without an answer counts as hanging.
+            subject_errors: errors that may be due to the subject: it takes several subjects to open a breaker.
+            common_errors: errors that calls of every other subject would meet, too.
         """
         self.name = name
         self.successes = 0
-        """How many calls have been answered: who has failed can tell by it whether others have not."""
+        """How many calls have been answered. A caller whose call failed can see by it whether others succeed."""
         self._metrics = metrics
         self._slow_after = slow_after
-        self._under_way: dict[object, float] = {}
-        """Calls -> when they began, the oldest first."""
-        self._breakers: dict[Work, Breaker] = {
-            work: Breaker(
+        self._calls_in_progress: dict[object, float] = {}
+        """Call -> monotonic seconds of its begin, the oldest first."""
+        self._breakers: dict[Operation, CircuitBreaker] = {
+            work: CircuitBreaker(
                 failures=failures,
                 longest=longest,
                 changed=partial(self._changed, work),
-                of_one=of_one,
-                of_all=of_all,
+                subject_errors=subject_errors,
+                common_errors=common_errors,
             )
-            for work in get_args(Work)
+            for work in get_args(Operation)
         }
-        self._logged: dict[Work, int] = dict.fromkeys(self._breakers, 0)
-        """Of each breaker, the pauses that are in the log; 0 while it is closed."""
+        self._logged: dict[Operation, int] = dict.fromkeys(self._breakers, 0)
+        """For each breaker the number of pauses that were logged; 0 while it is closed."""
         metrics.breaker_state.labels(name).set(0)
         metrics.pauses.labels(name)  # from nothing to 1 Prometheus sees no increase
         oldest = metrics.oldest_call_seconds.labels(name)
-        metrics.before_reading(lambda: oldest.set(self.oldest_call))
+        metrics.before_scrape(lambda: oldest.set(self.oldest_call))
 
     @property
     def available(self) -> bool:
-        """Whether no work with it is paused."""
+        """Whether all its breakers are closed."""
         return all(breaker.closed for breaker in self._breakers.values())
 
     @property
     def answering(self) -> bool:
-        """Whether it is available, and has left no call without an answer for long."""
+        """Whether it is available, and no call hangs."""
         return self.available and self.oldest_call < self._slow_after
 
     @property
     def oldest_call(self) -> float:
-        """For how many seconds the oldest call that is under way has been; 0 where there is none."""
+        """Age of the oldest call in progress, in seconds; 0 where there is none."""
         began = self.oldest_call_at
         return 0.0 if began is None else time.monotonic() - began
 
     @property
     def oldest_call_at(self) -> float | None:
-        """When the oldest call that is under way began, in monotonic seconds."""
-        return next(iter(self._under_way.values()), None)
+        """When the oldest call in progress began, in monotonic seconds."""
+        return next(iter(self._calls_in_progress.values()), None)
 
     def description(self) -> dict[str, str]:
         """State and reason, for `/readyz`."""
@@ -112,26 +112,26 @@ class Dependency:
         call: Callable[[], Awaitable[T]],
         *,
         failing: tuple[type[Exception], ...],
-        work: Work = "read",
+        work: Operation = "read",
         subject: Hashable = None,
         turn: Callable[[Probe | None], Awaitable[None]] | None = None,
     ) -> T:
-        """Make the call, once the breaker of this kind of work lets it through.
+        """Make the call, once the breaker of this operation lets it through.
 
         Args:
-            call: makes it.
-            failing: the errors that speak against the dependency. Any other is an answer, too.
-            work: a transaction that writes is a `write`.
-            subject: whom it is about, where the failure may be due to that.
-            turn: waits until there is room in a rate; given the probe that the call is, if any. Who waited so long that the
-                breaker opened waits behind it.
+            call: makes the call.
+            failing: the errors that count as failures of the dependency. Any other error is an answer.
+            work: `write` for a transaction that writes.
+            subject: what the call is about, where a failure may be due to that.
+            turn: waits for the rate limit, with the call's probe or None. If the breaker opens meanwhile, the call waits
+                for the breaker again.
 
         Raises:
             Exception: what the call raises.
         """
         breaker = self._breakers[work]
         while True:
-            probe = await breaker.admission(subject)
+            probe = await breaker.acquire(subject)
             try:
                 if turn is not None:
                     await turn(probe)
@@ -139,11 +139,11 @@ class Dependency:
                     continue
                 return await self._judged(breaker, call, failing, subject, probe)
             finally:
-                breaker.leave(probe)
+                breaker.release(probe)
 
     async def _judged(
         self,
-        breaker: Breaker,
+        breaker: CircuitBreaker,
         call: Callable[[], Awaitable[T]],
         failing: tuple[type[Exception], ...],
         subject: Hashable,
@@ -161,20 +161,20 @@ class Dependency:
         self._succeeded(breaker)
         return result
 
-    def _succeeded(self, breaker: Breaker) -> None:
+    def _succeeded(self, breaker: CircuitBreaker) -> None:
         self.successes += 1
         breaker.succeeded()
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
         call = object()
-        self._under_way[call] = time.monotonic()
+        self._calls_in_progress[call] = time.monotonic()
         try:
             yield
         finally:
-            del self._under_way[call]
+            del self._calls_in_progress[call]
 
-    def _changed(self, work: Work) -> None:
+    def _changed(self, work: Operation) -> None:
         self._metrics.breaker_state.labels(self.name).set(max(one.state for one in self._breakers.values()))
         breaker, logged = self._breakers[work], self._logged[work]
         self._logged[work] = breaker.pauses

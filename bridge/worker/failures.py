@@ -1,13 +1,13 @@
-"""What a failure means: is the message given up, tried again later, or does the work wait for a dependency?"""
+"""What a failure means: the message is dead-lettered, it is tried again later, or the worker waits for a dependency."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.properties import read
+from bridge.amqp.properties import decode_properties
 from bridge.dead_letters import delay_queues
-from bridge.dead_letters.dead_letter_queue import DeadLetter
+from bridge.dead_letters.dead_letter_queue import DeadLetterCause
 from bridge.provider.errors import (
     MissingTokenError,
     NotHttpError,
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.amqp.deliveries import Delivery
-    from bridge.dead_letters.dead_letter_queue import DeadLetters
-    from bridge.dead_letters.delay_queues import Retries
+    from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
+    from bridge.dead_letters.delay_queues import DelayQueues
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.tracked_publisher import Publishes
+    from bridge.worker.tracked_publisher import TrackedPublisher
 
 MALFORMED: Final = "malformed"
 UNDECODABLE: Final = "undecodable"
@@ -47,40 +47,40 @@ DATABASE: Final = "database"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt that has failed, and what is to become of its message."""
+    """A failed attempt, and whether its message is tried again."""
 
     reason: str
-    """A word to filter dead letters by."""
+    """One word, to filter dead letters by."""
     error: str
     """One line for people."""
     where: str
     """`parse`, `provider` or `database`."""
     passing: bool = False
-    """Whether waiting may help. What does not pass is given up at once."""
+    """Whether a later attempt may succeed. If not, the message is dead-lettered at once."""
 
 
-PERMANENT: Final = (InvalidAddressError, SeveralAddressesError, RefusedValueError)
-"""Waiting does not help this message."""
+PERMANENT_ERRORS: Final = (InvalidAddressError, SeveralAddressesError, RefusedValueError)
+"""Errors that every later attempt would meet, too."""
 
-OF_THE_MESSAGE: Final = (
+LOOKUP_ERRORS: Final = (
     MissingTokenError,
     UnknownMessageError,
     UnexpectedAnswerError,
     ProviderUnavailableError,
     UnauthorizedError,
 )
-"""What a look-up ends with when the trouble is this message's, and may pass."""
+"""Errors with which a look-up ends. They count against this message, and a later attempt may succeed."""
 
-AGAINST_THE_PROVIDER: Final = (ProviderUnavailableError, UnauthorizedError, NotHttpError)
-"""What speaks against the provider, unless others get their answers meanwhile. Whatever it answers else is an answer."""
+PROVIDER_ERRORS: Final = (ProviderUnavailableError, UnauthorizedError, NotHttpError)
+"""Errors that count as failures of the provider, unless other look-ups succeed meanwhile."""
 
-OF_ONE_MESSAGE: Final = (ServerFailureError, NotHttpError)
-"""Of these: what a server does that stumbles over this one message. It takes several to speak against the provider."""
+ERRORS_OF_ONE_MESSAGE: Final = (ServerFailureError, NotHttpError)
+"""Those of `PROVIDER_ERRORS` that may be due to one message. It takes several messages to open the breaker."""
 
-OF_ALL_MESSAGES: Final = (ThrottledError,)
-"""Of these: what has nothing to do with the message that is asked for."""
+ERRORS_OF_ALL_MESSAGES: Final = (ThrottledError,)
+"""Those of `PROVIDER_ERRORS` that have nothing to do with the message."""
 
-AGAINST_THE_DATABASE: Final = (StoreUnavailableError,)
+DATABASE_ERRORS: Final = (StoreUnavailableError,)
 
 _FAILURES: Final = {
     InvalidAddressError: Failure(INVALID_ADDRESS, "", PARSE),
@@ -97,23 +97,23 @@ _FAILURES: Final = {
 
 
 def malformed(error: Exception) -> Failure:
-    """A body that is no event we can read."""
+    """The failure of a body that is not an event we can read."""
     return Failure(MALFORMED, str(error), PARSE)
 
 
 def undecodable(error: str) -> Failure:
-    """A message whose properties cannot be decoded."""
+    """The failure of a message whose properties cannot be decoded."""
     return Failure(UNDECODABLE, f"the properties cannot be decoded: {error}", PARSE)
 
 
-def of(error: Exception) -> Failure:
-    """What one of the errors in `PERMANENT` or `OF_THE_MESSAGE` means."""
+def failure_of(error: Exception) -> Failure:
+    """The failure for an error of `PERMANENT_ERRORS` or `LOOKUP_ERRORS`."""
     kind = _FAILURES[type(error)]
     return Failure(kind.reason, str(error), kind.where, passing=kind.passing)
 
 
-def show_all(metrics: Metrics, *, delays: Iterable[float]) -> None:
-    """Have the metrics show each way that a failure can go, at 0: from nothing to 1 Prometheus sees no increase."""
+def create_metric_labels(metrics: Metrics, *, delays: Iterable[float]) -> None:
+    """Create each label of the failure metrics at 0. Prometheus sees no increase from nothing to 1."""
     metrics.dead_letters.labels(MALFORMED)
     metrics.dead_letters.labels(UNDECODABLE)
     for failure in _FAILURES.values():
@@ -123,55 +123,55 @@ def show_all(metrics: Metrics, *, delays: Iterable[float]) -> None:
                 metrics.retries.labels(failure.reason, delay_queues.delay_label(delay))
 
 
-class Ways:
-    """Where messages go that have failed: to a delay queue, or to the dead letters."""
+class FailureRouter:
+    """Moves messages that have failed: to a delay queue, or to the dead letters."""
 
     def __init__(
         self,
-        retries: Retries,
-        dead_letters: DeadLetters,
+        retries: DelayQueues,
+        dead_letters: DeadLetterQueue,
         *,
-        publishes: Publishes,
+        publishes: TrackedPublisher,
         give_up_after: float,
         unknown_grace: float,
     ) -> None:
-        """Know the ways.
+        """Make a router.
 
         Args:
             retries: the delay queues.
-            dead_letters: where it ends.
-            publishes: what both publish through.
-            give_up_after: seconds from the first failure to the last attempt.
-            unknown_grace: seconds from when the provider has not known a message for the first time.
+            dead_letters: the dead-letter queue.
+            publishes: the publisher of both.
+            give_up_after: seconds after the first failure in which a message is tried again.
+            unknown_grace: the same for a message that the provider does not know.
         """
         self._retries = retries
         self._dead_letters = dead_letters
         self._publishes = publishes
         self._patience = give_up_after
         self._grace = min(unknown_grace, give_up_after)
-        self._moving = 0
+        self._routing = 0
 
     @property
     def steps(self) -> int:
-        """How many publishes have ended, be it by a refusal."""
-        return self._publishes.ended
+        """How many publishes have been completed, refusals included."""
+        return self._publishes.completed
 
     @property
     def waiting(self) -> int:
-        """How many messages wait until they are published once more, because RabbitMQ has refused them."""
-        return self._moving - self._publishes.under_way
+        """How many messages wait to be published again, because RabbitMQ has refused them."""
+        return self._routing - self._publishes.in_flight
 
-    async def part(self, incoming: Delivery, failure: Failure) -> str:
-        """Move the message to where it belongs; returns `delayed` or `dead` when RabbitMQ has confirmed it."""
-        self._moving += 1
+    async def route(self, incoming: Delivery, failure: Failure) -> str:
+        """Move the message. Returns `delayed` or `dead` when RabbitMQ has confirmed it."""
+        self._routing += 1
         try:
             return await self._move(incoming, failure)
         finally:
-            self._moving -= 1
+            self._routing -= 1
 
     async def _move(self, incoming: Delivery, failure: Failure) -> str:
-        history = delay_queues.failed(
-            read(incoming.properties).headers,
+        history = delay_queues.history_after_failure(
+            decode_properties(incoming.properties).headers,
             reason=failure.reason,
             error=failure.error,
             where=failure.where,
@@ -180,5 +180,5 @@ class Ways:
         if failure.passing and history.age < self._patience and not lagging:
             await self._retries.delay(incoming, history)
             return "delayed"
-        await self._dead_letters.bury(incoming, DeadLetter(failure.reason, history))
+        await self._dead_letters.move_to_dead_letters(incoming, DeadLetterCause(failure.reason, history))
         return "dead"

@@ -1,4 +1,4 @@
-"""How long the list is, and how far its changes are behind: counted now and then, for the metrics."""
+"""Counts the list's entries and unpublished changes at intervals, for the metrics."""
 
 from __future__ import annotations
 
@@ -20,57 +20,57 @@ log = logs.logger("worker")
 
 LIST_EVERY_SECONDS: Final = 60.0
 OUTBOX_EVERY_SECONDS: Final = 5.0
-_SHARE: Final = 100.0
-"""One part of the time in so many, at the most, goes into counting: a list of millions is counted less often."""
+_MAX_DUTY_CYCLE: Final = 100.0
+"""Counting takes at most one part in 100 of the time: a list of millions is counted less often."""
 
 
-class Survey:
-    """Counts beside the work. A scrape never waits for it: it shows what was counted last."""
+class ListMetrics:
+    """Counts in the background. A scrape never waits for it, and shows what was counted last."""
 
     def __init__(self, store: Store, *, database: Dependency, metrics: Metrics) -> None:
-        """Make a survey that rests until `run`.
+        """Make one that does nothing until `run`.
 
         Args:
             store: the list.
             database: its circuit breaker: while it is open, nothing is counted.
-            metrics: where the counts are shown; before the first there are none.
+            metrics: show the counts; before the first count there are none.
         """
         self._store = store
         self._database = database
         self._metrics = metrics
         self.counting = False
-        """Whether the database is being asked."""
+        """Whether a count is in progress."""
         self.counts = 0
-        """How often it has answered, or failed."""
+        """How many counts have ended, with or without success."""
 
     async def run(self) -> None:
         """Count until cancelled."""
         entries_at = outbox_at = 0.0
         while True:
-            # One after the other: the work needs the database's connections more.
+            # One after the other: the suppressor needs the database's connections.
             if time.monotonic() >= outbox_at:
                 outbox_at = await self._next(self._count_outbox, OUTBOX_EVERY_SECONDS)
             if time.monotonic() >= entries_at:
-                entries_at = await self._next(self._count_list, LIST_EVERY_SECONDS)
+                entries_at = await self._next(self._count_entries, LIST_EVERY_SECONDS)
             await asyncio.sleep(min(entries_at, outbox_at) - time.monotonic())
 
     async def _next(self, count: Callable[[], Awaitable[None]], every: float) -> float:
-        """Count, where the database is there; returns when to count again."""
+        """Count, if the database is available. Returns when to count again."""
         began = time.monotonic()
         if self._database.available:
             self.counting = True
             try:
                 await count()
             except StoreError as error:
-                # The work, which cannot do without the database, has its own word for this.
-                log.debug("cannot be counted now", action="worker.not_counted", error=str(error))
+                # The suppressor logs this at a higher level: it cannot work without the database.
+                log.debug("the list cannot be counted now", action="worker.not_counted", error=str(error))
             finally:
                 self.counting = False
                 self.counts += 1
         ended = time.monotonic()
-        return ended + max(every, (ended - began) * _SHARE)
+        return ended + max(every, (ended - began) * _MAX_DUTY_CYCLE)
 
-    async def _count_list(self) -> None:
+    async def _count_entries(self) -> None:
         for reason, entries in (await self._store.count_by_reason()).items():
             self._metrics.list_entries.labels(reason.value).set(entries)
 

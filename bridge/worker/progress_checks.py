@@ -1,4 +1,4 @@
-"""What of a worker must get on, and when it may wait: stuck is what could get on, and does not."""
+"""The watchdog's checks of a worker: a part is stuck when it has something to do, waits for nothing, and does nothing."""
 
 from __future__ import annotations
 
@@ -6,79 +6,81 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import LinkState
-from bridge.worker.watchdog import Watched
+from bridge.worker.watchdog import ProgressCheck
 
 if TYPE_CHECKING:
     from bridge.amqp.connection import Link
-    from bridge.worker.address_lookup import LookUps
+    from bridge.worker.address_lookup import AddressLookup
     from bridge.worker.consumer import Consumer
     from bridge.worker.dependencies import Dependency
-    from bridge.worker.failures import Ways
-    from bridge.worker.list_metrics import Survey
+    from bridge.worker.failures import FailureRouter
+    from bridge.worker.list_metrics import ListMetrics
     from bridge.worker.relay import Relay
     from bridge.worker.suppressor import Suppressor
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """What a worker consists of, beside its connections and its dependencies."""
+class WorkerParts:
+    """The parts of a worker, without its connections and dependencies."""
 
     consumer: Consumer
     suppressor: Suppressor
-    look_ups: LookUps
-    ways: Ways
+    address_lookup: AddressLookup
+    failure_router: FailureRouter
     relay: Relay
-    survey: Survey
+    list_metrics: ListMetrics
 
 
-def of_database(database: Dependency) -> Watched:
-    """No call may hang: a database that is away says so, or is given up, long before. A disk may just never answer."""
-    return Watched(
+def database_check(database: Dependency) -> ProgressCheck:
+    """No call to the database may hang. Calls to a database that is down fail much earlier; a disk may never answer."""
+    return ProgressCheck(
         "database",
-        "a call of the list's database is not answered",
+        "the database does not answer a call",
         due=lambda: database.oldest_call_at is not None,
         progress=lambda: database.oldest_call_at,
     )
 
 
-def of_parts(parts: Parts, database: Dependency, publish: Link, consume: Link) -> tuple[Watched, ...]:
-    """Each step that ends is progress, however it ends: a call that failed, or a publish that RabbitMQ refused."""
+def worker_checks(
+    parts: WorkerParts, database: Dependency, publish: Link, consume: Link
+) -> tuple[ProgressCheck, ...]:
+    """Each step that ends is progress, also a call that fails, or a publish that RabbitMQ refuses."""
 
     def rabbitmq_up() -> bool:
         return publish.state is LinkState.UP
 
-    def could_get_on() -> bool:
-        waiting = parts.look_ups.waiting + parts.ways.waiting
+    def has_work() -> bool:
+        waiting = parts.address_lookup.waiting + parts.failure_router.waiting
         return parts.consumer.unacknowledged > waiting and rabbitmq_up() and database.available
 
     return (
-        Watched(
+        ProgressCheck(
             "deliveries",
-            "messages are not acknowledged, and none of them gets any further",
-            due=could_get_on,
+            "messages are not acknowledged, and none of them makes progress",
+            due=has_work,
             progress=lambda: (
                 parts.consumer.acknowledged,
                 parts.suppressor.steps,
-                parts.look_ups.steps,
-                parts.ways.steps,
+                parts.address_lookup.steps,
+                parts.failure_router.steps,
             ),
         ),
-        Watched(
+        ProgressCheck(
             "consumer",
-            "RabbitMQ is there, and nothing comes of the attempt to consume the queue",
+            "RabbitMQ is connected, and the queue is not consumed",
             due=lambda: not parts.consumer.consuming and rabbitmq_up(),
             progress=lambda: (parts.consumer.consuming, consume.attempts),
         ),
-        Watched(
+        ProgressCheck(
             "relay",
-            "changes of the list are looked for and published, and neither RabbitMQ nor the database answers",
+            "publishing changes of the list hangs: neither RabbitMQ nor the database answers",
             due=lambda: parts.relay.busy and rabbitmq_up() and database.available,
             progress=lambda: parts.relay.steps,
         ),
-        Watched(
-            "survey",
-            "the list is being counted, and the database does not answer",
-            due=lambda: parts.survey.counting,
-            progress=lambda: parts.survey.counts,
+        ProgressCheck(
+            "list_metrics",
+            "counting the list hangs: the database does not answer",
+            due=lambda: parts.list_metrics.counting,
+            progress=lambda: parts.list_metrics.counts,
         ),
     )

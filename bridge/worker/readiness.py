@@ -1,4 +1,4 @@
-"""Whether the worker can do its work; for `/readyz`."""
+"""The worker's readiness, for `/readyz`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.amqp.connection import Link
-    from bridge.broker.topology_refusals import Refusals
+    from bridge.broker.topology_refusals import TopologyRefusals
     from bridge.worker.dependencies import Dependency
 
 
-def of_worker(
-    publish: Link, consume: Link, dependencies: Iterable[Dependency], refusals: Refusals
+def worker_readiness(
+    publish: Link, consume: Link, dependencies: Iterable[Dependency], refusals: TopologyRefusals
 ) -> Readiness:
-    """Ready while both connections are up, and each dependency answers what it is asked.
+    """Ready while both connections are up, no breaker is open, and no call to a dependency hangs.
 
-    It takes messages on one, and moves them or relays on the other. While a breaker is open it waits, and while a call
-    hangs nothing gets done either.
+    The worker consumes on one connection, and publishes failed messages and changes on the other.
     """
     known = tuple(dependencies)
     links_up = publish.state is LinkState.UP and consume.state is LinkState.UP

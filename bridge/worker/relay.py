@@ -1,4 +1,4 @@
-"""Tells other services of every change of the list: from the outbox, in order, confirmed, then marked."""
+"""Publishes every change of the list to other services: from the outbox, in order, marked once it is confirmed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from pamqp import commands as spec
 
-from bridge.amqp.backoff import after_refusals
-from bridge.amqp.frames import composed
+from bridge.amqp.backoff import backoff_seconds
+from bridge.amqp.frames import make_message
 from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError
 from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT
 from bridge.suppression.database import StoreUnavailableError
 from bridge.telemetry import logs
-from bridge.worker.failures import AGAINST_THE_DATABASE
+from bridge.worker.failures import DATABASE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 log = logs.logger("relay")
 
-_AT_ONCE: Final = 200
-_LOOK_EVERY_SECONDS: Final = 1.0
-"""For changes made by other processes, such as `bridge suppressions add`."""
+_BATCH: Final = 200
+_POLL_SECONDS: Final = 1.0
+"""How often the outbox is read for changes of other processes, such as `bridge suppressions add`."""
 
 
 class Relay:
-    """Publishes the outbox. A change is marked only when RabbitMQ has confirmed it, so none is lost.
+    """Publishes the outbox. A change is marked only after RabbitMQ has confirmed it, so none is lost.
 
-    Of the workers that share a database one has the turn; the others look now and then whether it has become free.
-    The turn is a lease: it runs out when its holder does not renew it, and nothing is sent after that.
+    Of the workers that share a database, one holds a lease and publishes. The others check regularly whether the lease is
+    free. It expires unless its holder renews it, and a holder publishes nothing after that.
     """
 
     def __init__(
@@ -56,20 +56,20 @@ class Relay:
         self._publisher = publisher
         self._exchange = exchange
         self._metrics = metrics
-        metrics.before_reading(lambda: metrics.outbox_turn.set(outbox.in_turn))
-        self._woken = asyncio.Event()
-        self._at_once = _AT_ONCE
-        self._has_turn = False
+        metrics.before_scrape(lambda: metrics.outbox_lease.set(outbox.holds_lease))
+        self._wake_up = asyncio.Event()
+        self._at_once = _BATCH
+        self._has_lease = False
         self._nacks = 0
-        """So often in a row the oldest change was refused."""
+        """How many times in a row RabbitMQ has nacked the oldest change."""
         self.busy = False
-        """Whether it waits for an answer: of the database, or of RabbitMQ."""
+        """Whether it waits for the database or for RabbitMQ."""
         self.steps = 0
-        """How many steps have ended: an answer of the database, or of RabbitMQ to all that was published, even a refusal."""
+        """How many steps have ended: an answer of the database, or RabbitMQ's answers to a batch, refusals included."""
 
-    def wake(self) -> None:
-        """There are new changes: do not wait for the next look."""
-        self._woken.set()
+    def changes_pending(self) -> None:
+        """There are new changes: read the outbox now."""
+        self._wake_up.set()
 
     async def run(self) -> None:
         """Relay until cancelled."""
@@ -78,107 +78,111 @@ class Relay:
             try:
                 advanced = await self._advance()
             except (PublishError, StoreUnavailableError) as error:
-                log.warning("changes wait to be published", action="relay.waiting", error=str(error))
+                log.warning("changes cannot be published now", action="relay.waiting", error=str(error))
                 advanced = False
                 self.steps += 1
                 if isinstance(error, NotConnectedError):
-                    # RabbitMQ may be there for another worker. One who was refused stays: another would be, too.
-                    await self._leave_turn()
+                    # Another worker may be connected to RabbitMQ. After a nack the lease is kept: another would be nacked, too.
+                    await self._release_lease()
                 self._nacks = self._nacks + 1 if isinstance(error, NackedError) else 0
             else:
                 self._nacks = 0
             self.busy = False
             if self._nacks:
-                await self._rest_after_nack()
+                await self._wait_after_nack()
             elif not advanced:
                 await self._rest()
-            self._woken.clear()
+            self._wake_up.clear()
 
     async def _rest(self) -> None:
-        """Until there are new changes, or it is time to look; without the turn they are for another to publish."""
-        if not self._outbox.in_turn:
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        """Wait for new changes, or until it is time to read the outbox. Without the lease, another worker publishes them."""
+        if not self._outbox.holds_lease:
+            await asyncio.sleep(_POLL_SECONDS)
             return
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY_SECONDS):
-                await self._woken.wait()
+            async with asyncio.timeout(_POLL_SECONDS):
+                await self._wake_up.wait()
 
-    async def _rest_after_nack(self) -> None:
-        """A queue that refuses: the others have the change, and each attempt puts a copy of it there.
+    async def _wait_after_nack(self) -> None:
+        """Wait after a nack: one queue refuses the change, and each attempt adds a copy of it to the other queues.
 
-        New changes are no reason to hurry. The next attempt has a channel of its own (rabbitmq-server#12206).
+        New changes do not end the wait. The next attempt uses a new channel (rabbitmq-server#12206).
         """
-        ends_at = time.monotonic() + after_refusals(self._nacks)
+        ends_at = time.monotonic() + backoff_seconds(self._nacks)
         while (left := ends_at - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, self._outbox.renew_turn_every))
-            with suppress(StoreUnavailableError):  # then it runs out by itself
-                await self._keep_turn()
+            await asyncio.sleep(min(left, self._outbox.lease_renew_seconds))
+            with suppress(StoreUnavailableError):  # then it expires
+                await self._keep_lease()
         with suppress(NotConnectedError):
-            await self._publisher.renew()
+            await self._publisher.renew_channel()
 
-    async def _leave_turn(self) -> None:
-        self._has_turn = False
-        with suppress(StoreUnavailableError):  # then it runs out by itself
-            await self._outbox.leave_turn()
+    async def _release_lease(self) -> None:
+        self._has_lease = False
+        with suppress(StoreUnavailableError):  # then it expires
+            await self._outbox.release_lease()
 
     async def _advance(self) -> bool:
-        """Publish the oldest changes; whether some were published, so that there may be more.
+        """Publish the oldest changes. Returns whether some were published: then there may be more.
 
         Raises:
             PublishError: the first of them was not confirmed.
         """
-        if not self._outbox.in_turn and not self._publisher.usable:
+        if not self._outbox.holds_lease and not self._publisher.usable:
             return False
         changes: Sequence[Change] = ()
-        if await self._in_turn():
+        if await self._take_lease():
             changes = await self._database.ask(
-                lambda: self._outbox.pending(self._at_once), failing=AGAINST_THE_DATABASE
+                lambda: self._outbox.pending(self._at_once), failing=DATABASE_ERRORS
             )
         self.steps += 1
         outcomes = await self._publish(changes)
         self.steps += 1
-        # Only up to the first that failed: those behind it are published once more after it, so that whoever
-        # hears of a change twice ends with the latest. Until it is through, it is tried alone.
+        # Mark only up to the first failure. The changes behind it are published again after it, so that a service that
+        # gets a change twice ends with the latest one. Until the failed change is confirmed, it is published alone.
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
         ids = [change.id for change, _ in zip(changes, published, strict=False)]
         if ids:
             await self._database.ask(
-                lambda: self._outbox.mark_published(ids), failing=AGAINST_THE_DATABASE, work="write"
+                lambda: self._outbox.mark_published(ids), failing=DATABASE_ERRORS, work="write"
             )
         self.steps += 1
         self._metrics.relayed.inc(len(published))
-        self._at_once = _AT_ONCE if published else 1
+        self._at_once = _BATCH if published else 1
         if outcomes and not published and outcomes[0] is not None:
             raise outcomes[0]
         return bool(published)
 
-    async def _in_turn(self) -> bool:
-        """Take the turn if it is free, and keep it; whether it is ours."""
-        mine = self._outbox.in_turn or await self._database.ask(
-            self._outbox.turn_is_free, failing=AGAINST_THE_DATABASE
+    async def _take_lease(self) -> bool:
+        """Take the lease if it is free, or renew it. Returns whether it is ours."""
+        mine = self._outbox.holds_lease or await self._database.ask(
+            self._outbox.lease_is_free, failing=DATABASE_ERRORS
         )
         if mine:
-            mine = await self._keep_turn()
-        if mine and not self._has_turn:
-            log.info("this worker publishes the changes of the list now", action="relay.turn")
-        elif self._has_turn and not mine:
-            log.warning("another worker publishes the changes of the list now", action="relay.turn_lost")
-        self._has_turn = mine
+            mine = await self._keep_lease()
+        if mine and not self._has_lease:
+            log.info(
+                "this worker publishes the changes of the list from now on", action="relay.lease_acquired"
+            )
+        elif self._has_lease and not mine:
+            log.warning(
+                "another worker publishes the changes of the list from now on", action="relay.lease_lost"
+            )
+        self._has_lease = mine
         return mine
 
-    async def _keep_turn(self) -> bool:
-        if not self._outbox.turn_is_due:
+    async def _keep_lease(self) -> bool:
+        if not self._outbox.lease_renewal_due:
             return True
-        return await self._database.ask(self._outbox.claim_turn, failing=AGAINST_THE_DATABASE, work="write")
+        return await self._database.ask(self._outbox.claim_lease, failing=DATABASE_ERRORS, work="write")
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
-        """What became of each, in their order, up to the first that could not even be sent."""
+        """Publish the changes. Returns an error or None for each, in order, up to the first that could not be sent."""
         messages = [message_of(change, self._exchange) for change in changes]
         confirms: list[asyncio.Future[None]] = []
         unsent: list[PublishError] = []
         for message in messages:
-            # Who was stopped or held up since the changes were read may have been replaced: it must read again.
-            if not self._outbox.in_turn:
+            # If this process was stopped meanwhile, another may hold the lease now: the changes must be read again.
+            if not self._outbox.holds_lease:
                 break
             try:
                 confirms.append(self._publisher.publish(message))
@@ -189,18 +193,18 @@ class Relay:
         return [*await asyncio.gather(*confirms, return_exceptions=True), *unsent]
 
     async def _confirmed(self, confirms: Sequence[asyncio.Future[None]]) -> None:
-        """Wait for RabbitMQ, however long it takes, and keep the turn meanwhile."""
+        """Wait for RabbitMQ, however long it takes, and renew the lease meanwhile."""
         waiting = set(confirms)
         while waiting:
-            _, waiting = await asyncio.wait(waiting, timeout=self._outbox.renew_turn_every)
+            _, waiting = await asyncio.wait(waiting, timeout=self._outbox.lease_renew_seconds)
             if waiting:
-                with suppress(StoreUnavailableError):  # what is in flight is waited for all the same
-                    await self._keep_turn()
+                with suppress(StoreUnavailableError):  # go on waiting for what is in flight
+                    await self._keep_lease()
 
 
 def message_of(change: Change, exchange: str) -> Message:
-    """A change as other services get it: the key is its action, the id that of the change."""
-    return composed(
+    """The message for a change: its routing key is the action, its id is made of the change's id."""
+    return make_message(
         exchange=exchange,
         routing_key=change.action,
         properties=spec.Basic.Properties(
@@ -212,5 +216,5 @@ def message_of(change: Change, exchange: str) -> Message:
             timestamp=datetime.fromtimestamp(change.at, UTC),
         ),
         body=change.body(),
-        mandatory=False,  # whether anybody has bound a queue for changes is theirs to decide
+        mandatory=False,  # nobody need have bound a queue for changes
     )

@@ -1,4 +1,4 @@
-"""What an event means: find its address, and put the incident on the list, a batch in one transaction."""
+"""Handles the events: finds the address of each, and records it on the list, a batch in one transaction."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from bridge import events
 from bridge.amqp.errors import task_group
-from bridge.amqp.properties import read
+from bridge.amqp.properties import decode_properties
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.suppression.store import Incident
 from bridge.telemetry import instruments, logs
 from bridge.telemetry.scrubbing import masked
 from bridge.worker import failures
-from bridge.worker.consumer import Verdict, failed
+from bridge.worker.consumer import DeliveryResult, failed_delivery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from bridge.events import Event
     from bridge.settings.sections import Settings
     from bridge.suppression.policy import Policy, Reason
-    from bridge.suppression.store import Recorded, Store
+    from bridge.suppression.store import RecordedIncident, Store
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.address_lookup import LookUps
-    from bridge.worker.dependencies import Dependency, Work
+    from bridge.worker.address_lookup import AddressLookup
+    from bridge.worker.dependencies import Dependency, Operation
 
-    Settle = Callable[[Verdict], None]
+    Report = Callable[[DeliveryResult], None]
 
 T = TypeVar("T")
 
 log = logs.logger("worker")
 
 ACTOR = "worker"
-"""Who made the change, in the log of the list."""
+"""The actor of the worker's changes, in the change log."""
 
 _SAID: Final = MappingProxyType(
     {
@@ -48,7 +48,7 @@ _SAID: Final = MappingProxyType(
 
 
 class _Case(NamedTuple):
-    """A delivery that suppresses somebody; the address may still be unknown."""
+    """A delivery whose event suppresses an address, which may still be unknown."""
 
     delivery: Delivery
     event: Event
@@ -58,7 +58,7 @@ class _Case(NamedTuple):
 
 
 class Suppressor:
-    """The worker's `Work`: deliveries in, entries on the suppression list out."""
+    """The worker's `DeliveryHandler`: records the events of deliveries on the suppression list."""
 
     def __init__(
         self,
@@ -67,41 +67,41 @@ class Suppressor:
         policy: Policy,
         store: Store,
         database: Dependency,
-        look_ups: LookUps,
+        address_lookup: AddressLookup,
         recorded: Callable[[], None],
         metrics: Metrics,
     ) -> None:
-        """Make the work, which rests until `run`.
+        """Make a suppressor that does nothing until `run`.
 
         Args:
-            settings: the worker's batches, and whether addresses are logged.
+            settings: size of the worker's batches, and whether addresses are masked in the log.
             policy: which events suppress.
             store: the list.
             database: its circuit breaker.
-            look_ups: ask the provider for addresses.
-            recorded: called after each transaction that changed the list.
-            metrics: how large the transactions are.
+            address_lookup: asks the provider for addresses.
+            recorded: called after each transaction that changes the list.
+            metrics: show the size of the transactions.
         """
         self._worker = settings.worker
         self._policy = policy
         self._store = store
         self._database = database
-        self._look_ups = look_ups
+        self._address_lookup = address_lookup
         self._recorded = recorded
-        self._sizes = metrics.spread(metrics.batch_size, instruments.SIZES)
+        self._sizes = metrics.buffered_histogram(metrics.batch_size, instruments.SIZE_BUCKETS)
         self.steps = 0
-        """How many verdicts there were, and answers of the database."""
+        """How many results were reported, and how often the database has answered."""
         self._shown = masked if settings.logs.mask_addresses else str
 
-    async def run(self, inbox: asyncio.Queue[Delivery], settle: Settle) -> None:
-        """Handle deliveries until cancelled. A slow look-up holds up only its own delivery.
+    async def run(self, inbox: asyncio.Queue[Delivery], settle: Report) -> None:
+        """Handle deliveries until cancelled. A slow look-up delays only its own delivery.
 
         Raises:
-            StoreError: the list is broken in a way that waiting does not mend.
+            StoreError: the list cannot be used, and waiting does not help.
         """
         cases: asyncio.Queue[_Case] = asyncio.Queue()
 
-        def decide(verdict: Verdict) -> None:
+        def decide(verdict: DeliveryResult) -> None:
             self.steps += 1
             settle(verdict)
 
@@ -114,30 +114,35 @@ class Suppressor:
                     tasks.create_task(self._look_up(case, cases, decide), name="worker.look_up")
 
     async def _read(
-        self, inbox: asyncio.Queue[Delivery], cases: asyncio.Queue[_Case], settle: Settle
+        self, inbox: asyncio.Queue[Delivery], cases: asyncio.Queue[_Case], settle: Report
     ) -> None:
-        tell = log.bind()  # once: the logger would be made anew for each line
+        bound = log.bind()  # once: else structlog would make a logger for each line
         while True:
             delivery = await inbox.get()
-            if (problem := read(delivery.properties).error) is not None:
-                settle(failed(delivery, failures.undecodable(problem)))
+            if (problem := decode_properties(delivery.properties).error) is not None:
+                settle(failed_delivery(delivery, failures.undecodable(problem)))
                 continue
             try:
                 event = events.parse(delivery.body)
             except (events.NotJsonError, events.MalformedError) as error:
-                settle(failed(delivery, failures.malformed(error)))
+                settle(failed_delivery(delivery, failures.malformed(error)))
                 continue
             reason = self._policy.reason_for(event.name)
             if reason is None:
-                settle(Verdict(delivery, "ignored"))
-                tell.debug("suppresses nobody", action="worker.ignored", event_id=event.id, name=event.name)
+                settle(DeliveryResult(delivery, "ignored"))
+                bound.debug(
+                    "event ignored: it suppresses nobody",
+                    action="worker.ignored",
+                    event_id=event.id,
+                    name=event.name,
+                )
             else:
                 cases.put_nowait(_Case(delivery, event, reason))
 
     async def _collect(self, cases: asyncio.Queue[_Case]) -> list[_Case]:
-        """The next batch: as many as there are, waiting a little for more, up to `batch_size`.
+        """The next batch: up to `batch_size` cases, after a short wait for more (`linger`).
 
-        While one batch is written, the next gathers in the queue: a full one does not wait.
+        While one batch is written, the next one gathers in the queue. A full batch does not wait.
         """
         batch = [await cases.get()]
         try:
@@ -148,25 +153,25 @@ class Suppressor:
             pass
         return batch
 
-    async def _handle(self, batch: Sequence[_Case], settle: Settle) -> list[_Case]:
-        """Record what has an address; returns the cases that need a look-up.
+    async def _handle(self, batch: Sequence[_Case], settle: Report) -> list[_Case]:
+        """Record the cases that have an address. Returns those that need a look-up.
 
-        Of a batch that the database refuses each half is tried, down to the one that is to blame.
+        If the database refuses a batch, each half is tried, down to the case that is to blame.
         """
         try:
             return await self._handle_whole(batch, settle)
         except RefusedValueError as error:
             if len(batch) == 1:
-                settle(failed(batch[0].delivery, failures.of(error)))
+                settle(failed_delivery(batch[0].delivery, failures.failure_of(error)))
                 return []
         middle = len(batch) // 2
         missing = await self._handle(batch[:middle], settle)
         return missing + await self._handle(batch[middle:], settle)
 
-    async def _handle_whole(self, batch: Sequence[_Case], settle: Settle) -> list[_Case]:
+    async def _handle_whole(self, batch: Sequence[_Case], settle: Report) -> list[_Case]:
         missing: list[_Case] = []
         ready: list[tuple[_Case, Incident]] = []
-        hopeless: list[Verdict] = []
+        invalid: list[DeliveryResult] = []
         for case in await self._with_known_addresses(batch):
             if case.address is None:
                 missing.append(case)
@@ -174,11 +179,11 @@ class Suppressor:
             try:
                 ready.append((case, _incident(case, case.address)))
             except InvalidAddressError as error:
-                hopeless.append(failed(case.delivery, failures.of(error)))
+                invalid.append(failed_delivery(case.delivery, failures.failure_of(error)))
         if ready:
             await self._record(ready, settle)
-        # Only now: a batch that was refused is handled once more.
-        for verdict in hopeless:
+        # Only now: a refused batch is handled again, and each result is reported once.
+        for verdict in invalid:
             settle(verdict)
         return missing
 
@@ -186,25 +191,25 @@ class Suppressor:
         wanted = {case.event.message_id for case in batch if case.address is None}
         if not wanted:
             return list(batch)
-        known = await self._patiently(lambda: self._store.known_addresses(wanted), work="read")
+        known = await self._ask_until_answered(lambda: self._store.known_addresses(wanted), work="read")
         return [
             case if case.address is not None else case._replace(address=known.get(case.event.message_id))
             for case in batch
         ]
 
-    async def _record(self, ready: Sequence[tuple[_Case, Incident]], settle: Settle) -> None:
+    async def _record(self, ready: Sequence[tuple[_Case, Incident]], settle: Report) -> None:
         looked_up = {
             case.event.message_id: case.address for case, _ in ready if case.looked_up and case.address
         }
         incidents = [incident for _, incident in ready]
-        recorded = await self._patiently(
+        recorded = await self._ask_until_answered(
             lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up), work="write"
         )
         self._sizes.observe(len(ready))
-        tell = log.bind()  # once: the logger would be made anew for each line
+        bound = log.bind()  # once: else structlog would make a logger for each line
         for (case, incident), done in zip(ready, recorded, strict=True):
-            settle(_verdict(case, done))
-            tell.info(
+            settle(_result(case, done))
+            bound.info(
                 _SAID.get(done.outcome, "suppressed"),
                 action=f"suppression.{done.outcome}",
                 event_id=incident.event_id,
@@ -213,39 +218,39 @@ class Suppressor:
             )
         self._recorded()
 
-    async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], settle: Settle) -> None:
+    async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], settle: Report) -> None:
         log.debug(
-            "asks the provider for the address",
+            "asking the provider for the address",
             action="worker.look_up",
             event_id=case.event.id,
             message_id=case.event.message_id,
         )
         try:
-            address = await self._look_ups.address(case.event.message_id)
-        except failures.OF_THE_MESSAGE as error:
-            settle(failed(case.delivery, failures.of(error)))
+            address = await self._address_lookup.address(case.event.message_id)
+        except failures.LOOKUP_ERRORS as error:
+            settle(failed_delivery(case.delivery, failures.failure_of(error)))
         else:
             cases.put_nowait(case._replace(address=address, looked_up=True))
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]], *, work: Work) -> T:
-        """What the database answers, however long it is away: its breaker says when to ask again."""
+    async def _ask_until_answered(self, call: Callable[[], Awaitable[T]], *, work: Operation) -> T:
+        """Ask the database until it answers. Its breaker decides when to ask again."""
         while True:
             try:
-                return await self._database.ask(call, failing=failures.AGAINST_THE_DATABASE, work=work)
+                return await self._database.ask(call, failing=failures.DATABASE_ERRORS, work=work)
             except StoreUnavailableError:
                 continue
             finally:
                 self.steps += 1
 
 
-def _verdict(case: _Case, recorded: Recorded) -> Verdict:
+def _result(case: _Case, recorded: RecordedIncident) -> DeliveryResult:
     # What is not on the list now says nothing of how long its event took to get there.
     happened_at = None if recorded.outcome in _SAID else case.event.timestamp
-    return Verdict(case.delivery, recorded.outcome, happened_at=happened_at)
+    return DeliveryResult(case.delivery, recorded.outcome, happened_at=happened_at)
 
 
 def _incident(case: _Case, address: str) -> Incident:
-    """Raises InvalidAddressError where the address is none."""
+    """Raises InvalidAddressError where the address is invalid."""
     normalise(address)
     return Incident(
         address=address,

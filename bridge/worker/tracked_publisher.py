@@ -1,4 +1,4 @@
-"""Publishes that are counted, so that who waits for RabbitMQ can be told from who is stuck."""
+"""A publisher that counts what is in flight and completed, so that the watchdog can see whether it makes progress."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
     from bridge.amqp.publisher import Publisher
 
 
-class Publishes:
-    """A way to a publisher that knows what became of all that went over it."""
+class TrackedPublisher:
+    """Publishes through another publisher, and counts."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
-        self.under_way = 0
+        self.in_flight = 0
         """How many wait for RabbitMQ's answer."""
-        self.ended = 0
-        """How many have it, be it a refusal, or have lost their connection."""
+        self.completed = 0
+        """How many were confirmed, were refused, or have lost their connection."""
 
     def publish(self, message: Message) -> asyncio.Future[None]:
-        """As the publisher does."""
+        """As `Publisher.publish`."""
         confirm = self._publisher.publish(message)
-        self.under_way += 1
+        self.in_flight += 1
         confirm.add_done_callback(self._end)
         return confirm
 
     def _end(self, _: asyncio.Future[None]) -> None:
-        self.under_way -= 1
-        self.ended += 1
+        self.in_flight -= 1
+        self.completed += 1

@@ -1,4 +1,4 @@
-"""Notices a worker that is up and does nothing, so that an orchestrator can start it anew."""
+"""Notices a worker that is up and makes no progress, so that an orchestrator can restart it."""
 
 from __future__ import annotations
 
@@ -15,76 +15,81 @@ if TYPE_CHECKING:
 
 log = logs.logger("worker")
 
-_LOOKS: Final = 10
-"""In the time after which something counts as stuck."""
-_LONGEST_LOOK_SECONDS: Final = 5.0
+_CHECKS_PER_PERIOD: Final = 10
+"""In the time after which a part counts as stuck."""
+_MAX_CHECK_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """Something that must get on."""
+class ProgressCheck:
+    """A part that must make progress."""
 
-    what: str
-    """`consumer`, `deliveries`, `relay`, `survey` or `database`, for the metrics."""
-    told: str
-    """What is wrong when it does not, for people."""
+    component: str
+    """`consumer`, `deliveries`, `relay`, `list_metrics` or `database`, for the metrics."""
+    problem: str
+    """What is wrong when it is stuck, for people."""
     due: Callable[[], bool]
-    """Whether it has something to do now, and nothing to wait for."""
+    """Whether it has something to do, and waits for nothing."""
     progress: Callable[[], Any]
-    """Another value each time it has got on."""
+    """A value that changes with each step."""
 
 
 @dataclass(slots=True)
-class _Seen:
+class _LastProgress:
     progress: Any
     since: float
     stuck: bool = False
 
 
-class Watch:
-    """Looks again and again whether everything that is due gets on."""
+class Watchdog:
+    """Checks at intervals whether every part that is due makes progress."""
 
-    def __init__(self, watched: Iterable[Watched], *, after: float, metrics: Metrics) -> None:
-        """Make a watch.
+    def __init__(self, watched: Iterable[ProgressCheck], *, after: float, metrics: Metrics) -> None:
+        """Make a watchdog.
 
         Args:
-            watched: what must get on.
-            after: seconds without progress after which something is stuck.
-            metrics: counts what was found stuck.
+            watched: the parts that must make progress.
+            after: seconds without progress after which a part is stuck.
+            metrics: counts the parts that were found stuck.
         """
-        self._watched: list[Watched] = []
+        self._watched: list[ProgressCheck] = []
         self._after = after
         self._metrics = metrics
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _LastProgress] = {}
         self.add(watched)
 
-    def add(self, watched: Iterable[Watched]) -> None:
-        """These must get on, too."""
+    def add(self, watched: Iterable[ProgressCheck]) -> None:
+        """Watch these parts, too."""
         for one in watched:
             self._watched.append(one)
-            self._metrics.stuck.labels(one.what)  # from nothing to 1 Prometheus sees no increase
+            self._metrics.stuck.labels(one.component)  # Prometheus sees no increase from nothing to 1
 
     def reason(self) -> str:
         """What is stuck, for `/livez`; empty where nothing is."""
         return "; ".join(
-            one.told for one in self._watched if (seen := self._seen.get(one.what)) and seen.stuck
+            one.problem for one in self._watched if (seen := self._seen.get(one.component)) and seen.stuck
         )
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Check until cancelled."""
         while True:
-            self.look(asyncio.get_running_loop().time())
-            await asyncio.sleep(min(self._after / _LOOKS, _LONGEST_LOOK_SECONDS))
+            self.check(asyncio.get_running_loop().time())
+            await asyncio.sleep(min(self._after / _CHECKS_PER_PERIOD, _MAX_CHECK_SECONDS))
 
-    def look(self, now: float) -> None:
-        """Look once, at this time of a monotonic clock, in seconds."""
+    def check(self, now: float) -> None:
+        """Check once. `now` is the time of a monotonic clock, in seconds."""
         for one in self._watched:
-            seen, progress = self._seen.get(one.what), one.progress()
+            seen, progress = self._seen.get(one.component), one.progress()
             if seen is None or not one.due() or seen.progress != progress:
                 if seen is not None and seen.stuck:
-                    log.info("gets on again", action="worker.unstuck", what=one.what)
-                self._seen[one.what] = _Seen(progress, now)
+                    log.info("progressing again", action="worker.unstuck", component=one.component)
+                self._seen[one.component] = _LastProgress(progress, now)
             elif not seen.stuck and now - seen.since >= self._after:
                 seen.stuck = True
-                self._metrics.stuck.labels(one.what).inc()
-                log.error(one.told, action="worker.stuck", what=one.what, seconds=round(now - seen.since, 1))
+                self._metrics.stuck.labels(one.component).inc()
+                log.error(
+                    one.problem,
+                    action="worker.stuck",
+                    component=one.component,
+                    seconds=round(now - seen.since, 1),
+                )

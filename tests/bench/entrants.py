@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from tests.bench import node_modules
 from tests.bench.load import CHECKOUT
 from tests.faults.stage import TOKEN, WEBHOOK
@@ -124,7 +124,11 @@ def _bridge(
 
 
 async def _several_processes() -> str | None:
-    return None if "processes" in knobs.Receiver.model_fields else "this receiver has no setting `processes`"
+    return (
+        None
+        if "processes" in setting_sections.Receiver.model_fields
+        else "this receiver has no setting `processes`"
+    )
 
 
 def _python(module: str) -> Callable[[Place], AbstractAsyncContextManager[Running]]:

@@ -12,7 +12,7 @@ import aio_pika
 
 from bridge.broker import declaring, topology
 from bridge.development import private_node
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from tests.bench import usage
 from tests.bench.load import Load
 from tests.faults.stage import WEBHOOK
@@ -37,7 +37,7 @@ class Place:
         self.load = Load(directory, WEBHOOK)
         self._directory = directory
         self._numbers = itertools.count()
-        settings = knobs.load()
+        settings = setting_sections.load()
         self._topology = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
 
     def directory(self) -> Path:
@@ -64,7 +64,7 @@ class Place:
         deadline = time.monotonic() + _COUNT_SECONDS
         async with await aio_pika.connect(self.node.url) as connection:
             while True:
-                found = await declaring.depth(connection, topology.Names().archive) or 0
+                found = await declaring.ready_messages(connection, topology.Names().archive) or 0
                 if found >= expected or time.monotonic() > deadline:
                     return found
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
@@ -86,7 +86,7 @@ async def set_up(directory: Path) -> AsyncIterator[Place]:
     Args:
         directory: on a real disk; everything that is written goes there.
     """
-    async with private_node.running(directory / "rabbit") as node:
+    async with private_node.running_node(directory / "rabbit") as node:
         place = Place(directory, node)
         await place.clean()
         yield place

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge.development import private_node
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.telemetry import logs
 from tests.bench.working import POSTGRESQL, WORKER, Scene, every_store
 
@@ -59,7 +59,7 @@ async def measure(
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-bench-")))
-        node = await stack.enter_async_context(private_node.running(folder / "node"))
+        node = await stack.enter_async_context(private_node.running_node(folder / "node"))
         connection = await stack.enter_async_context(await aio_pika.connect(node.url))
         database_in = dict(await stack.enter_async_context(every_store()))[POSTGRESQL]
         speeds: dict[int, list[Speed]] = {count: [] for count in processes}
@@ -92,7 +92,7 @@ def main(
 
     Example: python -m tests.bench.scaling --rounds 3
     """
-    logs.configure(knobs.Logs(level="error"))
+    logs.configure(setting_sections.Logs(level="error"))
     console = Console(width=110)
     rows = asyncio.run(
         measure(rounds=rounds, say=lambda line: console.print(line, highlight=False), number=events)

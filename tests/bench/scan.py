@@ -15,13 +15,13 @@ import uvloop
 from bridge.amqp.connection import Link
 from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology
-from bridge.broker.archive_selection import Selection
-from bridge.broker.messages import of_body
+from bridge.broker.archive_selection import ArchiveSelection
+from bridge.broker.messages import message_from_body
 from bridge.development import private_node
-from bridge.development.traffic import Habits, Traffic
-from bridge.operations.replay import Order, Progress, replay
-from bridge.roles.lifetime import running, until
-from bridge.settings import sections as knobs
+from bridge.development.traffic import Traffic, TrafficProfile
+from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
+from bridge.roles.lifetime import background_task, wait_while_running
+from bridge.settings import sections as setting_sections
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
@@ -40,53 +40,53 @@ def main(events: Annotated[int, typer.Option(min=100_000, help="In the archive."
 
     Example: python -m tests.bench.scan --events 1000000
     """
-    logs.configure(knobs.Logs(level="warning"))
+    logs.configure(setting_sections.Logs(level="warning"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_measure(events))
 
 
 async def _measure(events: int) -> None:
     with tempfile.TemporaryDirectory(prefix="bridge-scan-") as directory:
-        async with private_node.running(Path(directory)) as node:
-            settings = knobs.load(overrides={"rabbitmq": {"urls": [node.url]}})
+        async with private_node.running_node(Path(directory)) as node:
+            settings = setting_sections.load(overrides={"rabbitmq": {"urls": [node.url]}})
             await _fill(settings, events)
             for what, selection in (
-                ("all events", Selection()),
-                ("one name", Selection(names=frozenset({"hard_bounced"}))),
-                ("one message", Selection(message_ids=frozenset({_MESSAGE}))),
+                ("all events", ArchiveSelection()),
+                ("one name", ArchiveSelection(names=frozenset({"hard_bounced"}))),
+                ("one message", ArchiveSelection(message_ids=frozenset({_MESSAGE}))),
             ):
                 await _scan(settings, what, selection)
 
 
 async def _fill(settings: Settings, events: int) -> None:
     link = Link(settings.rabbitmq, use="publish", metrics=Metrics())
-    publisher = Publisher(link, max_in_flight=_WINDOW, patience=10, metrics=Metrics())
+    publisher = Publisher(link, max_in_flight=_WINDOW, stalled_after=10, metrics=Metrics())
 
     async def session(connection: AbstractConnection) -> None:
         planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
         await declaring.declare(connection, topology.without_queues(planned, topology.Names().suppression))
         await publisher.session(connection)
 
-    async with running(link.run(session), name="fill") as filling:
-        await until(link.up, filling)
-        traffic = Traffic(Habits(), seed=1)
+    async with background_task(link.run(session), name="fill") as filling:
+        await wait_while_running(link.up, filling)
+        traffic = Traffic(TrafficProfile(), seed=1)
         for begin in range(0, events, _WINDOW):
             for _ in range(min(_WINDOW, events - begin)):
                 body = traffic.next().body
-                message = of_body(
+                message = message_from_body(
                     body, exchange=topology.Names().events, received_at=time.time_ns() // 1_000_000
                 )
                 publisher.send(message, _must_be_confirmed)
-            await publisher.settle()
+            await publisher.wait_until_idle()
 
 
-async def _scan(settings: Settings, what: str, selection: Selection) -> None:
-    progress = Progress()
+async def _scan(settings: Settings, what: str, selection: ArchiveSelection) -> None:
+    progress = ReplayProgress()
     steps: list[tuple[float, int]] = []
     cpu = time.process_time()
     await replay(
         settings,
-        Order(selection, None, dry_run=True),
+        ReplayOrder(selection, None, dry_run=True),
         progress,
         lambda: steps.append((time.perf_counter(), progress.scanned)),
     )

@@ -27,7 +27,7 @@ from bridge.broker import declaring, topology
 from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
 from bridge.development import private_node
 from bridge.development.emission import event_body
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.suppression import model, opening
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
@@ -117,7 +117,7 @@ async def measure(
     """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-bench-")))
-        node = await stack.enter_async_context(private_node.running(folder / "node"))
+        node = await stack.enter_async_context(private_node.running_node(folder / "node"))
         connection = await stack.enter_async_context(await aio_pika.connect(node.url))
         rows = []
         for store, url_in in await stack.enter_async_context(every_store()):
@@ -164,7 +164,7 @@ class Scene:
         self._folder = folder
         self._number = number
         self._database_url = database_url
-        self._rabbitmq = knobs.load(
+        self._rabbitmq = setting_sections.load(
             overrides={"rabbitmq": {"urls": [amqp_url], "prefix": f"{folder.name}."}}
         ).rabbitmq
         self._names = topology.Names(self._rabbitmq.prefix)
@@ -173,7 +173,7 @@ class Scene:
     async def measured(self, name: str) -> Speed:
         await self._prepare()
         async with (
-            opening.opened(self._database_url, create=False) as database,
+            opening.open_database(self._database_url, create=False) as database,
             AsyncExitStack() as stack,
         ):
             running = [await stack.enter_async_context(self._running(name)) for _ in range(self._processes)]
@@ -241,7 +241,9 @@ class Scene:
 
     def _environment(self) -> dict[str, str]:
         inherited = {
-            key: value for key, value in os.environ.items() if not key.startswith(knobs.ENVIRONMENT_PREFIX)
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(setting_sections.ENVIRONMENT_PREFIX)
         }
         amqp_url = self._rabbitmq.urls[0].get_secret_value()
         return inherited | {
@@ -258,7 +260,7 @@ class Scene:
         }
 
     async def _nothing_is_left(self, name: str) -> None:
-        left = await declaring.depth(self._connection, self._names.suppression)
+        left = await declaring.ready_messages(self._connection, self._names.suppression)
         # The loop is ended between the commit that we have seen and its acknowledgement.
         if left is None or left > (1 if name == LOOP else 0):
             raise RuntimeError(
@@ -313,7 +315,7 @@ def main(rounds: Annotated[int, typer.Option(help="How often each is measured.")
 
     Example: python -m tests.bench.working --rounds 3
     """
-    logs.configure(knobs.Logs(level="error"))
+    logs.configure(setting_sections.Logs(level="error"))
     console = Console(width=110)
     rows = asyncio.run(measure(rounds=rounds, say=lambda line: console.print(line, highlight=False)))
     table = Table("worker", "store", "events/s", "CPU, us/event", "to the loop")

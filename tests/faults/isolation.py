@@ -25,7 +25,7 @@ from bridge.amqp.connection import Link
 from bridge.amqp.publish_errors import PublishError
 from bridge.amqp.publisher import Publisher
 from bridge.broker.topology import Names
-from bridge.roles.lifetime import running
+from bridge.roles.lifetime import background_task
 from bridge.settings.sections import Logs, RabbitMQ
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
@@ -151,7 +151,7 @@ async def run(case: Case) -> Row:
         await case.before(scene)
         alone = await _felt(scene, arrivals, http, ALONE_SECONDS)
         bad = Bad(scene, http, publisher)
-        async with running(_spoil(bad, case), name="bad") as spoiling:
+        async with background_task(_spoil(bad, case), name="bad") as spoiling:
             beside = await _felt(scene, arrivals, http, BESIDE_SECONDS)
             if spoiling.done():
                 spoiling.result()
@@ -163,8 +163,8 @@ async def _publishing(url: str) -> AsyncIterator[Publisher]:
     """A publisher that takes properties as they are encoded, whatever they say."""
     metrics = Metrics()
     link = Link(RabbitMQ(urls=[url]), use="bad", metrics=metrics)
-    publisher = Publisher(link, max_in_flight=100, patience=1.0, metrics=metrics)
-    async with running(link.run(publisher.session), name="publisher"):
+    publisher = Publisher(link, max_in_flight=100, stalled_after=1.0, metrics=metrics)
+    async with background_task(link.run(publisher.session), name="publisher"):
         await link.up.wait()
         yield publisher
 

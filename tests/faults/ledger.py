@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import channel_gone, gone, together
+from bridge.amqp.errors import run_until_first_ends, wait_channel_closed, wait_closed
 from bridge.settings.sections import RabbitMQ
 from bridge.telemetry.metrics import Metrics
 
@@ -59,8 +59,10 @@ class Ledger:
             queue = await channel.get_queue(name)
             await queue.consume(self._take)
         self._link.opened()
-        await together(
-            cancelled=_until(cancelled), channel=channel_gone(aiormq_channel), connection=gone(connection)
+        await run_until_first_ends(
+            cancelled=_until(cancelled),
+            channel=wait_channel_closed(aiormq_channel),
+            connection=wait_closed(connection),
         )
 
     async def _take(self, message: AbstractIncomingMessage) -> None:

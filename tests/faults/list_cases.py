@@ -73,7 +73,9 @@ def _restore(file: Path) -> None:
 
 async def _publishing(workers: list[Process]) -> Process:
     def holders() -> list[Process]:
-        return [worker for worker in workers if any('"relay.turn"' in line for line in worker.lines)]
+        return [
+            worker for worker in workers if any('"relay.lease_acquired"' in line for line in worker.lines)
+        ]
 
     await eventually(lambda: bool(holders()))
     return holders()[0]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from bridge.settings.sections import Receiver as ReceiverSettings
-from bridge.spool.spool_file import Entry, SpoolFile
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from tests.faults import hostile
 from tests.faults.events import bodies
 from tests.faults.stage import WEBHOOK
@@ -253,7 +253,7 @@ def _fill(directory: Path, tell: Tell) -> None:
     try:
         for first in range(1, DRAINED + 1, _FILLED_AT_ONCE):
             numbers = range(first, first + _FILLED_AT_ONCE)
-            file.write([Entry(number, received_at, next(events)[1]) for number in numbers], [])
+            file.write([SpoolEntry(number, received_at, next(events)[1]) for number in numbers], [])
             tell(f"{numbers.stop - 1:,} of {DRAINED:,} events put into the spool")
     finally:
         file.close()

@@ -13,7 +13,7 @@ from pamqp import commands as spec
 
 from bridge.amqp.frames import Message
 from bridge.broker.topology import Names
-from bridge.receiver.handler import PATH
+from bridge.receiver.handler import WEBHOOK_PATH
 from tests.faults.scene import TOKEN
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _NUMBERS: Final = itertools.count(1_000_000)
 
 
 def webhook(scene: Scene) -> str:
-    return f"http://127.0.0.1:{scene.ports[0]}{PATH}{TOKEN}"
+    return f"http://127.0.0.1:{scene.ports[0]}{WEBHOOK_PATH}{TOKEN}"
 
 
 class Bad:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from bridge.development import private_node
-from bridge.receiver.handler import PATH
+from bridge.receiver.handler import WEBHOOK_PATH
 from tests.faults.steady import resident_bytes
 from tests.support.processes import Processes
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.processes import Process
 
 TOKEN: Final = "a-token-for-the-figures"
-WEBHOOK: Final = PATH + TOKEN
+WEBHOOK: Final = WEBHOOK_PATH + TOKEN
 _LOOK_EVERY_SECONDS: Final = 0.2
 
 
@@ -90,7 +90,7 @@ class Stage:
 @asynccontextmanager
 async def set_up(directory: Path) -> AsyncIterator[Stage]:
     """The broker runs; all that is started on the stage ends with it."""
-    async with private_node.running(directory / "rabbit") as node, Processes(directory) as processes:
+    async with private_node.running_node(directory / "rabbit") as node, Processes(directory) as processes:
         yield Stage(directory, node, processes)
 
 

@@ -13,9 +13,9 @@ from bridge.broker import declaring
 from bridge.diagnostics import alarms
 from bridge.diagnostics.broker_connection import cut
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
-from bridge.roles.role_topology import topology_of
-from bridge.settings import sections as knobs
-from bridge.spool.spool_file import Entry, SpoolFile
+from bridge.roles.role_topology import planned_topology
+from bridge.settings import sections as setting_sections
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
 
@@ -41,7 +41,7 @@ async def variables(managed: Managed, simulator: Simulator, tmp_path: Path, pref
     """All is well until there is an alarm."""
     simulator.webhook_url = f"https://bridge.example.org/webhooks/msndr/{TOKEN}"
     connection = await open_connection(managed.url, name="test")
-    planned = topology_of(knobs.load(overrides={"rabbitmq": {"prefix": prefix}}))
+    planned = planned_topology(setting_sections.load(overrides={"rabbitmq": {"prefix": prefix}}))
     await declaring.declare(connection, planned)
     await connection.close()
     return {
@@ -115,8 +115,8 @@ async def test_a_drain_that_an_alarm_interrupts_ends(
         monkeypatch.setenv(name, value)
     async with alarm(managed):
         with pytest.raises(BrokerBlockedError, match="low on memory"):
-            await drain_spools(knobs.load(), lambda _: None)
-    assert await drain_spools(knobs.load(), lambda _: None) == 30
+            await drain_spools(setting_sections.load(), lambda _: None)
+    assert await drain_spools(setting_sections.load(), lambda _: None) == 30
 
 
 async def test_a_user_who_may_publish_nothing_hears_of_an_alarm_all_the_same(
@@ -152,5 +152,5 @@ def test_an_alarm_is_called_by_its_name(reason: str, said: str) -> None:
 def filled(folder: Path, number: int, count: int) -> SpoolFile:
     folder.mkdir(exist_ok=True)
     file = SpoolFile(folder / f"spool-{number}.sqlite3", min_free_bytes=0)
-    file.write([Entry(at, 1_539_062_173_000, BODY) for at in range(1, count + 1)], ())
+    file.write([SpoolEntry(at, 1_539_062_173_000, BODY) for at in range(1, count + 1)], ())
     return file

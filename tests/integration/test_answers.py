@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge import events
-from bridge.receiver.handler import MAX_BODY, PATH
-from bridge.settings import sections as knobs
+from bridge.receiver.handler import MAX_BODY, WEBHOOK_PATH
+from bridge.settings import sections as setting_sections
 from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -70,7 +70,7 @@ async def goes_on(receiver: Receiving) -> bool:
 @asynccontextmanager
 async def ready(overrides: dict[str, Any], metrics: Metrics, **knob: Any) -> AsyncIterator[Receiving]:
     """A receiver with these settings of its section, that has reached RabbitMQ."""
-    settings = knobs.load(overrides=overrides | {"receiver": overrides["receiver"] | knob})
+    settings = setting_sections.load(overrides=overrides | {"receiver": overrides["receiver"] | knob})
     async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
         await receiver.line.up()
         yield receiver
@@ -172,22 +172,22 @@ async def test_a_post_without_a_body_at_all_is_refused(receiver: Receiving) -> N
     [
         "/",
         "/webhooks/msndr",
-        PATH,
-        f"{PATH}{TOKEN}x",
-        f"{PATH}{TOKEN[:-1]}",
-        f"{PATH}{TOKEN}/",
-        f"{PATH}{TOKEN.upper()}",
-        f"{PATH}%ff%00",
-        f"{PATH}../msndr/{TOKEN}x",
+        WEBHOOK_PATH,
+        f"{WEBHOOK_PATH}{TOKEN}x",
+        f"{WEBHOOK_PATH}{TOKEN[:-1]}",
+        f"{WEBHOOK_PATH}{TOKEN}/",
+        f"{WEBHOOK_PATH}{TOKEN.upper()}",
+        f"{WEBHOOK_PATH}%ff%00",
+        f"{WEBHOOK_PATH}../msndr/{TOKEN}x",
         f"/webhooks/other/{TOKEN}",
         f"/webhooks/msndr%2F{TOKEN}",
         f"/webhooks/%6Dsndr/{TOKEN}",
-        f"{PATH}%{ord(TOKEN[0]):02x}{TOKEN[1:]}",
-        f"{PATH}{TOKEN}%3Fcampaign=1",
-        f"/{PATH}{TOKEN}",
+        f"{WEBHOOK_PATH}%{ord(TOKEN[0]):02x}{TOKEN[1:]}",
+        f"{WEBHOOK_PATH}{TOKEN}%3Fcampaign=1",
+        f"/{WEBHOOK_PATH}{TOKEN}",
         f"/webhooks/./msndr/{TOKEN}",
-        f"/x/..{PATH}{TOKEN}",
-        f"http://bridge{PATH}{TOKEN}",
+        f"/x/..{WEBHOOK_PATH}{TOKEN}",
+        f"http://bridge{WEBHOOK_PATH}{TOKEN}",
     ],
 )
 async def test_a_wrong_token_is_404_whatever_the_method(
@@ -454,7 +454,7 @@ async def test_an_offer_to_change_the_protocol_is_ignored(receiver: Receiving, p
 async def test_an_old_client_is_answered_and_let_go(receiver: Receiving) -> None:
     """HTTP/1.0 without keep-alive."""
     request = b"POST %s%s HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % (
-        PATH.encode(),
+        WEBHOOK_PATH.encode(),
         TOKEN.encode(),
         len(DOCUMENTED),
     )
@@ -470,7 +470,7 @@ async def test_without_a_broker_it_is_503(overrides: dict[str, Any], metrics: Me
     async with Proxy.serve(amqp_url) as proxy:
         proxy.refuse()
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
             for content in (DOCUMENTED, b"{}"):
                 answer = await ask(receiver.port, post(content))
@@ -495,7 +495,7 @@ async def test_a_confirm_that_does_not_come_is_503_in_time(
                 assert is_refusal(answer, "503 Service Unavailable", NEITHER)
                 assert answer.headers["retry-after"] == "7"
             proxy.resume()
-            await receiver.line.publisher.settle()
+            await receiver.line.publisher.wait_until_idle()
             assert await goes_on(receiver)
             assert answered(metrics, "503") == 2
             assert metrics.registry.get_sample_value("bridge_publishes_total", {"outcome": "confirmed"}) == 2

@@ -12,9 +12,9 @@ import pytest
 
 from bridge.amqp.connection import Link, open_connection
 from bridge.broker import backfill_marker, declaring
-from bridge.roles.lifetime import running
-from bridge.roles.publishing import publisher_of
-from bridge.settings import sections as knobs
+from bridge.roles.lifetime import background_task
+from bridge.roles.publishing import make_publisher
+from bridge.settings import sections as setting_sections
 from bridge.worker.backfill import Backfill
 from tests.conftest import TOKEN
 from tests.support import undecodable
@@ -102,7 +102,7 @@ class Filling:
         return self.metrics.registry.get_sample_value("bridge_backfill_events_total")
 
     async def until_done(self) -> None:
-        async with running(self.backfill.run(self.connection), name="backfill"), asyncio.timeout(20):
+        async with background_task(self.backfill.run(self.connection), name="backfill"), asyncio.timeout(20):
             while self.due != 0 or not self.events:  # noqa: ASYNC110 -- metrics tell nobody
                 await asyncio.sleep(0.02)
 
@@ -112,13 +112,13 @@ async def filling(
     settings: Settings, amqp_url: str, metrics: Metrics, rabbit: Rabbit
 ) -> AsyncIterator[Filling]:
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = publisher_of(settings, link, metrics, window=100)
+    publisher = make_publisher(settings, link, metrics, window=100)
 
     async def stand(connection: AbstractConnection) -> None:
         await declaring.declare(connection, planned(settings))
 
     connection = await open_connection(amqp_url, name="test")
-    async with connection, running(link.run(publisher.session), name="publish"), asyncio.timeout(60):
+    async with connection, background_task(link.run(publisher.session), name="publish"), asyncio.timeout(60):
         await link.up.wait()
         names = rabbit.names
         backfill = Backfill(
@@ -168,13 +168,13 @@ async def test_a_queue_that_is_deleted_once_more_meanwhile_is_still_due(
     await declaring.declare(rabbit.connection, planned(settings))
     await mark(rabbit, b'{"offset": 7}')
     for _ in range(25):  # RabbitMQ 4 would drop it at the 21st delivery
-        read = await backfill_marker.read(filling.connection, rabbit.names.backfill)
+        read = await backfill_marker.read_markers(filling.connection, rabbit.names.backfill)
     await mark(rabbit, b'{"offset": null}')
     assert read is not None
     assert read.offset == 7
-    await backfill_marker.remove(filling.connection, rabbit.names.backfill, read.ids)
+    await backfill_marker.remove_markers(filling.connection, rabbit.names.backfill, read.ids)
     assert await rabbit.depth(rabbit.names.backfill) == 1
-    left = await backfill_marker.read(filling.connection, rabbit.names.backfill)
+    left = await backfill_marker.read_markers(filling.connection, rabbit.names.backfill)
     assert left is not None
     assert left.offset is None
 
@@ -241,7 +241,7 @@ async def test_bindings_that_were_lost_are_made_again_and_what_went_past_is_take
 ) -> None:
     """The queue stood all the time: only the management API can tell, where there is one."""
     there = changed(overrides, rabbitmq={"urls": [managed.url], "management_url": managed.api})
-    local = knobs.load(overrides=there)
+    local = setting_sections.load(overrides=there)
     async with await aio_pika.connect(managed.url) as connection:
         rabbit = Rabbit(connection, settings.rabbitmq.prefix)
         async with Workplace.prepared(rabbit, local) as workplace, rabbit.channel() as channel:

@@ -13,11 +13,11 @@ import pytest
 from yarl import URL
 
 from bridge.dead_letters import message_file, queue_reader
-from bridge.dead_letters.message_file import LetterFile
-from bridge.dead_letters.queue_reader import Wanted
+from bridge.dead_letters.message_file import MessageFile
+from bridge.dead_letters.queue_reader import DeadLetterFilter
 from bridge.operations import dead_letters as roles
 from tests.support.commands import Outcome, bridge
-from tests.support.parked import bury, ids
+from tests.support.parked import ids, move_to_dead_letters
 from tests.support.proxy import Proxy
 from tests.support.working import body_of, bounced, changed, working
 
@@ -74,8 +74,8 @@ def ids_of(messages: list[Any]) -> list[str]:
 
 async def test_a_list_says_what_died_why_and_how_long_ago(dead: Dead, rabbit: Rabbit) -> None:
     """Id, event, reason, attempts and age, oldest first; where it is no terminal, with tabs between."""
-    await bury(rabbit, [1], hours=26)
-    await bury(rabbit, [2], reason="malformed", event="complained", hours=0.5)
+    await move_to_dead_letters(rabbit, [1], hours=26)
+    await move_to_dead_letters(rabbit, [2], reason="malformed", event="complained", hours=0.5)
     outcome = await dead("list")
     assert outcome.code == 0
     heads, first, second = outcome.stdout.splitlines()
@@ -89,9 +89,9 @@ async def test_a_list_says_what_died_why_and_how_long_ago(dead: Dead, rabbit: Ra
 
 async def test_a_list_is_narrowed_by_reason_event_and_age(dead: Dead, rabbit: Rabbit) -> None:
     """Each filter holds for all that is shown; both spellings of a name are one."""
-    await bury(rabbit, [1], hours=30)
-    await bury(rabbit, [2], reason="malformed", hours=3)
-    await bury(rabbit, [3], event="complained")
+    await move_to_dead_letters(rabbit, [1], hours=30)
+    await move_to_dead_letters(rabbit, [2], reason="malformed", hours=3)
+    await move_to_dead_letters(rabbit, [3], event="complained")
     assert await listed(dead, "--reason", "unknown-message") == ids([1, 3])
     assert await listed(dead, "--reason", "unknown-message", "--reason", "malformed") == ids([1, 2, 3])
     assert await listed(dead, "--event", "complined") == ids([3])
@@ -103,7 +103,7 @@ async def test_a_list_is_narrowed_by_reason_event_and_age(dead: Dead, rabbit: Ra
 
 async def test_who_reads_a_list_in_parts_gets_all_of_it_once(dead: Dead, rabbit: Rabbit) -> None:
     """`next` says from where, also behind a letter that stands there twice; times are RFC 3339."""
-    await bury(rabbit, [1, 2, 1, 3, 1])
+    await move_to_dead_letters(rabbit, [1, 2, 1, 3, 1])
     parts: list[dict[str, Any]] = []
     following: list[str] = []
     while not parts or following:
@@ -119,7 +119,7 @@ async def test_who_reads_a_list_in_parts_gets_all_of_it_once(dead: Dead, rabbit:
 
 async def test_what_is_done_is_told_to_programs(dead: Dead, rabbit: Rabbit) -> None:
     """Counts, what was missing, and the file; nobody is asked, and nothing is done that was not agreed to."""
-    await bury(rabbit, range(5))
+    await move_to_dead_letters(rabbit, range(5))
     counted = orjson.loads((await dead("replay", "--all", "--dry-run", "--json")).stdout)
     assert counted["counts"] == [{"reason": "unknown-message", "event": "hard_bounced", "count": 5}]
     assert (counted["dry_run"], counted["chosen"], counted["replayed"]) == (True, 5, 0)
@@ -138,11 +138,11 @@ async def test_looking_thirty_times_changes_nothing(
     settings: Settings, rabbit: Rabbit, workplace: Workplace
 ) -> None:
     """No letter is lost to RabbitMQ's delivery limit, and their order stays, with new ones at the end."""
-    await bury(rabbit, range(40))
+    await move_to_dead_letters(rabbit, range(40))
     for _ in range(30):
-        found = await roles.look(settings, Wanted())
+        found = await roles.list_dead_letters(settings, DeadLetterFilter())
         assert [letter.id for letter in found.letters] == ids(range(40))
-    await bury(rabbit, [40])
+    await move_to_dead_letters(rabbit, [40])
     assert await roles.show(settings, "letter-17") is not None
     assert ids_of(await workplace.dead()) == ids(range(41))
 
@@ -151,15 +151,15 @@ async def test_only_so_far_can_be_seen_and_the_order_stays(
     settings: Settings, rabbit: Rabbit, workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What lies behind is counted; as the front is moved away, it comes into reach."""
-    monkeypatch.setattr(queue_reader, "REACH", 70)
-    await bury(rabbit, range(200))
+    monkeypatch.setattr(queue_reader, "MAX_HELD", 70)
+    await move_to_dead_letters(rabbit, range(200))
     for _ in range(3):
-        found = await roles.look(settings, Wanted())
+        found = await roles.list_dead_letters(settings, DeadLetterFilter())
         assert [letter.id for letter in found.letters] == ids(range(70))
         assert (found.seen, found.total, found.unseen) == (70, 200, 130)
     assert await roles.show(settings, "letter-150") is None
     moved: list[str] = []
-    wanted = Wanted(ids=frozenset(ids([*range(100), 150, 180])))
+    wanted = DeadLetterFilter(ids=frozenset(ids([*range(100), 150, 180])))
     unseen = await roles.replay(settings, wanted, rate=2000, moved=lambda letter: moved.append(letter.id))
     # 100 at the front have gone; of those that stay, 70 are in hand before 180 comes into sight.
     assert (sorted(moved), unseen) == (sorted(ids([*range(100), 150])), 29)
@@ -170,12 +170,12 @@ async def test_what_takes_long_is_done_in_several_readings(
     settings: Settings, rabbit: Rabbit, workplace: Workplace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """RabbitMQ takes back what is held for too long; each letter is handled once, and new ones are not."""
-    monkeypatch.setattr(queue_reader, "LONGEST_SECONDS", 0.0)
-    await bury(rabbit, range(60))
+    monkeypatch.setattr(queue_reader, "MAX_HOLD_SECONDS", 0.0)
+    await move_to_dead_letters(rabbit, range(60))
     kept: list[str] = []
-    with LetterFile(tmp_path / "kept.jsonl", message_file.document) as file:
+    with MessageFile(tmp_path / "kept.jsonl", message_file.dead_letter_document) as file:
         unseen = await roles.discard(
-            settings, Wanted(), file=file, kept=lambda letter: kept.append(letter.id)
+            settings, DeadLetterFilter(), file=file, kept=lambda letter: kept.append(letter.id)
         )
     assert (kept, unseen) == (ids(range(60)), 0)
     assert await workplace.dead() == []
@@ -183,7 +183,7 @@ async def test_what_takes_long_is_done_in_several_readings(
 
 async def test_show_tells_all_of_one(dead: Dead, rabbit: Rabbit, workplace: Workplace) -> None:
     """Reason, error, history, headers and body; it stays where it is."""
-    await bury(rabbit, range(5))
+    await move_to_dead_letters(rabbit, range(5))
     outcome = await dead("show", "letter-3")
     assert outcome.code == 0
     for part in (
@@ -215,7 +215,7 @@ async def test_what_rabbitmq_itself_gave_up_has_its_reason(
 
 async def test_an_id_that_is_not_there_is_said(dead: Dead, rabbit: Rabbit) -> None:
     """One line and exit code 1, and what was asked for besides is done."""
-    await bury(rabbit, [1])
+    await move_to_dead_letters(rabbit, [1])
     shown = await dead("show", "letter-9")
     assert (shown.code, shown.stdout) == (1, "")
     assert "there is no dead letter 'letter-9'" in shown.stderr
@@ -230,7 +230,7 @@ async def test_an_id_that_is_not_there_is_said(dead: Dead, rabbit: Rabbit) -> No
 )
 async def test_what_is_moved_must_be_said(arguments: tuple[str, ...], dead: Dead, rabbit: Rabbit) -> None:
     """Neither nothing nor two ways at once: nothing is moved."""
-    await bury(rabbit, [1])
+    await move_to_dead_letters(rabbit, [1])
     for command in ("replay", "discard"):
         outcome = await dead(command, *arguments)
         assert outcome.code == 2
@@ -242,7 +242,7 @@ async def test_one_deep_in_the_queue_goes_back_to_work_as_new(
     dead: Dead, rabbit: Rabbit, workplace: Workplace
 ) -> None:
     """Bytes, id and properties are the same, what its death added is gone, and the others keep their order."""
-    await bury(rabbit, range(300))
+    await move_to_dead_letters(rabbit, range(300))
     outcome = await dead("replay", "letter-250")
     assert (outcome.code, outcome.stdout) == (0, "replayed 1 dead letter\n")
     async with rabbit.reading(rabbit.names.suppression) as queue:
@@ -257,8 +257,8 @@ async def test_one_deep_in_the_queue_goes_back_to_work_as_new(
 
 async def test_a_dry_run_counts_and_moves_nothing(dead: Dead, rabbit: Rabbit, workplace: Workplace) -> None:
     """By reason and event."""
-    await bury(rabbit, range(3))
-    await bury(rabbit, [3], reason="malformed")
+    await move_to_dead_letters(rabbit, range(3))
+    await move_to_dead_letters(rabbit, [3], reason="malformed")
     replayed = await dead("replay", "--all", "--dry-run")
     assert replayed.stdout.splitlines()[1:] == [
         "malformed\thard_bounced\t1",
@@ -275,7 +275,7 @@ async def test_after_the_cause_is_gone_a_replay_puts_them_on_the_list(
     dead: Dead, rabbit: Rabbit, settings: Settings, workplace: Workplace
 ) -> None:
     """A running worker takes them like any other event."""
-    await bury(rabbit, range(1, 21))
+    await move_to_dead_letters(rabbit, range(1, 21))
     async with working(settings):
         outcome = await dead("replay", "--all", "--rate", "1000")
         assert outcome.code == 0, outcome.stderr
@@ -304,8 +304,8 @@ async def test_a_discard_asks_and_keeps_them_in_a_file(
     dead: Dead, rabbit: Rabbit, workplace: Workplace, tmp_path: Path
 ) -> None:
     """Unanswered, nothing happens; with --yes the file has each of them, and only for its owner."""
-    await bury(rabbit, range(60))
-    await bury(rabbit, [60], reason="malformed", note=bytearray(b"\xff"))
+    await move_to_dead_letters(rabbit, range(60))
+    await move_to_dead_letters(rabbit, [60], reason="malformed", note=bytearray(b"\xff"))
     asked = await dead("discard", "--reason", "malformed")
     assert asked.code == 1
     assert "1 dead letter to be discarded, and kept only in dead-letters-" in asked.stderr
@@ -327,7 +327,7 @@ async def test_a_discard_asks_and_keeps_them_in_a_file(
 
 async def test_a_discard_overwrites_no_file(dead: Dead, rabbit: Rabbit, tmp_path: Path) -> None:
     """It is refused, and the letters stay."""
-    await bury(rabbit, [1])
+    await move_to_dead_letters(rabbit, [1])
     (tmp_path / "kept.jsonl").write_text("mine")
     outcome = await dead("discard", "--all", "--yes", "--to", "kept.jsonl")
     assert outcome.code == 2
@@ -335,7 +335,7 @@ async def test_a_discard_overwrites_no_file(dead: Dead, rabbit: Rabbit, tmp_path
     assert (tmp_path / "kept.jsonl").read_text() == "mine"
     missing = await dead("discard", "--all", "--yes", "--to", "nowhere/kept.jsonl")
     assert (missing.code, missing.stderr.splitlines()[-1]) == (
-        1, "bridge: nowhere/kept.jsonl: No such file or directory; what was to be discarded stays",
+        1, "bridge: nowhere/kept.jsonl: No such file or directory; the messages stay in their queue",
     )  # fmt: skip
     assert await rabbit.depth(rabbit.names.dead) == 1
 
@@ -344,7 +344,7 @@ async def test_a_list_that_is_killed_changes_nothing(
     overrides: dict[str, Any], amqp_url: str, rabbit: Rabbit, processes: Processes, workplace: Workplace
 ) -> None:
     """It has taken all of them when SIGKILL comes: RabbitMQ has them back, as they were."""
-    await bury(rabbit, range(500))
+    await move_to_dead_letters(rabbit, range(500))
     async with Proxy.serve(amqp_url) as proxy:
         proxy.delay(0.2)
         there = changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)], "connect_timeout": 20})
@@ -370,7 +370,7 @@ async def test_a_replay_that_is_interrupted_loses_nothing(
 ) -> None:
     """Each letter is in one of the queues, those that stayed in their order; another replay does the rest."""
     count = 250  # at two a second they take longer than a test may: it is always interrupted
-    await bury(rabbit, range(count))
+    await move_to_dead_letters(rabbit, range(count))
     replaying = await processes.start("dead", "replay", "--all", "--rate", "2", overrides=overrides)
     await until_depth(rabbit, rabbit.names.suppression, lambda depth: depth >= 3)
     replaying.send(number)
@@ -393,7 +393,7 @@ async def test_a_discard_that_is_killed_has_kept_all_that_is_gone(
     overrides: dict[str, Any], rabbit: Rabbit, processes: Processes, workplace: Workplace, tmp_path: Path
 ) -> None:
     """What is no longer in the queue is a whole line of the file; the rest stays in its order."""
-    await bury(rabbit, range(1500))
+    await move_to_dead_letters(rabbit, range(1500))
     discarding = await processes.start(
         "dead", "discard", "--all", "--yes", "--to", "kept.jsonl", overrides=overrides
     )
@@ -418,12 +418,12 @@ async def test_two_people_and_a_worker_at_once_lose_nothing(
     dead: Dead, rabbit: Rabbit, workplace: Workplace
 ) -> None:
     """They wait for each other; what dies meanwhile is kept."""
-    await bury(rabbit, range(100))
+    await move_to_dead_letters(rabbit, range(100))
     looked, replayed, discarded, _ = await asyncio.gather(
         dead("list", "--json"),
         dead("replay", "--reason", "unknown-message", "--rate", "200"),
         dead("discard", "--reason", "malformed", "--yes", "--to", "kept.jsonl"),
-        bury(rabbit, range(100, 160), reason="provider-failure"),
+        move_to_dead_letters(rabbit, range(100, 160), reason="provider-failure"),
     )
     assert (looked.code, replayed.code, discarded.code) == (0, 0, 0)
     assert ids_of(await workplace.dead()) == ids(range(100, 160))
@@ -438,10 +438,10 @@ async def test_whoever_has_them_in_hand_is_waited_for_not_disturbed(dead: Dead, 
         queue = await channel.get_queue(rabbit.names.dead)
         held: asyncio.Queue[Any] = asyncio.Queue()
         await queue.consume(held.put)
-        await bury(rabbit, range(3))
+        await move_to_dead_letters(rabbit, range(3))
         outcome = await dead("list")
     assert outcome.code == 1
-    assert "somebody else has the dead letters in hand" in outcome.stderr
+    assert "another command is reading the dead letters" in outcome.stderr
     assert await listed(dead) == ids(range(3))
 
 
@@ -452,7 +452,7 @@ async def test_a_queue_that_might_drop_what_is_looked_at_is_not_looked_at(dead: 
         await channel.declare_queue(
             rabbit.names.dead, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 3}
         )
-    await bury(rabbit, range(3))
+    await move_to_dead_letters(rabbit, range(3))
     outcome = await dead("list")
     assert outcome.code == 1
     assert f"queue '{rabbit.names.dead}' stands with other arguments" in outcome.stderr
@@ -465,7 +465,7 @@ async def test_a_user_who_may_not_configure_can_look(
 ) -> None:
     """Reading is enough."""
     await control.add_user(rabbit.names.prefix, "secret", configure="^$")
-    await bury(rabbit, range(3))
+    await move_to_dead_letters(rabbit, range(3))
     outcome = await bridge(
         "dead", "list",
         directory=tmp_path, BRIDGE_RABBITMQ__PREFIX=rabbit.names.prefix,

@@ -10,9 +10,9 @@ import orjson
 import pytest
 
 from bridge import events
-from bridge.broker.messages import of_malformed
+from bridge.broker.messages import malformed_message
 from bridge.dead_letters import queue_reader
-from bridge.dead_letters.quarantine import WantedBodies
+from bridge.dead_letters.quarantine import QuarantineFilter
 from bridge.operations import quarantine as roles
 from bridge.timestamps import rfc3339_of_milliseconds
 from tests.support.commands import Outcome, bridge
@@ -56,7 +56,7 @@ async def put_in(rabbit: Rabbit, bodies: Iterable[bytes], *, reason: str = REASO
     async with rabbit.channel() as channel:
         underlay = await channel.get_underlay_channel()
         for body in bodies:
-            message = of_malformed(body, reason, exchange=rabbit.names.events, received_at=RECEIVED_AT)
+            message = malformed_message(body, reason, exchange=rabbit.names.events, received_at=RECEIVED_AT)
             await underlay.basic_publish(
                 body,
                 exchange=message.exchange,
@@ -89,7 +89,7 @@ async def test_a_list_says_why_and_what_each_is_today(quarantine: Quarantine, ra
     outcome = await quarantine("list")
     assert outcome.code == 0
     heads, first, second = outcome.stdout.splitlines()
-    assert heads.split("\t") == ["ID", "Today", "Reason", "Bytes", "Age"]
+    assert heads.split("\t") == ["ID", "Now", "Reason", "Bytes", "Age"]
     assert first.split("\t")[:4] == [events.digest(bodies[0]), "hard_bounced", REASON, str(len(bodies[0]))]
     assert second.split("\t")[1] == "no event"
     assert outcome.stderr == "2 of 2 bodies\n"
@@ -162,7 +162,7 @@ async def test_looking_thirty_times_changes_nothing(
     bodies = spelt(range(40))
     await put_in(rabbit, bodies)
     for _ in range(30):
-        found = await roles.look(settings, WantedBodies())
+        found = await roles.list_bodies(settings, QuarantineFilter())
         assert [body.id for body in found.letters] == digests(bodies)
 
 
@@ -253,9 +253,9 @@ async def test_what_lies_behind_is_counted(
     settings: Settings, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only so far can be seen."""
-    monkeypatch.setattr(queue_reader, "REACH", 7)
+    monkeypatch.setattr(queue_reader, "MAX_HELD", 7)
     await put_in(rabbit, spelt(range(10)))
-    found = await roles.look(settings, WantedBodies())
+    found = await roles.list_bodies(settings, QuarantineFilter())
     assert (len(found.letters), found.unseen) == (7, 3)
 
 

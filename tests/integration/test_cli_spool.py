@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from bridge.amqp.connection import open_connection
 from bridge.broker import declaring, topology
 from bridge.cli import main, spool
-from bridge.spool.refused_entries import Refusal, look, to_set_aside
-from bridge.spool.spool_file import Entry, SpoolFile
+from bridge.spool.refused_entries import Refusal, read_refused, to_set_aside
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,7 +98,7 @@ def filled(folder: Path, number: int, *bodies: bytes, age: int = 0) -> SpoolFile
     folder.mkdir(exist_ok=True)
     file = SpoolFile(folder / f"spool-{number}.sqlite3", min_free_bytes=0)
     received_at = (int(time.time()) - age) * 1000
-    file.write([Entry(at, received_at, one) for at, one in enumerate(bodies, 1)], ())
+    file.write([SpoolEntry(at, received_at, one) for at, one in enumerate(bodies, 1)], ())
     return file
 
 
@@ -254,7 +254,7 @@ async def test_status_shows_what_is_set_aside(bridge: Bridge, refused: Path) -> 
     """With reason, routing key, counts, the time of the next attempt, and RabbitMQ's words."""
     result = await bridge("status")
     assert result.code == 0
-    assert "set aside, for RabbitMQ refuses it:" in result.err
+    assert "set aside, because RabbitMQ refuses them:" in result.err
     assert all(word in result.out for word in ("nacked", "clicked", "basic.nack"))
     [file] = orjson.loads((await bridge("status", "--json")).out)["items"]
     assert (file["file"], file["entries"]) == (str(refused), 3)
@@ -292,7 +292,7 @@ async def test_drain_has_a_receiver_try_what_it_has_set_aside(
     result = await bridge.drain()
     assert result.code == 0
     assert f"{used.name}: its receiver tries 1 refused events now" in result.out
-    (aside,) = look(used)
+    (aside,) = read_refused(used)
     assert aside.retry_at == 0
 
 

@@ -47,7 +47,7 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
     planned = topology.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
     )
-    await declaring.ensure(rabbit.connection, planned, "never")
+    await declaring.apply_all(rabbit.connection, planned, "never")
 
 
 async def test_apply_says_in_one_line_that_no_broker_answers(amqp_url: str, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ async def test_apply_says_in_one_line_what_stands_in_the_way(
     )
     assert failed.code == 1
     [line] = failed.stderr.splitlines()
-    assert line.startswith(f"bridge: queue '{rabbit.names.dead}' stands with other arguments")
+    assert line.startswith(f"bridge: queue '{rabbit.names.dead}' exists with other arguments")
     assert "argument 'x-max-length'" in line
 
 
@@ -103,8 +103,8 @@ async def test_apply_declares_the_rest_around_what_is_refused(
     )  # fmt: skip
     assert failed.code == 1
     [line] = failed.stderr.splitlines()
-    assert f"queue '{crm}' stands with other arguments" in line
-    assert f"queue '{rabbit.names.archive}' stands with other arguments" in line
+    assert f"queue '{crm}' exists with other arguments" in line
+    assert f"queue '{rabbit.names.archive}' exists with other arguments" in line
     async with rabbit.channel() as channel:
         exchange = await channel.get_exchange(rabbit.names.events)
         await exchange.publish(aio_pika.Message(b"{}"), "opened")

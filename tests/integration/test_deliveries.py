@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
-from tests.support.parked import bury, ids
+from tests.support.parked import ids, move_to_dead_letters
 
 if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit
@@ -18,16 +18,16 @@ async def test_all_that_was_let_go_is_gone_at_the_end(
     amqp_url: str, rabbit: Rabbit, workplace: Workplace
 ) -> None:
     """However many acknowledgements were under way: RabbitMQ forgets those of a channel that is closed too soon."""
-    await bury(rabbit, range(300))
+    await move_to_dead_letters(rabbit, range(300))
     async with await open_connection(amqp_url, name="test") as connection:
-        taking = Deliveries.of(connection, rabbit.names.dead, prefetch=300, acknowledge_every=None)
+        taking = Deliveries.open(connection, rabbit.names.dead, prefetch=300, acknowledge_every=None)
         async with taking as deliveries:
             left = 300
             while left:
-                for delivery in await deliveries.some():
+                for delivery in await deliveries.receive():
                     left -= 1
                     if left >= 10:
-                        await deliveries.let_go(delivery)
+                        await deliveries.acknowledge(delivery)
     async with asyncio.timeout(20):
         while await rabbit.consumers(rabbit.names.dead):  # noqa: ASYNC110 -- RabbitMQ does not tell
             await asyncio.sleep(0.02)

@@ -19,9 +19,9 @@ from yarl import URL
 
 from bridge.broker import declaring, management, topology
 from bridge.diagnostics import broker_checks, machine_checks
-from bridge.diagnostics.finding import Verdict
-from bridge.roles.role_topology import topology_of
-from bridge.settings import sections as knobs
+from bridge.diagnostics.finding import CheckStatus
+from bridge.roles.role_topology import planned_topology
+from bridge.settings import sections as setting_sections
 from tests.support import stores
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
@@ -137,7 +137,9 @@ async def seen_through(managed: Managed, well: Surroundings) -> AsyncIterator[Op
 
 async def declared(connection: aio_pika.abc.AbstractConnection, surroundings: Surroundings) -> None:
     prefix = surroundings.variables["BRIDGE_RABBITMQ__PREFIX"]
-    await declaring.declare(connection, topology_of(knobs.load(overrides={"rabbitmq": {"prefix": prefix}})))
+    await declaring.declare(
+        connection, planned_topology(setting_sections.load(overrides={"rabbitmq": {"prefix": prefix}}))
+    )
 
 
 def verdicts(findings: dict[str, tuple[str, str, str]]) -> dict[str, str]:
@@ -244,9 +246,9 @@ async def test_a_broker_that_says_nothing_does_not_hang_it(well: Surroundings) -
 )
 async def test_versions(version: str, verdict: str, rabbit: Rabbit) -> None:
     """3.10 to 4.x are supported; there is no node of another here, so the check is asked itself."""
-    settings = knobs.load()
+    settings = setting_sections.load()
     async with management.connect(settings.rabbitmq) as api:
-        bench = broker_checks.Bench(settings, rabbit.connection, version, api, None)
+        bench = broker_checks.BrokerContext(settings, rabbit.connection, version, api, None)
         finding = await broker_checks.version("RabbitMQ version", bench)
     assert finding.verdict == verdict
     assert finding.seen == f"RabbitMQ {version}"
@@ -299,7 +301,7 @@ async def test_a_queue_with_other_arguments_without_the_api(well: Surroundings, 
         await channel.declare_queue(rabbit.names.dead, durable=True)
     code, line = await well.told("topology")
     assert code == 1
-    assert f"failed topology queue '{rabbit.names.dead}' stands with other arguments" in line
+    assert f"failed topology queue '{rabbit.names.dead}' exists with other arguments" in line
     assert "→ empty and delete it" in line
 
 
@@ -335,7 +337,7 @@ async def test_a_quorum_queue_that_drops_what_is_delivered_often(seen_through: O
     code, line = await seen_through.surroundings.told("delivery limit")
     assert code == 0
     assert line.startswith("warning delivery limit RabbitMQ ")
-    assert "delivered too often from: " in line
+    assert "delivered often from: " in line
     assert line.partition("from: ")[2].partition(" →")[0] == "crm"
     assert "rabbitmqctl set_policy" in line
 
@@ -425,18 +427,21 @@ async def test_an_operators_policy_that_throws_away_what_our_queues_hold(
     assert (code, line.startswith("warning policies queue ")) == (0, True)
     by = ", by policy 'small' and operator policy 'house'"
     for queue, effect in (
-        (names.suppression, f"throws what has waited for 60 s to '{names.dead}' (message-ttl)"),
+        (names.suppression, f"moves messages after 60 s to '{names.dead}' (message-ttl)"),
         (
             names.suppression,
-            f"throws its oldest to '{names.dead}' beyond 1000 messages (max-length, drop-head)",
+            f"moves its oldest messages to '{names.dead}' beyond 1000 messages (max-length, drop-head)",
         ),
-        (names.suppression, f"may lose what it passes on to '{names.dead}' (overflow: drop-head)"),
-        (names.retry(3600), f"throws what has waited for 60 s to '{names.suppression}' (message-ttl)"),
-        (names.dead, "throws what has waited for 60 s away (message-ttl)"),
-        (names.dead, "throws its oldest away beyond 1000000 bytes (max-length-bytes, drop-head)"),
+        (
+            names.suppression,
+            f"may lose messages that it dead-letters to '{names.dead}' (overflow: drop-head)",
+        ),
+        (names.retry(3600), f"moves messages after 60 s to '{names.suppression}' (message-ttl)"),
+        (names.dead, "drops messages after 60 s (message-ttl)"),
+        (names.dead, "drops its oldest messages beyond 1000000 bytes (max-length-bytes, drop-head)"),
     ):
         assert f"queue '{queue}' {effect}{by}" in line
-    for effect in ("keeps events for 1h at the most (max-age)", "keeps 1000000 bytes (max-length-bytes)"):
+    for effect in ("keeps events only for 1h (max-age)", "keeps only 1000000 bytes (max-length-bytes)"):
         assert f"queue '{names.archive}' {effect}, by policy 'short'" in line
     assert f"queue '{names.retry(30)}' throws what has waited" not in line, "it waits for 30 s only"
     assert "set_operator_policy" in line
@@ -686,8 +691,8 @@ async def test_too_few_file_descriptors(well: Surroundings, rabbit: Rabbit) -> N
 def test_fewer_file_descriptors_than_any_receiver_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Below what every system gives, it has failed."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
-    finding = machine_checks.descriptors("file descriptors", knobs.Receiver())
-    assert finding.verdict is Verdict.FAILED
+    finding = machine_checks.descriptors("file descriptors", setting_sections.Receiver())
+    assert finding.verdict is CheckStatus.FAILED
 
 
 async def test_help_has_an_example_and_the_variables(tmp_path: Path) -> None:

@@ -18,21 +18,21 @@ from pamqp import commands as spec
 from yarl import URL
 
 from bridge.amqp.connection import Link
-from bridge.amqp.frames import composed
+from bridge.amqp.frames import make_message
 from bridge.amqp.publish_errors import LostError
 from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology
-from bridge.broker.messages import of_body
-from bridge.roles.lifetime import running
-from bridge.settings import sections as knobs
+from bridge.broker.messages import message_from_body
+from bridge.roles.lifetime import background_task
+from bridge.settings import sections as setting_sections
 from bridge.spool.drain import Drain
-from bridge.spool.drain_publisher import CHUNK, Line
+from bridge.spool.drain_publisher import CHUNK, DrainPublisher
 from bridge.spool.mover import Mover
-from bridge.spool.orphans import empty_file
-from bridge.spool.refused_entries import Refusal, to_look, to_set_aside
+from bridge.spool.orphans import drain_file
+from bridge.spool.refused_entries import Refusal, to_read_refused, to_set_aside
 from bridge.spool.refused_events import BrokerRefusesError
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import Entry, SpoolFile, peek
+from bridge.spool.spool_file import SpoolEntry, SpoolFile, read_contents
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually
@@ -73,7 +73,7 @@ class Parts:
     """Its `run` is the test's to call."""
     metrics: Metrics
 
-    async def put(self, *bodies: bytes, held: bool = False) -> list[Entry]:
+    async def put(self, *bodies: bytes, held: bool = False) -> list[SpoolEntry]:
         return await asyncio.gather(*(self.spool.put(1, one, held=held) for one in bodies))
 
     async def emptied(self, left: int = 0) -> None:
@@ -86,17 +86,22 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
     """Spool, connection and drain, as the receiver's role wires them, without its server."""
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = Publisher(link, max_in_flight=settings.receiver.max_in_flight, patience=60, metrics=metrics)
+    publisher = Publisher(
+        link, max_in_flight=settings.receiver.max_in_flight, stalled_after=60, metrics=metrics
+    )
     exchange = topology.Names(settings.rabbitmq.prefix).events
     mover = Mover(
-        Line(publisher, lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at))
+        DrainPublisher(
+            publisher,
+            lambda entry: message_from_body(entry.body, exchange=exchange, received_at=entry.received_at),
+        )
     )
 
     async def session(connection: AbstractConnection) -> None:
-        await declaring.ensure(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
+        await declaring.apply_all(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
         await publisher.session(connection)
 
-    async with Spool.open(settings.spool) as spool, running(link.run(session), name="publish"):
+    async with Spool.open(settings.spool) as spool, background_task(link.run(session), name="publish"):
         await link.up.wait()
         yield Parts(
             link,
@@ -118,7 +123,7 @@ async def proxy(amqp_url: str) -> AsyncIterator[Proxy]:
 async def parts(overrides: Overrides, proxy: Proxy, amqp_url: str) -> AsyncIterator[Parts]:
     overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
     overrides["rabbitmq"]["reconnect_max"] = 0.1
-    async with wired(knobs.load(overrides=overrides)) as together:
+    async with wired(setting_sections.load(overrides=overrides)) as together:
         yield together
 
 
@@ -139,14 +144,14 @@ def left_behind(folder: Path, number: int, bodies: list[bytes]) -> Path:
     """The file of a process that is gone."""
     folder.mkdir(exist_ok=True)
     file = SpoolFile(folder / f"spool-{number}.sqlite3", min_free_bytes=0)
-    file.write([Entry(at, at, one) for at, one in enumerate(bodies, 1)], ())
+    file.write([SpoolEntry(at, at, one) for at, one in enumerate(bodies, 1)], ())
     file.close()
     return file.path
 
 
 def set_aside_now(parts: Parts) -> dict[tuple[str, str], int]:
     """Reason and routing key -> how many, as health shows it."""
-    return {(one.reason, one.routing_key): one.entries for one in parts.spool.aside}
+    return {(one.reason, one.routing_key): one.entries for one in parts.spool.refused_kinds}
 
 
 def nacked(parts: Parts) -> float:
@@ -178,7 +183,7 @@ async def forbid(overrides: Overrides, control: Control, user: str, **rights: An
 async def test_the_oldest_goes_first(parts: Parts, opened: Listener) -> None:
     """Over many chunks the order of arrival is kept, and nothing is left."""
     await parts.put(*(body(number) for number in range(COUNT)))
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         assert subjects(await opened.take(COUNT)) == list(range(COUNT))
         await parts.emptied()
     assert opened.waiting == 0
@@ -186,7 +191,7 @@ async def test_the_oldest_goes_first(parts: Parts, opened: Listener) -> None:
 
 async def test_what_is_put_while_it_drains_follows(parts: Parts, opened: Listener) -> None:
     """The drain is woken by each new entry; nobody has to wait for its next look."""
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         for number in range(3):
             await parts.put(body(number))
             assert subjects([await opened.next()]) == [number]
@@ -199,12 +204,12 @@ async def test_an_entry_is_removed_only_after_its_confirm(
     """While the confirms are held up the entries are on the disk, though they have arrived."""
     await parts.put(*(body(number) for number in range(50)))
     proxy.to_client.pause()
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         await opened.take(50)
-        assert peek(parts.spool.paths[0]).entries == 50
+        assert read_contents(parts.spool.paths[0]).entries == 50
         proxy.to_client.resume()
         await parts.emptied()
-        assert peek(parts.spool.paths[0]).entries == 0
+        assert read_contents(parts.spool.paths[0]).entries == 0
 
 
 async def test_a_connection_that_is_lost_while_it_drains_loses_nothing(
@@ -213,9 +218,9 @@ async def test_a_connection_that_is_lost_while_it_drains_loses_nothing(
     """What was not confirmed is published again; whoever reads it knows it by its id."""
     await parts.put(*(body(number) for number in range(COUNT)))
     proxy.to_client.pause()
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         first = await opened.take(CHUNK)
-        assert peek(parts.spool.paths[0]).entries == COUNT
+        assert read_contents(parts.spool.paths[0]).entries == COUNT
         proxy.cut()
         proxy.to_client.resume()
         await parts.emptied()
@@ -228,7 +233,7 @@ async def test_held_entries_are_left_alone_until_they_are_released(parts: Parts,
     """A confirm may still come for them; those around them go."""
     held = (await parts.put(body(1), body(2), held=True))[1]
     await parts.put(body(3), body(4))
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         assert subjects(await opened.take(2)) == [3, 4]
         await parts.emptied(left=2)
         parts.spool.release(held)
@@ -246,10 +251,10 @@ async def test_an_entry_that_rabbitmq_refuses_stays_and_the_others_go(
         full = await channel.declare_queue(exclusive=True, arguments=limits)
         await full.bind(rabbit.names.events, "clicked")
         await parts.put(*(body(number, "clicked") for number in (1, 2, 3)), *map(body, others))
-        assert await parts.mover.empty(parts.spool) == len(others) + 1
+        assert await parts.mover.move_all(parts.spool) == len(others) + 1
         assert subjects(await opened.take(len(others))) == others
         assert parts.spool.state.entries == 2
-        async with running(parts.drain.run(), name="drain"):
+        async with background_task(parts.drain.run(), name="drain"):
             arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
             await full.consume(arrivals.put, no_ack=True)
             async with asyncio.timeout(20):
@@ -264,7 +269,7 @@ async def test_what_is_nacked_waits_for_its_next_attempt(
     """It is not published with every look: the queues that took it would get one copy after the other."""
     async with full(rabbit, "clicked") as queue, rabbit.listening(rabbit.names.events, "clicked") as innocent:
         await parts.put(*(body(number, "clicked") for number in range(20)))
-        async with running(parts.drain.run(), name="drain"):
+        async with background_task(parts.drain.run(), name="drain"):
             await innocent.take(20)
             await eventually(lambda: set_aside_now(parts) == {("nacked", "clicked"): 20})
             await parts.put(*map(body, range(5)))
@@ -284,7 +289,7 @@ async def test_a_channel_that_goes_on_being_nacked_is_left(
     """Each attempt has a channel of its own, and hears the truth (rabbitmq-server#12206)."""
     async with full(rabbit, "clicked"):
         await parts.put(body(1, "clicked"), body(2, "clicked"))
-        async with running(parts.drain.run(), name="drain"):
+        async with background_task(parts.drain.run(), name="drain"):
             await eventually(lambda: set_aside_now(parts) == {("nacked", "clicked"): 2})
             before = parts.publisher._channel
             await eventually(lambda: parts.publisher._channel is not before)
@@ -296,11 +301,11 @@ async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
 ) -> None:
     """Forbidden names among others: each is found, kept with RabbitMQ's words, and everything else goes, in order."""
     await forbid(overrides, control, prefix, topics={rabbit.names.events: "^(?!(newname|another)$).*$"})
-    async with wired(knobs.load(overrides=overrides)) as parts:
+    async with wired(setting_sections.load(overrides=overrides)) as parts:
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             names = {7: "newname", 100: "another", 101: "newname", CHUNK + 1: "newname"}
             await parts.put(*(body(number, names.get(number, "opened")) for number in range(2 * CHUNK)))
-            async with running(parts.drain.run(), name="drain"):
+            async with background_task(parts.drain.run(), name="drain"):
                 good = [number for number in range(2 * CHUNK) if number not in names]
                 await parts.emptied(left=len(names))
                 arrived: set[int] = set()
@@ -309,7 +314,7 @@ async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
                 await eventually(
                     lambda: set_aside_now(parts) == {("forbidden", "newname"): 3, ("forbidden", "another"): 1}
                 )
-                assert "access to topic" in parts.spool.aside[0].said
+                assert "access to topic" in parts.spool.refused_kinds[0].said
                 async with rabbit.listening(rabbit.names.events, "newname", "another") as allowed:
                     await control.run("set_topic_permissions", prefix, rabbit.names.events, ".*", ".*")
                     assert sorted(subjects(await allowed.take(len(names)))) == sorted(names)
@@ -320,18 +325,18 @@ async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
 async def test_a_culprit_that_rabbitmq_does_not_name_is_found(parts: Parts, rabbit: Rabbit) -> None:
     """Whatever the channel is closed for: the others of its chunk go, and it is kept under what RabbitMQ said."""
 
-    def strange(entry: Entry) -> Message:
+    def strange(entry: SpoolEntry) -> Message:
         properties = spec.Basic.Properties(
             message_id=str(entry.id), user_id="somebody" if entry.body in {b"13", b"77"} else None
         )
-        return composed(rabbit.names.events, "opened", properties, entry.body)
+        return make_message(rabbit.names.events, "opened", properties, entry.body)
 
-    mover = Mover(Line(parts.publisher, strange))
+    mover = Mover(DrainPublisher(parts.publisher, strange))
     async with rabbit.listening(rabbit.names.events, "opened") as opened:
         await parts.put(*(b"%d" % number for number in range(CHUNK)))
-        assert await mover.empty(parts.spool) == CHUNK - 2
+        assert await mover.move_all(parts.spool) == CHUNK - 2
         await opened.take(CHUNK - 2)
-    (seen,) = await parts.spool.do(to_look())
+    (seen,) = await parts.spool.do(to_read_refused())
     assert (seen.reason, seen.routing_key, seen.entries) == ("refused", "406", 2)
     assert "user_id" in seen.said
 
@@ -342,16 +347,16 @@ async def test_a_broker_that_refuses_everything_has_no_culprit(
     """There is no right to write: nothing is set aside, all of it waits in its order, and goes when it may."""
     await forbid(overrides, control, prefix, write=f"^(?!{rabbit.names.events}$).*$")
     async with (
-        wired(knobs.load(overrides=overrides)) as parts,
+        wired(setting_sections.load(overrides=overrides)) as parts,
         rabbit.listening(rabbit.names.events, "opened") as opened,
     ):
         await parts.put(*map(body, range(50)))
         with pytest.raises(BrokerRefusesError, match="access to exchange"):
-            await parts.mover.empty(parts.spool)
-        assert await parts.spool.do(to_look()) == ()
-        assert "access to exchange" in parts.publisher.refusal
+            await parts.mover.move_all(parts.spool)
+        assert await parts.spool.do(to_read_refused()) == ()
+        assert "access to exchange" in parts.publisher.last_close_reason
         await control.run("set_permissions", prefix, ".*", ".*", ".*")
-        async with running(parts.drain.run(), name="drain"):
+        async with background_task(parts.drain.run(), name="drain"):
             assert subjects(await opened.take(50)) == list(range(50))
             await parts.emptied()
 
@@ -363,7 +368,7 @@ async def test_what_was_set_aside_in_a_file_left_behind_is_taken_over(
     path = left_behind(folder, 1, [body(number) for number in range(3)])
     with closing(SpoolFile(path, min_free_bytes=0)) as file:
         file.do(to_set_aside(Refusal("forbidden", "opened", "once"), (2,)))
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         assert sorted(subjects(await opened.take(3))) == [0, 1, 2]
         await eventually(lambda: not path.exists())
 
@@ -374,7 +379,7 @@ async def test_a_body_that_the_disk_has_spoilt_goes_to_the_quarantine(
     """One that is no JSON any more does not hold up the rest, and is not thrown away."""
     async with rabbit.listening(rabbit.names.events, "malformed") as malformed:
         await parts.put(b"\x00\xff spoilt", body(1))
-        async with running(parts.drain.run(), name="drain"):
+        async with background_task(parts.drain.run(), name="drain"):
             assert (await malformed.next()).body == b"\x00\xff spoilt"
             assert subjects([await opened.next()]) == [1]
 
@@ -382,10 +387,10 @@ async def test_a_body_that_the_disk_has_spoilt_goes_to_the_quarantine(
 async def test_a_small_window_is_waited_for(overrides: Overrides, rabbit: Rabbit) -> None:
     """More entries than may be in flight at once are all moved, in order and in one go."""
     overrides["receiver"]["max_in_flight"] = 7
-    async with wired(knobs.load(overrides=overrides)) as parts:
+    async with wired(setting_sections.load(overrides=overrides)) as parts:
         await parts.put(*(body(number) for number in range(50)))
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
-            assert await parts.mover.empty(parts.spool) == 50
+            assert await parts.mover.move_all(parts.spool) == 50
             assert subjects(await opened.take(50)) == list(range(50))
             assert parts.spool.state.entries == 0
 
@@ -395,7 +400,7 @@ async def test_a_file_left_behind_is_emptied_and_removed(
 ) -> None:
     """Whoever drains the folder adopts it, without touching the own file."""
     path = left_behind(folder, 1, [body(number) for number in range(COUNT)])
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         assert subjects(await opened.take(COUNT)) == list(range(COUNT))
         await eventually(lambda: not path.exists())
     assert [file.name for file in left_files(folder)] == ["spool-0.sqlite3"]
@@ -415,7 +420,7 @@ async def test_a_file_left_behind_does_not_hold_up_the_own(
         return theirs(self, *arguments, **options)
 
     monkeypatch.setattr(SpoolFile, "read", slowly)
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         try:
             await asyncio.to_thread(began.wait, 20)
             await parts.put(body(COUNT))
@@ -432,7 +437,7 @@ async def test_a_file_that_cannot_be_opened_does_not_hold_up_the_others(
     """It stands where it is; what is left behind after it is drained."""
     stuck(folder, 1)
     left_behind(folder, 2, [body(7)])
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         assert subjects([await opened.next()]) == [7]
 
 
@@ -441,7 +446,7 @@ async def test_a_corrupt_file_left_behind_is_set_aside(parts: Parts, opened: Lis
     garbage = b"garbage!" * 2000
     left_behind(folder, 1, [body(6)]).write_bytes(garbage)
     left_behind(folder, 2, [body(7)])
-    async with running(parts.drain.run(), name="drain"):
+    async with background_task(parts.drain.run(), name="drain"):
         assert subjects([await opened.next()]) == [7]
     [kept] = set_aside(folder)
     assert kept.read_bytes() == garbage
@@ -456,7 +461,7 @@ async def test_a_file_that_refuses_removals_is_published_once(
         other.execute(
             "CREATE TRIGGER refusal BEFORE DELETE ON entries BEGIN SELECT RAISE(ABORT, 'no room'); END"
         )
-    assert await empty_file(path, parts.mover) == 3
+    assert await drain_file(path, parts.mover) == 3
     assert subjects(await opened.take(3)) == [0, 1, 2]
     assert opened.waiting == 0
     assert path not in left_files(folder), "all of it is in RabbitMQ"
@@ -468,12 +473,12 @@ async def test_a_file_is_kept_when_the_connection_is_lost(
     """With everything that was not confirmed, for the next attempt."""
     path = left_behind(folder, 1, [body(number) for number in range(3)])
     proxy.to_client.pause()
-    emptying = asyncio.ensure_future(empty_file(path, parts.mover))
+    emptying = asyncio.ensure_future(drain_file(path, parts.mover))
     await opened.take(3)
     proxy.cut()
     with pytest.raises(LostError):
         await emptying
-    assert peek(path).entries == 3
+    assert read_contents(path).entries == 3
     proxy.to_client.resume()
 
 
@@ -481,9 +486,9 @@ async def test_a_file_that_a_process_has_is_left_to_it(parts: Parts, folder: Pat
     """None says that it is somebody's."""
     path = left_behind(folder, 1, [body(1)])
     owner = SpoolFile(path, min_free_bytes=0)
-    assert await empty_file(path, parts.mover) is None
+    assert await drain_file(path, parts.mover) is None
     owner.close()
-    assert peek(path).entries == 1
+    assert read_contents(path).entries == 1
 
 
 async def test_the_spools_of_killed_receivers_are_drained_by_the_next(
@@ -502,7 +507,7 @@ async def test_the_spools_of_killed_receivers_are_drained_by_the_next(
     async with aiohttp.ClientSession() as http:
         for number in range(40):
             spooled.add(await _posted(http, ports[number % 2], body(number)))
-    assert {peek(file).entries for file in left_files(folder)} == {20}
+    assert {read_contents(file).entries for file in left_files(folder)} == {20}
     for receiver in receivers:
         receiver.send(signal.SIGKILL)
         await receiver.ended()
@@ -510,12 +515,14 @@ async def test_the_spools_of_killed_receivers_are_drained_by_the_next(
     async with rabbit.listening(rabbit.names.events, "opened") as opened:
         third = await processes.start("receiver", overrides=overrides)
         arrived = [str(message.message_id) for message in await opened.take(40)]
-        adopted = await third.says("spool.adopted")
+        adopted = await third.says("spool.orphan_drained")
         assert (adopted["file"], adopted["entries"]) == (str(folder / "spool-1.sqlite3"), 20)
         await third.says("spool.drained", entries=20)
         assert (set(arrived), len(arrived)) == (spooled, 40)
         assert opened.waiting == 0
-    assert [(file.name, peek(file).entries) for file in left_files(folder)] == [("spool-0.sqlite3", 0)]
+    assert [(file.name, read_contents(file).entries) for file in left_files(folder)] == [
+        ("spool-0.sqlite3", 0)
+    ]
 
 
 async def test_two_receivers_on_one_folder_drain_each_their_own(

@@ -28,7 +28,7 @@ PROGRAM = """
 import asyncio, os, subprocess, sys, threading
 from bridge import settings, startup
 startup.prepare()
-from bridge.roles.shutdown import leave, until_signal
+from bridge.roles.shutdown import leave, run_until_signal
 from bridge.telemetry import logs
 
 logs.configure(settings.Logs(level="info", format="json"))
@@ -85,7 +85,7 @@ async def child(stop):
 
 log.info("runs", action="test.runs")
 what = sys.argv[1]
-until_signal(globals()[what], patience=float(sys.argv[2]), nothing_follows=what.startswith("left"))
+run_until_signal(globals()[what], patience=float(sys.argv[2]), process_ends=what.startswith("left"))
 leave(0)
 """
 

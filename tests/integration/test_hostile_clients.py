@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.receiver.handler import PATH
+from bridge.receiver.handler import WEBHOOK_PATH
 from tests.conftest import TOKEN
 from tests.faults.hostile import drip, flood
 from tests.faults.steady import resident_bytes, steady
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.processes import Process, Processes
 
-WEBHOOK = PATH + TOKEN
+WEBHOOK = WEBHOOK_PATH + TOKEN
 HEAD = b"POST %s HTTP/1.1\r\nHost: bridge\r\n" % WEBHOOK.encode()
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 PIECE = 60_000

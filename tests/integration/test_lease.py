@@ -26,7 +26,10 @@ SHORT = 0.3
 async def databases(database_url: str) -> AsyncIterator[list[Database]]:
     """One database, as four processes have it open."""
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(opening.opened(database_url, create=True)) for _ in range(4)]
+        yield [
+            await stack.enter_async_context(opening.open_database(database_url, create=True))
+            for _ in range(4)
+        ]
 
 
 async def test_of_several_who_ask_at_once_one_has_it(databases: list[Database]) -> None:
@@ -42,12 +45,12 @@ async def test_another_has_it_as_soon_as_it_is_given_back(databases: list[Databa
     """What is given back twice, or by who has it not, changes nothing."""
     one, other = (Lease(database, "a", seconds=LONG) for database in databases[:2])
     assert await one.take()
-    await other.give_back()
+    await other.release()
     assert not await other.take()
-    await one.give_back()
+    await one.release()
     assert not one.held
     assert await other.take()
-    await one.give_back()
+    await one.release()
     assert not await one.take()
 
 
@@ -103,6 +106,6 @@ async def test_who_could_not_renew_it_does_not_ask_to_give_it_back(databases: li
         while not one.due:  # noqa: ASYNC110 -- only the clock knows
             await asyncio.sleep(0.01)
         await asyncio.sleep(one.renew_every / 2)
-    await one.give_back()
+    await one.release()
     assert not one.held
     assert not await other.take()

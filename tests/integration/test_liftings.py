@@ -268,7 +268,7 @@ async def test_who_lifts_waits_for_a_batch_that_is_being_written(postgresql_url:
     async with Store.open(postgresql_url, clock=clock) as one, Store.open(postgresql_url, clock=clock) as two:
         await one.add(JANE, actor="ann", note="")
         async with one._database.write() as connection:
-            await writing.put(connection, [_cause(NOW - 9)], actor="worker", now=NOW)
+            await writing.upsert_entries(connection, [_cause(NOW - 9)], actor="worker", now=NOW)
             lifting = asyncio.create_task(lift(two))
             await _somebody_waits(postgresql_url)
         await lifting
@@ -281,7 +281,7 @@ async def test_a_batch_waits_for_who_lifts(postgresql_url: str, clock: Clock) ->
         entry = await one.add(JANE, reason=Reason.HARD_BOUNCE, actor="ann", note="")
         async with one._database.write() as connection:
             await current_state.alone(connection)
-            await writing.lift(connection, [entry], reasons=Reason, actor="ann", note="", now=NOW)
+            await writing.delete_entries(connection, [entry], reasons=Reason, actor="ann", note="", now=NOW)
             recording = asyncio.create_task(outcomes(two, incident("e1", NOW - 9), incident("e2", NOW + 9)))
             await _somebody_waits(postgresql_url)
         assert await recording == ["outdated", "added"]

@@ -11,11 +11,11 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands as spec
 
 from bridge.amqp.connection import Link
-from bridge.amqp.frames import Message, composed
+from bridge.amqp.frames import Message, make_message
 from bridge.amqp.publish_errors import LostError
 from bridge.roles import publishing as role
-from bridge.roles.publishing import publisher_of, publishing
-from bridge.roles.role_topology import Standing, needed_to_publish, topology_of
+from bridge.roles.publishing import make_publisher, publishing
+from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,8 +34,8 @@ def link(settings: Settings, metrics: Metrics) -> Link:
 @pytest.fixture
 async def publisher(settings: Settings, link: Link, metrics: Metrics) -> AsyncIterator[Publisher]:
     """As the receiver's, on a topology that stands."""
-    made = publisher_of(settings, link, metrics, window=10)
-    standing = Standing(settings, topology_of(settings), needed_to_publish(settings))
+    made = make_publisher(settings, link, metrics, window=10)
+    standing = RoleTopology(settings, planned_topology(settings), required_by_receiver(settings))
     async with publishing(link, made, standing, patient=True):
         async with asyncio.timeout(20):
             await link.up.wait()
@@ -52,7 +52,9 @@ async def reconnect(publisher: Publisher, link: Link) -> None:
 
 
 def to(exchange: str) -> Message:
-    return composed(exchange, "hard_bounced", spec.Basic.Properties(message_id="one", delivery_mode=2), b"{}")
+    return make_message(
+        exchange, "hard_bounced", spec.Basic.Properties(message_id="one", delivery_mode=2), b"{}"
+    )
 
 
 async def test_an_exchange_that_was_deleted_leads_to_the_suppression_queue_again(
@@ -87,7 +89,7 @@ async def test_what_is_unbound_while_the_connection_lasts_is_bound_again(
     async with rabbit.channel() as channel:
         queue = await channel.get_queue(rabbit.names.suppression)
         await queue.unbind(rabbit.names.events, "hard_bounced")
-        monkeypatch.setattr(role, "LOOK_EVERY_SECONDS", 0.05)
+        monkeypatch.setattr(role, "TOPOLOGY_CHECK_SECONDS", 0.05)
         exchange = await channel.get_exchange(rabbit.names.events)
         async with asyncio.timeout(40):
             while not await rabbit.depth(rabbit.names.suppression):

@@ -176,7 +176,7 @@ async def test_a_worker_tells_of_what_it_takes_and_how_long_that_is(
     assert read['bridge_event_age_seconds_count{stage="handled"}'] == 5
     assert read['bridge_event_age_seconds_bucket{le="5.0",stage="handled"}'] == 0
     assert read['bridge_event_age_seconds_bucket{le="30.0",stage="handled"}'] == 5
-    assert read["bridge_messages_in_hand"] == 0
+    assert read["bridge_unacknowledged_messages"] == 0
     assert read["bridge_prefetch_messages"] == 500
     assert read['bridge_provider_calls_total{status="200"}'] == 5
     assert read['bridge_provider_call_seconds_count{status="200"}'] == 5

@@ -36,8 +36,8 @@ async def before(database_url: str) -> str:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
 
-    async with opening.reached(database_url) as database:
-        database.look(create=True)
+    async with opening.database_at(database_url) as database:
+        database.check_before_connecting(create=True)
         async with database._migration() as connection:
             await connection.run_sync(upgrade)
     return database_url

@@ -35,7 +35,7 @@ ROLES = ("receiver", "worker", "dev", "simulator")
     ("arguments", "started", "changes"),
     [
         (["receiver"], "receiver.started", {}),
-        (["receiver"], "receiver.crew_started", {"receiver": {"processes": 2}}),
+        (["receiver"], "receiver.supervisor_started", {"receiver": {"processes": 2}}),
         (["worker"], "worker.started", {}),
         (["simulator", "--port", "0"], "simulator.started", {}),
     ],

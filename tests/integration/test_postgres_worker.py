@@ -61,7 +61,7 @@ async def test_another_worker_publishes_when_the_one_that_did_is_killed(
 ) -> None:
     """Its turn runs out; each change is published."""
     workers = await _started(processes, overrides, 2)
-    holder = await _first_to_say(workers, "relay.turn")
+    holder = await _first_to_say(workers, "relay.lease_acquired")
     (other,) = (worker for worker in workers if worker is not holder)
     await workplace.send(*bounces(range(1, 11)))
     await workplace.changes(10)
@@ -69,7 +69,7 @@ async def test_another_worker_publishes_when_the_one_that_did_is_killed(
     await holder.ended()
     await workplace.send(*bounces(range(11, 21)))
     await workplace.changes(20)
-    await other.says("relay.turn")
+    await other.says("relay.lease_acquired")
     await _stopped([other])
     assert await workplace.listed() == bounced(range(1, 21))
 
@@ -79,11 +79,11 @@ async def test_who_stops_in_order_gives_the_turn_back(
 ) -> None:
     """So that another has it at once, and not when it has run out."""
     (worker,) = await _started(processes, changed(overrides, worker={"take_over_after": 600.0}), 1)
-    await worker.says("relay.turn")
+    await worker.says("relay.lease_acquired")
     await _stopped([worker])
     async with Store.open(postgresql_url) as store:
         await store.outbox.pending(1)
-        assert store.outbox.in_turn
+        assert store.outbox.holds_lease
 
 
 async def test_another_worker_publishes_when_the_one_that_did_has_lost_rabbitmq(
@@ -94,7 +94,7 @@ async def test_another_worker_publishes_when_the_one_that_did_has_lost_rabbitmq(
     async with Proxy.serve(amqp_url) as proxy:
         through = changed(patient, rabbitmq={"urls": [proxy.url(amqp_url)]})
         (cut_off,) = await _started(processes, through, 1)
-        await cut_off.says("relay.turn")
+        await cut_off.says("relay.lease_acquired")
         (other,) = await _started(processes, patient, 1)
         await workplace.send(*bounces([1]))
         await workplace.changes(1)
@@ -102,7 +102,7 @@ async def test_another_worker_publishes_when_the_one_that_did_has_lost_rabbitmq(
         await cut_off.says("broker.retry", use="publish")
         await workplace.send(*bounces(range(2, 11)))
         await workplace.changes(10)
-        await other.says("relay.turn")
+        await other.says("relay.lease_acquired")
         await _stopped([cut_off, other])
     assert await workplace.listed() == bounced(range(1, 11))
 
@@ -116,7 +116,7 @@ async def test_who_has_lost_its_connections_to_postgresql_keeps_the_turn(
         worker={"stuck_after": 2, "take_over_after": 600.0},
     )
     workers = await _started(processes, overrides, 2)
-    await _first_to_say(workers, "relay.turn")
+    await _first_to_say(workers, "relay.lease_acquired")
     for number in range(1, 6):
         await postgres.query(
             postgresql_url,
@@ -126,7 +126,7 @@ async def test_who_has_lost_its_connections_to_postgresql_keeps_the_turn(
         await workplace.send(*bounces([number]))
         await workplace.changes(number)
     await _stopped(workers)
-    assert _lines(workers, '"worker.stuck"') == _lines(workers, '"relay.turn_lost"') == 0
+    assert _lines(workers, '"worker.stuck"') == _lines(workers, '"relay.lease_lost"') == 0
     assert await workplace.listed() == bounced(range(1, 6))
 
 
@@ -134,9 +134,9 @@ async def test_a_worker_without_the_turn_is_not_stuck_and_leaves_the_changes_alo
     processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
 ) -> None:
     """While somebody has the turn and publishes nothing, changes wait; afterwards they are published."""
-    async with Store.open(postgresql_url, turn_seconds=600.0) as store:
+    async with Store.open(postgresql_url, lease_seconds=600.0) as store:
         assert await store.outbox.pending(1) == []
-        assert store.outbox.in_turn
+        assert store.outbox.holds_lease
         (worker,) = await _started(processes, changed(overrides, worker={"stuck_after": 1}), 1)
         await workplace.send(*bounces(range(1, 11)))
         await worker.says("suppression.added", times=10)

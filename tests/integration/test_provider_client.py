@@ -24,7 +24,7 @@ from bridge.provider.errors import (
     UnexpectedAnswerError,
     UnknownMessageError,
 )
-from bridge.provider.http import LONGEST_ANSWER
+from bridge.provider.http import MAX_BODY
 from bridge.settings.sections import Provider
 from bridge.telemetry.metrics import Metrics
 
@@ -384,9 +384,7 @@ LIBERALLY_READ = {
     "a key that comes twice": b'{"id": 1, "to": "jane@example.org", "text": "a", "text": "b"}',
     "something that is no JSON behind": b'{"id": 1, "to": "jane@example.org", "text": undefined}',
     "a nesting without end": b'{"id": 1, "to": "jane@example.org", "x": ' + b"[" * 100_000,
-    "more than is read": b'{"id": 1, "to": "jane@example.org", "attachments": ["'
-    + b"x" * LONGEST_ANSWER
-    + b'"]}',
+    "more than is read": b'{"id": 1, "to": "jane@example.org", "attachments": ["' + b"x" * MAX_BODY + b'"]}',
     "an id as text": b'{"id": "1", "to": "jane@example.org"}',
     "an id with a decimal point": b'{"id": 1.0, "to": "jane@example.org"}',
 }

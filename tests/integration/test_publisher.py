@@ -12,7 +12,7 @@ from pamqp import commands as spec
 from bridge.amqp import nack_monitor
 from bridge.amqp import publisher as publisher_module
 from bridge.amqp.connection import Link, open_connection
-from bridge.amqp.frames import composed
+from bridge.amqp.frames import make_message
 from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT
 from bridge.amqp.publish_errors import (
     ChannelClosedError,
@@ -23,7 +23,7 @@ from bridge.amqp.publish_errors import (
     WindowFullError,
 )
 from bridge.amqp.publisher import Publisher
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, publishing
@@ -49,7 +49,7 @@ def connects(metrics: Metrics) -> float:
 
 
 def message(exchange: str, key: str, *, body: bytes = b"{}", message_id: str | None = None) -> Message:
-    return composed(exchange, key, spec.Basic.Properties(message_id=message_id, delivery_mode=2), body)
+    return make_message(exchange, key, spec.Basic.Properties(message_id=message_id, delivery_mode=2), body)
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ async def test_a_channel_that_the_broker_closes_comes_back(
 def refused(exchange: str, *, body: bytes = b"{}") -> Message:
     """One over which RabbitMQ closes the channel: somebody else's user id."""
     properties = spec.Basic.Properties(message_id="refused", user_id="somebody", delivery_mode=2)
-    return composed(exchange, "any", properties, body)
+    return make_message(exchange, "any", properties, body)
 
 
 async def test_a_message_that_rabbitmq_refuses_costs_the_channel_and_not_the_connection(
@@ -195,10 +195,10 @@ async def test_a_message_that_rabbitmq_refuses_costs_the_channel_and_not_the_con
         assert [type(outcome) for outcome in found] == [ChannelClosedError] * 2
         assert isinstance(found[0], ChannelClosedError)
         assert found[0].code == 406
-        assert "user_id" in line.publisher.refusal
+        assert "user_id" in line.publisher.last_close_reason
         await line.publisher.ready()
         await line.publisher.publish(good)
-        assert line.publisher.refusal == ""
+        assert line.publisher.last_close_reason == ""
     assert connects(metrics) == 1
     assert (outcomes(metrics, "lost"), outcomes(metrics, "confirmed")) == (8, 4)
 
@@ -239,7 +239,7 @@ async def test_a_channel_is_replaced_without_a_loss(line: Line, rabbit: Rabbit, 
             confirms += [
                 line.publisher.publish(message(rabbit.names.events, "any", body=body)) for body in bodies
             ]
-            await line.publisher.renew()
+            await line.publisher.renew_channel()
         await asyncio.gather(*confirms)
         assert [one.body for one in await everything.take(500)] == [b"%d" % number for number in range(500)]
     assert (connects(metrics), outcomes(metrics, "confirmed")) == (1, 500)
@@ -250,7 +250,7 @@ async def test_a_channel_that_is_nacked_for_long_is_replaced(
     line: Line, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever made RabbitMQ nack may be over, and only this channel not know it; confirms under another key say nothing."""
-    monkeypatch.setattr(nack_monitor, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(nack_monitor, "MAX_NACKING_SECONDS", 0.0)
     limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(exclusive=True, arguments=limits)
@@ -271,7 +271,7 @@ async def test_a_connection_that_is_lost_fails_what_is_in_flight(
     """Nobody waits for a confirm that cannot come; after the reconnect publishing goes on."""
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             line.opened.clear()
@@ -293,7 +293,7 @@ async def test_the_window_bounds_what_is_in_flight(
 ) -> None:
     """One more than `max_in_flight` is refused at once, and has room again after a confirm."""
     overrides["receiver"]["max_in_flight"] = 2
-    settings = knobs.load(overrides=overrides)
+    settings = setting_sections.load(overrides=overrides)
     async with publishing(settings, metrics, exchange_alone(settings)) as line:
         await line.up()
         one = message(rabbit.names.events, "any")
@@ -311,7 +311,7 @@ async def test_the_window_bounds_the_bytes_in_flight(
     piece = b"x" * (MAX_BYTES_IN_FLIGHT // 8)
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             proxy.to_client.pause()
@@ -333,7 +333,7 @@ async def test_the_window_is_empty_again_after_a_loss(
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
         overrides["receiver"]["max_in_flight"] = 2
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             line.opened.clear()
@@ -354,7 +354,7 @@ async def test_a_confirm_that_comes_after_its_session_has_ended_confirms_nothing
 ) -> None:
     """Tags begin anew with each session: a late one from a connection that is not closed yet speaks of nothing here."""
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = Publisher(link, max_in_flight=10, patience=10, metrics=metrics)
+    publisher = Publisher(link, max_in_flight=10, stalled_after=10, metrics=metrics)
     late, waits = (message(rabbit.names.events, "any", message_id=one) for one in ("late", "waits"))
 
     @asynccontextmanager
@@ -400,7 +400,7 @@ async def test_a_broker_that_hangs_in_the_middle_of_a_message_is_given_up_for_th
     monkeypatch.setattr(publisher_module, "UNRESPONSIVE_SECONDS", 0.5)
     async with Proxy.serve(amqp_url) as hanging:
         overrides["rabbitmq"]["urls"] = [hanging.url(amqp_url), amqp_url]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             line.opened.clear()
@@ -420,7 +420,7 @@ async def test_a_publish_that_is_given_up_is_counted_by_what_becomes_of_it(
     """Giving up the wait does not take the publish back: its outcome is counted when it has one, not before."""
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             proxy.to_client.pause()
@@ -442,12 +442,12 @@ async def test_settling_waits_for_confirms_that_nobody_waits_for_any_more(
     """What was given up is still owed a confirm; waiting for it leaves the loop free, and ends with it."""
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             proxy.to_client.pause()
             line.publisher.publish(message(rabbit.names.events, "any")).cancel()
-            settling = asyncio.create_task(line.publisher.settle())
+            settling = asyncio.create_task(line.publisher.wait_until_idle())
             await eventually(lambda: line.publisher.in_flight == 1)
             assert not settling.done()
             proxy.resume()

@@ -165,7 +165,7 @@ async def test_a_word_to_stop_that_reaches_every_process_more_than_once_harms_no
     async with connected(processes, two) as crew:
         pids = await crew.pids()
         crew.supervisor.send(signal.SIGTERM)
-        await crew.supervisor.says("receiver.crew_stopping")
+        await crew.supervisor.says("receiver.supervisor_stopping")
         for pid in [*pids, *pids]:
             if alive(pid):
                 os.kill(pid, signal.SIGTERM)

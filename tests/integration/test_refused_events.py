@@ -113,7 +113,7 @@ async def test_a_body_that_is_too_large_for_rabbitmq_is_set_aside(
     processes: Processes, overrides: Overrides, tmp_path: Path
 ) -> None:
     """406: after the first of them the limit is known, and nothing that is larger is published beside the others."""
-    node = private_node.running(tmp_path / "node", extra_config=f"max_message_size = {LARGEST}")
+    node = private_node.running_node(tmp_path / "node", extra_config=f"max_message_size = {LARGEST}")
     async with node as small:
         overrides["rabbitmq"]["urls"] = [small.url]
         async with started(processes, overrides) as receiver:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bridge.broker import declaring
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
@@ -79,7 +79,7 @@ async def test_more_changes_than_may_be_in_flight_are_published_all_the_same(
     overrides: dict[str, Any], workplace: Workplace
 ) -> None:
     """A small `worker.prefetch`, which bounds what is in flight, slows the relay and does not stop it."""
-    settings = knobs.load(overrides=changed(overrides, worker={"prefetch": 3}))
+    settings = setting_sections.load(overrides=changed(overrides, worker={"prefetch": 3}))
     async with _store(settings) as store:
         for number in range(10):
             await store.add(f"a{number}@example.org", actor="jane", note="asked")
@@ -118,7 +118,7 @@ async def test_more_changes_than_may_be_in_flight_are_published_in_their_order(
     async with _store(settings) as store:
         for number in range(50):
             await store.add(f"a{number}@example.org", actor="jane", note="asked")
-    narrow = knobs.load(overrides=changed(overrides, worker={"prefetch": 7}))
+    narrow = setting_sections.load(overrides=changed(overrides, worker={"prefetch": 7}))
     async with rabbit.listening(rabbit.names.changes, "#") as heard, working(narrow):
         await workplace.changes(50)
         messages = await heard.take(50)
@@ -133,10 +133,10 @@ async def test_a_change_that_is_made_while_rabbitmq_is_away_is_published_later(
     async with Proxy.serve(amqp_url) as proxy:
         through = changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]})
         worker = await processes.start("worker", overrides=through)
-        await worker.says("relay.turn")
+        await worker.says("relay.lease_acquired")
         proxy.refuse()
         await worker.says("broker.retry", use="publish")
-        async with _store(knobs.load(overrides=overrides)) as store:
+        async with _store(setting_sections.load(overrides=overrides)) as store:
             await store.add("jane@example.org", actor="jo", note="asked")
         await worker.says("relay.waiting")
         proxy.accept()
@@ -179,7 +179,7 @@ async def test_a_change_that_is_refused_is_tried_later_and_later(
         asked.append(attempts)
         return 0.05
 
-    monkeypatch.setattr(relay_module, "after_refusals", pause)
+    monkeypatch.setattr(relay_module, "backoff_seconds", pause)
     limits: dict[str, Any] = {"x-max-length": 0, "x-overflow": "reject-publish"}
     async with rabbit.channel() as channel, rabbit.listening(rabbit.names.changes, "#") as innocent:
         full = await channel.declare_queue(exclusive=True, arguments=limits)
@@ -216,11 +216,11 @@ class _HeldUp(Outbox):
     async def pending(self, limit: int) -> list[Change]:
         changes = await super().pending(limit)
         if changes and changes[0].address == "jane@example.org":
-            another = Outbox(self._database, time.time, turn_seconds=60)
-            while not another.in_turn:
+            another = Outbox(self._database, time.time, lease_seconds=60)
+            while not another.holds_lease:
                 taken = await another.pending(limit)
             await another.mark_published([change.id for change in taken])
-            await another.leave_turn()
+            await another.release_lease()
         return changes
 
 
@@ -228,7 +228,7 @@ async def test_who_stood_still_since_it_has_read_changes_publishes_none_of_them(
     overrides: dict[str, Any], workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another may have published them, and later ones of the same entries: it reads again before it sends."""
-    settings = knobs.load(overrides=changed(overrides, worker={"take_over_after": 1.0}))
+    settings = setting_sections.load(overrides=changed(overrides, worker={"take_over_after": 1.0}))
     monkeypatch.setattr("bridge.suppression.store.Outbox", _HeldUp)
     async with _store(settings) as store:
         await store.add("jane@example.org", actor="jo", note="is published by another")

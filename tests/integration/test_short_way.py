@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from bridge import events
 from bridge.receiver import access, server
-from bridge.receiver.connection import Connection
+from bridge.receiver.connection import WebhookConnection
 from bridge.receiver.handler import Handler
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -53,7 +53,7 @@ def answered(metrics: Metrics, answer: str) -> float:
 @asynccontextmanager
 async def ready(overrides: dict[str, Any], metrics: Metrics, **knob: Any) -> AsyncIterator[Receiving]:
     """A receiver with these settings of its section, that has reached RabbitMQ."""
-    settings = knobs.load(overrides=overrides | {"receiver": overrides["receiver"] | knob})
+    settings = setting_sections.load(overrides=overrides | {"receiver": overrides["receiver"] | knob})
     async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
         await receiver.line.up()
         yield receiver
@@ -90,7 +90,7 @@ class Held:
 
     async def settled(self) -> None:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            await self._publisher.settle()
+            await self._publisher.wait_until_idle()
 
 
 @pytest.fixture
@@ -117,16 +117,16 @@ def long_way(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> WeakSet[Connection]:
+def connections(monkeypatch: pytest.MonkeyPatch) -> WeakSet[WebhookConnection]:
     """Those of the server that something still holds. Rings do not count as held: Python looks for them seldom."""
-    made: WeakSet[Connection] = WeakSet()
+    made: WeakSet[WebhookConnection] = WeakSet()
 
-    class Kept(Connection):
+    class Kept(WebhookConnection):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             made.add(self)
 
-    monkeypatch.setattr(server, "Connection", Kept)
+    monkeypatch.setattr(server, "WebhookConnection", Kept)
     return made
 
 
@@ -183,7 +183,7 @@ async def test_both_ways_write_the_same_refusal_and_the_same_spooled_answer(
         for folder, status in ((NOWHERE, b"503 Service Unavailable"), (f"{tmp_path}/spool", b"200 OK")):
             long_way.clear()
             overrides["spool"]["directory"] = folder
-            settings = knobs.load(overrides=overrides)
+            settings = setting_sections.load(overrides=overrides)
             async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
                 short = await everything(receiver.port, post(body()))
                 assert not long_way
@@ -379,7 +379,7 @@ async def test_a_client_that_goes_while_its_event_waits_leaves_nothing_behind(
     metrics: Metrics,
     rabbit: Rabbit,
     amqp_url: str,
-    connections: WeakSet[Connection],
+    connections: WeakSet[WebhookConnection],
     leave: Callable[[Wire], None],
 ) -> None:
     """No task, no connection; the event is in RabbitMQ, and nothing is logged as an error."""
@@ -410,7 +410,7 @@ async def test_a_client_that_goes_while_its_event_waits_leaves_nothing_behind(
 
 
 async def test_connections_that_come_and_go_leave_nothing_behind(
-    overrides: dict[str, Any], metrics: Metrics, rabbit: Rabbit, connections: WeakSet[Connection]
+    overrides: dict[str, Any], metrics: Metrics, rabbit: Rabbit, connections: WeakSet[WebhookConnection]
 ) -> None:
     """After a short-way answer the client closes: no ring holds what the connection held."""
     assert rabbit
@@ -519,7 +519,7 @@ async def test_a_client_that_is_slow_to_read_is_waited_for(
     overrides: dict[str, Any],
     metrics: Metrics,
     rabbit: Rabbit,
-    connections: WeakSet[Connection],
+    connections: WeakSet[WebhookConnection],
     long_way: list[str],
 ) -> None:
     """While its answers pile up, a request goes aiohttp's way, which takes no other one before they are read."""

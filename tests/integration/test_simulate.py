@@ -191,7 +191,7 @@ async def test_the_rate_does_not_wait_for_the_answers(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "Give --url"),
+        ((), "give --url"),
         (("--url", "ftp://example.org/"), "--url is not a URL"),
         (("--url", "http://127.0.0.1:1/", "--events", "opened=-1"), "'opened=-1' is no part of a mix"),
     ],

@@ -20,14 +20,14 @@ from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool.errors import SpoolFullError
 from bridge.spool.folder import SpoolError
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import OVERHEAD, SpoolFile, peek
+from bridge.spool.spool_file import OVERHEAD, SpoolFile, read_contents
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.spool_file import SpoolEntry
 
 BODY = b'{"message": {"id": 1}, "event": {"name": "opened", "timestamp": 1539062173}}'
 LARGE = b"x" * 64 * 1024
@@ -72,9 +72,9 @@ async def bodies(spool: Spool) -> list[bytes]:
     return [entry.body for entry in await spool.read(0, 100_000)]
 
 
-async def fill(spool: Spool) -> tuple[list[Entry], str]:
+async def fill(spool: Spool) -> tuple[list[SpoolEntry], str]:
     """Put large events until one is refused; those that were not, and the reason."""
-    entries: list[Entry] = []
+    entries: list[SpoolEntry] = []
     while True:
         try:
             entries.append(await spool.put(0, LARGE))
@@ -161,7 +161,7 @@ async def test_what_put_returned_for_outlives_a_kill(folder: Path) -> None:
         assert put - set(numbers) - {number for number in put if number % 3 == 0} == set()
         assert removed & set(numbers) == set()
         assert spool.state.entries == len(entries)
-        assert spool.filled.is_set(), "there is something to drain"
+        assert spool.has_entries.is_set(), "there is something to drain"
 
 
 async def test_many_puts_share_a_commit(folder: Path) -> None:
@@ -186,7 +186,7 @@ async def test_the_folder_is_made_when_it_is_missing(folder: Path) -> None:
     """With its parents."""
     async with opened(folder / "deep" / "down") as spool:
         await spool.put(0, BODY)
-        assert peek(folder / "deep" / "down" / "spool-0.sqlite3").entries == 1
+        assert read_contents(folder / "deep" / "down" / "spool-0.sqlite3").entries == 1
 
 
 async def test_max_bytes_is_a_limit_until_something_is_removed(folder: Path) -> None:
@@ -265,10 +265,10 @@ async def test_a_removal_that_the_disk_refused_is_done_later(folder: Path) -> No
         with refusing(spool):
             await spool.remove(entries[:4])
             assert await spool.read(0, 2) == entries[4:]
-            assert peek(spool.paths[0]).entries == 5
+            assert read_contents(spool.paths[0]).entries == 5
         await eventually(lambda: spool.state.entries == 1)
         assert len(spool._writer._file._removals) == 0, "nor does it grow"
-        assert peek(spool.paths[0]).entries == 1
+        assert read_contents(spool.paths[0]).entries == 1
         assert await spool.read(0, 10) == entries[4:]
 
 
@@ -300,7 +300,7 @@ async def test_a_folder_that_somebody_removes_is_made_anew(folder: Path) -> None
             await spool.put(0, BODY)
         assert [(one["action"], one["entries"]) for one in said] == [("spool.replaced", 1)]
         assert await bodies(spool) == [b"removed with the folder", BODY]
-        assert peek(folder / "spool-0.sqlite3").entries == 2
+        assert read_contents(folder / "spool-0.sqlite3").entries == 2
 
 
 async def test_two_spools_on_one_folder_have_a_file_each(folder: Path) -> None:
@@ -351,7 +351,7 @@ async def test_a_file_that_goes_bad_while_it_is_used_is_set_aside(folder: Path, 
         assert "it held 2000 entries" in said[0]["reason"]
         assert await bodies(spool) == [BODY]
         assert spool.state.writable
-        assert (spool.state.entries, peek(path).entries) == (1, 1)
+        assert (spool.state.entries, read_contents(path).entries) == (1, 1)
     assert [kept.stat().st_size for kept in aside(folder)] == [size]
 
 
@@ -377,10 +377,10 @@ async def test_held_entries_are_marked_until_they_are_released(folder: Path) -> 
         free = await spool.put(0, b"free")
         assert (spool.is_held(held), spool.is_held(free)) == (True, False)
         assert await spool.read(0, 10) == [held, free]
-        spool.filled.clear()
+        spool.has_entries.clear()
         spool.release(held)
         assert not spool.is_held(held)
-        assert spool.filled.is_set()
+        assert spool.has_entries.is_set()
 
 
 async def test_a_refused_put_leaves_nothing_held(folder: Path) -> None:
@@ -395,7 +395,7 @@ async def test_a_settled_entry_is_gone_with_the_next_commit(folder: Path) -> Non
     """A late confirm takes it away for good, and nobody has to wait for that."""
     async with opened(folder) as spool:
         entry = await spool.put(0, BODY, held=True)
-        spool.settle(entry)
+        spool.remove_confirmed(entry)
         assert await bodies(spool) == []
         assert (spool.state.entries, spool.state.bytes, spool.state.oldest) == (0, 0, None)
         assert not spool.is_held(entry)
@@ -458,7 +458,7 @@ async def test_an_entry_is_held_until_its_late_confirm_has_removed_it(tmp_path: 
     """The drain, which may have read it already, must not publish what RabbitMQ has just confirmed."""
     async with Spool.open(SpoolSettings(directory=tmp_path / "spool")) as spool:
         entry = await spool.put(1, b"one", held=True)
-        spool.settle(entry)
+        spool.remove_confirmed(entry)
         assert spool.is_held(entry)
         await eventually(lambda: not spool.is_held(entry))
         assert await spool.read(0, 10) == []

@@ -16,7 +16,7 @@ from bridge.spool import writer
 from bridge.spool.errors import SpoolFullError
 from bridge.spool.folder import SpoolError
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import SpoolFile, peek
+from bridge.spool.spool_file import SpoolFile, read_contents
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 20
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts as hanging is a matter of seconds; here it is less."""
-    for name in ("STALLED_SECONDS", "_OPENING_SECONDS", "_ENDING_SECONDS", "_LOOK_EVERY_SECONDS"):
+    for name in ("STALLED_SECONDS", "_OPENING_SECONDS", "_ENDING_SECONDS", "_MAINTENANCE_SECONDS"):
         monkeypatch.setattr(writer, name, 0.2)
 
 
@@ -72,14 +72,14 @@ async def test_nobody_waits_for_a_disk_that_hangs(folder: Path, monkeypatch: pyt
                 await eventually(lambda: not spool.state.writable)
                 assert "the disk has not answered" in spool.state.reason
                 outcomes: list[object] = []
-                spool.keep(2, b"second", outcomes.append)
+                spool.enqueue(2, b"second", outcomes.append)
                 [refused] = outcomes
                 assert isinstance(refused, SpoolError)
                 await eventually(lambda: [one["action"] for one in said] == ["spool.stalled"])
             entry = await first
             await eventually(lambda: spool.state.writable)
             # Among others: a real disk that is slow for a fifth of a second is told of, too.
-            await eventually(lambda: "spool.answers" in [one["action"] for one in said])
+            await eventually(lambda: "spool.answering_again" in [one["action"] for one in said])
         assert await spool.read(0, 10) == [entry]
 
 
@@ -92,24 +92,24 @@ async def test_it_need_not_be_a_write_that_hangs(
         await spool.put(1, b"first")
         with hanging(monkeypatch, what):
             if what != "in_place":
-                spool._writer._file._account.is_exact = what != "contents"
-                spool.keep(2, b"second", lambda _: None)
+                spool._writer._file._tracker.is_exact = what != "contents"
+                spool.enqueue(2, b"second", lambda _: None)
             await eventually(lambda: not spool.state.writable)
             assert "the disk has not answered" in spool.state.reason
 
 
 async def test_so_many_wait_and_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the second before the disk is known to hang, their number has a bound, and so have their bytes."""
-    monkeypatch.setattr(spool_module, "_MOST_WAITING", 10)
+    monkeypatch.setattr(spool_module, "_MAX_WAITING", 10)
     async with opened(folder) as spool:
         with hanging(monkeypatch, "write") as answers:
             outcomes: list[object] = []
             for number in range(15):
-                spool.keep(number, b"%d" % number, outcomes.append)
+                spool.enqueue(number, b"%d" % number, outcomes.append)
             assert [type(one) for one in outcomes] == [SpoolFullError] * 5
-            monkeypatch.setattr(spool_module, "_MOST_WAITING", 1000)
-            monkeypatch.setattr(spool_module, "_MOST_WAITING_BYTES", 2000)
-            spool.keep(16, bytes(1500), outcomes.append)
+            monkeypatch.setattr(spool_module, "_MAX_WAITING", 1000)
+            monkeypatch.setattr(spool_module, "_MAX_WAITING_BYTES", 2000)
+            spool.enqueue(16, bytes(1500), outcomes.append)
             assert len(outcomes) == 6
             answers.set()
             await eventually(lambda: len(outcomes) == 16)
@@ -129,7 +129,7 @@ async def test_the_end_does_not_wait_for_a_disk_that_hangs(
         assert "spool.abandoned" in [one["action"] for one in said]
         answers.set()
         await eventually(lambda: not alive("spool"))
-    assert peek(folder / "spool-0.sqlite3").entries == 1
+    assert read_contents(folder / "spool-0.sqlite3").entries == 1
 
 
 async def test_the_start_does_not_wait_for_a_folder_that_hangs(

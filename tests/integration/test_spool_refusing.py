@@ -17,7 +17,7 @@ from bridge.spool import orphans, pending_removals
 from bridge.spool.folder import SpoolError
 from bridge.spool.orphans import Orphan
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import Entry, SpoolFile, peek
+from bridge.spool.spool_file import SpoolEntry, SpoolFile, read_contents
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """So many that cannot be removed are too many."""
     for module in (pending_removals, orphans):
-        monkeypatch.setattr(module, "MOST", FEW)
+        monkeypatch.setattr(module, "MAX_PENDING", FEW)
     return FEW
 
 
@@ -68,7 +68,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     asked: list[int] = []
     write = SpoolFile.write
 
-    def counting(file: SpoolFile, entries: Sequence[Entry], removed: Sequence[int]) -> int:
+    def counting(file: SpoolFile, entries: Sequence[SpoolEntry], removed: Sequence[int]) -> int:
         if removed:
             asked.append(len(removed))
         return write(file, entries, removed)
@@ -78,7 +78,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         yield asked
 
 
-async def drained(spool: Spool, *, at_once: int = 2) -> list[Entry]:
+async def drained(spool: Spool, *, at_once: int = 2) -> list[SpoolEntry]:
     """What a drain would publish in one go, and asks to be removed."""
     after, published = 0, []
     while entries := await spool.read(after, at_once):
@@ -141,7 +141,7 @@ async def test_after_a_restart_nothing_is_published_while_nothing_can_be_removed
         with capture_logs() as said:
             assert await spool.read(0, 10) == []
             assert await spool.read(0, 10) == []
-        assert [one["action"] for one in said] == ["spool.unremoved"]
+        assert [one["action"] for one in said] == ["spool.removals_refused"]
         assert spool.state.entries == 4
         execute(path, "DROP TRIGGER refusal")
         assert await until(lambda: spool.read(0, 10)) == entries
@@ -157,8 +157,8 @@ async def test_a_large_file_left_behind_is_not_published_where_nothing_can_be_re
         orphan = Orphan(SpoolFile(path, min_free_bytes=0))
         with pytest.raises(SpoolError, match="nothing can be removed"):
             await orphan.read(0, 100)
-        assert await orphan.let_go(emptied=False)
-    assert peek(path).entries == 2 * few
+        assert await orphan.try_close(emptied=False)
+    assert read_contents(path).entries == 2 * few
 
 
 async def test_a_file_left_behind_that_begins_to_refuse_removals_is_kept_and_remembered(
@@ -170,11 +170,11 @@ async def test_a_file_left_behind_that_begins_to_refuse_removals_is_kept_and_rem
     first = await orphan.read(0, 2)
     execute(path, REFUSAL)
     await orphan.remove(first)
-    assert not await orphan.let_go(emptied=True)
-    assert await orphan.read(0, 2) == [Entry(number, number, b"%d" % number) for number in (3, 4)]
+    assert not await orphan.try_close(emptied=True)
+    assert await orphan.read(0, 2) == [SpoolEntry(number, number, b"%d" % number) for number in (3, 4)]
     execute(path, "DROP TRIGGER refusal")
-    await until(lambda: orphan.let_go(emptied=False))
-    assert peek(path).entries == 2 * few - 2
+    await until(lambda: orphan.try_close(emptied=False))
+    assert read_contents(path).entries == 2 * few - 2
 
 
 async def test_a_file_left_behind_that_is_removed_while_it_is_drained_is_copied(folder: Path) -> None:
@@ -185,12 +185,12 @@ async def test_a_file_left_behind_that_is_removed_while_it_is_drained_is_copied(
     shutil.rmtree(folder)
     _make(folder)
     living = SpoolFile(path, min_free_bytes=0)
-    living.write([Entry(7, 7, b"of another")], ())
+    living.write([SpoolEntry(7, 7, b"of another")], ())
     with pytest.raises(SpoolError, match="somebody has removed it"):
         await orphan.read(2, 2)
-    assert await orphan.let_go(emptied=False)
-    assert peek(path).entries == 1
-    assert peek(folder / "spool-1.sqlite3").entries == 3
+    assert await orphan.try_close(emptied=False)
+    assert read_contents(path).entries == 1
+    assert read_contents(folder / "spool-1.sqlite3").entries == 3
     assert living.in_place()
     living.close()
 
@@ -209,7 +209,7 @@ async def test_a_call_that_was_cancelled_ends_before_the_file_is_closed(folder: 
     reading = asyncio.create_task(orphan.do(slow))
     await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     reading.cancel()
-    closing_it = asyncio.create_task(orphan.let_go(emptied=False))
+    closing_it = asyncio.create_task(orphan.try_close(emptied=False))
     await eventually(lambda: sum(one.name == "abandonable" for one in threading.enumerate()) == 2)
     ending.set()
     assert await closing_it
@@ -232,6 +232,6 @@ def left_behind(folder: Path, count: int) -> Path:
     """The file of a process that is gone."""
     folder.mkdir(exist_ok=True)
     file = SpoolFile(folder / "spool-0.sqlite3", min_free_bytes=0)
-    file.write([Entry(number, number, b"%d" % number) for number in range(1, count + 1)], ())
+    file.write([SpoolEntry(number, number, b"%d" % number) for number in range(1, count + 1)], ())
     file.close()
     return file.path

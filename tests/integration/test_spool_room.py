@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.spool_file import SpoolEntry
 
 PATIENCE_SECONDS = 30
 MIB = 1024**2
@@ -59,9 +59,9 @@ def taken(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())
 
 
-async def fill(spool: Spool) -> list[Entry]:
+async def fill(spool: Spool) -> list[SpoolEntry]:
     """Until it is refused; what it took."""
-    entries: list[Entry] = []
+    entries: list[SpoolEntry] = []
     while True:
         try:
             entries.append(await spool.put(0, LARGE))

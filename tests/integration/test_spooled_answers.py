@@ -19,16 +19,16 @@ from structlog.testing import capture_logs
 from bridge.amqp.connection import Link, LinkState
 from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology
-from bridge.broker.messages import of_body
-from bridge.broker.topology_refusals import Refusals
+from bridge.broker.messages import message_from_body
+from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.development import private_node
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
-from bridge.roles.lifetime import running
-from bridge.settings import sections as knobs
+from bridge.roles.lifetime import background_task
+from bridge.settings import sections as setting_sections
 from bridge.spool.drain import Drain
-from bridge.spool.drain_publisher import Line
+from bridge.spool.drain_publisher import DrainPublisher
 from bridge.spool.mover import Mover
 from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
@@ -94,12 +94,12 @@ async def receiving(
     metrics = Metrics()
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = Publisher(
-        link, max_in_flight=100, patience=patience or settings.receiver.confirm_wait, metrics=metrics
+        link, max_in_flight=100, stalled_after=patience or settings.receiver.confirm_wait, metrics=metrics
     )
     exchange = topology.Names(settings.rabbitmq.prefix).events
 
     async def session(connection: AbstractConnection) -> None:
-        await declaring.ensure(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
+        await declaring.apply_all(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
         await publisher.session(connection)
 
     async with AsyncExitStack() as stack:
@@ -115,17 +115,19 @@ async def receiving(
             exchange=exchange,
             metrics=metrics,
         )
-        await stack.enter_async_context(running(link.run(session), name="publish"))
+        await stack.enter_async_context(background_task(link.run(session), name="publish"))
         if draining:
             mover = Mover(
-                Line(
+                DrainPublisher(
                     publisher,
-                    lambda entry: of_body(entry.body, exchange=exchange, received_at=entry.received_at),
+                    lambda entry: message_from_body(
+                        entry.body, exchange=exchange, received_at=entry.received_at
+                    ),
                     refused,
                 )
             )
             drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
-            await stack.enter_async_context(running(drain.run(), name="drain"))
+            await stack.enter_async_context(background_task(drain.run(), name="drain"))
         port = await stack.enter_async_context(server.serve(settings.receiver, handler))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         yield Receiver(link, publisher, spool, port, http)
@@ -170,7 +172,7 @@ async def test_with_rabbitmq_down_an_event_is_answered_200_from_the_spool(
 ) -> None:
     """The answer says so, and the provider's bytes are on the disk before it."""
     proxy.refuse()
-    async with receiving(knobs.load(overrides=through_proxy)) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
         answer = await receiver.post(BODY)
         assert on_disk(folder) == [BODY]
         assert answer.status == 200
@@ -184,7 +186,7 @@ async def test_with_rabbitmq_down_a_quarantined_body_is_spooled_as_well(
 ) -> None:
     """What we do not understand we keep, whatever the broker does."""
     proxy.refuse()
-    async with receiving(knobs.load(overrides=through_proxy)) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
         answer = await receiver.post(NO_EVENT)
         assert (answer.status, answer.body["status"]) == (200, "quarantined")
         assert on_disk(folder) == [NO_EVENT]
@@ -195,7 +197,7 @@ async def test_what_is_not_json_is_refused_whatever_the_broker_does(
 ) -> None:
     """It takes no place in the spool."""
     proxy.refuse()
-    async with receiving(knobs.load(overrides=through_proxy)) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
         assert (await receiver.post(b"no json")).status == 400
         assert on_disk(folder) == []
 
@@ -207,7 +209,7 @@ async def test_with_neither_place_the_answer_is_503_and_when_to_come_again(
     """Never a 200; and when RabbitMQ is back, the same process answers `confirmed`."""
     through_proxy["receiver"]["retry_after"] = 7
     proxy.refuse()
-    async with receiving(knobs.load(overrides=through_proxy)) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
         for body in (BODY, NO_EVENT):
             answer = await receiver.post(body)
             assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
@@ -222,10 +224,10 @@ async def test_a_disk_that_hangs_is_answered_503_and_told(
 ) -> None:
     """Whoever came first waits a second, nobody after that; readiness and metrics say so, until the disk answers."""
     proxy.refuse()
-    settings, metrics = knobs.load(overrides=through_proxy), Metrics()
-    refusals = Refusals(topology.plan(settings.rabbitmq, suppressing=()), metrics)
+    settings, metrics = setting_sections.load(overrides=through_proxy), Metrics()
+    refusals = TopologyRefusals(topology.plan(settings.rabbitmq, suppressing=()), metrics)
     async with receiving(settings) as receiver:
-        readiness.measure(receiver.spool, metrics)
+        readiness.export_spool_metrics(receiver.spool, metrics)
         answers, write = threading.Event(), SpoolFile.write
         monkeypatch.setattr(SpoolFile, "write", lambda *these: answers.wait() and write(*these))
         try:
@@ -233,7 +235,7 @@ async def test_a_disk_that_hangs_is_answered_503_and_told(
             await eventually(lambda: not receiver.spool.state.writable)
             assert (await receiver.post(ANOTHER)).status == 503
             assert receiver.spool._waiting == 1, "what came after it was refused, and waits for nothing"
-            said = readiness.of_receiver(receiver.link, receiver.spool, refusals, str, dict)
+            said = readiness.receiver_readiness(receiver.link, receiver.spool, refusals, str, dict)
             assert not said.ready
             assert "the disk has not answered" in str(said.parts["spool"])
             assert b"\nbridge_spool_refusing 1.0\n" in metrics.exposition()
@@ -249,7 +251,7 @@ async def test_a_full_spool_is_answered_503(through_proxy: Overrides, proxy: Pro
     through_proxy["spool"]["min_free_bytes"] = 2**60
     proxy.refuse()
     with capture_logs() as logged:
-        async with receiving(knobs.load(overrides=through_proxy)) as receiver:
+        async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
             for _ in range(3):
                 assert (await receiver.post(BODY)).status == 503
             assert on_disk(folder) == []
@@ -261,7 +263,9 @@ async def test_a_confirm_that_is_slow_is_not_waited_for_and_not_published_twice(
     through_proxy: Overrides, proxy: Proxy, rabbit: Rabbit, folder: Path
 ) -> None:
     """The answer is `spooled`; the late confirm takes the entry away, and the event arrives once."""
-    async with receiving(knobs.load(overrides=through_proxy), patience=3600, draining=True) as receiver:
+    async with receiving(
+        setting_sections.load(overrides=through_proxy), patience=3600, draining=True
+    ) as receiver:
         await receiver.link.up.wait()
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             proxy.to_client.pause()
@@ -274,7 +278,7 @@ async def test_a_confirm_that_is_slow_is_not_waited_for_and_not_published_twice(
             assert receiver.publisher.usable, "so the drain looks at what is in the spool"
             assert on_disk(folder) == [BODY, ANOTHER]
             proxy.to_client.resume()
-            await receiver.publisher.settle()
+            await receiver.publisher.wait_until_idle()
             await receiver.spool.read(0, 1)  # the removal was asked for before
             assert on_disk(folder) == []
             assert (await receiver.post(_event(3))).body["durability"] == "confirmed"
@@ -286,7 +290,7 @@ async def test_an_event_whose_confirm_never_comes_is_published_from_the_spool(
     through_proxy: Overrides, proxy: Proxy, rabbit: Rabbit, folder: Path
 ) -> None:
     """The connection is cut before anything reached RabbitMQ; the next one brings the event."""
-    async with receiving(knobs.load(overrides=through_proxy), draining=True) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy), draining=True) as receiver:
         await receiver.link.up.wait()
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             proxy.pause()
@@ -306,7 +310,7 @@ async def test_a_broker_that_is_known_to_be_silent_is_not_waited_for(
 ) -> None:
     """While one event waits for its confirm too long, the others are spooled at once and not published."""
     through_proxy["receiver"]["confirm_wait"] = 3600
-    async with receiving(knobs.load(overrides=through_proxy), patience=0.1) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy), patience=0.1) as receiver:
         await receiver.link.up.wait()
         proxy.pause()
         waiting = asyncio.create_task(receiver.post(BODY))
@@ -327,7 +331,7 @@ async def test_a_broker_that_was_never_there_is_not_waited_for(
     """Nothing is published, so there is no confirm to wait for."""
     through_proxy["receiver"]["confirm_wait"] = 3600
     proxy.pause()
-    async with receiving(knobs.load(overrides=through_proxy)) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
         answers = await asyncio.gather(*(receiver.post(BODY) for _ in range(50)))
         assert {answer.body["durability"] for answer in answers} == {"spooled"}
         assert receiver.publisher.in_flight == 0
@@ -339,7 +343,7 @@ async def test_a_message_from_the_spool_is_the_one_that_would_have_been_publishe
 ) -> None:
     """Properties, headers and bytes are those of a direct publish; `received-at` is when it was posted."""
     body = b'{"message": {"id": 1}, "event": {"name": "complined", "timestamp": 1539062173, "data": null}}'
-    async with receiving(knobs.load(overrides=through_proxy), draining=True) as receiver:
+    async with receiving(setting_sections.load(overrides=through_proxy), draining=True) as receiver:
         await receiver.link.up.wait()
         async with rabbit.listening(rabbit.names.events, "#") as everything:
             assert (await receiver.post(body)).body["durability"] == "confirmed"
@@ -366,12 +370,14 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
 ) -> None:
     """Under RabbitMQ's memory alarm events are spooled unpublished; when it clears, all are there once."""
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(private_node.running(tmp_path / "rabbit"))
+        node = await stack.enter_async_context(private_node.running_node(tmp_path / "rabbit"))
         connection = await stack.enter_async_context(await aio_pika.connect(node.url))
         rabbit = Rabbit(connection, overrides["rabbitmq"]["prefix"])
         overrides["rabbitmq"]["urls"] = [node.url]
         overrides["receiver"]["confirm_wait"] = 0.1
-        receiver = await stack.enter_async_context(receiving(knobs.load(overrides=overrides), draining=True))
+        receiver = await stack.enter_async_context(
+            receiving(setting_sections.load(overrides=overrides), draining=True)
+        )
         await receiver.link.up.wait()
         opened = await stack.enter_async_context(rabbit.listening(rabbit.names.events, "opened"))
         await Control(node.environment).run("set_vm_memory_high_watermark", "0.00001")
@@ -388,7 +394,7 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
         assert receiver.publisher.in_flight == published
         await Control(node.environment).run("set_vm_memory_high_watermark", "0.6")
         await receiver.link.up.wait()
-        await receiver.publisher.settle()
+        await receiver.publisher.wait_until_idle()
         assert (await receiver.post(_event(len(posted)))).body["durability"] == "confirmed"
         await receiver.drained()
         arrived = [str(message.message_id) for message in await opened.take(len(posted) + 1)]

@@ -20,14 +20,14 @@ from yarl import URL
 
 from bridge.broker import declaring, management, topology
 from bridge.broker.management import ManagementError
-from bridge.diagnostics.broker_status import Broker
-from bridge.diagnostics.status import Watch
+from bridge.diagnostics.broker_status import BrokerMonitor
+from bridge.diagnostics.status import StatusMonitor
 from bridge.roles import receiver as role
-from bridge.roles.lifetime import Lifetime, running, until
-from bridge.roles.role_topology import topology_of
-from bridge.settings import sections as knobs
+from bridge.roles.lifetime import Lifetime, background_task, wait_while_running
+from bridge.roles.role_topology import planned_topology
+from bridge.settings import sections as setting_sections
 from bridge.spool.refused_entries import Refusal, to_set_aside
-from bridge.spool.spool_file import Entry, SpoolFile
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
@@ -69,7 +69,7 @@ def managed() -> Iterator[Managed]:
 @pytest.fixture
 async def standing(rabbit: Rabbit, settings: Settings) -> Rabbit:
     """All that the bridge declares is there."""
-    await declaring.declare(rabbit.connection, topology_of(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     return rabbit
 
 
@@ -86,11 +86,16 @@ async def test_a_stack_that_runs_is_shown_and_well(
 ) -> None:
     """Events by name, both roles, every queue, the worker; what only the management API knows is said to be unseen."""
     ports = free_ports(2)
-    receivers, workers = (knobs.load(overrides=changed(overrides, health={"port": port})) for port in ports)
+    receivers, workers = (
+        setting_sections.load(overrides=changed(overrides, health={"port": port})) for port in ports
+    )
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     lifetime = Lifetime()
-    async with running(role.receiver(receivers, lifetime), name="receiver") as taking, working(workers):
-        await until(lifetime.started, taking)
+    async with (
+        background_task(role.receiver(receivers, lifetime), name="receiver") as taking,
+        working(workers),
+    ):
+        await wait_while_running(lifetime.started, taking)
         token = overrides["receiver"]["tokens"][0]
         async with aiohttp.ClientSession() as session:
             for number, name in enumerate(("opened", "opened", "clicked"), 1):
@@ -139,7 +144,7 @@ async def test_with_the_management_api_nodes_and_alarms_are_seen(
     finally:
         await managed.control.clear_alarm()
     assert code == 1
-    assert (node["running"], alarms) == (True, ["memory"])
+    assert (node["background_task"], alarms) == (True, ["memory"])
     assert f"node {node['name']} has a memory alarm: RabbitMQ takes nothing" in seen["wrong"]
 
 
@@ -148,18 +153,18 @@ async def test_the_api_knows_what_is_unacknowledged(managed: Managed, variables:
     settings = of(variables, urls=[managed.url], management_url=managed.api)
     names = topology.Names(settings.rabbitmq.prefix)
     async with await aio_pika.connect(managed.url) as connection:
-        await declaring.declare(connection, topology_of(settings))
+        await declaring.declare(connection, planned_topology(settings))
         async with connection.channel() as channel, asyncio.timeout(30):
             for _ in range(3):
                 await channel.default_exchange.publish(aio_pika.Message(b"x"), names.suppression)
             taken = await (await channel.get_queue(names.suppression)).get()
-            async with Watch.open(settings, ["http://127.0.0.1:1"]) as watch:
+            async with StatusMonitor.open(settings, ["http://127.0.0.1:1"]) as watch:
                 unacknowledged = None
                 while unacknowledged is None:  # RabbitMQ tells the API every 5 s
                     queues = {queue.name: queue for queue in (await watch.look()).broker.queues}
                     unacknowledged = queues[names.suppression].unacknowledged
             await taken.ack()
-        for queue in topology_of(settings).queues:
+        for queue in planned_topology(settings).queues:
             async with connection.channel() as channel:
                 await channel.queue_delete(queue.name)
     assert (queues[names.suppression].ready, unacknowledged) == (2, 1)
@@ -177,7 +182,7 @@ async def test_the_age_of_the_oldest_message_is_by_its_own_timestamp(
         await channel.default_exchange.publish(aio_pika.Message(b"old", timestamp=written), name)
         async with (
             management.connect(settings.rabbitmq) as api,
-            Broker(settings.rabbitmq, api, [name]) as broker,
+            BrokerMonitor(settings.rabbitmq, api, [name]) as broker,
             asyncio.timeout(30),
         ):
             age = None
@@ -204,7 +209,7 @@ async def test_a_user_whom_the_api_does_not_answer_is_told_which_tag_is_missing(
     name = uuid.uuid4().hex
     await managed.control.add_user(name, "its-password", configure="")
     url = str(URL(managed.url).with_user(name).with_password("its-password"))
-    settings = knobs.load(overrides={"rabbitmq": {"urls": [url], "management_url": managed.api}})
+    settings = setting_sections.load(overrides={"rabbitmq": {"urls": [url], "management_url": managed.api}})
     async with management.connect(settings.rabbitmq) as api:
         with pytest.raises(ManagementError, match="the tag `monitoring`"):
             await api.nodes()
@@ -289,7 +294,7 @@ async def test_lost_bindings_are_not_well(
         "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api,
     }
     names = topology.Names(settings.rabbitmq.prefix)
-    planned = topology_of(settings)
+    planned = planned_topology(settings)
     async with await aio_pika.connect(managed.url) as connection, connection.channel() as channel:
         await declaring.declare(connection, planned)
         _, seen = await looked(tmp_path, seen_through, "http://127.0.0.1:1")
@@ -335,10 +340,10 @@ async def test_a_refused_queue_of_a_subscriber_is_not_well(
     async with rabbit.channel() as channel:
         await channel.declare_queue(crm, durable=True)
         lifetime = Lifetime()
-        async with running(
-            role.receiver(knobs.load(overrides=subscribed), lifetime), name="receiver"
+        async with background_task(
+            role.receiver(setting_sections.load(overrides=subscribed), lifetime), name="receiver"
         ) as taking:
-            await until(lifetime.started, taking)
+            await wait_while_running(lifetime.started, taking)
             async with asyncio.timeout(20):
                 wrong = ""
                 while crm not in wrong:  # it connects while it takes events already
@@ -347,7 +352,7 @@ async def test_a_refused_queue_of_a_subscriber_is_not_well(
             lifetime.stop.set()
             await taking
         await channel.queue_delete(crm)
-    assert f"topology: queue '{crm}' stands with other arguments" in wrong
+    assert f"topology: queue '{crm}' exists with other arguments" in wrong
     assert [(one["kind"], one["ready"]) for one in seen["roles"]] == [("receiver", True)]
 
 
@@ -409,7 +414,7 @@ async def test_the_rate_is_between_two_looks(variables: dict[str, str]) -> None:
     """None at the first; what was counted since, at the second; and a process that began anew counts from nothing."""
     metrics = Metrics()
     metrics.received.labels("opened").inc(10)
-    async with serving(metrics) as url, Watch.open(of(variables), [url]) as watch:
+    async with serving(metrics) as url, StatusMonitor.open(of(variables), [url]) as watch:
         [first] = (await watch.look()).events
         metrics.received.labels("opened").inc(5)
         [second] = (await watch.look()).events
@@ -464,8 +469,8 @@ async def serving(
 ) -> AsyncIterator[str]:
     """The health address of a role that counts this; yields its URL."""
     [port] = free_ports(1)
-    check, exposition = health.of_process(metrics, lambda: Readiness(ready, parts or {}))
-    async with health.serve(knobs.Health(port=port), check, exposition, default_port=0):
+    check, exposition = health.process_health(metrics, lambda: Readiness(ready, parts or {}))
+    async with health.serve(setting_sections.Health(port=port), check, exposition, default_port=0):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -475,7 +480,7 @@ def of(variables: dict[str, str], **rabbitmq: Any) -> Settings:
         "prefix": variables["BRIDGE_RABBITMQ__PREFIX"],
         "management_url": variables["BRIDGE_RABBITMQ__MANAGEMENT_URL"],
     }
-    return knobs.load(
+    return setting_sections.load(
         overrides={"rabbitmq": own | rabbitmq, "spool": {"directory": variables["BRIDGE_SPOOL__DIRECTORY"]}}
     )
 
@@ -485,7 +490,7 @@ def _left_behind(folder: Path, *, count: int, age: int) -> None:
     folder.mkdir()
     file = SpoolFile(folder / "spool-0.sqlite3", min_free_bytes=0)
     received_at = (int(time.time()) - age) * 1000
-    file.write([Entry(at, received_at, body_of("opened", at)) for at in range(1, count + 1)], ())
+    file.write([SpoolEntry(at, received_at, body_of("opened", at)) for at in range(1, count + 1)], ())
     file.close()
 
 

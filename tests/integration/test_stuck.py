@@ -53,15 +53,15 @@ async def test_a_worker_of_whose_messages_none_gets_any_further_is_stuck_until_o
     async with _started(processes, slow) as (worker, ask):
         assert await ask("/livez") == ALIVE
         await workplace.send(*bounces([1]))
-        said = await worker.says("worker.stuck", what="deliveries")
+        said = await worker.says("worker.stuck", component="deliveries")
         assert said["level"] == "error"
         status, body = await ask("/livez")
         assert (status, body["status"]) == (503, "stuck")
         assert "not acknowledged" in body["reason"]
         _, metrics = await ask("/metrics")
-        assert 'bridge_worker_stuck_total{what="deliveries"} 1.0' in metrics["text"]
+        assert 'bridge_worker_stuck_total{component="deliveries"} 1.0' in metrics["text"]
         await workplace.changes(1)
-        await worker.says("worker.unstuck", what="deliveries")
+        await worker.says("worker.unstuck", component="deliveries")
         assert await ask("/livez") == ALIVE
 
 
@@ -74,7 +74,7 @@ async def test_a_worker_whose_list_does_not_answer_is_not_ready_and_then_stuck(
         assert (await ask("/readyz"))[0] == 200
         await workplace.send(*bounces([1]))
         for what in ("database", "deliveries"):
-            await worker.says("worker.stuck", what=what)
+            await worker.says("worker.stuck", component=what)
         status, body = await ask("/readyz")
         assert (status, body["database"]["state"]) == (503, "closed")
         assert "not been answered" in body["database"]["reason"]

@@ -14,9 +14,9 @@ from aiohttp import web
 from yarl import URL
 
 from bridge import events
-from bridge.broker.messages import of_body
-from bridge.receiver.handler import PATH
-from bridge.settings import sections as knobs
+from bridge.broker.messages import message_from_body
+from bridge.receiver.handler import WEBHOOK_PATH
+from bridge.settings import sections as setting_sections
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 from tests.conftest import TOKEN
@@ -115,7 +115,7 @@ async def everywhere(
         await channel.default_exchange.publish(letter, routing_key=rabbit.names.dead)
         underlay = await channel.get_underlay_channel()
         for malformed in (body, SURROGATE, orjson.dumps({"message": {"id": 1}, "event": {"name": HOSTILE}})):
-            message = of_body(malformed, exchange=rabbit.names.events, received_at=AT * 1000)
+            message = message_from_body(malformed, exchange=rabbit.names.events, received_at=AT * 1000)
             await underlay.basic_publish(
                 malformed,
                 exchange=message.exchange,
@@ -239,9 +239,9 @@ async def test_a_role_writes_nothing_that_steers_a_terminal(
     variables = _of_roles(settings, overrides, tmp_path)
 
     async def post_all(_: str) -> None:
-        await _post(f"http://127.0.0.1:{port}{PATH}{TOKEN}")
+        await _post(f"http://127.0.0.1:{port}{WEBHOOK_PATH}{TOKEN}")
 
-    async def bury(_: str) -> None:
+    async def move_to_dead_letters(_: str) -> None:
         async with rabbit.channel() as channel:
             for body in BODIES:
                 await channel.default_exchange.publish(
@@ -257,7 +257,7 @@ async def test_a_role_writes_nothing_that_steers_a_terminal(
         variables=variables | {"BRIDGE_RECEIVER__PORT": str(port), "BRIDGE_HEALTH__PORT": str(health[0])},
     )  # fmt: skip
     working = await shown_while(
-        ["worker"], directory=tmp_path, ready="worker.started", act=bury, until="worker.dead_letter",
+        ["worker"], directory=tmp_path, ready="worker.started", act=move_to_dead_letters, until="worker.dead_letter",
         variables=variables | {"BRIDGE_HEALTH__PORT": str(health[1])},
     )  # fmt: skip
     for written in (receiving, working):
@@ -370,5 +370,5 @@ def _variables(settings: Settings, simulator: Simulator, directory: Path) -> dic
         "BRIDGE_PROVIDER__BASE_URL": simulator.base_url,
         "BRIDGE_PROVIDER__API_TOKEN": simulator.token,
         "BRIDGE_RECEIVER__TOKENS": TOKEN,
-        knobs.CONFIG_VARIABLE: "",
+        setting_sections.CONFIG_VARIABLE: "",
     }

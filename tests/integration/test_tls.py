@@ -10,9 +10,9 @@ import pytest
 import trustme
 from pamqp import commands as spec
 
-from bridge.amqp.frames import composed
+from bridge.amqp.frames import make_message
 from bridge.development import private_node
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from tests.support.eventually import eventually
 from tests.support.receiving import exchange_alone, publishing
 
@@ -40,15 +40,15 @@ async def test_events_are_confirmed_over_tls(
 ) -> None:
     """A thousand messages over `amqps`, with a certificate that the given authority has signed."""
     listens = _listening(authority, tmp_path, free_port)
-    async with private_node.running(tmp_path / "node", extra_config=listens):
+    async with private_node.running_node(tmp_path / "node", extra_config=listens):
         overrides["rabbitmq"]["urls"] = [
             f"amqps://guest:guest@127.0.0.1:{free_port}/?cafile={tmp_path / 'authority.pem'}"
         ]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             exchange = f"{settings.rabbitmq.prefix}email.events"
-            message = composed(exchange, "any", spec.Basic.Properties(message_id="one"), b"{}")
+            message = make_message(exchange, "any", spec.Basic.Properties(message_id="one"), b"{}")
             async with asyncio.timeout(30):
                 await asyncio.gather(*(line.publisher.publish(message) for _ in range(1000)))
         assert metrics.registry.get_sample_value("bridge_publishes_total", {"outcome": "confirmed"}) == 1000
@@ -60,11 +60,11 @@ async def test_a_certificate_of_somebody_else_is_no_broker_of_ours(
     """Nothing is published to whoever happens to listen there; the reason names the certificate."""
     listens = _listening(authority, tmp_path, free_port)
     trustme.CA().cert_pem.write_to_path(tmp_path / "another.pem")
-    async with private_node.running(tmp_path / "node", extra_config=listens):
+    async with private_node.running_node(tmp_path / "node", extra_config=listens):
         overrides["rabbitmq"]["urls"] = [
             f"amqps://guest:guest@127.0.0.1:{free_port}/?cafile={tmp_path / 'another.pem'}"
         ]
-        settings = knobs.load(overrides=overrides)
+        settings = setting_sections.load(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await eventually(lambda: "certificate" in line.link.reason.lower())
             assert not line.publisher.usable

@@ -12,7 +12,7 @@ from yarl import URL
 
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from tests.conftest import TOKEN
 from tests.support.wire import ask, post
 from tests.support.working import body_of
@@ -61,7 +61,7 @@ def subscribed(overrides: dict[str, Any]) -> Settings:
         {"queue": "billing", "events": ["delivered", "complined"]},
         {"queue": "everything", "events": ["#"]},
     ]
-    return knobs.load(overrides=overrides | {"subscribers": subscribers})
+    return setting_sections.load(overrides=overrides | {"subscribers": subscribers})
 
 
 async def test_declaring_twice_changes_nothing(rabbit: Rabbit, settings: Settings) -> None:
@@ -186,7 +186,7 @@ async def test_a_queue_of_an_earlier_release_without_our_delivery_limit_stands(
         for queue in (billing, rabbit.names.unrouted):
             await channel.declare_queue(queue, durable=True, arguments=dict(QUORUM))
     try:
-        assert await declaring.attempt(rabbit.connection, planned(subscribed), mode, needed=()) == ()
+        assert await declaring.apply_topology(rabbit.connection, planned(subscribed), mode, needed=()) == ()
         await publish(rabbit, "delivered")
         assert await rabbit.depth(billing) == 1
     finally:
@@ -224,14 +224,14 @@ async def test_an_exchange_of_another_kind_is_named(rabbit: Rabbit, settings: Se
 async def test_never_only_looks(rabbit: Rabbit, settings: Settings) -> None:
     """`declare = "never"`: what is missing is named and stays missing; what stands is enough."""
     with pytest.raises(DeclareRefusedError, match=r"exchange '.*' is missing .* run `bridge topology apply`"):
-        await declaring.ensure(rabbit.connection, planned(settings), "never")
+        await declaring.apply_all(rabbit.connection, planned(settings), "never")
     assert not await rabbit.stands(rabbit.names.suppression)
     await declaring.declare(rabbit.connection, planned(settings))
-    await declaring.ensure(rabbit.connection, planned(settings), "never")
+    await declaring.apply_all(rabbit.connection, planned(settings), "never")
     async with rabbit.channel() as channel:
         await channel.queue_delete(rabbit.names.dead)
     with pytest.raises(DeclareRefusedError, match=f"queue '{rabbit.names.dead}' is missing"):
-        await declaring.ensure(rabbit.connection, planned(settings), "never")
+        await declaring.apply_all(rabbit.connection, planned(settings), "never")
 
 
 async def test_a_user_who_may_not_declare_works_on_what_stands(
@@ -243,11 +243,11 @@ async def test_a_user_who_may_not_declare_works_on_what_stands(
     url = URL(amqp_url).with_user(user).with_password("a-password")
     async with await aio_pika.connect(str(url)) as limited:
         with pytest.raises(DeclareRefusedError, match=r"is missing .* run `bridge topology apply`"):
-            await declaring.ensure(limited, planned(settings), "auto")
+            await declaring.apply_all(limited, planned(settings), "auto")
         await declaring.declare(rabbit.connection, planned(settings))
-        await declaring.ensure(limited, planned(settings), "auto")
+        await declaring.apply_all(limited, planned(settings), "auto")
         with pytest.raises(DeclareRefusedError) as refused:
-            await declaring.ensure(limited, planned(settings), "always")
+            await declaring.apply_all(limited, planned(settings), "always")
     said = str(refused.value)
     assert f"may not declare exchange '{rabbit.names.unrouted}'" in said
     assert f"user '{user}'" in said
@@ -261,7 +261,7 @@ async def test_a_refused_part_costs_only_itself(rabbit: Rabbit, subscribed: Sett
     async with rabbit.channel() as channel:
         await channel.declare_queue(billing, durable=True)
     try:
-        [refused] = await declaring.attempt(
+        [refused] = await declaring.apply_topology(
             rabbit.connection, planned(subscribed), "auto", needed={rabbit.names.suppression}
         )
         assert (refused.part.name, refused.needed) == (billing, False)
@@ -283,8 +283,8 @@ async def test_a_queue_of_another_connection_alone_costs_only_itself(
     billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
     async with await aio_pika.connect(amqp_url) as other, other.channel() as channel:
         await channel.declare_queue(billing, exclusive=True)
-        [refused] = await declaring.attempt(rabbit.connection, planned(subscribed), "auto", needed=())
-    assert "is another connection's alone" in str(refused.error)
+        [refused] = await declaring.apply_topology(rabbit.connection, planned(subscribed), "auto", needed=())
+    assert "is exclusive to another connection" in str(refused.error)
     async with rabbit.channel() as channel:
         await channel.queue_delete(everything)
 
@@ -295,13 +295,13 @@ async def test_a_needed_part_is_told_as_such(rabbit: Rabbit, settings: Settings)
         await channel.declare_exchange(rabbit.names.events, "topic", durable=True)
         await channel.declare_exchange(rabbit.names.changes, "fanout", durable=True)
     needed = {rabbit.names.events, rabbit.names.changes}
-    refused = await declaring.attempt(rabbit.connection, planned(settings), "auto", needed=needed)
+    refused = await declaring.apply_topology(rabbit.connection, planned(settings), "auto", needed=needed)
     assert [(one.part.name, one.needed) for one in refused] == [
         (rabbit.names.events, False),
         (rabbit.names.changes, True),
     ]
     with pytest.raises(TopologyMismatchError, match=rabbit.names.changes):
-        declaring.insist(refused)
+        declaring.raise_if_needed(refused)
 
 
 @pytest.mark.parametrize("processes_behind_the_port", [1, 2])
@@ -374,7 +374,7 @@ async def test_what_the_user_may_declare_is_made_again(
         await channel.queue_delete(queue)
     url = URL(amqp_url).with_user(user).with_password("a-password")
     async with await aio_pika.connect(str(url)) as limited:
-        await declaring.ensure(limited, planned(settings), "auto")
+        await declaring.apply_all(limited, planned(settings), "auto")
     await publish(rabbit, "hard_bounced")
     async with rabbit.reading(queue) as suppression:
         assert (await suppression.next()).routing_key == "hard_bounced"

@@ -56,7 +56,7 @@ async def test_another_worker_publishes_when_the_one_that_did_is_paused(
 ) -> None:
     """SIGSTOP: the other takes over within moments; the paused one comes back, and nobody steps back for it."""
     workers = await _started(processes, overrides, 2)
-    holder = await _first_to_say(workers, "relay.turn")
+    holder = await _first_to_say(workers, "relay.lease_acquired")
     (other,) = (worker for worker in workers if worker is not holder)
     events = [body_of("hard_bounced", number % 20 + 1, at=number) for number in range(1, 101)]
     await workplace.send(*events[:20])
@@ -65,11 +65,11 @@ async def test_another_worker_publishes_when_the_one_that_did_is_paused(
     holder.send(signal.SIGSTOP)
     try:
         await workplace.send(*events[20:80])
-        await other.says("relay.turn")
+        await other.says("relay.lease_acquired")
         ids += await workplace.published_ids(10)  # the paused one has the others in hand
     finally:
         holder.send(signal.SIGCONT)
-    await holder.says("relay.turn_lost")
+    await holder.says("relay.lease_lost")
     await workplace.send(*events[80:])
     while len(set(ids)) < 100:
         ids += await workplace.published_ids(1)

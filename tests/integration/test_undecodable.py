@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bridge.amqp.aiormq_internals import open_taken_channel
+from bridge.amqp.aiormq_internals import open_routed_channel
 from bridge.amqp.connection import open_connection
-from bridge.amqp.deliveries import Assembly, Deliveries, Delivery, never_called
-from bridge.amqp.properties import read
-from bridge.broker.archive_selection import Selection
+from bridge.amqp.deliveries import Deliveries, Delivery, DeliveryAssembler, unused_consumer_callback
+from bridge.amqp.properties import decode_properties
+from bridge.broker.archive_selection import ArchiveSelection
 from bridge.broker.forwarded_properties import RAW_HEADER
 from bridge.cli import dead_letters_view
-from bridge.dead_letters.message_file import LetterFile, document
-from bridge.dead_letters.queue_reader import Wanted
+from bridge.dead_letters.message_file import MessageFile, dead_letter_document
+from bridge.dead_letters.queue_reader import DeadLetterFilter
 from bridge.operations import dead_letters
-from bridge.operations.replay import Order, Progress, replay
-from bridge.operations.tail import Seen, tail
-from bridge.roles.lifetime import running
+from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
+from bridge.operations.tail import TailedEvent, tail
+from bridge.roles.lifetime import background_task
 from tests.support.undecodable import (
     BEYOND,
     NOTE,
@@ -51,7 +51,7 @@ async def taking(url: str, queue: str) -> AsyncIterator[Deliveries]:
     """A consumer that minds no properties, on a connection of its own."""
     async with (
         await open_connection(url, name="test") as connection,
-        Deliveries.of(connection, queue, prefetch=1000) as deliveries,
+        Deliveries.open(connection, queue, prefetch=1000) as deliveries,
     ):
         yield deliveries
 
@@ -60,8 +60,8 @@ async def rejected(url: str, queue: str, count: int) -> None:
     """So many messages are dead-lettered by RabbitMQ itself."""
     arrived: asyncio.Queue[Delivery] = asyncio.Queue()
     async with await open_connection(url, name="test") as connection:
-        channel = await open_taken_channel(connection, Assembly(arrived.put_nowait).take)
-        await channel.basic_consume(queue, never_called)
+        channel = await open_routed_channel(connection, DeliveryAssembler(arrived.put_nowait).handle)
+        await channel.basic_consume(queue, unused_consumer_callback)
         for _ in range(count):
             await channel.basic_reject((await arrived.get()).tag, requeue=False)
 
@@ -122,10 +122,10 @@ async def test_no_header_value_ends_the_worker(
     """What it computes with is checked, what it only carries goes on as it is: the message is a dead letter."""
     async with working(settings), taking(amqp_url, rabbit.names.dead) as arriving:
         await put(rabbit, rabbit.names.suppression, properties(headers, NOTE), b"not JSON")
-        (letter,) = await arriving.some()
+        (letter,) = await arriving.receive()
         await workplace.send(*bounces([1]))
         await workplace.changes(1)
-    found = read(letter.properties)
+    found = decode_properties(letter.properties)
     assert (found.error, found.headers["dead-reason"], found.headers["note"]) == (None, "malformed", "kept")
     assert 1 <= found.headers["retry-attempt"] <= 1_000_000
 
@@ -149,23 +149,28 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
         async with working(settings):
             await until_dead(rabbit, 3)
     reason = "rejected" if by == "RabbitMQ" else "undecodable"
-    listed = (await dead_letters.look(settings, Wanted())).letters
+    listed = (await dead_letters.list_dead_letters(settings, DeadLetterFilter())).letters
     assert [(letter.id, letter.reason) for letter in listed] == [(one, reason) for one in bad]
     assert all("cannot be decoded: timestamp" in letter.error for letter in listed)
     found = await dead_letters.show(settings, "bad-2")
     assert found is not None
-    shown = list(dead_letters_view.described(found, now=0))
+    shown = list(dead_letters_view.describe(found, now=0))
     assert {"reason:        " + reason, "  note: kept", body_of("hard_bounced", 2).decode()} <= set(shown)
     path = tmp_path / "kept.jsonl"
-    with LetterFile(path, document) as file:
-        await dead_letters.discard(settings, Wanted(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None)
+    with MessageFile(path, dead_letter_document) as file:
+        await dead_letters.discard(
+            settings, DeadLetterFilter(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None
+        )
     kept = orjson.loads(path.read_text())
     raw = base64.b64decode(
         (kept["raw_properties"] if by == "RabbitMQ" else kept["headers"][RAW_HEADER])["base64"]
     )
     assert by == "RabbitMQ" or are_the_same(raw, bad["bad-3"])
-    assert (read(raw).message_id, read(raw).error) == ("bad-3", "timestamp: a time is out of range")
-    await dead_letters.replay(settings, Wanted(), rate=1000, moved=lambda _: None)
+    assert (decode_properties(raw).message_id, decode_properties(raw).error) == (
+        "bad-3",
+        "timestamp: a time is out of range",
+    )
+    await dead_letters.replay(settings, DeadLetterFilter(), rate=1000, moved=lambda _: None)
     async with working(settings):
         await workplace.changes(2)
     assert await workplace.listed() == bounced([1, 2])
@@ -181,7 +186,7 @@ async def test_the_archive_is_read_past_what_cannot_be_decoded(
         await put(rabbit, rabbit.names.archive, encoded, body_of("hard_bounced", place))
     await workplace.send(*bounces([9]))
     await workplace.left()
-    order, progress = Order(Selection(), rabbit.names.suppression), Progress()
+    order, progress = ReplayOrder(ArchiveSelection(), rabbit.names.suppression), ReplayProgress()
     await replay(settings, order, progress, lambda: None)
     assert progress.scanned == len(UNDECODABLE) + 2
     async with working(settings):
@@ -194,8 +199,8 @@ async def test_a_tail_shows_what_cannot_be_decoded(
     settings: Settings, workplace: Workplace, rabbit: Rabbit
 ) -> None:
     """And what comes after it."""
-    shown: asyncio.Queue[Seen] = asyncio.Queue()
-    async with running(tail(settings, [], shown.put_nowait), name="tail"):
+    shown: asyncio.Queue[TailedEvent] = asyncio.Queue()
+    async with background_task(tail(settings, [], shown.put_nowait), name="tail"):
         while shown.empty():
             await workplace.send(body_of("opened", 1))  # until it listens
             await asyncio.sleep(0)

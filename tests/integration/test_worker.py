@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.amqp.connection import Link
 from bridge.broker import declaring, topology
-from bridge.roles.lifetime import running
-from bridge.settings import sections as knobs
+from bridge.roles.lifetime import background_task
+from bridge.settings import sections as setting_sections
 from bridge.suppression.store import Store
-from bridge.worker.consumer import Consumer, Verdict
+from bridge.worker.consumer import Consumer, DeliveryResult
 from tests.support.working import body_of, bounced, bounces, changed, planned, working
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ async def test_unsubscribing_suppresses_where_the_policy_says_so(
 ) -> None:
     """`suppression.events` binds the queue to what it names, and gives the entry its reason."""
     events = ["hard_bounced", "complained", "unsubscribed"]
-    async with working(knobs.load(overrides=changed(overrides, suppression={"events": events}))):
+    async with working(setting_sections.load(overrides=changed(overrides, suppression={"events": events}))):
         await workplace.send(body_of("unsubscribed", 1), body_of("hard_bounced", 2), body_of("opened", 3))
         await workplace.changes(2)
     assert await workplace.listed() == {
@@ -157,7 +157,7 @@ async def test_a_full_batch_does_not_linger(
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
         await store.remember({str(number): f"recipient{number}@example.org" for number in range(1, 11)})
     worker = {"batch_size": 4, "linger": 3600, "drain_timeout": 0.2}
-    async with working(knobs.load(overrides=changed(overrides, worker=worker))):
+    async with working(setting_sections.load(overrides=changed(overrides, worker=worker))):
         await workplace.send(*bounces(range(1, 11)))
         await workplace.changes(8)
         assert await workplace.listed() == bounced(range(1, 9))
@@ -171,7 +171,7 @@ async def test_a_slow_look_up_holds_up_only_its_own_event(
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
         await store.remember({"2": "recipient2@example.org", "3": "recipient3@example.org"})
     simulator.faults.slow = -1
-    async with working(knobs.load(overrides=changed(overrides, worker={"drain_timeout": 0.2}))):
+    async with working(setting_sections.load(overrides=changed(overrides, worker={"drain_timeout": 0.2}))):
         await workplace.send(*bounces([1, 2, 3]))
         await workplace.changes(2)
         assert await workplace.listed() == bounced([2, 3])
@@ -215,7 +215,7 @@ async def test_a_channel_that_rabbitmq_closes_is_opened_again(
         await opened.once_more()
         await workplace.send(*bounces([1, 2]))
         first, second = await work.next(), await work.next()
-        work.settle(Verdict(first._replace(tag=999), "ignored"))
+        work.settle(DeliveryResult(first._replace(tag=999), "ignored"))
         await opened.once_more()
         again = [await work.next(), await work.next()]
     assert Counter(one.body for one in again) == Counter([first.body, second.body])
@@ -237,10 +237,10 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
     opened = _Opened()
 
     async def session(connection: AbstractConnection) -> None:
-        await declaring.ensure(connection, planned(settings), settings.rabbitmq.declare)
+        await declaring.apply_all(connection, planned(settings), settings.rabbitmq.declare)
         await consumer.session(connection, opened=opened.now)
 
-    async with running(link.run(session), name="consume"):
+    async with background_task(link.run(session), name="consume"):
         yield opened
 
 
@@ -268,15 +268,15 @@ class _Remembering:
     def __init__(self, outcome: str | None = None) -> None:
         self._outcome = outcome
         self._taken: asyncio.Queue[Delivery] = asyncio.Queue()
-        self.settle: Callable[[Verdict], None] = lambda _: None
+        self.settle: Callable[[DeliveryResult], None] = lambda _: None
 
-    async def run(self, inbox: asyncio.Queue[Delivery], settle: Callable[[Verdict], None]) -> None:
+    async def run(self, inbox: asyncio.Queue[Delivery], settle: Callable[[DeliveryResult], None]) -> None:
         self.settle = settle
         while True:
             delivery = await inbox.get()
             self._taken.put_nowait(delivery)
             if self._outcome is not None:
-                settle(Verdict(delivery, self._outcome))
+                settle(DeliveryResult(delivery, self._outcome))
 
     async def next(self) -> Delivery:
         async with asyncio.timeout(20):

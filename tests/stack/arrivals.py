@@ -11,7 +11,14 @@ import orjson
 from aiormq.exceptions import AMQPError
 
 from bridge.amqp.connection import open_connection
-from bridge.amqp.errors import BrokerUnavailableError, channel_gone, gone, losses_of, may_be_lost, together
+from bridge.amqp.errors import (
+    BrokerUnavailableError,
+    as_connection_loss,
+    run_until_first_ends,
+    session_errors_as_loss,
+    wait_channel_closed,
+    wait_closed,
+)
 from bridge.broker.topology import Names
 from tests.stack.comparison import Arrived, Key
 from tests.stack.engine import EngineError
@@ -60,7 +67,7 @@ class Ledger:
             with suppress(EngineError, BrokerUnavailableError, AMQPError, OSError):
                 connection = await open_connection(await self._stack.url(_OPERATOR), name="stack-test")
                 try:
-                    with losses_of(connection):
+                    with session_errors_as_loss(connection):
                         await self._session(connection)
                 finally:
                     with suppress(AMQPError, OSError):
@@ -89,14 +96,16 @@ class Ledger:
                     await self._grew.wait()
 
     async def _session(self, connection: AbstractConnection) -> None:
-        with may_be_lost(connection):
+        with as_connection_loss(connection):
             channel = await connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=_PREFETCH)
             for name, take in ((EVENTS_QUEUE, self._take_event), (CHANGES_QUEUE, self._take_change)):
                 queue = await channel.get_queue(name)
                 await queue.consume(take)
             aiormq_channel = await channel.get_underlay_channel()
-        await together(channel=channel_gone(aiormq_channel), connection=gone(connection))
+        await run_until_first_ends(
+            channel=wait_channel_closed(aiormq_channel), connection=wait_closed(connection)
+        )
 
     async def _take_event(self, message: AbstractIncomingMessage) -> None:
         event_id = message.message_id or ""

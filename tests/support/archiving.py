@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from bridge.broker import declaring
-from bridge.broker.messages import of_body
+from bridge.broker.messages import message_from_body
 from tests.support.working import body_of, planned, properties_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ async def archive(rabbit: Rabbit, settings: Settings, bodies: Iterable[tuple[byt
         aiormq_channel = await channel.get_underlay_channel()
         confirms = []
         for body, received_at in bodies:
-            message = of_body(body, exchange=rabbit.names.events, received_at=received_at)
+            message = message_from_body(body, exchange=rabbit.names.events, received_at=received_at)
             confirms.append(
                 aiormq_channel.basic_publish(
                     message.body,

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ async def bridge_within(
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith(knobs.ENVIRONMENT_PREFIX)
+        if not name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX)
     }
     process = await asyncio.create_subprocess_exec(
         *through, sys.executable, "-m", "bridge", *arguments,

@@ -51,7 +51,7 @@ async def _started(stack: AsyncExitStack, directory: Path) -> Managed:
         listening = f"management.tcp.port = {port}\nmanagement.tcp.ip = 127.0.0.1"
         with suppress(NodeError) if attempt + 1 < _ATTEMPTS else nullcontext():
             node = await stack.enter_async_context(
-                private_node.running(directory / str(attempt), extra_config=listening, plugins=[PLUGIN])
+                private_node.running_node(directory / str(attempt), extra_config=listening, plugins=[PLUGIN])
             )
             return Managed(node.url, f"http://127.0.0.1:{port}", Control(dict(node.environment)))
     raise AssertionError("the last attempt raises")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 HOUR = 3600
 
 
-async def bury(
+async def move_to_dead_letters(
     rabbit: Rabbit,
     numbers: Iterable[int],
     *,

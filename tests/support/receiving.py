@@ -13,7 +13,7 @@ from bridge.broker import declaring, topology
 from bridge.receiver import server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
-from bridge.roles.lifetime import running
+from bridge.roles.lifetime import background_task
 from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
 
@@ -56,7 +56,7 @@ async def publishing(settings: Settings, metrics: Metrics, declare: Declare) -> 
     publisher = Publisher(
         link,
         max_in_flight=settings.receiver.max_in_flight,
-        patience=settings.receiver.confirm_wait,
+        stalled_after=settings.receiver.confirm_wait,
         metrics=metrics,
     )
 
@@ -64,7 +64,7 @@ async def publishing(settings: Settings, metrics: Metrics, declare: Declare) -> 
         await declare(connection)
         await publisher.session(connection)
 
-    async with running(link.run(session), name="publish"):
+    async with background_task(link.run(session), name="publish"):
         yield Line(link, publisher, link.up)
 
 
@@ -92,7 +92,7 @@ def designed(settings: Settings) -> Declare:
         planned = topology.plan(
             settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
         )
-        await declaring.ensure(connection, planned, settings.rabbitmq.declare)
+        await declaring.apply_all(connection, planned, settings.rabbitmq.declare)
 
     return declare
 

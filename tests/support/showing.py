@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -169,5 +169,5 @@ def _without_ours() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.upper().startswith(knobs.ENVIRONMENT_PREFIX)
+        if not name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX)
     }

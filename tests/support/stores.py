@@ -66,5 +66,5 @@ async def downgrade(url: str, revision: str) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, revision)
 
-    async with opening.reached(url) as database, database.write() as connection:
+    async with opening.database_at(url) as database, database.write() as connection:
         await connection.run_sync(back)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 
-from bridge.amqp.frames import Framing, Message
+from bridge.amqp.frames import Message, MessageFramer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +85,7 @@ async def put(rabbit: Rabbit, key: str, encoded: bytes, body: bytes, *, exchange
     async with rabbit.channel() as channel:
         below = await channel.get_underlay_channel()
         assert isinstance(below, Channel)
-        framing = Framing(below.number, below.max_content_size)
+        framing = MessageFramer(below.number, below.max_content_size)
         message = Message(exchange, key, "", encoded, body, mandatory=False)
         confirm = asyncio.get_running_loop().create_future()
         below.delivery_tag += 1

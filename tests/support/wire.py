@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
-from bridge.receiver.handler import PATH
+from bridge.receiver.handler import WEBHOOK_PATH
 from tests.conftest import TOKEN
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def chunked(*pieces: bytes) -> bytes:
 
 
 def head(method: str, *headers: str, token: str = TOKEN) -> bytes:
-    lines = [f"{method} {PATH}{token} HTTP/1.1", "Host: bridge.example.org", *headers]
+    lines = [f"{method} {WEBHOOK_PATH}{token} HTTP/1.1", "Host: bridge.example.org", *headers]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

@@ -12,9 +12,9 @@ from pamqp import commands as spec
 
 from bridge import events
 from bridge.broker import declaring, topology
-from bridge.broker.messages import of_event
+from bridge.broker.messages import event_message
 from bridge.development.emission import event_body
-from bridge.roles.lifetime import Lifetime, running, until
+from bridge.roles.lifetime import Lifetime, background_task, wait_while_running
 from bridge.roles.worker import worker
 from bridge.suppression.store import Store
 from tests.support import stores
@@ -61,7 +61,9 @@ class Workplace:
         """Events as the receiver publishes them; returns when RabbitMQ has confirmed each."""
         channel = await self._channel.get_underlay_channel()
         for body in bodies:
-            message = of_event(events.parse(body), body, exchange=self.names.events, received_at=AT * 1000)
+            message = event_message(
+                events.parse(body), body, exchange=self.names.events, received_at=AT * 1000
+            )
             await channel.basic_publish(
                 message.body,
                 exchange=message.exchange,
@@ -132,8 +134,8 @@ class Workplace:
 async def working(settings: Settings) -> AsyncIterator[None]:
     """A worker in this process that takes messages; at the end it stops in order."""
     lifetime = Lifetime()
-    async with running(worker(settings, lifetime), name="worker") as role:
-        await until(lifetime.started, role)
+    async with background_task(worker(settings, lifetime), name="worker") as role:
+        await wait_while_running(lifetime.started, role)
         yield
         lifetime.stop.set()
         async with asyncio.timeout(20):
@@ -150,7 +152,7 @@ async def keeping_busy(workplace: Workplace, message_ids: Iterable[int]) -> Asyn
             await workplace.changes(count)
         raise AssertionError("there were not enough of them")
 
-    async with running(others(), name="others"):
+    async with background_task(others(), name="others"):
         yield
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.amqp.deliveries import Delivery
-from bridge.roles.lifetime import running
-from bridge.worker.consumer import Verdict, _Hand, failed
+from bridge.roles.lifetime import background_task
+from bridge.worker.consumer import DeliveryResult, _UnacknowledgedDeliveries, failed_delivery
 from bridge.worker.failures import Failure
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Bench:
         self.channel = Channel()
         self.parting: asyncio.Queue[asyncio.Event] = asyncio.Queue()
         self.outcomes: Counter[str] = Counter()
-        self.hand = _Hand(self._part, self._acknowledging)
+        self.hand = _UnacknowledgedDeliveries(self._part, self._on_acknowledge)
         self.settled: set[int] = set()
 
     def deliver(self, tags: Iterable[int]) -> None:
@@ -60,7 +60,7 @@ class Bench:
 
     def settle(self, tag: int) -> None:
         self.settled.add(tag)
-        self.hand.settle(Verdict(_delivery(tag), "added"))
+        self.hand.settle(DeliveryResult(_delivery(tag), "added"))
 
     async def acknowledged(self) -> set[int]:
         """What has been acknowledged when there is nothing more to acknowledge."""
@@ -68,7 +68,7 @@ class Bench:
             await asyncio.sleep(0)
         return self.channel.acknowledged
 
-    def _acknowledging(self, verdicts: Sequence[Verdict], seconds: Sequence[float]) -> None:
+    def _on_acknowledge(self, verdicts: Sequence[DeliveryResult], seconds: Sequence[float]) -> None:
         assert len(seconds) == len(verdicts)
         assert all(one >= 0 for one in seconds)
         self.outcomes.update(verdict.outcome for verdict in verdicts)
@@ -84,10 +84,10 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     async with (
-        running(
+        background_task(
             made.hand.acknowledge(cast("Any", None), cast("Any", made.channel)), name="acknowledge"
         ) as acknowledging,
-        running(made.hand.part(), name="part") as parting,
+        background_task(made.hand.route_failures(), name="route") as parting,
     ):
         yield made
         assert not acknowledging.done()
@@ -133,7 +133,7 @@ async def test_what_goes_to_another_queue_is_acknowledged_when_it_is_there() -> 
     """Until then nothing covers it, whatever is settled behind it."""
     async with bench() as made:
         made.deliver([1, 2])
-        made.hand.settle(failed(_delivery(1), MALFORMED))
+        made.hand.settle(failed_delivery(_delivery(1), MALFORMED))
         made.settle(2)
         confirmed = await made.parting.get()
         assert await made.acknowledged() == {2}
@@ -146,8 +146,8 @@ async def test_what_is_handled_is_counted_by_its_outcome() -> None:
     """Each once; what has failed, by what became of it, when it is there."""
     async with bench() as made:
         made.deliver([1, 2, 3, 4])
-        made.hand.settle(Verdict(_delivery(1), "repeated"))
-        made.hand.settle(failed(_delivery(2), MALFORMED))
+        made.hand.settle(DeliveryResult(_delivery(1), "repeated"))
+        made.hand.settle(failed_delivery(_delivery(2), MALFORMED))
         made.settle(3)
         made.settle(4)
         await made.acknowledged()
@@ -162,7 +162,7 @@ async def test_those_that_have_failed_do_not_wait_for_each_other() -> None:
     async with bench() as made:
         made.deliver([1, 2])
         for tag in (1, 2):
-            made.hand.settle(failed(_delivery(tag), MALFORMED))
+            made.hand.settle(failed_delivery(_delivery(tag), MALFORMED))
         _, second = await made.parting.get(), await made.parting.get()
         second.set()
         assert await made.acknowledged() == {2}

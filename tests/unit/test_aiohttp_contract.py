@@ -17,7 +17,7 @@ from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import MAX_MSG_QUEUE_SIZE, RequestHandler
 
-from bridge.receiver.connection import Connection
+from bridge.receiver.connection import WebhookConnection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -123,7 +123,7 @@ def test_every_name_that_we_use_is_there() -> None:
 def test_what_we_replace_is_called_in_the_same_way() -> None:
     """The arguments of the two methods that are handed on, and of the constructor that a server calls."""
     for name in ("data_received", "connection_made", "connection_lost", "handle_error"):
-        theirs, ours = (inspect.signature(getattr(one, name)) for one in (RequestHandler, Connection))
+        theirs, ours = (inspect.signature(getattr(one, name)) for one in (RequestHandler, WebhookConnection))
         assert list(ours.parameters) == list(theirs.parameters)
     assert list(inspect.signature(RequestHandler).parameters)[:2] == ["manager", "loop"]
 

@@ -24,7 +24,7 @@ from yarl import URL
 from bridge.amqp.aiormq_internals import (
     BLOCKED_HANDLER,
     UNBLOCKED_HANDLER,
-    on_our_wire,
+    make_connection,
     open_confirm_channel,
     watch_alarms,
 )
@@ -103,7 +103,7 @@ async def connected() -> AsyncIterator[tuple[aio_pika.Connection, Broker]]:
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        connection = on_our_wire(
+        connection = make_connection(
             NOWHERE.with_port(port).with_query(heartbeat=0), client_properties={"connection_name": "a name"}
         )
         try:
@@ -125,7 +125,7 @@ async def test_a_factory_among_the_connections_arguments_is_asked_for_the_socket
         raise AMQPConnectionError("no further")
 
     monkeypatch.setattr(Wire, "create", create)
-    connection = on_our_wire(NOWHERE, client_properties={})
+    connection = make_connection(NOWHERE, client_properties={})
     with pytest.raises(AMQPConnectionError, match="no further"):
         await connection.connect()
     await connection.close()
@@ -222,7 +222,7 @@ async def test_only_a_connection_on_our_wire_can_be_published_on() -> None:
     plain = aio_pika.Connection(NOWHERE)
     with pytest.raises(TypeError, match="open_connection"):
         await open_confirm_channel(plain, Heard())
-    closed = on_our_wire(NOWHERE, client_properties={})
+    closed = make_connection(NOWHERE, client_properties={})
     with pytest.raises(ConnectionError, match="closed before it could be used"):
         await open_confirm_channel(closed, Heard())
 

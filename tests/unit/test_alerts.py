@@ -28,7 +28,7 @@ RECEIVER = 'job="receiver",instance="10.0.0.2:8090"'
 WORKER = 'job="worker",instance="10.0.0.3:8091"'
 FIRST = {"job": "receiver", "instance": "10.0.0.2:8090"}
 SECOND = {"job": "worker", "instance": "10.0.0.3:8091"}
-PAUSED = "for most of ten minutes workers have waited for the provider, or have only tried whether it is back"
+PAUSED = "for most of ten minutes the circuit breaker of the provider was open: workers wait for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ CASES = [
         "stopped",
         {f"up{{{WORKER}}}": "1x20 stale"},
         "10m",
-        "no worker answers: the list stands still",
+        "no worker answers: the suppression list is not updated",
     ),
     Case(
         "BridgeRabbitMQAway",
@@ -104,7 +104,7 @@ CASES = [
             f'bridge_broker_up{{use="publish",{RECEIVER}}}': "1x10 0x20",
         },
         "5m",
-        "10.0.0.2:8090 (receiver) has no connection to RabbitMQ that it can work on",
+        "10.0.0.2:8090 (receiver) has no working connection to RabbitMQ",
         FIRST,
     ),
     Case(
@@ -126,7 +126,7 @@ CASES = [
             f'bridge_broker_state{{state="blocked",use="consume",{WORKER}}}': "0x30",
         },
         "5m",
-        "RabbitMQ is there, but takes nothing from 10.0.0.3:8091 (worker): it has a memory or disk alarm",
+        "RabbitMQ is up, but blocks publishes of 10.0.0.3:8091 (worker): it has a memory or disk alarm",
         SECOND,
     ),
     Case(
@@ -148,7 +148,7 @@ CASES = [
         "a user lost a right",
         {f'bridge_spool_set_aside_entries{{reason="forbidden",{RECEIVER}}}': "0x4 3x40"},
         "8m",
-        "3 events are set aside in the spool, for RabbitMQ refuses them (forbidden)",
+        "3 events are set aside in the spool, because RabbitMQ refuses them (forbidden)",
         {"reason": "forbidden"},
     ),
     Case(
@@ -167,7 +167,7 @@ CASES = [
             f"bridge_spool_limit_bytes{{{RECEIVER}}}": "1000x30",
         },
         "5m",
-        "the spool of 10.0.0.2:8090 is filled for more than 80 %",
+        "the spool of 10.0.0.2:8090 is more than 80 % full",
         FIRST,
     ),
     Case(
@@ -184,7 +184,7 @@ CASES = [
         "the last consumer has gone",
         {'rabbitmq_queue_consumers{queue="suppression"}': "1x4 0x20"},
         "3m",
-        "nobody consumes the suppression queue: the list stands still",
+        "nobody consumes the suppression queue: the suppression list is not updated",
         {"queue": "suppression"},
     ),
     Case(
@@ -192,7 +192,7 @@ CASES = [
         "a subscriber's classic queue",
         {f'bridge_topology_refused{{name="crm",{RECEIVER}}}': "0x4 1x40"},
         "8m",
-        "crm does not stand in RabbitMQ as planned",
+        "crm does not exist in RabbitMQ as planned",
         {"name": "crm"},
     ),
     Case(
@@ -248,16 +248,16 @@ CASES = [
         "a lock of the database",
         {f'bridge_oldest_call_seconds{{dependency="database",{WORKER}}}': "0x4 0+15x20"},
         "2m30s",
-        "a call of the database has had no answer for 1m 15s",
+        "a call to the database has had no answer for 1m 15s",
         {"dependency": "database"},
     ),
     Case(
         "BridgeWorkerStuck",
         "once",
-        {f'bridge_worker_stuck_total{{what="relay",{WORKER}}}': "0x10 1x20"},
+        {f'bridge_worker_stuck_total{{component="relay",{WORKER}}}': "0x10 1x20"},
         "5m",
         "a worker was found stuck (relay)",
-        {"what": "relay"},
+        {"component": "relay"},
     ),
     Case(
         "BridgeDeadLetters",
@@ -272,7 +272,7 @@ CASES = [
         "two bodies wait",
         {'rabbitmq_queue_messages_ready{queue="email.malformed"}': "0x4 2x20"},
         "3m",
-        "2 bodies that are no events are in the quarantine",
+        "2 bodies that cannot be read as events are in the quarantine",
         {"queue": "email.malformed"},
     ),
     Case(
@@ -280,7 +280,7 @@ CASES = [
         "one came",
         {f'bridge_events_received_total{{name="malformed",{RECEIVER}}}': "0x10 1x20"},
         "5m",
-        "bodies came that are no events, maybe bounces among them",
+        "bodies came that cannot be read as events; some may be bounces",
     ),
     Case(
         "BridgeChangesWait",
@@ -292,14 +292,14 @@ CASES = [
     Case(
         "BridgeNobodyPublishes",
         "the turn is nobody's",
-        {f"bridge_outbox_changes{{{WORKER}}}": "0x4 5x20", f"bridge_outbox_turn{{{WORKER}}}": "1x4 0x20"},
+        {f"bridge_outbox_changes{{{WORKER}}}": "0x4 5x20", f"bridge_outbox_lease{{{WORKER}}}": "1x4 0x20"},
         "4m",
-        "5 changes of the list wait, and no worker has the turn to publish them",
+        "5 changes of the list are not published: no worker holds the lease",
     ),
     Case(
         "BridgeNobodyPublishes",
         "somebody has it",
-        {f"bridge_outbox_changes{{{WORKER}}}": "0x4 5x20", f"bridge_outbox_turn{{{WORKER}}}": "1x24"},
+        {f"bridge_outbox_changes{{{WORKER}}}": "0x4 5x20", f"bridge_outbox_lease{{{WORKER}}}": "1x24"},
         "4m",
     ),
     Case(
@@ -310,7 +310,7 @@ CASES = [
             for bound, value in (("900", "0x80"), ("3600", "0+10x80"), ("+Inf", "0+10x80"))
         },
         "15m",
-        "1 in 100 bounces and complaints is older than a quarter of an hour when it is on the list",
+        "1 in 100 bounces and complaints is older than a quarter of an hour when it is recorded",
     ),
 ]
 WELL = {
@@ -327,12 +327,12 @@ WELL = {
     f'bridge_topology_refused{{name="suppression",{WORKER}}}': "0x80",
     f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x80",
     f'bridge_oldest_call_seconds{{dependency="database",{WORKER}}}': "0x80",
-    f'bridge_worker_stuck_total{{what="relay",{WORKER}}}': "0x80",
+    f'bridge_worker_stuck_total{{component="relay",{WORKER}}}': "0x80",
     f'bridge_dead_letters_total{{reason="unresolved",{WORKER}}}': "0x80",
     f"bridge_backfill_due{{{WORKER}}}": "0x80",
     f"bridge_outbox_changes{{{WORKER}}}": "0 3 0 0 2x76",
     f"bridge_outbox_oldest_seconds{{{WORKER}}}": "0x80",
-    f"bridge_outbox_turn{{{WORKER}}}": "1x80",
+    f"bridge_outbox_lease{{{WORKER}}}": "1x80",
     'rabbitmq_queue_consumers{queue="suppression"}': "2x80",
     'rabbitmq_queue_messages_ready{queue="suppression"}': "5x80",
     'rabbitmq_queue_messages_ready{queue="email.malformed"}': "0x80",

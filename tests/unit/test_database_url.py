@@ -25,7 +25,7 @@ from bridge.suppression.store import Store
 )
 def test_an_address_is_told_without_its_password(url: str, name: str) -> None:
     """In the forms that libpq takes; the driver gets all of it."""
-    address = postgresql_url.of(url)
+    address = postgresql_url.parse(url)
     assert address.name == name
     assert address.dsn == "postgresql://" + url.partition("://")[2]
 

@@ -18,10 +18,10 @@ from pamqp.heartbeat import Heartbeat
 
 import bridge
 from bridge.amqp.deliveries import Deliveries, Delivery
-from bridge.amqp.encoded_header import Header
+from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import BrokerUnavailableError
-from bridge.amqp.properties import read
-from bridge.amqp.wire import _Stream
+from bridge.amqp.properties import decode_properties
+from bridge.amqp.wire import InterceptingStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +40,14 @@ def frames_of(number: int, parts: Sequence[bytes], channel: int = CHANNEL) -> by
 
 async def delivered_of(data: bytes, cuts: Sequence[int]) -> tuple[list[Delivery], bytes]:
     """What is delivered of these bytes, when they come in these pieces, and what is left to aiormq."""
-    stream = _Stream(asyncio.get_running_loop())
+    stream = InterceptingStream(asyncio.get_running_loop())
     deliveries = Deliveries(1)
-    stream.hand_to(CHANNEL, deliveries.take)
+    stream.route(CHANNEL, deliveries.handle)
     for begin, end in zip((0, *cuts), (*cuts, len(data)), strict=True):
         stream.feed_data(data[begin:end])
     stream.feed_eof()
     left = await stream.read()
-    return await deliveries.some(), left.replace(Heartbeat().marshal(), b"")
+    return await deliveries.receive(), left.replace(Heartbeat().marshal(), b"")
 
 
 @given(
@@ -68,16 +68,16 @@ def test_every_message_comes_out_whole_and_in_order(bodies: list[list[bytes]], d
     assert [message.tag for message in delivered] == list(range(1, len(bodies) + 1))
     for message in delivered:
         assert (message.exchange, message.redelivered) == ("an-exchange", True)
-        assert read(message.properties).message_id == "an-id"
-        assert Header("x-stream-offset").number(message.properties) == 2**40
-        assert Header("text").text(message.properties) == "words"
+        assert decode_properties(message.properties).message_id == "an-id"
+        assert EncodedHeader("x-stream-offset").number(message.properties) == 2**40
+        assert EncodedHeader("text").text(message.properties) == "words"
 
 
 async def test_a_channel_that_is_handed_back_is_aiormqs_again() -> None:
     """Its number may be used for another channel."""
-    stream = _Stream(asyncio.get_running_loop())
-    stream.hand_to(CHANNEL, Deliveries(1).take)
-    stream.hand_back(CHANNEL)
+    stream = InterceptingStream(asyncio.get_running_loop())
+    stream.route(CHANNEL, Deliveries(1).handle)
+    stream.unroute(CHANNEL)
     stream.feed_data(sent := frames_of(1, [b"body"]))
     stream.feed_eof()
     assert await stream.read() == sent
@@ -87,48 +87,52 @@ async def test_what_has_come_is_taken_before_the_loss_is_told() -> None:
     """Nothing that was delivered is thrown away; whoever waits hears of the loss."""
     deliveries = Deliveries(10)
     data = frames_of(1, [b"body"])
-    stream = _Stream(asyncio.get_running_loop())
-    stream.hand_to(CHANNEL, deliveries.take)
+    stream = InterceptingStream(asyncio.get_running_loop())
+    stream.route(CHANNEL, deliveries.handle)
     stream.feed_data(data)
-    deliveries._lost("the consumer was cancelled")
-    assert [message.body for message in await deliveries.some()] == [b"body"]
+    deliveries._on_loss("the consumer was cancelled")
+    assert [message.body for message in await deliveries.receive()] == [b"body"]
     with pytest.raises(BrokerUnavailableError, match="the consumer was cancelled"):
-        await deliveries.some()
+        await deliveries.receive()
 
 
 async def test_every_channel_has_its_taker() -> None:
     """Several consumers on one connection, with the frames of their messages between each other."""
-    stream = _Stream(asyncio.get_running_loop())
+    stream = InterceptingStream(asyncio.get_running_loop())
     ours, theirs = Deliveries(None), Deliveries(None)
-    stream.hand_to(CHANNEL, ours.take)
-    stream.hand_to(CHANNEL + 1, theirs.take)
+    stream.route(CHANNEL, ours.handle)
+    stream.route(CHANNEL + 1, theirs.handle)
     mine, other = frames_of(1, [b"mine"]), frames_of(1, [b"theirs"], CHANNEL + 1)
     middle = len(frame.marshal(spec.Basic.Deliver("a-consumer", 1, True, "an-exchange", "key-1"), CHANNEL))  # noqa: FBT003 -- pamqp's
     for piece in (mine[:middle], other[:middle], mine[middle:], other[middle:]):
         stream.feed_data(piece)
-    assert [message.body for message in await ours.some()] == [b"mine"]
-    assert [message.body for message in await theirs.some()] == [b"theirs"]
+    assert [message.body for message in await ours.receive()] == [b"mine"]
+    assert [message.body for message in await theirs.receive()] == [b"theirs"]
 
 
 async def test_so_many_are_taken_as_are_asked_for() -> None:
     """The rest comes the next time."""
     deliveries = Deliveries(None)
-    stream = _Stream(asyncio.get_running_loop())
-    stream.hand_to(CHANNEL, deliveries.take)
+    stream = InterceptingStream(asyncio.get_running_loop())
+    stream.route(CHANNEL, deliveries.handle)
     stream.feed_data(b"".join(frames_of(number, [b"body"]) for number in range(1, 6)))
-    assert [[message.tag for message in await deliveries.some(2)] for _ in range(3)] == [[1, 2], [3, 4], [5]]
+    assert [[message.tag for message in await deliveries.receive(2)] for _ in range(3)] == [
+        [1, 2],
+        [3, 4],
+        [5],
+    ]
 
 
 async def test_a_routing_key_that_is_no_text_is_no_longer_than_it_was() -> None:
     """It may have to fit into a message once more: 255 bytes."""
     deliveries = Deliveries(None)
-    stream = _Stream(asyncio.get_running_loop())
-    stream.hand_to(CHANNEL, deliveries.take)
+    stream = InterceptingStream(asyncio.get_running_loop())
+    stream.route(CHANNEL, deliveries.handle)
     arguments = b"\x01c" + (7).to_bytes(8) + b"\x00" + b"\x00" + b"\xff" + b"\xff" * 255
     method = (60 << 16 | 60).to_bytes(4) + arguments
     stream.feed_data(b"\x01" + CHANNEL.to_bytes(2) + len(method).to_bytes(4) + method + b"\xce")
     stream.feed_data(frame.marshal(ContentHeader(body_size=0, properties=PROPERTIES), CHANNEL))
-    ((message,),) = [await deliveries.some()]
+    ((message,),) = [await deliveries.receive()]
     assert message.routing_key == "\ufffd" * 85
 
 
@@ -146,14 +150,14 @@ async def test_a_routing_key_that_is_no_text_is_no_longer_than_it_was() -> None:
 def test_a_header_is_read_as_it_stands(headers: dict[str, int | str], number: int | None) -> None:
     """Small or large, absent or of another type, and beside a text that looks like it."""
     properties = spec.Basic.Properties(headers=dict(headers)).marshal()
-    assert Header("received-at").number(properties) == number
+    assert EncodedHeader("received-at").number(properties) == number
 
 
 @pytest.mark.parametrize("properties", [b"", b"\x20", b"\x20\x00\xff\xff\xff\xff", b"\xff\xff"])
 def test_damaged_properties_have_no_headers(properties: bytes) -> None:
     """They stop nothing."""
-    assert Header("received-at").number(properties) is None
-    assert Header("received-at").text(properties) is None
+    assert EncodedHeader("received-at").number(properties) is None
+    assert EncodedHeader("received-at").text(properties) is None
 
 
 LIBRARIES_OWN = re.compile(r"\.iterator\(|\.consume\(|basic_get\(|\.get\((?:no_ack|fail)=")

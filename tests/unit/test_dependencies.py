@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.telemetry.metrics import Metrics
-from bridge.worker.circuit_breaker import Breaker, State
+from bridge.worker.circuit_breaker import BreakerState, CircuitBreaker
 from bridge.worker.dependencies import Dependency
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from bridge.worker.circuit_breaker import Probe
-    from bridge.worker.dependencies import Work
+    from bridge.worker.dependencies import Operation
 
 FAILURES = 3
 PAUSE = 0.2
@@ -44,8 +44,8 @@ class Place:
             longest=longest,
             metrics=self.metrics,
             slow_after=slow_after,
-            of_one=(Odd,),
-            of_all=(Forbidden,),
+            subject_errors=(Odd,),
+            common_errors=(Forbidden,),
         )
         self.down: type[Down] | None = Down
         self.bad: set[str] = set()
@@ -54,7 +54,7 @@ class Place:
         self.at_once = 0
         self.most_at_once = 0
 
-    async def ask(self, subject: str | None = None, *, work: Work = "read") -> str:
+    async def ask(self, subject: str | None = None, *, work: Operation = "read") -> str:
         return await self.dependency.ask(
             lambda: self._call(subject), failing=(Down,), subject=subject, work=work
         )
@@ -155,25 +155,25 @@ async def test_what_is_no_subjects_own_fault_opens_it_by_one() -> None:
 
 async def test_while_it_is_open_nobody_calls() -> None:
     """Those who come wait, and end when they are cancelled."""
-    breaker = Breaker(failures=1, longest=60, changed=lambda: None)
+    breaker = CircuitBreaker(failures=1, longest=60, changed=lambda: None)
     breaker.failed(Down("it is down"))
     breaker._until += 60  # a first pause is short
-    waiting = [asyncio.create_task(breaker.admission()) for _ in range(10)]
+    waiting = [asyncio.create_task(breaker.acquire()) for _ in range(10)]
     for _ in range(20):
         await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
 
 
 async def test_one_who_was_cancelled_a_moment_ago_keeps_nobody_else_waiting() -> None:
     """A cancelled task has not run yet when the dependency answers: the others are admitted all the same."""
-    breaker = Breaker(failures=1, longest=60, changed=lambda: None)
+    breaker = CircuitBreaker(failures=1, longest=60, changed=lambda: None)
     breaker.failed(Down("it is down"))
     breaker._until += 60
-    waiting = [asyncio.create_task(breaker.admission()) for _ in range(3)]
+    waiting = [asyncio.create_task(breaker.acquire()) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[0].cancel()
     breaker.succeeded()
@@ -184,30 +184,30 @@ async def test_one_who_was_cancelled_a_moment_ago_keeps_nobody_else_waiting() ->
 
 async def test_one_who_was_cancelled_a_moment_ago_gets_no_probe() -> None:
     """It goes to one who still waits."""
-    breaker = Breaker(failures=1, longest=60, changed=lambda: None)
+    breaker = CircuitBreaker(failures=1, longest=60, changed=lambda: None)
     breaker.failed(Down("it is down"), subject="0")
     breaker._until += 60
-    waiting = {subject: asyncio.create_task(breaker.admission(subject)) for subject in "01"}
+    waiting = {subject: asyncio.create_task(breaker.acquire(subject)) for subject in "01"}
     await asyncio.sleep(0)
     waiting["1"].cancel()
     breaker._until = 0.0
-    breaker._look()
+    breaker._admit_next()
     async with asyncio.timeout(20):
         probe = await waiting["0"]
     assert probe is not None
-    breaker.leave(probe)
+    breaker.release(probe)
 
 
 async def test_pauses_double_up_to_the_longest() -> None:
     """From a fifth of a second on."""
-    breaker = Breaker(failures=1, longest=1.0, changed=lambda: None)
+    breaker = CircuitBreaker(failures=1, longest=1.0, changed=lambda: None)
     breaker.failed(Down("it is down"))
     pauses = [breaker.pause]
     for _ in range(4):
         breaker._until = 0.0
-        probe = await breaker.admission()
+        probe = await breaker.acquire()
         breaker.failed(Down("it is down"), probe=probe)
-        breaker.leave(probe)
+        breaker.release(probe)
         pauses.append(breaker.pause)
     assert pauses == [0.2, 0.4, 0.8, 1.0, 1.0]
 
@@ -234,10 +234,10 @@ async def test_one_at_a_time_finds_out_whether_it_is_back_and_then_all_get_their
 
 async def test_the_newest_finds_out_whether_it_is_back() -> None:
     """Those who came first may be the ones at which it fails."""
-    breaker = Breaker(failures=1, longest=PAUSE, changed=lambda: None)
+    breaker = CircuitBreaker(failures=1, longest=PAUSE, changed=lambda: None)
     breaker.failed(Down("it is down"), subject="0")
-    waiting = {subject: asyncio.create_task(breaker.admission(subject)) for subject in "0123"}
-    await eventually(lambda: breaker.state is State.HALF_OPEN)
+    waiting = {subject: asyncio.create_task(breaker.acquire(subject)) for subject in "0123"}
+    await eventually(lambda: breaker.state is BreakerState.HALF_OPEN)
     await asyncio.sleep(0)
     assert [subject for subject, task in waiting.items() if task.done()] == ["3"]
     breaker.succeeded()
@@ -246,11 +246,11 @@ async def test_the_newest_finds_out_whether_it_is_back() -> None:
 
 async def test_several_subjects_are_tried_before_the_next_pause() -> None:
     """As many as it takes to open it; who was tried longest ago is the next, so that each has its turn."""
-    breaker = Breaker(failures=FAILURES, longest=PAUSE, changed=lambda: None, of_one=(Odd,))
+    breaker = CircuitBreaker(failures=FAILURES, longest=PAUSE, changed=lambda: None, subject_errors=(Odd,))
     everybody = [str(number) for number in range(7)]
     for subject in everybody[:FAILURES]:
         breaker.failed(Odd("it is odd"), subject=subject)
-    waiting = {subject: asyncio.create_task(breaker.admission(subject)) for subject in everybody}
+    waiting = {subject: asyncio.create_task(breaker.acquire(subject)) for subject in everybody}
     tried: list[list[str]] = []
     for pauses in range(1, 4):
         tried.append([])
@@ -261,9 +261,9 @@ async def test_several_subjects_are_tried_before_the_next_pause() -> None:
             probe = await task
             assert probe is not None
             tried[-1].append(subject)
-            waiting[subject] = asyncio.create_task(breaker.admission(subject))
+            waiting[subject] = asyncio.create_task(breaker.acquire(subject))
             breaker.failed(Odd("it is odd"), subject=subject, probe=probe)
-            breaker.leave(probe)
+            breaker.release(probe)
     assert [len(some) for some in tried] == [FAILURES] * 3
     assert tried[0] == ["6", "5", "4"]
     assert {subject for some in tried for subject in some} == set(everybody)
@@ -276,11 +276,13 @@ async def test_who_has_not_failed_yet_does_not_wait_for_a_long_pause(
     error: type[Down], *, is_tried: bool
 ) -> None:
     """What is wrong may be those who have failed; unless that is certain to meet everybody."""
-    breaker = Breaker(failures=1, longest=60, changed=lambda: None, of_one=(Odd,), of_all=(Forbidden,))
+    breaker = CircuitBreaker(
+        failures=1, longest=60, changed=lambda: None, subject_errors=(Odd,), common_errors=(Forbidden,)
+    )
     breaker.failed(error("why"), subject="bad")
     breaker._until += 60
-    breaker._next_fresh = 0.0
-    bad, good = (asyncio.create_task(breaker.admission(subject)) for subject in ("bad", "good"))
+    breaker._next_untried_at = 0.0
+    bad, good = (asyncio.create_task(breaker.acquire(subject)) for subject in ("bad", "good"))
     for _ in range(5):
         await asyncio.sleep(0)
     assert not bad.done()

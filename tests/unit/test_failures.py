@@ -26,8 +26,8 @@ from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.worker import failures
 
 if TYPE_CHECKING:
-    from bridge.dead_letters.dead_letter_queue import DeadLetter
-    from bridge.dead_letters.delay_queues import History
+    from bridge.dead_letters.dead_letter_queue import DeadLetterCause
+    from bridge.dead_letters.delay_queues import RetryHistory
     from bridge.worker.failures import Failure
 
 DAY = 86_400.0
@@ -52,27 +52,27 @@ def test_each_error_of_a_message_has_its_reason(
     *, error: Exception, reason: str, where: str, passing: bool
 ) -> None:
     """The reason is a word to filter by, the error is what was said; and whether waiting may help."""
-    failure = failures.of(error)
+    failure = failures.failure_of(error)
     assert (failure.reason, failure.error, failure.where) == (reason, str(error), where)
     assert failure.passing is passing
-    assert isinstance(error, failures.OF_THE_MESSAGE if passing else failures.PERMANENT)
+    assert isinstance(error, failures.LOOKUP_ERRORS if passing else failures.PERMANENT_ERRORS)
 
 
-@pytest.mark.parametrize("error", [*failures.PERMANENT, *failures.OF_THE_MESSAGE])
+@pytest.mark.parametrize("error", [*failures.PERMANENT_ERRORS, *failures.LOOKUP_ERRORS])
 def test_no_error_of_a_message_is_without_a_reason(error: type[Exception]) -> None:
     """Who adds one to the lists must name it."""
-    assert failures.of(error("why")).reason
+    assert failures.failure_of(error("why")).reason
 
 
 @pytest.mark.parametrize(
     ("error", "against"),
     [
-        (ProviderUnavailableError("refused"), failures.AGAINST_THE_PROVIDER),
-        (ServerFailureError("500"), failures.AGAINST_THE_PROVIDER),
-        (NotHttpError("SMTP"), failures.AGAINST_THE_PROVIDER),
-        (ThrottledError("429"), failures.AGAINST_THE_PROVIDER),
-        (UnauthorizedError("401"), failures.AGAINST_THE_PROVIDER),
-        (StoreUnavailableError("locked"), failures.AGAINST_THE_DATABASE),
+        (ProviderUnavailableError("refused"), failures.PROVIDER_ERRORS),
+        (ServerFailureError("500"), failures.PROVIDER_ERRORS),
+        (NotHttpError("SMTP"), failures.PROVIDER_ERRORS),
+        (ThrottledError("429"), failures.PROVIDER_ERRORS),
+        (UnauthorizedError("401"), failures.PROVIDER_ERRORS),
+        (StoreUnavailableError("locked"), failures.DATABASE_ERRORS),
     ],
 )
 def test_what_a_dependency_fails_with_is_no_permanent_failure(
@@ -80,13 +80,13 @@ def test_what_a_dependency_fails_with_is_no_permanent_failure(
 ) -> None:
     """No message is given up at once for it."""
     assert isinstance(error, against)
-    assert not isinstance(error, failures.PERMANENT)
+    assert not isinstance(error, failures.PERMANENT_ERRORS)
 
 
 @pytest.mark.parametrize("error", [UnexpectedAnswerError("no address"), UnknownMessageError("404")])
 def test_an_answer_does_not_speak_against_the_provider(error: Exception) -> None:
     """Whatever it says: it is about this message."""
-    assert not isinstance(error, failures.AGAINST_THE_PROVIDER)
+    assert not isinstance(error, failures.PROVIDER_ERRORS)
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ async def test_the_grace_of_an_unknown_message_begins_when_it_is_unknown(
         delay_queues.REASON_HEADER: reason,
         delay_queues.SAME_SINCE_HEADER: int((now - since) * 1000),
     }
-    assert await places.part(headers, failures.of(UnknownMessageError("404"))) == outcome
+    assert await places.part(headers, failures.failure_of(UnknownMessageError("404"))) == outcome
 
 
 @pytest.mark.parametrize("value", ["7", bytearray(b"x"), -1, None, [1], {"a": 1}, 2**63 - 1])
@@ -194,7 +194,7 @@ async def test_a_history_beyond_all_bounds_is_clamped_and_can_be_written() -> No
     for one in (headers, soon):
         assert await places.part(one, failure) == "delayed"
         _, history = places.taken.pop()
-        assert history.attempt == header_values.MOST_ATTEMPTS
+        assert history.attempt == header_values.MAX_ATTEMPTS
         assert history.first_failure <= time.time() * 1000
         assert history.error.startswith("why ? and how long")
         assert spec.Basic.Properties(headers=history.headers()).marshal()
@@ -204,8 +204,8 @@ class _Places:
     """Delay queues and dead letters that remember what they were given."""
 
     def __init__(self) -> None:
-        self.taken: list[tuple[str, History]] = []
-        self._ways = failures.Ways(
+        self.taken: list[tuple[str, RetryHistory]] = []
+        self._router = failures.FailureRouter(
             cast("Any", self),
             cast("Any", self),
             publishes=cast("Any", None),
@@ -214,13 +214,13 @@ class _Places:
         )
 
     async def part(self, headers: dict[str, Any], failure: Failure) -> str:
-        return await self._ways.part(_incoming(headers), failure)
+        return await self._router.route(_incoming(headers), failure)
 
-    async def delay(self, _: Any, history: History) -> None:
+    async def delay(self, _: Any, history: RetryHistory) -> None:
         assert history.reason
         self.taken.append(("delayed", history))
 
-    async def bury(self, _: Any, dead: DeadLetter) -> None:
+    async def move_to_dead_letters(self, _: Any, dead: DeadLetterCause) -> None:
         self.taken.append(("dead", dead.history))
 
 

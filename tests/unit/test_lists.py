@@ -37,7 +37,7 @@ def test_no_id_is_broken_on_a_narrow_terminal(
 ) -> None:
     """Where a table would break it, each row is lines."""
     monkeypatch.setattr(lists, "on_terminal", lambda: True)
-    monkeypatch.setattr(console.people, "_width", width)
+    monkeypatch.setattr(console.terminal, "_width", width)
     print_rows(heads, [row, row])
     said = capsys.readouterr().out
     for text in whole:

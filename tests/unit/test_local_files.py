@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.suppression.tls_files import problem
+from bridge.suppression.tls_files import unusable_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,20 +21,20 @@ def test_a_file_that_is_not_there_is_named(
     """Given in the URL, or by libpq's variable."""
     missing = tmp_path / "missing.pem"
     said = f"{name}: cannot use {missing}: No such file or directory"
-    assert problem(f"postgresql://a@b/c?sslmode=verify-full&{name}={missing}", REFUSED) == said
+    assert unusable_file(f"postgresql://a@b/c?sslmode=verify-full&{name}={missing}", REFUSED) == said
     monkeypatch.setenv(f"PG{name.upper()}", str(missing))
-    assert problem("postgresql://a@b/c", REFUSED) == said
+    assert unusable_file("postgresql://a@b/c", REFUSED) == said
 
 
 def test_a_file_that_is_no_certificate_is_named(tmp_path: Path) -> None:
     """It is there, and PostgreSQL is not away."""
     file = tmp_path / "ca.pem"
     file.write_text("not a certificate")
-    assert problem(f"postgresql://a@b/c?sslrootcert={file}", REFUSED).startswith(
+    assert unusable_file(f"postgresql://a@b/c?sslrootcert={file}", REFUSED).startswith(
         f"sslrootcert: cannot use {file}: "
     )
 
 
 def test_a_server_that_is_away_is_no_such_problem() -> None:
     """Waiting may help."""
-    assert problem("postgresql://a@b/c", REFUSED) == ""
+    assert unusable_file("postgresql://a@b/c", REFUSED) == ""

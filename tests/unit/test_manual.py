@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from bridge.cli import main
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from tests.support.manual import every_command
 
 if TYPE_CHECKING:
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 ALL = every_command()
 ONLY_LOGS = {("receiver",), ("worker",), ("simulator",)}
 """What they have to say are logs, which `logs.format` makes JSON."""
-VARIABLES = {knobs.CONFIG_VARIABLE, knobs.SECRETS_VARIABLE, "BRIDGE_SUBSCRIBERS"} | {
-    knob.variable for knob in knobs.knobs()
+VARIABLES = {setting_sections.CONFIG_VARIABLE, setting_sections.SECRETS_VARIABLE, "BRIDGE_SUBSCRIBERS"} | {
+    knob.variable for knob in setting_sections.setting_names()
 }
 
 
-def of_all(command: Command) -> str:
+def common_errors(command: Command) -> str:
     return " ".join(command.path) or "bridge"
 
 
@@ -37,7 +37,7 @@ def test_all_are_found() -> None:
     assert len(paths) == len(ALL) > 35
 
 
-@pytest.mark.parametrize("command", ALL, ids=of_all)
+@pytest.mark.parametrize("command", ALL, ids=common_errors)
 def test_help_has_an_example_the_variables_and_the_exit_codes(command: Command) -> None:
     """A line to copy which the parser takes, variables that there are, and what each exit code means."""
     outcome = CliRunner().invoke(main.app, [*command.path, "--help"], env={"COLUMNS": "80"})
@@ -65,14 +65,14 @@ def taken(arguments: list[str]) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize(
-    "command", [one for one in ALL if not one.is_group and one.path not in ONLY_LOGS], ids=of_all
+    "command", [one for one in ALL if not one.is_group and one.path not in ONLY_LOGS], ids=common_errors
 )
 def test_every_command_has_json(command: Command) -> None:
     """For programs, whatever it does."""
     assert "--json" in {name for option in command.parser.params for name in option.opts}
 
 
-@pytest.mark.parametrize("command", [one for one in ALL if one.path[-1:] == ("list",)], ids=of_all)
+@pytest.mark.parametrize("command", [one for one in ALL if one.path[-1:] == ("list",)], ids=common_errors)
 def test_every_list_can_be_read_in_parts_and_is_whole_unless_it_is_asked_for(command: Command) -> None:
     """The same two options everywhere, and no limit that nobody has named."""
     options = {option.name: option for option in command.parser.params}

@@ -9,9 +9,9 @@ from bridge.broker import backfill_marker
 
 def test_a_marker_says_its_offset() -> None:
     """And has an id of its own, by which it is taken away."""
-    made = backfill_marker.marker("suppression.backfill", 7)
+    made = backfill_marker.make_marker("suppression.backfill", 7)
     assert backfill_marker._offset(made.body) == 7
-    assert made.message_id != backfill_marker.marker("suppression.backfill", 7).message_id
+    assert made.message_id != backfill_marker.make_marker("suppression.backfill", 7).message_id
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from bridge import events
-from bridge.amqp.frames import Framing, Message, composed
+from bridge.amqp.frames import Message, MessageFramer, make_message
 from bridge.broker import messages
 
 EXCHANGE = "email.events"
@@ -77,7 +77,7 @@ class Read(NamedTuple):
 
 def marshalled(outgoing: Message, *, frame_body: int = 100) -> bytes:
     """As the publisher writes it, with bodies cut into frames of so many bytes."""
-    return b"".join(Framing(CHANNEL, frame_body).frames(outgoing))
+    return b"".join(MessageFramer(CHANNEL, frame_body).frames(outgoing))
 
 
 def unmarshalled(payload: bytes) -> Read:
@@ -130,7 +130,7 @@ def by_hand(body: bytes, *, received_at: int) -> spec.Basic.Properties:
 def test_an_event_comes_through_the_wire_unchanged(document: dict[str, Any], received_at: int) -> None:
     """Any event's properties, headers, routing key and bytes are read as they were written."""
     body = body_of(document)
-    outgoing = messages.of_event(events.parse(body), body, exchange=EXCHANGE, received_at=received_at)
+    outgoing = messages.event_message(events.parse(body), body, exchange=EXCHANGE, received_at=received_at)
     incoming = unmarshalled(marshalled(outgoing))
     assert (incoming.exchange, incoming.routing_key) == (EXCHANGE, outgoing.routing_key)
     assert incoming.properties.message_id == outgoing.message_id
@@ -150,7 +150,7 @@ def test_a_template_encodes_what_pamqp_would(
     if name is not None:
         document["event"]["name"] = name
     body = body_of(document)
-    outgoing = messages.of_body(body, exchange=EXCHANGE, received_at=received_at)
+    outgoing = messages.message_from_body(body, exchange=EXCHANGE, received_at=received_at)
     assert outgoing.properties == by_hand(body, received_at=received_at).marshal()
 
 
@@ -162,7 +162,7 @@ def test_names_and_subjects_of_any_length_are_encoded_as_pamqp_would(length: int
     assert len(characters.encode()) == subject
     for name in ("n" * length, "é" * (length // 2) + "n" * (length % 2)):
         body = body_of({"message": {"id": characters}, "event": {"name": name, "timestamp": 1}})
-        outgoing = messages.of_body(body, exchange=EXCHANGE, received_at=2**40)
+        outgoing = messages.message_from_body(body, exchange=EXCHANGE, received_at=2**40)
         assert outgoing.routing_key == name
         assert outgoing.properties == by_hand(body, received_at=2**40).marshal()
 
@@ -172,19 +172,19 @@ def test_events_of_one_template_do_not_leave_anything_in_each_other() -> None:
     outgoing = []
     for number in range(10, 20):
         body = body_of({"message": {"id": number}, "event": {"name": "opened", "timestamp": number}})
-        outgoing.append(messages.of_body(body, exchange=EXCHANGE, received_at=2**40 + number))
+        outgoing.append(messages.message_from_body(body, exchange=EXCHANGE, received_at=2**40 + number))
         assert outgoing[-1].properties == by_hand(body, received_at=2**40 + number).marshal()
     assert len({one.properties for one in outgoing}) == len(outgoing)
 
 
 def test_any_number_of_ways_is_framed_right() -> None:
     """Methods are kept ready for some; those that come after them, and come again, are written as well."""
-    framing = Framing(CHANNEL, 100)
+    framing = MessageFramer(CHANNEL, 100)
     ways = [(f"exchange.{number % 7}", f"name.{number}", number % 2 == 0) for number in range(600)]
     for exchange, key, mandatory in ways + ways[:300]:
         properties = spec.Basic.Properties(message_id=key)
         incoming = unmarshalled(
-            b"".join(framing.frames(composed(exchange, key, properties, b"{}", mandatory=mandatory)))
+            b"".join(framing.frames(make_message(exchange, key, properties, b"{}", mandatory=mandatory)))
         )
         assert (incoming.exchange, incoming.routing_key, incoming.mandatory) == (exchange, key, mandatory)
         assert incoming.properties.message_id == key
@@ -197,7 +197,9 @@ def test_a_consumer_reads_the_event_from_properties_and_headers(
     """The contract: type, id, time and subject are there without the body being parsed, and it outlives a restart."""
     body = body_of(document)
     event = events.parse(body)
-    incoming = unmarshalled(marshalled(messages.of_body(body, exchange=EXCHANGE, received_at=received_at)))
+    incoming = unmarshalled(
+        marshalled(messages.message_from_body(body, exchange=EXCHANGE, received_at=received_at))
+    )
     properties, headers = incoming.properties, incoming.properties.headers or {}
     name = "complained" if document["event"]["name"] == "complined" else document["event"]["name"]
     assert incoming.routing_key == properties.message_type == headers["cloudEvents:type"] == name
@@ -216,7 +218,7 @@ def test_a_consumer_reads_the_event_from_properties_and_headers(
 def test_any_time_that_the_provider_may_name_is_written_as_rfc_3339(timestamp: int) -> None:
     """CloudEvents `time`, up to the last second of the year 9999."""
     body = body_of({"message": {"id": 1}, "event": {"name": "opened", "timestamp": timestamp}})
-    incoming = unmarshalled(marshalled(messages.of_body(body, exchange=EXCHANGE, received_at=0)))
+    incoming = unmarshalled(marshalled(messages.message_from_body(body, exchange=EXCHANGE, received_at=0)))
     written = str((incoming.properties.headers or {})["cloudEvents:time"])
     assert datetime.strptime(written, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp() == timestamp
 
@@ -227,8 +229,8 @@ def test_a_spooled_event_becomes_the_message_that_it_was_to_be(
 ) -> None:
     """From body and time alone, on another day and in another process."""
     body = body_of(document)
-    direct = messages.of_event(events.parse(body), body, exchange=EXCHANGE, received_at=received_at)
-    from_spool = messages.of_body(body, exchange=EXCHANGE, received_at=received_at)
+    direct = messages.event_message(events.parse(body), body, exchange=EXCHANGE, received_at=received_at)
+    from_spool = messages.message_from_body(body, exchange=EXCHANGE, received_at=received_at)
     assert from_spool == direct
     assert marshalled(from_spool) == marshalled(direct)
 
@@ -241,8 +243,8 @@ def test_a_quarantined_body_comes_through_the_wire_with_its_reason(body: bytes, 
     with pytest.raises(events.MalformedError) as malformed:
         events.parse(body)
     reason = str(malformed.value)
-    direct = messages.of_malformed(body, reason, exchange=EXCHANGE, received_at=received_at)
-    assert messages.of_body(body, exchange=EXCHANGE, received_at=received_at) == direct
+    direct = messages.malformed_message(body, reason, exchange=EXCHANGE, received_at=received_at)
+    assert messages.message_from_body(body, exchange=EXCHANGE, received_at=received_at) == direct
     incoming = unmarshalled(marshalled(direct))
     assert (incoming.exchange, incoming.routing_key) == (EXCHANGE, "malformed")
     assert incoming.mandatory
@@ -254,7 +256,7 @@ def test_a_quarantined_body_comes_through_the_wire_with_its_reason(body: bytes, 
 @given(st.binary(max_size=500), st.integers(1, 120))
 def test_a_body_is_cut_into_frames_that_the_broker_accepts(body: bytes, frame_body: int) -> None:
     """None is larger than what was negotiated, and together they are the body."""
-    outgoing = messages.of_malformed(body, "reason", exchange=EXCHANGE, received_at=0)
+    outgoing = messages.malformed_message(body, "reason", exchange=EXCHANGE, received_at=0)
     payload = marshalled(outgoing, frame_body=frame_body)
     assert unmarshalled(payload).body == body
     sizes = []

@@ -16,10 +16,10 @@ from prometheus_client import CollectorRegistry, Histogram, values
 from bridge.amqp.connection import Link, LinkState
 from bridge.settings.sections import RabbitMQ
 from bridge.telemetry import instruments, metrics
-from bridge.telemetry.buffered import LONGEST_AGE
+from bridge.telemetry.buffered import MAX_AGE_SECONDS
 from bridge.telemetry.instruments import Instruments
 from bridge.telemetry.metrics import Metrics
-from bridge.telemetry.multiprocess import SharedMetrics, share
+from bridge.telemetry.multiprocess import SharedMetrics, use_shared_files
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SharedMe
 def test_what_is_measured_is_measured_anew_whenever_it_is_read() -> None:
     """Nobody has to keep a gauge up to date that nobody looks at."""
     metrics = Metrics()
-    ages = iter([0.0, 1.0, 2.0])
-    metrics.before_reading(lambda: metrics.spool_oldest_seconds.set(next(ages)))
+    age_histogram = iter([0.0, 1.0, 2.0])
+    metrics.before_scrape(lambda: metrics.spool_oldest_seconds.set(next(age_histogram)))
     assert b"\nbridge_spool_oldest_seconds 1.0\n" in metrics.exposition()
     assert b"\nbridge_spool_oldest_seconds 2.0\n" in metrics.exposition()
 
@@ -76,7 +76,7 @@ def test_a_successor_counts_on_and_measures_anew(shared: SharedMetrics, tmp_path
     assert reading(shared, "bridge_spool_bytes") is None
     successor = process_of(tmp_path, 1)
     successor.publishes.labels("confirmed").inc()
-    successor.before_reading(lambda: successor.spool_bytes.set(0))
+    successor.before_scrape(lambda: successor.spool_bytes.set(0))
     assert reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 5
     assert reading(shared, "bridge_spool_bytes") == 0
 
@@ -91,13 +91,13 @@ async def test_what_is_counted_cheaply_is_in_the_files_within_a_second_and_at_th
     shared: SharedMetrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a process that is killed takes no more than that with it, and one that stops in order nothing."""
-    monkeypatch.setattr(metrics, "HAND_OVER_SECONDS", 0.01)
+    monkeypatch.setattr(metrics, "FLUSH_SECONDS", 0.01)
     process = process_of(tmp_path, 1)
-    tally = process.tally(process.publishes.labels("confirmed"))
-    ages = process.ages(instruments.CONFIRMED)
-    async with metrics.kept(process):
+    tally = process.buffered_counter(process.publishes.labels("confirmed"))
+    age_histogram = process.age_histogram(instruments.CONFIRMED)
+    async with metrics.flushed_every_second(process):
         tally.count += 3
-        ages.observe(4)
+        age_histogram.observe(4)
         await eventually(lambda: reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 3)
         assert reading(shared, 'bridge_event_age_seconds_bucket{le="5.0",stage="confirmed"}') == 1
         await asyncio.sleep(0)
@@ -105,14 +105,14 @@ async def test_what_is_counted_cheaply_is_in_the_files_within_a_second_and_at_th
     assert reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 7
 
 
-@given(st.lists(st.floats(min_value=0, max_value=20) | st.sampled_from(instruments.FAST)))
+@given(st.lists(st.floats(min_value=0, max_value=20) | st.sampled_from(instruments.FAST_BUCKETS)))
 def test_a_spread_counts_as_the_library_does(seconds: list[float]) -> None:
     """The same buckets, also for a value on a bound, and the same sum; it is there whenever the values are read."""
     ours, theirs = Metrics(), CollectorRegistry()
-    spread = ours.spread(ours.confirm_seconds, instruments.FAST)
-    library = Histogram("bridge_confirm_seconds", "", buckets=instruments.FAST, registry=theirs)
+    buffered_histogram = ours.buffered_histogram(ours.confirm_seconds, instruments.FAST_BUCKETS)
+    library = Histogram("bridge_confirm_seconds", "", buckets=instruments.FAST_BUCKETS, registry=theirs)
     for one in seconds:
-        spread.observe(one)
+        buffered_histogram.observe(one)
         library.observe(one)
     for sample in next(iter(library.collect())).samples:
         if not sample.name.endswith("_created"):
@@ -123,9 +123,12 @@ def test_a_spread_counts_as_the_library_does(seconds: list[float]) -> None:
 def test_reading_twice_counts_once() -> None:
     """What was handed over is not handed over again."""
     made = Metrics()
-    tally, spread = made.tally(made.answers.labels("200")), made.spread(made.answer_seconds, instruments.FAST)
+    tally, buffered_histogram = (
+        made.buffered_counter(made.answers.labels("200")),
+        made.buffered_histogram(made.answer_seconds, instruments.FAST_BUCKETS),
+    )
     tally.count += 2
-    spread.observe(0.1)
+    buffered_histogram.observe(0.1)
     for _ in range(2):
         assert made.registry.get_sample_value("bridge_answers_total", {"answer": "200"}) == 2
         assert made.registry.get_sample_value("bridge_answer_seconds_count") == 1
@@ -134,11 +137,11 @@ def test_reading_twice_counts_once() -> None:
 def test_a_mad_time_does_not_break_the_sum_of_the_ages() -> None:
     """What lies in the future is 0 old, and what is from 1970 is not older than the oldest that can be told."""
     made = Metrics()
-    ages = made.ages(instruments.RECEIVED)
+    age_histogram = made.age_histogram(instruments.RECEIVED)
     for age in (-3600.0, 2.0, 1.7e9):
-        ages.observe(age)
+        age_histogram.observe(age)
     value, stage = made.registry.get_sample_value, {"stage": "received"}
-    assert value("bridge_event_age_seconds_sum", stage) == 2.0 + LONGEST_AGE
+    assert value("bridge_event_age_seconds_sum", stage) == 2.0 + MAX_AGE_SECONDS
     assert value("bridge_event_age_seconds_bucket", stage | {"le": "1.0"}) == 1
     assert value("bridge_event_age_seconds_bucket", stage | {"le": "604800.0"}) == 2
     assert value("bridge_event_age_seconds_count", stage) == 3
@@ -147,9 +150,9 @@ def test_a_mad_time_does_not_break_the_sum_of_the_ages() -> None:
 def test_a_role_shows_only_what_it_counts() -> None:
     """A worker that said of its spool that nothing is in it would say more than it knows."""
     made = Metrics()
-    made.in_hand.set(0)
+    made.unacknowledged_messages.set(0)
     text = made.exposition().decode()
-    assert "bridge_messages_in_hand 0.0" in text
+    assert "bridge_unacknowledged_messages 0.0" in text
     assert "bridge_spool" not in text
 
 
@@ -169,7 +172,7 @@ async def test_a_blocked_connection_is_neither_up_nor_down() -> None:
     assert states() == {"down": 1, "up": 0, "blocked": 0}
     link.opened()
     assert states() == {"down": 0, "up": 1, "blocked": 0}
-    link._blocked("memory")
+    link._on_blocked("memory")
     assert states() == {"down": 0, "up": 0, "blocked": 1}
     assert made.registry.get_sample_value("bridge_broker_up", {"use": "publish"}) == 0
 
@@ -217,7 +220,7 @@ def _row_of(made: Counter | Gauge | Histogram) -> Row:
 
 def process_of(folder: Path, number: int) -> Metrics:
     """As a process of its own would count."""
-    share(folder, number)
+    use_shared_files(folder, number)
     return Metrics()
 
 

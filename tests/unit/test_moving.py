@@ -29,7 +29,7 @@ def moved(
         headers=headers,
     )
     incoming = Delivery(1, False, "", "", properties.marshal(), b"\xff not JSON\x00")  # noqa: FBT003 -- redelivered
-    message = republishing.of_message(incoming, queue="elsewhere", headers=added, without=without)
+    message = republishing.copy_for_queue(incoming, queue="elsewhere", headers=added, without=without)
     assert (message.exchange, message.routing_key, message.body) == ("", "elsewhere", b"\xff not JSON\x00")
     properties = spec.Basic.Properties()
     properties.unmarshal(int.from_bytes(message.properties[:2]), message.properties[2:])

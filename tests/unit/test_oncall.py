@@ -13,7 +13,7 @@ import pytest
 
 from bridge.diagnostics import machine_checks, role_status
 from bridge.settings.sections import Health, Spool
-from bridge.spool.spool_file import Entry, SpoolFile
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from bridge.telemetry import health
 from bridge.telemetry.metrics import Metrics
 from bridge.threads import run_abandonable
@@ -48,7 +48,7 @@ def test_the_file_system_is_that_of_the_nearest_mount_point(path: str, kind: str
 def test_what_a_spool_holds_is_compared_with_its_limit(tmp_path: Path, megabytes: int, verdict: str) -> None:
     """A full spool answers 503 however much room its disk has."""
     with closing(SpoolFile.claim(tmp_path, min_free_bytes=0)) as file:
-        file.write([Entry(number, 1, b"x" * 1024**2) for number in range(1, 1 + megabytes)], ())
+        file.write([SpoolEntry(number, 1, b"x" * 1024**2) for number in range(1, 1 + megabytes)], ())
     spool = Spool(directory=tmp_path, max_bytes=10 * 1024**2, min_free_bytes=0)
     finding = machine_checks.spool_space("spool space", spool)
     assert finding.verdict == verdict
@@ -107,7 +107,7 @@ async def test_a_role_on_ipv6_is_seen() -> None:
         free.bind(("::1", 0))
         port = free.getsockname()[1]
     place = Health(host="::1", port=port)
-    check, exposition = health.of_process(
+    check, exposition = health.process_health(
         Metrics(), lambda: health.Readiness(ready=True, parts={"consume": {"state": "up"}})
     )
     async with (
@@ -129,11 +129,11 @@ async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
         "refused": "access to topic 'opened' refused",
     }
     parts: dict[str, dict[str, object]] = {"broker": broker, "spool": {"writable": True, "reason": ""}}
-    check, exposition = health.of_process(Metrics(), lambda: health.Readiness(ready=True, parts=parts))
+    check, exposition = health.process_health(Metrics(), lambda: health.Readiness(ready=True, parts=parts))
     async with (
         health.serve(place, check, exposition, default_port=0),
         aiohttp.ClientSession() as session,
     ):
         [seen] = await role_status.ask_all(session, role_status.addresses(place))
     assert (seen.kind, seen.ready) == ("receiver", True)
-    assert seen.reasons == ("broker: RabbitMQ refuses what is published: access to topic 'opened' refused",)
+    assert seen.reasons == ("broker: RabbitMQ refuses all publishes: access to topic 'opened' refused",)

@@ -18,7 +18,7 @@ from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import folder as spool_folder
 from bridge.spool.folder import SpoolError, SpoolForeignError
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import Entry, SpoolFile
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from bridge.suppression.store import Store
 from tests.support.private import names, open_to_others, open_up
 
@@ -103,7 +103,7 @@ def test_what_is_somebody_elses_is_left_and_named(folder: Path, monkeypatch: pyt
     path.chmod(0o644)
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
     with capture_logs() as logged:
-        spool_folder.close_to_others(folder)
+        spool_folder.make_private(folder)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
     assert [one["files"] for one in logged] == [[str(path)]]
 
@@ -134,7 +134,7 @@ def test_a_file_of_another_user_is_passed_over(name: str) -> None:
     with somebody_elses(name) as folder, capture_logs() as logged:
         with closing(SpoolFile.claim(folder, min_free_bytes=0)) as file:
             assert file.path.name == "spool-1.sqlite3"
-            file.write([Entry(1, 1, b"an event")], ())
+            file.write([SpoolEntry(1, 1, b"an event")], ())
         assert [one["action"] for one in logged] == ["spool.foreign"]
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from bridge.amqp.connection import LinkState
 from bridge.telemetry.metrics import Metrics
-from bridge.worker.progress_checks import Parts, of_database, of_parts
-from bridge.worker.watchdog import Watch
+from bridge.worker.progress_checks import WorkerParts, database_check, worker_checks
+from bridge.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,25 +24,35 @@ class Scene:
     def __init__(self) -> None:
         self.consumer = SimpleNamespace(unacknowledged=3, acknowledged=0, consuming=True)
         self.suppressor = SimpleNamespace(steps=0)
-        self.look_ups = SimpleNamespace(steps=0, waiting=0)
-        self.ways = SimpleNamespace(steps=0, waiting=0)
+        self.address_lookup = SimpleNamespace(steps=0, waiting=0)
+        self.failure_router = SimpleNamespace(steps=0, waiting=0)
         self.relay = SimpleNamespace(steps=0, busy=False)
-        self.survey = SimpleNamespace(counts=0, counting=False)
+        self.list_metrics = SimpleNamespace(counts=0, counting=False)
         self.database = SimpleNamespace(available=True, oldest_call_at=None)
         self.publish = SimpleNamespace(state=LinkState.UP)
         self.consume = SimpleNamespace(attempts=1)
-        parts: Any = Parts(
-            *cast("Any", (self.consumer, self.suppressor, self.look_ups, self.ways, self.relay, self.survey))
+        parts: Any = WorkerParts(
+            *cast(
+                "Any",
+                (
+                    self.consumer,
+                    self.suppressor,
+                    self.address_lookup,
+                    self.failure_router,
+                    self.relay,
+                    self.list_metrics,
+                ),
+            )
         )
         database, publish, consume = cast("Any", (self.database, self.publish, self.consume))
-        watched = (of_database(database), *of_parts(parts, database, publish, consume))
-        self.watch = Watch(watched, after=AFTER, metrics=Metrics())
+        watched = (database_check(database), *worker_checks(parts, database, publish, consume))
+        self.watch = Watchdog(watched, after=AFTER, metrics=Metrics())
         self.now = 0.0
 
     def pass_time(self, each: Callable[[], None] = lambda: None, *, times: int = 10) -> str:
         """A minute each; why the worker is stuck at the end, if it is."""
         for _ in range(times):
-            self.watch.look(self.now)
+            self.watch.check(self.now)
             each()
             self.now += 60.0
         return self.watch.reason()
@@ -55,7 +65,7 @@ def test_one_message_that_gets_no_further_is_stuck() -> None:
     assert "not acknowledged" in scene.pass_time()
 
 
-@pytest.mark.parametrize("part", ["suppressor", "look_ups", "ways"])
+@pytest.mark.parametrize("part", ["suppressor", "address_lookup", "failure_router"])
 def test_any_step_is_progress(part: str) -> None:
     """At a few calls a second the first of 500 unknown messages has its verdict after many minutes."""
     scene = Scene()
@@ -66,7 +76,7 @@ def test_any_step_is_progress(part: str) -> None:
     assert scene.pass_time(step) == ""
 
 
-@pytest.mark.parametrize("part", ["look_ups", "ways"])
+@pytest.mark.parametrize("part", ["address_lookup", "failure_router"])
 def test_what_waits_is_not_stuck(part: str) -> None:
     """For the rate, for the provider's breaker, for the next attempt at a queue that refuses."""
     scene = Scene()
@@ -128,9 +138,9 @@ def test_a_consumer_that_goes_on_trying_is_not_stuck() -> None:
     assert "consume" in scene.pass_time()
 
 
-def test_a_survey_that_is_never_answered_is_stuck() -> None:
+def test_a_count_that_is_never_answered_is_stuck() -> None:
     """Its call goes by no breaker."""
     scene = Scene()
     scene.consumer.unacknowledged = 0
-    scene.survey.counting = True
-    assert "counted" in scene.pass_time()
+    scene.list_metrics.counting = True
+    assert "counting" in scene.pass_time()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
-from bridge.amqp.encoded_header import Header
-from bridge.amqp.properties import FIELDS, read
-from bridge.broker.forwarded_properties import LEFT_OUT_HEADER, RAW_HEADER, rewritten
+from bridge.amqp.encoded_header import EncodedHeader
+from bridge.amqp.properties import FIELDS, decode_properties
+from bridge.broker.forwarded_properties import LEFT_OUT_HEADER, RAW_HEADER, forwarded_properties
 from tests.support.undecodable import BEYOND, NOTE, UNDECODABLE, entry, nested, number, properties, text
 
 SHORT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -53,11 +53,11 @@ def by_pamqp(encoded: bytes) -> spec.Basic.Properties:
 def test_what_is_sound_is_read_as_pamqp_reads_it(sent: spec.Basic.Properties) -> None:
     """Every property, every type of header."""
     encoded = sent.marshal()
-    found = read(encoded)
+    found = decode_properties(encoded)
     assert found.error is None
     theirs = by_pamqp(encoded)
     theirs.headers = theirs.headers or None
-    assert found.decoded() == theirs
+    assert found.to_pamqp() == theirs
 
 
 @given(st.binary(max_size=400))
@@ -68,11 +68,11 @@ def test_what_is_sound_is_read_as_pamqp_reads_it(sent: spec.Basic.Properties) ->
 @example(properties(entry(b"many", b"D", b"\xff\xff\xff\xff\xff")))
 def test_no_bytes_at_all_make_it_raise(encoded: bytes) -> None:
     """Nor a header that is asked for by name; what is made of them can be decoded by anybody."""
-    found = read(encoded)
+    found = decode_properties(encoded)
     for name in ("note", "received-at"):
-        Header(name).number(encoded)
-        Header(name).text(encoded)
-    _, again = rewritten(encoded, headers={"added": 1}, without=lambda _: False)
+        EncodedHeader(name).number(encoded)
+        EncodedHeader(name).text(encoded)
+    _, again = forwarded_properties(encoded, headers={"added": 1}, without=lambda _: False)
     decoded = by_pamqp(again)
     assert decoded.headers is not None
     assert decoded.headers["added"] == 1
@@ -86,14 +86,14 @@ def test_what_is_spoilt_anywhere_does_not_raise(sent: spec.Basic.Properties, dat
     encoded = bytearray(sent.marshal())
     encoded[data.draw(st.integers(0, len(encoded) - 1))] = data.draw(st.integers(0, 255))
     spoilt = bytes(encoded[: data.draw(st.integers(0, len(encoded)))])
-    _, again = rewritten(spoilt, headers={}, without=lambda _: False)
-    assert read(again).error is None
+    _, again = forwarded_properties(spoilt, headers={}, without=lambda _: False)
+    assert decode_properties(again).error is None
 
 
 @pytest.mark.parametrize("encoded", UNDECODABLE.values(), ids=list(UNDECODABLE))
 def test_what_pamqp_cannot_decode_is_read_as_far_as_it_goes(encoded: bytes) -> None:
     """The headers before and behind the bad one, the id, and what is wrong."""
-    found = read(encoded)
+    found = decode_properties(encoded)
     assert found.error
     assert found.headers == {"note": "kept"}
     assert found.message_id == "bad-1"
@@ -113,17 +113,17 @@ def test_what_pamqp_cannot_decode_is_read_as_far_as_it_goes(encoded: bytes) -> N
 )
 def test_what_is_wrong_is_said(encoded: bytes, error: str) -> None:
     """Where, and what."""
-    assert read(encoded).error == error
+    assert decode_properties(encoded).error == error
 
 
 @pytest.mark.parametrize("encoded", UNDECODABLE.values(), ids=list(UNDECODABLE))
 def test_what_goes_on_can_be_decoded_and_holds_what_came_in(encoded: bytes) -> None:
     """All properties as they stood on the wire, in a byte array; what can be read stands beside it."""
-    message_id, again = rewritten(encoded, headers={"dead-at": 5}, without=lambda _: False)
+    message_id, again = forwarded_properties(encoded, headers={"dead-at": 5}, without=lambda _: False)
     decoded = by_pamqp(again)
     assert (message_id, decoded.message_id, decoded.delivery_mode) == ("bad-1", "bad-1", 2)
     assert decoded.headers == {"note": "kept", "dead-at": 5, RAW_HEADER: bytearray(encoded)}
-    once_more = by_pamqp(rewritten(again, headers={}, without=lambda name: name == "dead-at")[1])
+    once_more = by_pamqp(forwarded_properties(again, headers={}, without=lambda name: name == "dead-at")[1])
     assert once_more.headers == {"note": "kept", RAW_HEADER: bytearray(encoded)}
 
 
@@ -142,9 +142,9 @@ def test_what_goes_on_can_be_decoded_and_holds_what_came_in(encoded: bytes) -> N
 def test_a_sound_header_goes_on_byte_for_byte(raw: bytes) -> None:
     """Also what pamqp reads and then cannot write, or writes as something else."""
     encoded = properties(raw, NOTE)
-    assert read(encoded).error is None
-    _, again = rewritten(encoded, headers={}, without=lambda _: False)
-    assert [one.raw for one in read(again).entries] == [raw, NOTE]
+    assert decode_properties(encoded).error is None
+    _, again = forwarded_properties(encoded, headers={}, without=lambda _: False)
+    assert [one.raw for one in decode_properties(again).entries] == [raw, NOTE]
 
 
 def test_properties_that_fit_into_no_frame_lose_the_largest_headers() -> None:
@@ -152,9 +152,9 @@ def test_properties_that_fit_into_no_frame_lose_the_largest_headers() -> None:
     large = [entry(b"large-%d" % size, b"S", text(b"x" * size)) for size in (70_000, 40_000, 60_000)]
     for bad in ((), (entry(b"when", b"T", BEYOND),)):
         encoded = properties(NOTE, *large, *bad)
-        _, again = rewritten(encoded, headers={"retry-attempt": 1}, without=lambda _: False)
+        _, again = forwarded_properties(encoded, headers={"retry-attempt": 1}, without=lambda _: False)
         assert len(again) < 131_072 - 20
-        assert read(again).headers == {
+        assert decode_properties(again).headers == {
             "note": "kept", "large-40000": "x" * 40_000, "large-60000": "x" * 60_000, "retry-attempt": 1,
             LEFT_OUT_HEADER: 1 + len(bad),
         }  # fmt: skip
@@ -162,7 +162,7 @@ def test_properties_that_fit_into_no_frame_lose_the_largest_headers() -> None:
 
 def test_decimals_are_pamqps() -> None:
     """The contract on which the first test relies only for small ones."""
-    assert read(properties(entry(b"money", b"D", b"\x02\xff\xff\xff\xff"))).headers == {
+    assert decode_properties(properties(entry(b"money", b"D", b"\x02\xff\xff\xff\xff"))).headers == {
         "money": Decimal("-0.01")
     }
-    assert read(properties(entry(b"n", b"l", number(-1)))).headers == {"n": -1}
+    assert decode_properties(properties(entry(b"n", b"l", number(-1)))).headers == {"n": -1}

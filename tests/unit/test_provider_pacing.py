@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.provider.rate_limit import Pace, retry_after
+from bridge.provider.rate_limit import RateLimiter, retry_after
 
 NOW = datetime(2026, 10, 21, 7, 28, 0, tzinfo=UTC)
 
@@ -30,28 +30,28 @@ class Time:
 async def test_a_short_pause_does_not_end_a_long_one() -> None:
     """Of two pauses the one that ends last counts; without any there is no wait."""
     time = Time()
-    pace = Pace(1000.0, sleep=time.sleep, clock=time.clock)
-    await pace.turn()
+    pace = RateLimiter(1000.0, sleep=time.sleep, clock=time.clock)
+    await pace.acquire()
     assert time.now == 100.0
-    pace.hold(30.0)
-    pace.hold(5.0)
-    await pace.turn()
+    pace.pause(30.0)
+    pace.pause(5.0)
+    await pace.acquire()
     assert time.now == 130.0
 
 
 async def test_a_pause_also_holds_back_who_already_waits_for_the_rate() -> None:
     """A caller in the queue when the provider asks for a pause does not call in the middle of it."""
     time = Time()
-    pace = Pace(20.0, sleep=time.sleep, clock=time.clock)
+    pace = RateLimiter(20.0, sleep=time.sleep, clock=time.clock)
     for _ in range(20):
-        await pace.turn()
+        await pace.acquire()
 
     async def ask_for_a_pause() -> None:
-        pace.hold(30.0)
+        pace.pause(30.0)
 
     async with asyncio.TaskGroup() as group:
         # Tasks start in this order: the first is in the queue when the second speaks.
-        group.create_task(pace.turn())
+        group.create_task(pace.acquire())
         group.create_task(ask_for_a_pause())
     assert time.now == 130.0
 

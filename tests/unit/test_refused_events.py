@@ -6,9 +6,9 @@ import pytest
 from pamqp import commands as spec
 from structlog.testing import capture_logs
 
-from bridge.amqp.frames import Message, composed
+from bridge.amqp.frames import Message, make_message
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError
-from bridge.spool.refused_events import MOST_NAMES, RefusedEvents, takes_nothing
+from bridge.spool.refused_events import MAX_NAMES, RefusedEvents, refuses_everything
 
 IN = "in exchange 'email.events' in vhost '/' refused for user 'u'"
 TOO_LARGE = ChannelClosedError(
@@ -22,7 +22,7 @@ def forbidden(key: str, words: str = "access") -> ChannelClosedError:
 
 
 def message(key: str, body: bytes = b"{}") -> Message:
-    return composed("email.events", key, spec.Basic.Properties(), body)
+    return make_message("email.events", key, spec.Basic.Properties(), body)
 
 
 class Clock:
@@ -38,28 +38,28 @@ class Clock:
 def test_a_forbidden_name_is_known_from_rabbitmqs_words(words: str, key: str) -> None:
     """That name alone, until a message of it has passed."""
     refused = RefusedEvents()
-    refused.heard(forbidden(key, words))
+    refused.learn_from(forbidden(key, words))
     assert refused.any
-    known = refused.of(message(key))
+    known = refused.refusal_of(message(key))
     assert known is not None
     assert (known.reason, known.routing_key) == ("forbidden", key)
-    assert refused.of(message("opened")) is None
-    refused.passed(message(key))
-    assert refused.of(message(key)) is None
+    assert refused.refusal_of(message("opened")) is None
+    refused.note_accepted(message(key))
+    assert refused.refusal_of(message(key)) is None
     assert not refused.any
 
 
 def test_a_size_that_is_too_large_is_known_from_rabbitmqs_words() -> None:
     """What is larger than the limit, whatever its name, until such a one has passed."""
     refused = RefusedEvents()
-    refused.heard(TOO_LARGE)
-    assert refused.of(message("opened", b"x" * 20_000)) is None
-    known = refused.of(message("opened", b"x" * 20_001))
+    refused.learn_from(TOO_LARGE)
+    assert refused.refusal_of(message("opened", b"x" * 20_000)) is None
+    known = refused.refusal_of(message("opened", b"x" * 20_001))
     assert known is not None
     assert known.kind == "too-large"
-    refused.passed(message("opened"))
+    refused.note_accepted(message("opened"))
     assert refused.any, "a small one says nothing"
-    refused.passed(message("opened", b"x" * 20_001))
+    refused.note_accepted(message("opened", b"x" * 20_001))
     assert not refused.any
 
 
@@ -69,11 +69,11 @@ def test_words_that_are_cut_off_name_nothing() -> None:
         RefusedEvents(),
         ChannelClosedError(403, f"ACCESS_REFUSED - access to topic '{'n' * 220}..."),
     )
-    refused.heard(error)
+    refused.learn_from(error)
     assert not refused.any
-    assert not takes_nothing(error)
+    assert not refuses_everything(error)
     assert refused.blame(message("n" * 255), error).routing_key == "n" * 255
-    assert refused.of(message("n" * 255)) is not None
+    assert refused.refusal_of(message("n" * 255)) is not None
 
 
 def test_blame_for_an_unknown_reason_is_not_remembered() -> None:
@@ -96,37 +96,37 @@ def test_blame_for_an_unknown_reason_is_not_remembered() -> None:
 )
 def test_a_refusal_of_the_exchange_is_for_all_events(error: ChannelClosedError, *, everything: bool) -> None:
     """It is no single event's, and none is set aside for it."""
-    assert takes_nothing(error) is everything
+    assert refuses_everything(error) is everything
 
 
 def test_with_very_many_forbidden_names_unknown_ones_are_not_tried() -> None:
     """The provider may think of any number, and each would close the channel; known names are not concerned."""
     refused = RefusedEvents()
-    for number in range(MOST_NAMES):
-        refused.heard(forbidden(f"name{number}"))
-    assert refused.of(message("another")) is not None
-    assert refused.of(message("opened")) is None
-    assert refused.of(message("malformed")) is None
-    refused.passed(message("name1"))
-    assert refused.of(message("another")) is None
+    for number in range(MAX_NAMES):
+        refused.learn_from(forbidden(f"name{number}"))
+    assert refused.refusal_of(message("another")) is not None
+    assert refused.refusal_of(message("opened")) is None
+    assert refused.refusal_of(message("malformed")) is None
+    refused.note_accepted(message("name1"))
+    assert refused.refusal_of(message("another")) is None
 
 
 def test_what_was_nacked_is_tried_soon_when_its_like_is_confirmed() -> None:
     """Once, and not while nacks come in between: a queue that takes one now and then is not over its limit's end."""
     clock = Clock()
     refused = RefusedEvents(clock)
-    assert refused.nack(message("clicked"), NACK).kind == "nacked clicked"
-    refused.confirmed("clicked")
+    assert refused.note_nack(message("clicked"), NACK).kind == "nacked clicked"
+    refused.note_live_confirm("clicked")
     assert refused.recovered() == []
     clock.now += 11
-    refused.confirmed("opened")
+    refused.note_live_confirm("opened")
     assert refused.recovered() == []
-    refused.confirmed("clicked")
+    refused.note_live_confirm("clicked")
     assert refused.recovered() == ["nacked clicked"]
     assert refused.recovered() == []
-    refused.nack(message("clicked"), NACK)
+    refused.note_nack(message("clicked"), NACK)
     clock.now += 11
-    refused.confirmed("clicked")
+    refused.note_live_confirm("clicked")
     assert refused.recovered() == [], "so soon again it is left to its pauses"
 
 
@@ -135,7 +135,7 @@ def test_refusals_are_logged_with_counts_and_not_each() -> None:
     refused = RefusedEvents()
     with capture_logs() as logs:
         for _ in range(1000):
-            refused.report.add(refused.nack(message("clicked"), NACK))
+            refused.report.add(refused.note_nack(message("clicked"), NACK))
         refused.report.add(refused.blame(message("newname"), forbidden("newname")), 5)
     assert [(line["action"], line["entries"]) for line in logs] == [
         ("spool.nacked", 1),

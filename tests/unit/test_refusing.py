@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver.refusal_log import Refusing
+from bridge.receiver.refusal_log import RefusalLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -37,7 +37,7 @@ def logged() -> Iterator[Lines]:
 
 def test_the_first_is_said_at_once_then_a_line_each_minute(clock: Clock, logged: Lines) -> None:
     """With how many there were, and why the last one was refused: a full spool refuses thousands."""
-    refusing = Refusing(clock)
+    refusing = RefusalLog(clock)
     for second in range(130):
         for _ in range(100):
             refusing.refused(f"at {second}")
@@ -52,7 +52,7 @@ def test_the_first_is_said_at_once_then_a_line_each_minute(clock: Clock, logged:
 
 def test_when_it_is_over_that_is_said_once_with_all_of_them(clock: Clock, logged: Lines) -> None:
     """Once no event was refused for a while, and one is accepted."""
-    refusing = Refusing(clock)
+    refusing = RefusalLog(clock)
     refusing.refused("full")
     clock.now += 5
     refusing.refused("full")
@@ -61,12 +61,12 @@ def test_when_it_is_over_that_is_said_once_with_all_of_them(clock: Clock, logged
         refusing.accepted()
     assert [line["action"] for line in logged] == ["receiver.refusing", "receiver.accepting_again"]
     assert logged[-1]["refused"] == 2
-    assert not refusing.lasts
+    assert not refusing.active
 
 
 def test_one_that_is_taken_between_two_that_are_not_ends_nothing(clock: Clock, logged: Lines) -> None:
     """A disk that is all but full takes the small ones."""
-    refusing = Refusing(clock)
+    refusing = RefusalLog(clock)
     for _ in range(50):
         refusing.refused("full")
         refusing.accepted()
@@ -76,7 +76,7 @@ def test_one_that_is_taken_between_two_that_are_not_ends_nothing(clock: Clock, l
 
 def test_the_next_time_is_said_at_once_again(clock: Clock, logged: Lines) -> None:
     """However soon it comes after the last."""
-    refusing = Refusing(clock)
+    refusing = RefusalLog(clock)
     for _ in range(2):
         refusing.refused("full")
         clock.now += 11

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from bridge.broker import topology
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.settings.sections import InvalidSettingsError, load
 from bridge.suppression import changes
 
@@ -24,7 +24,7 @@ LINE = "[receiver]\nport = 5\n"
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has in the environment must not stand in for what a test sets."""
     for name in os.environ:
-        if name.upper().startswith(knobs.ENVIRONMENT_PREFIX):
+        if name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX):
             monkeypatch.delenv(name)
 
 
@@ -47,7 +47,7 @@ class Sources:
         directory = self._directory / "secrets"
         directory.mkdir(exist_ok=True)
         (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        self._monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(directory))
+        self._monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(directory))
 
     def config(self, content: str | bytes) -> Path:
         path = self._directory / "bridge.toml"
@@ -60,7 +60,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
     return Sources(tmp_path, monkeypatch)
 
 
-def api_token(settings: knobs.Settings) -> str | None:
+def api_token(settings: setting_sections.Settings) -> str | None:
     token = settings.provider.api_token
     return None if token is None else token.get_secret_value()
 
@@ -99,7 +99,7 @@ def test_sources_are_mixed_by_name_not_by_section(sources: Sources) -> None:
 
 def test_the_file_may_be_named_by_a_variable(sources: Sources) -> None:
     """`BRIDGE_CONFIG`, and `--config` wins over it."""
-    sources.variable(knobs.CONFIG_VARIABLE, str(sources.config(LINE)))
+    sources.variable(setting_sections.CONFIG_VARIABLE, str(sources.config(LINE)))
     assert load().receiver.port == 5
     assert "there is no such settings file" in refused(sources.config(LINE).with_name("missing.toml"))
 
@@ -146,16 +146,16 @@ def test_subscribers_are_tables_of_the_file(sources: Sources) -> None:
 def test_a_subscriber_is_not_called_like_one_of_our_own_queues(sources: Sources, queue: str) -> None:
     """It would get the events of ours, or mix others into them; one line names it."""
     sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "{queue}", "events": ["opened"]}}]')
-    with pytest.raises(InvalidSettingsError, match=rf"^subscribers\.0\.queue: '{queue}' is a name of"):
+    with pytest.raises(InvalidSettingsError, match=rf"^subscribers\.0\.queue: '{queue}' is reserved for"):
         load()
 
 
 def test_every_queue_of_our_own_is_refused_as_a_subscribers() -> None:
     """Whatever the topology comes to name one day."""
-    planned = topology.plan(knobs.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
+    planned = topology.plan(setting_sections.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
     for queue in planned.queues:
-        with pytest.raises(ValueError, match="a name of the bridge's own"):
-            knobs.Subscriber(queue=queue.name, events=("opened",))
+        with pytest.raises(ValueError, match="is reserved for the bridge"):
+            setting_sections.Subscriber(queue=queue.name, events=("opened",))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_subscriber_of_what_is_no_event_but_a_change_of_the_list_is_refused(
     sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "crm", "events": ["opened", "{name}"]}}]')
     with pytest.raises(
         InvalidSettingsError,
-        match=rf"^subscribers\.0\.events: '{name}' is no event .* 'suppression\.changes'",
+        match=rf"^subscribers\.0\.events: '{name}' is not an event .* 'suppression\.changes'",
     ):
         load()
 
@@ -265,7 +265,11 @@ def test_a_secret_that_is_no_setting_is_named(sources: Sources) -> None:
         ("RABBITMQ__DECLARE", SECRET, "rabbitmq.declare: Input should be 'auto', 'always' or 'never'"),
         ("RABBITMQ__PREFIX", "a b", "rabbitmq.prefix: String should match pattern"),
         ("PROVIDER__BASE_URL", f"https://a:{SECRET}@b/", "provider.base_url: not a URL of the form https://"),
-        ("PROVIDER__API_TOKEN", f"{SECRET} x", "provider.api_token: a token of the provider is printable"),
+        (
+            "PROVIDER__API_TOKEN",
+            f"{SECRET} x",
+            "provider.api_token: an API token of the provider is printable",
+        ),
         (
             "SUPPRESSION__EVENTS",
             "hard_bounced,opened",
@@ -316,7 +320,7 @@ def test_a_file_that_is_no_toml_is_named(sources: Sources, content: str) -> None
 def test_bytes_that_are_no_text_are_named(sources: Sources) -> None:
     """The settings file, a secret, or a file that a variable names: the one that it is, not another."""
     config = sources.config(b"\xff")
-    assert refused(config) == f"what stands in {config} is not UTF-8 text"
+    assert refused(config) == f"{config} is not UTF-8 text"
     sources.file_variable("BRIDGE_PROVIDER__API_TOKEN_FILE", b"\xff")
     assert refused().startswith("BRIDGE_PROVIDER__API_TOKEN_FILE: ")
 
@@ -336,9 +340,9 @@ def test_files_that_are_missing_are_named(sources: Sources, tmp_path: Path) -> N
 
 def test_a_folder_of_secrets_that_is_missing_is_named(sources: Sources, tmp_path: Path) -> None:
     """It is not the settings file's fault."""
-    sources.variable(knobs.SECRETS_VARIABLE, str(tmp_path / "missing"))
+    sources.variable(setting_sections.SECRETS_VARIABLE, str(tmp_path / "missing"))
     reason = refused(sources.config(LINE))
-    assert reason.startswith(f"{knobs.SECRETS_VARIABLE}: ")
+    assert reason.startswith(f"{setting_sections.SECRETS_VARIABLE}: ")
     assert str(tmp_path / "missing") in reason
 
 
@@ -355,12 +359,12 @@ def test_secrets_are_not_in_what_settings_print(sources: Sources) -> None:
 def test_every_knob_can_be_set_by_its_variable(sources: Sources) -> None:
     """The name that `config show` prints is the name that is read."""
     samples = {"receiver.port": "1234", "logs.level": "error", "worker.prefetch": "7"}
-    by_key = {knob.key: knob.variable for knob in knobs.knobs()}
+    by_key = {knob.key: knob.variable for knob in setting_sections.setting_names()}
     for key, value in samples.items():
         sources.variable(by_key[key], value)
     settings = load()
     assert (settings.receiver.port, settings.logs.level, settings.worker.prefetch) == (1234, "error", 7)
 
 
-def broker(settings: knobs.Settings) -> str:
+def broker(settings: setting_sections.Settings) -> str:
     return settings.rabbitmq.urls[0].get_secret_value()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.settings.sections import InvalidSettingsError, foreign_variables, load
 from tests.support.pod import SERVICES, service_links
 
@@ -16,7 +16,7 @@ BOM = "\ufeff"
 TOKEN = "a-token-of-the-tests"
 NUMBERS = [
     f"{section}__{name}"
-    for section, field in knobs.Settings.model_fields.items()
+    for section, field in setting_sections.Settings.model_fields.items()
     if section != "subscribers"
     for name, of_section in getattr(field.annotation, "model_fields", {}).items()
     if of_section.annotation is float
@@ -27,7 +27,7 @@ NUMBERS = [
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has in the environment must not stand in for what a test sets."""
     for name in os.environ:
-        if name.upper().startswith(knobs.ENVIRONMENT_PREFIX):
+        if name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX):
             monkeypatch.delenv(name)
 
 
@@ -126,7 +126,7 @@ def test_a_list_that_is_no_json_is_told(monkeypatch: pytest.MonkeyPatch, name: s
     """In a line without the values, which may be secrets."""
     monkeypatch.setenv(f"BRIDGE_{name}", "[uncommon, secret]")
     reason = refused()
-    assert "is no list in JSON" in reason
+    assert "is not a JSON list" in reason
     assert "uncommon" not in reason
 
 
@@ -148,7 +148,7 @@ def test_a_comma_in_a_password_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as a port that is no number."""
     monkeypatch.setenv("BRIDGE_RABBITMQ__URL", "amqp://a:uncommon,secret@host/")
     reason = refused()
-    assert reason.startswith("rabbitmq.urls: commas divide the URLs")
+    assert reason.startswith("rabbitmq.urls: commas separate the URLs")
     assert "%2C" in reason
     assert "uncommon" not in reason
     monkeypatch.setenv("BRIDGE_RABBITMQ__URL", "amqp://a:uncommon%2Csecret@host/")
@@ -160,7 +160,7 @@ def test_a_comma_in_a_password_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_empty_place_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """It would be the folder that we are in, or every address of the machine."""
     monkeypatch.setenv(f"BRIDGE_{name}", value)
-    assert refused() == f"{name.replace('__', '.').lower()}: is empty; leave it out to have the default"
+    assert refused() == f"{name.replace('__', '.').lower()}: is empty; remove it to use the default"
 
 
 def test_an_ipv6_host_may_have_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, monkeypatch: pyt
     secrets.mkdir()
     (secrets / "receiver__tokens").write_text(f"{BOM}{TOKEN}\n")
     monkeypatch.setenv("BRIDGE_PROVIDER__API_TOKEN_FILE", str(tmp_path / "token"))
-    monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(secrets))
+    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(secrets))
     settings = load(config)
     assert settings.receiver.port == 5
     assert settings.provider.api_token is not None
@@ -215,7 +215,7 @@ def test_a_folder_in_the_place_of_a_secret_is_told(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("BRIDGE_PROVIDER__API_TOKEN_FILE", str(secrets))
     assert refused().startswith(f"BRIDGE_PROVIDER__API_TOKEN_FILE: {secrets} is a folder, not a file; Docker")
     monkeypatch.delenv("BRIDGE_PROVIDER__API_TOKEN_FILE")
-    monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(secrets))
+    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(secrets))
     assert refused().startswith(
         f"BRIDGE_SECRETS_DIR: {secrets}/provider__api_token is a folder, not a file; Docker"
     )
@@ -227,7 +227,7 @@ def test_an_empty_folder_in_the_place_of_a_section_is_told(
 ) -> None:
     """A section may be one secret, too, and an empty folder is what Docker makes of one that is missing."""
     (tmp_path / section).mkdir()
-    monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(tmp_path))
     assert refused().startswith(f"BRIDGE_SECRETS_DIR: {tmp_path}/{section} is a folder, not a file; Docker")
     (tmp_path / section / "of-another").touch()
     load()
@@ -252,7 +252,7 @@ def test_secrets_may_be_links_that_lead_elsewhere(tmp_path: Path, monkeypatch: p
     (secrets / "kubernetes.io").mkdir()
     (secrets / "rabbitmq" / "of-another").mkdir(parents=True)
     (secrets / "provider__api_token").symlink_to(tmp_path / "elsewhere")
-    monkeypatch.setenv(knobs.SECRETS_VARIABLE, str(secrets))
+    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(secrets))
     token = load().provider.api_token
     assert token is not None
     assert token.get_secret_value() == "secret"
@@ -263,7 +263,11 @@ def test_secrets_may_be_links_that_lead_elsewhere(tmp_path: Path, monkeypatch: p
 
 def test_an_empty_variable_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is how Compose writes one that is not set."""
-    for name in ("BRIDGE_PROVIDER__API_TOKEN_FILE", knobs.CONFIG_VARIABLE, knobs.SECRETS_VARIABLE):
+    for name in (
+        "BRIDGE_PROVIDER__API_TOKEN_FILE",
+        setting_sections.CONFIG_VARIABLE,
+        setting_sections.SECRETS_VARIABLE,
+    ):
         monkeypatch.setenv(name, "")
     assert load().provider.api_token is None
 

@@ -12,20 +12,20 @@ import pytest
 from bridge.spool import refused_entries
 from bridge.spool.refused_entries import (
     FORBIDDEN,
-    MOST_KINDS,
+    MAX_KINDS,
     NACKED,
-    AsideSeen,
     Refusal,
-    hasten,
-    look,
-    to_find_due,
-    to_hasten,
-    to_note_passed,
-    to_note_refused,
+    RefusedKind,
+    read_refused,
+    retry_now,
+    to_find_due_kinds,
+    to_record_confirmed,
+    to_record_refused,
+    to_retry_soon,
     to_set_aside,
-    to_try,
+    to_take_due,
 )
-from bridge.spool.spool_file import Contents, Entry, SpoolFile, peek
+from bridge.spool.spool_file import SpoolContents, SpoolEntry, SpoolFile, read_contents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SECOND = 1000
 HOUR = 3600 * SECOND
-ENTRIES = [Entry(number, 100 * number, b"%d" % number) for number in range(1, 11)]
+ENTRIES = [SpoolEntry(number, 100 * number, b"%d" % number) for number in range(1, 11)]
 NACK = Refusal(NACKED, "opened", "basic.nack")
 FORBID = Refusal(FORBIDDEN, "newname", "ACCESS_REFUSED")
 
@@ -69,11 +69,11 @@ def file(path: Path) -> Iterator[SpoolFile]:
 
 
 def due(file: SpoolFile) -> list[str]:
-    return [kind for kind, _ in file.do(to_find_due(10))]
+    return [kind for kind, _ in file.do(to_find_due_kinds(10))]
 
 
 def tried(file: SpoolFile, refusal: Refusal, limit: int = 1) -> list[int]:
-    return [row[0] for row in file.do(to_try(refusal.kind, limit))]
+    return [row[0] for row in file.do(to_take_due(refusal.kind, limit))]
 
 
 def test_what_is_set_aside_is_kept_and_out_of_the_way(file: SpoolFile) -> None:
@@ -91,11 +91,11 @@ def test_what_is_set_aside_is_there_when_the_file_is_opened_again(path: Path) ->
     with closing(SpoolFile(path, min_free_bytes=0)) as first:
         first.write(ENTRIES, ())
         first.do(to_set_aside(FORBID, (1, 3)))
-        (seen,) = first.do(refused_entries.to_look())
+        (seen,) = first.do(refused_entries.to_read_refused())
     with closing(SpoolFile(path, min_free_bytes=0)) as again:
         assert again.contents().entries == 10
-        assert look(path) == (seen,)
-        assert seen == AsideSeen(FORBIDDEN, "newname", "ACCESS_REFUSED", 1, seen.retry_at, 2)
+        assert read_refused(path) == (seen,)
+        assert seen == RefusedKind(FORBIDDEN, "newname", "ACCESS_REFUSED", 1, seen.retry_at, 2)
 
 
 def test_the_pauses_grow_from_a_second_to_ten_minutes(file: SpoolFile, clock: Clock) -> None:
@@ -103,7 +103,7 @@ def test_the_pauses_grow_from_a_second_to_ten_minutes(file: SpoolFile, clock: Cl
     file.do(to_set_aside(NACK, (1,)))
     began, attempts = clock.now, []
     while True:
-        (seen,) = file.do(refused_entries.to_look())
+        (seen,) = file.do(refused_entries.to_read_refused())
         clock.now = seen.retry_at
         if clock.now - began > HOUR:
             break
@@ -126,7 +126,7 @@ def test_no_entry_is_tried_more_often_because_others_pass(file: SpoolFile, clock
         if due(file):
             for one in tried(file, NACK, 5):
                 attempts[one] += 1
-            file.do(to_note_passed(NACK.kind))
+            file.do(to_record_confirmed(NACK.kind))
     assert max(attempts.values()) <= 14
 
 
@@ -138,15 +138,15 @@ def test_one_stands_for_its_kind_until_it_has_passed(file: SpoolFile, clock: Clo
     assert due(file) == [FORBID.kind]
     assert tried(file, FORBID) == [1]
     assert due(file) == []
-    file.do(to_note_refused(FORBID.kind, "still"))
+    file.do(to_record_refused(FORBID.kind, "still"))
     clock.now += 3 * SECOND
     assert due(file) == [FORBID.kind]
     assert tried(file, FORBID) == [2], "another one than the last time"
-    file.do(to_note_passed(FORBID.kind))
+    file.do(to_record_confirmed(FORBID.kind))
     file.write((), (2,))
     assert due(file) == [FORBID.kind]
     assert sorted(tried(file, FORBID, 100)) == [1, 3, 4, 5, 6, 7, 8]
-    assert look(file.path)[0].said == "still"
+    assert read_refused(file.path)[0].said == "still"
     file.write((), range(1, 9))
     clock.now += HOUR
     assert tried(file, FORBID) == []
@@ -168,23 +168,23 @@ def test_what_the_disk_would_not_remove_is_not_tried(file: SpoolFile, clock: Clo
     """It is in RabbitMQ already."""
     file.do(to_set_aside(FORBID, (1, 2)))
     clock.now += 2 * SECOND
-    assert [row[0] for row in file.do(to_try(FORBID.kind, 10), {1})] == [2]
+    assert [row[0] for row in file.do(to_take_due(FORBID.kind, 10), {1})] == [2]
 
 
 def test_names_beyond_count_share_one_kind(file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider may think of any number of them, and each kind is tried now and then."""
-    monkeypatch.setattr(refused_entries, "MOST_KINDS", 3)
-    assert MOST_KINDS > 3
+    monkeypatch.setattr(refused_entries, "MAX_KINDS", 3)
+    assert MAX_KINDS > 3
     for entry in ENTRIES:
         file.do(to_set_aside(Refusal(FORBIDDEN, f"name{entry.id}", ""), (entry.id,)))
-    assert sorted(seen.entries for seen in look(file.path)) == [1, 1, 1, 7]
+    assert sorted(seen.entries for seen in read_refused(file.path)) == [1, 1, 1, 7]
 
 
 def test_somebody_may_have_all_of_it_tried_now(file: SpoolFile, clock: Clock) -> None:
     """By hand, while a receiver has the file."""
     file.do(to_set_aside(NACK, (1, 2)))
     assert due(file) == []
-    hasten(file.path)
+    retry_now(file.path)
     assert due(file) == [NACK.kind]
     assert sorted(tried(file, NACK, 10)) == [1, 2]
     del clock
@@ -198,7 +198,7 @@ def test_what_may_be_over_is_tried_soon(file: SpoolFile, clock: Clock) -> None:
         clock.now += HOUR
         tried(file, NACK)
         tried(file, FORBID)
-    file.do(to_hasten([NACK.kind]))
+    file.do(to_retry_soon([NACK.kind]))
     assert due(file) == []
     clock.now += 2 * SECOND
     assert due(file) == [NACK.kind]
@@ -211,10 +211,10 @@ def test_a_file_of_an_older_release_can_be_looked_at(path: Path) -> None:
         old.execute("CREATE TABLE entries (id INTEGER PRIMARY KEY, received_at INTEGER, body BLOB)")
         old.execute("INSERT INTO entries VALUES (1, 5, x'01020304')")
         old.commit()
-    assert peek(path) == Contents(1, 68, 5, 1)
-    assert look(path) == ()
-    hasten(path)
+    assert read_contents(path) == SpoolContents(1, 68, 5, 1)
+    assert read_refused(path) == ()
+    retry_now(path)
     opened = SpoolFile(path, min_free_bytes=0)
     opened.do(to_set_aside(FORBID, (1,)))
-    assert opened.contents() == Contents(1, 68, 5, 1)
+    assert opened.contents() == SpoolContents(1, 68, 5, 1)
     opened.close()

@@ -12,14 +12,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.spool.errors import SpoolCorruptError, SpoolFullError, SpoolReplacedError
-from bridge.spool.folder import SpoolError, SpoolLockedError, in_use, others, set_aside
-from bridge.spool.spool_file import OVERHEAD, Contents, Entry, SpoolFile, peek
+from bridge.spool.folder import SpoolError, SpoolLockedError, in_use, other_files, rename_corrupt
+from bridge.spool.spool_file import OVERHEAD, SpoolContents, SpoolEntry, SpoolFile, read_contents
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-ENTRIES = [Entry(number, 1000 + number, b'{"number": %d}' % number) for number in range(1, 2001)]
+ENTRIES = [SpoolEntry(number, 1000 + number, b'{"number": %d}' % number) for number in range(1, 2001)]
 """Enough for a middle page that holds entries."""
 
 
@@ -66,7 +66,7 @@ def aside(path: Path) -> list[Path]:
 def test_entries_come_back_in_order_with_their_bytes_untouched(path: Path) -> None:
     """Any byte, an empty body and 64 KiB come back as they were, after the file was closed and opened again."""
     bodies = [bytes(range(256)), b"", b"\x00", os.urandom(64 * 1024)]
-    entries = [Entry(number, 7, body) for number, body in enumerate(bodies, 1)]
+    entries = [SpoolEntry(number, 7, body) for number, body in enumerate(bodies, 1)]
     with opened(path) as file:
         file.write(entries, ())
     with opened(path) as file:
@@ -96,10 +96,10 @@ def test_a_write_tells_how_many_of_the_removed_were_there(path: Path) -> None:
 def test_contents_count_entries_and_bytes_and_know_the_oldest(path: Path) -> None:
     """The oldest by when it was received; an empty file has none."""
     with opened(path) as file:
-        assert file.contents() == Contents(0, 0, None, 0)
+        assert file.contents() == SpoolContents(0, 0, None, 0)
         assert file.oldest() is None
-        file.write([Entry(5, 70, b"abc"), Entry(9, 80, b"defgh")], ())
-        assert file.contents() == Contents(2, 8 + 2 * OVERHEAD, 70, 9)
+        file.write([SpoolEntry(5, 70, b"abc"), SpoolEntry(9, 80, b"defgh")], ())
+        assert file.contents() == SpoolContents(2, 8 + 2 * OVERHEAD, 70, 9)
         assert file.oldest() == 70
 
 
@@ -143,10 +143,10 @@ def test_claim_takes_the_first_file_that_nobody_has(tmp_path: Path) -> None:
 def test_others_are_the_spool_files_that_are_not_our_own(tmp_path: Path, full: Path) -> None:
     """Locks, logs, and what was set aside are none."""
     with opened(tmp_path / "spool-1.sqlite3") as own:
-        set_aside(full, "for the test")
+        rename_corrupt(full, "for the test")
         with opened(full):
-            assert others(tmp_path, [own.path]) == [full]
-            assert others(tmp_path, ()) == [full, own.path]
+            assert other_files(tmp_path, [own.path]) == [full]
+            assert other_files(tmp_path, ()) == [full, own.path]
 
 
 def test_peek_reads_a_file_that_somebody_else_has(tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_peek_reads_a_file_that_somebody_else_has(tmp_path: Path) -> None:
     folder.mkdir()
     with opened(folder / "spool-0.sqlite3") as file:
         file.write(ENTRIES[:3], ())
-        assert peek(file.path) == file.contents()
-    assert peek(file.path).entries == 3
+        assert read_contents(file.path) == file.contents()
+    assert read_contents(file.path).entries == 3
 
 
 def test_peek_says_what_it_cannot_read(full: Path) -> None:
@@ -164,10 +164,10 @@ def test_peek_says_what_it_cannot_read(full: Path) -> None:
     garbage = b"no database" * 1000
     full.write_bytes(garbage)
     with pytest.raises(SpoolError, match="not a database"):
-        peek(full)
+        read_contents(full)
     assert full.read_bytes() == garbage
     with pytest.raises(SpoolError):
-        peek(full.with_name("spool-7.sqlite3"))
+        read_contents(full.with_name("spool-7.sqlite3"))
 
 
 def test_close_removes_the_file_only_when_told(full: Path) -> None:
@@ -242,16 +242,16 @@ def test_a_log_without_its_database_is_set_aside(crashed: Path, lose: Callable[[
 
 def test_setting_aside_twice_keeps_both(full: Path) -> None:
     """However quickly one follows the other."""
-    first = set_aside(full, "for the test")
+    first = rename_corrupt(full, "for the test")
     full.write_bytes(b"second")
-    second = set_aside(full, "for the test")
+    second = rename_corrupt(full, "for the test")
     assert aside(full) == [first, second]
     assert second.read_bytes() == b"second"
 
 
 def test_a_page_that_goes_bad_while_the_file_is_open_is_told_as_corruption(path: Path) -> None:
     """Not as an ordinary refusal, which would be tried again for ever."""
-    many = [Entry(number, 0, os.urandom(1000)) for number in range(1, 5001)]
+    many = [SpoolEntry(number, 0, os.urandom(1000)) for number in range(1, 5001)]
     with opened(path) as file:
         file.write(many, ())
     with opened(path) as file:
@@ -278,7 +278,7 @@ def test_free_disk_below_the_minimum_refuses_events_but_not_removals(full: Path)
     free = shutil.disk_usage(full.parent).free
     with opened(full, min_free_bytes=free * 10) as file:
         with pytest.raises(SpoolFullError, match=r"spool\.min_free_bytes"):
-            file.write([Entry(9999, 0, b"{}")], ())
+            file.write([SpoolEntry(9999, 0, b"{}")], ())
         with pytest.raises(SpoolFullError):
             file.probe()
         assert file.write((), [entry.id for entry in ENTRIES]) == len(ENTRIES)
@@ -289,10 +289,10 @@ def test_a_full_disk_refuses_and_loses_nothing(full: Path) -> None:
     with opened(full) as file:
         file._connection.execute("PRAGMA max_page_count = 1")  # it becomes the present size
         with pytest.raises(SpoolFullError, match="the disk is full"):
-            file.write([Entry(9999, 0, os.urandom(64 * 1024))], [ENTRIES[0].id])
+            file.write([SpoolEntry(9999, 0, os.urandom(64 * 1024))], [ENTRIES[0].id])
         assert file.read(0, 5000) == ENTRIES
         file.write((), [entry.id for entry in ENTRIES[:1000]])
-        file.write([Entry(9999, 0, b"{}")], ())
+        file.write([SpoolEntry(9999, 0, b"{}")], ())
 
 
 def test_a_probe_changes_nothing_that_is_kept(full: Path) -> None:
@@ -327,4 +327,4 @@ def test_a_file_can_be_read_with_any_tool_for_sqlite(full: Path) -> None:
     """Whoever has to recover a file that was set aside finds the provider's bytes in one table."""
     with closing(sqlite3.connect(full)) as connection:
         rows = connection.execute("SELECT id, received_at, body FROM entries ORDER BY id").fetchall()
-    assert [Entry(*row) for row in rows] == ENTRIES
+    assert [SpoolEntry(*row) for row in rows] == ENTRIES

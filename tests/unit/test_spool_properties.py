@@ -22,12 +22,12 @@ from hypothesis.stateful import (
 
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import OVERHEAD, peek
+from bridge.spool.spool_file import OVERHEAD, read_contents
 
 if TYPE_CHECKING:
     from random import Random
 
-    from bridge.spool.spool_file import Entry
+    from bridge.spool.spool_file import SpoolEntry
 
 Bodies = list[tuple[int, bytes]]
 
@@ -51,7 +51,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self._root = Path(tempfile.mkdtemp(prefix="bridge-spool-"))
         self._folders = 0
         self._open = AsyncExitStack()
-        self._kept: dict[int, Entry] = {}
+        self._kept: dict[int, SpoolEntry] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -61,7 +61,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def put_at_once(self, bodies: Bodies) -> None:
         """Many wait together, and are kept in the order in which they came."""
 
-        async def put() -> list[Entry]:
+        async def put() -> list[SpoolEntry]:
             return await asyncio.gather(*(self._spool.put(at, body) for at, body in bodies))
 
         entries = self._runner.run(put())
@@ -84,7 +84,7 @@ class SpoolMachine(RuleBasedStateMachine):
         entry = next(iter(self._kept.values()))
 
         async def settle() -> None:
-            self._spool.settle(entry)
+            self._spool.remove_confirmed(entry)
 
         self._runner.run(settle())
         del self._kept[entry.id]
@@ -95,8 +95,8 @@ class SpoolMachine(RuleBasedStateMachine):
         """One commit has both."""
         gone = next(iter(self._kept.values()))
 
-        async def both() -> list[Entry]:
-            self._spool.settle(gone)
+        async def both() -> list[SpoolEntry]:
+            self._spool.remove_confirmed(gone)
             return await asyncio.gather(*(self._spool.put(at, body) for at, body in bodies))
 
         entries = self._runner.run(both())
@@ -117,7 +117,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """The files as they are at a moment in the middle: all that was answered, and of the rest a beginning."""
         crashed = self._next_folder()
 
-        async def put_and_crash() -> list[asyncio.Task[Entry]]:
+        async def put_and_crash() -> list[asyncio.Task[SpoolEntry]]:
             puts = [asyncio.create_task(self._spool.put(at, body)) for at, body in bodies]
             await puts[0]
             answered = [put for put in puts if put.done()]
@@ -160,18 +160,18 @@ class SpoolMachine(RuleBasedStateMachine):
         assert state.writable
         assert (state.entries, state.bytes) == (len(kept), sum(len(one.body) + OVERHEAD for one in kept))
         assert (state.oldest is None) == (not kept)
-        assert peek(self._spool.paths[0]).entries == len(kept)
+        assert read_contents(self._spool.paths[0]).entries == len(kept)
 
     def teardown(self) -> None:
         self._close()
         self._runner.close()
         shutil.rmtree(self._root)
 
-    def _read_all(self) -> list[Entry]:
+    def _read_all(self) -> list[SpoolEntry]:
         """Piece by piece, as the drain does."""
 
-        async def read() -> list[Entry]:
-            found: list[Entry] = []
+        async def read() -> list[SpoolEntry]:
+            found: list[SpoolEntry] = []
             while piece := await self._spool.read(found[-1].id if found else 0, 3):
                 found += piece
             return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from bridge.spool.pending_removals import MOST, Removals
+from bridge.spool.pending_removals import MAX_PENDING, PendingRemovals
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
 def test_what_is_refused_is_tried_again_later_and_later_up_to_a_minute() -> None:
     """1 s, doubling; however many more come meanwhile, none is tried before."""
     clock = Clock()
-    removals = Removals(clock)
+    removals = PendingRemovals(clock)
     removals.add({1: 10})
     pauses = []
     for number in range(2, 10):
@@ -36,7 +36,7 @@ def test_what_is_refused_is_tried_again_later_and_later_up_to_a_minute() -> None
 
 def test_a_removal_that_succeeds_ends_the_pauses() -> None:
     """What was removed is forgotten, and the next is tried at once."""
-    removals = Removals(Clock())
+    removals = PendingRemovals(Clock())
     removals.add({1: 10, 2: 20})
     removals.refused("read-only")
     removals.removed([1])
@@ -46,22 +46,22 @@ def test_a_removal_that_succeeds_ends_the_pauses() -> None:
 
 def test_a_disk_that_refuses_is_logged_once() -> None:
     """Not with each attempt."""
-    removals = Removals(Clock())
+    removals = PendingRemovals(Clock())
     with capture_logs() as said:
         for _ in range(3):
             removals.refused("read-only")
         removals.removed()
         removals.refused("read-only again")
     assert [(one["action"], one["reason"]) for one in said] == [
-        ("spool.unremoved", "read-only"),
-        ("spool.unremoved", "read-only again"),
+        ("spool.removals_refused", "read-only"),
+        ("spool.removals_refused", "read-only again"),
     ]
 
 
 def test_there_may_be_too_many() -> None:
     """So that a restart does not publish a million events again."""
-    removals = Removals(Clock())
-    removals.add(dict.fromkeys(range(MOST - 1), 1))
+    removals = PendingRemovals(Clock())
+    removals.add(dict.fromkeys(range(MAX_PENDING - 1), 1))
     assert not removals.too_many
-    removals.add({MOST: 1})
+    removals.add({MAX_PENDING: 1})
     assert removals.too_many

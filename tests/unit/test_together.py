@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bridge.amqp.errors import task_group, together
+from bridge.amqp.errors import run_until_first_ends, task_group
 
 
 class BrokenError(Exception):
@@ -28,14 +28,14 @@ async def test_the_first_part_to_end_ends_the_others_and_its_error_comes_out() -
     """A session does not go on with one part missing."""
     ended: list[str] = []
     with pytest.raises(BrokenError, match="what happened"):
-        await together(first=broken(), second=endless(ended))
+        await run_until_first_ends(first=broken(), second=endless(ended))
     assert ended == ["endless"]
 
 
 async def test_cancelling_them_ends_all_parts() -> None:
     """Whoever stops a session leaves none of its tasks behind."""
     ended: list[str] = []
-    task = asyncio.create_task(together(first=endless(ended), second=endless(ended)))
+    task = asyncio.create_task(run_until_first_ends(first=endless(ended), second=endless(ended)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     task.cancel()

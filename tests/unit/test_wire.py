@@ -14,7 +14,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
-from bridge.amqp.wire import Wire, _Stream
+from bridge.amqp.wire import InterceptingStream, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -180,7 +180,7 @@ class Socket:
     def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
         self.clock = Clock()
-        self._stream = _Stream(runner.get_loop())
+        self._stream = InterceptingStream(runner.get_loop())
         self._stream._time = self.clock
         self.heard = Heard()
 
@@ -261,7 +261,7 @@ def test_two_channels_are_listened_to_at_once(runner: asyncio.Runner) -> None:
     confirms = [confirm(spec.Basic.Ack, channel, 1, multiple=False) for channel in (OURS, THEIRS)]
     socket.feed(*(one.frames[0] for one in confirms))
     assert (socket.heard.told, beside.told) == ([confirms[0].told], [confirms[1].told])
-    socket._stream.hand_back(THEIRS)
+    socket._stream.unroute(THEIRS)
     socket.feed(*(one.frames[0] for one in confirms))
     assert (len(socket.heard.told), len(beside.told)) == (2, 1)
     assert socket.read() == confirms[1].frames[0]
