@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.amqp.aiormq_internals import watch_alarms
+from bridge.amqp.errors import as_connection_loss
 from bridge.broker.management import ManagementError
 from bridge.diagnostics.broker_connection import close_quietly, connect_any, cut
 from bridge.diagnostics.finding import failed, ok
@@ -94,7 +95,8 @@ def described(reason: str) -> str:
 async def _try(connection: AbstractConnection) -> None:
     """A publish, and a question after it: RabbitMQ may refuse the one before it stops to read."""
     await may_write(connection, "")
-    await (await connection.channel(publisher_confirms=False)).close()
+    with as_connection_loss(connection):
+        await (await connection.channel(publisher_confirms=False)).close()
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

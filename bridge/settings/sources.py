@@ -214,7 +214,7 @@ def read_settings(path: Path | None) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as no_toml:
         raise InvalidSettingsError(" ".join(f"{path}: {no_toml}".split())) from None
     except UnicodeDecodeError:
-        raise InvalidSettingsError(f"what stands in {path} is not UTF-8 text") from None
+        raise InvalidSettingsError(f"{path} is not UTF-8 text") from None
 
 
 def fingerprint(document: Mapping[str, Any], *, without: Collection[str]) -> str:

@@ -116,7 +116,7 @@ def not_reserved(name: str) -> str:
 def queue_of_another(name: str) -> str:
     """Our own names are `email.…`, `suppression` and `suppression.…`: see `bridge.broker.topology`."""
     if name == "suppression" or name.startswith(("suppression.", "email.")):
-        raise ValueError(f"'{name}' is a name of the bridge's own; choose another")
+        raise ValueError(f"'{name}' is reserved for the bridge; choose another name")
     return name
 
 
