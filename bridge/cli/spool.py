@@ -15,7 +15,7 @@ from rich.text import Text
 
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.amqp.publish_errors import PublishError
-from bridge.cli.console import fail, fails_with, print_json, settings_of, terminal
+from bridge.cli.console import fail, fails_with, on_terminal, print_json, settings_of, terminal
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, ListJson
@@ -53,7 +53,7 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
         print_list(map(_document, files))
         return
     if on_terminal():
-        people.print(Text(f"{settings.spool.directory}:"))
+        terminal.print(Text(f"{settings.spool.directory}:"))
     print_rows((_FILE, "Events", "Bytes", "Oldest", "Receiver", "Problem"), map(_row, files))
     if any(file.aside for file in files):
         print_summary("set aside, because RabbitMQ refuses them:")
