@@ -15,7 +15,7 @@ from bridge import events
 from tests.support.archiving import archive, many
 from tests.support.commands import bridge
 from tests.support.proxy import Proxy
-from tests.support.working import body_of
+from tests.support.working import body_of, changed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +129,8 @@ async def test_a_terminal_that_stands_still_holds_up_nobody(
     processes: Processes, overrides: dict[str, Any], rabbit: Rabbit, settings: Settings, control: Control
 ) -> None:
     """Everything is confirmed, and RabbitMQ keeps no more for it than its queue may hold: the newest."""
-    tail = await tailing(processes, overrides)
+    # It stands still for as long as the events take, and a connection without heartbeats would be closed meanwhile.
+    tail = await tailing(processes, changed(overrides, rabbitmq={"heartbeat": 300}))
     tail.send(signal.SIGSTOP)
     await archive(rabbit, settings, many("opened", 11_000, AT))
     queues = await control.run("list_queues", "--silent", "name", "messages_ready")

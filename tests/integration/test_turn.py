@@ -38,7 +38,8 @@ async def test_four_workers_count_each_event_once_and_publish_each_change_once_i
     assert await rabbit.consumers(rabbit.names.suppression) == 4
     await asyncio.gather(workplace.send(*events), workplace.send(*events[::-2]))
     ids = await workplace.published_ids(400)
-    await eventually(lambda: _lines(workers, '"message":"suppressed"') == 600)
+    outcomes = [f'"action":"suppression.{outcome}"' for outcome in ("added", "updated", "repeated")]
+    await eventually(lambda: sum(_lines(workers, outcome) for outcome in outcomes) == 600)
     await _stopped(workers)
     assert len(set(ids)) == 400
     assert workplace.unheard == 0
