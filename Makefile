@@ -75,8 +75,8 @@ rotate-token: python ## Put a new token in front of the webhook's in config/secr
 retire-token: python ## Take the old one away, once the provider posts with the new one
 	@$(PYTHON) config/make_secrets.py --retire-token $(ARGS)
 
-.PHONY: check lint format types floors
-check: lint format types floors ## Hold it to its rules: linter, formatter, strict types, floors of the house
+.PHONY: check lint format types floors pages
+check: lint format types floors pages ## Hold it to its rules: linter, formatter, strict types, floors of the house, docs
 lint: dependencies
 	$(BIN)/ruff check
 format: dependencies
@@ -85,6 +85,17 @@ types: dependencies
 	$(BIN)/mypy
 floors: dependencies
 	$(BIN)/lint-imports
+pages: dependencies
+	$(BIN)/python -m tests.docs --check
+
+.PHONY: docs
+docs: dependencies ## Write the tables of docs/reference that are made from code
+	@$(BIN)/python -m tests.docs
+
+# `make test` runs the tour, too.
+.PHONY: docs-check
+docs-check: packages pages ## Hold the docs to the code: tables, links, names, commands; and run the README's tour
+	@$(BIN)/pytest tests/integration/test_readme.py $(ARGS)
 
 # For every Python from 3.11 on, and every system: uv writes down the hash of each file of a release. It asks the index
 # alone, so what else lies on this machine has no say. All locks are cut out of one set of versions.

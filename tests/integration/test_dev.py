@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import pytest
 
 from bridge.settings import sections as setting_sections
 from tests.support.bodies import every_body
+from tests.support.leftovers import end_processes_of, processes_of
 from tests.support.private import open_to_others
 
 if TYPE_CHECKING:
@@ -34,11 +35,8 @@ NODE_PATIENCE = 60
 
 @pytest.fixture(autouse=True)
 def _nothing_outlives_a_test(tmp_path: Path) -> Iterator[None]:
-    """The node of a `bridge dev` that had to be killed would stay for good."""
     yield
-    for pid in _processes_of(tmp_path / "dev"):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    endprocesses_of(tmp_path / "dev")
 
 
 async def test_the_tour_from_the_printed_curl_line_to_the_printed_list(
@@ -51,7 +49,7 @@ async def test_the_tour_from_the_printed_curl_line_to_the_printed_list(
     assert await dev.ended() == 0
     assert dev.printed[-1] == "stopping …"
     assert dev.lines == []
-    assert _processes_of(tmp_path / "dev") == []
+    assert processes_of(tmp_path / "dev") == []
 
 
 async def test_what_is_quarantined_is_seen_and_ends_nothing(
@@ -106,14 +104,14 @@ async def test_with_a_node_of_its_own_it_leaves_no_process_behind(
     await _all_is_well(dev)
     assert open_to_others(tmp_path / "dev") == [tmp_path / "dev/rabbitmq/.erlang.cookie"]
     assert stat.S_IMODE((tmp_path / "dev/rabbitmq/.erlang.cookie").stat().st_mode) == 0o400
-    with _watched(_processes_of(tmp_path / "dev")) as theirs:
+    with _watched(processes_of(tmp_path / "dev")) as theirs:
         assert any("epmd" in name for name in theirs)
         assert any("beam" in name for name in theirs)
         dev.send(signal.SIGINT)
         assert await dev.ended() == 0
         async with asyncio.timeout(10):
             await asyncio.gather(*(ended.wait() for ended in theirs.values()))
-    assert _processes_of(tmp_path / "dev") == []
+    assert processes_of(tmp_path / "dev") == []
 
 
 async def test_ctrl_c_while_rabbitmq_starts_leaves_no_process_behind(
@@ -124,7 +122,7 @@ async def test_ctrl_c_while_rabbitmq_starts_leaves_no_process_behind(
     await dev.prints("starting")
     dev.send(signal.SIGINT)
     assert await dev.ended() == 0
-    assert _processes_of(tmp_path / "dev") == []
+    assert processes_of(tmp_path / "dev") == []
 
 
 async def test_ctrl_c_ends_the_wait_for_a_broker_that_is_not_there(
@@ -211,21 +209,6 @@ async def _all_is_well(dev: Process) -> None:
     assert (status.returncode, seen["wrong"]) == (0, [])
     assert [role["kind"] for role in seen["roles"]] == ["receiver", "worker"]
     assert seen["broker"]["unbound"] == []
-
-
-def _processes_of(directory: Path) -> list[int]:
-    """Processes that have this folder in their command line or environment."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdecimal() or int(process.name) == os.getpid():
-            continue
-        try:
-            told = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-        except OSError:
-            continue  # it has ended, or is another user's
-        if os.fsencode(directory) in told:
-            found.append(int(process.name))
-    return found
 
 
 @contextmanager

@@ -1,0 +1,38 @@
+"""Puts the tables that are made from code between the marks of their pages."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from tests.docs import tables
+from tests.docs.tables import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_MADE: Final[dict[str, Callable[[str], str]]] = {
+    "settings": tables.settings,
+    "commands": tables.commands,
+    "metrics": tables.metrics,
+    "topology": tables.exchanges_and_queues,
+}
+"""Page of docs/reference -> what makes its table, of the page as it stands."""
+_BEGIN: Final = "<!-- made by `make docs`; do not edit from here -->"
+_END: Final = "<!-- to here -->"
+
+
+def made() -> dict[Path, str]:
+    """Each page that has such a table, as it should be."""
+    return {
+        (path := ROOT / "docs" / "reference" / f"{name}.md"): _with(path.read_text(), maker)
+        for name, maker in _MADE.items()
+    }
+
+
+def _with(page: str, maker: Callable[[str], str]) -> str:
+    between = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
+    if not between.search(page):
+        raise ValueError(f"there are no marks in the page: {_BEGIN} and {_END}")
+    return between.sub(lambda _: f"{_BEGIN}\n\n{maker(page)}\n\n{_END}", page)
