@@ -36,7 +36,7 @@ NODE_PATIENCE = 60
 @pytest.fixture(autouse=True)
 def _nothing_outlives_a_test(tmp_path: Path) -> Iterator[None]:
     yield
-    endprocesses_of(tmp_path / "dev")
+    end_processes_of(tmp_path / "dev")
 
 
 async def test_the_tour_from_the_printed_curl_line_to_the_printed_list(
