@@ -123,6 +123,8 @@ def _of_bridge(words: list[str]) -> Iterator[str]:
                 yield f"`{' '.join(('bridge', *path))}` has no option {name}"
             elif name in options and not options[name].is_flag and not given:
                 next(rest, None)
+        elif word.isupper():  # stands for any
+            return
         elif command.is_group:
             path = (*path, word)
             if path not in members:
