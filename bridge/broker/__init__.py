@@ -1,1 +1,1 @@
-"""The bridge's contract on RabbitMQ: topology, messages, archive, and the management API."""
+"""RabbitMQ as the bridge uses it: topology, messages, the archive, the management API."""

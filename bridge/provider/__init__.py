@@ -1,1 +1,1 @@
-"""The client of the e-mail provider's API (msndr)."""
+"""The e-mail provider (msndr): the client of its API."""

@@ -15,7 +15,7 @@ def main(
     *,
     check: Annotated[bool, typer.Option("--check", help="Change nothing, and say what is wrong.")] = False,
 ) -> None:
-    """Write the tables of docs/reference/ that are made from code.
+    """Write the tables that are made from code, in docs/reference/ and CONTRIBUTING.md.
 
     Exit code 1: with --check, something is wrong in a page.
     """

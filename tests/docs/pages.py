@@ -13,22 +13,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MADE: Final[dict[str, Callable[[str], str]]] = {
-    "settings": tables.settings,
-    "commands": tables.commands,
-    "metrics": tables.metrics,
-    "topology": tables.exchanges_and_queues,
+    "docs/reference/settings.md": tables.settings,
+    "docs/reference/commands.md": tables.commands,
+    "docs/reference/metrics.md": tables.metrics,
+    "docs/reference/topology.md": tables.exchanges_and_queues,
+    "CONTRIBUTING.md": tables.floors,
 }
-"""Page of docs/reference -> what makes its table, of the page as it stands."""
+"""Page -> what makes its table, of the page as it stands."""
 _BEGIN: Final = "<!-- made by `make docs`; do not edit from here -->"
 _END: Final = "<!-- to here -->"
 
 
 def made() -> dict[Path, str]:
     """Each page that has such a table, as it should be."""
-    return {
-        (path := ROOT / "docs" / "reference" / f"{name}.md"): _with(path.read_text(), maker)
-        for name, maker in _MADE.items()
-    }
+    return {(path := ROOT / name): _with(path.read_text(), maker) for name, maker in _MADE.items()}
 
 
 def _with(page: str, maker: Callable[[str], str]) -> str:

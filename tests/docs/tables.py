@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import tomllib
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -224,3 +226,23 @@ def _arguments(declared: topology.Exchange | topology.Queue) -> str:
     return ", ".join(
         f"`{name}={value}`" for name, value in declared.arguments.items() if name != "x-queue-type"
     )
+
+
+def floors(_: str) -> str:
+    """From the top down, as import-linter's contract has them; what each room is for from its first line."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (layers,) = (
+        one["layers"] for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"
+    )
+    rows = [
+        (str(len(layers) - at), f"`{room}`", _line(_purpose(room)))
+        for at, floor in enumerate(layers)
+        for room in floor.split(" | ")
+    ]
+    return table(("floor", "room", "what it is for"), rows)
+
+
+def _purpose(room: str) -> str:
+    place = ROOT / "bridge" / room
+    module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return ast.get_docstring(ast.parse(module.read_text())) or UNKNOWN
