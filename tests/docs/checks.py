@@ -37,14 +37,15 @@ def problems() -> list[str]:
     return [
         f"{page.relative_to(ROOT)}: {problem}"
         for page in pages()
-        for problem in _of_page(page, page.read_text())
+        for problem in of_page(page, page.read_text())
     ]
 
 
-def _of_page(page: Path, text: str) -> Iterator[str]:
+def of_page(page: Path, text: str) -> Iterator[str]:
+    """What is wrong in this text, where it is this page."""
     prose = _FENCED.sub("", text)
     for target in _LINK.findall(_INLINE.sub("", prose)):
-        yield from _link(page, target)
+        yield from _link(page, text, target)
     for kind, block in _FENCED.findall(text):
         if kind in {"sh", "console"}:
             for line in _commands_of(block, prompted=kind == "console"):
@@ -58,21 +59,21 @@ def _open(row: list[str]) -> bool:
     return any(cell == UNKNOWN or cell.endswith(f" {UNKNOWN}") for cell in row)
 
 
-def _link(page: Path, target: str) -> Iterator[str]:
+def _link(page: Path, text: str, target: str) -> Iterator[str]:
     if re.match(r"[a-z]+:", target):
         return
     path, _, anchor = target.partition("#")
     file = (page.parent / path).resolve() if path else page
-    if not file.exists():
+    if file != page and not file.exists():
         yield f"the link {target} points to no file"
-    elif anchor and anchor not in _anchors(file):
+    elif anchor and anchor not in _anchors(text if file == page else file.read_text()):
         yield f"the link {target} points to no heading"
 
 
 @cache
-def _anchors(page: Path) -> frozenset[str]:
+def _anchors(text: str) -> frozenset[str]:
     """As GitHub makes them of headings."""
-    heads = re.findall(r"^#+ (.+)$", _FENCED.sub("", page.read_text()), re.MULTILINE)
+    heads = re.findall(r"^#+ (.+)$", _FENCED.sub("", text), re.MULTILINE)
     return frozenset(re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads)
 
 

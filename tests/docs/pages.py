@@ -26,11 +26,17 @@ _END: Final = "<!-- to here -->"
 
 def made() -> dict[Path, str]:
     """Each page that has such a table, as it should be."""
-    return {(path := ROOT / name): _with(path.read_text(), maker) for name, maker in _MADE.items()}
+    return {(path := ROOT / name): with_table(path.read_text(), path) for name in _MADE}
 
 
-def _with(page: str, maker: Callable[[str], str]) -> str:
+def with_table(page: str, path: Path) -> str:
+    """The text of the page of this path, with its table made anew.
+
+    Raises:
+        ValueError: the marks between which it goes are not there.
+    """
+    maker = _MADE[str(path.relative_to(ROOT))]
     between = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
     if not between.search(page):
-        raise ValueError(f"there are no marks in the page: {_BEGIN} and {_END}")
+        raise ValueError(f"{path} lacks the marks {_BEGIN} and {_END}")
     return between.sub(lambda _: f"{_BEGIN}\n\n{maker(page)}\n\n{_END}", page)

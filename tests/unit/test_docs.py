@@ -1,0 +1,105 @@
+"""The pages written by hand say what the code says, and `make docs-check` sees what points nowhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from bridge import events
+from bridge.broker import forwarded_properties, messages
+from bridge.dead_letters import dead_letter_queue, delay_queues
+from bridge.receiver import answers
+from bridge.settings import sections as knobs
+from bridge.worker import failures
+from tests.docs import checks, pages
+from tests.docs.tables import ROOT, rows_of
+
+PAGE = ROOT / "docs" / "page.md"
+REFERENCE = ROOT / "docs" / "reference"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("see [there](nowhere.md)", "points to no file"),
+        ("see [there](operate.md#nothing)", "points to no heading"),
+        ("see [there](#nothing)", "points to no heading"),
+        ("```sh\nbridge suppression list\n```\n", "no command `bridge suppression`"),
+        ("```sh\n.venv/bin/bridge --config x dead list --every\n```\n", "has no option --every"),
+        ("```sh\nA=b docker compose run --rm bridge dead lists\n```\n", "no command `bridge dead lists`"),
+        ("```console\n$ bridge tail --since 1h\nbridge nothing\n```\n", "has no option --since"),
+        ("```sh\nmake all-of-it ARGS=x | cat\n```\n", "no target for `make all-of-it`"),
+        ("run `bridge spool empty` at once", "no command `bridge spool empty`"),
+        ("set `BRIDGE_RECEIVER__TOKEN`", "no variable is called BRIDGE_RECEIVER__TOKEN"),
+        ("set `receiver.patience`", "`receiver.patience` is no setting"),
+        ("the log has `worker.neighbour`", "`worker.neighbour` is no setting, no log action"),
+        ("see `bridge_letters_total`", "no metric is called bridge_letters_total"),
+        ("see `bridge/worker/nothing.py`", "there is no bridge/worker/nothing.py"),
+        ("| `bridge_build_info` | gauge | ? | | new |\n", "is to be written"),
+    ],
+)
+def test_what_points_nowhere_is_one_problem(text: str, problem: str) -> None:
+    """Each kind, in one line that names it."""
+    (found,) = checks.of_page(PAGE, text)
+    assert problem in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[there](operate.md#the-spool), [here](#a-heading-its-end) and [out](https://example.org/x#y)\n\n## A heading: its end",
+        "`[no](link.md)`\n```text\n[no](link.md)\nbridge nothing\n```\n",
+        "```sh\nbridge suppressions remove a@example.org --reason complaint; make check && bridge dev --port 0\n```\n",
+        "`bridge suppressions check ADDRESS`, `bridge dead`, `BRIDGE_PROVIDER__API_TOKEN_FILE`, `worker.prefetch`",
+        "`suppression.outdated`, `worker.pause`, `suppression.retry.30s`, `bridge_build_info`, `spool/`",
+    ],
+)
+def test_what_is_there_is_no_problem(text: str) -> None:
+    """Also what only looks like something that is not there."""
+    assert list(checks.of_page(PAGE, text)) == []
+
+
+def test_what_is_made_is_made_the_same_again() -> None:
+    """What a person has written into a table stays, so that only a change of the code makes a page stale."""
+    for path, text in pages.made().items():
+        assert text.count("<!--") == 2
+        assert pages.with_table(text, path) == text
+
+
+def test_the_page_of_messages_has_every_header_and_every_reason() -> None:
+    """Of events, quarantine, delay queues and dead letters: what consumers and operators filter by."""
+    text = (REFERENCE / "messages.md").read_text()
+    properties = messages._properties(events.COMPLAINED, "", "", "")
+    headers = {messages.REASON_HEADER, forwarded_properties.RAW_HEADER, *(properties.headers or {})}
+    headers |= {
+        value
+        for module in (dead_letter_queue, delay_queues)
+        for name, value in vars(module).items()
+        if name.endswith("_HEADER")
+    }
+    reasons = {failures.MALFORMED, failures.UNDECODABLE, *(one.reason for one in failures._FAILURES.values())}
+    named = set(re.findall(r"`([^`\s]+)`", text))
+    assert headers | reasons | events.KNOWN_NAMES <= named
+
+
+def test_the_page_for_on_call_says_what_to_do_for_each_reason() -> None:
+    """Whoever finds a dead letter finds its reason there."""
+    reasons = {failures.MALFORMED, failures.UNDECODABLE, *(one.reason for one in failures._FAILURES.values())}
+    cells = [row[0] for row in rows_of((ROOT / "docs" / "operate.md").read_text())]
+    assert reasons <= {reason for cell in cells for reason in re.findall(r"`([^`]+)`", cell)}
+
+
+def test_the_page_of_answers_has_every_status() -> None:
+    """Those that the metrics count, and the two durabilities."""
+    text = (REFERENCE / "answers.md").read_text()
+    statuses = {label for label in answers.USUAL if label.isdecimal()}
+    assert statuses == set(re.findall(r"^\| .* \| (\d{3})", text, re.MULTILINE)) - {"200"}
+    assert {answers.CONFIRMED, answers.SPOOLED, answers.QUARANTINED} <= set(re.findall(r'"(\w+)"', text))
+
+
+def test_no_page_leaves_out_a_setting() -> None:
+    """The page of the settings has each, and `config/bridge.toml` explains each."""
+    rows = rows_of((REFERENCE / "settings.md").read_text())
+    assert {knob.key for knob in knobs.knobs()} <= {row[0].strip("`") for row in rows}
+    assert all(row[-1] for row in rows)
