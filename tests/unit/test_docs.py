@@ -10,7 +10,7 @@ from bridge import events
 from bridge.broker import forwarded_properties, messages
 from bridge.dead_letters import dead_letter_queue, delay_queues
 from bridge.receiver import answers
-from bridge.settings import sections as knobs
+from bridge.settings import sections as setting_sections
 from bridge.worker import failures
 from tests.docs import checks, pages
 from tests.docs.tables import ROOT, rows_of
@@ -93,7 +93,7 @@ def test_the_page_for_on_call_says_what_to_do_for_each_reason() -> None:
 def test_the_page_of_answers_has_every_status() -> None:
     """Those that the metrics count, and the two durabilities."""
     text = (REFERENCE / "answers.md").read_text()
-    statuses = {label for label in answers.USUAL if label.isdecimal()}
+    statuses = {label for label in answers.EXPECTED_LABELS if label.isdecimal()}
     assert statuses == set(re.findall(r"^\| .* \| (\d{3})", text, re.MULTILINE)) - {"200"}
     assert {answers.CONFIRMED, answers.SPOOLED, answers.QUARANTINED} <= set(re.findall(r'"(\w+)"', text))
 
@@ -101,5 +101,5 @@ def test_the_page_of_answers_has_every_status() -> None:
 def test_no_page_leaves_out_a_setting() -> None:
     """The page of the settings has each, and `config/bridge.toml` explains each."""
     rows = rows_of((REFERENCE / "settings.md").read_text())
-    assert {knob.key for knob in knobs.knobs()} <= {row[0].strip("`") for row in rows}
+    assert {knob.key for knob in setting_sections.setting_names()} <= {row[0].strip("`") for row in rows}
     assert all(row[-1] for row in rows)
