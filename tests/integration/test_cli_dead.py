@@ -234,7 +234,7 @@ async def test_what_is_moved_must_be_said(arguments: tuple[str, ...], dead: Dead
     for command in ("replay", "discard"):
         outcome = await dead(command, *arguments)
         assert outcome.code == 2
-        assert "say which" in outcome.stderr
+        assert "give either ids" in outcome.stderr
     assert await rabbit.depth(rabbit.names.dead) == 1
 
 
