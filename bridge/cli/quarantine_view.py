@@ -27,14 +27,14 @@ def print_bodies(bodies: list[QuarantinedBody], now: int) -> None:
         (body.id, body.event or NO_EVENT, body.reason, body.size, queue_messages.age(body.age(now)))
         for body in bodies
     ]
-    print_rows((Head("ID", whole=True), "Today", "Reason", "Bytes", "Age"), rows)
+    print_rows((Head("ID", whole=True), "Now", "Reason", "Bytes", "Age"), rows)
 
 
 def print_dry_run(
     found: MessageList[QuarantinedBody], verb: str, ids: list[str] | None, *, as_json: bool
 ) -> None:
     if not as_json:
-        would = "chosen; what is an event today would be published"
+        would = "chosen; what is an event now would be published"
         print_counts(found, would if verb == "replayed" else f"to be {verb}")
         return
     told = queue_messages.outcome(
@@ -53,7 +53,7 @@ def print_dry_run(
 
 def print_counts(found: MessageList[QuarantinedBody], what: str) -> None:
     rows = [(event or NO_EVENT, reason, number) for (event, reason), number in _counts(found)]
-    print_rows(("Today", "Reason", "Bodies"), rows)
+    print_rows(("Now", "Reason", "Bodies"), rows)
     print_summary(f"{counted(len(found.letters))} {what}")
     queue_messages.print_unread(found.unseen)
 
@@ -68,7 +68,7 @@ def described(found: HeldMessage[QuarantinedBody]) -> Iterator[str]:
     whole = quarantine_document(found)
     yield f"id:       {body.id}"
     yield one_line(f"reason:   {body.reason}")
-    yield one_line(f"today:    {body.event or f'{NO_EVENT}: {body.problem}'}")
+    yield one_line(f"now:      {body.event or f'{NO_EVENT}: {body.problem}'}")
     yield f"received: {queue_messages.time_text(body.received_at)}, {queue_messages.duration_text(body.age(queue_messages.now()))} ago"
     yield from queue_messages.message_lines(whole, body.size)
 

@@ -26,12 +26,13 @@ if TYPE_CHECKING:
 
 PROGRAM = """
 import asyncio, os, subprocess, sys, threading
-from bridge import settings, startup
+from bridge import startup
 startup.prepare()
-from bridge.roles.shutdown import leave, run_until_signal
+from bridge.roles.shutdown import exit_if_threads_remain, run_until_signal
+from bridge.settings import sections
 from bridge.telemetry import logs
 
-logs.configure(settings.Logs(level="info", format="json"))
+logs.configure(sections.Logs(level="info", format="json"))
 log = logs.logger("test")
 READING, WRITING = os.pipe()
 
@@ -86,7 +87,7 @@ async def child(stop):
 log.info("runs", action="test.runs")
 what = sys.argv[1]
 run_until_signal(globals()[what], patience=float(sys.argv[2]), process_ends=what.startswith("left"))
-leave(0)
+exit_if_threads_remain(0)
 """
 
 MISTAKE = """

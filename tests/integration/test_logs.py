@@ -33,7 +33,7 @@ OLD_TOKEN = "a-token-of-last-year-4713"
 
 UNCAUGHT = f"""
 import asyncio, gc, sys, threading, warnings
-from bridge import settings
+from bridge.settings import sections as settings
 from bridge.telemetry import logs
 from pydantic import SecretStr
 

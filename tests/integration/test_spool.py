@@ -37,7 +37,7 @@ PUT_FOR_EVER = """
 import asyncio, itertools, sys
 from pathlib import Path
 from bridge.spool.spool import Spool
-from bridge.settings import Spool as SpoolSettings
+from bridge.settings.sections import Spool as SpoolSettings
 
 async def put(spool, number):
     entry = await spool.put(number, b"%d" % number)

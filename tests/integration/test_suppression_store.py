@@ -196,7 +196,7 @@ async def test_a_large_batch_is_exact(store: Store) -> None:
 RECORDER = """
 import asyncio, sys
 from bridge.suppression.policy import Reason
-from bridge.settings import Logs
+from bridge.settings.sections import Logs
 from bridge.suppression.store import Incident, Store
 from bridge.telemetry import logs
 
