@@ -105,7 +105,7 @@ async def test_one_body_is_shown_with_its_bytes(quarantine: Quarantine, rabbit: 
     await put_in(rabbit, [body])
     shown = await quarantine("show", events.digest(body))
     assert body.decode() in shown.stdout
-    assert "today:    hard_bounced" in shown.stdout
+    assert "now:      hard_bounced" in shown.stdout
     document = orjson.loads((await quarantine("show", events.digest(body), "--json")).stdout)
     assert document["body"] == body.decode()
     assert (document["received_at"], document["headers"]["received-at"]) == (

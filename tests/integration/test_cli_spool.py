@@ -134,7 +134,7 @@ async def test_status_shows_each_file(bridge: Bridge, used: Path, left: Path) ->
     assert result.err == ""
     [of_used] = [line for line in result.out.splitlines() if line.startswith(f"{used}\t")]
     [of_left] = [line for line in result.out.splitlines() if left.name in line]
-    assert "has it" in of_used
+    assert "running" in of_used
     assert "gone" in of_left
     assert "\t300\t" in of_left
     assert f"\t{HOUR // 100}" in of_left
@@ -291,7 +291,7 @@ async def test_drain_has_a_receiver_try_what_it_has_set_aside(
     connection.close()
     result = await bridge.drain()
     assert result.code == 0
-    assert f"{used.name}: its receiver tries 1 refused events now" in result.out
+    assert f"{used.name}: its receiver retries 1 refused events now" in result.out
     (aside,) = read_refused(used)
     assert aside.retry_at == 0
 

@@ -221,7 +221,7 @@ async def test_one_url_of_several_that_is_away_is_a_warning(
     await declared(rabbit.connection, well)
     code, line = await well.told("RabbitMQ reachable", BRIDGE_RABBITMQ__URLS=f"{NOBODY},{amqp_url}")
     assert code == 0
-    assert line.startswith("warning RabbitMQ reachable not all of it: amqp://127.0.0.1:1/")
+    assert line.startswith("warning RabbitMQ reachable some URLs do not answer: amqp://127.0.0.1:1/")
 
 
 async def test_a_broker_that_says_nothing_does_not_hang_it(well: Surroundings) -> None:
