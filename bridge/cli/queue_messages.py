@@ -148,7 +148,7 @@ def outcome(
         "dry_run": dry_run,
         "chosen": chosen,
         verb: done,
-        "fail_for_missing_ids": missing,
+        "missing": missing,
         "out_of_reach": unseen,
         "finished": unseen is not None,
         **more,

@@ -34,7 +34,7 @@ def insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> Inse
     if dialect != _POSTGRESQL:
         return sqlite.insert(table)
     arrays = (bindparam(name, type_=_array_of(table.c[name])) for name in names)
-    rows = func.unnest(*arrays).table_valued(*names, with_ordinality="place", name="as_parameters")
+    rows = func.unnest(*arrays).table_valued(*names, with_ordinality="place", name="given")
     rows = rows.render_derived()
     # In the order of the parameters: it is the order of the changes' ids, and that in which rows are locked.
     chosen = select(*(rows.c[name] for name in names)).order_by(rows.c.place)

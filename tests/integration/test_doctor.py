@@ -407,7 +407,7 @@ async def test_an_operators_policy_that_throws_away_what_our_queues_hold(
     names = seen_through.names
     host = URL(seen_through.url).path.strip("/")
     code, line = await seen_through.surroundings.told("policies")
-    assert (code, line) == (0, "ok policies no policy throws away what our queues hold")
+    assert (code, line) == (0, "ok policies no policy drops messages of our queues")
     drops = json.dumps({"max-length": 1000, "overflow": "drop-head"})
     pattern = f"^{names.prefix}(suppression.*|email.*)$"
     await managed.control.run("set_policy", "-p", host, "--apply-to", "queues", "small", pattern, drops)
