@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -94,3 +97,25 @@ def test_tests_run_on_the_python_of_the_image() -> None:
     dockerfile = (TREE / "Dockerfile").read_text("utf-8")
     assert set(re.findall(r"^FROM python:([\d.]+)-", dockerfile, re.MULTILINE)) == {"3.13"}
     assert "make test-py313" in (TREE / ".ci" / "run").read_text("utf-8")
+
+
+@pytest.mark.parametrize("file", ["docker-compose.yml", "Dockerfile"])
+def test_images_are_pinned_to_a_minor_version(file: str) -> None:
+    """All but the one that is built here."""
+    text = (TREE / file).read_text("utf-8")
+    images: list[str] = re.findall(r"^(?:FROM|\s*image:) (\S+)", text, re.MULTILINE)
+    others = [image for image in images if not image.startswith("${IMAGE")]
+    assert others
+    for image in others:
+        assert re.search(r":v?\d+\.\d+", image), image
+
+
+def test_the_wheel_says_that_it_has_types(tmp_path: Path) -> None:
+    """`py.typed` is in it: type checkers read the annotations of a package that has it, and of no other."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path],
+        cwd=TREE, check=True, stdin=subprocess.DEVNULL, capture_output=True,
+    )  # fmt: skip
+    (wheel,) = tmp_path.iterdir()
+    with zipfile.ZipFile(wheel) as packed:
+        assert "bridge/py.typed" in packed.namelist()
