@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 SUPPRESSED: Final = 3
-"""Exit code of `check`: the address must not be written to."""
+"""Exit code of `check`: the address, or one of several, must not be written to."""
 
 app = typer.Typer(
     help="The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where "
@@ -51,6 +51,9 @@ def _login_name() -> str:
 
 
 Address = Annotated[str, typer.Argument(help="An e-mail address, in any spelling.")]
+Addresses = Annotated[
+    list[str], typer.Argument(metavar="ADDRESS...", help="E-mail addresses, in any spelling.")
+]
 Note = Annotated[str, typer.Option("--note", help="Why, for the log.")]
 Actor = Annotated[
     str,
@@ -75,43 +78,61 @@ def _reasons(entries: Iterable[Entry]) -> str:
 
 @app.command(
     epilog=page(
-        "suppressions check jane@example.org",
+        "suppressions check jane@example.org joe@example.org",
         *LIST,
         codes={
-            0: "it is not suppressed",
+            0: "none is suppressed",
             1: "the list could not be asked, or the answer not be printed: take it for unknown",
-            2: "it is no address, or the settings are wrong",
-            SUPPRESSED: "it is suppressed, whether that could be printed or not",
+            2: "one is no address, or the settings are wrong: none was looked up",
+            SUPPRESSED: "at least one is suppressed, whether that could be printed or not",
         },
     )
 )
 @fails_with(StoreError)
-def check(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
-    """Ask whether an address must not be written to: the exit code says it."""
-    entries = _answer(_check(_settings(context), address))
+def check(context: typer.Context, addresses: Addresses, as_json: AsJson = False) -> None:
+    """Ask whether addresses must not be written to: the exit code says it.
+
+    With --json, of one address: {"address": ..., "suppressed": ..., "entries": [...]}. Of several: a list of these.
+    """
+    found = _answer(_check(_settings(context), addresses))
+    suppressed = any(found)
     try:
-        _show_check(address, entries, as_json=as_json)
+        _show_check(addresses, found, as_json=as_json)
         sys.stdout.flush()
     except (OSError, SystemExit):  # rich ends the process when a pipe is closed
-        if not entries:
+        if not suppressed:
             raise
-    if entries:
+    if suppressed:
         raise typer.Exit(SUPPRESSED)
 
 
-def _show_check(address: str, entries: list[Entry], *, as_json: bool) -> None:
+def _show_check(addresses: list[str], found: list[list[Entry]], *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                "address": normalise(address),
-                "suppressed": bool(entries),
-                "entries": [entry.document() for entry in entries],
-            }
-        )
-    elif entries:
-        print_rows(suppressions_view.ENTRY, map(suppressions_view.row, entries))
-    else:
-        terminal.print(Text(f"{address} is not suppressed"))
+        documents = [_checked(address, entries) for address, entries in zip(addresses, found, strict=True)]
+        if len(documents) == 1:
+            print_json(documents[0])
+        else:
+            print_list(documents)
+        return
+    rows = [suppressions_view.row(entry) for entries in found for entry in entries]
+    if rows:
+        print_rows(suppressions_view.ENTRY, rows)
+    for address, entries in zip(addresses, found, strict=True):
+        if not entries:
+            say = print_summary if rows else _print_line  # in a pipe, what follows a table is no row of it
+            say(f"{address} is not suppressed")
+
+
+def _print_line(line: str) -> None:
+    terminal.print(Text(line))
+
+
+def _checked(address: str, entries: list[Entry]) -> dict[str, Any]:
+    return {
+        "address": normalise(address),
+        "suppressed": bool(entries),
+        "entries": [entry.document() for entry in entries],
+    }
 
 
 @app.command(
@@ -233,9 +254,12 @@ def _settings(context: typer.Context) -> Settings:
     return settings
 
 
-async def _check(settings: Settings, address: str) -> list[Entry]:
+async def _check(settings: Settings, addresses: list[str]) -> list[list[Entry]]:
+    """What forbids writing to each of them."""
+    for address in addresses:
+        normalise(address)
     async with Store.open(_url(settings), create=False) as store:
-        return await store.check(address)
+        return [await store.check(address) for address in addresses]
 
 
 async def _list(

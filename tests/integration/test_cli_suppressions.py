@@ -107,6 +107,43 @@ def test_check_tells_programs_everything(bridge: Bridge) -> None:
 
 
 @pytest.mark.usefixtures("suppressed")
+def test_check_of_several_exits_with_3_where_one_is_suppressed(bridge: Bridge) -> None:
+    """Wherever it stands among them; of the others it says that they are not."""
+    result = bridge("check", "joe@example.org", "JANE@example.org", "jim@example.org")
+    assert result.exit_code == 3
+    assert [line.split("\t")[:2] for line in result.stdout.splitlines()[1:]] == [
+        ["jane@example.org", "complaint"],
+        ["jane@example.org", "hard_bounce"],
+    ]
+    assert result.stderr == "joe@example.org is not suppressed\njim@example.org is not suppressed\n"
+    result = bridge("check", "joe@example.org", "jim@example.org")
+    assert result.exit_code == 0
+    assert result.stdout == "joe@example.org is not suppressed\njim@example.org is not suppressed\n"
+
+
+@pytest.mark.usefixtures("suppressed")
+def test_check_of_several_is_a_list_for_programs(bridge: Bridge) -> None:
+    """In their order, each with the shape that one alone has."""
+    result = bridge("check", "Joe@example.org", "jane@example.org", "--json")
+    assert result.exit_code == 3
+    document = json.loads(result.stdout)
+    assert (document["total"], document["next"]) == (2, None)
+    assert document["items"] == [
+        json.loads(bridge("check", address, "--json").stdout)
+        for address in ("joe@example.org", "jane@example.org")
+    ]
+
+
+@pytest.mark.usefixtures("suppressed")
+@pytest.mark.parametrize("addresses", [["jane@example.org", "jim"], ["jim", "jane@example.org"]])
+def test_check_of_several_tells_nothing_where_one_is_no_address(bridge: Bridge, addresses: list[str]) -> None:
+    """Exit code 2, which nobody takes for an answer about the others."""
+    result = bridge("check", *addresses)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == "bridge: not an e-mail address: it has no @-sign\n"
+
+
+@pytest.mark.usefixtures("suppressed")
 @pytest.mark.parametrize("command", ["check", "add", "remove", "history"])
 def test_what_is_no_address_exits_with_2(bridge: Bridge, command: str) -> None:
     """One line on standard error, nothing on standard output."""
@@ -369,7 +406,7 @@ def test_help_of_check_documents_its_exit_codes(bridge: Bridge) -> None:
     """A script that relies on them finds them there."""
     text = " ".join(bridge("check", "--help").stdout.split())
     assert (
-        "Exit codes: 0, it is not suppressed; 1, the list could not be asked, or the answer not be printed"
+        "Exit codes: 0, none is suppressed; 1, the list could not be asked, or the answer not be printed"
         in text
     )
-    assert "; 3, it is suppressed, whether that could be printed or not;" in text
+    assert "; 3, at least one is suppressed, whether that could be printed or not;" in text

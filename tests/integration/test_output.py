@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 SUPPRESSED = "jané@example.org"
 FREE = "john@example.org"
-UNKNOWN = (
-    "bridge: cannot write to standard output: No space left on device; what it would have said is unknown\n"
-)
+UNKNOWN = "bridge: cannot write to standard output: No space left on device; some output is lost\n"
 LIST = "sqlite+aiosqlite:///list.sqlite3"
 
 
