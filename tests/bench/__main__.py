@@ -20,6 +20,7 @@ from bridge.telemetry import logs
 from tests.bench import machine, report, run
 from tests.bench.load import CHECKOUT
 from tests.bench.results import Results, bars
+from tests.support import program
 
 console = Console(width=180)
 
@@ -96,6 +97,4 @@ def _show(results: Results) -> None:
 
 
 if __name__ == "__main__":
-    command = typer.Typer(pretty_exceptions_enable=False)
-    command.command()(main)
-    command()
+    program.run(main)

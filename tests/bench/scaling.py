@@ -19,6 +19,7 @@ from bridge.development import private_node
 from bridge.settings import sections as setting_sections
 from bridge.telemetry import logs
 from tests.bench.working import POSTGRESQL, WORKER, Scene, every_store
+from tests.support import program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -106,6 +107,4 @@ def main(
 
 
 if __name__ == "__main__":
-    command = typer.Typer(pretty_exceptions_enable=False)
-    command.command()(main)
-    command()
+    program.run(main)

@@ -33,6 +33,7 @@ from bridge.suppression.store import Store
 from bridge.telemetry import logs
 from bridge.timestamps import rfc3339
 from tests.bench import usage
+from tests.support import program
 from tests.support.postgres import Databases, Server
 
 if TYPE_CHECKING:
@@ -326,6 +327,4 @@ def main(rounds: Annotated[int, typer.Option(help="How often each is measured.")
 
 
 if __name__ == "__main__":
-    command = typer.Typer(pretty_exceptions_enable=False)
-    command.command()(main)
-    command()
+    program.run(main)

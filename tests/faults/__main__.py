@@ -18,6 +18,7 @@ from bridge.development.private_node import NodeError
 from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from tests.faults import cases, suite
+from tests.support import program
 
 console = Console(width=150)
 
@@ -112,6 +113,4 @@ def _markdown(rows: list[suite.Row]) -> str:
 
 
 if __name__ == "__main__":
-    command = typer.Typer(pretty_exceptions_enable=False)
-    command.command()(main)
-    command()
+    program.run(main)

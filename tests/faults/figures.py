@@ -19,6 +19,7 @@ from rich.table import Table
 from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from tests.faults import measures, stage
+from tests.support import program
 
 console = Console(width=150)
 
@@ -94,6 +95,4 @@ def _markdown(figures: list[measures.Figure]) -> str:
 
 
 if __name__ == "__main__":
-    command = typer.Typer(pretty_exceptions_enable=False)
-    command.command()(main)
-    command()
+    program.run(main)

@@ -31,6 +31,7 @@ from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 from tests.faults.scene import Cast, set_up
 from tests.faults.spoilers import ALL, CRM, Bad, Case, webhook
+from tests.support import program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -279,6 +280,4 @@ def _markdown(rows: Sequence[Row]) -> str:
 
 
 if __name__ == "__main__":
-    command = typer.Typer(pretty_exceptions_enable=False)
-    command.command()(main)
-    command()
+    program.run(main)

@@ -16,6 +16,7 @@ from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from tests.stack import steps, suite, tables
 from tests.stack.engine import EngineError
+from tests.support import program
 
 console = Console(width=150)
 
@@ -74,6 +75,4 @@ def _run(chosen: list[steps.Step], rate: float) -> suite.Report:
 
 
 if __name__ == "__main__":
-    command = typer.Typer(pretty_exceptions_enable=False)
-    command.command()(main)
-    command()
+    program.run(main, patience=700.0, ends_all=False)

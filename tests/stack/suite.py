@@ -67,22 +67,21 @@ def run(chosen: Sequence[Step], *, rate: float, tell: Teller) -> Report:
 
     Raises:
         EngineError: there is no Docker here, or no Compose.
-        KeyboardInterrupt: Ctrl-C, or SIGTERM; the stack has been taken down.
+        KeyboardInterrupt: Ctrl-C, and what acts like it; the stack has been taken down.
     """
     asyncio.run(Engine("bridge-stack-test", {}).reach())
     report = Report()
-    with _terminating_is_interrupting():
-        stack = Stack(rate)
-        try:
-            asyncio.run(_bounded(_all(stack, chosen, report, tell)))
-        except KeyboardInterrupt:
-            report.failure = _INTERRUPTED
-            raise
-        except BROKEN as error:
-            report.failure = _said(error)
-        finally:
-            with _undisturbed():
-                asyncio.run(_end(stack, report, tell))
+    stack = Stack(rate)
+    try:
+        asyncio.run(_bounded(_all(stack, chosen, report, tell)))
+    except KeyboardInterrupt:
+        report.failure = _INTERRUPTED
+        raise
+    except BROKEN as error:
+        report.failure = _said(error)
+    finally:
+        with _undisturbed():
+            asyncio.run(_end(stack, report, tell))
     return report
 
 
@@ -147,18 +146,6 @@ async def _beside(*jobs: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         yield
         for task in running:
             task.cancel()
-
-
-@contextmanager
-def _terminating_is_interrupting() -> Iterator[None]:
-    terminating = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    # Whoever is started in the background of a script ignores it otherwise.
-    interrupting = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, terminating)
-        signal.signal(signal.SIGINT, interrupting)
 
 
 @contextmanager
