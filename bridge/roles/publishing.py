@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.amqp.connection import LinkState
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, run_until_first_ends
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
     from bridge.amqp.connection import Link
-    from bridge.roles.role_topology import RoleTopology
     from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
 
@@ -31,9 +30,15 @@ LAST_CONFIRMS_SECONDS: Final = 1.0
 """How long the last confirms may take at the end. What has none by then is in the spool, or still in its queue."""
 
 
+class Standing(Protocol):
+    """Declares a topology, as `RoleTopology` does."""
+
+    async def make(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None: ...
+
+
 @asynccontextmanager
 async def publishing(
-    link: Link, publisher: Publisher, standing: RoleTopology, *, patient: bool = False
+    link: Link, publisher: Publisher, standing: Standing, *, patient: bool = False
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A publisher on a supervised connection. The end waits for confirms of what is in flight.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -32,10 +34,12 @@ from bridge.telemetry.metrics import Metrics, flushed_every_second
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import asyncio
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from bridge.amqp.frames import Message
+    from bridge.amqp.publisher import Publisher
     from bridge.roles.lifetime import Lifetime
     from bridge.settings.sections import Settings
     from bridge.spool.spool_file import SpoolEntry
@@ -71,36 +75,14 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             "receiver.tokens: at least one is needed, it is part of the webhook's URL (BRIDGE_RECEIVER__TOKENS)"
         )
     metrics = Metrics()
-    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
     planned = planned_topology(settings)
     refusals = TopologyRefusals(planned, metrics)
     standing = RoleTopology(settings, planned, required_by_receiver(settings), refusals)
-    refused = RefusedEvents()
-    exchange = topology.Names(settings.rabbitmq.prefix).events
-    compose = partial(_compose, exchange)
     access = Access(tokens, metrics)
     token_file = TokenFile("receiver.tokens", settings.origin.files.get("receiver.tokens"), tokens)
-    async with (
-        flushed_every_second(metrics),
-        Spool.open(settings.spool) as spool,
-        open_drain_connection(settings, metrics, compose=compose, live=publisher, refused=refused) as (
-            line,
-            connecting,
-        ),
-    ):
+    async with flushed_every_second(metrics), open_parts(settings, access, metrics) as parts:
+        link, publisher, spool = parts.link, parts.publisher, parts.spool
         readiness.export_spool_metrics(spool, metrics)
-        handler = Handler(
-            settings.receiver,
-            access=access,
-            publisher=publisher,
-            spool=spool,
-            refused=refused,
-            exchange=exchange,
-            metrics=metrics,
-        )
-        mover = Mover(line, live=lambda: handler.answered)
-        drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
         async with (
             health.serve(
                 health_socket or settings.health,
@@ -122,15 +104,67 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                 default_port=RECEIVER_HEALTH_PORT,
             ),
             publishing(link, publisher, standing, patient=True) as publish,
-            background_task(drain.run(), name="drain") as draining,
+            background_task(parts.drain.run(), name="drain") as draining,
             background_task(token_file.follow(access.become), name="tokens") as following,
-            server.serve(settings.receiver, handler) as lifetime.port,
+            server.serve(settings.receiver, parts.handler) as lifetime.port,
         ):
             lifetime.started.set()
             log.info("receiver started", action="receiver.started", port=lifetime.port)
-            await lifetime.wait_until_stopped(publish, draining, connecting, following)
+            await lifetime.wait_until_stopped(publish, draining, parts.connecting, following)
             log.info("receiver stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("receiver stopped", action="receiver.stopped")
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverParts:
+    """A receiver whose parts know each other. It neither listens nor connects yet."""
+
+    link: Link
+    publisher: Publisher
+    """For live traffic, on this connection."""
+    spool: Spool
+    handler: Handler
+    draining: DrainPublisher
+    """On a connection of its own, which it opens when it is needed."""
+    mover: Mover
+    drain: Drain
+    connecting: asyncio.Task[None]
+    """The connection of the drain; it does not end by itself."""
+
+
+@asynccontextmanager
+async def open_parts(settings: Settings, access: Access, metrics: Metrics) -> AsyncIterator[ReceiverParts]:
+    """Open the spool, and wire a receiver around it.
+
+    Args:
+        settings: all settings.
+        access: which tokens are accepted.
+        metrics: of this process.
+    """
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    publisher = make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
+    refused = RefusedEvents()
+    exchange = topology.Names(settings.rabbitmq.prefix).events
+    compose = partial(_compose, exchange)
+    async with (
+        Spool.open(settings.spool) as spool,
+        open_drain_connection(settings, metrics, compose=compose, live=publisher, refused=refused) as (
+            draining,
+            connecting,
+        ),
+    ):
+        handler = Handler(
+            settings.receiver,
+            access=access,
+            publisher=publisher,
+            spool=spool,
+            refused=refused,
+            exchange=exchange,
+            metrics=metrics,
+        )
+        mover = Mover(draining, live=lambda: handler.answered)
+        drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
+        yield ReceiverParts(link, publisher, spool, handler, draining, mover, drain, connecting)
 
 
 async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:

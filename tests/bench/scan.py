@@ -24,6 +24,7 @@ from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.settings import sections as setting_sections
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
+from tests.support import program
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -106,4 +107,4 @@ def _must_be_confirmed(error: Exception | None) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    program.run(main)

@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import threading
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -17,26 +17,25 @@ from aio_pika import Message as AioMessage
 from pamqp import commands as spec
 from yarl import URL
 
-from bridge.amqp.connection import Link
 from bridge.amqp.frames import make_message
 from bridge.amqp.publish_errors import LostError
-from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology
-from bridge.broker.messages import message_from_body
+from bridge.receiver.access import Access
 from bridge.roles.lifetime import background_task
+from bridge.roles.publishing import publishing
+from bridge.roles.receiver import open_parts
 from bridge.settings import sections as setting_sections
-from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import CHUNK, DrainPublisher
 from bridge.spool.mover import Mover
 from bridge.spool.orphans import drain_file
 from bridge.spool.refused_entries import Refusal, to_read_refused, to_set_aside
 from bridge.spool.refused_events import BrokerRefusesError
-from bridge.spool.spool import Spool
 from bridge.spool.spool_file import SpoolEntry, SpoolFile, read_contents
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
+from tests.support.receiving import Declared
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,7 +44,10 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
     from bridge.amqp.frames import Message
+    from bridge.amqp.publisher import Publisher
     from bridge.settings.sections import Settings
+    from bridge.spool.drain import Drain
+    from bridge.spool.spool import Spool
     from tests.support.node import Control
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Listener, Rabbit
@@ -65,13 +67,19 @@ def subjects(arrived: list[Any]) -> list[int]:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    link: Link
-    publisher: Publisher
+    live: Publisher
+    """What webhooks are published with, on a connection of its own."""
+    draining: DrainPublisher
     spool: Spool
     mover: Mover
     drain: Drain
     """Its `run` is the test's to call."""
     metrics: Metrics
+
+    @property
+    def publisher(self) -> Publisher:
+        """The drain's."""
+        return self.draining.publisher
 
     async def put(self, *bodies: bytes, held: bool = False) -> list[SpoolEntry]:
         return await asyncio.gather(*(self.spool.put(1, one, held=held) for one in bodies))
@@ -83,34 +91,18 @@ class Parts:
 
 @asynccontextmanager
 async def wired(settings: Settings) -> AsyncIterator[Parts]:
-    """Spool, connection and drain, as the receiver's role wires them, without its server."""
+    """The parts of the receiver's role, without its server; its connection is open."""
     metrics = Metrics()
-    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = Publisher(
-        link, max_in_flight=settings.receiver.max_in_flight, stalled_after=60, metrics=metrics
-    )
-    exchange = topology.Names(settings.rabbitmq.prefix).events
-    mover = Mover(
-        DrainPublisher(
-            publisher,
-            lambda entry: message_from_body(entry.body, exchange=exchange, received_at=entry.received_at),
-        )
-    )
 
-    async def session(connection: AbstractConnection) -> None:
+    async def declare(connection: AbstractConnection) -> None:
         await declaring.apply_all(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
-        await publisher.session(connection)
 
-    async with Spool.open(settings.spool) as spool, background_task(link.run(session), name="publish"):
-        await link.up.wait()
-        yield Parts(
-            link,
-            publisher,
-            spool,
-            mover,
-            Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable),
-            metrics,
-        )
+    async with (
+        open_parts(settings, Access([TOKEN]), metrics) as parts,
+        publishing(parts.link, parts.publisher, Declared(declare), patient=True),
+    ):
+        await parts.link.up.wait()
+        yield Parts(parts.publisher, parts.draining, parts.spool, parts.mover, parts.drain, metrics)
 
 
 @pytest.fixture
@@ -203,6 +195,7 @@ async def test_an_entry_is_removed_only_after_its_confirm(
 ) -> None:
     """While the confirms are held up the entries are on the disk, though they have arrived."""
     await parts.put(*(body(number) for number in range(50)))
+    await parts.draining.ready()
     proxy.to_client.pause()
     async with background_task(parts.drain.run(), name="drain"):
         await opened.take(50)
@@ -217,6 +210,7 @@ async def test_a_connection_that_is_lost_while_it_drains_loses_nothing(
 ) -> None:
     """What was not confirmed is published again; whoever reads it knows it by its id."""
     await parts.put(*(body(number) for number in range(COUNT)))
+    await parts.draining.ready()
     proxy.to_client.pause()
     async with background_task(parts.drain.run(), name="drain"):
         first = await opened.take(CHUNK)
@@ -331,7 +325,7 @@ async def test_a_culprit_that_rabbitmq_does_not_name_is_found(parts: Parts, rabb
         )
         return make_message(rabbit.names.events, "opened", properties, entry.body)
 
-    mover = Mover(DrainPublisher(parts.publisher, strange))
+    mover = Mover(replace(parts.draining, compose=strange))
     async with rabbit.listening(rabbit.names.events, "opened") as opened:
         await parts.put(*(b"%d" % number for number in range(CHUNK)))
         assert await mover.move_all(parts.spool) == CHUNK - 2
@@ -385,12 +379,13 @@ async def test_a_body_that_the_disk_has_spoilt_goes_to_the_quarantine(
 
 
 async def test_a_small_window_is_waited_for(overrides: Overrides, rabbit: Rabbit) -> None:
-    """More entries than may be in flight at once are all moved, in order and in one go."""
+    """As `spool drain` has it: more entries than may be in flight at once are all moved, in order and in one go."""
     overrides["receiver"]["max_in_flight"] = 7
     async with wired(setting_sections.load(overrides=overrides)) as parts:
+        mover = Mover(DrainPublisher(parts.live, parts.draining.compose))
         await parts.put(*(body(number) for number in range(50)))
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
-            assert await parts.mover.move_all(parts.spool) == 50
+            assert await mover.move_all(parts.spool) == 50
             assert subjects(await opened.take(50)) == list(range(50))
             assert parts.spool.state.entries == 0
 
@@ -472,6 +467,7 @@ async def test_a_file_is_kept_when_the_connection_is_lost(
 ) -> None:
     """With everything that was not confirmed, for the next attempt."""
     path = left_behind(folder, 1, [body(number) for number in range(3)])
+    await parts.draining.ready()
     proxy.to_client.pause()
     emptying = asyncio.ensure_future(drain_file(path, parts.mover))
     await opened.take(3)

@@ -1,4 +1,4 @@
-"""The receiver inside the test's own process, on a real connection: as `roles.receiver` wires it."""
+"""The receiver inside the test's own process, on a real connection: the parts of the product's own role."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import Link
-from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology
 from bridge.receiver import server
 from bridge.receiver.access import Access
-from bridge.receiver.handler import Handler
+from bridge.roles import publishing as roles
 from bridge.roles.lifetime import background_task
-from bridge.spool.refused_events import RefusedEvents
-from bridge.spool.spool import Spool
+from bridge.roles.receiver import open_parts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from aio_pika.abc import AbstractConnection
 
+    from bridge.amqp.publisher import Publisher
     from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
 
@@ -49,40 +48,37 @@ class Receiving:
     line: Line
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Declares something else than the whole topology of a role."""
+
+    declare: Declare
+
+    async def make(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+        del include_suppression
+        await self.declare(connection)
+
+
 @asynccontextmanager
 async def publishing(settings: Settings, metrics: Metrics, declare: Declare) -> AsyncIterator[Line]:
     """A publisher on a connection of its own; before it is open, the first time and again, it declares."""
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = Publisher(
-        link,
-        max_in_flight=settings.receiver.max_in_flight,
-        stalled_after=settings.receiver.confirm_wait,
-        metrics=metrics,
-    )
-
-    async def session(connection: AbstractConnection) -> None:
-        await declare(connection)
-        await publisher.session(connection)
-
-    async with background_task(link.run(session), name="publish"):
+    publisher = roles.make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
+    async with roles.publishing(link, publisher, Declared(declare), patient=True):
         yield Line(link, publisher, link.up)
 
 
 @asynccontextmanager
 async def receiving(settings: Settings, metrics: Metrics, declare: Declare) -> AsyncIterator[Receiving]:
-    """A receiver that listens; it need not have reached RabbitMQ yet."""
-    async with Spool.open(settings.spool) as spool, publishing(settings, metrics, declare) as line:
-        handler = Handler(
-            settings.receiver,
-            access=Access([token.get_secret_value() for token in settings.receiver.tokens]),
-            publisher=line.publisher,
-            spool=spool,
-            refused=RefusedEvents(),
-            exchange=topology.Names(settings.rabbitmq.prefix).events,
-            metrics=metrics,
-        )
-        async with server.serve(settings.receiver, handler) as port:
-            yield Receiving(port, line)
+    """A receiver that listens, and drains; it need not have reached RabbitMQ yet."""
+    access = Access([token.get_secret_value() for token in settings.receiver.tokens])
+    async with (
+        open_parts(settings, access, metrics) as parts,
+        roles.publishing(parts.link, parts.publisher, Declared(declare), patient=True),
+        background_task(parts.drain.run(), name="drain"),
+        server.serve(settings.receiver, parts.handler) as port,
+    ):
+        yield Receiving(port, Line(parts.link, parts.publisher, parts.link.up))
 
 
 def designed(settings: Settings) -> Declare:
