@@ -43,25 +43,25 @@ test-py313: ## The tests of what depends on Python once more, on 3.13 as in the 
 
 .PHONY: faults
 faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
-	@$(BIN)/python -m tests.faults $(ARGS)
+	@$(BIN)/python -m tests.programs.faults $(ARGS)
 
 .PHONY: isolation
 isolation: packages dependencies ## Do something bad beside good traffic; a table of what the good felt of it (six minutes)
-	@$(BIN)/python -m tests.faults.isolation $(ARGS)
+	@$(BIN)/python -m tests.programs.faults.isolation $(ARGS)
 
 .PHONY: figures
 figures: packages dependencies ## Measure it: slow and hostile clients, answer times, memory, the drain (ten minutes)
-	@$(BIN)/python -m tests.faults.figures $(ARGS)
+	@$(BIN)/python -m tests.programs.faults.figures $(ARGS)
 
 # What of Docker is called otherwise here, the environment says: COMPOSE (docker compose) and DOCKER (docker).
 .PHONY: stack-test
 stack-test: dependencies ## Start the Compose stack, restart and kill all of it under load, take it down (seven minutes)
-	@$(BIN)/python -m tests.stack $(ARGS)
+	@$(BIN)/python -m tests.programs.stack $(ARGS)
 
 # Best alone on the machine. Without wrk the project's own generator takes the load, at a higher price.
 .PHONY: bench
 bench: packages postgresql wrk dependencies contenders ## Measure it against what else one would use; tables of figures (ten minutes)
-	@$(BIN)/python -m tests.bench $(ARGS)
+	@$(BIN)/python -m tests.programs.bench $(ARGS)
 
 .PHONY: secrets
 secrets: python ## Make the passwords and tokens of the Compose stack, in config/secrets; those that are there stay
@@ -122,7 +122,7 @@ lock: venv ## Pin the newest versions that pyproject.toml allows; the next targe
 .PHONY: clean
 clean: ## Remove the environment, the caches and the data of make run
 	@rm -rf .venv .venv-3.13 .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
-	@rm -rf tests/bench/contenders/fastify/node_modules
+	@rm -rf tests/programs/bench/contenders/fastify/node_modules
 	@find bridge tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The set-up, from here on. Each step looks first, so that a second time it says nothing, asks nobody and costs nothing.

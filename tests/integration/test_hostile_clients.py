@@ -1,6 +1,6 @@
 """Slow and hostile clients against the receiver as a real process: how they end, what they leave, who does not notice.
 
-The measured version, with numbers worth the name: `python -m tests.faults.figures`.
+The measured version, with numbers worth the name: `python -m tests.programs.faults.figures`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import pytest
 
 from bridge.receiver.handler import WEBHOOK_PATH
 from tests.conftest import TOKEN
-from tests.faults.hostile import drip, flood
-from tests.faults.steady import resident_bytes, steady
+from tests.programs.faults.hostile import drip, flood
+from tests.programs.faults.steady import resident_bytes, steady
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

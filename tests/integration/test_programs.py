@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 ROOT: Final = Path(__file__).parents[2]
-FIGURES: Final = ("-m", "tests.faults.figures", "--only", "slow clients")
+FIGURES: Final = ("-m", "tests.programs.faults.figures", "--only", "slow clients")
 
 DAEMON: Final = """
 import os, time
-from tests.support import program
+from tests.programs import program
 
 def main() -> None:
     if os.fork() == 0:

@@ -1,0 +1,225 @@
+"""What was measured as tables: for the terminal, and as Markdown for the README."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table as RichTable
+
+from tests.programs.bench.entrants import CONFIRMED
+from tests.programs.bench.longer import RATE
+from tests.programs.bench.results import bars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tests.programs.bench.longer import AnswerTimes, Memory
+    from tests.programs.bench.results import Bar, Results
+    from tests.programs.bench.scaling import ScalingRow
+    from tests.programs.bench.throughput import Row
+    from tests.programs.bench.working import WorkerRow
+
+_MIB: Final = 1024**2
+_MB: Final = 1e6
+_NONE: Final = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    cells: tuple[str, ...]
+    good: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    title: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+
+    def rich(self) -> RichTable:
+        table = RichTable(title=self.title, title_justify="left")
+        for number, column in enumerate(self.columns):
+            table.add_column(column, justify="right" if number else "left")
+        for line in self.lines:
+            table.add_row(*line.cells, style=None if line.good else "bold red")
+        return table
+
+    def markdown(self) -> str:
+        aligned = ["---", *["---:"] * (len(self.columns) - 1)]
+        rows = [self.columns, *(line.cells for line in self.lines)]
+        first, *others = (f"| {' | '.join(row)} |" for row in rows)
+        return "\n".join([f"**{self.title}**", "", first, f"|{'|'.join(aligned)}|", *others, ""])
+
+
+def tables(results: Results) -> list[Table]:
+    """All that this run has measured; what it has not is not there."""
+    found = []
+    if results.receivers or results.skipped:
+        found.append(_receivers(results.receivers, results.skipped))
+    if results.answer_times is not None:
+        found.append(_answer_times(results.answer_times))
+    if results.memory is not None:
+        found.append(_memory(results.memory))
+    if results.workers:
+        found.append(_workers(results.workers))
+    if results.scaling:
+        found.append(_scaling(results.scaling))
+    if lines := tuple(map(_bar, bars(results))):
+        found.append(Table("The bar", ("what", "measured", "bar", "aim", "holds"), lines))
+    return found
+
+
+def markdown(results: Results) -> str:
+    """What the README shows."""
+    errors = [f"Not measured: {error}\n" for error in results.errors]
+    return "\n".join([f"{results.about}\n", *(table.markdown() for table in tables(results)), *errors])
+
+
+def _receivers(rows: Sequence[Row], skipped: Mapping[str, str]) -> Table:
+    columns = (
+        "receiver", "events/s", "p50", "p99", "CPU per event", "CPU ÷ no-op", "events/s ÷ no-op",
+        "broker's CPU per event", "peak memory", "errors",
+    )  # fmt: skip
+    left_out = (
+        Line((name, *[_NONE] * (len(columns) - 2), f"skipped: {why}")) for name, why in skipped.items()
+    )
+    return Table("Receivers, as fast as they are answered", columns, (*map(_receiver, rows), *left_out))
+
+
+def _receiver(row: Row) -> Line:
+    it = row.median
+    errors = "; ".join(row.errors) or "none"
+    if it is None:
+        return Line((row.name, *[_NONE] * 8, errors), good=False)
+    return Line(
+        (
+            row.name,
+            f"{it.events_per_second:,.0f}",
+            _ms(it.p50),
+            _ms(it.p99),
+            _us(it.cpu),
+            _ratio(it.cpu_ratio),
+            _ratio(it.rate_ratio),
+            _us(it.broker_cpu),
+            f"{it.peak / _MIB:.1f} MiB",
+            errors,
+        ),
+        good=not row.errors,
+    )
+
+
+def _answer_times(it: AnswerTimes) -> Table:
+    return Table(
+        f"Answer times at a constant {RATE:,} events/s, open loop, broker up",
+        ("receiver", "p50", "p99", "worst", "worst of all rounds", "errors"),
+        (
+            Line(
+                (
+                    CONFIRMED.name,
+                    _ms(it.p50),
+                    _ms(it.p99),
+                    _ms(it.worst),
+                    _ms(it.worst_of_all),
+                    "; ".join(it.errors) or "none",
+                ),
+                good=not it.errors,
+            ),
+        ),
+    )
+
+
+def _memory(it: Memory) -> Table:
+    return Table(
+        "Memory of the receiver (resident)",
+        (
+            "receiver",
+            "start",
+            f"after {it.warm_up:,} events",
+            f"after {it.events:,} more",
+            "growth",
+            "errors",
+        ),
+        (
+            Line(
+                (
+                    CONFIRMED.name,
+                    _mb(it.start),
+                    _mb(it.warm),
+                    _mb(it.end),
+                    f"{(it.end - it.warm) / _MB:+.1f} MB; since its start {(it.end - it.start) / _MB:+.1f} MB",
+                    "; ".join(it.errors) or "none",
+                ),
+                good=not it.errors,
+            ),
+        ),
+    )
+
+
+def _workers(rows: Sequence[WorkerRow]) -> Table:
+    return Table(
+        "Workers, on a queue that is full",
+        ("worker", "store", "events/s", "CPU per event", "events/s ÷ per-message loop"),
+        tuple(
+            Line(
+                (
+                    row.name,
+                    row.store,
+                    f"{row.events_per_second:,.0f}",
+                    f"{row.cpu_us:.0f} us",
+                    _ratio(row.ratio),
+                )
+            )
+            for row in rows
+        ),
+    )
+
+
+def _scaling(rows: Sequence[ScalingRow]) -> Table:
+    return Table(
+        "Several workers, on one queue that is full and one PostgreSQL",
+        ("workers", "events/s", "CPU per event", "events/s ÷ one worker"),
+        tuple(
+            Line(
+                (
+                    str(row.processes),
+                    f"{row.events_per_second:,.0f}",
+                    f"{row.cpu_us:.0f} us",
+                    _ratio(row.ratio),
+                )
+            )
+            for row in rows
+        ),
+    )
+
+
+def _bar(bar: Bar) -> Line:
+    sign = "≤" if bar.at_most else "≥"
+    unit = f" {bar.unit}" if bar.unit else ""
+    digits = 1 if bar.unit else 2
+    return Line(
+        (
+            bar.what,
+            f"{bar.measured:.{digits}f}{unit}",
+            f"{sign} {bar.bar:g}{unit}",
+            _NONE if bar.aim is None else f"{bar.aim:g}{unit}",
+            "yes" if bar.holds else "NO",
+        ),
+        good=bar.holds,
+    )
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.1f} us"
+
+
+def _mb(count: int) -> str:
+    return f"{count / _MB:.1f} MB"
+
+
+def _ratio(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.2f}"

@@ -1,0 +1,132 @@
+"""All that one run has measured, and what it says of the bar that the project has set itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from tests.programs.bench import entrants
+from tests.programs.bench.working import POSTGRESQL, SQLITE, WORKER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.programs.bench.longer import AnswerTimes, Memory
+    from tests.programs.bench.scaling import ScalingRow
+    from tests.programs.bench.throughput import Measurement, Row
+    from tests.programs.bench.working import WorkerRow
+
+_MB: Final = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    about: str
+    """On what, and how it was measured: one line."""
+    receivers: tuple[Row, ...]
+    skipped: Mapping[str, str]
+    """Contender -> why it was not measured."""
+    answer_times: AnswerTimes | None
+    memory: Memory | None
+    workers: tuple[WorkerRow, ...]
+    scaling: tuple[ScalingRow, ...]
+    errors: tuple[str, ...]
+    """What could not be measured at all, and why."""
+
+    @property
+    def good(self) -> bool:
+        parts = (*self.receivers, self.answer_times, self.memory)
+        return not self.errors and not any(part.errors for part in parts if part is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One line of the bar."""
+
+    what: str
+    measured: float
+    bar: float
+    aim: float | None
+    at_most: bool
+    """Whether less is better."""
+    unit: str
+    """Behind the numbers; empty for a ratio."""
+
+    @property
+    def holds(self) -> bool:
+        return self.measured <= self.bar if self.at_most else self.measured >= self.bar
+
+
+def bars(results: Results) -> list[Bar]:
+    """The bar of the issue "Fast", as far as this run has measured what it takes."""
+    every = [
+        _at_most("receiver's CPU per confirmed event ÷ no-op", _cpu_to_noop(results), 1.15, 1.0),
+        _at_least("confirmed events/s ÷ naive aio-pika", _rate(results, entrants.NAIVE), 2.8, 3.5),
+        _at_least("confirmed events/s ÷ FastAPI + FastStream", _rate(results, entrants.FASTSTREAM), 6.5, 8),
+        _at_least(
+            "confirmed events/s ÷ Fastify + rabbitmq-client", _rate(results, entrants.FASTIFY), 0.95, 1.2
+        ),
+        _at_least("spooled events/s ÷ no-op", _spooled_to_noop(results), 0.6, 0.8),
+        _at_most("p99 at 2,000 events/s, broker up", _p99(results), 10, 5, "ms"),
+        *(
+            _at_least(f"worker's events/s ÷ per-message loop, {store}", _worker(results, store), 4, 8)
+            for store in (SQLITE, POSTGRESQL)
+        ),
+        _at_most("receiver's memory at its start", _memory(results, lambda it: it.start), 60, None, "MB"),
+        _at_most(
+            "and its growth over 1,000,000 events",
+            _memory(results, lambda it: it.end - it.warm),
+            10,
+            None,
+            "MB",
+        ),
+    ]
+    return [bar for bar in every if bar is not None]
+
+
+def _at_most(what: str, measured: float | None, bar: float, aim: float | None, unit: str = "") -> Bar | None:
+    return None if measured is None else Bar(what, measured, bar, aim, at_most=True, unit=unit)
+
+
+def _at_least(what: str, measured: float | None, bar: float, aim: float) -> Bar | None:
+    return None if measured is None else Bar(what, measured, bar, aim, at_most=False, unit="")
+
+
+def _cpu_to_noop(results: Results) -> float | None:
+    middle = _middle(results, entrants.CONFIRMED)
+    return middle.cpu_ratio if middle else None
+
+
+def _spooled_to_noop(results: Results) -> float | None:
+    middle = _middle(results, entrants.SPOOLED)
+    return middle.rate_ratio if middle else None
+
+
+def _rate(results: Results, other: entrants.Contender) -> float | None:
+    """The median of the rounds' ratios, and not the ratio of medians: a round's noise has hit both alike."""
+    ours, theirs = _rounds(results, entrants.CONFIRMED), _rounds(results, other)
+    if not ours or len(ours) != len(theirs):
+        return None
+    pairs = zip(ours, theirs, strict=True)
+    return median(mine.events_per_second / its.events_per_second for mine, its in pairs)
+
+
+def _p99(results: Results) -> float | None:
+    return results.answer_times.p99 * 1000 if results.answer_times else None
+
+
+def _worker(results: Results, store: str) -> float | None:
+    return next((row.ratio for row in results.workers if (row.name, row.store) == (WORKER, store)), None)
+
+
+def _memory(results: Results, of: Callable[[Memory], int]) -> float | None:
+    return of(results.memory) / _MB if results.memory else None
+
+
+def _middle(results: Results, contender: entrants.Contender) -> Measurement | None:
+    return next((row.median for row in results.receivers if row.name == contender.name), None)
+
+
+def _rounds(results: Results, contender: entrants.Contender) -> tuple[Measurement, ...]:
+    return next((row.rounds for row in results.receivers if row.name == contender.name), ())

@@ -1,0 +1,98 @@
+"""One run: everything that is chosen, one after the other, so that nothing is measured beside anything else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from tests.programs.bench import entrants, longer, machine, place, scaling, throughput, working
+from tests.programs.bench.results import Results
+from tests.programs.bench.throughput import FAILURES, said
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
+
+    from tests.programs.bench.longer import AnswerTimes, Memory
+    from tests.programs.bench.throughput import Row, Say
+
+    Measured = TypeVar("Measured")
+
+ANSWER_TIMES: Final = "answer times"
+MEMORY: Final = "memory"
+WORKER: Final = "worker"
+SCALING: Final = "scaling"
+ALL: Final = (*(contender.name for contender in entrants.ALL), ANSWER_TIMES, MEMORY, WORKER, SCALING)
+"""What can be chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    names: frozenset[str]
+    """Of `ALL`."""
+    rounds: int
+    seconds: int
+    """Of each measurement as fast as it is answered."""
+    scratch: Path
+    """A new folder on a real disk."""
+
+
+def chosen(only: Sequence[str]) -> frozenset[str]:
+    """The names that contain one of these; all, where there are none."""
+    return frozenset(name for name in ALL if not only or any(part.lower() in name.lower() for part in only))
+
+
+async def everything(choice: Choice, say: Say) -> Results:
+    """Measure what was chosen. What fails is named in the results; the others are measured all the same.
+
+    Raises:
+        NodeError: RabbitMQ does not start.
+    """
+    failed: dict[str, str] = {}
+    busy, _, _ = os.getloadavg()
+    contenders = [contender for contender in entrants.ALL if contender.name in choice.names]
+    skipped = {one.name: why for one in contenders if (why := await one.missing()) is not None}
+    for name, why in skipped.items():
+        say(f"{name}: skipped: {why}")
+    rows: list[Row] = []
+    answer_times: AnswerTimes | None = None
+    memory: Memory | None = None
+    async with place.set_up(choice.scratch) as there:
+        about = await machine.about(there, rounds=choice.rounds, seconds=choice.seconds, before=busy)
+        say(about)
+        ready = [contender for contender in contenders if contender.name not in skipped]
+        rows = await throughput.run(there, ready, rounds=choice.rounds, seconds=choice.seconds, say=say)
+        if ANSWER_TIMES in choice.names:
+            measuring = longer.answer_times(there, rounds=choice.rounds, say=say)
+            answer_times = await _kept(ANSWER_TIMES, measuring, failed, say)
+        if MEMORY in choice.names:
+            memory = await _kept(MEMORY, longer.memory(there, say=say), failed, say)
+    workers = None
+    if WORKER in choice.names:
+        workers = await _kept(WORKER, working.measure(rounds=choice.rounds, say=say), failed, say)
+    several = None
+    if SCALING in choice.names:
+        several = await _kept(SCALING, scaling.measure(rounds=choice.rounds, say=say), failed, say)
+    return Results(
+        about=about,
+        receivers=tuple(rows),
+        skipped=skipped,
+        answer_times=answer_times,
+        memory=memory,
+        workers=tuple(workers or ()),
+        scaling=tuple(several or ()),
+        errors=tuple(f"{name}: {why}" for name, why in failed.items()),
+    )
+
+
+async def _kept(
+    name: str, measuring: Coroutine[Any, Any, Measured], failed: dict[str, str], say: Callable[[str], None]
+) -> Measured | None:
+    """What was measured; where that failed, what failed is written down."""
+    try:
+        return await measuring
+    except FAILURES as failure:
+        failed[name] = said(failure)
+        say(f"{name}: {failed[name]}")
+        return None

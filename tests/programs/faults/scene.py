@@ -1,0 +1,208 @@
+"""What a fault is injected into: broker, proxies, simulator, receivers and workers, under load."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.development.private_node import PrivateNode
+from bridge.development.simulator import Simulator
+from bridge.suppression.store import Store
+from tests.programs.faults.events import KNOWN_MESSAGES, SUPPRESSING, address_of, name_of
+from tests.programs.faults.ledger import Ledger
+from tests.programs.faults.load import Load
+from tests.support.node import Control
+from tests.support.processes import Process, Processes
+from tests.support.proxy import Proxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+TOKEN: Final = "a-token-for-the-fault-suite"
+LEDGER: Final = "ledger"
+EVERY_NAME: Final = [
+    "delivered", "opened", "clicked", "unsubscribed", "complained", "skipped", "soft_bounced", "hard_bounced",
+]  # fmt: skip
+CLUSTER: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """How many of each there are."""
+
+    nodes: int = 1
+    receivers: int = 1
+    workers: int = 1
+    spool_disk_bytes: int | None = None
+    """A disk of its own for the spool, of this size."""
+    spelt_oddly: bool = False
+    """Whether hard bounces are written in other ways than the provider's documentation has them."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    subscribers: dict[str, list[str]] = field(default_factory=dict)
+    """Queues of other services beside the ledger's, and the events they are bound to."""
+
+
+class Scene:
+    """All parts, running; a case breaks and mends them."""
+
+    def __init__(self, directory: Path, cast: Cast, processes: Processes) -> None:
+        self.directory = directory
+        self.cast = cast
+        self.nodes: list[PrivateNode] = []
+        self.proxies: list[Proxy] = []
+        self.receivers: list[Process] = []
+        self.workers: list[Process] = []
+        self.load: Load
+        self.ledger: Ledger
+        self.simulator: Simulator
+        self.ports: list[int] = []
+        self._processes = processes
+
+    @property
+    def node(self) -> PrivateNode:
+        return self.nodes[0]
+
+    @property
+    def control(self) -> Control:
+        return Control(self.node.environment)
+
+    @property
+    def proxy(self) -> Proxy:
+        """Between receiver and broker."""
+        return self.proxies[0]
+
+    @property
+    def spool_directory(self) -> Path:
+        return self.directory / "spool"
+
+    @property
+    def list_file(self) -> Path:
+        return self.directory / "list.sqlite3"
+
+    async def start_receiver(self, number: int = 0) -> None:
+        """Start it, or start it again, on its port; it is there when it listens."""
+        receiver = await self._processes.start("receiver", overrides=self._settings(self.ports[number]))
+        started = await receiver.says("receiver.started")
+        self.ports[number] = started["port"]
+        self.receivers[number : number + 1] = [receiver]
+
+    async def start_worker(self, number: int = 0) -> None:
+        worker = await self._processes.start("worker", overrides=self._settings(0))
+        await worker.says("worker.started")
+        self.workers[number : number + 1] = [worker]
+
+    async def missing_from_list(self) -> set[str]:
+        """Addresses of hard bounces and complaints that were answered 200 and are not on the list."""
+        expected = {
+            address_of(number)
+            for number in (*self.load.answers.accepted.values(), *self.load.answers.quarantined)
+            if name_of(number) in SUPPRESSING
+        }
+        async with Store.open(self._database, create=False) as store:
+            listed = {entry.address for entry in await store.entries(limit=len(expected) * 2 + 1)}
+        return expected - listed
+
+    @property
+    def _database(self) -> str:
+        return f"sqlite+aiosqlite:///{self.list_file}"
+
+    def _settings(self, port: int) -> dict[str, dict[str, Any]]:
+        settings: dict[str, Any] = {
+            "rabbitmq": {
+                "urls": [proxy.url(node.url) for proxy, node in zip(self.proxies, self.nodes, strict=True)],
+            },
+            "receiver": {"host": "127.0.0.1", "port": port, "tokens": [TOKEN]},
+            "spool": {"directory": str(self.spool_directory), "min_free_bytes": 0},
+            "provider": {
+                "base_url": self.simulator.base_url,
+                "api_token": self.simulator.token,
+                "rate": 1000,
+            },
+            "suppression": {"database_url": self._database},
+            "health": {"port": 0},
+            "logs": {"format": "json"},
+            "subscribers": [
+                {"queue": queue, "events": events}
+                for queue, events in {LEDGER: EVERY_NAME, **self.cast.subscribers}.items()
+            ],
+        }
+        for section, values in self.cast.settings.items():
+            settings[section] |= values
+        return settings
+
+
+@asynccontextmanager
+async def set_up(directory: Path, cast: Cast, *, rate: float, events: int) -> AsyncIterator[Scene]:
+    """Everything is running and the ledger is listening; the load is the caller's to run."""
+    async with AsyncExitStack() as stack:
+        processes = await stack.enter_async_context(Processes(directory))
+        scene = Scene(directory, cast, processes)
+        scene.nodes = await stack.enter_async_context(_brokers(directory, cast.nodes))
+        scene.proxies = [await stack.enter_async_context(Proxy.serve(node.url)) for node in scene.nodes]
+        scene.simulator = await stack.enter_async_context(Simulator.serve(messages=KNOWN_MESSAGES))
+        if cast.spool_disk_bytes is not None:
+            await stack.enter_async_context(_small_disk(scene.spool_directory, cast.spool_disk_bytes))
+        scene.ports = [0] * cast.receivers
+        scene.receivers, scene.workers = [], []
+        for number in range(cast.receivers):
+            await scene.start_receiver(number)
+        for number in range(cast.workers):
+            await scene.start_worker(number)
+        scene.ledger = Ledger([node.url for node in scene.nodes], [LEDGER])
+        scene.load = Load(scene.ports, TOKEN, rate=rate, events=events, spelt_oddly=cast.spelt_oddly)
+        listening = asyncio.create_task(scene.ledger.run(), name="ledger")
+        try:
+            yield scene
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+
+
+@asynccontextmanager
+async def _brokers(directory: Path, count: int) -> AsyncIterator[list[PrivateNode]]:
+    """One node, or a cluster of them, whose names, cookie and port mapper are in common."""
+    first = PrivateNode(directory / "rabbit-0")
+    nodes = [first] if count == 1 else _cluster(directory, count)
+    try:
+        await asyncio.gather(*(node.start() for node in nodes))
+        yield nodes
+    finally:
+        await asyncio.gather(*(node.stop() for node in nodes))
+        nodes[0].stop_port_mapper()
+
+
+def _cluster(directory: Path, count: int) -> list[PrivateNode]:
+    folders = [directory / f"rabbit-{number}" for number in range(count)]
+    names = [PrivateNode(folder).name for folder in folders]
+    peers = "\n".join(
+        f"cluster_formation.classic_config.nodes.{number} = {name}" for number, name in enumerate(names, 1)
+    )
+    config = f"cluster_formation.peer_discovery_backend = classic_config\n{peers}\n"
+    first = PrivateNode(folders[0], extra_config=config)
+    return [
+        first,
+        *(
+            PrivateNode(folder, extra_config=config, port_mapper=first.port_mapper, home=folders[0])
+            for folder in folders[1:]
+        ),
+    ]
+
+
+@asynccontextmanager
+async def _small_disk(directory: Path, size: int) -> AsyncIterator[None]:
+    """A disk of its own for the spool. It takes root, as a container of CI has."""
+    await asyncio.to_thread(directory.mkdir)
+    await _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory))
+    try:
+        yield
+    finally:
+        await _run("umount", "--lazy", str(directory))
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(*command)
+    if await process.wait():
+        raise RuntimeError(f"{' '.join(command)} failed: the small disk takes root")

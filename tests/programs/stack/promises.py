@@ -1,0 +1,207 @@
+"""What the stack promises of itself, looked at while it stands: users, networks, ports, limits, secrets."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.programs.stack import oncall, privileges
+from tests.programs.stack.engine import COMPOSE_FILE, OVERRIDE_FILE, EngineError
+from tests.programs.stack.stack import OURS, STAYING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tests.programs.stack.stack import Stack
+
+    Look = Callable[[Stack], Awaitable[list[str]]]
+
+_ENDING: Final = frozenset({"setup", "bridge", "simulator"})
+"""Services that end by themselves, so that a health check would say nothing."""
+_COMPILERS: Final = "cc gcc g++ c++ clang clang++ tcc rustc go make ld as cpp"
+_FIND: Final = f"for name in {_COMPILERS}; do command -v $name || true; done"
+_WRITE: Final = "for folder in / /etc /opt/bridge /usr/local; do touch $folder/written 2>/dev/null && echo $folder; done; true"
+_RESOLVE: Final = "import socket; print(socket.getaddrinfo('postgres', 5432))"
+_CONNECT: Final = "import socket; socket.create_connection(('{}', 5432), 3)"
+_SHORTEST_SECRET: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    what: str
+    broken: tuple[str, ...]
+    """Where it does not hold."""
+
+
+async def looked_at(stack: Stack, what: str) -> Promise:
+    """Whether one of `ALL` or `AFTERWARDS` holds."""
+    look = ALL[what] if what in ALL else AFTERWARDS[what]
+    return Promise(what, tuple(await look(stack)))
+
+
+async def _clean(stack: Stack) -> list[str]:
+    said = [
+        await stack.engine.warnings("--profile", "*", "config", "--quiet", files=files)
+        for files in ([COMPOSE_FILE], [COMPOSE_FILE, OVERRIDE_FILE])
+    ]
+    return [line for text in said for line in text.splitlines()]
+
+
+async def _no_root(stack: Stack) -> list[str]:
+    """The processes as the machine sees them, and not the setting."""
+    wrong = []
+    for one in await stack.containers(*STAYING):
+        listed = (await stack.engine.docker("top", one.id, "-eo", "uid,pid,comm")).splitlines()[1:]
+        wrong += [f"{one.name}: {' '.join(line.split())}" for line in listed if line.split()[0] == "0"]
+        wrong += [] if listed else [f"{one.name}: no process is seen"]
+    for one in await stack.containers():
+        [document] = await stack.inspect([one.id])
+        if document["Config"]["User"] in {"", "0", "root"}:
+            wrong.append(f"{one.name}: its user is {document['Config']['User'] or 'not set'}")
+    return wrong
+
+
+async def _read_only(stack: Stack) -> list[str]:
+    wrong = []
+    for one in await stack.containers(*OURS):
+        [document] = await stack.inspect([one.id])
+        if not document["HostConfig"]["ReadonlyRootfs"]:
+            wrong.append(f"{one.name}: not read-only")
+        if document["State"]["Running"]:
+            written = await stack.execute(one, "sh", "-c", _WRITE)
+            wrong += [f"{one.name}: {folder} can be written" for folder in written.split()]
+    return wrong
+
+
+async def _unprivileged(stack: Stack) -> list[str]:
+    wrong = []
+    for one in await stack.containers():
+        [document] = await stack.inspect([one.id])
+        host = document["HostConfig"]
+        if host["CapDrop"] != ["ALL"] or host["CapAdd"] or host["Privileged"]:
+            wrong.append(f"{one.name}: it has capabilities")
+        if "no-new-privileges:true" not in (host["SecurityOpt"] or []):
+            wrong.append(f"{one.name}: it may gain privileges")
+    return wrong
+
+
+async def _one_port(stack: Stack) -> list[str]:
+    wrong = []
+    for name, service in (await _configured(stack)).items():
+        wrong += [
+            f"{name} publishes {port}"
+            for port in service.get("ports", [])
+            if name != "receiver" or port.get("host_ip") != "127.0.0.1"
+        ]
+    [receiver] = await stack.inspect(one.id for one in await stack.containers("receiver"))
+    for bindings in receiver["NetworkSettings"]["Ports"].values():
+        wrong += [
+            f"receiver: {one['HostIp']}:{one['HostPort']}"
+            for one in bindings or []
+            if one["HostIp"] != "127.0.0.1"
+        ]
+    return wrong
+
+
+async def _no_way_to_postgres(stack: Stack) -> list[str]:
+    """Neither by its name nor by its address, for which one must be told it."""
+    [receiver] = await stack.containers("receiver")
+    [postgres] = await stack.inspect(one.id for one in await stack.containers("postgres"))
+    addresses = [network["IPAddress"] for network in postgres["NetworkSettings"]["Networks"].values()]
+    wrong = []
+    for attempt in (_RESOLVE, *(_CONNECT.format(address) for address in addresses)):
+        try:
+            await stack.execute(receiver, "python", "-ISc", attempt)
+        except EngineError:
+            continue
+        wrong.append(f"in the receiver this works: {attempt}")
+    return wrong
+
+
+async def _bounded(stack: Stack) -> list[str]:
+    wrong = []
+    for name, service in (await _configured(stack)).items():
+        limits = service.get("deploy", {}).get("resources", {}).get("limits", {})
+        wrong += [f"{name}: no limit of {what}" for what in ("cpus", "memory") if what not in limits]
+        options = service.get("logging", {}).get("options", {})
+        wrong += [f"{name}: no {what} of its log" for what in ("max-size", "max-file") if what not in options]
+        if name not in _ENDING and not service.get("healthcheck", {}).get("test"):
+            wrong.append(f"{name}: no health check")
+    for one in await stack.containers():
+        [document] = await stack.inspect([one.id])
+        host = document["HostConfig"]
+        if not host["Memory"] or not host["NanoCpus"] or "max-size" not in host["LogConfig"]["Config"]:
+            wrong.append(f"{one.name}: the engine knows of no limit")
+    return wrong
+
+
+async def _no_secret_shown(stack: Stack) -> list[str]:
+    """Nowhere that Docker shows things: its settings, its containers, their processes and logs, the image."""
+    ids = [one.id for one in await stack.containers()]
+    running = [one.id for one in await stack.containers(*STAYING)]
+    shown = {
+        "docker compose config": await stack.engine.compose("--profile", "*", "config"),
+        "docker inspect": await stack.engine.docker("inspect", *ids),
+        "docker history": await stack.engine.docker("history", "--no-trunc", stack.image),
+        "docker compose logs": await stack.engine.compose("--profile", "*", "logs", "--no-color"),
+        **{f"docker top {one}": await stack.engine.docker("top", one) for one in running},
+    }
+    secrets = {file.name: file.read_text().strip() for file in stack.secrets.iterdir()}
+    short = [f"{name} is shorter than a secret" for name, it in secrets.items() if len(it) < _SHORTEST_SECRET]
+    return short + [
+        f"{where}: {name}" for where, text in shown.items() for name, it in secrets.items() if it in text
+    ]
+
+
+async def _no_compiler(stack: Stack) -> list[str]:
+    [receiver] = await stack.containers("receiver")
+    return (await stack.execute(receiver, "sh", "-c", _FIND)).split()
+
+
+async def _never_fell(stack: Stack) -> list[str]:
+    """Docker starts again what has ended by itself, and nobody would notice."""
+    wrong = []
+    for one in await stack.containers(*STAYING):
+        [document] = await stack.inspect([one.id])
+        if document["State"]["OOMKilled"]:
+            wrong.append(f"{one.name}: it wanted more memory than its limit")
+        if document["RestartCount"]:
+            wrong.append(f"{one.name}: it has ended by itself {document['RestartCount']} times")
+    return wrong
+
+
+async def _configured(stack: Stack) -> dict[str, dict[str, Any]]:
+    """Services as docker-compose.yml alone has them, with what is in force where nothing is set.
+
+    This run's own variables are part of it, as anybody's would be, but for the port, which is the default.
+    """
+    text = await stack.engine.compose(
+        "--profile", "*", "config", "--format", "json", files=[COMPOSE_FILE], unset=["RECEIVER_PUBLISH"]
+    )
+    services: dict[str, dict[str, Any]] = json.loads(text)["services"]
+    return services
+
+
+ALL: Final[dict[str, Look]] = {
+    "`docker compose config` has no warning": _clean,
+    "no process of any container is root's": _no_root,
+    "our containers cannot write to their root": _read_only,
+    "no capabilities, and none to be gained": _unprivileged,
+    "the receiver's port is the only one published, on 127.0.0.1": _one_port,
+    "the receiver cannot reach PostgreSQL": _no_way_to_postgres,
+    "limits, log rotation and a health check everywhere": _bounded,
+    "no secret is shown by Docker": _no_secret_shown,
+    "no compiler in the image": _no_compiler,
+    "the doctor finds nothing that fails, and status finds all roles": oncall.well,
+    "what is discarded is kept in a file": oncall.discarding,
+    "a token is rotated, and the receiver is not started anew": oncall.rotated,
+    "RabbitMQ's users may do their own work and no more": privileges.permitted,
+}
+"""What is promised -> how to look whether it holds."""
+
+AFTERWARDS: Final[dict[str, Look]] = {
+    "no container has ended by itself": _never_fell,
+    "no secret is shown by Docker, in the logs of all this neither": _no_secret_shown,
+}
+"""The same, of what is only known at the end."""

@@ -1,0 +1,119 @@
+"""How a run is shown: to people on a terminal, and as Markdown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tests.programs.stack.ending import Totals
+    from tests.programs.stack.promises import Promise
+    from tests.programs.stack.steps import Row
+    from tests.programs.stack.suite import Report
+
+COLUMNS: Final = (
+    "under load", "answered 200", "of them spooled", "other answers", "no answer", "took, until healthy",
+    "longest without `confirmed`", "",
+)  # fmt: skip
+_SHOWN: Final = 5
+"""Of many that are wrong, how many are named."""
+
+
+def of(report: Report) -> list[Table]:
+    steps = Table(*COLUMNS)
+    for row in report.rows:
+        steps.add_row(*cells(row))
+    if report.totals is None:
+        return [steps]
+    bottom = Table("in all", "")
+    for what, count in _totals(report.totals):
+        bottom.add_row(what, count)
+    return [steps, bottom]
+
+
+def markdown(report: Report) -> str:
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
+    if report.totals is not None:
+        lines += ["", "| in all | |", "|---|---|"]
+        lines += [f"| {what} | {count} |" for what, count in _totals(report.totals)]
+    return "\n".join([*lines, ""])
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    answers = row.answers
+    return (
+        row.step,
+        f"{answers.accepted:,}",
+        f"{answers.spooled:,}",
+        f"{answers.refused:,}",
+        f"{answers.unanswered:,}",
+        f"{row.seconds:.1f} s",
+        f"{answers.gap:.1f} s",
+        row.note,
+    )
+
+
+def line(promise: Promise) -> str:
+    if not promise.broken:
+        return f"kept: {promise.what}"
+    return f"BROKEN: {promise.what}: {'; '.join(promise.broken)}"
+
+
+def summary(report: Report) -> str:
+    """One line; what is wrong comes first."""
+    wrong = [
+        *(line(promise) for promise in report.promises if promise.broken),
+        *([report.failure] if report.failure else []),
+        *(f"left behind: {one}" for one in report.left_behind),
+        *(_wrong(report.totals) if report.totals is not None else []),
+    ]
+    if report.totals is None:
+        return "; ".join(wrong)
+    totals = report.totals
+    counts = f"{totals.accepted:,} answered 200, {len(totals.arrivals.lost)} lost, {len(report.rows)} steps"
+    return "; ".join([*wrong, counts])
+
+
+def _wrong(totals: Totals) -> list[str]:
+    listed = totals.listed
+    named = {
+        "lost": totals.arrivals.lost,
+        "not on the list": [key.address for key in listed.missing],
+        "on the list for nothing": [key.address for key in listed.unasked],
+        "counted wrongly": [key.address for key in listed.miscounted],
+        "never published": [key.address for key in listed.untold],
+    }
+    wrong = [f"{what}: {len(some)} ({', '.join(some[:_SHOWN])})" for what, some in named.items() if some]
+    return [*wrong, *([f"in the dead letters: {totals.dead}"] if totals.dead else [])]
+
+
+def _totals(totals: Totals) -> list[tuple[str, str]]:
+    arrivals, listed = totals.arrivals, totals.listed
+    unanswered = totals.refused.get("no answer", 0)
+    counts = {
+        "posted": totals.posted,
+        "answered 200": totals.accepted,
+        "of them spooled": totals.spooled,
+        "other answers": sum(totals.refused.values()) - unanswered,
+        "no answer": unanswered,
+        "on their way when the load was stopped": totals.interrupted,
+        "not even sent, the simulator being late": totals.unsent,
+        "different events answered 200": arrivals.events,
+        "of them arrived": arrivals.arrived,
+        "lost": len(arrivals.lost),
+        "duplicates": arrivals.duplicates,
+        "arrived without an answer": arrivals.unanswered,
+        "hard bounces and complaints": listed.expected,
+        "of them not on the list": len(listed.missing),
+        "on the list for nothing": len(listed.unasked),
+        "with a wrong count": len(listed.miscounted),
+        "never published as a change": len(listed.untold),
+        "dead letters": totals.dead,
+    }
+    return [
+        *((what, f"{count:,}") for what, count in counts.items()),
+        ("answered 200 a second, on average", f"{totals.rate:,.0f}"),
+        ("all worked off, after the last event", f"{totals.seconds:.1f} s"),
+    ]
