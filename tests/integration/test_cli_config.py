@@ -76,7 +76,9 @@ def test_settings_that_cannot_be_used_are_one_line_and_exit_code_2(command: tupl
     outcome = CliRunner().invoke(main.app, [*command], env=environment)
     assert (outcome.exit_code, outcome.stdout) == (2, "")
     [line] = outcome.stderr.splitlines()
-    assert line == "bridge: provider.api_token: an API token of the provider is printable ASCII without spaces"
+    assert (
+        line == "bridge: provider.api_token: an API token of the provider is printable ASCII without spaces"
+    )
 
 
 async def test_a_receiver_without_tokens_ends_with_one_line(tmp_path: Path) -> None:
