@@ -443,7 +443,7 @@ async def test_an_operators_policy_that_throws_away_what_our_queues_hold(
         assert f"queue '{queue}' {effect}{by}" in line
     for effect in ("keeps events only for 1h (max-age)", "keeps only 1000000 bytes (max-length-bytes)"):
         assert f"queue '{names.archive}' {effect}, by policy 'short'" in line
-    assert f"queue '{names.retry(30)}' throws what has waited" not in line, "it waits for 30 s only"
+    assert f"queue '{names.retry(30)}' moves messages" not in line, "it waits for 30 s only"
     assert "set_operator_policy" in line
 
 
@@ -489,7 +489,7 @@ async def test_two_workers_on_sqlite(well: Surroundings, rabbit: Rabbit) -> None
     async with consuming(rabbit.connection, rabbit.names.suppression, 2):
         code, line = await well.told("workers on SQLite")
     assert code == 0
-    assert "warning workers on SQLite 2 workers; whether on one machine cannot be seen" in line
+    assert "warning workers on SQLite 2 workers; whether they are on one machine is unknown" in line
     assert "→ workers on several machines need PostgreSQL" in line
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LINKS = service_links(*SERVICES)
 OURS = sorted(name for name in LINKS if name.startswith("BRIDGE_"))
-IGNORED = f"bridge: variables that are no settings are ignored: {OURS[0]}, "
+IGNORED = f"bridge: variables that are not settings are ignored: {OURS[0]}, "
 ROLES = ("receiver", "worker", "dev", "simulator")
 
 

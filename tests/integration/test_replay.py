@@ -263,7 +263,7 @@ async def test_an_empty_archive_is_no_failure(
     [
         ((), 2, "either --to QUEUE or --again"),
         (("--to", "a", "--again"), 2, "either --to QUEUE or --again"),
-        (("--since", "yesterday", "--again"), 2, "'yesterday' is no time"),
+        (("--since", "yesterday", "--again"), 2, "'yesterday' is not a time"),
         (("--to", "nobody-has-this"), 1, "there is no queue 'nobody-has-this'"),
     ],
 )

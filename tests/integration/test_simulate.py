@@ -193,7 +193,7 @@ async def test_the_rate_does_not_wait_for_the_answers(
     [
         ((), "give --url"),
         (("--url", "ftp://example.org/"), "--url is not a URL"),
-        (("--url", "http://127.0.0.1:1/", "--events", "opened=-1"), "'opened=-1' is no part of a mix"),
+        (("--url", "http://127.0.0.1:1/", "--events", "opened=-1"), "'opened=-1' is not an item of a mix"),
     ],
 )
 async def test_what_cannot_be_done_is_said_in_one_line(

@@ -145,7 +145,7 @@ async def test_with_the_management_api_nodes_and_alarms_are_seen(
         await managed.control.clear_alarm()
     assert code == 1
     assert (node["background_task"], alarms) == (True, ["memory"])
-    assert f"node {node['name']} has a memory alarm: RabbitMQ takes nothing" in seen["wrong"]
+    assert f"node {node['name']} has a memory alarm: RabbitMQ blocks publishers" in seen["wrong"]
 
 
 async def test_the_api_knows_what_is_unacknowledged(managed: Managed, variables: dict[str, str]) -> None:
@@ -371,7 +371,7 @@ async def test_a_breaker_that_is_open_is_not_well(variables: dict[str, str], tmp
     assert code == 1
     assert seen["breakers"] == {"provider": 2, "database": 0}
     assert f"worker {url}: provider: 500" in seen["wrong"]
-    assert "the work with 'provider' is paused: its breaker is open" in seen["wrong"]
+    assert "workers wait for the provider: its circuit breaker is open" in seen["wrong"]
     assert "database closed, provider open" in text.stdout
 
 
@@ -403,7 +403,7 @@ async def test_what_rabbitmq_refuses_is_told(
         code, seen = await looked(tmp_path, variables, url)
     assert code == 1
     assert (
-        "5 events are set aside, for RabbitMQ refuses them (forbidden): ACCESS_REFUSED; see `bridge spool status`"
+        "5 events are set aside, because RabbitMQ refuses them (forbidden): ACCESS_REFUSED; see `bridge spool status`"
         in seen["wrong"]
     )
     assert not any("wait in the spool" in line for line in seen["wrong"])

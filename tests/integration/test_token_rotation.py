@@ -43,7 +43,7 @@ FRESH = written(f"{NEW_TOKEN}\n")
 SPOILT = [
     (written(""), "is empty"),
     (written("too-short"), "16 or more letters"),
-    (written("[not JSON"), "no list in JSON"),
+    (written("[not JSON"), "is not a JSON list"),
     (Path.unlink, "No such file"),
 ]
 """What becomes of the file, and what is said of it."""
