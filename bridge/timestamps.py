@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -25,10 +26,10 @@ def unix_seconds(value: Any, *, latest: int) -> int | Decimal | None:
     Returns:
         Unix seconds, an integer if they are whole.
     """
-    time = _of_text(value.strip(), latest) if isinstance(value, str) else _of_number(value, latest)
-    if time is None or not 0 <= time <= latest:
+    seconds = _of_text(value.strip(), latest) if isinstance(value, str) else _of_number(value, latest)
+    if seconds is None or not 0 <= seconds <= latest:
         return None
-    return int(time) if time == int(time) else time
+    return int(seconds) if seconds == int(seconds) else seconds
 
 
 def _of_number(value: Any, latest: int) -> Decimal | None:
@@ -51,6 +52,11 @@ def _of_text(text: str, latest: int) -> Decimal | None:
     except ValueError:
         return None
     return Decimal(int(whole)) + Decimal(f"0{fraction}")
+
+
+def unix_ms_now() -> int:
+    """The time in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def rfc3339(seconds: int) -> str:

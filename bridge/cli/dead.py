@@ -32,6 +32,7 @@ from bridge.dead_letters.message_file import MessageFile
 from bridge.dead_letters.queue_reader import DeadLetterFilter
 from bridge.events import canonical_name
 from bridge.operations import dead_letters
+from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from bridge.dead_letters.queue_reader import DeadLetter
@@ -70,7 +71,7 @@ def list_(
         dead_letters.list_dead_letters(settings, _filter(None, reason, event, older_than, younger_than))
     )
     shown = queue_messages.part_of(found.letters, limit=limit, after=after, where=_WHERE, as_json=as_json)
-    now = queue_messages.now()
+    now = unix_ms_now()
     if as_json:
         rows = (dead_letters_view.row(letter, now) for letter in shown.rows)
         print_list(rows, total=len(found.letters), following=shown.following, out_of_reach=found.unseen)
@@ -94,7 +95,7 @@ def show(
     if as_json:
         print_json(message_file.as_json(message_file.dead_letter_document(found)))
         return
-    for line in dead_letters_view.describe(found, queue_messages.now()):
+    for line in dead_letters_view.describe(found, unix_ms_now()):
         terminal.print(Text(line))
 
 

@@ -32,6 +32,7 @@ from bridge.dead_letters.message_file import MessageFile
 from bridge.dead_letters.quarantine import QuarantineFilter, quarantine_document
 from bridge.events import canonical_name
 from bridge.operations import quarantine
+from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from bridge.dead_letters.quarantine import QuarantinedBody
@@ -72,7 +73,7 @@ def list_(
     shown = queue_messages.part_of(
         found.letters, limit=limit, after=after, where="the quarantine", as_json=as_json
     )
-    now = queue_messages.now()
+    now = unix_ms_now()
     if as_json:
         rows = (quarantine_view.row(body, now) for body in shown.rows)
         print_list(rows, total=len(found.letters), following=shown.following, out_of_reach=found.unseen)

@@ -10,7 +10,7 @@ from bridge.cli.console import print_json
 from bridge.cli.lists import Head, print_rows, print_summary
 from bridge.dead_letters.quarantine import quarantine_document
 from bridge.telemetry.terminal import one_line
-from bridge.timestamps import rfc3339_of_milliseconds
+from bridge.timestamps import rfc3339_of_milliseconds, unix_ms_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def described(found: HeldMessage[QuarantinedBody]) -> Iterator[str]:
     yield f"id:       {body.id}"
     yield one_line(f"reason:   {body.reason}")
     yield one_line(f"now:      {body.event or f'{NO_EVENT}: {body.problem}'}")
-    yield f"received: {queue_messages.time_text(body.received_at)}, {queue_messages.duration_text(body.age(queue_messages.now()))} ago"
+    yield f"received: {queue_messages.time_text(body.received_at)}, {queue_messages.duration_text(body.age(unix_ms_now()))} ago"
     yield from queue_messages.message_lines(whole, body.size)
 
 

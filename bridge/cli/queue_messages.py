@@ -24,6 +24,7 @@ from bridge.dead_letters.queue_reader import MAX_HELD, BusyError
 from bridge.operations.queue_messages import MIN_RATE
 from bridge.telemetry import logs
 from bridge.telemetry.terminal import one_line
+from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -250,9 +251,4 @@ def time_text(milliseconds: int | None) -> str:
 
 def milliseconds_ago(seconds: float | None) -> int | None:
     """The time of that many seconds ago, in Unix milliseconds."""
-    return None if seconds is None else now() - round(seconds * 1000)
-
-
-def now() -> int:
-    """Unix milliseconds."""
-    return time.time_ns() // 1_000_000
+    return None if seconds is None else unix_ms_now() - round(seconds * 1000)

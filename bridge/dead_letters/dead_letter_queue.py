@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from bridge.dead_letters import republishing
+from bridge.dead_letters.history import DEAD_AT_HEADER, DEAD_ERROR_HEADER, DEAD_REASON_HEADER
 from bridge.telemetry import logs
+from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
-    from bridge.dead_letters.delay_queues import RetryHistory
+    from bridge.dead_letters.history import RetryHistory
     from bridge.dead_letters.republishing import MessagePublisher
     from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("deadletters")
-
-REASON_HEADER: Final = "dead-reason"
-"""A keyword to filter by, for example `malformed` or `unknown-message`."""
-ERROR_HEADER: Final = "dead-error"
-"""One line for people: what went wrong."""
-AT_HEADER: Final = "dead-at"
-"""When it became a dead letter, Unix milliseconds."""
-
-HEADERS: Final = (REASON_HEADER, ERROR_HEADER, AT_HEADER)
-"""A dead letter also has `delay_queues.HEADERS`: attempts, first failure, and where the last attempt failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +55,9 @@ class DeadLetterQueue:
         """
         history = cause.history
         headers = {
-            REASON_HEADER: cause.reason,
-            ERROR_HEADER: history.error,
-            AT_HEADER: time.time_ns() // 1_000_000,
+            DEAD_REASON_HEADER: cause.reason,
+            DEAD_ERROR_HEADER: history.error,
+            DEAD_AT_HEADER: unix_ms_now(),
         }
         message = republishing.copy_for_queue(
             incoming, queue=self._queue, headers=history.headers() | headers

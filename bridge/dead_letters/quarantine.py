@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from bridge.broker.messages import REASON_HEADER, RECEIVED_AT_HEADER, message_fr
 from bridge.dead_letters import message_file
 from bridge.dead_letters.queue_reader import InspectedQueue
 from bridge.events import MalformedError, NotJsonError, digest, parse
-from bridge.timestamps import rfc3339_of_milliseconds
+from bridge.timestamps import rfc3339_of_milliseconds, unix_ms_now
 
 if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
@@ -93,7 +92,7 @@ def event_message_of(found: HeldMessage[QuarantinedBody], *, exchange: str) -> M
     """The message of the event that the body is today: the same bytes and time of reception."""
     received_at = found.summary.received_at
     if received_at is None:
-        received_at = time.time_ns() // 1_000_000
+        received_at = unix_ms_now()
     return message_from_body(found.message.body, exchange=exchange, received_at=received_at)
 
 

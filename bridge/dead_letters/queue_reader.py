@@ -15,7 +15,7 @@ from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.amqp.properties import decode_properties
 from bridge.broker import declaring, header_values
-from bridge.dead_letters import dead_letter_queue, delay_queues
+from bridge.dead_letters import history
 from bridge.events import canonical_name, digest
 
 if TYPE_CHECKING:
@@ -213,23 +213,23 @@ def inspect_dead_letters(queue: str) -> InspectedQueue[DeadLetter]:
 def describe_dead_letter(message: Delivery, properties: Properties) -> DeadLetter:
     """What the message says of itself, whether the bridge or RabbitMQ dead-lettered it."""
     headers, text = properties.headers, header_values.text
-    attempts = header_values.attempts(headers.get(delay_queues.ATTEMPT_HEADER))
+    attempts = header_values.attempts(headers.get(history.RETRY_ATTEMPT_HEADER))
     death = _last_death(headers)
     undecodable = f"the properties cannot be decoded: {properties.error}" if properties.error else ""
     return DeadLetter(
         id=properties.message_id or digest(message.body),
         event=properties.values.get("message_type") or text(headers.get("cloudEvents:type")) or _UNKNOWN,
-        reason=text(headers.get(dead_letter_queue.REASON_HEADER))
+        reason=text(headers.get(history.DEAD_REASON_HEADER))
         or text(death.get("reason"))
         or (UNDECODABLE if undecodable else _UNKNOWN),
-        error=text(headers.get(dead_letter_queue.ERROR_HEADER))
-        or text(headers.get(delay_queues.ERROR_HEADER))
+        error=text(headers.get(history.DEAD_ERROR_HEADER))
+        or text(headers.get(history.RETRY_ERROR_HEADER))
         or undecodable,
         attempts=1 if attempts is None else attempts,
-        died_at=header_values.unix_ms(headers.get(dead_letter_queue.AT_HEADER))
+        died_at=header_values.unix_ms(headers.get(history.DEAD_AT_HEADER))
         or header_values.datetime_to_unix_ms(death.get("time")),
-        first_failure=header_values.unix_ms(headers.get(delay_queues.FIRST_FAILURE_HEADER)),
-        where=text(headers.get(delay_queues.WHERE_HEADER)),
+        first_failure=header_values.unix_ms(headers.get(history.RETRY_FIRST_FAILURE_HEADER)),
+        where=text(headers.get(history.RETRY_WHERE_HEADER)),
     )
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.broker.topology import Names
-from bridge.dead_letters import dead_letter_queue, delay_queues, queue_reader, republishing
+from bridge.dead_letters import history, queue_reader, republishing
 from bridge.operations import queue_messages
 from bridge.roles.role_topology import required_by_worker
 
@@ -65,5 +65,5 @@ def _place(settings: Settings) -> InspectedQueue[DeadLetter]:
 
 
 def _as_new(found: HeldMessage[DeadLetter], *, queue: str) -> Message:
-    without = (*dead_letter_queue.HEADERS, *delay_queues.HEADERS)
+    without = (*history.DEAD_LETTER_HEADERS, *history.RETRY_HEADERS)
     return republishing.copy_for_queue(found.message, queue=queue, headers={}, without=without)

@@ -20,6 +20,7 @@ from bridge.receiver.refusal_log import RefusalLog
 from bridge.spool.folder import SpoolError
 from bridge.telemetry import instruments, logs
 from bridge.telemetry.metrics import OTHER, name_label
+from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +158,7 @@ class Handler:
             send_answer: called once with the answer, before this returns or later. It must not raise.
             began: when the request began, by `time.perf_counter`.
         """
-        received_at = time.time_ns() // 1_000_000
+        received_at = unix_ms_now()
         try:
             event = events.parse(body)
         except events.NotJsonError as reason:

@@ -8,7 +8,6 @@ attempts without a pause.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Container
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.amqp.backoff import backoff_seconds
 from bridge.spool.folder import SpoolError
+from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,7 +97,7 @@ def to_set_aside(refusal: Refusal, ids: Iterable[int]) -> EntryTask[None]:
     """Move these entries to the refused ones."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
-        now = _now()
+        now = unix_ms_now()
         # A nacked message is already in the other queues, and each attempt adds a copy there.
         attempts = 1 if refusal.reason == NACKED else 0
         kind = _stored_kind(connection, refusal)
@@ -122,7 +122,7 @@ def to_find_due_kinds(limit: int, *, all_of_them: bool = False) -> EntryTask[lis
     def task(connection: sqlite3.Connection, _: Container[int]) -> list[tuple[str, str]]:
         found = connection.execute(
             "SELECT kind, reason FROM refusals WHERE ? OR retry_at <= ? ORDER BY retry_at LIMIT ?",
-            (all_of_them, _now(), -1 if all_of_them else limit),
+            (all_of_them, unix_ms_now(), -1 if all_of_them else limit),
         )
         return found.fetchall()
 
@@ -136,7 +136,7 @@ def to_take_due(kind: str, limit: int, *, all_of_them: bool = False) -> EntryTas
     """
 
     def task(connection: sqlite3.Connection, removed: Container[int]) -> list[Row]:
-        now = _now()
+        now = unix_ms_now()
         found = connection.execute(
             "SELECT id, received_at, body, attempts FROM set_aside WHERE kind = ? AND (? OR retry_at <= ?) "
             "ORDER BY retry_at, id LIMIT ?",
@@ -160,7 +160,7 @@ def to_retry_soon(kinds: Iterable[str]) -> EntryTask[None]:
     """Retry these kinds soon: there is reason to believe that they are no longer refused."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
-        soon = _now() + 1000 * _SOON_SECONDS
+        soon = unix_ms_now() + 1000 * _SOON_SECONDS
         for kind in kinds:
             _bring_forward(connection, kind, soon)
 
@@ -171,7 +171,9 @@ def to_record_confirmed(kind: str) -> EntryTask[None]:
     """An entry of this kind was confirmed: the others are due at once."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
-        connection.execute("UPDATE refusals SET attempts = 0, retry_at = ? WHERE kind = ?", (_now(), kind))
+        connection.execute(
+            "UPDATE refusals SET attempts = 0, retry_at = ? WHERE kind = ?", (unix_ms_now(), kind)
+        )
 
     return task
 
@@ -269,7 +271,3 @@ def _wait_for_next(connection: sqlite3.Connection, kind: str) -> None:
 def _backoff_ms(attempts: int) -> int:
     """Milliseconds."""
     return round(1000 * backoff_seconds(attempts))
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000

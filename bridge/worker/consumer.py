@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.amqp.aiormq_internals import close_routed_channel, open_routed_channel
 from bridge.amqp.deliveries import DeliveryAssembler, unused_consumer_callback
@@ -19,6 +19,7 @@ from bridge.amqp.errors import (
 )
 from bridge.telemetry import logs
 from bridge.worker.consumer_metrics import ConsumerMetrics
+from bridge.worker.delivery_result import DeliveryResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from bridge.worker.failures import Failure
 
     RouteFailure = Callable[[Delivery, Failure], Awaitable[str]]
-    _OnAcknowledge = Callable[[Sequence["DeliveryResult"], Sequence[float]], None]
+    _OnAcknowledge = Callable[[Sequence[DeliveryResult], Sequence[float]], None]
 
 log = logs.logger("worker")
 
@@ -49,23 +50,6 @@ IDLE_SECONDS: Final = 30.0
 RabbitMQ does not always report that a consumer is gone. When a quorum queue is deleted and declared again at once, 3.10.8
 sends no `basic.cancel`, still lists the consumer, and delivers nothing to it. (4.0.5 cancels it.)
 """
-
-
-class DeliveryResult(NamedTuple):
-    """How a delivery was handled."""
-
-    delivery: Delivery
-    outcome: str
-    """For the metrics: `added`, `updated`, `repeated`, `ignored`; or `failed`, which becomes `delayed` or `dead`."""
-    failure: Failure | None = None
-    """Why the message is moved to another queue; None where it is not."""
-    happened_at: int | None = None
-    """The timestamp of an event that has changed the list, in Unix seconds."""
-
-
-def failed_delivery(delivery: Delivery, failure: Failure) -> DeliveryResult:
-    """The result of an attempt that has failed."""
-    return DeliveryResult(delivery, "failed", failure)
 
 
 class DeliveryHandler(Protocol):

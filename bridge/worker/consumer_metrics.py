@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
     from bridge.telemetry.buffered import BufferedCounter
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.consumer import DeliveryResult
+    from bridge.worker.delivery_result import DeliveryResult
 
 OUTCOMES: Final = ("added", "updated", "outdated", "repeated", "ignored", "delayed", "dead")
 """The outcomes of an acknowledged delivery."""

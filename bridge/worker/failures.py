@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.properties import decode_properties
-from bridge.dead_letters import delay_queues
 from bridge.dead_letters.dead_letter_queue import DeadLetterCause
+from bridge.dead_letters.delay_queues import delay_label
+from bridge.dead_letters.history import history_after_failure
 from bridge.provider.errors import (
     MissingTokenError,
     NotHttpError,
@@ -120,7 +121,7 @@ def create_metric_labels(metrics: Metrics, *, delays: Iterable[float]) -> None:
         metrics.dead_letters.labels(failure.reason)
         if failure.passing:
             for delay in delays:
-                metrics.retries.labels(failure.reason, delay_queues.delay_label(delay))
+                metrics.retries.labels(failure.reason, delay_label(delay))
 
 
 class FailureRouter:
@@ -170,7 +171,7 @@ class FailureRouter:
             self._routing -= 1
 
     async def _move(self, incoming: Delivery, failure: Failure) -> str:
-        history = delay_queues.history_after_failure(
+        history = history_after_failure(
             decode_properties(incoming.properties).headers,
             reason=failure.reason,
             error=failure.error,

@@ -15,7 +15,7 @@ from bridge.suppression.store import Incident
 from bridge.telemetry import instruments, logs
 from bridge.telemetry.scrubbing import masked
 from bridge.worker import failures
-from bridge.worker.consumer import DeliveryResult, failed_delivery
+from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence

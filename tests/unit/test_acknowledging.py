@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bridge.amqp.deliveries import Delivery
 from bridge.roles.lifetime import background_task
-from bridge.worker.consumer import DeliveryResult, _UnacknowledgedDeliveries, failed_delivery
+from bridge.worker.consumer import _UnacknowledgedDeliveries
+from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 from bridge.worker.failures import Failure
 
 if TYPE_CHECKING:

@@ -10,7 +10,13 @@ from pamqp import commands as spec
 
 from bridge.amqp.deliveries import Delivery
 from bridge.broker import header_values
-from bridge.dead_letters import dead_letter_queue, delay_queues
+from bridge.dead_letters.history import (
+    DEAD_AT_HEADER,
+    RETRY_ATTEMPT_HEADER,
+    RETRY_FIRST_FAILURE_HEADER,
+    RETRY_REASON_HEADER,
+    RETRY_SAME_SINCE_HEADER,
+)
 from bridge.provider.errors import (
     MissingTokenError,
     NotHttpError,
@@ -27,7 +33,7 @@ from bridge.worker import failures
 
 if TYPE_CHECKING:
     from bridge.dead_letters.dead_letter_queue import DeadLetterCause
-    from bridge.dead_letters.delay_queues import RetryHistory
+    from bridge.dead_letters.history import RetryHistory
     from bridge.worker.failures import Failure
 
 DAY = 86_400.0
@@ -108,8 +114,8 @@ async def test_what_may_pass_is_tried_again_until_its_time_is_over(
     headers: dict[str, Any] = {}
     if age is not None:
         headers = {
-            delay_queues.ATTEMPT_HEADER: 7,
-            delay_queues.FIRST_FAILURE_HEADER: int((time.time() - age) * 1000),
+            RETRY_ATTEMPT_HEADER: 7,
+            RETRY_FIRST_FAILURE_HEADER: int((time.time() - age) * 1000),
         }
     places = _Places()
     failure = failures.Failure(reason, "why", "provider", passing=passing)
@@ -134,10 +140,10 @@ async def test_the_grace_of_an_unknown_message_begins_when_it_is_unknown(
     """What it has failed for before, an outage of the provider for a day, is not counted against it."""
     places, now = _Places(), time.time()
     headers = {
-        delay_queues.ATTEMPT_HEADER: 7,
-        delay_queues.FIRST_FAILURE_HEADER: int((now - 100_000) * 1000),
-        delay_queues.REASON_HEADER: reason,
-        delay_queues.SAME_SINCE_HEADER: int((now - since) * 1000),
+        RETRY_ATTEMPT_HEADER: 7,
+        RETRY_FIRST_FAILURE_HEADER: int((now - 100_000) * 1000),
+        RETRY_REASON_HEADER: reason,
+        RETRY_SAME_SINCE_HEADER: int((now - since) * 1000),
     }
     assert await places.part(headers, failures.failure_of(UnknownMessageError("404"))) == outcome
 
@@ -146,12 +152,12 @@ async def test_the_grace_of_an_unknown_message_begins_when_it_is_unknown(
 async def test_the_age_of_a_reason_that_cannot_be_read_begins_anew(value: Any) -> None:
     """Or with the first failure, where there is no reason."""
     headers = {
-        delay_queues.ATTEMPT_HEADER: 7,
-        delay_queues.FIRST_FAILURE_HEADER: int((time.time() - 100) * 1000),
+        RETRY_ATTEMPT_HEADER: 7,
+        RETRY_FIRST_FAILURE_HEADER: int((time.time() - 100) * 1000),
     }
     for more in (
-        {delay_queues.REASON_HEADER: value},
-        {delay_queues.REASON_HEADER: "unresolved", delay_queues.SAME_SINCE_HEADER: value},
+        {RETRY_REASON_HEADER: value},
+        {RETRY_REASON_HEADER: "unresolved", RETRY_SAME_SINCE_HEADER: value},
     ):
         places = _Places()
         failure = failures.Failure("unresolved", "no token", "provider", passing=True)
@@ -162,9 +168,9 @@ async def test_the_age_of_a_reason_that_cannot_be_read_begins_anew(value: Any) -
 async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
     """Its first failure, long ago, does not end it at the first new one."""
     headers = {
-        delay_queues.ATTEMPT_HEADER: 60,
-        delay_queues.FIRST_FAILURE_HEADER: 1000,
-        dead_letter_queue.AT_HEADER: 2000,
+        RETRY_ATTEMPT_HEADER: 60,
+        RETRY_FIRST_FAILURE_HEADER: 1000,
+        DEAD_AT_HEADER: 2000,
     }
     places = _Places()
     failure = failures.Failure("unresolved", "no token", "provider", passing=True)
@@ -177,7 +183,7 @@ async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
 @pytest.mark.parametrize("value", ["7", bytearray(b"x"), -1, None, [1], True])
 async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
     """Whoever has written such a header: the message is handled, and counted from here."""
-    headers = {delay_queues.ATTEMPT_HEADER: value, delay_queues.FIRST_FAILURE_HEADER: value}
+    headers = {RETRY_ATTEMPT_HEADER: value, RETRY_FIRST_FAILURE_HEADER: value}
     places = _Places()
     failure = failures.Failure("unresolved", "no token", "provider", passing=True)
     assert await places.part(headers, failure) == "delayed"
@@ -187,8 +193,8 @@ async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
 
 async def test_a_history_beyond_all_bounds_is_clamped_and_can_be_written() -> None:
     """A count of 2^63 - 1 has no successor, and a first failure in the year 292 million would never be long ago."""
-    headers = {delay_queues.ATTEMPT_HEADER: 2**63 - 1, delay_queues.FIRST_FAILURE_HEADER: 2**63 - 1}
-    soon = headers | {delay_queues.FIRST_FAILURE_HEADER: int((time.time() + 2 * DAY) * 1000)}
+    headers = {RETRY_ATTEMPT_HEADER: 2**63 - 1, RETRY_FIRST_FAILURE_HEADER: 2**63 - 1}
+    soon = headers | {RETRY_FIRST_FAILURE_HEADER: int((time.time() + 2 * DAY) * 1000)}
     places = _Places()
     failure = failures.Failure("unresolved", "why \ud800\nand how " + "long" * 1000, "provider", passing=True)
     for one in (headers, soon):
