@@ -19,13 +19,13 @@ from bridge.amqp.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
     close_reason,
-    one_line,
     run_until_first_ends,
     session_errors_as_loss,
 )
 from bridge.amqp.wire import wire_of
 from bridge.settings.sections import InvalidSettingsError
 from bridge.telemetry import logs
+from bridge.text import error_line
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ async def open_connection(
 
 async def why_not(url: str, error: Exception) -> str:
     """What `open_connection` has failed for, and which file of this machine if it was for one."""
-    return await run_abandonable(partial(tls_files.problem, url)) or one_line(error)
+    return await run_abandonable(partial(tls_files.problem, url)) or error_line(error)
 
 
 async def _close_within_deadline(connection: AbstractConnection) -> None:

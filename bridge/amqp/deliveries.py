@@ -11,7 +11,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from bridge.amqp.aiormq_internals import close_routed_channel, open_routed_channel
-from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss, one_line
+from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.text import error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -199,7 +200,7 @@ class Deliveries:
 
     def _on_channel_closed(self, closing: asyncio.Future[Any]) -> None:
         error = None if closing.cancelled() else closing.exception()
-        self._on_loss(f"the channel was closed: {one_line(error) if error else 'no reason given'}")
+        self._on_loss(f"the channel was closed: {error_line(error) if error else 'no reason given'}")
 
     def _on_loss(self, reason: str) -> None:
         self._loss = reason

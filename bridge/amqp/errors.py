@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from bridge.amqp.wire import broker_close
+from bridge.text import collapse, error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Iterator
@@ -67,9 +68,9 @@ def _loss_from(connection: AbstractConnection, error: BaseException) -> Connecti
         # aiormq cancels pending calls when it closes. This task was not cancelled, so it means a loss.
         return _loss(connection, "the connection was closed during a call")
     if isinstance(error, OSError | asyncio.InvalidStateError | ChannelInvalidStateError):
-        return _loss(connection, one_line(error))
+        return _loss(connection, error_line(error))
     if isinstance(error, RuntimeError) and _is_closed(connection):
-        return _loss(connection, one_line(error))
+        return _loss(connection, error_line(error))
     if type(error) is Exception:
         # When a broker disappears, aiormq rejects pending calls with a bare Exception.
         return _loss(connection, "the connection was closed without a reason")
@@ -86,7 +87,7 @@ def session_errors_as_loss(connection: AbstractConnection) -> Iterator[None]:
     try:
         yield
     except (AMQPError, ChannelInvalidStateError) as error:
-        raise _loss(connection, one_line(error)) from error
+        raise _loss(connection, error_line(error)) from error
 
 
 def _loss(connection: AbstractConnection, reason: str) -> ConnectionLostError:
@@ -96,7 +97,7 @@ def _loss(connection: AbstractConnection, reason: str) -> ConnectionLostError:
 def close_reason(connection: AbstractConnection) -> str:
     """Why RabbitMQ closed this connection; empty if it did not, or gave no reason."""
     closed = broker_close(connection)
-    return f"RabbitMQ closed the connection: {closed[0]} {_collapse_whitespace(closed[1])}" if closed else ""
+    return f"RabbitMQ closed the connection: {closed[0]} {collapse(closed[1])}" if closed else ""
 
 
 def _is_closed(connection: AbstractConnection) -> bool:
@@ -150,7 +151,7 @@ async def wait_closed(connection: AbstractConnection) -> None:
         closing = transport.connection.closing
         await asyncio.wait([closing])
         error = None if closing.cancelled() else closing.exception()
-        reason = close_reason(connection) or (one_line(error) if error else "the connection was closed")
+        reason = close_reason(connection) or (error_line(error) if error else "the connection was closed")
         raise BrokerUnavailableError(reason)
     raise BrokerUnavailableError("the connection was closed")
 
@@ -164,13 +165,6 @@ async def wait_channel_closed(channel: AiormqChannel) -> None:
     closing = channel.closing
     await asyncio.wait([closing])
     error = None if closing.cancelled() else closing.exception()
-    raise BrokerUnavailableError(f"the channel was closed: {one_line(error) if error else 'no reason given'}")
-
-
-def one_line(error: BaseException) -> str:
-    """The text of an error in one line; the name of its class if it has none."""
-    return _collapse_whitespace(str(error)) or type(error).__name__
-
-
-def _collapse_whitespace(text: str) -> str:
-    return " ".join(text.split())
+    raise BrokerUnavailableError(
+        f"the channel was closed: {error_line(error) if error else 'no reason given'}"
+    )

@@ -24,6 +24,7 @@ from bridge.broker.messages import PERSISTENT
 from bridge.broker.topology import Topology
 from bridge.events import digest
 from bridge.telemetry import logs
+from bridge.text import error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Collection
@@ -103,7 +104,7 @@ async def add_marker(connection: AbstractConnection, topology: Topology, names: 
             "no marker can be published for the backfill of the suppression queue",
             action="topology.no_marker",
             queue=names.backfill,
-            reason=" ".join(str(refusal).split()),
+            reason=error_line(refusal),
         )
         return False
     return True

@@ -14,6 +14,7 @@ from aiormq.exceptions import (
 )
 
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.text import collapse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,17 +50,17 @@ def explain_refusal(what: str) -> Iterator[None]:
         raise _mismatch(what, str(refusal)) from None
     except ChannelAccessRefused as refusal:
         raise DeclareRefusedError(
-            f"the broker user may not declare {what}: {_one_line(str(refusal))}; grant it, or declare with "
+            f"the broker user may not declare {what}: {collapse(str(refusal))}; grant it, or declare with "
             "`bridge topology apply` as a user who may and set rabbitmq.declare to never"
         ) from None
     except ChannelLockedResource as refusal:
         raise DeclareRefusedError(
-            f"{what} is exclusive to another connection: {_one_line(str(refusal))}; delete it, or choose another "
+            f"{what} is exclusive to another connection: {collapse(str(refusal))}; delete it, or choose another "
             "rabbitmq.prefix"
         ) from None
     except ChannelNotFoundEntity as refusal:
         if _NODE_STARTING in str(refusal):
-            raise BrokerUnavailableError(f"{what} is not up yet: {_one_line(str(refusal))}") from None
+            raise BrokerUnavailableError(f"{what} is not up yet: {collapse(str(refusal))}") from None
         raise DeclareRefusedError(
             f"{what} is missing and may not be declared here; run `bridge topology apply`"
         ) from None
@@ -69,13 +70,9 @@ def _mismatch(what: str, refusal: str) -> BrokerRefusedError:
     """RabbitMQ: "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'a' but current is 'b'"."""
     found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", refusal, re.DOTALL)
     if found is None:
-        return DeclareRefusedError(f"RabbitMQ does not declare {what}: {_one_line(refusal)}")
+        return DeclareRefusedError(f"RabbitMQ does not declare {what}: {collapse(refusal)}")
     return TopologyMismatchError(
-        f"{what} exists with other arguments than the bridge needs: argument '{found[1]}': {_one_line(found[2])}; "
+        f"{what} exists with other arguments than the bridge needs: argument '{found[1]}': {collapse(found[2])}; "
         "empty and delete it, or choose another rabbitmq.prefix",
         argument=found[1],
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

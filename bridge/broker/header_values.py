@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from bridge.events import MAX_TIMESTAMP
+from bridge.text import collapse
 
 MAX_ATTEMPTS: Final = 1_000_000
 """At one attempt a second this is twelve days. Larger counts are clamped to it."""
@@ -41,7 +42,7 @@ def text(value: Any) -> str:
 
 def one_line(words: str) -> str:
     """The text as one line that fits into a header and can be encoded."""
-    return " ".join(words.encode(errors="replace").decode().split())[:MAX_LINE_LENGTH]
+    return collapse(words.encode(errors="replace").decode())[:MAX_LINE_LENGTH]
 
 
 def _whole_number(value: Any) -> int | None:

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from bridge.amqp.errors import one_line
+from bridge.text import error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -215,7 +215,7 @@ def virtual_host(url: URL) -> str:
 
 def connect_failure(error: Exception) -> str:
     """Why there was no HTTP answer, without the address, which aiohttp repeats."""
-    return one_line(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
+    return error_line(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
 
 
 def _addresses(settings: RabbitMQ) -> list[str]:

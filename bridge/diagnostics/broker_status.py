@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from bridge.amqp.aiormq_internals import server_says
-from bridge.amqp.errors import BrokerUnavailableError, one_line, session_errors_as_loss
+from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
 from bridge.broker import declaring
 from bridge.broker.management import ManagementError, find_missing_bindings
 from bridge.diagnostics.broker_connection import close_quietly, connect_any, version_of
+from bridge.text import error_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -145,7 +146,7 @@ async def _depth(connection: AbstractConnection, name: str) -> QueueStatus:
     try:
         ready, consumers = await declaring.queue_counts(connection, name)
     except ChannelNotFoundEntity as refusal:
-        return QueueStatus(name, one_line(refusal).removeprefix("NOT_FOUND - "))
+        return QueueStatus(name, error_line(refusal).removeprefix("NOT_FOUND - "))
     return QueueStatus(name, ready=ready, consumers=consumers)
 
 

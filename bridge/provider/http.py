@@ -9,6 +9,8 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from bridge.text import collapse
+
 MAX_BODY: Final = 8 * 1024**2
 """Bytes. A message comes with its text and HTML. A longer body is cut off."""
 MAX_ERROR_BODY: Final = 2 * 1024
@@ -92,7 +94,7 @@ def host_of(address: str) -> str:
 
 def excerpt(text: str, token: str) -> str:
     """A short printable line of the provider's text, without our token, which the text may quote."""
-    line = " ".join(text.replace(token, "***").split())
+    line = collapse(text.replace(token, "***"))
     return "".join(character for character in line if character.isprintable())[:MAX_EXCERPT]
 
 

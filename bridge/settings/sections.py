@@ -46,12 +46,12 @@ from bridge.settings.values import (
     lower,
     not_blank,
     not_reserved,
-    one_line,
     queue_of_another,
     split,
     split_names,
     split_urls,
 )
+from bridge.text import collapse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -296,7 +296,7 @@ def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] 
     except ValidationError as invalid:
         raise InvalidSettingsError(complaint_of(invalid)) from None
     except SettingsError as unreadable:
-        raise InvalidSettingsError(one_line(_unreadable(unreadable))) from None
+        raise InvalidSettingsError(collapse(_unreadable(unreadable))) from None
     by_option = {f"{section}__{name}" for section, names in (overrides or {}).items() for name in names}
     files = {key.replace("__", "."): file for key, file in texts.files().items() if key not in by_option}
     fingerprint = sources.fingerprint(of_file, without=_secrets())

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from bridge.text import collapse
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
@@ -212,7 +214,7 @@ def read_settings(path: Path | None) -> dict[str, Any]:
             f"cannot read the settings file {path}: {error.strerror}; check --config or {CONFIG}"
         ) from None
     except tomllib.TOMLDecodeError as no_toml:
-        raise InvalidSettingsError(" ".join(f"{path}: {no_toml}".split())) from None
+        raise InvalidSettingsError(collapse(f"{path}: {no_toml}")) from None
     except UnicodeDecodeError:
         raise InvalidSettingsError(f"{path} is not UTF-8 text") from None
 

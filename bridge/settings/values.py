@@ -11,6 +11,7 @@ from yarl import URL
 
 from bridge import events
 from bridge.settings import sources
+from bridge.text import collapse
 
 MAX_SECONDS = 366 * 86_400
 """The upper limit of all times: timers overflow at some number."""
@@ -126,11 +127,7 @@ def complaint_of(invalid: ValidationError) -> str:
     key = ".".join(str(part) for part in error["loc"])
     message = "there is no such setting" if error["type"] == "extra_forbidden" else error["msg"]
     message = message.removeprefix("Value error, ")
-    return one_line(f"{key}: {message}" if key else message)
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
+    return collapse(f"{key}: {message}" if key else message)
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
