@@ -205,12 +205,7 @@ async def connect(settings: RabbitMQ) -> AsyncIterator[ManagementApi]:
         headers={"Authorization": authorization},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        yield ManagementApi(session, _addresses(settings), virtual_host(first))
-
-
-def virtual_host(url: URL) -> str:
-    """The virtual host of a broker's URL, in which a slash is written as `%2F`."""
-    return url.path.removeprefix("/").replace("%2F", "/") or "/"
+        yield ManagementApi(session, _addresses(settings), settings.virtual_host)
 
 
 def connect_failure(error: Exception) -> str:

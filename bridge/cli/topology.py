@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from yarl import URL
 
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
@@ -42,7 +41,7 @@ def plan(
     settings = settings_of(context)
     planned = planned_topology(settings)
     if as_json:
-        print_json(_definitions(planned, _virtual_host(settings)))
+        print_json(_definitions(planned, settings.rabbitmq.virtual_host))
         return
     rows = [
         (f"{exchange.kind} exchange", exchange.name, _arguments(exchange.arguments))
@@ -98,7 +97,7 @@ def export(
     """Print definitions for `rabbitmqctl import_definitions`."""
     del as_json
     settings = settings_of(context)
-    print_json(_definitions(planned_topology(settings), _virtual_host(settings)))
+    print_json(_definitions(planned_topology(settings), settings.rabbitmq.virtual_host))
 
 
 async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[RefusedPart, ...]:
@@ -126,12 +125,6 @@ async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Re
     except TimeoutError:
         raise BrokerUnavailableError(f"RabbitMQ cannot be reached in {wait:g} s: {link.reason}") from None
     return refused
-
-
-def _virtual_host(settings: Settings) -> str:
-    """The virtual host of the first URL; a slash in it is written as `%2F`."""
-    path = URL(settings.rabbitmq.urls[0].get_secret_value()).path
-    return path.removeprefix("/").replace("%2F", "/") or "/"
 
 
 def _arguments(arguments: Any) -> str:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
 
-from bridge.broker.management import virtual_host
 from bridge.telemetry.health import Readiness
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def identity_of(settings: RabbitMQ, cluster: str = "") -> Identity:
     """Args: where RabbitMQ is; what it calls itself, if it has been reached."""
     urls = [URL(url.get_secret_value()) for url in settings.urls]
     nodes = tuple(f"{_LOOPBACK.get(url.host or '', url.host)}:{url.port or 5672}" for url in urls)
-    return Identity(settings.prefix, virtual_host(urls[0]), nodes, cluster)
+    return Identity(settings.prefix, settings.virtual_host, nodes, cluster)
 
 
 def read_identity(part: Any) -> Identity | None:

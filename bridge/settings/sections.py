@@ -26,6 +26,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+from yarl import URL
 
 from bridge.settings import sources
 from bridge.settings.values import (
@@ -88,6 +89,12 @@ class RabbitMQ(Section):
     archive_max_age: str = Field(default="7D", pattern=r"^[0-9]+[YMDhms]$")
     archive_max_bytes: int = Field(default=2 * 1024**3, ge=1024**2, lt=2**63)
     management_url: Annotated[HttpUrl | None, BeforeValidator(blank_is_none)] = None
+
+    @property
+    def virtual_host(self) -> str:
+        """The virtual host of the first URL, in which a slash is written as `%2F`."""
+        path = URL(self.urls[0].get_secret_value()).path
+        return path.removeprefix("/").replace("%2F", "/") or "/"
 
 
 class Receiver(Section):
