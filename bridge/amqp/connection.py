@@ -143,7 +143,11 @@ class Link:
     async def _run_session(self, session: Session) -> bool:
         """Run one session on one connection; returns whether the session ended by itself."""
         self.attempts += 1
-        connection = await self._connect_to_any()
+        try:
+            connection = await connect_to_any(self._settings, name=f"bridge {self._use}")
+        except BrokerUnavailableError as error:
+            self._set_state(LinkState.DOWN, str(error))
+            raise
         self.cluster = server_says(connection, "cluster_name")
         began = time.monotonic()
         reason = "closed"
@@ -168,27 +172,6 @@ class Link:
             self._set_state(LinkState.DOWN, reason)
             await _close_within_deadline(connection)
         return True
-
-    async def _connect_to_any(self) -> AbstractConnection:
-        failures = []
-        for url in self._settings.urls:
-            secret = url.get_secret_value()
-            try:
-                return await open_connection(
-                    secret,
-                    name=f"bridge {self._use}",
-                    heartbeat=self._settings.heartbeat,
-                    connect_timeout=self._settings.connect_timeout,
-                )
-            except TimeoutError:
-                failures.append(
-                    f"{_without_credentials(secret)}: no answer in {self._settings.connect_timeout:g} s"
-                )
-            except (AMQPError, OSError) as error:
-                failures.append(f"{_without_credentials(secret)}: {await why_not(secret, error)}")
-        reason = "; ".join(failures)
-        self._set_state(LinkState.DOWN, reason)
-        raise BrokerUnavailableError(reason)
 
     def _log_retry(self, retrying: RetryCallState) -> None:
         log.warning(
@@ -256,9 +239,33 @@ async def open_connection(
     return connection
 
 
-async def why_not(url: str, error: Exception) -> str:
-    """What `open_connection` has failed for, and which file of this machine if it was for one."""
-    return await run_abandonable(partial(tls_files.problem, url)) or error_line(error)
+async def connect(settings: RabbitMQ, url: str, *, name: str) -> AbstractConnection:
+    """Open one connection to this URL, with the settings' heartbeat and timeout. The caller closes it.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ does not answer, or refuses us. The message has the URL without credentials, and
+            names the file of this machine if it was for one.
+    """
+    try:
+        return await open_connection(
+            url, name=name, heartbeat=settings.heartbeat, connect_timeout=settings.connect_timeout
+        )
+    except TimeoutError:
+        reason = f"no answer in {settings.connect_timeout:g} s"
+    except (AMQPError, OSError) as error:
+        reason = await run_abandonable(partial(tls_files.problem, url)) or error_line(error)
+    raise BrokerUnavailableError(f"{_without_credentials(url)}: {reason}")
+
+
+async def connect_to_any(settings: RabbitMQ, *, name: str) -> AbstractConnection:
+    """As `connect`, to the first URL that answers. The error has the reasons of all."""
+    failures = []
+    for url in settings.urls:
+        try:
+            return await connect(settings, url.get_secret_value(), name=name)
+        except BrokerUnavailableError as error:
+            failures.append(str(error))
+    raise BrokerUnavailableError("; ".join(failures))
 
 
 async def _close_within_deadline(connection: AbstractConnection) -> None:

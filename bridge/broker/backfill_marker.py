@@ -21,6 +21,7 @@ from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, as_co
 from bridge.amqp.frames import Message, make_message
 from bridge.broker import declaring
 from bridge.broker.messages import PERSISTENT
+from bridge.broker.queue_counts import queue_counts, queue_exists
 from bridge.broker.topology import Topology
 from bridge.events import digest
 from bridge.telemetry import logs
@@ -73,9 +74,9 @@ async def safe_to_declare(
         BrokerUnavailableError: RabbitMQ does not answer.
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
-    if mode == "never" or await declaring.ready_messages(connection, names.archive) is None:
+    if mode == "never" or not await queue_exists(connection, names.archive):
         return True
-    if await declaring.ready_messages(connection, names.suppression) is not None:
+    if await queue_exists(connection, names.suppression):
         return True
     if not await add_marker(connection, topology, names, mode):
         return False
@@ -172,7 +173,7 @@ async def _count_without_consumers(connection: AbstractConnection, queue: str) -
     """How many there are, once the queue has no consumer: only then has a former reader requeued all of them."""
     async with _time_limit():
         while True:
-            total, consumers = await declaring.queue_counts(connection, queue)
+            total, consumers = await queue_counts(connection, queue)
             if not consumers:
                 return total
             await asyncio.sleep(_POLL_SECONDS)

@@ -7,8 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from aiormq.exceptions import ChannelNotFoundEntity
-
 from bridge.amqp.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
@@ -137,27 +135,6 @@ async def check(connection: AbstractConnection, topology: Topology) -> None:
     async with _Declarer.on(connection) as declarer:
         for part in topology.parts():
             await declarer.check(part)
-
-
-async def ready_messages(connection: AbstractConnection, queue: str) -> int | None:
-    """Number of ready messages in a queue; None if there is no such queue."""
-    try:
-        return (await queue_counts(connection, queue))[0]
-    except ChannelNotFoundEntity:
-        return None
-
-
-async def queue_counts(connection: AbstractConnection, queue: str) -> tuple[int, int]:
-    """Number of ready messages in a queue, and of its consumers.
-
-    Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: there is no such queue, or the connection is lost.
-    """
-    with as_connection_loss(connection):
-        channel = await connection.channel(publisher_confirms=False)
-        found = (await channel.declare_queue(queue, passive=True)).declaration_result
-        await channel.close()
-    return found.message_count or 0, found.consumer_count or 0
 
 
 class _Declarer:

@@ -14,7 +14,8 @@ from bridge.amqp import exclusive_lock
 from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.amqp.properties import decode_properties
-from bridge.broker import declaring, header_values
+from bridge.broker import header_values
+from bridge.broker.queue_counts import queue_counts
 from bridge.dead_letters import history
 from bridge.events import canonical_name, digest
 
@@ -165,8 +166,7 @@ class QueueReader(Generic[T]):
             BrokerRefusedError: there is no such queue.
             aiormq.exceptions.AMQPError: the connection is lost.
         """
-        await _lock_queue(connection, queue)
-        total, _ = await _counts(connection, queue.queue)
+        total = await _lock_queue(connection, queue)
         consuming = Deliveries.open(connection, queue.queue, prefetch=MAX_HELD, acknowledge_every=None)
         async with consuming as deliveries:
             yield cls(queue, total if most is None else min(total, most), deliveries)
@@ -233,32 +233,27 @@ def describe_dead_letter(message: Delivery, properties: Properties) -> DeadLette
     )
 
 
-async def _lock_queue(connection: AbstractConnection, place: InspectedQueue[T]) -> None:
+async def _lock_queue(connection: AbstractConnection, place: InspectedQueue[T]) -> int:
     """Be the only reader: take a lock that ends with its connection, then wait until the queue has no consumer.
 
-    RabbitMQ removes a consumer and requeues its messages in one step.
+    Returns how many messages are ready then. RabbitMQ removes a consumer and requeues its messages in one step.
     """
     queue = place.queue
     try:
         async with asyncio.timeout(_LOCK_TIMEOUT_SECONDS):
             while not await exclusive_lock.try_acquire(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- RabbitMQ sends no event for it
                 await asyncio.sleep(_POLL_SECONDS)
-            while (await _counts(connection, queue))[1]:  # noqa: ASYNC110 -- as above
+            while (counts := await queue_counts(connection, queue))[1]:  # noqa: ASYNC110 -- as above
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
         raise BusyError(
             f"another command is reading {place.what}, or a program consumes '{queue}'; try again when it has ended"
         ) from None
-
-
-async def _counts(connection: AbstractConnection, queue: str) -> tuple[int, int]:
-    """Number of ready messages, and of consumers."""
-    try:
-        return await declaring.queue_counts(connection, queue)
     except ChannelNotFoundEntity:
         raise BrokerRefusedError(
             f"there is no queue '{queue}'; look at rabbitmq.prefix, or run `bridge topology apply`"
         ) from None
+    return counts[0]
 
 
 def _last_death(headers: Any) -> dict[str, Any]:

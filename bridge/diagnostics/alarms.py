@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.amqp.aiormq_internals import watch_alarms
+from bridge.amqp.connection import connect_to_any
 from bridge.amqp.errors import as_connection_loss
 from bridge.broker.management import ManagementError
-from bridge.diagnostics.broker_connection import close_quietly, connect_any, cut
+from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut
 from bridge.diagnostics.finding import failed, ok
 from bridge.diagnostics.permission_probes import may_write
 
@@ -58,7 +59,7 @@ async def alarm_of(settings: RabbitMQ) -> str:
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer, or refuses us.
     """
-    connection = await connect_any(settings)
+    connection = await connect_to_any(settings, name=CONNECTION_NAME)
     try:
         alarm = await alarm_on(connection)
         if alarm:

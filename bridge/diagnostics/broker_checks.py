@@ -10,6 +10,7 @@ from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
 from bridge.broker.management import ManagementError, find_missing_bindings
+from bridge.broker.queue_counts import queue_counts, queue_exists, ready_messages
 from bridge.diagnostics.finding import failed, ok, skipped, warning
 from bridge.diagnostics.permission_probes import may_read, may_write
 from bridge.roles.role_topology import planned_topology
@@ -107,7 +108,7 @@ async def topology_check(check: str, context: BrokerContext) -> Finding:
 
 async def backfill(check: str, context: BrokerContext) -> Finding:
     """No backfill is due: a worker fills a suppression queue that was deleted from the archive."""
-    waiting = await declaring.ready_messages(context.connection, context.names.backfill)
+    waiting = await ready_messages(context.connection, context.names.backfill)
     if waiting is None:
         return skipped(check, f"queue '{context.names.backfill}' is missing", _APPLY)
     if waiting:
@@ -146,9 +147,9 @@ async def workers_on_sqlite(check: str, context: BrokerContext) -> Finding:
     if not context.settings.suppression.database_url.get_secret_value().startswith("sqlite"):
         return ok(check, "the list is not on SQLite")
     queue = context.names.suppression
-    if await declaring.ready_messages(context.connection, queue) is None:
+    if not await queue_exists(context.connection, queue):
         return skipped(check, f"queue '{queue}' is missing", _APPLY)
-    consumers = (await declaring.queue_counts(context.connection, queue))[1]
+    consumers = (await queue_counts(context.connection, queue))[1]
     if consumers <= 1:
         return ok(check, f"{consumers} worker")
     advice = "workers on several machines need PostgreSQL: set suppression.database_url"

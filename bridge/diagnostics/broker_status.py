@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from bridge.amqp.aiormq_internals import server_says
+from bridge.amqp.connection import connect_to_any
 from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
-from bridge.broker import declaring
 from bridge.broker.management import ManagementError, find_missing_bindings
-from bridge.diagnostics.broker_connection import close_quietly, connect_any, version_of
+from bridge.broker.queue_counts import queue_counts
+from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, version_of
 from bridge.text import error_line
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class BrokerMonitor:
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 if self._connection is None or self._connection.is_closed:
-                    self._connection = await connect_any(self._settings)
+                    self._connection = await connect_to_any(self._settings, name=CONNECTION_NAME)
                 with session_errors_as_loss(self._connection):
                     queues = [await _depth(self._connection, name) for name in self._names]
                 return "", version_of(self._connection), queues
@@ -144,7 +145,7 @@ class BrokerMonitor:
 async def _depth(connection: AbstractConnection, name: str) -> QueueStatus:
     """By a passive declare: it needs no permission, and touches no message."""
     try:
-        ready, consumers = await declaring.queue_counts(connection, name)
+        ready, consumers = await queue_counts(connection, name)
     except ChannelNotFoundEntity as refusal:
         return QueueStatus(name, error_line(refusal).removeprefix("NOT_FOUND - "))
     return QueueStatus(name, ready=ready, consumers=consumers)

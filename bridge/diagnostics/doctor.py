@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from bridge.amqp.connection import connect, connect_to_any
 from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
 from bridge.broker import management
 from bridge.diagnostics import (
@@ -21,7 +22,7 @@ from bridge.diagnostics import (
     role_checks,
 )
 from bridge.diagnostics.broker_checks import BrokerContext
-from bridge.diagnostics.broker_connection import close_quietly, connect, connect_any, cut, version_of
+from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut, version_of
 from bridge.diagnostics.finding import CheckStatus, failed, ok, skipped, warning
 from bridge.settings.sections import InvalidSettingsError
 from bridge.threads import run_abandonable
@@ -122,7 +123,7 @@ async def _publishing(
     connection: AbstractConnection | None = None
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            connection = await connect_any(settings.rabbitmq)
+            connection = await connect_to_any(settings.rabbitmq, name=CONNECTION_NAME)
             alarm = await alarms.alarm_on(connection)
             finding = await alarms.found(_ALARMS, alarm, api)
     except BrokerUnavailableError as loss:
@@ -142,7 +143,10 @@ async def _publishing(
 async def _connect_all(settings: Settings) -> tuple[AbstractConnection | None, list[str]]:
     """A connection to the first URL that answers, and the errors of those that do not."""
     outcomes = await asyncio.gather(
-        *(connect(settings.rabbitmq, url.get_secret_value()) for url in settings.rabbitmq.urls),
+        *(
+            connect(settings.rabbitmq, url.get_secret_value(), name=CONNECTION_NAME)
+            for url in settings.rabbitmq.urls
+        ),
         return_exceptions=True,
     )
     connections, problems = [], []

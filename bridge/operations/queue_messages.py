@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from aiolimiter import AsyncLimiter
-from aiormq.exceptions import AMQPError
 
-from bridge.amqp.connection import Link, open_connection, why_not
+from bridge.amqp.connection import Link, connect_to_any
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, session_errors_as_loss, task_group
 from bridge.broker import declaring
 from bridge.broker.declare_errors import TopologyMismatchError
+from bridge.broker.queue_counts import queue_exists
 from bridge.broker.topology import Topology
 from bridge.dead_letters import republishing
 from bridge.dead_letters.queue_reader import BATCH_SIZE, QueueReader
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from bridge.amqp.frames import Message
     from bridge.dead_letters.message_file import MessageFile
     from bridge.dead_letters.queue_reader import HeldMessage, InspectedQueue
-    from bridge.settings.sections import Settings
+    from bridge.settings.sections import RabbitMQ, Settings
 
 T = TypeVar("T")
 
@@ -213,7 +212,7 @@ async def take_out(
 async def _reading(
     settings: Settings, place: InspectedQueue[T], *, most: int | None = None, to_take_out: bool = False
 ) -> AsyncIterator[QueueReader[T]]:
-    async with _connect_any(settings) as connection:
+    async with await _connect(settings.rabbitmq) as connection:
         with session_errors_as_loss(connection):
             await _check_delivery_limit(connection, settings, place.queue, to_take_out=to_take_out)
             async with QueueReader.open(connection, place, most=most) as reading:
@@ -228,7 +227,7 @@ async def _check_delivery_limit(
     That does not matter for messages that are removed. A missing queue is not declared here: with a wrong prefix a useless
     queue would be left.
     """
-    if await declaring.ready_messages(connection, queue) is None:
+    if not await queue_exists(connection, queue):
         return
     only = tuple(
         replace(planned, may_differ=frozenset())
@@ -248,22 +247,9 @@ async def _check_delivery_limit(
             ) from None
 
 
-@asynccontextmanager
-async def _connect_any(settings: Settings) -> AsyncIterator[AbstractConnection]:
+async def _connect(settings: RabbitMQ) -> AbstractConnection:
     """A connection of its own: an alarm that blocks publishers must not block acknowledgements."""
-    failures = []
-    for url in settings.rabbitmq.urls:
-        try:
-            opening = partial(open_connection, name="bridge: operator", heartbeat=settings.rabbitmq.heartbeat)
-            connection = await opening(
-                url.get_secret_value(), connect_timeout=settings.rabbitmq.connect_timeout
-            )
-        except TimeoutError:
-            failures.append(f"no answer in {settings.rabbitmq.connect_timeout:g} s")
-        except (AMQPError, OSError) as error:
-            failures.append(await why_not(url.get_secret_value(), error))
-        else:
-            async with connection:
-                yield connection
-            return
-    raise BrokerUnavailableError(f"RabbitMQ cannot be reached: {'; '.join(failures)}")
+    try:
+        return await connect_to_any(settings, name="bridge: operator")
+    except BrokerUnavailableError as error:
+        raise BrokerUnavailableError(f"RabbitMQ cannot be reached: {error}") from None

@@ -17,7 +17,8 @@ from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import PublishError, ReturnedError
-from bridge.broker import archive, declaring, topology
+from bridge.broker import archive, topology
+from bridge.broker.queue_counts import queue_exists
 from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.publishing import make_publisher
 from bridge.telemetry import logs
@@ -239,11 +240,11 @@ class _ConfirmedPublisher:
 
 async def _check_endpoints(connection: AbstractConnection, names: topology.Names, order: ReplayOrder) -> None:
     """Raise ReplayError if the archive, the queue or the exchange is missing."""
-    if await declaring.ready_messages(connection, names.archive) is None:
+    if not await queue_exists(connection, names.archive):
         raise ReplayError(
             f"there is no archive '{names.archive}'; see rabbitmq.prefix, or `bridge topology apply`"
         )
-    if order.queue is not None and await declaring.ready_messages(connection, order.queue) is None:
+    if order.queue is not None and not await queue_exists(connection, order.queue):
         raise ReplayError(f"there is no queue '{order.queue}'")
     if order.queue is None:
         try:

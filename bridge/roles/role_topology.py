@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.broker import backfill_marker, declaring, topology
+from bridge.broker.queue_counts import queue_exists
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class RoleTopology:
             return await backfill_marker.safe_to_declare(
                 connection, self.planned, names, self.settings.rabbitmq.declare
             )
-        return await declaring.ready_messages(connection, names.suppression) is not None
+        return await queue_exists(connection, names.suppression)
 
     async def _mark_missing_bindings(self, connection: AbstractConnection, names: Names) -> None:
         """Before missing bindings are declared again: the queue exists, but has missed events."""
@@ -72,7 +73,7 @@ class RoleTopology:
         if self.missing_bindings is None or mode == "never":
             return
         for queue in (names.archive, names.suppression):
-            if await declaring.ready_messages(connection, queue) is None:
+            if not await queue_exists(connection, queue):
                 return
         keys = await self.missing_bindings.keys()
         if keys and await backfill_marker.add_marker(connection, self.planned, names, mode):

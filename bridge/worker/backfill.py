@@ -12,7 +12,8 @@ from bridge.amqp import exclusive_lock
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, session_errors_as_loss
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import PublishError
-from bridge.broker import archive, backfill_marker, declaring
+from bridge.broker import archive, backfill_marker
+from bridge.broker.queue_counts import ready_messages
 from bridge.events import canonical_name
 from bridge.telemetry import logs
 
@@ -97,7 +98,7 @@ class Backfill:
 
     async def fill_if_due(self, connection: AbstractConnection) -> bool:
         """Fill the queue if that is due. Returns whether it is still due, because another worker is filling it."""
-        due = bool(await declaring.ready_messages(connection, self._names.backfill))
+        due = bool(await ready_messages(connection, self._names.backfill))
         self._due.set(due)
         if not due:
             return False

@@ -12,8 +12,8 @@ from yarl import URL
 from bridge import events
 from bridge.amqp.connection import Link, LinkState
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, wait_closed
-from bridge.broker import declaring
 from bridge.broker.messages import event_message
+from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
 from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.publishing import make_publisher
@@ -204,7 +204,7 @@ async def test_a_mistake_of_ours_ends_the_link(
     link = Link(setting_sections.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
 
     async def session(connection: AbstractConnection) -> None:
-        await declaring.ready_messages(connection, "nobodys")
+        await ready_messages(connection, "nobodys")
         link.opened()
         raise mistake
 

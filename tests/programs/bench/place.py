@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import aio_pika
 
 from bridge.broker import declaring, topology
+from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
 from bridge.settings import sections as setting_sections
 from tests.programs.bench import usage
@@ -64,7 +65,7 @@ class Place:
         deadline = time.monotonic() + _COUNT_SECONDS
         async with await aio_pika.connect(self.node.url) as connection:
             while True:
-                found = await declaring.ready_messages(connection, topology.Names().archive) or 0
+                found = await ready_messages(connection, topology.Names().archive) or 0
                 if found >= expected or time.monotonic() > deadline:
                     return found
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)

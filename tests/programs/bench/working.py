@@ -25,6 +25,7 @@ from sqlalchemy import func, select
 from bridge import events
 from bridge.broker import declaring, topology
 from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
+from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
 from bridge.development.emission import event_body
 from bridge.settings import sections as setting_sections
@@ -261,7 +262,7 @@ class Scene:
         }
 
     async def _nothing_is_left(self, name: str) -> None:
-        left = await declaring.ready_messages(self._connection, self._names.suppression)
+        left = await ready_messages(self._connection, self._names.suppression)
         # The loop is ended between the commit that we have seen and its acknowledgement.
         if left is None or left > (1 if name == LOOP else 0):
             raise RuntimeError(
