@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import BrokerUnavailableError
-from bridge.amqp.frames import Message
-from bridge.broker.forwarded_properties import ROUTING_HEADERS, forwarded_properties
+from bridge.broker.copies import copy_of
 from bridge.events import other_spellings
 
 if TYPE_CHECKING:
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from aio_pika.abc import AbstractConnection
+
+    from bridge.amqp.frames import Message
 
 OFFSET_HEADER: Final = "x-stream-offset"
 """The consumer argument with the start, and the header with the offset of a message."""
@@ -32,8 +33,6 @@ _LAST_CHUNK_SECONDS: Final = 2.0
 """A stream sends its last chunk at once. After so long without one it is empty."""
 _SILENT_SECONDS: Final = 10.0
 """So long without a message, before the last one: RabbitMQ counts as lost."""
-_RABBITMQ_PREFIX: Final = "x-"
-"""Prefix of headers that say where a message was, not what it is."""
 _OFFSET: Final = EncodedHeader(OFFSET_HEADER)
 
 
@@ -117,12 +116,7 @@ def copy_of_event(event: ArchivedEvent, *, exchange: str, routing_key: str) -> M
     """
     others = other_spellings(routing_key) if exchange else ()
     headers: dict[str, Any] = {"CC": list(others)} if others else {}
-
-    def is_left_out(name: str) -> bool:
-        return name in ROUTING_HEADERS or name.startswith(_RABBITMQ_PREFIX)
-
-    message_id, properties = forwarded_properties(event.properties, headers=headers, without=is_left_out)
-    return Message(exchange, routing_key, message_id, properties, event.body)
+    return copy_of(event.properties, event.body, exchange=exchange, routing_key=routing_key, headers=headers)
 
 
 def _consume_from(

@@ -21,10 +21,10 @@ RAW_HEADER: Final = "undecodable-properties"
 LEFT_OUT_HEADER: Final = "left-out-headers"
 """How many headers were left out because they do not fit into one frame: the largest ones."""
 
-ROUTING_HEADERS: Final = ("CC", "BCC")
-"""Headers that route a message to further queues."""
-
-_COPIED_FIELDS: Final = ("content_type", "content_encoding", "timestamp", "message_type", "app_id")
+_COPIED_FIELDS: Final = (
+    "content_type", "content_encoding", "correlation_id", "timestamp", "message_type", "app_id"
+)  # fmt: skip
+"""Not `expiration` and `reply_to`, which belong to the old queue, nor `user_id`, which RabbitMQ takes from that user only."""
 _DELIVERY_MODE: Final = "delivery_mode"
 _MESSAGE_ID: Final = "message_id"
 _FLAGS: Final = Struct(">H")

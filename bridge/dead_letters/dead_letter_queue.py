@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bridge.broker.copies import copy_of
 from bridge.dead_letters import republishing
 from bridge.dead_letters.history import DEAD_AT_HEADER, DEAD_ERROR_HEADER, DEAD_REASON_HEADER
 from bridge.telemetry import logs
@@ -59,8 +60,12 @@ class DeadLetterQueue:
             DEAD_ERROR_HEADER: history.error,
             DEAD_AT_HEADER: unix_ms_now(),
         }
-        message = republishing.copy_for_queue(
-            incoming, queue=self._queue, headers=history.headers() | headers
+        message = copy_of(
+            incoming.properties,
+            incoming.body,
+            exchange="",
+            routing_key=self._queue,
+            headers=history.headers() | headers,
         )
         await republishing.publish_until_confirmed(
             self._publisher,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bridge.broker.copies import copy_of
 from bridge.dead_letters import republishing
 from bridge.dead_letters.history import DEAD_LETTER_HEADERS
 from bridge.telemetry import logs
@@ -57,9 +58,11 @@ class DelayQueues:
             history: of its attempts.
         """
         seconds = self._delays[min(history.attempt, len(self._delays)) - 1]
-        message = republishing.copy_for_queue(
-            incoming,
-            queue=self._names.retry(seconds),
+        message = copy_of(
+            incoming.properties,
+            incoming.body,
+            exchange="",
+            routing_key=self._names.retry(seconds),
             headers=history.headers(),
             without=DEAD_LETTER_HEADERS,
         )

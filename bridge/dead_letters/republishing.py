@@ -1,51 +1,21 @@
-"""Copies a message to another queue, and waits for the confirm, so that the original can be acknowledged."""
+"""Publishes a message until RabbitMQ has confirmed it, so that the original can be acknowledged."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from bridge.amqp.backoff import tenacity_wait
-from bridge.amqp.frames import Message
 from bridge.amqp.publish_errors import PublishError
-from bridge.broker.forwarded_properties import ROUTING_HEADERS, forwarded_properties
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection, Mapping
+    from collections.abc import Awaitable
 
-    from bridge.amqp.deliveries import Delivery
+    from bridge.amqp.frames import Message
 
 log = logs.logger("moving")
-
-_RABBITMQ_PREFIXES: Final = (
-    "x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-stream-"
-)  # fmt: skip
-"""Prefixes of headers that RabbitMQ adds. They belong to the old queue, and RabbitMQ uses them to detect cycles."""
-
-
-def copy_for_queue(
-    incoming: Delivery,
-    *,
-    queue: str,
-    headers: Mapping[str, Any],
-    without: Collection[str] = (),
-) -> Message:
-    """A copy of the message for a queue, through the default exchange.
-
-    Args:
-        incoming: the message. Body and properties are copied byte for byte.
-        queue: its name.
-        headers: to add or replace.
-        without: headers to leave out.
-    """
-
-    def is_left_out(name: str) -> bool:
-        return name in ROUTING_HEADERS or name in without or name.startswith(_RABBITMQ_PREFIXES)
-
-    message_id, properties = forwarded_properties(incoming.properties, headers=headers, without=is_left_out)
-    return Message("", queue, message_id, properties, incoming.body)
 
 
 class MessagePublisher(Protocol):

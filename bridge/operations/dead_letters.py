@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from bridge.broker.copies import copy_of
 from bridge.broker.topology import Names
-from bridge.dead_letters import history, queue_reader, republishing
+from bridge.dead_letters import queue_reader
+from bridge.dead_letters.history import DEAD_LETTER_HEADERS, RETRY_HEADERS
 from bridge.operations import queue_messages
 from bridge.roles.role_topology import required_by_worker
 
@@ -65,5 +67,5 @@ def _place(settings: Settings) -> InspectedQueue[DeadLetter]:
 
 
 def _as_new(found: HeldMessage[DeadLetter], *, queue: str) -> Message:
-    without = (*history.DEAD_LETTER_HEADERS, *history.RETRY_HEADERS)
-    return republishing.copy_for_queue(found.message, queue=queue, headers={}, without=without)
+    message, without = found.message, (*DEAD_LETTER_HEADERS, *RETRY_HEADERS)
+    return copy_of(message.properties, message.body, exchange="", routing_key=queue, without=without)
