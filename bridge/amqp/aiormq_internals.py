@@ -16,6 +16,7 @@ from aiormq.connection import Connection
 
 from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
 from bridge.amqp.wire import TRANSPORT_FACTORY, Wire, wire_of
+from bridge.tasks import mark_exception_retrieved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -66,7 +67,7 @@ async def open_confirm_channel(connection: AbstractConnection, listener: Confirm
 def close_confirm_channel(confirming: ConfirmChannel) -> asyncio.Future[None]:
     """Start to close a channel that has no listener any more. The caller need not wait for it."""
     closing: asyncio.Future[None] = asyncio.ensure_future(confirming.channel.close())
-    closing.add_done_callback(_mark_exception_retrieved)
+    closing.add_done_callback(mark_exception_retrieved)
     return closing
 
 
@@ -78,7 +79,7 @@ async def call_with_timeout(call: Coroutine[Any, Any, T], seconds: float) -> T:
         Exception: what the call raises.
     """
     task = asyncio.ensure_future(call)
-    task.add_done_callback(_mark_exception_retrieved)
+    task.add_done_callback(mark_exception_retrieved)
     try:
         done, _ = await asyncio.wait([task], timeout=seconds)
     finally:
@@ -86,12 +87,6 @@ async def call_with_timeout(call: Coroutine[Any, Any, T], seconds: float) -> T:
     if not done:
         raise TimeoutError
     return task.result()
-
-
-def _mark_exception_retrieved(outcome: asyncio.Future[Any]) -> None:
-    """The waiter may be gone; asyncio would log an exception that nobody retrieved."""
-    if not outcome.cancelled():
-        outcome.exception()
 
 
 async def open_routed_channel(connection: AbstractConnection, handler: FrameHandler) -> Channel:

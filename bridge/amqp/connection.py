@@ -19,11 +19,11 @@ from bridge.amqp.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
     close_reason,
-    run_until_first_ends,
     session_errors_as_loss,
 )
 from bridge.amqp.wire import wire_of
 from bridge.settings.sections import InvalidSettingsError
+from bridge.tasks import run_until_first_ends
 from bridge.telemetry import logs
 from bridge.text import error_line
 from bridge.threads import run_abandonable

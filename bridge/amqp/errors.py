@@ -1,10 +1,10 @@
-"""The errors of a broker connection, and how errors of aio-pika and aiormq become them; tasks that end together."""
+"""The errors of a broker connection, and how errors of aio-pika and aiormq become them."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
@@ -12,7 +12,7 @@ from bridge.amqp.wire import broker_close
 from bridge.text import collapse, error_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from collections.abc import Iterator
 
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
@@ -102,42 +102,6 @@ def close_reason(connection: AbstractConnection) -> str:
 
 def _is_closed(connection: AbstractConnection) -> bool:
     return connection.transport is None or connection.transport.connection.is_closed
-
-
-async def run_until_first_ends(**coroutines: Coroutine[Any, Any, None]) -> None:
-    """Run coroutines concurrently until the first ends; then cancel the others, and wait for them.
-
-    Args:
-        coroutines: name of the task -> coroutine.
-
-    Raises:
-        Exception: the error of the one that ended first.
-    """
-    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in coroutines.items()]
-    try:
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in ended:
-        task.result()
-
-
-@asynccontextmanager
-async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
-    """A TaskGroup that raises its first error bare, not in an ExceptionGroup, so that callers can catch it."""
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            yield tasks
-    except ExceptionGroup as group:
-        raise _first_error(group) from None
-
-
-def _first_error(error: Exception) -> Exception:
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 async def wait_closed(connection: AbstractConnection) -> None:

@@ -11,7 +11,6 @@ from bridge.amqp.aiormq_internals import call_with_timeout, close_confirm_channe
 from bridge.amqp.connection import LinkState
 from bridge.amqp.errors import (
     BrokerUnavailableError,
-    run_until_first_ends,
     session_errors_as_loss,
     wait_closed,
 )
@@ -19,6 +18,7 @@ from bridge.amqp.nack_monitor import NackMonitor
 from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT, PublishChannel, PublishCounters
 from bridge.amqp.publish_errors import ChannelClosedError, LostError, NotConnectedError
 from bridge.amqp.wire import broker_close
+from bridge.tasks import mark_exception_retrieved, run_until_first_ends
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Publisher:
             WindowFullError: nothing was sent.
         """
         confirm: asyncio.Future[None] = self._loop.create_future()
-        confirm.add_done_callback(_mark_exception_retrieved)
+        confirm.add_done_callback(mark_exception_retrieved)
         self.send(message, partial(_resolve, confirm))
         return confirm
 
@@ -350,9 +350,3 @@ def _resolve(confirm: asyncio.Future[None], error: PublishError | None) -> None:
         confirm.set_result(None)
     else:
         confirm.set_exception(error)
-
-
-def _mark_exception_retrieved(confirm: asyncio.Future[None]) -> None:
-    """The waiter may be gone; asyncio would log an exception that nobody retrieved."""
-    if not confirm.cancelled():
-        confirm.exception()

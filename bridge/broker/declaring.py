@@ -12,9 +12,9 @@ from bridge.amqp.errors import (
     BrokerUnavailableError,
     ConnectionLostError,
     as_connection_loss,
-    task_group,
 )
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, explain_refusal
+from bridge.tasks import task_group
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

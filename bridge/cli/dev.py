@@ -24,10 +24,10 @@ from bridge.cli.help_epilog import STAYS, page
 from bridge.cli.options import LineJson
 from bridge.development import dev_stack as development
 from bridge.development.private_node import NodeError
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.shutdown import run_until_signal
 from bridge.settings import sections as setting_sections
 from bridge.suppression.database import StoreError
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import print_rows, print_summary
 from bridge.cli.options import AsJson
 from bridge.operations import replay as role
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.shutdown import run_until_signal
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from bridge.cli.options import AsJson
 from bridge.development.load_driver import LoadDriver, LoadPace, LoadResult, quantile
 from bridge.development.traffic import InvalidMixError, Traffic, TrafficProfile, parse_mix
 from bridge.receiver.handler import WEBHOOK_PATH
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.shutdown import run_until_signal
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from bridge.cli.console import BAD_USAGE, FAILED, fail, on_terminal, print_json,
 from bridge.cli.help_epilog import page
 from bridge.cli.status_view import lines, status_view
 from bridge.diagnostics.status import StatusMonitor
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.shutdown import run_until_signal
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 from bridge.telemetry.terminal import clean
 from bridge.timestamps import rfc3339_of_milliseconds

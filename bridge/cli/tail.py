@@ -17,8 +17,8 @@ from bridge.cli.console import fails_with, json_text, settings_of, write_json
 from bridge.cli.help_epilog import BROKER, STAYS, page
 from bridge.cli.options import LineJson
 from bridge.operations import tail as role
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.shutdown import run_until_signal
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 from bridge.timestamps import rfc3339, rfc3339_of_milliseconds
 

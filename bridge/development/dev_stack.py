@@ -18,10 +18,11 @@ from bridge.broker import topology
 from bridge.development import private_node
 from bridge.development.simulator import Simulator
 from bridge.receiver.handler import WEBHOOK_PATH
-from bridge.roles.lifetime import Lifetime, wait_while_running
+from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT, receiver
 from bridge.roles.worker import WORKER_HEALTH_PORT, worker
 from bridge.settings import sections as setting_sections
+from bridge.tasks import wait_while_running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -12,6 +12,7 @@ from bridge.broker.management import ManagementError
 from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut
 from bridge.diagnostics.finding import failed, ok
 from bridge.diagnostics.permission_probes import may_write
+from bridge.tasks import mark_exception_retrieved
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -47,7 +48,7 @@ async def alarm_on(connection: AbstractConnection) -> str:
     finally:
         trying.cancel()
     if blocked.done():
-        trying.add_done_callback(_retrieve)
+        trying.add_done_callback(mark_exception_retrieved)  # the connection is cut while it still asks
         return described(blocked.result())
     trying.result()
     return ""
@@ -98,9 +99,3 @@ async def _try(connection: AbstractConnection) -> None:
     await may_write(connection, "")
     with as_connection_loss(connection):
         await (await connection.channel(publisher_confirms=False)).close()
-
-
-def _retrieve(task: asyncio.Task[None]) -> None:
-    """The connection is cut while it still asks."""
-    if not task.cancelled():
-        task.exception()

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from aiolimiter import AsyncLimiter
 
 from bridge.amqp.connection import Link, connect_to_any
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, session_errors_as_loss, task_group
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, session_errors_as_loss
 from bridge.broker import declaring
 from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.queue_counts import queue_exists
 from bridge.broker.topology import Topology
 from bridge.dead_letters import republishing
 from bridge.dead_letters.queue_reader import BATCH_SIZE, QueueReader
-from bridge.roles.lifetime import wait_while_running
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, planned_topology
+from bridge.tasks import task_group, wait_while_running
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import PublishError, ReturnedError
 from bridge.broker import archive, topology
 from bridge.broker.queue_counts import queue_exists
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.publishing import make_publisher
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
@@ -220,22 +220,18 @@ class _ConfirmedPublisher:
         ):
             with attempt:
                 await self._link.up.wait()
-                refused = await self._refused(left)
-                left = [message for message, _ in refused]
-                for _, error in refused:
+                outcomes = await publish_all(self._publisher, left)
+                for message, error in zip(left, outcomes, strict=True):
+                    if isinstance(error, ReturnedError):
+                        raise ReplayError(f"{error}; is the queue '{message.routing_key}' still there?")
+                left = [message for message, error in zip(left, outcomes, strict=True) if error]
+                for error in filter(None, outcomes):
                     raise error
 
     def _message(self, event: ArchivedEvent) -> Message:
         if self._queue is None:
             return archive.copy_of_event(event, exchange=self._exchange, routing_key=event.routing_key)
         return archive.copy_of_event(event, exchange="", routing_key=self._queue)
-
-    async def _refused(self, messages: Sequence[Message]) -> list[tuple[Message, PublishError]]:
-        refused = await publish_all(self._publisher, messages)
-        for message, error in refused:
-            if isinstance(error, ReturnedError):
-                raise ReplayError(f"{error}; is the queue '{message.routing_key}' still there?") from None
-        return refused
 
 
 async def _check_endpoints(connection: AbstractConnection, names: topology.Names, order: ReplayOrder) -> None:

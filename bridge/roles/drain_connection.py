@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.connection import Link
 from bridge.amqp.publish_errors import NotConnectedError
 from bridge.amqp.publisher import Publisher
-from bridge.roles.lifetime import background_task
 from bridge.spool.drain_publisher import CHUNK, DrainPublisher
+from bridge.tasks import background_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -1,14 +1,11 @@
-"""The lifetime of a role: its stop event, and its background tasks."""
+"""The lifetime of a role: its stop event, and whether it has started."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+from bridge.tasks import wait_while_running
 
 
 class Stop(asyncio.Event):
@@ -38,26 +35,3 @@ class Lifetime:
             raise
         finally:
             self.stop.set()
-
-
-@asynccontextmanager
-async def background_task(work: Coroutine[Any, Any, None], *, name: str) -> AsyncIterator[asyncio.Task[None]]:
-    """A named task that is cancelled at the end of the context."""
-    task = asyncio.create_task(work, name=name)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-async def wait_while_running(stop: asyncio.Event, *tasks: asyncio.Task[None]) -> None:
-    """Wait for the event, or for the end of one of these tasks, which should go on; raises what that task raised."""
-    async with background_task(_wait(stop), name="stop") as stopping:
-        ended, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-    for task in ended:
-        task.result()
-
-
-async def _wait(event: asyncio.Event) -> None:
-    await event.wait()

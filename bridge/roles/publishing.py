@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.amqp.connection import LinkState
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, run_until_first_ends
+from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.amqp.publisher import Publisher
-from bridge.roles.lifetime import background_task
+from bridge.tasks import background_task, run_until_first_ends
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
 from bridge.roles.drain_connection import open_drain_connection
 from bridge.roles.identity import identified
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_receiver
 from bridge.roles.token_file import TokenFile
@@ -29,6 +28,7 @@ from bridge.spool.mover import Mover
 from bridge.spool.orphans import drain_file
 from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics, flushed_every_second
 from bridge.threads import run_abandonable

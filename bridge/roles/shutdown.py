@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import uvloop
 
 from bridge import startup
-from bridge.roles.lifetime import Stop, background_task
+from bridge.roles.lifetime import Stop
+from bridge.tasks import background_task
 from bridge.telemetry import logs
 from bridge.threads import AbandonableThreads
 

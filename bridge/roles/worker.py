@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import run_until_first_ends
 from bridge.broker import management, topology
 from bridge.broker.binding_check import MissingBindings
 from bridge.broker.topology_refusals import TopologyRefusals
@@ -16,12 +15,12 @@ from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
 from bridge.dead_letters.delay_queues import DelayQueues
 from bridge.provider import client as provider
 from bridge.roles.identity import identified
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_worker
 from bridge.suppression.database import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
+from bridge.tasks import background_task, run_until_first_ends, wait_while_running
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures

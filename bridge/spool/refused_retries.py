@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.publish_errors import ChannelClosedError, NackedError, WindowFullError
+from bridge.amqp.publish_batch import publish_all
+from bridge.amqp.publish_errors import ChannelClosedError, NackedError
 from bridge.spool.drain_publisher import CHUNK
 from bridge.spool.refused_entries import (
     NACKED,
@@ -21,7 +21,6 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bridge.amqp.frames import Message
     from bridge.spool.drain_publisher import DrainPublisher, EntrySource
 
 log = logs.logger("spool")
@@ -91,11 +90,11 @@ class RefusedRetries:
         """How many of these were confirmed, and whether to continue with more of their kind."""
         if not entries:
             return 0, False
-        messages, confirms = self._publish_all(entries)
-        outcomes = await asyncio.gather(*confirms, return_exceptions=True)
+        messages = [self._target.compose(entry) for entry in entries]
+        outcomes = await publish_all(self._target, messages, stop_at_full=True)
         confirmed = [entry for entry, outcome in zip(entries, outcomes, strict=False) if outcome is None]
         await source.remove(confirmed)
-        for message, outcome in zip(messages, outcomes, strict=True):
+        for message, outcome in zip(messages, outcomes, strict=False):
             if isinstance(outcome, NackedError):
                 self._target.refused.note_nack(message, outcome)
         for failure in outcomes:
@@ -104,7 +103,7 @@ class RefusedRetries:
                 return len(confirmed), False
             if failure is not None:
                 self._target.raise_failure(failure)
-        for message in messages:
+        for message in messages[: len(outcomes)]:
             self._target.refused.note_accepted(message)
             self._target.on_recovered(message.routing_key)
         await source.do(to_record_confirmed(kind))
@@ -118,18 +117,3 @@ class RefusedRetries:
         log.info("RabbitMQ still refuses an event", action="spool.refused_again", kind=kind, said=said)
         if isinstance(failure, ChannelClosedError):
             await self._target.handle_channel_closed(failure)
-
-    def _publish_all(self, entries: Sequence[SpoolEntry]) -> tuple[list[Message], list[asyncio.Future[None]]]:
-        """Publish as many as the window takes; returns the messages, and a future for each."""
-        messages: list[Message] = []
-        confirms: list[asyncio.Future[None]] = []
-        for entry in entries:
-            message = self._target.compose(entry)
-            try:
-                confirms.append(self._target.publish(message))
-            except WindowFullError:
-                if not confirms:
-                    raise
-                break
-            messages.append(message)
-        return messages, confirms

@@ -9,13 +9,13 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.errors import task_group
-from bridge.roles.lifetime import Lifetime, Stop, background_task
+from bridge.roles.lifetime import Lifetime, Stop
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.settings.sections import InvalidSettingsError, Settings
 from bridge.supervisor.child import Child, SupervisorError
 from bridge.supervisor.child_config import ChildConfig
 from bridge.supervisor.combined_health import CombinedHealth
+from bridge.tasks import background_task, task_group
 from bridge.telemetry import health, logs
 from bridge.telemetry.health import PortTakenError
 from bridge.telemetry.multiprocess import SharedMetrics

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager, contextmanager, nullcontext
@@ -13,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.suppression import migrating
+from bridge.tasks import run_shielded
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ T = TypeVar("T")
 log = logs.logger("suppression")
 
 SETTING: Final = "suppression.database_url (BRIDGE_SUPPRESSION__DATABASE_URL)"
+TASK_NAME: Final = "suppression list"
+"""What a shutdown's log calls work that is not done yet."""
 
 
 class StoreError(Exception):
@@ -192,31 +194,10 @@ def shielded(
 
     @functools.wraps(method)
     async def whole(of: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await run_shielded(method(of, *args, **kwargs), patience=of._database.patience)  # noqa: SLF001 -- the method's own
+        patience = of._database.patience  # noqa: SLF001 -- the method's own
+        return await run_shielded(method(of, *args, **kwargs), name=TASK_NAME, patience=patience)
 
     return whole
-
-
-async def run_shielded(work: Coroutine[Any, Any, T], *, patience: float | None = None) -> T:
-    """Do the work. A cancellation is raised when the work is done, or after `patience` seconds."""
-    loop = asyncio.get_running_loop()
-    task = asyncio.create_task(work, name="suppression list")
-    cancelled: asyncio.CancelledError | None = None
-    abandoning: asyncio.TimerHandle | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as error:
-            if cancelled is None and patience is not None:
-                abandoning = loop.call_later(patience, task.cancel)
-            cancelled = error
-    if abandoning is not None:
-        abandoning.cancel()
-    if cancelled is not None:
-        if not task.cancelled():
-            task.exception()  # mark it as retrieved: the caller gets the cancellation
-        raise cancelled
-    return task.result()
 
 
 def first_line(text: object) -> str:

@@ -19,12 +19,13 @@ from bridge import private_files
 from bridge.suppression import migrating, sqlite_file
 from bridge.suppression.database import (
     SETTING,
+    TASK_NAME,
     Database,
     NoListError,
     StoreError,
     StoreUnavailableError,
-    run_shielded,
 )
+from bridge.tasks import run_shielded
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable
 
@@ -148,10 +149,10 @@ class SqliteDatabase(Database):
 
     async def migrate(self) -> Revisions:
         # A second process waits for the lock of the first, and then finds the migration done.
-        return await run_shielded(super().migrate())
+        return await run_shielded(super().migrate(), name=TASK_NAME)
 
     async def close(self) -> None:
-        await run_shielded(super().close())
+        await run_shielded(super().close(), name=TASK_NAME)
 
     @asynccontextmanager
     async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:

@@ -162,7 +162,7 @@ class Backfill:
             wait=wait_random_exponential(multiplier=0.1, max=_MAX_BACKOFF_SECONDS),
         ):
             with attempt:
-                refused = await publish_all(self._publisher, left)
-                left = [message for message, _ in refused]
-                for _, error in refused:
+                outcomes = await publish_all(self._publisher, left)
+                left = [message for message, error in zip(left, outcomes, strict=True) if error]
+                for error in filter(None, outcomes):
                     raise error

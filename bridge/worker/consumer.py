@@ -12,11 +12,10 @@ from bridge.amqp.deliveries import DeliveryAssembler, unused_consumer_callback
 from bridge.amqp.errors import (
     BrokerUnavailableError,
     as_connection_loss,
-    run_until_first_ends,
-    task_group,
     wait_channel_closed,
     wait_closed,
 )
+from bridge.tasks import run_until_first_ends, task_group
 from bridge.telemetry import logs
 from bridge.worker.consumer_metrics import ConsumerMetrics
 from bridge.worker.delivery_result import DeliveryResult

@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from bridge import events
-from bridge.amqp.errors import task_group
 from bridge.amqp.properties import decode_properties
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.database import RefusedValueError, StoreUnavailableError
 from bridge.suppression.store import Incident
+from bridge.tasks import task_group
 from bridge.telemetry import instruments, logs
 from bridge.telemetry.scrubbing import masked
 from bridge.worker import failures

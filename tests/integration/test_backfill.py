@@ -12,9 +12,9 @@ import pytest
 
 from bridge.amqp.connection import Link, open_connection
 from bridge.broker import backfill_marker, declaring
-from bridge.roles.lifetime import background_task
 from bridge.roles.publishing import make_publisher
 from bridge.settings import sections as setting_sections
+from bridge.tasks import background_task
 from bridge.worker.backfill import Backfill
 from tests.conftest import TOKEN
 from tests.support import undecodable

@@ -21,7 +21,6 @@ from bridge.amqp.frames import make_message
 from bridge.amqp.publish_errors import LostError
 from bridge.broker import declaring, topology
 from bridge.receiver.access import Access
-from bridge.roles.lifetime import background_task
 from bridge.roles.publishing import publishing
 from bridge.roles.receiver import open_parts
 from bridge.settings import sections as setting_sections
@@ -31,6 +30,7 @@ from bridge.spool.orphans import drain_file
 from bridge.spool.refused_entries import Refusal, to_read_refused, to_set_aside
 from bridge.spool.refused_events import BrokerRefusesError
 from bridge.spool.spool_file import SpoolEntry, SpoolFile, read_contents
+from bridge.tasks import background_task
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually

@@ -15,9 +15,9 @@ from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, wait_
 from bridge.broker.messages import event_message
 from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.roles.publishing import make_publisher
 from bridge.settings import sections as setting_sections
+from bridge.tasks import background_task, wait_while_running
 from tests.support.eventually import eventually
 from tests.support.node import Control
 from tests.support.proxy import Proxy

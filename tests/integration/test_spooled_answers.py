@@ -25,7 +25,6 @@ from bridge.development import private_node
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
-from bridge.roles.lifetime import background_task
 from bridge.settings import sections as setting_sections
 from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import DrainPublisher
@@ -33,6 +32,7 @@ from bridge.spool.mover import Mover
 from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
 from bridge.spool.spool_file import SpoolFile
+from bridge.tasks import background_task
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually

@@ -23,11 +23,12 @@ from bridge.broker.management import ManagementError
 from bridge.diagnostics.broker_status import BrokerMonitor
 from bridge.diagnostics.status import StatusMonitor
 from bridge.roles import receiver as role
-from bridge.roles.lifetime import Lifetime, background_task, wait_while_running
+from bridge.roles.lifetime import Lifetime
 from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections as setting_sections
 from bridge.spool.refused_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics

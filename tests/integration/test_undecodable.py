@@ -22,7 +22,7 @@ from bridge.dead_letters.queue_reader import DeadLetterFilter
 from bridge.operations import dead_letters
 from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
 from bridge.operations.tail import TailedEvent, tail
-from bridge.roles.lifetime import background_task
+from bridge.tasks import background_task
 from tests.support.undecodable import (
     BEYOND,
     NOTE,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.amqp.connection import Link
 from bridge.broker import declaring, topology
-from bridge.roles.lifetime import background_task
 from bridge.settings import sections as setting_sections
 from bridge.suppression.store import Store
+from bridge.tasks import background_task
 from bridge.worker.consumer import Consumer
 from bridge.worker.delivery_result import DeliveryResult
 from tests.support.working import body_of, bounced, bounces, changed, planned, working

@@ -12,8 +12,8 @@ from bridge.broker import declaring, topology
 from bridge.receiver import server
 from bridge.receiver.access import Access
 from bridge.roles import publishing as roles
-from bridge.roles.lifetime import background_task
 from bridge.roles.receiver import open_parts
+from bridge.tasks import background_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

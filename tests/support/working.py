@@ -14,9 +14,10 @@ from bridge import events
 from bridge.broker import declaring, topology
 from bridge.broker.messages import event_message
 from bridge.development.emission import event_body
-from bridge.roles.lifetime import Lifetime, background_task, wait_while_running
+from bridge.roles.lifetime import Lifetime
 from bridge.roles.worker import worker
 from bridge.suppression.store import Store
+from bridge.tasks import background_task, wait_while_running
 from tests.support import stores
 
 if TYPE_CHECKING:

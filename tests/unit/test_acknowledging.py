@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.amqp.deliveries import Delivery
-from bridge.roles.lifetime import background_task
+from bridge.tasks import background_task
 from bridge.worker.consumer import _UnacknowledgedDeliveries
 from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 from bridge.worker.failures import Failure

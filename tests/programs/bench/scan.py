@@ -20,8 +20,8 @@ from bridge.broker.messages import message_from_body
 from bridge.development import private_node
 from bridge.development.traffic import Traffic, TrafficProfile
 from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
-from bridge.roles.lifetime import background_task, wait_while_running
 from bridge.settings import sections as setting_sections
+from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 from tests.programs import program

@@ -25,8 +25,8 @@ from bridge.amqp.connection import Link
 from bridge.amqp.publish_errors import PublishError
 from bridge.amqp.publisher import Publisher
 from bridge.broker.topology import Names
-from bridge.roles.lifetime import background_task
 from bridge.settings.sections import Logs, RabbitMQ
+from bridge.tasks import background_task
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 from tests.programs import program

@@ -7,8 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import run_until_first_ends, wait_channel_closed, wait_closed
+from bridge.amqp.errors import wait_channel_closed, wait_closed
 from bridge.settings.sections import RabbitMQ
+from bridge.tasks import run_until_first_ends
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

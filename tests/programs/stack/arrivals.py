@@ -14,12 +14,12 @@ from bridge.amqp.connection import open_connection
 from bridge.amqp.errors import (
     BrokerUnavailableError,
     as_connection_loss,
-    run_until_first_ends,
     session_errors_as_loss,
     wait_channel_closed,
     wait_closed,
 )
 from bridge.broker.topology import Names
+from bridge.tasks import run_until_first_ends
 from tests.programs.stack.comparison import Arrived, Key
 from tests.programs.stack.engine import EngineError
 

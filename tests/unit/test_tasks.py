@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bridge.amqp.errors import run_until_first_ends, task_group
+from bridge.tasks import run_until_first_ends, task_group
 
 
 class BrokenError(Exception):
