@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,9 +20,10 @@ from bridge.cli.options import AsJson, ListJson
 from bridge.diagnostics.alarms import alarm_of
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.settings.sections import Settings
-from bridge.spool.folder import SpoolError, in_use, other_files
-from bridge.spool.refused_entries import RefusedKind, read_refused, retry_now
-from bridge.spool.spool_file import SpoolContents, read_contents
+from bridge.spool.folder import SpoolError
+from bridge.spool.listing import FileStatus, list_files, retry_now
+from bridge.spool.refused_entries import RefusedKind
+from bridge.spool.spool_file import SpoolContents
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -48,14 +47,14 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
     Refused events are set aside, so that they do not block the others, and are retried with growing pauses.
     """
     settings = settings_of(context)
-    files = _files(settings)
+    files = list_files(settings.spool.directory)
     if as_json:
         print_list(map(_document, files))
         return
     if on_terminal():
         terminal.print(Text(f"{settings.spool.directory}:"))
     print_rows((_FILE, "Events", "Bytes", "Oldest", "Receiver", "Problem"), map(_row, files))
-    if any(file.aside for file in files):
+    if any(file.refused for file in files):
         print_summary("set aside, because RabbitMQ refuses them:")
         print_rows(_ASIDE, _rows_of_aside(files))
 
@@ -88,7 +87,7 @@ def drain(context: typer.Context, as_json: AsJson = False) -> None:
             moved = asyncio.run(_drained(settings, lambda count: progress.advance(bar, count)))
     except BrokerBlockedError as blocked:
         fail(f"{blocked}; {_all_that_waits(settings):,} events wait in {settings.spool.directory}")
-    files = _files(settings)
+    files = list_files(settings.spool.directory)
     left = _waiting(settings)
     if as_json:
         print_json({"moved": moved, "left": left, "files": [_document(file) for file in files]})
@@ -97,14 +96,14 @@ def drain(context: typer.Context, as_json: AsJson = False) -> None:
         for file in files:
             _tell_who_has(file)
     for file in files:
-        if file.in_use and file.aside:
+        if file.in_use and file.refused:
             retry_now(file.path)
-            refused = sum(one.entries for one in file.aside)
+            refused = sum(one.entries for one in file.refused)
             if not as_json:
                 terminal.print(f"{file.path.name}: its receiver retries {refused:,} refused events now")
     if left:
         said = "; ".join(
-            dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.aside)
+            dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.refused)
         )
         fail(
             f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them"
@@ -119,19 +118,7 @@ async def _drained(settings: Settings, moved: Callable[[int], None]) -> int:
     return await drain_spools(settings, moved)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-    in_use: bool | None
-    """Whether a receiver uses it; None if it belongs to another user, and is not known."""
-    contents: SpoolContents | None
-    problem: str
-    """Why the contents cannot be read."""
-    aside: tuple[RefusedKind, ...] = ()
-    """The events that RabbitMQ refuses."""
-
-
-def _tell_who_has(file: _File) -> None:
+def _tell_who_has(file: FileStatus) -> None:
     """Print who must drain a file that we cannot drain."""
     if file.in_use is None:
         terminal.print(f"{file.path.name}: it belongs to another user, who must drain it")
@@ -142,29 +129,20 @@ def _tell_who_has(file: _File) -> None:
         )
 
 
-def _files(settings: Settings) -> list[_File]:
-    return [_looked_at(path) for path in other_files(settings.spool.directory, ())]
-
-
-def _looked_at(path: Path) -> _File:
-    busy: bool | None = None
-    try:
-        busy = in_use(path)
-        return _File(path, busy, read_contents(path), "", read_refused(path))
-    except SpoolError as error:
-        return _File(path, busy, None, str(error).removeprefix(f"{path}: "))
-
-
 def _waiting(settings: Settings) -> int:
-    return sum(file.contents.entries for file in _files(settings) if file.contents and not file.in_use)
+    return sum(
+        file.contents.entries
+        for file in list_files(settings.spool.directory)
+        if file.contents and not file.in_use
+    )
 
 
 def _all_that_waits(settings: Settings) -> int:
     """In files of running receivers, too."""
-    return sum(file.contents.entries for file in _files(settings) if file.contents)
+    return sum(file.contents.entries for file in list_files(settings.spool.directory) if file.contents)
 
 
-def _document(file: _File) -> dict[str, Any]:
+def _document(file: FileStatus) -> dict[str, Any]:
     contents = file.contents
     return {
         "file": str(file.path),
@@ -182,12 +160,12 @@ def _document(file: _File) -> dict[str, Any]:
                 "retry_in": _until(one),
                 "said": one.said,
             }
-            for one in file.aside
+            for one in file.refused
         ],
     }
 
 
-def _row(file: _File) -> tuple[str | int | Cell, ...]:
+def _row(file: FileStatus) -> tuple[str | int | Cell, ...]:
     receiver = "running" if file.in_use else "gone" if file.in_use is not None else "?"
     if file.contents is None:
         return _named(file), "?", "?", "", receiver, file.problem
@@ -196,14 +174,14 @@ def _row(file: _File) -> tuple[str | int | Cell, ...]:
     return _named(file), file.contents.entries, file.contents.bytes, oldest, receiver, ""
 
 
-def _named(file: _File) -> Cell:
+def _named(file: FileStatus) -> Cell:
     """People have read in which folder."""
     return Cell(file.path.name, str(file.path))
 
 
-def _rows_of_aside(files: Iterable[_File]) -> Iterator[tuple[str | int | Cell, ...]]:
+def _rows_of_aside(files: Iterable[FileStatus]) -> Iterator[tuple[str | int | Cell, ...]]:
     for file in files:
-        for one in file.aside:
+        for one in file.refused:
             following = Cell(f"in {_until(one)} s", _until(one))
             yield (
                 _named(file), one.reason, one.routing_key, one.entries, one.attempts, following, one.said,

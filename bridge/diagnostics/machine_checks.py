@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.diagnostics.finding import failed, ok, warning
 from bridge.spool.folder import SpoolError, other_files
+from bridge.spool.listing import read_contents
 from bridge.spool.spool import MAX_ENTRY_BYTES
-from bridge.spool.spool_file import read_contents
 
 if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding

@@ -6,9 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.spool.folder import SpoolError, in_use, other_files
-from bridge.spool.refused_entries import read_refused as look_aside
-from bridge.spool.spool_file import read_contents
+from bridge.spool.listing import list_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,31 +38,16 @@ def read_spool_status(directory: Path) -> SpoolStatus:
     Raises:
         OSError: the folder cannot be read.
     """
-    entries = size = left = 0
-    oldest: list[int] = []
-    problems: list[str] = []
-    aside: list[RefusedKind] = []
-    files = other_files(directory, ())
-    for path in files:
-        try:
-            contents = read_contents(path)
-            busy = in_use(path)
-            aside += look_aside(path)
-        except SpoolError as error:
-            problems.append(str(error))
-            continue
-        entries += contents.entries
-        size += contents.bytes
-        left += 0 if busy else contents.entries
-        if contents.oldest is not None:
-            oldest.append(contents.oldest)
+    files = list_files(directory)
+    readable = [(file, file.contents) for file in files if file.contents is not None]
+    oldest = [contents.oldest for _, contents in readable if contents.oldest is not None]
     return SpoolStatus(
         directory=str(directory),
         files=len(files),
-        entries=entries,
-        bytes=size,
+        entries=sum(contents.entries for _, contents in readable),
+        bytes=sum(contents.bytes for _, contents in readable),
         oldest_age=max(0.0, time.time() - min(oldest) / 1000) if oldest else None,
-        left_behind=left,
-        problems=tuple(problems),
-        set_aside=tuple(aside),
+        left_behind=sum(contents.entries for file, contents in readable if not file.in_use),
+        problems=tuple(f"{file.path}: {file.problem}" for file in files if file.problem),
+        set_aside=tuple(kind for file in files for kind in file.refused),
     )

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.publish_errors import PublishError
 from bridge.spool.folder import SpoolError, other_files
+from bridge.spool.listing import read_refused
 from bridge.spool.orphans import Orphans
-from bridge.spool.refused_entries import read_refused, to_read_refused
+from bridge.spool.refused_entries import to_read_refused
 from bridge.spool.refused_events import BrokerRefusesError
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Container
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.amqp.backoff import backoff_seconds
-from bridge.spool.folder import SpoolError
 from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -167,6 +164,16 @@ def to_retry_soon(kinds: Iterable[str]) -> EntryTask[None]:
     return task
 
 
+def to_retry_now() -> EntryTask[None]:
+    """Make all refused entries due now."""
+
+    def task(connection: sqlite3.Connection, _: Container[int]) -> None:
+        for (kind,) in connection.execute("SELECT kind FROM refusals").fetchall():
+            _bring_forward(connection, kind, 0)
+
+    return task
+
+
 def to_record_confirmed(kind: str) -> EntryTask[None]:
     """An entry of this kind was confirmed: the others are due at once."""
 
@@ -189,43 +196,12 @@ def to_record_refused(kind: str, said: str) -> EntryTask[None]:
 
 def to_read_refused() -> EntryTask[tuple[RefusedKind, ...]]:
     """All kinds of refused entries. It counts every entry, which takes time."""
-    return lambda connection, _: _select_refused(connection)
 
+    def task(connection: sqlite3.Connection, _: Container[int]) -> tuple[RefusedKind, ...]:
+        seen = (RefusedKind(*row) for row in connection.execute(_SELECT_REFUSED))
+        return tuple(one for one in seen if one.entries)
 
-def read_refused(path: Path) -> tuple[RefusedKind, ...]:
-    """The refused entries of a file that another process may have open.
-
-    Raises:
-        SpoolError: it cannot be read.
-    """
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return _select_refused(connection) if has_tables(connection) else ()
-    except sqlite3.DatabaseError as error:
-        raise SpoolError(f"{path}: {error}") from error
-
-
-def retry_now(path: Path) -> None:
-    """Make all refused entries of a file due now. The process that has the file will retry them.
-
-    Raises:
-        SpoolError: it cannot be written.
-    """
-    try:
-        with (
-            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection,
-            connection,
-        ):
-            if has_tables(connection):
-                for (kind,) in connection.execute("SELECT kind FROM refusals").fetchall():
-                    _bring_forward(connection, kind, 0)
-    except sqlite3.DatabaseError as error:
-        raise SpoolError(f"{path}: {error}") from error
-
-
-def _select_refused(connection: sqlite3.Connection) -> tuple[RefusedKind, ...]:
-    seen = (RefusedKind(*row) for row in connection.execute(_SELECT_REFUSED))
-    return tuple(one for one in seen if one.entries)
+    return task
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:

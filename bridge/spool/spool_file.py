@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from bridge.spool import disk_space, refused_entries
+from bridge.spool import disk_space
 from bridge.spool.database import Database
 from bridge.spool.errors import SpoolFullError, SpoolReplacedError, as_spool_error
 from bridge.spool.folder import (
@@ -45,16 +44,12 @@ _IDS: Final = "SELECT id FROM entries WHERE id > ? ORDER BY id"
 _ENTRIES: Final = "SELECT id, received_at, body FROM entries WHERE id > ? ORDER BY id LIMIT ?"
 _ENTRY: Final = "SELECT id, received_at, body FROM entries WHERE id = ?"
 _OLDEST: Final = "SELECT id, received_at, body FROM entries ORDER BY id LIMIT 1"
-_CONTENTS: Final = """
+CONTENTS: Final = """
     SELECT count(*), coalesce(sum(size), 0), min(received_at), coalesce(max(id), 0) FROM (
         SELECT id, received_at, length(body) + 64 AS size FROM entries
         UNION ALL SELECT id, received_at, length(body) + 64 FROM set_aside
     )
 """
-_CONTENTS_BEFORE: Final = """
-    SELECT count(*), coalesce(sum(length(body) + 64), 0), min(received_at), coalesce(max(id), 0) FROM entries
-"""
-"""For a file that no receiver of this release has opened yet."""
 _OLDEST_OF_ALL: Final = """
     SELECT min(received_at) FROM (
         SELECT received_at FROM (SELECT received_at FROM entries ORDER BY id LIMIT 1)
@@ -156,7 +151,7 @@ class SpoolFile:
             SpoolError: the disk fails.
         """
         with as_spool_error(self.path):
-            return SpoolContents(*self._connection.execute(_CONTENTS).fetchone())
+            return SpoolContents(*self._connection.execute(CONTENTS).fetchone())
 
     def write(self, entries: Sequence[SpoolEntry], removed: Iterable[int]) -> int:
         """Add and remove entries in one fsynced transaction; returns how many were removed.
@@ -336,20 +331,3 @@ class SpoolFile:
             f"{self.path.parent}: {free} bytes are free on its disk, and {least} must stay free "
             "(spool.min_free_bytes); make room"
         )
-
-
-def read_contents(path: Path) -> SpoolContents:
-    """The contents of a file that another process may have open.
-
-    Raises:
-        SpoolError: it cannot be read.
-    """
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        try:
-            statement = _CONTENTS if refused_entries.has_tables(connection) else _CONTENTS_BEFORE
-            return SpoolContents(*connection.execute(statement).fetchone())
-        finally:
-            connection.close()
-    except sqlite3.DatabaseError as error:
-        raise SpoolError(f"{path}: {error}") from error

@@ -25,11 +25,12 @@ from bridge.roles.publishing import publishing
 from bridge.roles.receiver import open_parts
 from bridge.settings import sections as setting_sections
 from bridge.spool.drain_publisher import CHUNK, DrainPublisher
+from bridge.spool.listing import read_contents
 from bridge.spool.mover import Mover
 from bridge.spool.orphans import drain_file
 from bridge.spool.refused_entries import Refusal, to_read_refused, to_set_aside
 from bridge.spool.refused_events import BrokerRefusesError
-from bridge.spool.spool_file import SpoolEntry, SpoolFile, read_contents
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from bridge.tasks import background_task
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN

@@ -19,8 +19,9 @@ from structlog.testing import capture_logs
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool.errors import SpoolFullError
 from bridge.spool.folder import SpoolError
+from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import OVERHEAD, SpoolFile, read_contents
+from bridge.spool.spool_file import OVERHEAD, SpoolFile
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:

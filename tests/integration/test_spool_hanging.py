@@ -15,8 +15,9 @@ from bridge.spool import spool as spool_module
 from bridge.spool import writer
 from bridge.spool.errors import SpoolFullError
 from bridge.spool.folder import SpoolError
+from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import SpoolFile, read_contents
+from bridge.spool.spool_file import SpoolFile
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from structlog.testing import capture_logs
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import orphans, pending_removals
 from bridge.spool.folder import SpoolError
+from bridge.spool.listing import read_contents
 from bridge.spool.orphans import Orphan
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import SpoolEntry, SpoolFile, read_contents
+from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:

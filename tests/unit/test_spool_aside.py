@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.spool import refused_entries
+from bridge.spool.listing import read_contents, read_refused, retry_now
 from bridge.spool.refused_entries import (
     FORBIDDEN,
     MAX_KINDS,
     NACKED,
     Refusal,
     RefusedKind,
-    read_refused,
-    retry_now,
     to_find_due_kinds,
     to_record_confirmed,
     to_record_refused,
@@ -25,7 +24,7 @@ from bridge.spool.refused_entries import (
     to_set_aside,
     to_take_due,
 )
-from bridge.spool.spool_file import SpoolContents, SpoolEntry, SpoolFile, read_contents
+from bridge.spool.spool_file import SpoolContents, SpoolEntry, SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +49,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time, as the test says it."""
     made = Clock()
-    monkeypatch.setattr(refused_entries, "_now", made)
+    monkeypatch.setattr(refused_entries, "unix_ms_now", made)
     return made
 
 

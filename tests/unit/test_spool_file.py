@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from bridge.spool.errors import SpoolCorruptError, SpoolFullError, SpoolReplacedError
 from bridge.spool.folder import SpoolError, SpoolLockedError, in_use, other_files, rename_corrupt
-from bridge.spool.spool_file import OVERHEAD, SpoolContents, SpoolEntry, SpoolFile, read_contents
+from bridge.spool.listing import read_contents
+from bridge.spool.spool_file import OVERHEAD, SpoolContents, SpoolEntry, SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 )
 
 from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import OVERHEAD, read_contents
+from bridge.spool.spool_file import OVERHEAD
 
 if TYPE_CHECKING:
     from random import Random
