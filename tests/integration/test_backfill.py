@@ -13,6 +13,7 @@ import pytest
 from bridge.amqp.connection import Link, open_connection
 from bridge.broker import backfill_marker, declaring
 from bridge.roles.publishing import make_publisher
+from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections as setting_sections
 from bridge.tasks import background_task
 from bridge.worker.backfill import Backfill
@@ -22,7 +23,7 @@ from tests.support.archiving import archive, many
 from tests.support.managed import Managed, managed_node
 from tests.support.rabbit import Rabbit
 from tests.support.wire import ask, post
-from tests.support.working import AT, Workplace, body_of, bounced, changed, planned, working
+from tests.support.working import AT, Workplace, body_of, bounced, changed, working
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -115,7 +116,7 @@ async def filling(
     publisher = make_publisher(settings, link, metrics, window=100)
 
     async def stand(connection: AbstractConnection) -> None:
-        await declaring.declare(connection, planned(settings))
+        await declaring.declare(connection, planned_topology(settings))
 
     connection = await open_connection(amqp_url, name="test")
     async with connection, background_task(link.run(publisher.session), name="publish"), asyncio.timeout(60):
@@ -165,7 +166,7 @@ async def test_a_queue_that_is_deleted_once_more_meanwhile_is_still_due(
     filling: Filling, settings: Settings, rabbit: Rabbit
 ) -> None:
     """Only the markers that were read are taken away, and looking takes none."""
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     await mark(rabbit, b'{"offset": 7}')
     for _ in range(25):  # RabbitMQ 4 would drop it at the 21st delivery
         read = await backfill_marker.read_markers(filling.connection, rabbit.names.backfill)

@@ -16,11 +16,12 @@ from yarl import URL
 from bridge.broker import declaring
 from bridge.broker.topology import Names
 from bridge.development.emission import event_body
+from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections as setting_sections
 from config import make_secrets
 from tests.conftest import TOKEN
 from tests.support.rabbit import Rabbit
-from tests.support.working import AT, Workplace, bounced, bounces, changed, planned
+from tests.support.working import AT, Workplace, bounced, bounces, changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -77,7 +78,7 @@ async def declared(house: House, overrides: dict[str, Any]) -> None:
     """What `bridge topology apply` does, as the user who may."""
     async with house.as_user("operator") as operator:
         settings = setting_sections.load(overrides=house.overrides_of("operator", overrides))
-        await declaring.declare(operator.connection, planned(settings))
+        await declaring.declare(operator.connection, planned_topology(settings))
 
 
 async def test_the_receiver_confirms_events(

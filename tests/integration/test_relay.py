@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bridge.broker import declaring
+from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections as setting_sections
 from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason
@@ -16,7 +17,7 @@ from bridge.suppression.store import Store
 from bridge.worker import relay as relay_module
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
-from tests.support.working import bounces, changed, planned, working
+from tests.support.working import bounces, changed, working
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -196,7 +197,7 @@ async def test_a_change_that_is_refused_is_tried_later_and_later(
 
 async def test_a_change_that_nobody_listens_to_is_no_error(settings: Settings, rabbit: Rabbit) -> None:
     """Which services are told is theirs to decide: the change counts as published, and holds up none."""
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     async with (
         rabbit.listening(rabbit.names.changes, "removed") as removed,
         working(settings),

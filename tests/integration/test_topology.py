@@ -12,13 +12,13 @@ from yarl import URL
 
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
+from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections as setting_sections
 from tests.conftest import TOKEN
 from tests.support.wire import ask, post
 from tests.support.working import body_of
 
 if TYPE_CHECKING:
-    from bridge.broker.topology import Topology
     from bridge.settings.sections import Settings
     from tests.support.node import Control
     from tests.support.processes import Processes
@@ -34,15 +34,6 @@ OTHER = {
     "x-overflow": "drop-head",
 }
 """For each argument that only takes certain values, one that is not the designed one."""
-
-
-def planned(settings: Settings) -> Topology:
-    return topology.plan(
-        settings.rabbitmq,
-        suppressing=settings.suppression.events,
-        subscribers=settings.subscribers,
-        retry_delays=settings.worker.retry_delays,
-    )
 
 
 @pytest.mark.parametrize(
@@ -66,16 +57,16 @@ def subscribed(overrides: dict[str, Any]) -> Settings:
 
 async def test_declaring_twice_changes_nothing(rabbit: Rabbit, settings: Settings) -> None:
     """It is idempotent, and messages that wait are still there."""
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     async with rabbit.channel() as channel:
         await channel.default_exchange.publish(aio_pika.Message(b"waits"), rabbit.names.suppression)
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     assert await rabbit.depth(rabbit.names.suppression) == 1
 
 
 async def test_each_queue_has_the_designed_kind_and_arguments(rabbit: Rabbit, settings: Settings) -> None:
     """Durable, quorum but for the archive; the suppression queue dead-letters at least once."""
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     names = rabbit.names
     designed: dict[str, dict[str, Any]] = {
         names.archive: {
@@ -115,7 +106,7 @@ async def test_each_queue_has_the_designed_kind_and_arguments(rabbit: Rabbit, se
 
 async def test_each_exchange_has_the_designed_kind(rabbit: Rabbit, settings: Settings) -> None:
     """Events and changes are topics, and events that no queue takes go on to a fanout."""
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     names = rabbit.names
     designed: dict[str, tuple[str, dict[str, Any]]] = {
         names.events: ("topic", {"alternate-exchange": names.unrouted}),
@@ -132,7 +123,7 @@ async def test_each_exchange_has_the_designed_kind(rabbit: Rabbit, settings: Set
 
 async def test_the_suppression_queue_gets_what_the_policy_uses(rabbit: Rabbit, settings: Settings) -> None:
     """Hard bounces and complaints in either spelling, and nothing else."""
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     for key in ("hard_bounced", "complained", "complined", "soft_bounced", "opened", "malformed"):
         await publish(rabbit, key)
     async with rabbit.reading(rabbit.names.suppression) as suppression:
@@ -145,7 +136,7 @@ async def test_subscribers_get_queues_of_their_own(rabbit: Rabbit, subscribed: S
     """Declared behind the prefix, bound to the names they list, in either spelling."""
     billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
     try:
-        await declaring.declare(rabbit.connection, planned(subscribed))
+        await declaring.declare(rabbit.connection, planned_topology(subscribed))
         for key in ("opened", "delivered", "complained", "complined"):
             await publish(rabbit, key)
         async with rabbit.reading(billing) as listener:
@@ -163,7 +154,7 @@ async def test_a_subscriber_may_requeue_as_often_as_he_likes(rabbit: Rabbit, sub
     """RabbitMQ 4 drops a message after 20 times, in silence, where nothing else is said."""
     billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
     try:
-        await declaring.declare(rabbit.connection, planned(subscribed))
+        await declaring.declare(rabbit.connection, planned_topology(subscribed))
         await publish(rabbit, "delivered")
         async with rabbit.channel() as channel:
             queue = await channel.declare_queue(billing, durable=True, arguments={**KEPT})
@@ -186,7 +177,10 @@ async def test_a_queue_of_an_earlier_release_without_our_delivery_limit_stands(
         for queue in (billing, rabbit.names.unrouted):
             await channel.declare_queue(queue, durable=True, arguments=dict(QUORUM))
     try:
-        assert await declaring.apply_topology(rabbit.connection, planned(subscribed), mode, needed=()) == ()
+        assert (
+            await declaring.apply_topology(rabbit.connection, planned_topology(subscribed), mode, needed=())
+            == ()
+        )
         await publish(rabbit, "delivered")
         assert await rabbit.depth(billing) == 1
     finally:
@@ -200,7 +194,7 @@ async def test_a_queue_with_other_arguments_is_named(rabbit: Rabbit, settings: S
     async with rabbit.channel() as channel:
         await channel.declare_queue(rabbit.names.suppression, durable=True, arguments={**QUORUM})
     with pytest.raises(TopologyMismatchError) as mismatch:
-        await declaring.declare(rabbit.connection, planned(settings))
+        await declaring.declare(rabbit.connection, planned_topology(settings))
     said = str(mismatch.value)
     assert f"queue '{rabbit.names.suppression}'" in said
     assert "argument 'x-dead-letter-exchange'" in said
@@ -214,7 +208,7 @@ async def test_an_exchange_of_another_kind_is_named(rabbit: Rabbit, settings: Se
     async with rabbit.channel() as channel:
         await channel.declare_exchange(rabbit.names.events, "direct", durable=True)
     with pytest.raises(TopologyMismatchError) as mismatch:
-        await declaring.declare(rabbit.connection, planned(settings))
+        await declaring.declare(rabbit.connection, planned_topology(settings))
     assert f"exchange '{rabbit.names.events}'" in str(mismatch.value)
     assert "argument 'type'" in str(mismatch.value)
     assert "'topic'" in str(mismatch.value)
@@ -224,14 +218,14 @@ async def test_an_exchange_of_another_kind_is_named(rabbit: Rabbit, settings: Se
 async def test_never_only_looks(rabbit: Rabbit, settings: Settings) -> None:
     """`declare = "never"`: what is missing is named and stays missing; what stands is enough."""
     with pytest.raises(DeclareRefusedError, match=r"exchange '.*' is missing .* run `bridge topology apply`"):
-        await declaring.apply_all(rabbit.connection, planned(settings), "never")
+        await declaring.apply_all(rabbit.connection, planned_topology(settings), "never")
     assert not await rabbit.stands(rabbit.names.suppression)
-    await declaring.declare(rabbit.connection, planned(settings))
-    await declaring.apply_all(rabbit.connection, planned(settings), "never")
+    await declaring.declare(rabbit.connection, planned_topology(settings))
+    await declaring.apply_all(rabbit.connection, planned_topology(settings), "never")
     async with rabbit.channel() as channel:
         await channel.queue_delete(rabbit.names.dead)
     with pytest.raises(DeclareRefusedError, match=f"queue '{rabbit.names.dead}' is missing"):
-        await declaring.apply_all(rabbit.connection, planned(settings), "never")
+        await declaring.apply_all(rabbit.connection, planned_topology(settings), "never")
 
 
 async def test_a_user_who_may_not_declare_works_on_what_stands(
@@ -243,11 +237,11 @@ async def test_a_user_who_may_not_declare_works_on_what_stands(
     url = URL(amqp_url).with_user(user).with_password("a-password")
     async with await aio_pika.connect(str(url)) as limited:
         with pytest.raises(DeclareRefusedError, match=r"is missing .* run `bridge topology apply`"):
-            await declaring.apply_all(limited, planned(settings), "auto")
-        await declaring.declare(rabbit.connection, planned(settings))
-        await declaring.apply_all(limited, planned(settings), "auto")
+            await declaring.apply_all(limited, planned_topology(settings), "auto")
+        await declaring.declare(rabbit.connection, planned_topology(settings))
+        await declaring.apply_all(limited, planned_topology(settings), "auto")
         with pytest.raises(DeclareRefusedError) as refused:
-            await declaring.apply_all(limited, planned(settings), "always")
+            await declaring.apply_all(limited, planned_topology(settings), "always")
     said = str(refused.value)
     assert f"may not declare exchange '{rabbit.names.unrouted}'" in said
     assert f"user '{user}'" in said
@@ -262,7 +256,7 @@ async def test_a_refused_part_costs_only_itself(rabbit: Rabbit, subscribed: Sett
         await channel.declare_queue(billing, durable=True)
     try:
         [refused] = await declaring.apply_topology(
-            rabbit.connection, planned(subscribed), "auto", needed={rabbit.names.suppression}
+            rabbit.connection, planned_topology(subscribed), "auto", needed={rabbit.names.suppression}
         )
         assert (refused.part.name, refused.needed) == (billing, False)
         assert "argument 'x-queue-type'" in str(refused.error)
@@ -283,7 +277,9 @@ async def test_a_queue_of_another_connection_alone_costs_only_itself(
     billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
     async with await aio_pika.connect(amqp_url) as other, other.channel() as channel:
         await channel.declare_queue(billing, exclusive=True)
-        [refused] = await declaring.apply_topology(rabbit.connection, planned(subscribed), "auto", needed=())
+        [refused] = await declaring.apply_topology(
+            rabbit.connection, planned_topology(subscribed), "auto", needed=()
+        )
     assert "is exclusive to another connection" in str(refused.error)
     async with rabbit.channel() as channel:
         await channel.queue_delete(everything)
@@ -295,7 +291,9 @@ async def test_a_needed_part_is_told_as_such(rabbit: Rabbit, settings: Settings)
         await channel.declare_exchange(rabbit.names.events, "topic", durable=True)
         await channel.declare_exchange(rabbit.names.changes, "fanout", durable=True)
     needed = {rabbit.names.events, rabbit.names.changes}
-    refused = await declaring.apply_topology(rabbit.connection, planned(settings), "auto", needed=needed)
+    refused = await declaring.apply_topology(
+        rabbit.connection, planned_topology(settings), "auto", needed=needed
+    )
     assert [(one.part.name, one.needed) for one in refused] == [
         (rabbit.names.events, False),
         (rabbit.names.changes, True),
@@ -350,7 +348,7 @@ async def test_a_receiver_starts_whatever_rabbitmq_says(
     port = (await receiver.says("receiver.started"))["port"]
     answer = await ask(port, post(body_of("hard_bounced", 1), token=TOKEN))
     assert answer.json["durability"] == "spooled"
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     await receiver.says("spool.drained")
     assert await rabbit.depth(rabbit.names.suppression) == 1
     receiver.send(signal.SIGTERM)
@@ -369,12 +367,12 @@ async def test_what_the_user_may_declare_is_made_again(
     """`auto`, as a user who may configure one queue only: it makes that queue and its bindings, and checks the rest."""
     user, queue = f"{prefix}worker", rabbit.names.suppression
     await control.add_user(user, "a-password", configure=f"^{queue}$")
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     async with rabbit.channel() as channel:
         await channel.queue_delete(queue)
     url = URL(amqp_url).with_user(user).with_password("a-password")
     async with await aio_pika.connect(str(url)) as limited:
-        await declaring.apply_all(limited, planned(settings), "auto")
+        await declaring.apply_all(limited, planned_topology(settings), "auto")
     await publish(rabbit, "hard_bounced")
     async with rabbit.reading(queue) as suppression:
         assert (await suppression.next()).routing_key == "hard_bounced"

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.amqp.connection import Link
 from bridge.broker import declaring, topology
+from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections as setting_sections
 from bridge.suppression.store import Store
 from bridge.tasks import background_task
 from bridge.worker.consumer import Consumer
 from bridge.worker.delivery_result import DeliveryResult
-from tests.support.working import body_of, bounced, bounces, changed, planned, working
+from tests.support.working import body_of, bounced, bounces, changed, working
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -238,7 +239,7 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
     opened = _Opened()
 
     async def session(connection: AbstractConnection) -> None:
-        await declaring.apply_all(connection, planned(settings), settings.rabbitmq.declare)
+        await declaring.apply_all(connection, planned_topology(settings), settings.rabbitmq.declare)
         await consumer.session(connection, opened=opened.now)
 
     async with background_task(link.run(session), name="consume"):

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from bridge.broker import declaring
 from bridge.broker.messages import message_from_body
-from tests.support.working import body_of, planned, properties_of
+from bridge.roles.role_topology import planned_topology
+from tests.support.working import body_of, properties_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 async def archive(rabbit: Rabbit, settings: Settings, bodies: Iterable[tuple[bytes, int]]) -> None:
     """Each body with its `received-at`, Unix milliseconds, in this order; returns when all are confirmed."""
-    await declaring.declare(rabbit.connection, planned(settings))
+    await declaring.declare(rabbit.connection, planned_topology(settings))
     async with rabbit.channel() as channel:
         aiormq_channel = await channel.get_underlay_channel()
         confirms = []

@@ -11,10 +11,11 @@ import orjson
 from pamqp import commands as spec
 
 from bridge import events
-from bridge.broker import declaring, topology
+from bridge.broker import declaring
 from bridge.broker.messages import event_message
 from bridge.development.emission import event_body
 from bridge.roles.lifetime import Lifetime
+from bridge.roles.role_topology import planned_topology
 from bridge.roles.worker import worker
 from bridge.suppression.store import Store
 from bridge.tasks import background_task, wait_while_running
@@ -50,13 +51,13 @@ class Workplace:
     @classmethod
     @asynccontextmanager
     async def prepared(cls, rabbit: Rabbit, settings: Settings) -> AsyncIterator[Workplace]:
-        await declaring.declare(rabbit.connection, planned(settings))
+        await declaring.declare(rabbit.connection, planned_topology(settings))
         async with rabbit.listening(rabbit.names.changes, "#") as heard, rabbit.channel() as channel:
             yield cls(rabbit, settings, heard, channel)
 
     async def declare(self) -> None:
         """Make what was deleted again."""
-        await declaring.declare(self._connection, planned(self._settings))
+        await declaring.declare(self._connection, planned_topology(self._settings))
 
     async def send(self, *bodies: bytes) -> None:
         """Events as the receiver publishes them; returns when RabbitMQ has confirmed each."""
@@ -155,15 +156,6 @@ async def keeping_busy(workplace: Workplace, message_ids: Iterable[int]) -> Asyn
 
     async with background_task(others(), name="others"):
         yield
-
-
-def planned(settings: Settings) -> topology.Topology:
-    return topology.plan(
-        settings.rabbitmq,
-        suppressing=settings.suppression.events,
-        subscribers=settings.subscribers,
-        retry_delays=settings.worker.retry_delays,
-    )
 
 
 def body_of(name: str, message_id: int, at: int = AT) -> bytes:
