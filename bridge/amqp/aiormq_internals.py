@@ -14,6 +14,7 @@ import aio_pika
 from aiormq.channel import Channel
 from aiormq.connection import Connection
 
+from bridge.amqp.confirm_frames import ConfirmHandler
 from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
 from bridge.amqp.wire import TRANSPORT_FACTORY, Wire, wire_of
 from bridge.tasks import mark_exception_retrieved
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from pamqp import commands as spec
     from yarl import URL
 
-    from bridge.amqp.wire import ConfirmListener, FrameHandler
+    from bridge.amqp.confirm_frames import ConfirmListener
+    from bridge.amqp.wire import FrameHandler
 
 T = TypeVar("T")
 
@@ -60,7 +62,7 @@ async def open_confirm_channel(connection: AbstractConnection, listener: Confirm
     wire = wire_of(connection)
     with as_connection_loss(connection):
         channel = await _open_channel(connection, publisher_confirms=True)
-    wire.listen(channel.number, listener)
+    wire.route(channel.number, ConfirmHandler(listener).handle)
     return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
 
 

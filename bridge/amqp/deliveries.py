@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from bridge.amqp.aiormq_internals import close_routed_channel, open_routed_channel
 from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.frame_layout import (
+    ARGUMENTS_AT,
+    BODY_SIZE_AT,
+    FRAME_HEADER,
+    HEADER_FRAME,
+    METHOD,
+    METHOD_FRAME,
+    PROPERTIES_AT,
+    UINT64,
+)
 from bridge.text import error_line
 
 if TYPE_CHECKING:
@@ -20,20 +29,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq.channel import Channel
 
-_METHOD_FRAME: Final = 1
-_HEADER_FRAME: Final = 2
 _DELIVER: Final = 60 << 16 | 60
-_FRAME_HEADER_SIZE: Final = 7
-"""Bytes of a frame before its payload. One octet follows the payload."""
-_METHOD: Final = Struct(">I")
-_UINT64: Final = Struct(">Q")
-_CONSUMER_TAG_AT: Final = _FRAME_HEADER_SIZE + _METHOD.size
-"""Offset of the consumer tag, a short string. Delivery tag, one octet, exchange and routing key follow."""
-_BODY_SIZE_AT: Final = _FRAME_HEADER_SIZE + 4
-"""Offset of the body size in a content header: after class and weight."""
-_PROPERTIES_AT: Final = _BODY_SIZE_AT + _UINT64.size
-"""Offset of the properties in a content header."""
-
 _CONSUMER_TAG: Final = "bridge"
 """The consumer tag on its channel."""
 
@@ -64,19 +60,19 @@ class DeliveryAssembler:
 
     def handle(self, data: bytes, kind: int, at: int, end: int) -> bool:
         """Handle a frame (a `wire.FrameHandler`). Frames that are not part of a delivery are left to aiormq."""
-        if kind == _METHOD_FRAME:
-            if _METHOD.unpack_from(data, at + _FRAME_HEADER_SIZE)[0] != _DELIVER:
+        if kind == METHOD_FRAME:
+            if METHOD.unpack_from(data, at + FRAME_HEADER.size)[0] != _DELIVER:
                 return False
-            self._deliver = _deliver_arguments(data, at + _CONSUMER_TAG_AT)
+            self._deliver = _deliver_arguments(data, at + ARGUMENTS_AT)
         elif self._deliver is None:
             return False
-        elif kind == _HEADER_FRAME:
-            (self._missing,) = _UINT64.unpack_from(data, at + _BODY_SIZE_AT)
-            self._properties = data[at + _PROPERTIES_AT : end - 1]
+        elif kind == HEADER_FRAME:
+            (self._missing,) = UINT64.unpack_from(data, at + BODY_SIZE_AT)
+            self._properties = data[at + PROPERTIES_AT : end - 1]
             if not self._missing:
                 self._complete(self._deliver, b"")
         else:
-            part = data[at + _FRAME_HEADER_SIZE : end - 1]
+            part = data[at + FRAME_HEADER.size : end - 1]
             self._missing -= len(part)
             if self._missing:
                 self._parts.append(part)
@@ -214,8 +210,8 @@ async def unused_consumer_callback(_: Any) -> None:
 def _deliver_arguments(data: bytes, at: int) -> tuple[int, bool, str, str]:
     """The arguments of `basic.deliver`: delivery tag, redelivered, exchange, routing key."""
     at += data[at] + 1
-    (tag,) = _UINT64.unpack_from(data, at)
-    at += _UINT64.size
+    (tag,) = UINT64.unpack_from(data, at)
+    at += UINT64.size
     redelivered = bool(data[at] & 1)
     exchange_at = at + 1
     key_at = exchange_at + data[exchange_at] + 1

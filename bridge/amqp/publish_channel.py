@@ -149,7 +149,7 @@ class PublishChannel:
         for callback, _, _ in lost.values():
             self._fail(callback, LOST, error)
 
-    # From here on: `wire.ConfirmListener`.
+    # From here on: `confirm_frames.ConfirmListener`.
 
     def acked(self, delivery_tag: int, *, multiple: bool) -> None:
         confirmed = 0

@@ -14,6 +14,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
+from bridge.amqp.confirm_frames import ConfirmHandler
 from bridge.amqp.wire import InterceptingStream, Wire
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ class Socket:
         self.heard = Heard()
 
     def listen(self) -> None:
-        self._stream.listen(OURS, self.heard)
+        self._stream.route(OURS, ConfirmHandler(self.heard).handle)
 
     def feed(self, *pieces: bytes) -> None:
         for piece in pieces:
@@ -257,7 +258,7 @@ def test_two_channels_are_listened_to_at_once(runner: asyncio.Runner) -> None:
     """Each listener hears its own channel, until that is handed back."""
     socket, beside = Socket(runner), Heard()
     socket.listen()
-    socket._stream.listen(THEIRS, beside)
+    socket._stream.route(THEIRS, ConfirmHandler(beside).handle)
     confirms = [confirm(spec.Basic.Ack, channel, 1, multiple=False) for channel in (OURS, THEIRS)]
     socket.feed(*(one.frames[0] for one in confirms))
     assert (socket.heard.told, beside.told) == ([confirms[0].told], [confirms[1].told])
@@ -376,4 +377,4 @@ def test_a_wire_that_was_never_opened_says_so() -> None:
     wire = Wire()
     wire.write(b"nowhere")
     with pytest.raises(RuntimeError, match="never opened"):
-        wire.listen(OURS, Heard())
+        wire.route(OURS, ConfirmHandler(Heard()).handle)
