@@ -12,7 +12,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler
 
 from bridge.receiver.answers import to_response
-from bridge.receiver.handler import MAX_BODY
+from bridge.receiver.body import MAX_BODY
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 
 from bridge import events
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError, PublishError
@@ -15,6 +15,7 @@ from bridge.broker import messages
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.receiver.answers import RefusedError
+from bridge.receiver.body import read_body
 from bridge.receiver.deadline_queue import DeadlineQueue
 from bridge.receiver.refusal_log import RefusalLog
 from bridge.spool.folder import SpoolError
@@ -41,14 +42,10 @@ if TYPE_CHECKING:
 log = logs.logger("receiver")
 
 WEBHOOK_PATH: Final = "/webhooks/msndr/"
-MAX_BODY: Final = 64 * 1024
-"""Bytes. The provider's largest documented event is below 1 KiB; the rest is for long URLs."""
-
 DISK_TIMEOUT_SECONDS: Final = 1.0
 """Timeout of an fsync: far above any disk that works, below the timeouts of clients."""
 
 _ALLOWED: Final = "GET, HEAD, POST"
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Pending:
@@ -130,7 +127,7 @@ class Handler:
             self._admit(request)
             if request.method != hdrs.METH_POST:
                 return answers.to_response(self._count(answers.ready(), began))
-            body = await self._read(request)
+            body = await read_body(request, timeout=self._settings.body_timeout)
         except RefusedError as refused:
             return answers.to_response(self._count(refused.answer, began))
         answered: asyncio.Future[WebhookAnswer] = self._loop.create_future()
@@ -310,41 +307,11 @@ class Handler:
         if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST}:
             raise RefusedError(405, f"only {_ALLOWED}", allow=_ALLOWED)
 
-    async def _read(self, request: web.BaseRequest) -> bytes:
-        if (request.content_length or 0) > MAX_BODY:
-            raise _too_large()
-        content, body = request.content, bytearray()
-        try:
-            async with asyncio.timeout(self._settings.body_timeout):
-                await _ask_for_body(request)
-                while not content.at_eof():
-                    body += await content.readany()
-                    if len(body) > MAX_BODY:
-                        raise _too_large()
-        except TimeoutError:
-            raise RefusedError(
-                408, f"the body did not arrive in {self._settings.body_timeout:g} s", closes=True
-            ) from None
-        except (web.RequestPayloadError, OSError):
-            # OSError: the client has disconnected. The answer is only counted.
-            raise RefusedError(400, "the body is cut off or badly encoded", closes=True) from None
-        return bytes(body)
-
 
 def _resolve(answered: asyncio.Future[WebhookAnswer], answer: WebhookAnswer) -> None:
     """The waiter may be cancelled: the client has disconnected, or the receiver ends."""
     if not answered.done():
         answered.set_result(answer)
-
-
-async def _ask_for_body(request: web.BaseRequest) -> None:
-    """Send `100 Continue` to a client that expects it (RFC 9110 10.1.1). Some wait for it for ever."""
-    if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and request.version == HttpVersion11:
-        await request.writer.write(_CONTINUE)
-
-
-def _too_large() -> RefusedError:
-    return RefusedError(413, f"the body is larger than {MAX_BODY} bytes", closes=True)
 
 
 def _is_confirmed(confirm: asyncio.Future[PublishError | None]) -> bool:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from bridge.receiver.body import MAX_BODY
 from bridge.receiver.connection import WebhookConnection
-from bridge.receiver.handler import MAX_BODY
 from bridge.telemetry.health import PortTakenError
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge import events
-from bridge.receiver.handler import MAX_BODY, WEBHOOK_PATH
+from bridge.receiver.body import MAX_BODY
+from bridge.receiver.handler import WEBHOOK_PATH
 from bridge.settings import sections as setting_sections
 from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually

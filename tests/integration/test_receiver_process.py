@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from bridge.receiver.handler import MAX_BODY
+from bridge.receiver.body import MAX_BODY
 from tests.conftest import TOKEN
 from tests.support.proxy import Proxy
 from tests.support.wire import TOO_LARGE, Wire, ask, chunked, head, post

@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 from typing import Final
 
-from bridge.receiver.handler import MAX_BODY
+from bridge.receiver.body import MAX_BODY
 from tests.support.spellings import SPELLINGS
 
 _TESTS: Final = Path(__file__).parents[1]
