@@ -12,15 +12,14 @@ from aiohttp import hdrs, web
 from bridge import events
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError, PublishError
 from bridge.broker import messages
-from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.receiver.answers import RefusedError
 from bridge.receiver.body import read_body
 from bridge.receiver.deadline_queue import DeadlineQueue
+from bridge.receiver.handler_metrics import HandlerMetrics
 from bridge.receiver.refusal_log import RefusalLog
 from bridge.spool.folder import SpoolError
-from bridge.telemetry import instruments, logs
-from bridge.telemetry.metrics import OTHER, name_label
+from bridge.telemetry import logs
 from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from bridge.spool.refused_events import RefusedEvents
     from bridge.spool.spool import Spool
     from bridge.spool.spool_file import SpoolEntry
-    from bridge.telemetry.buffered import BufferedCounter
     from bridge.telemetry.metrics import Metrics
 
     SendAnswer = Callable[[WebhookAnswer], None]
@@ -93,25 +91,16 @@ class Handler:
         exchange: str,
         metrics: Metrics,
     ) -> None:
-        self.answered = 0
-        """Number of answered requests."""
         self._settings = settings
         self._access = access
         self._publisher = publisher
         self._spool = spool
         self._refused = refused
         self._exchange = exchange
-        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._trace = logs.tracer(log)
-        self._answers: dict[str, BufferedCounter] = {}
-        self._received: dict[str, BufferedCounter] = {}
-        self._answer_seconds = metrics.buffered_histogram(metrics.answer_seconds, instruments.FAST_BUCKETS)
-        self._ages = metrics.age_histogram(instruments.RECEIVED)
-        for label in answers.EXPECTED_LABELS:
-            self._answer_counter(label)
-        for name in (*sorted(KNOWN_NAMES), MALFORMED, OTHER):
-            self._received_counter(name)
+        self._counts = HandlerMetrics(metrics)
+        self._count = self._counts.answered
         self._unconfirmed = DeadlineQueue[_Pending](
             self._loop, seconds=settings.confirm_wait, on_timeout=self._on_confirm_timeout
         )
@@ -119,6 +108,11 @@ class Handler:
             self._loop, seconds=DISK_TIMEOUT_SECONDS, on_timeout=self._on_spool_timeout
         )
         self._refusal_log = RefusalLog()
+
+    @property
+    def answered(self) -> int:
+        """Number of answered requests."""
+        return self._counts.number
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle a request that took aiohttp's path."""
@@ -274,9 +268,7 @@ class Handler:
         outgoing = pending.message
         if self._refusal_log.active:
             self._refusal_log.accepted()
-        self._received[name_label(outgoing.routing_key)].count += 1
-        if outgoing.happened_at is not None:
-            self._ages.observe(pending.received_at / 1000 - outgoing.happened_at)
+        self._counts.accepted(outgoing, pending.received_at)
         if self._trace is not None:
             self._trace(
                 "event accepted",
@@ -286,20 +278,6 @@ class Handler:
                 durability=durability,
             )
         pending.send_answer(self._count(pending.answer(durability), pending.began))
-
-    def _count(self, answer: WebhookAnswer, began: float) -> WebhookAnswer:
-        tally = self._answers.get(answer.label) or self._answer_counter(answer.label)
-        tally.count += 1
-        self._answer_seconds.observe(time.perf_counter() - began)
-        self.answered += 1
-        return answer
-
-    def _answer_counter(self, label: str) -> BufferedCounter:
-        made = self._answers[label] = self._metrics.buffered_counter(self._metrics.answers.labels(label))
-        return made
-
-    def _received_counter(self, name: str) -> None:
-        self._received[name] = self._metrics.buffered_counter(self._metrics.received.labels(name))
 
     def _admit(self, request: web.BaseRequest) -> None:
         if not self.admits(request.raw_path.partition("?")[0]):
