@@ -545,7 +545,7 @@ async def test_workers_that_are_not_on_sqlite(
     ("token", "code", "said"),
     [
         ("wrong-api-token", 1, "failed provider token the provider refuses it → set provider.api_token"),
-        ("", 0, "warning provider token there is none: "),
+        ("", 0, "warning provider token none is set: "),
     ],
 )
 async def test_the_providers_token(
@@ -578,12 +578,17 @@ async def test_a_provider_that_is_away(well: Surroundings) -> None:
     ("url", "public", "code", "said"),
     [
         (None, "", 1, "failed webhook none is set"),
-        ("https://bridge.example.org/hooks", "", 1, "failed webhook what is set is not where"),
+        (
+            "https://bridge.example.org/hooks",
+            "",
+            1,
+            "failed webhook the URL that is set is not one of a receiver",
+        ),
         (
             "https://bridge.example.org/webhooks/msndr/of-somebody-else",
             "",
             1,
-            "failed webhook https://bridge.example.org/webhooks/msndr/… ends in a token that is none of",
+            "failed webhook https://bridge.example.org/webhooks/msndr/… ends in a token that is not in receiver.tokens",
         ),
         (
             f"https://old.example.org/webhooks/msndr/{TOKEN}",
@@ -645,8 +650,12 @@ async def test_a_spool_in_memory(well: Surroundings, rabbit: Rabbit) -> None:
 @pytest.mark.parametrize(
     ("setting", "code", "said"),
     [
-        ("BRIDGE_SPOOL__MIN_FREE_BYTES", 1, "below spool.min_free_bytes: it takes nothing → free some"),
-        ("BRIDGE_SPOOL__MAX_BYTES", 0, "too few for spool.max_bytes → free some"),
+        (
+            "BRIDGE_SPOOL__MIN_FREE_BYTES",
+            1,
+            "below spool.min_free_bytes: the spool takes no events → free disk space",
+        ),
+        ("BRIDGE_SPOOL__MAX_BYTES", 0, "too few for spool.max_bytes → free disk space"),
     ],
 )
 async def test_too_little_space(

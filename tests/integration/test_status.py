@@ -145,7 +145,7 @@ async def test_with_the_management_api_nodes_and_alarms_are_seen(
     finally:
         await managed.control.clear_alarm()
     assert code == 1
-    assert (node["background_task"], alarms) == (True, ["memory"])
+    assert (node["running"], alarms) == (True, ["memory"])
     assert f"node {node['name']} has a memory alarm: RabbitMQ blocks publishers" in seen["wrong"]
 
 
