@@ -206,7 +206,7 @@ async def test_a_process_that_does_not_answer_makes_the_receiver_unready_and_is_
         [stuck, other] = await crew.pids()
         os.kill(stuck, signal.SIGSTOP)
         said = await crew.becomes(503)
-        assert said["1"] == {"status": "not ready", "pid": stuck, "reason": "it does not answer"}
+        assert said["1"] == {"status": "not ready", "pid": stuck, "reason": "the process does not answer"}
         assert (said["2"]["status"], said["2"]["pid"]) == ("ready", other)
         assert await crew.get("/livez") == (200, {"status": "alive"})
         os.kill(stuck, signal.SIGCONT)
@@ -227,7 +227,7 @@ async def test_a_process_that_does_not_end_is_killed_and_the_exit_code_says_so(
         assert await crew.supervisor.ended() == 1
     assert not [pid for pid in pids if alive(pid)]
     [line] = crew.supervisor.refused
-    assert line == "of the receiver's processes 1 did not end in time"
+    assert line == "receiver processes that did not end in time: 1"
 
 
 async def test_a_port_that_another_receiver_has_is_one_line(
