@@ -66,7 +66,9 @@ def normalise(address: str) -> str:
     if len(text) > LONGEST_TEXT:
         raise InvalidAddressError(f"not an e-mail address: it has more than {LONGEST_TEXT} characters")
     if _UNSTORABLE.search(text):
-        raise InvalidAddressError("not an e-mail address: it has characters that are none")
+        raise InvalidAddressError(
+            "not an e-mail address: it has characters that cannot be stored (NUL, or half of a pair)"
+        )
     found = set(_keys(unicodedata.normalize("NFC", text)))
     if not found:
         raise InvalidAddressError("not an e-mail address: it is empty")
