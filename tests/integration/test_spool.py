@@ -349,7 +349,7 @@ async def test_a_file_that_goes_bad_while_it_is_used_is_set_aside(folder: Path, 
                 await spool.remove(entries)
             await spool.put(0, BODY)
         assert [one["action"] for one in said] == ["spool.corrupt"]
-        assert "it held 2000 entries" in said[0]["reason"]
+        assert "it had 2000 entries" in said[0]["reason"]
         assert await bodies(spool) == [BODY]
         assert spool.state.writable
         assert (spool.state.entries, read_contents(path).entries) == (1, 1)
