@@ -250,7 +250,7 @@ async def test_dead_letters_and_a_missing_worker_are_not_well(
     assert seen["dead_by_reason"] == {"unknown-message": 3}
     assert seen["wrong"] == [
         "no worker consumes the suppression queue: start `bridge worker`",
-        "1 dead letters wait: see `bridge dead list`",
+        "1 dead letters: see `bridge dead list`",
     ]
     assert await standing.depth(standing.names.dead) == 1
 
