@@ -24,9 +24,8 @@ def run_and_flush(command: Callable[[], object]) -> None:
         SystemExit: with its exit code, or 1 if that was 0 and output was lost.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(
-            errors="backslashreplace"
-        )  # characters that the encoding does not have become \uXXXX
+        # Otherwise a character that the encoding does not have would end the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     code: int | str | None = 0
     try:
         command()

@@ -15,6 +15,7 @@ from bridge.suppression import current_state, writing
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, ProtectedComplaintError, Store
 from tests.support import postgres, stores
+from tests.support.clock import Clock
 from tests.support.scraping import becoming, free_port
 from tests.support.working import body_of, changed
 
@@ -30,19 +31,9 @@ NOW = 1_700_000_000
 JANE = "jane@example.org"
 
 
-class Clock:
-    """A time that a test sets; the fraction is what everybody forgets."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now + 0.9
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture
@@ -192,7 +183,7 @@ LIFTINGS = st.builds(Lifting, st.integers(0, 9), st.none() | REASONS)
 
 def test_whatever_comes_when_and_how_often_leaves_the_same_list(database_url: str) -> None:
     """Events in any order, repeated, in batches, by two workers, before and after liftings: their times decide."""
-    clock = Clock()
+    clock = Clock(NOW)
     with asyncio.Runner() as runner:
         workers = [Store.open(database_url, clock=clock) for _ in range(2)]
         opened = [runner.run(worker.__aenter__()) for worker in workers]

@@ -17,6 +17,7 @@ from bridge.suppression.database import RefusedValueError, StoreError, StoreUnav
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, NotSuppressedError, ProtectedComplaintError, Store
 from tests.support import stores
+from tests.support.clock import Clock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,19 +28,9 @@ if TYPE_CHECKING:
 NOW = 1_700_000_000
 
 
-class Clock:
-    """A time that a test sets."""
-
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> float:
-        return self.now + 0.9
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture
