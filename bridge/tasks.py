@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -90,6 +90,30 @@ async def run_shielded(work: Coroutine[Any, Any, T], *, name: str, patience: flo
         mark_exception_retrieved(task)  # the caller gets the cancellation
         raise cancelled
     return task.result()
+
+
+@contextmanager
+def cancellation_kept() -> Iterator[None]:
+    """Around calls of a library that can swallow a cancellation, or raise an error of its own instead: it is raised.
+
+    Raises:
+        CancelledError: this task was cancelled during the calls, whatever became of them.
+    """
+    before = pending_cancellations()
+    try:
+        yield
+    except Exception as error:
+        if pending_cancellations() > before:
+            raise asyncio.CancelledError from error
+        raise
+    if pending_cancellations() > before:
+        raise asyncio.CancelledError
+
+
+def pending_cancellations() -> int:
+    """How many cancellations of this task are pending."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
 
 
 def mark_exception_retrieved(outcome: asyncio.Future[Any]) -> None:

@@ -23,7 +23,7 @@ from bridge.amqp.errors import (
 )
 from bridge.amqp.wire import wire_of
 from bridge.settings.sections import InvalidSettingsError
-from bridge.tasks import run_until_first_ends
+from bridge.tasks import cancellation_kept, run_until_first_ends
 from bridge.telemetry import logs
 from bridge.text import error_line
 from bridge.threads import run_abandonable
@@ -229,8 +229,9 @@ async def open_connection(
         aio_pika.connection.make_url(url, heartbeat=heartbeat), client_properties={"connection_name": name}
     )
     try:
-        async with asyncio.timeout(connect_timeout):
-            await connection.connect()
+        with cancellation_kept():  # aiormq swallows one that comes while it cleans up after a failure
+            async with asyncio.timeout(connect_timeout):
+                await connection.connect()
     except BaseException as error:
         await connection.close()
         if isinstance(error, AMQPError) and (words := close_reason(connection)):

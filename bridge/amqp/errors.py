@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from bridge.amqp.wire import broker_close
+from bridge.tasks import pending_cancellations
 from bridge.text import collapse, error_line
 
 if TYPE_CHECKING:
@@ -40,24 +41,18 @@ def as_connection_loss(connection: AbstractConnection) -> Iterator[None]:
     Raises:
         ConnectionLostError: the connection is lost.
     """
-    cancelled_before = _pending_cancellations()
+    cancelled_before = pending_cancellations()
     try:
         yield
     except (Exception, asyncio.CancelledError) as error:
-        if _pending_cancellations() > cancelled_before:
+        if pending_cancellations() > cancelled_before:
             raise asyncio.CancelledError from error
         loss = _loss_from(connection, error)
         if loss is None:
             raise
         raise loss from error
-    if _pending_cancellations() > cancelled_before:
+    if pending_cancellations() > cancelled_before:
         raise asyncio.CancelledError
-
-
-def _pending_cancellations() -> int:
-    """How many cancellations of this task are pending."""
-    task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
 
 
 def _loss_from(connection: AbstractConnection, error: BaseException) -> ConnectionLostError | None:

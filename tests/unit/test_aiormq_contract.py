@@ -28,6 +28,7 @@ from bridge.amqp.aiormq_internals import (
     open_confirm_channel,
     watch_alarms,
 )
+from bridge.amqp.connection import open_connection
 from bridge.amqp.wire import Wire
 
 if TYPE_CHECKING:
@@ -256,3 +257,27 @@ def test_the_alarm_handlers_are_methods_of_aiormqs() -> None:
     """By these names; an attribute that nobody calls would be set without a word."""
     for mangled in (BLOCKED_HANDLER, UNBLOCKED_HANDLER):
         assert inspect.iscoroutinefunction(getattr(Connection, mangled))
+
+
+async def test_a_cancellation_while_aiormq_cleans_up_after_a_failed_handshake_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its error would come out instead, and a link that is to end would try again for ever."""
+    opening: asyncio.Task[Any] | None = None
+    close = Connection.close
+
+    async def cancel_and_close(connection: Connection, *arguments: Any) -> None:
+        assert opening is not None
+        opening.cancel()
+        await close(connection, *arguments)
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    monkeypatch.setattr(Connection, "close", cancel_and_close)
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        opening = asyncio.create_task(open_connection(f"amqp://127.0.0.1:{port}/", name="test"))
+        await asyncio.wait([opening])
+    assert opening.cancelled()
