@@ -108,6 +108,8 @@ async def stack(
             await open_parts.enter_async_context(_role(receiver(receiving, lifetimes[0]), lifetimes[0])),
             await open_parts.enter_async_context(_role(worker(working, lifetimes[1]), lifetimes[1])),
         )
+        # The receiver has started without RabbitMQ, too: the first event that is tried would only be spooled.
+        await wait_while_running(lifetimes[0].connected, *parts)
         webhook = f"http://127.0.0.1:{lifetimes[0].port}{WEBHOOK_PATH}{TOKEN}"
         simulator.webhook_url = webhook
         places = StackAddresses(

@@ -25,6 +25,8 @@ class Lifetime:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     port: int = 0
     """The receiver's port, once it has started."""
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+    """The receiver's, once it has started: set while RabbitMQ takes what it publishes."""
 
     async def wait_until_stopped(self, *tasks: asyncio.Task[None]) -> None:
         """As `wait_while_running`. Then the stop event is set, so that the shutdown's deadline begins."""

@@ -108,6 +108,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             background_task(token_file.follow(access.become), name="tokens") as following,
             server.serve(settings.receiver, parts.handler) as lifetime.port,
         ):
+            lifetime.connected = link.up
             lifetime.started.set()
             log.info("receiver started", action="receiver.started", port=lifetime.port)
             await lifetime.wait_until_stopped(publish, draining, parts.connecting, following)
