@@ -170,7 +170,7 @@ def _read(text: str) -> dict[str, LabelledValues]:
 
 
 def _part(parts: Any, name: str) -> Any:
-    """A part of `/readyz`. Of a crew, all of whose processes have the same, the first that says it."""
+    """A part of `/readyz`. Of several processes, which all have the same, the first that says it."""
     if not isinstance(parts, dict):
         return None
     processes = parts.get("processes")

@@ -215,7 +215,7 @@ async def test_several_tokens_are_valid_at_once(receiver: Receiving) -> None:
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS"])
-async def test_a_wrong_method_is_told_the_right_ones(
+async def test_a_wrong_method_is_answered_with_the_right_ones(
     receiver: Receiving, metrics: Metrics, method: str
 ) -> None:
     """405 with `Allow`, and the body is not read as an event."""
@@ -279,7 +279,7 @@ async def test_a_compressed_body_counts_as_what_it_unpacks_to(receiver: Receivin
     assert await goes_on(receiver)
 
 
-async def test_a_client_that_asks_first_is_told_to_go_on(receiver: Receiving) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(receiver: Receiving) -> None:
     """`Expect: 100-continue` (libcurl above 1 KiB, .NET): the body is asked for at once, a second answer follows."""
     async with Wire.to(receiver.port) as wire:
         wire.send(head("POST", f"Content-Length: {len(DOCUMENTED)}", "Expect: 100-continue"))

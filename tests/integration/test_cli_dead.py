@@ -17,7 +17,7 @@ from bridge.dead_letters.message_file import MessageFile
 from bridge.dead_letters.queue_reader import DeadLetterFilter
 from bridge.operations import dead_letters as roles
 from tests.support.commands import Outcome, bridge
-from tests.support.parked import ids, move_to_dead_letters
+from tests.support.dead_letters import ids, move_to_dead_letters
 from tests.support.proxy import Proxy
 from tests.support.working import body_of, bounced, changed, working
 
@@ -117,7 +117,7 @@ async def test_who_reads_a_list_in_parts_gets_all_of_it_once(dead: Dead, rabbit:
     assert (gone.code, gone.stdout) == (1, "")
 
 
-async def test_what_is_done_is_told_to_programs(dead: Dead, rabbit: Rabbit) -> None:
+async def test_what_is_done_is_printed_as_json(dead: Dead, rabbit: Rabbit) -> None:
     """Counts, what was missing, and the file; nobody is asked, and nothing is done that was not agreed to."""
     await move_to_dead_letters(rabbit, range(5))
     counted = orjson.loads((await dead("replay", "--all", "--dry-run", "--json")).stdout)
@@ -431,7 +431,7 @@ async def test_two_people_and_a_worker_at_once_lose_nothing(
         assert ids_of(await queue.take(100)) == ids(range(100))
 
 
-async def test_whoever_has_them_in_hand_is_waited_for_not_disturbed(dead: Dead, rabbit: Rabbit) -> None:
+async def test_a_consumer_that_holds_them_unacknowledged_is_waited_for(dead: Dead, rabbit: Rabbit) -> None:
     """A program that consumes the queue would share them with us: it is said, and nothing is touched."""
     async with rabbit.channel() as channel:
         await channel.set_qos(prefetch_count=1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
-from tests.support.parked import ids, move_to_dead_letters
+from tests.support.dead_letters import ids, move_to_dead_letters
 
 if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit

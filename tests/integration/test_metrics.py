@@ -12,10 +12,10 @@ import pytest
 from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT
 from bridge.telemetry.multiprocess import SharedMetrics
 from bridge.worker import list_metrics
-from tests.support.crew import connected, folder_of
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.scraping import becoming, free_port, scraped
+from tests.support.supervised import connected, folder_of
 from tests.support.wire import ask, post
 from tests.support.working import body_of, bounces, changed, working
 
@@ -109,25 +109,25 @@ async def test_what_waits_for_its_confirm_is_in_the_window(
         assert read["bridge_publisher_in_flight_bytes"] == len(body)
 
 
-async def test_a_crew_adds_up_ages_and_confirms_through_the_death_of_one(
+async def test_a_supervisor_adds_up_ages_and_confirms_through_the_death_of_one_process(
     processes: Processes, overrides: dict[str, Any], rabbit: Rabbit
 ) -> None:
     """What the dead one had counted stays, its window and its connection do not; the version is told once."""
     assert rabbit
     two = changed(overrides, receiver={"processes": 2})
-    async with connected(processes, two) as crew:
+    async with connected(processes, two) as receivers:
         health = two["health"]["port"]
-        await crew.accepts(*range(30))
+        await receivers.accepts(*range(30))
         read = await scraped(health)
         assert read["bridge_confirm_seconds_count"] == 30
         assert read['bridge_event_age_seconds_count{stage="confirmed"}'] == 30
         assert state(read) == {"up": 2, "blocked": 0, "down": 0}
         assert read["bridge_publisher_window_messages"] == 20_000
         assert [value for name, value in read.items() if name.startswith("bridge_build_info")] == [1]
-        [victim, _] = await crew.pids()
+        [victim, _] = await receivers.pids()
         os.kill(victim, signal.SIGKILL)
-        await crew.supervisor.says("broker.connected", times=3)
-        await crew.accepts(*range(30, 50))
+        await receivers.supervisor.says("broker.connected", times=3)
+        await receivers.accepts(*range(30, 50))
         read = await becoming(health, lambda read: state(read)["up"] == 2)
         assert read["bridge_confirm_seconds_count"] == 50
         assert read['bridge_event_age_seconds_count{stage="received"}'] == 50
@@ -141,14 +141,14 @@ async def test_what_a_killed_process_has_counted_is_kept_though_nobody_has_read_
     """It hands over each second: nobody scrapes between the last answer and the end of both processes."""
     assert rabbit
     two = changed(overrides, receiver={"processes": 2})
-    async with connected(processes, two) as crew:
-        pids, confirmed = await crew.pids(), b'bridge_answers_total{answer="confirmed"} 20.0'
-        await crew.accepts(*range(20))
+    async with connected(processes, two) as receivers:
+        pids, confirmed = await receivers.pids(), b'bridge_answers_total{answer="confirmed"} 20.0'
+        await receivers.accepts(*range(20))
         in_files = SharedMetrics(folder_of(pids))
         await eventually(lambda: confirmed in in_files.exposition())
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        await crew.supervisor.says("broker.connected", times=4)
+        await receivers.supervisor.says("broker.connected", times=4)
         read = await scraped(two["health"]["port"])
         assert read['bridge_answers_total{answer="confirmed"}'] == 20
         assert read["bridge_confirm_seconds_count"] == 20

@@ -42,7 +42,7 @@ async def ran(directory: Path, to: str, *arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
-async def test_a_suppressed_address_is_told_by_the_exit_code_on_a_full_disk(
+async def test_a_suppressed_address_is_reported_by_the_exit_code_on_a_full_disk(
     directory: Path, as_json: list[str]
 ) -> None:
     """Whatever is printed of it, or not."""

@@ -82,9 +82,7 @@ async def test_a_lock_that_is_not_to_be_had_is_waited_for_by_the_caller(
     assert [done.outcome for done in await store.record([incident("e2")], actor="worker")] == ["updated"]
 
 
-async def test_of_two_that_wait_for_each_other_one_is_told_to_come_again(
-    store: Store, postgresql_url: str
-) -> None:
+async def test_of_two_that_deadlock_one_is_asked_to_try_again(store: Store, postgresql_url: str) -> None:
     """A deadlock with somebody who takes locks in an order of their own; no update is lost."""
     await store.record([incident("a1", "a@example.org"), incident("b1", "b@example.org")], actor="worker")
     lock = "SELECT * FROM suppressions WHERE address = $1 FOR UPDATE"

@@ -74,7 +74,7 @@ async def test_another_worker_publishes_when_the_one_that_did_is_killed(
     assert await workplace.listed() == bounced(range(1, 21))
 
 
-async def test_who_stops_in_order_gives_the_turn_back(
+async def test_a_worker_that_stops_in_order_gives_the_lease_back(
     processes: Processes, overrides: dict[str, Any], postgresql_url: str
 ) -> None:
     """So that another has it at once, and not when it has run out."""
@@ -107,7 +107,7 @@ async def test_another_worker_publishes_when_the_one_that_did_has_lost_rabbitmq(
     assert await workplace.listed() == bounced(range(1, 11))
 
 
-async def test_who_has_lost_its_connections_to_postgresql_keeps_the_turn(
+async def test_a_worker_that_lost_its_connections_to_postgresql_keeps_the_lease(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
 ) -> None:
     """They are replaced; no change is left out, and no worker counts as stuck."""
@@ -130,7 +130,7 @@ async def test_who_has_lost_its_connections_to_postgresql_keeps_the_turn(
     assert await workplace.listed() == bounced(range(1, 6))
 
 
-async def test_a_worker_without_the_turn_is_not_stuck_and_leaves_the_changes_alone(
+async def test_a_worker_without_the_lease_is_not_stuck_and_leaves_the_changes_alone(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace, postgresql_url: str
 ) -> None:
     """While somebody has the turn and publishes nothing, changes wait; afterwards they are published."""
@@ -149,7 +149,7 @@ async def test_a_worker_without_the_turn_is_not_stuck_and_leaves_the_changes_alo
     assert not [line for line in worker.lines if '"worker.stuck"' in line and '"relay"' in line]
 
 
-async def test_a_change_that_is_committed_after_later_ones_is_told_of_all_the_same(
+async def test_a_change_that_is_committed_after_later_ones_is_published_all_the_same(
     postgresql_url: str,
 ) -> None:
     """A slow transaction's change has a smaller id than those that were published before it could be seen."""

@@ -511,7 +511,7 @@ async def test_the_address_of_another_message_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize("status", [302, 400, 418, 422])
-async def test_any_other_status_is_told_with_a_bounded_excerpt(status: int) -> None:
+async def test_any_other_status_is_reported_with_a_bounded_excerpt(status: int) -> None:
     """A status that we do not know is not retried, and its body appears as one short line; nobody is redirected."""
     asked: list[str] = []
 

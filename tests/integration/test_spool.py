@@ -244,7 +244,7 @@ async def test_a_full_disk_refuses_events_and_keeps_those_it_has(folder: Path) -
             assert await bodies(spool) == [*(entry.body for entry in kept), BODY]
 
 
-async def test_a_disk_that_refuses_is_told_and_tried_again(folder: Path) -> None:
+async def test_a_disk_that_refuses_is_logged_and_tried_again(folder: Path) -> None:
     """The put fails with the reason, the state shows it, and it ends by itself when the disk takes events again."""
     async with opened(folder) as spool:
         with refusing(spool):
@@ -436,7 +436,7 @@ async def test_the_state_tells_how_long_the_oldest_has_waited(folder: Path) -> N
         assert 0 <= spool.state.oldest_age < 60
 
 
-async def test_a_failure_that_nobody_has_foreseen_is_told_and_the_spool_goes_on(
+async def test_an_unforeseen_failure_is_logged_and_the_spool_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever waits gets an error, readiness says so, and the next event is kept: the thread does not die."""

@@ -219,7 +219,7 @@ async def test_with_neither_place_the_answer_is_503_and_when_to_come_again(
         assert (await receiver.post(BODY)).body["durability"] == "confirmed"
 
 
-async def test_a_disk_that_hangs_is_answered_503_and_told(
+async def test_a_disk_that_hangs_is_answered_503_and_logged(
     through_proxy: Overrides, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever came first waits a second, nobody after that; readiness and metrics say so, until the disk answers."""

@@ -205,7 +205,7 @@ async def test_what_is_no_management_api_is_said(variables: dict[str, str]) -> N
                 await api.nodes()
 
 
-async def test_a_user_whom_the_api_does_not_answer_is_told_which_tag_is_missing(managed: Managed) -> None:
+async def test_a_user_whom_the_api_does_not_answer_reads_which_tag_is_missing(managed: Managed) -> None:
     """A user for AMQP alone has none."""
     name = uuid.uuid4().hex
     await managed.control.add_user(name, "its-password", configure="")
@@ -392,7 +392,7 @@ async def test_what_waits_in_the_spool_is_counted(
     assert any("`bridge spool drain`" in line for line in seen["wrong"])
 
 
-async def test_what_rabbitmq_refuses_is_told(
+async def test_what_rabbitmq_refuses_is_shown(
     standing: Rabbit, variables: dict[str, str], tmp_path: Path
 ) -> None:
     """How many events, why, and where to see more; of those that are not refused it says nothing."""

@@ -37,7 +37,7 @@ async def outcomes(store: Store, *incidents: Incident) -> list[str]:
     return [recorded.outcome for recorded in await store.record(incidents, actor="worker")]
 
 
-async def test_who_cancels_a_record_is_told_so_after_it_is_done(store: Store) -> None:
+async def test_a_cancelled_record_raises_only_after_it_is_done(store: Store) -> None:
     """What was begun is finished first: the event has been handled."""
     task = asyncio.create_task(store.record([incident("e1")], actor="worker"))
     await asyncio.sleep(0)

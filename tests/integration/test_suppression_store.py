@@ -280,7 +280,7 @@ async def test_a_newer_database_is_left_alone(store: Store, database_url: str) -
             pass
 
 
-async def test_known_messages_give_their_address_as_it_was_told(store: Store) -> None:
+async def test_known_messages_give_their_address_as_the_provider_wrote_it(store: Store) -> None:
     """Only those that are known; the latest word counts; there may be many."""
     assert await store.known_addresses(["1"]) == {}
     await store.remember({})

@@ -142,7 +142,7 @@ async def test_a_terminal_that_stands_still_holds_up_nobody(
 
 
 @pytest.mark.usefixtures("standing")
-async def test_a_lost_connection_is_told_and_tried_again(
+async def test_a_lost_connection_is_reported_and_tried_again(
     processes: Processes, overrides: dict[str, Any], rabbit: Rabbit, settings: Settings, amqp_url: str
 ) -> None:
     """On standard error; what comes afterwards is shown."""

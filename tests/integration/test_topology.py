@@ -285,7 +285,7 @@ async def test_a_queue_of_another_connection_alone_costs_only_itself(
         await channel.queue_delete(everything)
 
 
-async def test_a_needed_part_is_told_as_such(rabbit: Rabbit, settings: Settings) -> None:
+async def test_a_required_part_is_reported_as_such(rabbit: Rabbit, settings: Settings) -> None:
     """An exchange of another kind does not route as planned; one with another alternate exchange does."""
     async with rabbit.channel() as channel:
         await channel.declare_exchange(rabbit.names.events, "topic", durable=True)

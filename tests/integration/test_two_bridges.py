@@ -47,7 +47,7 @@ async def test_status_of_one_bridge_does_not_show_the_receiver_of_another(
     assert "health.roles" in foreign["problem"]
 
 
-async def test_a_settings_file_that_was_changed_since_the_start_of_a_role_is_told_by_the_doctor(
+async def test_the_doctor_reports_a_settings_file_that_was_changed_since_a_role_started(
     processes: Processes, overrides: dict[str, Any], rabbit: Rabbit, tmp_path: Path
 ) -> None:
     """A comment, or another password, is no other setting; the file itself need not be the role's any more."""

@@ -120,7 +120,7 @@ async def test_kills_at_any_moment_leave_each_event_once(
     assert await workplace.dead() == []
 
 
-async def test_sigterm_finishes_what_is_in_hand_and_gives_back_the_rest(
+async def test_sigterm_finishes_what_is_in_flight_and_requeues_the_rest(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
     """In the middle of 600 events: each is on the list and acknowledged, or in the queue; exit code 0."""

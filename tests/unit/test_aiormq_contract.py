@@ -242,7 +242,7 @@ async def test_any_frame_that_is_read_counts_as_a_sign_of_life(sign: Any) -> Non
     assert not connection.is_connection_was_stuck
 
 
-async def test_alarms_are_told_by_the_connections_reader() -> None:
+async def test_alarms_are_reported_by_the_connections_reader() -> None:
     """Its handlers are attributes of the object, so that ours, set on it, are the ones that are called."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
     async with connected() as (connection, broker):

@@ -23,7 +23,7 @@ from bridge.suppression.store import Store
         ("postgresql:///list", "localhost:5432/list"),
     ],
 )
-def test_an_address_is_told_without_its_password(url: str, name: str) -> None:
+def test_an_address_is_named_without_its_password(url: str, name: str) -> None:
     """In the forms that libpq takes; the driver gets all of it."""
     address = postgresql_url.parse(url)
     assert address.name == name

@@ -83,7 +83,7 @@ async def test_a_channel_that_is_handed_back_is_aiormqs_again() -> None:
     assert await stream.read() == sent
 
 
-async def test_what_has_come_is_taken_before_the_loss_is_told() -> None:
+async def test_what_has_come_is_taken_before_the_loss_is_raised() -> None:
     """Nothing that was delivered is thrown away; whoever waits hears of the loss."""
     deliveries = Deliveries(10)
     data = frames_of(1, [b"body"])

@@ -87,7 +87,7 @@ class Place:
         return "well"
 
 
-async def test_failures_in_a_row_open_it_and_state_and_reason_are_told() -> None:
+async def test_failures_in_a_row_open_it_and_state_and_reason_are_logged() -> None:
     """Fewer do not; the metric is 0 while it is closed and 2 while it is open."""
     place = Place(longest=60)
     for _ in range(FAILURES - 1):
@@ -346,7 +346,7 @@ async def test_who_waits_for_the_rate_while_it_opens_does_not_call() -> None:
     await asyncio.gather(waiting, return_exceptions=True)
 
 
-async def test_a_probe_that_is_cancelled_leaves_the_next_one_its_turn() -> None:
+async def test_a_cancelled_probe_lets_the_next_one_go() -> None:
     """A session that ends in the middle of a probe does not leave the breaker half-open for ever."""
     place = Place()
     await place.open()
@@ -384,7 +384,7 @@ async def test_what_writes_have_opened_no_read_closes() -> None:
     assert place.dependency.available
 
 
-async def test_a_call_that_is_not_answered_is_told_while_its_breaker_is_closed() -> None:
+async def test_a_call_that_is_not_answered_is_logged_while_its_breaker_is_closed() -> None:
     """It hangs: there is no failure that could open the breaker."""
     place = Place(slow_after=0.0)
     answered = asyncio.Event()

@@ -177,7 +177,7 @@ async def test_a_blocked_connection_is_neither_up_nor_down() -> None:
     assert made.registry.get_sample_value("bridge_broker_up", {"use": "publish"}) == 0
 
 
-def test_the_version_that_runs_is_told() -> None:
+def test_the_version_that_runs_is_a_metric() -> None:
     """Also where several processes are one receiver: once."""
     [line] = [
         line for line in Metrics().exposition().decode().splitlines() if line.startswith("bridge_build")

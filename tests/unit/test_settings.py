@@ -325,7 +325,7 @@ def test_bytes_that_are_no_text_are_named(sources: Sources) -> None:
     assert refused().startswith("BRIDGE_PROVIDER__API_TOKEN_FILE: ")
 
 
-def test_a_secret_that_is_no_text_is_told(sources: Sources) -> None:
+def test_a_secret_that_is_no_text_is_refused(sources: Sources) -> None:
     """With its place."""
     sources.secret("provider__api_token", b"\xff")
     assert refused().endswith("secrets/provider__api_token is not UTF-8 text")

@@ -122,7 +122,7 @@ def test_every_list_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["RECEIVER__TOKENS", "SUPPRESSION__EVENTS", "RABBITMQ__URLS"])
-def test_a_list_that_is_no_json_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_list_that_is_no_json_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """In a line without the values, which may be secrets."""
     monkeypatch.setenv(f"BRIDGE_{name}", "[uncommon, secret]")
     reason = refused()
@@ -144,7 +144,7 @@ def test_quotes_and_capitals_are_taken_as_people_write_them(monkeypatch: pytest.
     assert settings.rabbitmq.declare == "never"
 
 
-def test_a_comma_in_a_password_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comma_in_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not as a port that is no number."""
     monkeypatch.setenv("BRIDGE_RABBITMQ__URL", "amqp://a:uncommon,secret@host/")
     reason = refused()
@@ -208,7 +208,9 @@ def test_the_settings_file_may_be_a_pipe() -> None:
         assert load(Path(f"/dev/fd/{decrypting.stdout.fileno()}")).receiver.port == 5
 
 
-def test_a_folder_in_the_place_of_a_secret_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_in_the_place_of_a_secret_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Docker makes one where the file to mount is missing: in the folder of secrets, and under a name of its own."""
     secrets = tmp_path / "secrets"
     (secrets / "provider__api_token").mkdir(parents=True)
@@ -222,7 +224,7 @@ def test_a_folder_in_the_place_of_a_secret_is_told(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("section", ["rabbitmq", "subscribers"])
-def test_an_empty_folder_in_the_place_of_a_section_is_told(
+def test_an_empty_folder_in_the_place_of_a_section_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: str
 ) -> None:
     """A section may be one secret, too, and an empty folder is what Docker makes of one that is missing."""
@@ -237,7 +239,7 @@ def test_an_empty_folder_in_the_place_of_a_section_is_told(
     assert refused().endswith(f"{section}: No such file or directory")
 
 
-def test_a_folder_in_the_place_of_the_settings_file_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_the_place_of_the_settings_file_is_refused(tmp_path: Path) -> None:
     """The same with the settings file."""
     assert refused(tmp_path) == (
         f"cannot read the settings file {tmp_path}: Is a directory; check --config or BRIDGE_CONFIG"

@@ -171,7 +171,7 @@ def test_peek_says_what_it_cannot_read(full: Path) -> None:
         read_contents(full.with_name("spool-7.sqlite3"))
 
 
-def test_close_removes_the_file_only_when_told(full: Path) -> None:
+def test_close_removes_the_file_only_when_asked(full: Path) -> None:
     """All of SQLite's files go; the lock stays, for somebody may be waiting for it."""
     file = SpoolFile(full, min_free_bytes=0)
     file.close(delete=True)
@@ -250,7 +250,7 @@ def test_setting_aside_twice_keeps_both(full: Path) -> None:
     assert second.read_bytes() == b"second"
 
 
-def test_a_page_that_goes_bad_while_the_file_is_open_is_told_as_corruption(path: Path) -> None:
+def test_a_page_that_goes_bad_while_the_file_is_open_is_reported_as_corruption(path: Path) -> None:
     """Not as an ordinary refusal, which would be tried again for ever."""
     many = [SpoolEntry(number, 0, os.urandom(1000)) for number in range(1, 5001)]
     with opened(path) as file:
@@ -315,7 +315,7 @@ def test_a_folder_that_cannot_be_used_is_one_message_that_names_the_setting(
         SpoolFile.claim(tmp_path / folder, min_free_bytes=0)
 
 
-def test_what_stands_in_the_files_place_is_told_of(path: Path) -> None:
+def test_what_stands_in_the_files_place_is_reported(path: Path) -> None:
     """A folder with the file's name is no corrupt database: it is left where it is, and the lock is given back."""
     path.mkdir()
     with pytest.raises(SpoolError, match="unable to open"):

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.programs.stack import oncall, privileges
+from tests.programs.stack import diagnostics, privileges
 from tests.programs.stack.engine import COMPOSE_FILE, OVERRIDE_FILE, EngineError
 from tests.programs.stack.stack import OURS, STAYING
 
@@ -193,9 +193,9 @@ ALL: Final[dict[str, Look]] = {
     "limits, log rotation and a health check everywhere": _bounded,
     "no secret is shown by Docker": _no_secret_shown,
     "no compiler in the image": _no_compiler,
-    "the doctor finds nothing that fails, and status finds all roles": oncall.well,
-    "what is discarded is kept in a file": oncall.discarding,
-    "a token is rotated, and the receiver is not started anew": oncall.rotated,
+    "the doctor finds nothing that fails, and status finds all roles": diagnostics.well,
+    "what is discarded is kept in a file": diagnostics.discarding,
+    "a token is rotated, and the receiver is not started anew": diagnostics.rotated,
     "RabbitMQ's users may do their own work and no more": privileges.permitted,
 }
 """What is promised -> how to look whether it holds."""

@@ -24,7 +24,7 @@ LOOK_EVERY_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class SupervisedReceivers:
     """A supervisor, its receivers, and their common health."""
 
     supervisor: Process
@@ -66,21 +66,21 @@ class Crew:
 
 
 @asynccontextmanager
-async def started(processes: Processes, overrides: Overrides) -> AsyncIterator[Crew]:
+async def started(processes: Processes, overrides: Overrides) -> AsyncIterator[SupervisedReceivers]:
     """Two receivers that listen; they need not have reached RabbitMQ."""
     supervisor = await processes.start("receiver", overrides=overrides)
     port = (await supervisor.says("receiver.started", process=1))["port"]
     assert (await supervisor.says("receiver.started", process=2))["port"] == port
     async with aiohttp.ClientSession() as http:
-        yield Crew(supervisor, port, overrides["health"]["port"], http)
+        yield SupervisedReceivers(supervisor, port, overrides["health"]["port"], http)
 
 
 @asynccontextmanager
-async def connected(processes: Processes, overrides: Overrides) -> AsyncIterator[Crew]:
-    async with started(processes, overrides) as crew:
-        await crew.supervisor.says("broker.connected", process=1)
-        await crew.supervisor.says("broker.connected", process=2)
-        yield crew
+async def connected(processes: Processes, overrides: Overrides) -> AsyncIterator[SupervisedReceivers]:
+    async with started(processes, overrides) as receivers:
+        await receivers.supervisor.says("broker.connected", process=1)
+        await receivers.supervisor.says("broker.connected", process=2)
+        yield receivers
 
 
 def body(number: int) -> bytes:

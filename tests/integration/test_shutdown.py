@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridge.roles.shutdown import ABANDONED
-from tests.support.crew import alive
 from tests.support.eventually import eventually
 from tests.support.masks import signals
 from tests.support.processes import Process
+from tests.support.supervised import alive
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

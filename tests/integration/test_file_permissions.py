@@ -33,7 +33,7 @@ def _umask(request: pytest.FixtureRequest) -> Iterator[None]:
 async def test_what_a_receiver_and_a_worker_write_is_private(
     processes: Processes, overrides: dict[str, dict[str, Any]], tmp_path: Path, amqp_url: str
 ) -> None:
-    """Spool with an event in it, list with its log, the folders that were missing; a crew's metrics and sockets, too."""
+    """Spool with an event in it, list with its log, the folders that were missing; metrics and sockets of processes."""
     state = tmp_path / "state"
     state.mkdir(0o700)
     overrides["spool"]["directory"] = f"{state}/deep/spool"
@@ -62,7 +62,7 @@ async def test_what_a_receiver_and_a_worker_write_is_private(
 
 
 def _folders_in_memory(supervisor: int) -> set[Path]:
-    """Where the processes of a crew count: files that they have mapped."""
+    """Where the supervised processes count: files that they have mapped."""
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     mapped = [line for child in children for line in Path(f"/proc/{child}/maps").read_text().splitlines()]
     found = {Path(line.split()[-1]).parent for line in mapped if line.endswith(".db")}

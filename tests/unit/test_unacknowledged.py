@@ -95,7 +95,7 @@ async def bench() -> AsyncIterator[Bench]:
         assert not parting.done()
 
 
-async def test_what_is_settled_in_one_turn_is_acknowledged_in_one_frame() -> None:
+async def test_what_is_settled_in_one_loop_cycle_is_acknowledged_in_one_frame() -> None:
     """A hundred verdicts are one `basic.ack` with `multiple`."""
     async with bench() as made:
         made.deliver(range(1, 101))

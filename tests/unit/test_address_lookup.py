@@ -153,7 +153,7 @@ async def test_an_unknown_message_is_asked_for_as_often_as_is_allowed() -> None:
     assert asked.calls == ATTEMPTS
 
 
-async def test_what_waits_is_told_from_what_is_asked() -> None:
+async def test_what_waits_is_distinguished_from_what_is_asked() -> None:
     """Waiting for the rate, for the backoff, or for the breaker is no work that could be stuck."""
     asked = Asked(ServerFailureError("500"), 100)
     room = asyncio.Event()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 import pytest
 
-from tests.support.crew import alive
 from tests.support.masks import signals
 from tests.support.scraping import free_port
+from tests.support.supervised import alive
 
 if TYPE_CHECKING:
     from pathlib import Path
