@@ -18,7 +18,8 @@ import pytest
 
 from bridge.development import private_node
 from bridge.development.simulator import Simulator
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
+from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.telemetry.metrics import Metrics
 from tests.support.node import Control
 from tests.support.postgres import Databases, Server
@@ -55,7 +56,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
-    for name in [name for name in os.environ if name.startswith(setting_sections.ENVIRONMENT_PREFIX)]:
+    for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # what is set for a bridge that runs beside the tests is none of theirs
     if hasattr(config, "workerinput") or NODE_VARIABLE in os.environ or not _needs_broker(config):
         return
@@ -163,7 +164,7 @@ def overrides(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) 
 @pytest.fixture
 def settings(overrides: dict[str, dict[str, Any]]) -> Settings:
     """The overrides as the roles see them."""
-    return setting_sections.load(overrides=overrides)
+    return load_settings(overrides=overrides)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from bridge.amqp.errors import (
     session_errors_as_loss,
 )
 from bridge.amqp.wire import wire_of
-from bridge.settings.sections import InvalidSettingsError
+from bridge.settings.errors import InvalidSettingsError
 from bridge.tasks import cancellation_kept, run_until_first_ends
 from bridge.telemetry import logs
 from bridge.text import error_line

@@ -12,7 +12,8 @@ from bridge.cli.console import print_json, settings_of
 from bridge.cli.help_epilog import page
 from bridge.cli.lists import Head, print_rows
 from bridge.cli.options import AsJson
-from bridge.settings.sections import SECRETS_VARIABLE, Section, Settings, setting_names
+from bridge.settings.sections import Section, Settings, setting_names
+from bridge.settings.sources import SECRETS_VARIABLE
 
 app = typer.Typer(help="The settings in force.", epilog=page("config show"), no_args_is_help=True)
 

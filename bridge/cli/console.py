@@ -13,7 +13,8 @@ import typer
 from rich.console import Console
 from rich.segment import Segment
 
-from bridge.settings import sections as setting_sections
+from bridge.settings.errors import InvalidSettingsError
+from bridge.settings.loading import foreign_variables
 from bridge.telemetry.scrubbing import without_secrets
 from bridge.telemetry.terminal import clean, escaped, one_line
 
@@ -66,7 +67,7 @@ def settings_of(context: typer.Context, *, log_foreign_variables: bool = False) 
     load: Callable[[], Settings] = context.obj
     try:
         settings = load()
-    except setting_sections.InvalidSettingsError as error:
+    except InvalidSettingsError as error:
         fail(str(error), BAD_USAGE)
     if not log_foreign_variables:
         warn_foreign_variables()
@@ -75,7 +76,7 @@ def settings_of(context: typer.Context, *, log_foreign_variables: bool = False) 
 
 def warn_foreign_variables() -> None:
     """Print the ignored variables on one line of standard error, if there are any."""
-    foreign = setting_sections.foreign_variables()
+    foreign = foreign_variables()
     if foreign:
         more = len(foreign) - _NAMED_AT_MOST
         names = ", ".join(foreign[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
@@ -105,7 +106,7 @@ def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
             try:
                 return command(*args, **kwargs)
-            except setting_sections.InvalidSettingsError as error:
+            except InvalidSettingsError as error:
                 fail(str(error), BAD_USAGE)
             except errors as error:
                 fail(str(error))

@@ -25,7 +25,7 @@ from bridge.cli.options import LineJson
 from bridge.development import dev_stack as development
 from bridge.development.private_node import NodeError
 from bridge.roles.shutdown import run_until_signal
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
 from bridge.suppression.database import StoreError
 from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
@@ -63,7 +63,7 @@ def dev(
     config = context.find_root().params.get("config")
     view = _FOR_PROGRAMS if as_json else _FOR_PEOPLE
     warn_foreign_variables()
-    logs.configure(setting_sections.Logs(level="warning"))
+    logs.configure(sections.Logs(level="warning"))
     run_until_signal(
         lambda stop: _dev(stop, _Run(directory.absolute(), port, rabbitmq_url, config), view),
         patience=_ENDING_SECONDS,

@@ -14,7 +14,8 @@ from typer.core import TyperGroup
 from bridge import startup
 from bridge.cli.help_epilog import page
 from bridge.cli.output import run_and_flush
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
+from bridge.settings.sources import CONFIG_VARIABLE
 from bridge.telemetry.terminal import clean
 from bridge.telemetry.version import own_version
 
@@ -94,9 +95,7 @@ def options(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(
-            "--config", "-c", envvar=setting_sections.CONFIG_VARIABLE, help="TOML file with the settings."
-        ),
+        typer.Option("--config", "-c", envvar=CONFIG_VARIABLE, help="TOML file with the settings."),
     ] = None,
     version: Annotated[
         bool,
@@ -104,7 +103,7 @@ def options(
     ] = False,
 ) -> None:
     del version
-    context.obj = cache(partial(setting_sections.load, config))  # once: it may be a pipe
+    context.obj = cache(partial(load_settings, config))  # once: it may be a pipe
 
 
 def main() -> None:

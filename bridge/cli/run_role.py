@@ -8,7 +8,8 @@ import typer
 
 from bridge.cli.console import BAD_USAGE, FAILED, fail
 from bridge.roles.shutdown import ENDING_SECONDS, exit_if_threads_remain, run_until_signal
-from bridge.settings.sections import InvalidSettingsError, foreign_variables
+from bridge.settings.errors import InvalidSettingsError
+from bridge.settings.loading import foreign_variables
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

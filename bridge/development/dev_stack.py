@@ -21,7 +21,8 @@ from bridge.receiver.handler import WEBHOOK_PATH
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT, receiver
 from bridge.roles.worker import WORKER_HEALTH_PORT, worker
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.loading import load_settings
 from bridge.tasks import wait_while_running
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def stack(
         overrides = _overrides(directory, rabbitmq_url, simulator, port)
         if management_url is not None:
             overrides["rabbitmq"]["management_url"] = management_url
-        settings = setting_sections.load(config, overrides)
+        settings = load_settings(config, overrides)
         lifetimes = Lifetime(), Lifetime()
         default_ports = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT)
         ports = default_ports if port and _are_free(*default_ports) else _free_ports()
@@ -119,7 +120,7 @@ async def stack(
             config=_write_config(directory, settings, overrides),
             directory=directory,
             health=()
-            if ports == default_ports and settings.health == setting_sections.Health()
+            if ports == default_ports and settings.health == sections.Health()
             else tuple(f"http://127.0.0.1:{one}" for one in ports),
         )
         yield Stack(places, settings, parts)
@@ -178,7 +179,7 @@ def _overrides(
 
 
 def _with_health(settings: Settings, port: int) -> Settings:
-    return settings.model_copy(update={"health": setting_sections.Health(port=port)})
+    return settings.model_copy(update={"health": sections.Health(port=port)})
 
 
 def _are_free(*ports: int) -> bool:

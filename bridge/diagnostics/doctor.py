@@ -24,7 +24,7 @@ from bridge.diagnostics import (
 from bridge.diagnostics.broker_checks import BrokerContext
 from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut, version_of
 from bridge.diagnostics.finding import CheckStatus, failed, ok, skipped, warning
-from bridge.settings.sections import InvalidSettingsError
+from bridge.settings.errors import InvalidSettingsError
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:

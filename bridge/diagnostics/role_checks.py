@@ -13,7 +13,8 @@ from bridge.roles.identity import identity_of
 if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding
     from bridge.diagnostics.role_status import RoleStatus
-    from bridge.settings.sections import Origin, Settings
+    from bridge.settings.sections import Settings
+    from bridge.settings.sources import Origin
 
 _ADVICE: Final = (
     "start them anew, for a role reads its settings at its start; in Compose: "

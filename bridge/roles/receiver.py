@@ -20,7 +20,7 @@ from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_receiver
 from bridge.roles.token_file import TokenFile
-from bridge.settings.sections import InvalidSettingsError
+from bridge.settings.errors import InvalidSettingsError
 from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import DrainPublisher
 from bridge.spool.folder import other_files

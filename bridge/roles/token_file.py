@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import TypeAdapter, ValidationError
 
 from bridge.settings import sources
-from bridge.settings.sections import InvalidSettingsError
+from bridge.settings.errors import InvalidSettingsError
 from bridge.settings.values import Tokens, complaint_of
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable

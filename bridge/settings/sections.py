@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -15,20 +13,11 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
-    ValidationError,
 )
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
-from bridge.settings import sources
+from bridge.settings.sources import ENVIRONMENT_PREFIX, Origin
 from bridge.settings.values import (
     MAX_SECONDS,
     ApiToken,
@@ -42,7 +31,6 @@ from bridge.settings.values import (
     SuppressingEvent,
     Tokens,
     blank_is_none,
-    complaint_of,
     event_names,
     lower,
     not_blank,
@@ -52,16 +40,6 @@ from bridge.settings.values import (
     split_names,
     split_urls,
 )
-from bridge.text import collapse
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-ENVIRONMENT_PREFIX = sources.PREFIX
-CONFIG_VARIABLE = sources.CONFIG
-SECRETS_VARIABLE = sources.SECRETS
-InvalidSettingsError = sources.InvalidSettingsError
-Origin = sources.Origin
 
 PROVIDER_URL = "https://api.msndr.net/v1"
 PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
@@ -200,7 +178,7 @@ def _no_queue_twice(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ..
 
 
 class Settings(BaseSettings):
-    """All sections. Make one with `load`, which knows the order of the sources."""
+    """All sections. Make one with `load_settings`, which knows the order of the sources."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENVIRONMENT_PREFIX,
@@ -227,22 +205,11 @@ class Settings(BaseSettings):
         return self._origin
 
     def plain(self, **sections: Section) -> Settings:
-        """The same with other sections, and of a class that can be pickled: what `load` gives is not."""
+        """The same with other sections, and of a class that can be pickled: what `load_settings` gives is not."""
         own = {name: getattr(self, name) for name in Settings.model_fields}
         made = Settings.model_construct(**own | sections)
         made._origin = self._origin  # noqa: SLF001 -- of our own class
         return made
-
-
-class _TextSource(EnvSettingsSource):
-    """Settings that come as text, by the name `section__name`."""
-
-    def __init__(self, settings: type[BaseSettings], texts: Mapping[str, str]) -> None:
-        self._texts = texts
-        super().__init__(settings, env_prefix="")
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return dict(self._texts)
 
 
 class SettingName(NamedTuple):
@@ -260,86 +227,3 @@ def setting_names() -> list[SettingName]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
         for name in field.annotation.model_fields
     ]
-
-
-def load(config: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> Settings:
-    """Read the settings. The order of precedence: overrides (command line), environment, secrets, file, defaults.
-
-    Args:
-        config: the TOML file; None: the one that `BRIDGE_CONFIG` names, if any.
-        overrides: section -> name -> value, from the command line.
-
-    Raises:
-        InvalidSettingsError: an unknown key, a bad value, or a file that cannot be read.
-    """
-    texts = _texts()
-    path = texts.config(config)
-    of_variables, of_secrets, of_file = (
-        texts.of_variables(),
-        texts.of_secrets(),
-        sources.read_settings(path),
-    )
-
-    class Sourced(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            del env_settings, dotenv_settings, file_secret_settings
-            return (
-                init_settings,
-                _TextSource(settings_cls, of_variables),
-                _TextSource(settings_cls, of_secrets),
-                InitSettingsSource(settings_cls, of_file),
-            )
-
-    try:
-        loaded = Sourced(**(overrides or {}))  # type: ignore[arg-type]  # sections are validated by pydantic
-    except ValidationError as invalid:
-        raise InvalidSettingsError(complaint_of(invalid)) from None
-    except SettingsError as unreadable:
-        raise InvalidSettingsError(collapse(_unreadable(unreadable))) from None
-    by_option = {f"{section}__{name}" for section, names in (overrides or {}).items() for name in names}
-    files = {key.replace("__", "."): file for key, file in texts.files().items() if key not in by_option}
-    fingerprint = sources.fingerprint(of_file, without=_secrets())
-    loaded._origin = Origin(files, path, fingerprint)  # noqa: SLF001 -- of our own class
-    return loaded
-
-
-def _secrets() -> frozenset[str]:
-    """`section.name` of each setting that is or may hold a secret."""
-    return frozenset(
-        f"{section}.{name}"
-        for section, field in Settings.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
-        for name, of_section in field.annotation.model_fields.items()
-        if SecretStr.__name__ in str(of_section.annotation)
-    )
-
-
-def foreign_variables() -> list[str]:
-    """Variables with our prefix that are not settings: a platform or another program has set them. They are ignored."""
-    return _texts().foreign()
-
-
-def _texts() -> sources.TextSources:
-    return sources.TextSources(
-        os.environ,
-        names=[knob.key.replace(".", "__") for knob in setting_names()],
-        sections=list(Settings.model_fields),
-    )
-
-
-def _unreadable(error: SettingsError) -> str:
-    """The message for a section that is given as a whole, and is not JSON."""
-    found = re.search(r'field "(\w+)"', str(error))
-    section = found[1] if found else "a section"
-    return (
-        f"{section}: given as a whole (as {ENVIRONMENT_PREFIX}{section.upper()}, or in a file of "
-        f"{SECRETS_VARIABLE}) it must be JSON"
-    )

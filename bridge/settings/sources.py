@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from bridge.settings.errors import InvalidSettingsError
 from bridge.text import collapse
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 
-PREFIX: Final = "BRIDGE_"
-CONFIG: Final = "BRIDGE_CONFIG"
-SECRETS: Final = "BRIDGE_SECRETS_DIR"
+ENVIRONMENT_PREFIX: Final = "BRIDGE_"
+CONFIG_VARIABLE: Final = "BRIDGE_CONFIG"
+SECRETS_VARIABLE: Final = "BRIDGE_SECRETS_DIR"
 _FILE: Final = "_FILE"
 _DIVIDER: Final = "__"
 _SHORT_NAMES: Final = {"rabbitmq__url": "rabbitmq__urls"}
@@ -33,10 +34,6 @@ _SERVICE_LINK: Final = re.compile(
 _LINKED_ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://")
 """The value of `..._PORT` in that case, such as `tcp://10.0.0.7:8080`."""
 _LOCATION_PREFIXES: Final = ("BRIDGE_CONFIG", "BRIDGE_SECRET")
-
-
-class InvalidSettingsError(ValueError):
-    """The settings cannot be used. The message is one line that names the key and the problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class TextSources:
 
     def config(self, given: Path | None) -> Path | None:
         """The settings file: the one given, or the one that the environment names."""
-        named = self._environment.get(CONFIG, "")
+        named = self._environment.get(CONFIG_VARIABLE, "")
         if given is not None and str(given) != named:
             return given
         return Path(unquoted(named)) if named.strip() else None
@@ -84,7 +81,7 @@ class TextSources:
         plain: dict[str, str] = {}
         named: dict[str, str] = {}
         for variable, value in self._ours():
-            key = variable.upper().removeprefix(PREFIX).lower()
+            key = variable.upper().removeprefix(ENVIRONMENT_PREFIX).lower()
             if key in self._names or key in self._sections:
                 plain[key] = unquoted(value)
             elif self._names_a_file(key):
@@ -100,16 +97,17 @@ class TextSources:
         Raises:
             InvalidSettingsError: the folder, or a file in it, cannot be read.
         """
-        return _with_full_names({key: read(SECRETS, path) for key, path in self._secrets().items()})
+        return _with_full_names({key: read(SECRETS_VARIABLE, path) for key, path in self._secrets().items()})
 
     def files(self) -> dict[str, Path]:
         """Setting -> the file that holds it alone, and nothing else. One that a variable itself gives has none."""
         named = {
             key.removesuffix(_FILE.lower()): Path(unquoted(value))
             for variable, value in self._ours()
-            if self._names_a_file(key := variable.upper().removeprefix(PREFIX).lower()) and value.strip()
+            if self._names_a_file(key := variable.upper().removeprefix(ENVIRONMENT_PREFIX).lower())
+            and value.strip()
         }
-        plain = {variable.upper().removeprefix(PREFIX).lower() for variable, _ in self._ours()}
+        plain = {variable.upper().removeprefix(ENVIRONMENT_PREFIX).lower() for variable, _ in self._ours()}
         given = _with_full_names(dict.fromkeys(plain & self._names, Path()))
         found = _with_full_names(self._secrets()) | _with_full_names(named)
         return {key: path for key, path in found.items() if key in self._names and key not in given}
@@ -119,7 +117,7 @@ class TextSources:
         return sorted(variable for variable, value in self._ours() if self._is_foreign(variable, value))
 
     def _secrets(self) -> dict[str, Path]:
-        named = unquoted(self._environment.get(SECRETS, ""))
+        named = unquoted(self._environment.get(SECRETS_VARIABLE, ""))
         if not named:
             return {}
         folder = Path(named)
@@ -127,13 +125,16 @@ class TextSources:
             paths = sorted(path for path in folder.iterdir() if self._is_a_secret_of_ours(path))
         except OSError as error:
             raise InvalidSettingsError(
-                f"{SECRETS}: cannot read the folder {folder}: {error.strerror}"
+                f"{SECRETS_VARIABLE}: cannot read the folder {folder}: {error.strerror}"
             ) from None
         return {path.name.lower(): path for path in paths}
 
     def _ours(self) -> Iterator[tuple[str, str]]:
         for variable, value in self._environment.items():
-            if variable.upper().startswith(PREFIX) and variable.upper() not in {CONFIG, SECRETS}:
+            if variable.upper().startswith(ENVIRONMENT_PREFIX) and variable.upper() not in {
+                CONFIG_VARIABLE,
+                SECRETS_VARIABLE,
+            }:
                 yield variable, value
 
     def _names_a_file(self, key: str) -> bool:
@@ -142,7 +143,7 @@ class TextSources:
     def _is_foreign(self, variable: str, value: str) -> bool:
         """Whether a platform or another program has set it. Other variables are settings, or misspelt ones."""
         name = variable.upper()
-        key = name.removeprefix(PREFIX).lower()
+        key = name.removeprefix(ENVIRONMENT_PREFIX).lower()
         if key in self._names or key in self._sections or self._names_a_file(key):
             return False
         if _SERVICE_LINK.search(name) or (name.endswith("_PORT") and _LINKED_ADDRESS.match(value)):
@@ -152,15 +153,21 @@ class TextSources:
     def _meant(self, name: str) -> str:
         """The setting's variable that a name without `__` probably means; empty if there is none."""
         if name.startswith(_LOCATION_PREFIXES):
-            return SECRETS if name.startswith(_LOCATION_PREFIXES[1]) else CONFIG
+            return SECRETS_VARIABLE if name.startswith(_LOCATION_PREFIXES[1]) else CONFIG_VARIABLE
         for key in self._names:
-            variable = f"{PREFIX}{key}".upper()
+            variable = f"{ENVIRONMENT_PREFIX}{key}".upper()
             if name.replace("_", "") in {_squeezed(variable), _squeezed(variable + _FILE)}:
                 return variable
-        return next(iter(difflib.get_close_matches(name, [CONFIG, SECRETS], n=1, cutoff=0.9)), "")
+        return next(
+            iter(difflib.get_close_matches(name, [CONFIG_VARIABLE, SECRETS_VARIABLE], n=1, cutoff=0.9)), ""
+        )
 
     def _misspelt(self, variable: str) -> str:
-        meant = "" if _DIVIDER in variable.upper().removeprefix(PREFIX) else self._meant(variable.upper())
+        meant = (
+            ""
+            if _DIVIDER in variable.upper().removeprefix(ENVIRONMENT_PREFIX)
+            else self._meant(variable.upper())
+        )
         hint = f"; did you mean {meant}?" if meant else ""
         return f"{variable}: there is no such setting{hint or '; `bridge config show` lists them all'}"
 
@@ -207,11 +214,11 @@ def read_settings(path: Path | None) -> dict[str, Any]:
         return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         raise InvalidSettingsError(
-            f"{path}: there is no such settings file; check --config or {CONFIG}"
+            f"{path}: there is no such settings file; check --config or {CONFIG_VARIABLE}"
         ) from None
     except OSError as error:
         raise InvalidSettingsError(
-            f"cannot read the settings file {path}: {error.strerror}; check --config or {CONFIG}"
+            f"cannot read the settings file {path}: {error.strerror}; check --config or {CONFIG_VARIABLE}"
         ) from None
     except tomllib.TOMLDecodeError as no_toml:
         raise InvalidSettingsError(collapse(f"{path}: {no_toml}")) from None

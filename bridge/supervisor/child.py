@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.roles.shutdown import ABANDONED
-from bridge.settings.sections import InvalidSettingsError
+from bridge.settings.errors import InvalidSettingsError
 from bridge.supervisor.child_config import EXIT_BAD_SETTINGS, EXIT_REFUSED
 from bridge.telemetry import logs
 

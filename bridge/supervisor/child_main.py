@@ -13,7 +13,7 @@ import structlog
 from bridge.roles.lifetime import Lifetime, Stop
 from bridge.roles.receiver import receiver
 from bridge.roles.shutdown import exit_if_threads_remain, run_until_signal
-from bridge.settings.sections import InvalidSettingsError
+from bridge.settings.errors import InvalidSettingsError
 from bridge.supervisor.child_config import EXIT_BAD_SETTINGS, EXIT_REFUSED, read_config
 from bridge.telemetry import logs, multiprocess
 from bridge.telemetry.health import PortTakenError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.roles.lifetime import Lifetime, Stop
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
-from bridge.settings.sections import InvalidSettingsError, Settings
+from bridge.settings.errors import InvalidSettingsError
 from bridge.supervisor.child import Child, SupervisorError
 from bridge.supervisor.child_config import ChildConfig
 from bridge.supervisor.combined_health import CombinedHealth
@@ -23,7 +23,7 @@ from bridge.telemetry.multiprocess import SharedMetrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from bridge.settings.sections import Receiver
+    from bridge.settings.sections import Receiver, Settings
 
 log = logs.logger("supervisor")
 

@@ -7,7 +7,8 @@ import shlex
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.sources import CONFIG_VARIABLE, SECRETS_VARIABLE
 from tests.docs.tables import ROOT, UNKNOWN, rows_of
 from tests.support.manual import every_command
 
@@ -18,13 +19,13 @@ if TYPE_CHECKING:
 _FENCED: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _INLINE: Final = re.compile(r"`([^`]+)`")
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_SECTIONS: Final = "|".join(setting_sections.Settings.model_fields)
+_SECTIONS: Final = "|".join(sections.Settings.model_fields)
 _VARIABLES: Final = {
-    setting_sections.CONFIG_VARIABLE,
-    setting_sections.SECRETS_VARIABLE,
+    CONFIG_VARIABLE,
+    SECRETS_VARIABLE,
     "BRIDGE_RABBITMQ__URL",
     "BRIDGE_SUBSCRIBERS",
-} | {knob.variable for knob in setting_sections.setting_names()}
+} | {knob.variable for knob in sections.setting_names()}
 
 
 def pages() -> list[Path]:
@@ -165,7 +166,7 @@ def _sources() -> str:
 
 @cache
 def _settings() -> frozenset[str]:
-    return frozenset(knob.key for knob in setting_sections.setting_names()) | {
+    return frozenset(knob.key for knob in sections.setting_names()) | {
         "subscribers.queue",
         "subscribers.events",
     }

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from bridge.broker import topology
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
 from bridge.telemetry.instruments import Instruments
 from bridge.telemetry.multiprocess import SharedMetrics
 from tests.support.manual import every_command
@@ -29,7 +29,7 @@ UNKNOWN: Final = "?"
 """A cell that a person has to fill in: `make docs-check` does not accept it."""
 
 _NOT_SHOWN: Final = {"--help", "--install-completion", "--show-completion"}
-_EXAMPLE_OF_SUBSCRIBER: Final = setting_sections.Subscriber(queue="crm", events=("opened", "clicked"))
+_EXAMPLE_OF_SUBSCRIBER: Final = sections.Subscriber(queue="crm", events=("opened", "clicked"))
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -47,9 +47,9 @@ def settings(_: str) -> str:
     """A table for each section: defaults and bounds from the classes, meanings from config/bridge.toml."""
     meanings = _meanings((ROOT / "config" / "bridge.toml").read_text())
     parts = []
-    for section, field in setting_sections.Settings.model_fields.items():
-        model = setting_sections.Subscriber if section == "subscribers" else field.annotation
-        if not (isinstance(model, type) and issubclass(model, setting_sections.Section)):
+    for section, field in sections.Settings.model_fields.items():
+        model = sections.Subscriber if section == "subscribers" else field.annotation
+        if not (isinstance(model, type) and issubclass(model, sections.Section)):
             raise TypeError(f"{section} is no section")
         head = "[[subscribers]]" if section == "subscribers" else section
         kinds = model.model_json_schema()["properties"]
@@ -200,7 +200,7 @@ def metrics(page: str) -> str:
 def exchanges_and_queues(page: str) -> str:
     """Kinds, arguments and bindings as planned with the default settings; what each is for from the page."""
     purposes = {(row[0], row[1]): row[-1] for row in rows_of(page)}
-    defaults = setting_sections.Settings.model_construct()
+    defaults = sections.Settings.model_construct()
     planned = topology.plan(
         defaults.rabbitmq,
         suppressing=defaults.suppression.events,

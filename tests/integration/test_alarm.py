@@ -14,7 +14,7 @@ from bridge.diagnostics import alarms
 from bridge.diagnostics.broker_connection import cut
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
@@ -41,7 +41,7 @@ async def variables(managed: Managed, simulator: Simulator, tmp_path: Path, pref
     """All is well until there is an alarm."""
     simulator.webhook_url = f"https://bridge.example.org/webhooks/msndr/{TOKEN}"
     connection = await open_connection(managed.url, name="test")
-    planned = planned_topology(setting_sections.load(overrides={"rabbitmq": {"prefix": prefix}}))
+    planned = planned_topology(load_settings(overrides={"rabbitmq": {"prefix": prefix}}))
     await declaring.declare(connection, planned)
     await connection.close()
     return {
@@ -115,8 +115,8 @@ async def test_a_drain_that_an_alarm_interrupts_ends(
         monkeypatch.setenv(name, value)
     async with alarm(managed):
         with pytest.raises(BrokerBlockedError, match="low on memory"):
-            await drain_spools(setting_sections.load(), lambda _: None)
-    assert await drain_spools(setting_sections.load(), lambda _: None) == 30
+            await drain_spools(load_settings(), lambda _: None)
+    assert await drain_spools(load_settings(), lambda _: None) == 30
 
 
 async def test_a_user_who_may_publish_nothing_hears_of_an_alarm_all_the_same(

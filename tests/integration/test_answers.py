@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from bridge import events
 from bridge.receiver.body import MAX_BODY
 from bridge.receiver.handler import WEBHOOK_PATH
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -71,7 +71,7 @@ async def goes_on(receiver: Receiving) -> bool:
 @asynccontextmanager
 async def ready(overrides: dict[str, Any], metrics: Metrics, **knob: Any) -> AsyncIterator[Receiving]:
     """A receiver with these settings of its section, that has reached RabbitMQ."""
-    settings = setting_sections.load(overrides=overrides | {"receiver": overrides["receiver"] | knob})
+    settings = load_settings(overrides=overrides | {"receiver": overrides["receiver"] | knob})
     async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
         await receiver.line.up()
         yield receiver
@@ -471,7 +471,7 @@ async def test_without_a_broker_it_is_503(overrides: dict[str, Any], metrics: Me
     async with Proxy.serve(amqp_url) as proxy:
         proxy.refuse()
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
             for content in (DOCUMENTED, b"{}"):
                 answer = await ask(receiver.port, post(content))

@@ -14,7 +14,7 @@ from bridge.amqp.connection import Link, open_connection
 from bridge.broker import backfill_marker, declaring
 from bridge.roles.publishing import make_publisher
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.tasks import background_task
 from bridge.worker.backfill import Backfill
 from tests.conftest import TOKEN
@@ -242,7 +242,7 @@ async def test_bindings_that_were_lost_are_made_again_and_what_went_past_is_take
 ) -> None:
     """The queue stood all the time: only the management API can tell, where there is one."""
     there = changed(overrides, rabbitmq={"urls": [managed.url], "management_url": managed.api})
-    local = setting_sections.load(overrides=there)
+    local = load_settings(overrides=there)
     async with await aio_pika.connect(managed.url) as connection:
         rabbit = Rabbit(connection, settings.rabbitmq.prefix)
         async with Workplace.prepared(rabbit, local) as workplace, rabbit.channel() as channel:

@@ -17,7 +17,7 @@ from bridge.broker import declaring
 from bridge.broker.topology import Names
 from bridge.development.emission import event_body
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from config import make_secrets
 from tests.conftest import TOKEN
 from tests.support.rabbit import Rabbit
@@ -77,7 +77,7 @@ async def house(amqp_url: str, prefix: str, control: Control, tmp_path: Path) ->
 async def declared(house: House, overrides: dict[str, Any]) -> None:
     """What `bridge topology apply` does, as the user who may."""
     async with house.as_user("operator") as operator:
-        settings = setting_sections.load(overrides=house.overrides_of("operator", overrides))
+        settings = load_settings(overrides=house.overrides_of("operator", overrides))
         await declaring.declare(operator.connection, planned_topology(settings))
 
 
@@ -102,7 +102,7 @@ async def test_the_worker_keeps_the_list(
     """It handles, tells of changes and parks what is no event; its own queue, deleted, it makes again."""
     await declared(house, overrides)
     async with house.as_user("operator") as operator:
-        settings = setting_sections.load(overrides=house.overrides_of("operator", overrides))
+        settings = load_settings(overrides=house.overrides_of("operator", overrides))
         async with Workplace.prepared(operator, settings) as workplace:
             worker = await processes.start("worker", overrides=house.overrides_of("worker", overrides))
             await worker.says("worker.started")

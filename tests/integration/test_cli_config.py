@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bridge.cli import main
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.sources import ENVIRONMENT_PREFIX
 from tests.support.commands import bridge
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SUBSCRIBERS = '[{"queue": "billing", "events": ["delivered", "complained"]}]'
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has in the environment must not show."""
     for name in os.environ:
-        if name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX):
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
             monkeypatch.delenv(name)
 
 
@@ -38,7 +39,7 @@ def test_every_knob_is_shown_in_full_and_no_secret_is() -> None:
     """A person finds each setting, and the variable that sets it, ready to be copied."""
     shown = show({**SECRETS, "BRIDGE_SUBSCRIBERS": SUBSCRIBERS})
     words = shown.split()
-    for knob in setting_sections.setting_names():
+    for knob in sections.setting_names():
         assert knob.key in words
         assert knob.variable in words
     assert "(hidden)" in words
@@ -50,7 +51,7 @@ def test_a_program_gets_every_knob_and_no_secret() -> None:
     """JSON by section and name, with values of their own types."""
     shown = show({**SECRETS, "BRIDGE_SUBSCRIBERS": SUBSCRIBERS, "BRIDGE_RECEIVER__PORT": "9999"}, "--json")
     document = json.loads(shown)
-    for knob in setting_sections.setting_names():
+    for knob in sections.setting_names():
         section, _, name = knob.key.partition(".")
         assert name in document[section]
     assert document["receiver"]["port"] == 9999

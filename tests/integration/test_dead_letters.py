@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.suppression.store import Store
 from tests.support.working import (
     AT,
@@ -201,7 +201,7 @@ async def test_without_a_token_an_event_waits_and_then_is_a_dead_letter(
     """It is tried again until `worker.give_up_after`, in case there is a token or its message is announced."""
     overrides = changed(overrides, worker={"give_up_after": 0.6})
     del overrides["provider"]["api_token"]
-    async with working(setting_sections.load(overrides=overrides)), rabbit.reading(rabbit.names.dead) as dead:
+    async with working(load_settings(overrides=overrides)), rabbit.reading(rabbit.names.dead) as dead:
         await workplace.send(*bounces([1]))
         letter = await dead.next()
     assert letter.headers["dead-reason"] == "unresolved"
@@ -230,7 +230,7 @@ async def test_an_answer_that_cannot_be_read_for_one_message_is_named(
 ) -> None:
     """While others can be read: after its time this event is given up, and says why."""
     simulator.message(1)["to"] = ""
-    settings = setting_sections.load(overrides=changed(overrides, worker={"give_up_after": 0.1}))
+    settings = load_settings(overrides=changed(overrides, worker={"give_up_after": 0.1}))
     async with working(settings), rabbit.reading(rabbit.names.dead) as dead:
         await workplace.send(*bounces([1]))
         async with keeping_busy(workplace, range(2, 900)):

@@ -21,7 +21,8 @@ from bridge.broker import declaring, management, topology
 from bridge.diagnostics import broker_checks, machine_checks
 from bridge.diagnostics.finding import CheckStatus
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.loading import load_settings
 from tests.support import stores
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
@@ -138,7 +139,7 @@ async def seen_through(managed: Managed, well: Surroundings) -> AsyncIterator[Op
 async def declared(connection: aio_pika.abc.AbstractConnection, surroundings: Surroundings) -> None:
     prefix = surroundings.variables["BRIDGE_RABBITMQ__PREFIX"]
     await declaring.declare(
-        connection, planned_topology(setting_sections.load(overrides={"rabbitmq": {"prefix": prefix}}))
+        connection, planned_topology(load_settings(overrides={"rabbitmq": {"prefix": prefix}}))
     )
 
 
@@ -246,7 +247,7 @@ async def test_a_broker_that_says_nothing_does_not_hang_it(well: Surroundings) -
 )
 async def test_versions(version: str, verdict: str, rabbit: Rabbit) -> None:
     """3.10 to 4.x are supported; there is no node of another here, so the check is asked itself."""
-    settings = setting_sections.load()
+    settings = load_settings()
     async with management.connect(settings.rabbitmq) as api:
         bench = broker_checks.BrokerContext(settings, rabbit.connection, version, api, None)
         finding = await broker_checks.version("RabbitMQ version", bench)
@@ -700,7 +701,7 @@ async def test_too_few_file_descriptors(well: Surroundings, rabbit: Rabbit) -> N
 def test_fewer_file_descriptors_than_any_receiver_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Below what every system gives, it has failed."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
-    finding = machine_checks.descriptors("file descriptors", setting_sections.Receiver())
+    finding = machine_checks.descriptors("file descriptors", sections.Receiver())
     assert finding.verdict is CheckStatus.FAILED
 
 

@@ -23,7 +23,7 @@ from bridge.broker import declaring, topology
 from bridge.receiver.access import Access
 from bridge.roles.publishing import publishing
 from bridge.roles.receiver import open_parts
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.spool.drain_publisher import CHUNK, DrainPublisher
 from bridge.spool.listing import read_contents
 from bridge.spool.mover import Mover
@@ -116,7 +116,7 @@ async def proxy(amqp_url: str) -> AsyncIterator[Proxy]:
 async def parts(overrides: Overrides, proxy: Proxy, amqp_url: str) -> AsyncIterator[Parts]:
     overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
     overrides["rabbitmq"]["reconnect_max"] = 0.1
-    async with wired(setting_sections.load(overrides=overrides)) as together:
+    async with wired(load_settings(overrides=overrides)) as together:
         yield together
 
 
@@ -296,7 +296,7 @@ async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
 ) -> None:
     """Forbidden names among others: each is found, kept with RabbitMQ's words, and everything else goes, in order."""
     await forbid(overrides, control, prefix, topics={rabbit.names.events: "^(?!(newname|another)$).*$"})
-    async with wired(setting_sections.load(overrides=overrides)) as parts:
+    async with wired(load_settings(overrides=overrides)) as parts:
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             names = {7: "newname", 100: "another", 101: "newname", CHUNK + 1: "newname"}
             await parts.put(*(body(number, names.get(number, "opened")) for number in range(2 * CHUNK)))
@@ -342,7 +342,7 @@ async def test_a_broker_that_refuses_everything_has_no_culprit(
     """There is no right to write: nothing is set aside, all of it waits in its order, and goes when it may."""
     await forbid(overrides, control, prefix, write=f"^(?!{rabbit.names.events}$).*$")
     async with (
-        wired(setting_sections.load(overrides=overrides)) as parts,
+        wired(load_settings(overrides=overrides)) as parts,
         rabbit.listening(rabbit.names.events, "opened") as opened,
     ):
         await parts.put(*map(body, range(50)))
@@ -382,7 +382,7 @@ async def test_a_body_that_the_disk_has_spoilt_goes_to_the_quarantine(
 async def test_a_small_window_is_waited_for(overrides: Overrides, rabbit: Rabbit) -> None:
     """As `spool drain` has it: more entries than may be in flight at once are all moved, in order and in one go."""
     overrides["receiver"]["max_in_flight"] = 7
-    async with wired(setting_sections.load(overrides=overrides)) as parts:
+    async with wired(load_settings(overrides=overrides)) as parts:
         mover = Mover(DrainPublisher(parts.live, parts.draining.compose))
         await parts.put(*(body(number) for number in range(50)))
         async with rabbit.listening(rabbit.names.events, "opened") as opened:

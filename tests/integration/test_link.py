@@ -16,7 +16,7 @@ from bridge.broker.messages import event_message
 from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
 from bridge.roles.publishing import make_publisher
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.tasks import background_task, wait_while_running
 from tests.support.eventually import eventually
 from tests.support.node import Control
@@ -102,7 +102,7 @@ async def test_the_second_broker_is_used_when_the_first_refuses(
     async with Proxy.serve(amqp_url) as first:
         first.refuse()
         overrides["rabbitmq"]["urls"] = [first.url(amqp_url), amqp_url]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             assert is_up(metrics)
@@ -119,7 +119,7 @@ async def test_a_silent_broker_is_given_up_after_connect_timeout(
     async with Proxy.serve(amqp_url) as silent:
         silent.pause()
         overrides["rabbitmq"] |= {"urls": [silent.url(amqp_url), amqp_url], "connect_timeout": 0.2}
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
         assert silent.connections == 1
@@ -135,7 +135,7 @@ async def test_the_reason_names_every_broker_and_no_password(
         wrong = amqp_url.replace("guest:guest@", "guest:an-uncommon-secret@")
         urls = [refusing.url(wrong), silent.url(wrong), wrong]
         overrides["rabbitmq"] |= {"urls": urls, "connect_timeout": 0.5}
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await eventually(lambda: "ACCESS_REFUSED" in line.link.reason)
             reason = line.link.reason
@@ -154,7 +154,7 @@ async def test_a_lost_connection_comes_back(
     assert rabbit
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             line.opened.clear()
@@ -174,7 +174,7 @@ async def test_latency_does_not_hinder_a_link(
     async with Proxy.serve(amqp_url) as proxy:
         proxy.delay(0.01)
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
         assert proxy.to_server.passed > 0
@@ -183,7 +183,7 @@ async def test_latency_does_not_hinder_a_link(
 
 async def test_the_first_refusal_ends_the_link(overrides: dict[str, Any], metrics: Metrics) -> None:
     """What somebody has to change is told at the start, instead of being tried for ever."""
-    link = Link(setting_sections.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+    link = Link(load_settings(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
 
     async def session(connection: AbstractConnection) -> None:
         raise BrokerRefusedError(f"not as we need it: {type(connection).__name__}")
@@ -201,7 +201,7 @@ async def test_a_mistake_of_ours_ends_the_link(
     overrides: dict[str, Any], metrics: Metrics, mistake: Exception
 ) -> None:
     """It is raised as it is, at once: on the next connection it would only be made again."""
-    link = Link(setting_sections.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+    link = Link(load_settings(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
 
     async def session(connection: AbstractConnection) -> None:
         await ready_messages(connection, "nobodys")
@@ -220,7 +220,7 @@ async def test_a_mistake_in_what_hears_of_a_confirm_ends_the_link(
 ) -> None:
     """It is called by the socket, where an exception would count as a lost connection, and be made for ever."""
     assert rabbit
-    settings = setting_sections.load(overrides=overrides)
+    settings = load_settings(overrides=overrides)
     event = events.parse(b'{"message":{"id":1},"event":{"name":"opened","timestamp":1}}')
     message = event_message(event, b"{}", exchange=rabbit.names.events, received_at=0)
 
@@ -248,7 +248,7 @@ async def test_what_rabbitmq_says_when_it_closes_a_connection_is_the_reason(
     overrides: dict[str, Any], metrics: Metrics, prefix: str, control: Control
 ) -> None:
     """Not what a library makes of it."""
-    settings = setting_sections.load(overrides=overrides)
+    settings = load_settings(overrides=overrides)
     link = Link(settings.rabbitmq, use=f"publish-{prefix}", metrics=metrics)
     closed: list[Exception] = []
 
@@ -291,7 +291,7 @@ async def test_why_rabbitmq_refuses_a_connection_is_said_in_its_own_words(
     """The reply code and the text of its `connection.close`, and no password."""
     url = await house.spoilt(amqp_url, trouble)
     overrides["rabbitmq"]["urls"] = [url]
-    link = Link(setting_sections.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+    link = Link(load_settings(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
 
     async def session(connection: AbstractConnection) -> None:
         raise AssertionError(f"RabbitMQ let us in: {connection}")
@@ -306,7 +306,7 @@ async def test_why_rabbitmq_refuses_a_connection_is_said_in_its_own_words(
 
 async def test_a_session_that_is_done_ends_the_link(overrides: dict[str, Any], metrics: Metrics) -> None:
     """A session that returns has nothing more to do, and its connection is closed."""
-    link = Link(setting_sections.load(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
+    link = Link(load_settings(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
     used: list[AbstractConnection] = []
 
     async def session(connection: AbstractConnection) -> None:
@@ -325,7 +325,7 @@ async def test_an_alarm_of_the_broker_is_seen(
     async with private_node.running_node(tmp_path / "node") as node:
         control = Control(node.environment)
         overrides["rabbitmq"]["urls"] = [node.url]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             await control.raise_alarm()

@@ -23,7 +23,7 @@ from bridge.amqp.publish_errors import (
     WindowFullError,
 )
 from bridge.amqp.publisher import Publisher
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, publishing
@@ -271,7 +271,7 @@ async def test_a_connection_that_is_lost_fails_what_is_in_flight(
     """Nobody waits for a confirm that cannot come; after the reconnect publishing goes on."""
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             line.opened.clear()
@@ -293,7 +293,7 @@ async def test_the_window_bounds_what_is_in_flight(
 ) -> None:
     """One more than `max_in_flight` is refused at once, and has room again after a confirm."""
     overrides["receiver"]["max_in_flight"] = 2
-    settings = setting_sections.load(overrides=overrides)
+    settings = load_settings(overrides=overrides)
     async with publishing(settings, metrics, exchange_alone(settings)) as line:
         await line.up()
         one = message(rabbit.names.events, "any")
@@ -311,7 +311,7 @@ async def test_the_window_bounds_the_bytes_in_flight(
     piece = b"x" * (MAX_BYTES_IN_FLIGHT // 8)
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             proxy.to_client.pause()
@@ -333,7 +333,7 @@ async def test_the_window_is_empty_again_after_a_loss(
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
         overrides["receiver"]["max_in_flight"] = 2
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             line.opened.clear()
@@ -400,7 +400,7 @@ async def test_a_broker_that_hangs_in_the_middle_of_a_message_is_given_up_for_th
     monkeypatch.setattr(publisher_module, "UNRESPONSIVE_SECONDS", 0.5)
     async with Proxy.serve(amqp_url) as hanging:
         overrides["rabbitmq"]["urls"] = [hanging.url(amqp_url), amqp_url]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             line.opened.clear()
@@ -420,7 +420,7 @@ async def test_a_publish_that_is_given_up_is_counted_by_what_becomes_of_it(
     """Giving up the wait does not take the publish back: its outcome is counted when it has one, not before."""
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             proxy.to_client.pause()
@@ -442,7 +442,7 @@ async def test_settling_waits_for_confirms_that_nobody_waits_for_any_more(
     """What was given up is still owed a confirm; waiting for it leaves the loop free, and ends with it."""
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             proxy.to_client.pause()

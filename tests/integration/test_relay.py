@@ -10,7 +10,7 @@ import orjson
 
 from bridge.broker import declaring
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
@@ -80,7 +80,7 @@ async def test_more_changes_than_may_be_in_flight_are_published_all_the_same(
     overrides: dict[str, Any], workplace: Workplace
 ) -> None:
     """A small `worker.prefetch`, which bounds what is in flight, slows the relay and does not stop it."""
-    settings = setting_sections.load(overrides=changed(overrides, worker={"prefetch": 3}))
+    settings = load_settings(overrides=changed(overrides, worker={"prefetch": 3}))
     async with _store(settings) as store:
         for number in range(10):
             await store.add(f"a{number}@example.org", actor="jane", note="asked")
@@ -119,7 +119,7 @@ async def test_more_changes_than_may_be_in_flight_are_published_in_their_order(
     async with _store(settings) as store:
         for number in range(50):
             await store.add(f"a{number}@example.org", actor="jane", note="asked")
-    narrow = setting_sections.load(overrides=changed(overrides, worker={"prefetch": 7}))
+    narrow = load_settings(overrides=changed(overrides, worker={"prefetch": 7}))
     async with rabbit.listening(rabbit.names.changes, "#") as heard, working(narrow):
         await workplace.changes(50)
         messages = await heard.take(50)
@@ -137,7 +137,7 @@ async def test_a_change_that_is_made_while_rabbitmq_is_away_is_published_later(
         await worker.says("relay.lease_acquired")
         proxy.refuse()
         await worker.says("broker.retry", use="publish")
-        async with _store(setting_sections.load(overrides=overrides)) as store:
+        async with _store(load_settings(overrides=overrides)) as store:
             await store.add("jane@example.org", actor="jo", note="asked")
         await worker.says("relay.waiting")
         proxy.accept()
@@ -229,7 +229,7 @@ async def test_who_stood_still_since_it_has_read_changes_publishes_none_of_them(
     overrides: dict[str, Any], workplace: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another may have published them, and later ones of the same entries: it reads again before it sends."""
-    settings = setting_sections.load(overrides=changed(overrides, worker={"take_over_after": 1.0}))
+    settings = load_settings(overrides=changed(overrides, worker={"take_over_after": 1.0}))
     monkeypatch.setattr("bridge.suppression.store.Outbox", _HeldUp)
     async with _store(settings) as store:
         await store.add("jane@example.org", actor="jo", note="is published by another")

@@ -16,7 +16,7 @@ from bridge import events
 from bridge.receiver import access, server
 from bridge.receiver.connection import WebhookConnection
 from bridge.receiver.handler import Handler
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from tests.conftest import OTHER_TOKEN, TOKEN
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -53,7 +53,7 @@ def answered(metrics: Metrics, answer: str) -> float:
 @asynccontextmanager
 async def ready(overrides: dict[str, Any], metrics: Metrics, **knob: Any) -> AsyncIterator[Receiving]:
     """A receiver with these settings of its section, that has reached RabbitMQ."""
-    settings = setting_sections.load(overrides=overrides | {"receiver": overrides["receiver"] | knob})
+    settings = load_settings(overrides=overrides | {"receiver": overrides["receiver"] | knob})
     async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
         await receiver.line.up()
         yield receiver
@@ -183,7 +183,7 @@ async def test_both_ways_write_the_same_refusal_and_the_same_spooled_answer(
         for folder, status in ((NOWHERE, b"503 Service Unavailable"), (f"{tmp_path}/spool", b"200 OK")):
             long_way.clear()
             overrides["spool"]["directory"] = folder
-            settings = setting_sections.load(overrides=overrides)
+            settings = load_settings(overrides=overrides)
             async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
                 short = await everything(receiver.port, post(body()))
                 assert not long_way

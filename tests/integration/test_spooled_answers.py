@@ -25,7 +25,7 @@ from bridge.development import private_node
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import DrainPublisher
 from bridge.spool.mover import Mover
@@ -172,7 +172,7 @@ async def test_with_rabbitmq_down_an_event_is_answered_200_from_the_spool(
 ) -> None:
     """The answer says so, and the provider's bytes are on the disk before it."""
     proxy.refuse()
-    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
+    async with receiving(load_settings(overrides=through_proxy)) as receiver:
         answer = await receiver.post(BODY)
         assert on_disk(folder) == [BODY]
         assert answer.status == 200
@@ -186,7 +186,7 @@ async def test_with_rabbitmq_down_a_quarantined_body_is_spooled_as_well(
 ) -> None:
     """What we do not understand we keep, whatever the broker does."""
     proxy.refuse()
-    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
+    async with receiving(load_settings(overrides=through_proxy)) as receiver:
         answer = await receiver.post(NO_EVENT)
         assert (answer.status, answer.body["status"]) == (200, "quarantined")
         assert on_disk(folder) == [NO_EVENT]
@@ -197,7 +197,7 @@ async def test_what_is_not_json_is_refused_whatever_the_broker_does(
 ) -> None:
     """It takes no place in the spool."""
     proxy.refuse()
-    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
+    async with receiving(load_settings(overrides=through_proxy)) as receiver:
         assert (await receiver.post(b"no json")).status == 400
         assert on_disk(folder) == []
 
@@ -209,7 +209,7 @@ async def test_with_neither_place_the_answer_is_503_and_when_to_come_again(
     """Never a 200; and when RabbitMQ is back, the same process answers `confirmed`."""
     through_proxy["receiver"]["retry_after"] = 7
     proxy.refuse()
-    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
+    async with receiving(load_settings(overrides=through_proxy)) as receiver:
         for body in (BODY, NO_EVENT):
             answer = await receiver.post(body)
             assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
@@ -224,7 +224,7 @@ async def test_a_disk_that_hangs_is_answered_503_and_logged(
 ) -> None:
     """Whoever came first waits a second, nobody after that; readiness and metrics say so, until the disk answers."""
     proxy.refuse()
-    settings, metrics = setting_sections.load(overrides=through_proxy), Metrics()
+    settings, metrics = load_settings(overrides=through_proxy), Metrics()
     refusals = TopologyRefusals(topology.plan(settings.rabbitmq, suppressing=()), metrics)
     async with receiving(settings) as receiver:
         readiness.export_spool_metrics(receiver.spool, metrics)
@@ -251,7 +251,7 @@ async def test_a_full_spool_is_answered_503(through_proxy: Overrides, proxy: Pro
     through_proxy["spool"]["min_free_bytes"] = 2**60
     proxy.refuse()
     with capture_logs() as logged:
-        async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
+        async with receiving(load_settings(overrides=through_proxy)) as receiver:
             for _ in range(3):
                 assert (await receiver.post(BODY)).status == 503
             assert on_disk(folder) == []
@@ -263,9 +263,7 @@ async def test_a_confirm_that_is_slow_is_not_waited_for_and_not_published_twice(
     through_proxy: Overrides, proxy: Proxy, rabbit: Rabbit, folder: Path
 ) -> None:
     """The answer is `spooled`; the late confirm takes the entry away, and the event arrives once."""
-    async with receiving(
-        setting_sections.load(overrides=through_proxy), patience=3600, draining=True
-    ) as receiver:
+    async with receiving(load_settings(overrides=through_proxy), patience=3600, draining=True) as receiver:
         await receiver.link.up.wait()
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             proxy.to_client.pause()
@@ -290,7 +288,7 @@ async def test_an_event_whose_confirm_never_comes_is_published_from_the_spool(
     through_proxy: Overrides, proxy: Proxy, rabbit: Rabbit, folder: Path
 ) -> None:
     """The connection is cut before anything reached RabbitMQ; the next one brings the event."""
-    async with receiving(setting_sections.load(overrides=through_proxy), draining=True) as receiver:
+    async with receiving(load_settings(overrides=through_proxy), draining=True) as receiver:
         await receiver.link.up.wait()
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             proxy.pause()
@@ -310,7 +308,7 @@ async def test_a_broker_that_is_known_to_be_silent_is_not_waited_for(
 ) -> None:
     """While one event waits for its confirm too long, the others are spooled at once and not published."""
     through_proxy["receiver"]["confirm_wait"] = 3600
-    async with receiving(setting_sections.load(overrides=through_proxy), patience=0.1) as receiver:
+    async with receiving(load_settings(overrides=through_proxy), patience=0.1) as receiver:
         await receiver.link.up.wait()
         proxy.pause()
         waiting = asyncio.create_task(receiver.post(BODY))
@@ -331,7 +329,7 @@ async def test_a_broker_that_was_never_there_is_not_waited_for(
     """Nothing is published, so there is no confirm to wait for."""
     through_proxy["receiver"]["confirm_wait"] = 3600
     proxy.pause()
-    async with receiving(setting_sections.load(overrides=through_proxy)) as receiver:
+    async with receiving(load_settings(overrides=through_proxy)) as receiver:
         answers = await asyncio.gather(*(receiver.post(BODY) for _ in range(50)))
         assert {answer.body["durability"] for answer in answers} == {"spooled"}
         assert receiver.publisher.in_flight == 0
@@ -343,7 +341,7 @@ async def test_a_message_from_the_spool_is_the_one_that_would_have_been_publishe
 ) -> None:
     """Properties, headers and bytes are those of a direct publish; `received-at` is when it was posted."""
     body = b'{"message": {"id": 1}, "event": {"name": "complined", "timestamp": 1539062173, "data": null}}'
-    async with receiving(setting_sections.load(overrides=through_proxy), draining=True) as receiver:
+    async with receiving(load_settings(overrides=through_proxy), draining=True) as receiver:
         await receiver.link.up.wait()
         async with rabbit.listening(rabbit.names.events, "#") as everything:
             assert (await receiver.post(body)).body["durability"] == "confirmed"
@@ -376,7 +374,7 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
         overrides["rabbitmq"]["urls"] = [node.url]
         overrides["receiver"]["confirm_wait"] = 0.1
         receiver = await stack.enter_async_context(
-            receiving(setting_sections.load(overrides=overrides), draining=True)
+            receiving(load_settings(overrides=overrides), draining=True)
         )
         await receiver.link.up.wait()
         opened = await stack.enter_async_context(rabbit.listening(rabbit.names.events, "opened"))

@@ -25,7 +25,8 @@ from bridge.diagnostics.status import StatusMonitor
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.loading import load_settings
 from bridge.spool.refused_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolEntry, SpoolFile
 from bridge.tasks import background_task, wait_while_running
@@ -88,7 +89,7 @@ async def test_a_stack_that_runs_is_shown_and_well(
     """Events by name, both roles, every queue, the worker; what only the management API knows is said to be unseen."""
     ports = free_ports(2)
     receivers, workers = (
-        setting_sections.load(overrides=changed(overrides, health={"port": port})) for port in ports
+        load_settings(overrides=changed(overrides, health={"port": port})) for port in ports
     )
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     lifetime = Lifetime()
@@ -210,7 +211,7 @@ async def test_a_user_whom_the_api_does_not_answer_reads_which_tag_is_missing(ma
     name = uuid.uuid4().hex
     await managed.control.add_user(name, "its-password", configure="")
     url = str(URL(managed.url).with_user(name).with_password("its-password"))
-    settings = setting_sections.load(overrides={"rabbitmq": {"urls": [url], "management_url": managed.api}})
+    settings = load_settings(overrides={"rabbitmq": {"urls": [url], "management_url": managed.api}})
     async with management.connect(settings.rabbitmq) as api:
         with pytest.raises(ManagementError, match="the tag `monitoring`"):
             await api.nodes()
@@ -342,7 +343,7 @@ async def test_a_refused_queue_of_a_subscriber_is_not_well(
         await channel.declare_queue(crm, durable=True)
         lifetime = Lifetime()
         async with background_task(
-            role.receiver(setting_sections.load(overrides=subscribed), lifetime), name="receiver"
+            role.receiver(load_settings(overrides=subscribed), lifetime), name="receiver"
         ) as taking:
             await wait_while_running(lifetime.started, taking)
             async with asyncio.timeout(20):
@@ -471,7 +472,7 @@ async def serving(
     """The health address of a role that counts this; yields its URL."""
     [port] = free_ports(1)
     check, exposition = health.process_health(metrics, lambda: Readiness(ready, parts or {}))
-    async with health.serve(setting_sections.Health(port=port), check, exposition, default_port=0):
+    async with health.serve(sections.Health(port=port), check, exposition, default_port=0):
         yield f"http://127.0.0.1:{port}"
 
 
@@ -481,7 +482,7 @@ def of(variables: dict[str, str], **rabbitmq: Any) -> Settings:
         "prefix": variables["BRIDGE_RABBITMQ__PREFIX"],
         "management_url": variables["BRIDGE_RABBITMQ__MANAGEMENT_URL"],
     }
-    return setting_sections.load(
+    return load_settings(
         overrides={"rabbitmq": own | rabbitmq, "spool": {"directory": variables["BRIDGE_SPOOL__DIRECTORY"]}}
     )
 

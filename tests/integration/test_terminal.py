@@ -16,7 +16,7 @@ from yarl import URL
 from bridge import events
 from bridge.broker.messages import message_from_body
 from bridge.receiver.handler import WEBHOOK_PATH
-from bridge.settings import sections as setting_sections
+from bridge.settings.sources import CONFIG_VARIABLE
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 from tests.conftest import TOKEN
@@ -370,5 +370,5 @@ def _variables(settings: Settings, simulator: Simulator, directory: Path) -> dic
         "BRIDGE_PROVIDER__BASE_URL": simulator.base_url,
         "BRIDGE_PROVIDER__API_TOKEN": simulator.token,
         "BRIDGE_RECEIVER__TOKENS": TOKEN,
-        setting_sections.CONFIG_VARIABLE: "",
+        CONFIG_VARIABLE: "",
     }

@@ -12,7 +12,7 @@ from pamqp import commands as spec
 
 from bridge.amqp.frames import make_message
 from bridge.development import private_node
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from tests.support.eventually import eventually
 from tests.support.receiving import exchange_alone, publishing
 
@@ -44,7 +44,7 @@ async def test_events_are_confirmed_over_tls(
         overrides["rabbitmq"]["urls"] = [
             f"amqps://guest:guest@127.0.0.1:{free_port}/?cafile={tmp_path / 'authority.pem'}"
         ]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
             exchange = f"{settings.rabbitmq.prefix}email.events"
@@ -64,7 +64,7 @@ async def test_a_certificate_of_somebody_else_is_no_broker_of_ours(
         overrides["rabbitmq"]["urls"] = [
             f"amqps://guest:guest@127.0.0.1:{free_port}/?cafile={tmp_path / 'another.pem'}"
         ]
-        settings = setting_sections.load(overrides=overrides)
+        settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await eventually(lambda: "certificate" in line.link.reason.lower())
             assert not line.publisher.usable

@@ -13,7 +13,7 @@ from yarl import URL
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from tests.conftest import TOKEN
 from tests.support.wire import ask, post
 from tests.support.working import body_of
@@ -52,7 +52,7 @@ def subscribed(overrides: dict[str, Any]) -> Settings:
         {"queue": "billing", "events": ["delivered", "complined"]},
         {"queue": "everything", "events": ["#"]},
     ]
-    return setting_sections.load(overrides=overrides | {"subscribers": subscribers})
+    return load_settings(overrides=overrides | {"subscribers": subscribers})
 
 
 async def test_declaring_twice_changes_nothing(rabbit: Rabbit, settings: Settings) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bridge.amqp.connection import Link
 from bridge.broker import declaring, topology
 from bridge.roles.role_topology import planned_topology
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.suppression.store import Store
 from bridge.tasks import background_task
 from bridge.worker.consumer import Consumer
@@ -87,7 +87,7 @@ async def test_unsubscribing_suppresses_where_the_policy_says_so(
 ) -> None:
     """`suppression.events` binds the queue to what it names, and gives the entry its reason."""
     events = ["hard_bounced", "complained", "unsubscribed"]
-    async with working(setting_sections.load(overrides=changed(overrides, suppression={"events": events}))):
+    async with working(load_settings(overrides=changed(overrides, suppression={"events": events}))):
         await workplace.send(body_of("unsubscribed", 1), body_of("hard_bounced", 2), body_of("opened", 3))
         await workplace.changes(2)
     assert await workplace.listed() == {
@@ -159,7 +159,7 @@ async def test_a_full_batch_does_not_linger(
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
         await store.remember({str(number): f"recipient{number}@example.org" for number in range(1, 11)})
     worker = {"batch_size": 4, "linger": 3600, "drain_timeout": 0.2}
-    async with working(setting_sections.load(overrides=changed(overrides, worker=worker))):
+    async with working(load_settings(overrides=changed(overrides, worker=worker))):
         await workplace.send(*bounces(range(1, 11)))
         await workplace.changes(8)
         assert await workplace.listed() == bounced(range(1, 9))
@@ -173,7 +173,7 @@ async def test_a_slow_look_up_holds_up_only_its_own_event(
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
         await store.remember({"2": "recipient2@example.org", "3": "recipient3@example.org"})
     simulator.faults.slow = -1
-    async with working(setting_sections.load(overrides=changed(overrides, worker={"drain_timeout": 0.2}))):
+    async with working(load_settings(overrides=changed(overrides, worker={"drain_timeout": 0.2}))):
         await workplace.send(*bounces([1, 2, 3]))
         await workplace.changes(2)
         assert await workplace.listed() == bounced([2, 3])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridge.development.simulator_faults import Faults
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from bridge.settings.sections import Worker
 from tests.support.working import bounced, bounces, changed, working
 
@@ -40,7 +40,7 @@ async def test_a_passing_fault_costs_nothing(
 ) -> None:
     """All events are on the list at the end, each once; none is dead, none left in the queue."""
     simulator.faults = TRANSIENT[fault]
-    settings = setting_sections.load(overrides=changed(overrides, provider={"timeout": 0.4, "attempts": 2}))
+    settings = load_settings(overrides=changed(overrides, provider={"timeout": 0.4, "attempts": 2}))
     async with working(settings):
         await workplace.send(*bounces(EVENTS))
         await workplace.changes(len(EVENTS))
@@ -70,7 +70,7 @@ async def test_retry_after_holds_back_every_call(
 ) -> None:
     """After a 429 nobody asks again before the time it names."""
     simulator.faults = Faults(throttle=1, retry_after="1")
-    async with working(setting_sections.load(overrides=changed(overrides, provider={"rate": 1}))):
+    async with working(load_settings(overrides=changed(overrides, provider={"rate": 1}))):
         await workplace.send(*bounces([1, 2]))
         await workplace.changes(2)
     refused, *later = (request.at for request in simulator.requests)
@@ -119,9 +119,7 @@ async def test_a_place_in_the_queue_for_the_rate_does_not_use_up_the_grace(
     """In a burst that the rate stretches beyond `unknown_grace`, the last still gets its second look-up."""
     simulator.faults = Faults(unknown_lookups=1)
     some = range(1, 16)
-    settings = setting_sections.load(
-        overrides=changed(overrides, provider={"rate": 10, "unknown_grace": 0.2})
-    )
+    settings = load_settings(overrides=changed(overrides, provider={"rate": 10, "unknown_grace": 0.2}))
     async with working(settings):
         await workplace.send(*bounces(some))
         await workplace.changes(len(some))

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from bridge.settings import sections as setting_sections
+from bridge.settings.sources import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +37,7 @@ async def bridge_within(
 ) -> Outcome:
     """The same, with so many seconds to its end."""
     inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX)
+        name: value for name, value in os.environ.items() if not name.upper().startswith(ENVIRONMENT_PREFIX)
     }
     process = await asyncio.create_subprocess_exec(
         *through, sys.executable, "-m", "bridge", *arguments,

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bridge.settings import sections as setting_sections
+from bridge.settings.sources import ENVIRONMENT_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -167,7 +167,5 @@ def _read_into(terminal: int, written: _Written, loop: asyncio.AbstractEventLoop
 
 def _without_ours() -> dict[str, str]:
     return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX)
+        name: value for name, value in os.environ.items() if not name.upper().startswith(ENVIRONMENT_PREFIX)
     }

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.loading import load_settings
+from bridge.settings.sources import ENVIRONMENT_PREFIX
 
 FILE = Path(__file__).parents[2] / "config" / "bridge.toml"
 
@@ -24,7 +26,7 @@ EXAMPLE = re.compile(r"^##(?=\w+ = |\[\[)", re.MULTILINE)
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has in the environment must not stand in for the file."""
     for name in os.environ:
-        if name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX):
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
             monkeypatch.delenv(name)
 
 
@@ -38,7 +40,7 @@ def test_every_setting_is_in_the_file_and_nothing_else_is(text: str) -> None:
     document = tomllib.loads(EXAMPLE.sub("", DEFAULT.sub("", text)))
     assert [sorted(subscriber) for subscriber in document.pop("subscribers")] == [["events", "queue"]]
     assert [f"{section}.{name}" for section, names in document.items() for name in names] == [
-        knob.key for knob in setting_sections.setting_names()
+        knob.key for knob in sections.setting_names()
     ]
 
 
@@ -55,15 +57,15 @@ def test_the_values_in_the_file_are_the_defaults(tmp_path: Path, text: str) -> N
 def test_only_settings_without_a_default_are_left_out_of_the_defaults(text: str) -> None:
     """Two signs are for those that TOML cannot write: no value."""
     given = tomllib.loads(DEFAULT.sub("", text))
-    left_out = {knob.key for knob in setting_sections.setting_names() if knob.key not in keys_of(given)}
+    left_out = {knob.key for knob in sections.setting_names() if knob.key not in keys_of(given)}
     assert left_out == {key for key, value in valued(defaults()).items() if value is None}
 
 
 def test_the_examples_in_the_file_are_valid(tmp_path: Path, text: str) -> None:
     """Where there is no default, what stands there can be used as it stands."""
-    settings = setting_sections.load(written(tmp_path, EXAMPLE.sub("", text)))
+    settings = load_settings(written(tmp_path, EXAMPLE.sub("", text)))
     assert settings.provider.api_token is not None
-    assert settings.provider.reserve_url == setting_sections.PROVIDER_RESERVE_URL
+    assert settings.provider.reserve_url == sections.PROVIDER_RESERVE_URL
     assert [subscriber.queue for subscriber in settings.subscribers] == ["crm"]
 
 
@@ -86,11 +88,11 @@ def written(tmp_path: Path, text: str) -> Path:
 
 
 def loaded(tmp_path: Path, text: str) -> dict[str, Any]:
-    return setting_sections.load(written(tmp_path, text)).model_dump()
+    return load_settings(written(tmp_path, text)).model_dump()
 
 
 def defaults() -> dict[str, Any]:
-    return setting_sections.load().model_dump()
+    return load_settings().model_dump()
 
 
 def keys_of(document: dict[str, dict[str, Any]]) -> set[str]:
@@ -98,7 +100,4 @@ def keys_of(document: dict[str, dict[str, Any]]) -> set[str]:
 
 
 def valued(document: dict[str, Any]) -> dict[str, Any]:
-    return {
-        knob.key: document[(key := knob.key.split("."))[0]][key[1]]
-        for knob in setting_sections.setting_names()
-    }
+    return {knob.key: document[(key := knob.key.split("."))[0]][key[1]] for knob in sections.setting_names()}

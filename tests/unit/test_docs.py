@@ -10,7 +10,7 @@ from bridge import events
 from bridge.broker import forwarded_properties, messages
 from bridge.dead_letters import dead_letter_queue, delay_queues
 from bridge.receiver import answers
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
 from bridge.worker import failures
 from tests.docs import checks, pages
 from tests.docs.tables import ROOT, rows_of
@@ -101,5 +101,5 @@ def test_the_page_of_answers_has_every_status() -> None:
 def test_no_page_leaves_out_a_setting() -> None:
     """The page of the settings has each, and `config/bridge.toml` explains each."""
     rows = rows_of((REFERENCE / "settings.md").read_text())
-    assert {knob.key for knob in setting_sections.setting_names()} <= {row[0].strip("`") for row in rows}
+    assert {knob.key for knob in sections.setting_names()} <= {row[0].strip("`") for row in rows}
     assert all(row[-1] for row in rows)

@@ -12,7 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from bridge.cli import main
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.sources import CONFIG_VARIABLE, SECRETS_VARIABLE
 from tests.support.manual import every_command
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 ALL = every_command()
 ONLY_LOGS = {("receiver",), ("worker",), ("simulator",)}
 """What they have to say are logs, which `logs.format` makes JSON."""
-VARIABLES = {setting_sections.CONFIG_VARIABLE, setting_sections.SECRETS_VARIABLE, "BRIDGE_SUBSCRIBERS"} | {
-    knob.variable for knob in setting_sections.setting_names()
+VARIABLES = {CONFIG_VARIABLE, SECRETS_VARIABLE, "BRIDGE_SUBSCRIBERS"} | {
+    knob.variable for knob in sections.setting_names()
 }
 
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from bridge.broker import topology
-from bridge.settings import sections as setting_sections
-from bridge.settings.sections import InvalidSettingsError, load
+from bridge.settings import sections
+from bridge.settings.errors import InvalidSettingsError
+from bridge.settings.loading import load_settings
+from bridge.settings.sources import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, SECRETS_VARIABLE
 from bridge.suppression import changes
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ LINE = "[receiver]\nport = 5\n"
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has in the environment must not stand in for what a test sets."""
     for name in os.environ:
-        if name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX):
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
             monkeypatch.delenv(name)
 
 
@@ -47,7 +49,7 @@ class Sources:
         directory = self._directory / "secrets"
         directory.mkdir(exist_ok=True)
         (directory / name).write_bytes(content.encode() if isinstance(content, str) else content)
-        self._monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(directory))
+        self._monkeypatch.setenv(SECRETS_VARIABLE, str(directory))
 
     def config(self, content: str | bytes) -> Path:
         path = self._directory / "bridge.toml"
@@ -60,7 +62,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
     return Sources(tmp_path, monkeypatch)
 
 
-def api_token(settings: setting_sections.Settings) -> str | None:
+def api_token(settings: sections.Settings) -> str | None:
     token = settings.provider.api_token
     return None if token is None else token.get_secret_value()
 
@@ -68,7 +70,7 @@ def api_token(settings: setting_sections.Settings) -> str | None:
 def refused(config: Path | None = None, overrides: Mapping[str, Mapping[str, object]] | None = None) -> str:
     """Why these settings cannot be used: always one line, and never the secret."""
     with pytest.raises(InvalidSettingsError) as refusal:
-        load(config, overrides)
+        load_settings(config, overrides)
     reason = str(refusal.value)
     assert "\n" not in reason
     assert "uncommon" not in reason
@@ -77,30 +79,30 @@ def refused(config: Path | None = None, overrides: Mapping[str, Mapping[str, obj
 
 def test_each_source_wins_over_the_next(sources: Sources) -> None:
     """Command line, environment, file that a variable names, folder of secrets, settings file, default."""
-    assert api_token(load()) is None, "the default"
+    assert api_token(load_settings()) is None, "the default"
     config = sources.config('[provider]\napi_token = "of-the-file"\n')
-    assert api_token(load(config)) == "of-the-file"
+    assert api_token(load_settings(config)) == "of-the-file"
     sources.secret("provider__api_token", "of-the-folder\n")
-    assert api_token(load(config)) == "of-the-folder"
+    assert api_token(load_settings(config)) == "of-the-folder"
     sources.file_variable("BRIDGE_PROVIDER__API_TOKEN_FILE", "of-the-named-file\n")
-    assert api_token(load(config)) == "of-the-named-file"
+    assert api_token(load_settings(config)) == "of-the-named-file"
     sources.variable("BRIDGE_PROVIDER__API_TOKEN", "of-the-variable")
-    assert api_token(load(config)) == "of-the-variable"
-    assert api_token(load(config, {"provider": {"api_token": "of-the-command"}})) == "of-the-command"
+    assert api_token(load_settings(config)) == "of-the-variable"
+    assert api_token(load_settings(config, {"provider": {"api_token": "of-the-command"}})) == "of-the-command"
 
 
 def test_sources_are_mixed_by_name_not_by_section(sources: Sources) -> None:
     """A name that one source leaves out comes from the next."""
     config = sources.config("[receiver]\nport = 1\nretry_after = 2\nconfirm_wait = 3\n")
     sources.variable("BRIDGE_RECEIVER__RETRY_AFTER", "20")
-    receiver = load(config, {"receiver": {"confirm_wait": 30}}).receiver
+    receiver = load_settings(config, {"receiver": {"confirm_wait": 30}}).receiver
     assert (receiver.port, receiver.retry_after, receiver.confirm_wait) == (1, 20, 30)
 
 
 def test_the_file_may_be_named_by_a_variable(sources: Sources) -> None:
     """`BRIDGE_CONFIG`, and `--config` wins over it."""
-    sources.variable(setting_sections.CONFIG_VARIABLE, str(sources.config(LINE)))
-    assert load().receiver.port == 5
+    sources.variable(CONFIG_VARIABLE, str(sources.config(LINE)))
+    assert load_settings().receiver.port == 5
     assert "there is no such settings file" in refused(sources.config(LINE).with_name("missing.toml"))
 
 
@@ -108,7 +110,9 @@ def test_lists_are_written_with_commas(sources: Sources) -> None:
     """In a variable, in a file that a variable names, and as a list of TOML."""
     sources.variable("BRIDGE_RECEIVER__TOKENS", "the-first-of-tokens, the-second-of-tokens,")
     sources.file_variable("BRIDGE_RABBITMQ__URLS_FILE", "amqp://a:b@one/,amqps://two:5671/mail\n")
-    settings = load(sources.config('[suppression]\nevents = ["complined", "hard_bounced", "complained"]\n'))
+    settings = load_settings(
+        sources.config('[suppression]\nevents = ["complined", "hard_bounced", "complained"]\n')
+    )
     assert [token.get_secret_value() for token in settings.receiver.tokens] == [
         "the-first-of-tokens",
         "the-second-of-tokens",
@@ -124,16 +128,16 @@ def test_lists_are_written_with_commas(sources: Sources) -> None:
 def test_the_broker_has_a_short_name(sources: Sources, name: str) -> None:
     """`URL` is `URLS`, as is `URL_FILE`; the longer name wins where both are set. Capitals do not matter."""
     sources.file_variable(f"{name}_FILE" if name.isupper() else f"{name}_file", "amqp://of-the-file/")
-    assert broker(load()) == "amqp://of-the-file/"
+    assert broker(load_settings()) == "amqp://of-the-file/"
     sources.variable(name, "amqp://short/")
-    assert broker(load()) == "amqp://short/"
+    assert broker(load_settings()) == "amqp://short/"
     sources.variable("BRIDGE_RABBITMQ__URLS", "amqp://long/")
-    assert broker(load()) == "amqp://long/"
+    assert broker(load_settings()) == "amqp://long/"
 
 
 def test_subscribers_are_tables_of_the_file(sources: Sources) -> None:
     """Each with its queue, and its events in our spelling."""
-    [subscriber] = load(
+    [subscriber] = load_settings(
         sources.config('[[subscribers]]\nqueue = "billing"\nevents = ["complined", "x"]\n')
     ).subscribers
     assert (subscriber.queue, subscriber.events) == ("billing", ("complained", "x"))
@@ -147,15 +151,15 @@ def test_a_subscriber_is_not_called_like_one_of_our_own_queues(sources: Sources,
     """It would get the events of ours, or mix others into them; one line names it."""
     sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "{queue}", "events": ["opened"]}}]')
     with pytest.raises(InvalidSettingsError, match=rf"^subscribers\.0\.queue: '{queue}' is reserved for"):
-        load()
+        load_settings()
 
 
 def test_every_queue_of_our_own_is_refused_as_a_subscribers() -> None:
     """Whatever the topology comes to name one day."""
-    planned = topology.plan(setting_sections.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
+    planned = topology.plan(sections.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
     for queue in planned.queues:
         with pytest.raises(ValueError, match="is reserved for the bridge"):
-            setting_sections.Subscriber(queue=queue.name, events=("opened",))
+            sections.Subscriber(queue=queue.name, events=("opened",))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,7 @@ def test_a_name_that_rabbitmq_keeps_for_itself_is_refused(
     with pytest.raises(
         InvalidSettingsError, match=rf"^{key}: names that begin with 'amq\.' are RabbitMQ's own"
     ):
-        load()
+        load_settings()
 
 
 def test_names_that_only_look_like_ours_are_free(sources: Sources) -> None:
@@ -181,7 +185,7 @@ def test_names_that_only_look_like_ours_are_free(sources: Sources) -> None:
     names = ["Suppression", "suppressions", "my.suppression", "email", "emails.crm"]
     entries = ", ".join(f'{{"queue": "{name}", "events": ["opened"]}}' for name in names)
     sources.variable("BRIDGE_SUBSCRIBERS", f"[{entries}]")
-    assert [subscriber.queue for subscriber in load().subscribers] == names
+    assert [subscriber.queue for subscriber in load_settings().subscribers] == names
 
 
 @pytest.mark.parametrize("name", [*get_args(changes.Action), "expired", "Added"])
@@ -194,7 +198,7 @@ def test_a_subscriber_of_what_is_no_event_but_a_change_of_the_list_is_refused(
         InvalidSettingsError,
         match=rf"^subscribers\.0\.events: '{name}' is not an event .* 'suppression\.changes'",
     ):
-        load()
+        load_settings()
 
 
 def test_a_subscriber_that_is_named_twice_is_refused(sources: Sources) -> None:
@@ -203,13 +207,13 @@ def test_a_subscriber_that_is_named_twice_is_refused(sources: Sources) -> None:
         "BRIDGE_SUBSCRIBERS", '[{"queue": "crm", "events": ["opened"]}, {"queue": "crm", "events": ["#"]}]'
     )
     with pytest.raises(InvalidSettingsError, match=r"^subscribers: the queue 'crm' is named twice"):
-        load()
+        load_settings()
 
 
 def test_a_section_may_be_given_as_json(sources: Sources) -> None:
     """For what has no variable of its own."""
     sources.variable("BRIDGE_SUBSCRIBERS", '[{"queue": "billing", "events": ["delivered"]}]')
-    assert load().subscribers[0].queue == "billing"
+    assert load_settings().subscribers[0].queue == "billing"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +247,7 @@ def test_a_key_of_the_file_that_is_no_setting_is_named(sources: Sources, content
 def test_a_secret_that_is_no_setting_is_named(sources: Sources) -> None:
     """In a section of ours; what other programs keep in the same folder is not our business."""
     sources.secret("postgres_password", SECRET)
-    load()
+    load_settings()
     sources.secret("provider__api_tokn", SECRET)
     assert refused() == "provider.api_tokn: there is no such setting"
 
@@ -340,9 +344,9 @@ def test_files_that_are_missing_are_named(sources: Sources, tmp_path: Path) -> N
 
 def test_a_folder_of_secrets_that_is_missing_is_named(sources: Sources, tmp_path: Path) -> None:
     """It is not the settings file's fault."""
-    sources.variable(setting_sections.SECRETS_VARIABLE, str(tmp_path / "missing"))
+    sources.variable(SECRETS_VARIABLE, str(tmp_path / "missing"))
     reason = refused(sources.config(LINE))
-    assert reason.startswith(f"{setting_sections.SECRETS_VARIABLE}: ")
+    assert reason.startswith(f"{SECRETS_VARIABLE}: ")
     assert str(tmp_path / "missing") in reason
 
 
@@ -351,7 +355,7 @@ def test_secrets_are_not_in_what_settings_print(sources: Sources) -> None:
     sources.variable("BRIDGE_PROVIDER__API_TOKEN", SECRET)
     sources.variable("BRIDGE_RECEIVER__TOKENS", SECRET)
     sources.variable("BRIDGE_RABBITMQ__URL", f"amqp://a:{SECRET}@b/")
-    settings = load()
+    settings = load_settings()
     assert api_token(settings) == SECRET
     assert "uncommon" not in f"{settings!r} {settings} {settings.model_dump()}"
 
@@ -359,12 +363,12 @@ def test_secrets_are_not_in_what_settings_print(sources: Sources) -> None:
 def test_every_knob_can_be_set_by_its_variable(sources: Sources) -> None:
     """The name that `config show` prints is the name that is read."""
     samples = {"receiver.port": "1234", "logs.level": "error", "worker.prefetch": "7"}
-    by_key = {knob.key: knob.variable for knob in setting_sections.setting_names()}
+    by_key = {knob.key: knob.variable for knob in sections.setting_names()}
     for key, value in samples.items():
         sources.variable(by_key[key], value)
-    settings = load()
+    settings = load_settings()
     assert (settings.receiver.port, settings.logs.level, settings.worker.prefetch) == (1234, "error", 7)
 
 
-def broker(settings: setting_sections.Settings) -> str:
+def broker(settings: sections.Settings) -> str:
     return settings.rabbitmq.urls[0].get_secret_value()

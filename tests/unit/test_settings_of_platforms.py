@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import sections as setting_sections
-from bridge.settings.sections import InvalidSettingsError, foreign_variables, load
+from bridge.settings import sections
+from bridge.settings.errors import InvalidSettingsError
+from bridge.settings.loading import foreign_variables, load_settings
+from bridge.settings.sources import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, SECRETS_VARIABLE
 from tests.support.pod import SERVICES, service_links
 
 BOM = "\ufeff"
 TOKEN = "a-token-of-the-tests"
 NUMBERS = [
     f"{section}__{name}"
-    for section, field in setting_sections.Settings.model_fields.items()
+    for section, field in sections.Settings.model_fields.items()
     if section != "subscribers"
     for name, of_section in getattr(field.annotation, "model_fields", {}).items()
     if of_section.annotation is float
@@ -27,14 +29,14 @@ NUMBERS = [
 def no_other_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a developer has in the environment must not stand in for what a test sets."""
     for name in os.environ:
-        if name.upper().startswith(setting_sections.ENVIRONMENT_PREFIX):
+        if name.upper().startswith(ENVIRONMENT_PREFIX):
             monkeypatch.delenv(name)
 
 
 def refused(config: Path | None = None) -> str:
     """Why these settings cannot be used, in one line."""
     with pytest.raises(InvalidSettingsError) as refusal:
-        load(config)
+        load_settings(config)
     reason = str(refusal.value)
     assert "\n" not in reason
     return reason
@@ -42,11 +44,11 @@ def refused(config: Path | None = None) -> str:
 
 def test_service_links_of_a_platform_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the services are called; each variable with our prefix is named."""
-    without = load()
+    without = load_settings()
     links = service_links(*SERVICES)
     for name, value in links.items():
         monkeypatch.setenv(name, value)
-    assert load().model_dump() == without.model_dump()
+    assert load_settings().model_dump() == without.model_dump()
     assert foreign_variables() == sorted(name for name in links if name.startswith("BRIDGE_"))
 
 
@@ -55,14 +57,14 @@ def test_a_setting_of_ours_is_read_beside_links(monkeypatch: pytest.MonkeyPatch)
     for name, value in service_links(*SERVICES).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("BRIDGE_RECEIVER__PORT", "8123")
-    assert load().receiver.port == 8123
+    assert load_settings().receiver.port == 8123
 
 
 def test_variables_of_other_programs_are_named_and_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """They have our prefix by accident."""
     monkeypatch.setenv("BRIDGE_HOME", "/opt")
     monkeypatch.setenv("BRIDGE_LOGS_VOLUME", "data")
-    load()
+    load_settings()
     assert foreign_variables() == ["BRIDGE_HOME", "BRIDGE_LOGS_VOLUME"]
 
 
@@ -105,7 +107,10 @@ def test_a_list_is_written_with_commas_or_as_json_with_or_without_quotes(
 ) -> None:
     """As .env files, Helm charts and people do."""
     monkeypatch.setenv("BRIDGE_RABBITMQ__URLS", text)
-    assert [url.get_secret_value() for url in load().rabbitmq.urls] == ["amqp://a:b@one/", "amqp://two/"]
+    assert [url.get_secret_value() for url in load_settings().rabbitmq.urls] == [
+        "amqp://a:b@one/",
+        "amqp://two/",
+    ]
 
 
 def test_every_list_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +119,7 @@ def test_every_list_may_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRIDGE_SUPPRESSION__EVENTS", '["complined", "hard_bounced"]')
     monkeypatch.setenv("BRIDGE_WORKER__RETRY_DELAYS", "[1, 2.5]")
     monkeypatch.setenv("BRIDGE_SUBSCRIBERS", """'[{"queue": "crm", "events": "opened, complined"}]'""")
-    settings = load()
+    settings = load_settings()
     assert [token.get_secret_value() for token in settings.receiver.tokens] == [TOKEN, f"{TOKEN}-2"]
     assert settings.suppression.events == ("complained", "hard_bounced")
     assert settings.worker.retry_delays == (1.0, 2.5)
@@ -137,7 +142,7 @@ def test_quotes_and_capitals_are_taken_as_people_write_them(monkeypatch: pytest.
     monkeypatch.setenv("BRIDGE_LOGS__LEVEL", "INFO")
     monkeypatch.setenv("BRIDGE_LOGS__FORMAT", "JSON")
     monkeypatch.setenv("BRIDGE_RABBITMQ__DECLARE", "Never")
-    settings = load()
+    settings = load_settings()
     assert settings.provider.api_token is not None
     assert settings.provider.api_token.get_secret_value() == "secret"
     assert (settings.receiver.port, settings.logs.level, settings.logs.format) == (8123, "info", "json")
@@ -152,7 +157,7 @@ def test_a_comma_in_a_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     assert "%2C" in reason
     assert "uncommon" not in reason
     monkeypatch.setenv("BRIDGE_RABBITMQ__URL", "amqp://a:uncommon%2Csecret@host/")
-    assert len(load().rabbitmq.urls) == 1
+    assert len(load_settings().rabbitmq.urls) == 1
 
 
 @pytest.mark.parametrize("name", ["SPOOL__DIRECTORY", "HEALTH__HOST", "RECEIVER__HOST"])
@@ -166,7 +171,7 @@ def test_an_empty_place_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, v
 def test_an_ipv6_host_may_have_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a URL; what cannot be a host is refused."""
     monkeypatch.setenv("BRIDGE_HEALTH__HOST", "[::1]")
-    assert load().health.host == "::1"
+    assert load_settings().health.host == "::1"
     monkeypatch.setenv("BRIDGE_HEALTH__HOST", "http://[::1]")
     assert refused().startswith("health.host: not a host name or an address")
 
@@ -193,8 +198,8 @@ def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path, monkeypatch: pyt
     secrets.mkdir()
     (secrets / "receiver__tokens").write_text(f"{BOM}{TOKEN}\n")
     monkeypatch.setenv("BRIDGE_PROVIDER__API_TOKEN_FILE", str(tmp_path / "token"))
-    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(secrets))
-    settings = load(config)
+    monkeypatch.setenv(SECRETS_VARIABLE, str(secrets))
+    settings = load_settings(config)
     assert settings.receiver.port == 5
     assert settings.provider.api_token is not None
     assert settings.provider.api_token.get_secret_value() == "secret"
@@ -205,7 +210,7 @@ def test_the_settings_file_may_be_a_pipe() -> None:
     """`--config <(sops -d bridge.yaml)`."""
     with subprocess.Popen(["/bin/echo", "[receiver]\nport = 5"], stdout=subprocess.PIPE) as decrypting:
         assert decrypting.stdout is not None
-        assert load(Path(f"/dev/fd/{decrypting.stdout.fileno()}")).receiver.port == 5
+        assert load_settings(Path(f"/dev/fd/{decrypting.stdout.fileno()}")).receiver.port == 5
 
 
 def test_a_folder_in_the_place_of_a_secret_is_refused(
@@ -217,7 +222,7 @@ def test_a_folder_in_the_place_of_a_secret_is_refused(
     monkeypatch.setenv("BRIDGE_PROVIDER__API_TOKEN_FILE", str(secrets))
     assert refused().startswith(f"BRIDGE_PROVIDER__API_TOKEN_FILE: {secrets} is a folder, not a file; Docker")
     monkeypatch.delenv("BRIDGE_PROVIDER__API_TOKEN_FILE")
-    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(secrets))
+    monkeypatch.setenv(SECRETS_VARIABLE, str(secrets))
     assert refused().startswith(
         f"BRIDGE_SECRETS_DIR: {secrets}/provider__api_token is a folder, not a file; Docker"
     )
@@ -229,10 +234,10 @@ def test_an_empty_folder_in_the_place_of_a_section_is_refused(
 ) -> None:
     """A section may be one secret, too, and an empty folder is what Docker makes of one that is missing."""
     (tmp_path / section).mkdir()
-    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(SECRETS_VARIABLE, str(tmp_path))
     assert refused().startswith(f"BRIDGE_SECRETS_DIR: {tmp_path}/{section} is a folder, not a file; Docker")
     (tmp_path / section / "of-another").touch()
-    load()
+    load_settings()
     (tmp_path / section / "of-another").unlink()
     (tmp_path / section).rmdir()
     (tmp_path / section).symlink_to(tmp_path / "nowhere")
@@ -254,8 +259,8 @@ def test_secrets_may_be_links_that_lead_elsewhere(tmp_path: Path, monkeypatch: p
     (secrets / "kubernetes.io").mkdir()
     (secrets / "rabbitmq" / "of-another").mkdir(parents=True)
     (secrets / "provider__api_token").symlink_to(tmp_path / "elsewhere")
-    monkeypatch.setenv(setting_sections.SECRETS_VARIABLE, str(secrets))
-    token = load().provider.api_token
+    monkeypatch.setenv(SECRETS_VARIABLE, str(secrets))
+    token = load_settings().provider.api_token
     assert token is not None
     assert token.get_secret_value() == "secret"
     (secrets / "provider__api_token").unlink()
@@ -267,11 +272,11 @@ def test_an_empty_variable_names_no_file(monkeypatch: pytest.MonkeyPatch) -> Non
     """It is how Compose writes one that is not set."""
     for name in (
         "BRIDGE_PROVIDER__API_TOKEN_FILE",
-        setting_sections.CONFIG_VARIABLE,
-        setting_sections.SECRETS_VARIABLE,
+        CONFIG_VARIABLE,
+        SECRETS_VARIABLE,
     ):
         monkeypatch.setenv(name, "")
-    assert load().provider.api_token is None
+    assert load_settings().provider.api_token is None
 
 
 def test_the_file_that_holds_a_setting_alone_is_known(
@@ -283,15 +288,17 @@ def test_the_file_that_holds_a_setting_alone_is_known(
     for file in (named, folder / "receiver__tokens", folder / "rabbitmq__url"):
         file.write_text("amqp://a-broker" if "url" in file.name else TOKEN)
     monkeypatch.setenv("BRIDGE_SECRETS_DIR", str(folder))
-    assert load().origin.files.get("receiver.tokens") == folder / "receiver__tokens"
-    assert load().origin.files.get("rabbitmq.urls") == folder / "rabbitmq__url"
+    assert load_settings().origin.files.get("receiver.tokens") == folder / "receiver__tokens"
+    assert load_settings().origin.files.get("rabbitmq.urls") == folder / "rabbitmq__url"
     monkeypatch.setenv("BRIDGE_RECEIVER__TOKENS_FILE", str(named))
-    assert load().origin.files.get("receiver.tokens") == named
-    assert load().plain().origin.files["receiver.tokens"] == named
-    assert load(overrides={"receiver": {"tokens": [TOKEN]}}).origin.files.get("receiver.tokens") is None
+    assert load_settings().origin.files.get("receiver.tokens") == named
+    assert load_settings().plain().origin.files["receiver.tokens"] == named
+    assert (
+        load_settings(overrides={"receiver": {"tokens": [TOKEN]}}).origin.files.get("receiver.tokens") is None
+    )
     monkeypatch.setenv("BRIDGE_RECEIVER__TOKENS", TOKEN)
-    assert load().origin.files.get("receiver.tokens") is None
-    assert load().origin.files.get("receiver.port") is None
+    assert load_settings().origin.files.get("receiver.tokens") is None
+    assert load_settings().origin.files.get("receiver.port") is None
 
 
 def test_the_fingerprint_of_a_settings_file_tells_nothing_of_its_secrets(tmp_path: Path) -> None:
@@ -307,7 +314,7 @@ def test_the_fingerprint_of_a_settings_file_tells_nothing_of_its_secrets(tmp_pat
     prints = []
     for text in texts:
         file.write_text(text)
-        prints.append(load(file).origin.fingerprint)
+        prints.append(load_settings(file).origin.fingerprint)
     assert prints[0] == prints[1] != prints[2]
     assert prints[3] == prints[4]
-    assert load().origin.config is None
+    assert load_settings().origin.config is None

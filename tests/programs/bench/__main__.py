@@ -15,7 +15,8 @@ import uvloop
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bridge.settings.sections import ENVIRONMENT_PREFIX, Logs
+from bridge.settings.sections import Logs
+from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.telemetry import logs
 from tests.programs import program
 from tests.programs.bench import machine, report, run

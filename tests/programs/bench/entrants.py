@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
 from tests.programs.bench import node_modules
 from tests.programs.bench.load import CHECKOUT
 from tests.programs.faults.stage import TOKEN, WEBHOOK
@@ -125,9 +125,7 @@ def _bridge(
 
 async def _several_processes() -> str | None:
     return (
-        None
-        if "processes" in setting_sections.Receiver.model_fields
-        else "this receiver has no setting `processes`"
+        None if "processes" in sections.Receiver.model_fields else "this receiver has no setting `processes`"
     )
 
 

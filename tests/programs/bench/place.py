@@ -13,7 +13,7 @@ import aio_pika
 from bridge.broker import declaring, topology
 from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
-from bridge.settings import sections as setting_sections
+from bridge.settings.loading import load_settings
 from tests.programs.bench import usage
 from tests.programs.bench.load import Load
 from tests.programs.faults.stage import WEBHOOK
@@ -38,7 +38,7 @@ class Place:
         self.load = Load(directory, WEBHOOK)
         self._directory = directory
         self._numbers = itertools.count()
-        settings = setting_sections.load()
+        settings = load_settings()
         self._topology = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
 
     def directory(self) -> Path:

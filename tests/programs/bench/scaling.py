@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bridge.development import private_node
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
 from bridge.telemetry import logs
 from tests.programs import program
 from tests.programs.bench.working import POSTGRESQL, WORKER, Scene, every_store
@@ -93,7 +93,7 @@ def main(
 
     Example: python -m tests.programs.bench.scaling --rounds 3
     """
-    logs.configure(setting_sections.Logs(level="error"))
+    logs.configure(sections.Logs(level="error"))
     console = Console(width=110)
     rows = asyncio.run(
         measure(rounds=rounds, say=lambda line: console.print(line, highlight=False), number=events)

@@ -20,7 +20,8 @@ from bridge.broker.messages import message_from_body
 from bridge.development import private_node
 from bridge.development.traffic import Traffic, TrafficProfile
 from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.loading import load_settings
 from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
@@ -41,7 +42,7 @@ def main(events: Annotated[int, typer.Option(min=100_000, help="In the archive."
 
     Example: python -m tests.programs.bench.scan --events 1000000
     """
-    logs.configure(setting_sections.Logs(level="warning"))
+    logs.configure(sections.Logs(level="warning"))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_measure(events))
 
@@ -49,7 +50,7 @@ def main(events: Annotated[int, typer.Option(min=100_000, help="In the archive."
 async def _measure(events: int) -> None:
     with tempfile.TemporaryDirectory(prefix="bridge-scan-") as directory:
         async with private_node.running_node(Path(directory)) as node:
-            settings = setting_sections.load(overrides={"rabbitmq": {"urls": [node.url]}})
+            settings = load_settings(overrides={"rabbitmq": {"urls": [node.url]}})
             await _fill(settings, events)
             for what, selection in (
                 ("all events", ArchiveSelection()),

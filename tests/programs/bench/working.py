@@ -28,7 +28,9 @@ from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPE
 from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
 from bridge.development.emission import event_body
-from bridge.settings import sections as setting_sections
+from bridge.settings import sections
+from bridge.settings.loading import load_settings
+from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.suppression import model, opening
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
@@ -166,7 +168,7 @@ class Scene:
         self._folder = folder
         self._number = number
         self._database_url = database_url
-        self._rabbitmq = setting_sections.load(
+        self._rabbitmq = load_settings(
             overrides={"rabbitmq": {"urls": [amqp_url], "prefix": f"{folder.name}."}}
         ).rabbitmq
         self._names = topology.Names(self._rabbitmq.prefix)
@@ -243,9 +245,7 @@ class Scene:
 
     def _environment(self) -> dict[str, str]:
         inherited = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(setting_sections.ENVIRONMENT_PREFIX)
+            key: value for key, value in os.environ.items() if not key.startswith(ENVIRONMENT_PREFIX)
         }
         amqp_url = self._rabbitmq.urls[0].get_secret_value()
         return inherited | {
@@ -317,7 +317,7 @@ def main(rounds: Annotated[int, typer.Option(help="How often each is measured.")
 
     Example: python -m tests.programs.bench.working --rounds 3
     """
-    logs.configure(setting_sections.Logs(level="error"))
+    logs.configure(sections.Logs(level="error"))
     console = Console(width=110)
     rows = asyncio.run(measure(rounds=rounds, say=lambda line: console.print(line, highlight=False)))
     table = Table("worker", "store", "events/s", "CPU, us/event", "to the loop")
