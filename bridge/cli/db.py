@@ -12,7 +12,7 @@ from bridge.cli.console import fail, fails_with, print_json, settings_of, termin
 from bridge.cli.help_epilog import LIST, page
 from bridge.cli.options import AsJson
 from bridge.suppression import opening
-from bridge.suppression.database import StoreError, StoreUnavailableError
+from bridge.suppression.errors import StoreError, StoreUnavailableError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

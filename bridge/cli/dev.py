@@ -26,7 +26,7 @@ from bridge.development import dev_stack as development
 from bridge.development.private_node import NodeError
 from bridge.roles.shutdown import run_until_signal
 from bridge.settings import sections
-from bridge.suppression.database import StoreError
+from bridge.suppression.errors import StoreError
 from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 

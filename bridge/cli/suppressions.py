@@ -17,7 +17,7 @@ from bridge.cli.help_epilog import LIST, page
 from bridge.cli.lists import ON_A_TERMINAL, JsonList, Sheet, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, ListJson
 from bridge.suppression.addresses import InvalidAddressError, normalise
-from bridge.suppression.database import StoreError
+from bridge.suppression.errors import StoreError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.telemetry import logs

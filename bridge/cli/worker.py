@@ -10,7 +10,7 @@ from bridge.cli.help_epilog import ROLE, page
 from bridge.cli.run_role import run_role
 from bridge.roles import worker as role
 from bridge.roles.lifetime import Lifetime
-from bridge.suppression.database import StoreError
+from bridge.suppression.errors import StoreError
 from bridge.telemetry.health import PortTakenError
 
 app = typer.Typer()

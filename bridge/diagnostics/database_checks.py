@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.diagnostics.finding import failed, ok, warning
 from bridge.suppression import opening
-from bridge.suppression.database import NoListError, StoreError, StoreUnavailableError
+from bridge.suppression.errors import NoListError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding

@@ -17,7 +17,7 @@ from bridge.provider import client as provider
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_worker
-from bridge.suppression.database import StoreUnavailableError
+from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
 from bridge.tasks import background_task, run_until_first_ends, wait_while_running

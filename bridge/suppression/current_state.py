@@ -1,6 +1,6 @@
-"""What stands on the list for some addresses, and when a person has taken something off it: asked before it is changed.
+"""What is on the list for some addresses, and when a person took something off it: read before the list is changed.
 
-Who takes something off has the list for himself meanwhile, so that no event slips through between the two.
+A removal excludes all other writers meanwhile, so that no event slips in between reading and removing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """What there is about some addresses."""
+class CurrentState:
+    """The entries and liftings of some addresses."""
 
     lifted_at: dict[Key, int] = field(default_factory=dict)
     """When a person has last taken it off the list, Unix seconds."""
@@ -36,19 +36,19 @@ class Standing:
     """Address -> reason -> when its entry expires, Unix seconds; None: never."""
 
     def put(self, key: Key, expires_at: int | None) -> None:
-        """This entry stands now."""
+        """This entry is on the list now."""
         address, reason = key
         self.ends.setdefault(address, {})[reason] = expires_at
 
     def reasons(self, address: str, now: int) -> str:
-        """Those in force, as a change keeps them."""
+        """The reasons in force at `now` (Unix seconds), sorted and separated by commas, as a change keeps them."""
         ends = self.ends.get(address, {})
         return ",".join(sorted(reason for reason, end in ends.items() if end is None or end > now))
 
 
-async def read(connection: AsyncConnection, addresses: Collection[str]) -> Standing:
-    """Look, and keep whoever would take something off the list waiting until the transaction ends."""
-    found = Standing()
+async def read(connection: AsyncConnection, addresses: Collection[str]) -> CurrentState:
+    """The state of these addresses. Whoever wants to take something off the list waits until this transaction ends."""
+    found = CurrentState()
     statement = _reading(connection.dialect.name)
     for some in bulk.portions(connection, addresses, lists=2):
         for address, reason, moment, lifted in await connection.execute(statement, {"addresses": some}):
@@ -59,11 +59,11 @@ async def read(connection: AsyncConnection, addresses: Collection[str]) -> Stand
     return found
 
 
-async def alone(connection: AsyncConnection) -> None:
-    """Wait until nobody else writes to the list, and have them wait until the transaction ends.
+async def exclude_writers(connection: AsyncConnection) -> None:
+    """Wait until nobody else writes to the list; others that want to write wait until this transaction ends.
 
-    On SQLite whoever writes is alone. On PostgreSQL those that have begun to write hold a lock on the table of the
-    liftings, by the FOR KEY SHARE of `read`; this one excludes it. Whoever waited for it sees what was committed.
+    SQLite has one writer at a time anyway. On PostgreSQL a writer holds a lock on the table of liftings, by the FOR KEY
+    SHARE of `read`, which this lock excludes. After the wait one sees what the others committed.
     """
     if connection.dialect.name == "postgresql":
         await connection.execute(text(f"LOCK TABLE {model.liftings.name} IN EXCLUSIVE MODE"))
@@ -79,7 +79,7 @@ async def keep_lifting(
 
 @lru_cache(maxsize=4)
 def _reading(dialect: str) -> CompoundSelect[Any]:
-    """Both in one question: it is asked for every batch."""
+    """Entries and liftings in one query, as it runs for every batch."""
     stands, lifted = model.suppressions.c, model.liftings.c
     entries = select(stands.address, stands.reason, stands.expires_at, literal_column("0").label("lifted"))
     liftings = select(lifted.address, lifted.reason, lifted.lifted_at)

@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bridge.suppression import migrating
+from bridge.suppression.errors import RefusedValueError, StoreError, StoreUnavailableError
 from bridge.tasks import run_shielded
 from bridge.telemetry import logs
 
@@ -28,25 +29,8 @@ T = TypeVar("T")
 
 log = logs.logger("suppression")
 
-SETTING: Final = "suppression.database_url (BRIDGE_SUPPRESSION__DATABASE_URL)"
 TASK_NAME: Final = "suppression list"
 """What a shutdown's log calls work that is not done yet."""
-
-
-class StoreError(Exception):
-    """An operation on the suppression list has failed. The message is one line that says why."""
-
-
-class StoreUnavailableError(StoreError):
-    """The database is not available now: it is locked or full, or the connection is lost. Try again later."""
-
-
-class NoListError(StoreError):
-    """There is no suppression list in the database yet."""
-
-
-class RefusedValueError(StoreError):
-    """The database refuses one of the values. Nothing was changed."""
 
 
 class Database(ABC):
@@ -198,8 +182,3 @@ def shielded(
         return await run_shielded(method(of, *args, **kwargs), name=TASK_NAME, patience=patience)
 
     return whole
-
-
-def first_line(text: object) -> str:
-    """The first line of a driver's message: the lines after it quote rows and statements."""
-    return next(iter(str(text).splitlines()), "")

@@ -10,7 +10,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from bridge.suppression import postgresql_url, sqlite
-from bridge.suppression.database import SETTING, StoreError
+from bridge.suppression.errors import SETTING, StoreError
 from bridge.suppression.postgresql import PostgresqlDatabase
 from bridge.suppression.sqlite import SqliteDatabase
 

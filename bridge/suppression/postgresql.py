@@ -12,9 +12,11 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from bridge.suppression import postgresql_url, privileges
-from bridge.suppression.database import SETTING, Database, NoListError, StoreError, first_line
+from bridge.suppression.database import Database
+from bridge.suppression.errors import SETTING, NoListError, StoreError
 from bridge.suppression.postgresql_session import CLOSE_SECONDS, CONNECT_SECONDS, Sessions
 from bridge.suppression.sqlstates import ErrorKind, kind_of, may_be_session_setting, reason_of
+from bridge.text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

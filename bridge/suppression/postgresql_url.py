@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from bridge.suppression.database import SETTING, StoreError
+from bridge.suppression.errors import SETTING, StoreError
 
 SCHEMES: Final = frozenset({"postgresql+asyncpg", "postgresql", "postgres"})
 _PORT: Final = "5432"

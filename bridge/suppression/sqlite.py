@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from alembic.util import CommandError
 from sqlalchemy import event
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 from tenacity import AsyncRetrying, retry_if_exception_message, stop_after_delay, wait_random
 
 from bridge import private_files
-from bridge.suppression import migrating, sqlite_file
-from bridge.suppression.database import (
-    SETTING,
-    TASK_NAME,
-    Database,
-    NoListError,
-    StoreError,
-    StoreUnavailableError,
-)
+from bridge.suppression import sqlite_file
+from bridge.suppression.database import TASK_NAME, Database
+from bridge.suppression.errors import SETTING, NoListError, StoreError
+from bridge.suppression.sqlite_replacement import FileReplacement
 from bridge.tasks import run_shielded
-from bridge.telemetry import logs
-from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,8 +30,6 @@ if TYPE_CHECKING:
 
     from bridge.suppression.migrating import Revisions
 
-log = logs.logger("suppression")
-
 SCHEMES: Final = frozenset({"sqlite", "sqlite+aiosqlite"})
 
 BUSY_TIMEOUT: Final = 5.0
@@ -49,26 +38,6 @@ BUSY_TIMEOUT: Final = 5.0
 _BEGIN: Final = "bridge_begin"
 _ATTEMPTS: Final = 5
 _NO_DATABASE: Final = "file is not a database"
-
-_CONTENTS_QUERY: Final = (
-    "SELECT (SELECT count(*) FROM suppressions), (SELECT coalesce(max(id), 0) FROM changes)"
-)
-_CONTINUE_CHANGE_IDS: Final = """
-INSERT INTO sqlite_sequence (name, seq) SELECT 'changes', 0
-WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'changes');
-UPDATE sqlite_sequence SET seq = max(seq, :newest) WHERE name = 'changes'
-"""
-"""The ids of new changes go on after those of the file before."""
-
-
-class _Contents(NamedTuple):
-    """What is in a file: number of entries, and id of the newest change."""
-
-    entries: int
-    newest_change: int
-
-
-_NO_CONTENTS: Final = _Contents(0, 0)
 
 
 class SqliteDatabase(Database):
@@ -99,8 +68,7 @@ class SqliteDatabase(Database):
         """Device and inode of the file that was opened. If another file stands at the path, that is logged."""
         self._generation = 0
         """Counts replacements of the file. Connections of an earlier generation are closed when they are returned."""
-        self._known = _NO_CONTENTS
-        """The contents of the file that was open before."""
+        self._replacement = FileReplacement(self, self._file, self._writer)
 
     def check_before_connecting(self, *, create: bool) -> None:
         file = self._file
@@ -123,7 +91,7 @@ class SqliteDatabase(Database):
             sqlite3.connect(file).close()
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"the suppression list {file} cannot be opened: {error}") from error
-        self._close_to_others()
+        sqlite_file.make_private(file)
 
     async def open(self, *, create: bool) -> None:
         found = await self.revisions()
@@ -132,7 +100,7 @@ class SqliteDatabase(Database):
         if not found.is_newest:
             await self.migrate()
         async with self._engine.connect() as connection:
-            self._adopted_file = (await self._state(connection)).file
+            self._adopted_file = (await self._replacement.state(connection)).file
 
     async def revisions(self) -> Revisions:
         # If several processes open a new file at once, switching it to WAL fails without SQLite's own waiting.
@@ -160,7 +128,7 @@ class SqliteDatabase(Database):
         for _ in range(_ATTEMPTS):
             async with engine.connect() as connection:
                 generation = self._generation
-                state = await self._state(connection)
+                state = await self._replacement.state(connection)
                 if state.what == sqlite_file.CURRENT and self._adopted_file in {None, state.file}:
                     try:
                         yield connection
@@ -172,101 +140,29 @@ class SqliteDatabase(Database):
                     if generation != self._generation:
                         await connection.invalidate()
                     elif state.what == sqlite_file.CURRENT:
-                        await self._adopt_file(connection, state.file)
+                        await self._replacement.adopt(connection)
+                        self._adopted_file = state.file
                     else:
                         await self._leave(connection, state.what)
         raise self.unavailable("its file is replaced again and again")
 
     async def _verify_commit(self, connection: AsyncConnection) -> None:
-        state = await self._state(connection)
+        state = await self._replacement.state(connection)
         if state.what != sqlite_file.CURRENT:
             raise self.unavailable("its file was replaced while it was written to")
 
-    async def _state(self, connection: AsyncConnection) -> sqlite_file.FileState:
-        return sqlite_file.FileState.of(await self._asked(connection, sqlite_file.FILE_STATE_QUERY))
-
     async def _leave(self, connection: AsyncConnection, what: str) -> None:
         """Save what only the open file has, and close it. The next connection opens the file at the path."""
-        with suppress(
-            StoreUnavailableError
-        ):  # a file of an earlier revision, or a disk that cannot be read any more
-            ((entries, changes),) = await self._asked(connection, _CONTENTS_QUERY)
-            self._known = _Contents(entries, changes)
-        log.error(
-            "the file of the suppression list was replaced or removed",
-            action="suppression.replaced",
-            found=what,
-            entries=self._known.entries,
-            newest_change=self._known.newest_change,
-        )
-        if what == sqlite_file.GONE:
-            await self._write_back(connection)
-        elif what == sqlite_file.LOG_GONE:
-            # SQLite's WAL was removed: its content must be written to the database file first.
-            ((busy, _, _),) = await self._asked(connection, "PRAGMA wal_checkpoint(FULL)")
-            if busy:
-                raise self.unavailable("its WAL was removed while others write")
+        await self._replacement.abandon(connection, what)
         self._generation += 1
         await connection.invalidate()
         await self._engine.dispose()
-
-    async def _write_back(self, connection: AsyncConnection) -> None:
-        """The path is empty: write the content of the open file, which is the whole list, to it."""
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        try:
-            new = await run_abandonable(partial(sqlite_file.new_file_beside, self._file))
-            await driver.backup(new)
-            await run_abandonable(partial(sqlite_file.put_in_place, new, self._file))
-        except (OSError, sqlite3.Error) as error:
-            raise self.unavailable(f"its file is gone, and cannot be written back: {error}") from error
 
     def _no_list(self) -> NoListError:
         return NoListError(
             f"there is no suppression list at {self._file.absolute()}; run `bridge db upgrade`, start a worker on it, "
             f"or set {SETTING}"
         )
-
-    def _close_to_others(self) -> None:
-        """Remove the permissions of other users, which an earlier release or a restored backup may have."""
-        if open_to_others := private_files.make_private(sqlite_file.files_of(self._file)):
-            log.warning(
-                "other users may read the suppression list, and we may not change that",
-                action="suppression.open_to_others",
-                files=[str(path) for path in open_to_others],
-            )
-
-    async def _adopt_file(self, connection: AsyncConnection, file: str) -> None:
-        """Use the file that stands at the path now, and migrate it to the newest revision."""
-        self._close_to_others()
-        if not (await connection.run_sync(migrating.revisions)).is_newest:
-            await connection.rollback()
-            try:
-                async with self._writer.begin() as writing:
-                    await writing.run_sync(migrating.upgrade)
-            except CommandError as error:
-                raise self.unavailable(f"its file was replaced by one of another bridge ({error})") from error
-        await connection.rollback()
-        ((entries, changes),) = await self._asked(connection, _CONTENTS_QUERY)
-        async with self._writer.begin() as writing:
-            for statement in _CONTINUE_CHANGE_IDS.split(";"):
-                await writing.exec_driver_sql(statement, {"newest": self._known.newest_change})
-        self._adopted_file = file
-        log.error(
-            "another file is the suppression list now: replay from the archive what only the file before had",
-            action="suppression.adopted",
-            entries=entries,
-            newest_change=changes,
-            entries_before=self._known.entries,
-            newest_change_before=self._known.newest_change,
-        )
-
-    async def _asked(self, connection: AsyncConnection, statement: str) -> Any:
-        """The rows of a statement, outside of any transaction."""
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        try:
-            return await driver.execute_fetchall(statement)
-        except sqlite3.Error as error:
-            raise self.unavailable(error) from error
 
     def translated(self, error: Exception) -> StoreError | None:
         if isinstance(error, DataError | IntegrityError):

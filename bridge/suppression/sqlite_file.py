@@ -11,6 +11,9 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from bridge import private_files
+from bridge.telemetry import logs
+
+log = logs.logger("suppression")
 
 FILE_STATE_QUERY: Final = "SELECT list_file_state()"
 """Runs in the connection's own thread, so that a hanging disk blocks nothing else. `FileState.of` reads its rows."""
@@ -89,9 +92,14 @@ class _OpenFiles:
                     Path(self._path + log).unlink()
 
 
-def files_of(path: Path) -> list[Path]:
-    """The database file, and SQLite's files beside it."""
-    return [path, *(path.with_name(path.name + log) for log in _LOGS)]
+def make_private(path: Path) -> None:
+    """Remove the permissions of other users, which an earlier release or a restored backup may have. Blocking."""
+    if open_to_others := private_files.make_private(_files_of(path)):
+        log.warning(
+            "other users may read the suppression list, and we may not change that",
+            action="suppression.open_to_others",
+            files=[str(path) for path in open_to_others],
+        )
 
 
 def new_file_beside(path: Path) -> sqlite3.Connection:
@@ -124,6 +132,11 @@ def put_in_place(database: sqlite3.Connection, path: Path) -> None:
             os.close(folder)
     finally:
         new.unlink(missing_ok=True)
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The database file, and SQLite's files beside it."""
+    return [path, *(path.with_name(path.name + log) for log in _LOGS)]
 
 
 def _file_id(path: str) -> _FileId | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import asyncpg
 
-from bridge.suppression.database import first_line
 from bridge.suppression.postgresql_session import NO_SESSION
+from bridge.text import first_line
 
 if TYPE_CHECKING:
     from sqlalchemy.exc import DBAPIError

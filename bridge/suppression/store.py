@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from sqlalchemy import func, or_, select, tuple_
-
-from bridge.suppression import bulk, current_state, model, opening, writing
+from bridge.suppression import current_state, opening, reading, writing
 from bridge.suppression.addresses import normalise
-from bridge.suppression.changes import LEASE_SECONDS, Outbox, change_of
-from bridge.suppression.database import StoreError, shielded
-from bridge.suppression.entries import entry_of
+from bridge.suppression.changes import LEASE_SECONDS, Outbox
+from bridge.suppression.database import shielded
+from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError, StoreError
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
@@ -32,14 +30,6 @@ _RELEASE_SECONDS: Final = 0.5
 """How long the end of a process may wait for the release of its lease; otherwise the lease expires."""
 
 NO_ADDRESSES: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-class ProtectedComplaintError(StoreError):
-    """A complaint can only be removed with an override, an actor and a note."""
-
-
-class NotSuppressedError(StoreError):
-    """The address is not on the list, or not for that reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +139,8 @@ class Store:
     @shielded
     async def known_addresses(self, message_ids: Collection[str]) -> dict[str, str]:
         """Message id -> address, for the known ones of these ids."""
-        table = model.known_messages
-        known: dict[str, str] = {}
         async with self._database.read() as connection:
-            for some in bulk.column_in(connection, table.c.message_id, set(message_ids)):
-                query = select(table.c.message_id, table.c.address).where(some)
-                known.update((row.message_id, row.address) for row in await connection.execute(query))
-        return known
+            return await reading.read_known_addresses(connection, message_ids)
 
     @shielded
     async def remember(self, addresses: Mapping[str, str]) -> None:
@@ -172,11 +157,9 @@ class Store:
         Raises:
             InvalidAddressError: it is not an address.
         """
-        table = model.suppressions
-        in_force = or_(table.c.expires_at.is_(None), table.c.expires_at > self._now())
-        query = select(table).where(table.c.address == normalise(address), in_force).order_by(table.c.reason)
+        key = normalise(address)
         async with self._database.read() as connection:
-            return [entry_of(row) for row in await connection.execute(query)]
+            return await reading.read_entries(connection, key, in_force_at=self._now())
 
     @shielded
     async def entries(
@@ -189,23 +172,14 @@ class Store:
             limit: the maximum number.
             after: address and reason of the last entry of the page before.
         """
-        table = model.suppressions
-        query = select(table).order_by(table.c.address, table.c.reason).limit(limit)
-        if reason is not None:
-            query = query.where(table.c.reason == reason.value)
-        if after is not None:
-            query = query.where(tuple_(table.c.address, table.c.reason) > tuple_(*after))
         async with self._database.read() as connection:
-            return [entry_of(row) for row in await connection.execute(query)]
+            return await reading.read_page(connection, reason=reason, limit=limit, after=after)
 
     @shielded
     async def count_by_reason(self) -> dict[Reason, int]:
         """The number of entries of each reason, with expired ones; 0 for a reason without entries."""
-        table = model.suppressions
-        query = select(table.c.reason, func.count().label("entries")).group_by(table.c.reason)
         async with self._database.read() as connection:
-            counts = {row.reason: row.entries for row in await connection.execute(query)}
-        return {reason: counts.get(reason.value, 0) for reason in Reason}
+            return await reading.count_by_reason(connection)
 
     @shielded
     async def add(
@@ -233,7 +207,7 @@ class Store:
         cause = writing.Cause(normalise(address), address, reason, at=now, note=note, expires_at=expires_at)
         async with self._database.write() as connection:
             await writing.upsert_entries(connection, [cause], actor=actor, now=now)
-            return await writing.read_entry(connection, cause.key)
+            return await reading.read_entry(connection, cause.key)
 
     @shielded
     async def remove(
@@ -250,14 +224,11 @@ class Store:
             ProtectedComplaintError: one is a complaint, and the override, the actor or the note is missing;
                 nothing was removed.
         """
-        table = model.suppressions
-        query = select(table).where(table.c.address == normalise(address)).order_by(table.c.reason)
-        if reason is not None:
-            query = query.where(table.c.reason == reason.value)
+        key = normalise(address)
         may_lift_complaints = override and bool(actor.strip()) and bool(note.strip())
         async with self._database.write() as connection:
-            await current_state.alone(connection)
-            entries = [entry_of(row) for row in await connection.execute(query)]
+            await current_state.exclude_writers(connection)
+            entries = await reading.read_entries(connection, key, reason=reason)
             if not entries:
                 raise NotSuppressedError(
                     f"{address} is not on the list" + (f" for the reason {reason}" if reason else "")
@@ -282,10 +253,9 @@ class Store:
         Raises:
             InvalidAddressError: it is no address.
         """
-        table = model.changes
-        query = select(table).where(table.c.address == normalise(address)).order_by(table.c.id)
+        key = normalise(address)
         async with self._database.read() as connection:
-            return [change_of(row) for row in await connection.execute(query)]
+            return await reading.read_history(connection, key)
 
     def _now(self) -> int:
         return int(self._clock())

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import and_, case, delete, select
+from sqlalchemy import and_, case, delete
 
 from bridge.suppression import bulk, current_state, model
-from bridge.suppression.entries import Entry, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy.sql.dml import ReturningInsert
 
     from bridge.suppression.bulk import Insert
-    from bridge.suppression.current_state import Key, Standing
+    from bridge.suppression.current_state import CurrentState, Key
+    from bridge.suppression.entries import Entry
     from bridge.suppression.policy import Reason
 
     Done = Literal["added", "updated", "outdated"]
@@ -80,14 +80,14 @@ async def upsert_entries(
     return ["outdated" if late else next(done) for late in outdated]
 
 
-def _is_outdated(cause: Cause, before: Standing) -> bool:
+def _is_outdated(cause: Cause, before: CurrentState) -> bool:
     lifted_at = before.lifted_at.get(cause.key)
     # What a person adds is a decision of now. An event bears whole seconds, so that within one nobody knows the order.
     return lifted_at is not None and cause.event_id is not None and cause.at <= lifted_at
 
 
 async def _put(
-    connection: AsyncConnection, causes: Sequence[Cause], stands: Standing, *, actor: str, now: int
+    connection: AsyncConnection, causes: Sequence[Cause], stands: CurrentState, *, actor: str, now: int
 ) -> list[Done]:
     if not causes:
         return []
@@ -140,7 +140,7 @@ async def delete_entries(
 ) -> None:
     """Delete these entries of one address, and log each. Older events do not put it back for any of the reasons.
 
-    The caller has the list for itself (`standing.alone`).
+    The caller has the list for itself (`current_state.exclude_writers`).
     """
     address = entries[0].address
     stands = await current_state.read(connection, [address])
@@ -171,13 +171,6 @@ async def delete_entries(
         actor=actor,
         now=now,
     )
-
-
-async def read_entry(connection: AsyncConnection, key: Key) -> Entry:
-    """The entry with this key."""
-    table = model.suppressions
-    chosen = and_(table.c.address == key[0], table.c.reason == key[1])
-    return entry_of((await connection.execute(select(table).where(chosen))).one())
 
 
 async def upsert_addresses(connection: AsyncConnection, addresses: Mapping[str, str], now: int) -> None:

@@ -20,7 +20,7 @@ from bridge.provider.errors import (
     UnknownMessageError,
 )
 from bridge.suppression.addresses import InvalidAddressError, SeveralAddressesError
-from bridge.suppression.database import RefusedValueError, StoreUnavailableError
+from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

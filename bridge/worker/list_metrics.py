@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from bridge.suppression.database import StoreError
+from bridge.suppression.errors import StoreError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

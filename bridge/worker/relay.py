@@ -15,7 +15,7 @@ from bridge.amqp.backoff import backoff_seconds
 from bridge.amqp.frames import make_message
 from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError
 from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT
-from bridge.suppression.database import StoreUnavailableError
+from bridge.suppression.errors import StoreUnavailableError
 from bridge.telemetry import logs
 from bridge.worker.failures import DATABASE_ERRORS
 

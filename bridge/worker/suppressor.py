@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from bridge import events
 from bridge.amqp.properties import decode_properties
 from bridge.suppression.addresses import InvalidAddressError, normalise
-from bridge.suppression.database import RefusedValueError, StoreUnavailableError
+from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 from bridge.suppression.store import Incident
 from bridge.tasks import task_group
 from bridge.telemetry import instruments, logs

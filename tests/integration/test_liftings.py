@@ -12,8 +12,9 @@ import pytest
 from hypothesis import strategies as st
 
 from bridge.suppression import current_state, writing
+from bridge.suppression.errors import ProtectedComplaintError
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, ProtectedComplaintError, Store
+from bridge.suppression.store import Incident, Store
 from tests.support import postgres, stores
 from tests.support.clock import Clock
 from tests.support.scraping import becoming, free_port
@@ -271,7 +272,7 @@ async def test_a_batch_waits_for_who_lifts(postgresql_url: str, clock: Clock) ->
     async with Store.open(postgresql_url, clock=clock) as one, Store.open(postgresql_url, clock=clock) as two:
         entry = await one.add(JANE, reason=Reason.HARD_BOUNCE, actor="ann", note="")
         async with one._database.write() as connection:
-            await current_state.alone(connection)
+            await current_state.exclude_writers(connection)
             await writing.delete_entries(connection, [entry], reasons=Reason, actor="ann", note="", now=NOW)
             recording = asyncio.create_task(outcomes(two, incident("e1", NOW - 9), incident("e2", NOW + 9)))
             await _somebody_waits(postgresql_url)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event
 
-from bridge.suppression.database import StoreError, StoreUnavailableError
+from bridge.suppression.errors import StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 from tests.support import stores

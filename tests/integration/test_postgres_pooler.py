@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from bridge.suppression.database import StoreError, StoreUnavailableError
+from bridge.suppression.errors import StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.postgresql import PostgresqlDatabase
 from bridge.suppression.store import Incident, Store

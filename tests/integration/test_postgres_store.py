@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from sqlalchemy import event, text
 
-from bridge.suppression.database import RefusedValueError, StoreError, StoreUnavailableError
+from bridge.suppression.errors import RefusedValueError, StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 from tests.support import postgres

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.suppression.database import StoreError, StoreUnavailableError
+from bridge.suppression.errors import StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Incident, Store
 

@@ -13,9 +13,15 @@ from alembic.migration import MigrationContext
 
 from bridge.suppression import model
 from bridge.suppression.addresses import InvalidAddressError
-from bridge.suppression.database import RefusedValueError, StoreError, StoreUnavailableError
+from bridge.suppression.errors import (
+    NotSuppressedError,
+    ProtectedComplaintError,
+    RefusedValueError,
+    StoreError,
+    StoreUnavailableError,
+)
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, NotSuppressedError, ProtectedComplaintError, Store
+from bridge.suppression.store import Incident, Store
 from tests.support import stores
 from tests.support.clock import Clock
 

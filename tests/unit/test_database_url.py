@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge.suppression import postgresql_url
-from bridge.suppression.database import StoreError
+from bridge.suppression.errors import StoreError
 from bridge.suppression.store import Store
 
 

@@ -28,7 +28,7 @@ from bridge.provider.errors import (
     UnknownMessageError,
 )
 from bridge.suppression.addresses import InvalidAddressError, SeveralAddressesError
-from bridge.suppression.database import RefusedValueError, StoreUnavailableError
+from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 from bridge.worker import failures
 
 if TYPE_CHECKING:
