@@ -20,10 +20,10 @@ from bridge.cli.options import AsJson, ListJson
 from bridge.diagnostics.alarms import alarm_of
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.settings.sections import Settings
-from bridge.spool.folder import SpoolError
+from bridge.spool.entries import SpoolContents
+from bridge.spool.errors import SpoolError
 from bridge.spool.listing import FileStatus, list_files, retry_now
 from bridge.spool.refused_entries import RefusedKind
-from bridge.spool.spool_file import SpoolContents
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

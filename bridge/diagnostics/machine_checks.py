@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge.diagnostics.finding import failed, ok, warning
-from bridge.spool.folder import SpoolError, other_files
+from bridge.spool.errors import SpoolError
+from bridge.spool.folder import other_files
 from bridge.spool.listing import read_contents
 from bridge.spool.spool import MAX_ENTRY_BYTES
 

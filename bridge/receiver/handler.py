@@ -18,7 +18,7 @@ from bridge.receiver.body import read_body
 from bridge.receiver.deadline_queue import DeadlineQueue
 from bridge.receiver.handler_metrics import HandlerMetrics
 from bridge.receiver.refusal_log import RefusalLog
-from bridge.spool.folder import SpoolError
+from bridge.spool.errors import SpoolError
 from bridge.telemetry import logs
 from bridge.timestamps import unix_ms_now
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from bridge.receiver.access import Access
     from bridge.receiver.answers import WebhookAnswer
     from bridge.settings.sections import Receiver
+    from bridge.spool.entries import SpoolEntry
     from bridge.spool.refused_events import RefusedEvents
     from bridge.spool.spool import Spool
-    from bridge.spool.spool_file import SpoolEntry
     from bridge.telemetry.metrics import Metrics
 
     SendAnswer = Callable[[WebhookAnswer], None]

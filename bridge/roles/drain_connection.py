@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from bridge.amqp.frames import Message
     from bridge.settings.sections import Settings
+    from bridge.spool.entries import SpoolEntry
     from bridge.spool.refused_events import RefusedEvents
-    from bridge.spool.spool_file import SpoolEntry
     from bridge.telemetry.metrics import Metrics
 
 _CONNECT_SECONDS: Final = 5.0

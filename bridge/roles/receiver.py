@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from bridge.amqp.publisher import Publisher
     from bridge.roles.lifetime import Lifetime
     from bridge.settings.sections import Settings
-    from bridge.spool.spool_file import SpoolEntry
+    from bridge.spool.entries import SpoolEntry
 
 log = logs.logger("roles")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge import private_files
 from bridge.spool import refused_entries
+from bridge.spool.errors import is_corrupt
 from bridge.spool.folder import database_files, file_identities, has_only_wal, rename_corrupt
 
 if TYPE_CHECKING:
@@ -107,11 +108,6 @@ class Database:
         for connection in (self.connection, self._read_only_connection):
             with suppress(sqlite3.DatabaseError):
                 connection.close()
-
-
-def is_corrupt(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def _connect(path: Path) -> sqlite3.Connection:

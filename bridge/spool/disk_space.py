@@ -6,6 +6,7 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
+from bridge.spool.errors import SpoolFullError
 from bridge.spool.folder import database_files
 
 if TYPE_CHECKING:
@@ -47,6 +48,40 @@ def used_bytes(connection: sqlite3.Connection) -> int:
     """Size of the file without its free pages."""
     used = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
     return used * _pragma(connection, "page_size")
+
+
+def check_free(connection: sqlite3.Connection, path: Path, *, least: int, needed: int) -> None:
+    """Check that the file may grow, or need not: entries that fit into its free pages need no space on the disk.
+
+    Args:
+        connection: to the file.
+        path: of the file.
+        least: bytes that must stay free on its disk.
+        needed: bytes that are to be written.
+
+    Raises:
+        SpoolFullError: there is not enough space.
+        OSError: the folder cannot be read.
+    """
+    free = free_bytes(path)
+    if free < least and reusable_bytes(connection) < needed:
+        raise SpoolFullError(
+            f"{path.parent}: {free} bytes are free on its disk, and {least} must stay free "
+            "(spool.min_free_bytes); make room"
+        )
+
+
+def shrink_if_too_large(connection: sqlite3.Connection, path: Path) -> bool:
+    """Shrink the file if it is large and nearly empty; returns whether it was.
+
+    Raises:
+        sqlite3.Error: a reader is in the way, or the disk fails.
+        OSError: the folder cannot be read.
+    """
+    if not is_too_large(connection, path):
+        return False
+    shrink(connection)
+    return True
 
 
 def shrink(connection: sqlite3.Connection) -> None:

@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.publish_errors import PublishError
-from bridge.spool.folder import SpoolError, other_files
+from bridge.spool.errors import SpoolError
+from bridge.spool.folder import other_files
 from bridge.spool.listing import read_refused
 from bridge.spool.orphans import Orphans
 from bridge.spool.refused_entries import to_read_refused
@@ -115,7 +116,7 @@ class Drain:
         try:
             if moved := await self._mover.move_all(self._spool, skip=self._spool.is_held):
                 log.info("drained the spool", action="spool.drained", entries=moved)
-            if moved := await self._mover.retry(self._spool):
+            if moved := await self._mover.retries.retry(self._spool):
                 log.info(
                     "events that RabbitMQ had refused were published",
                     action="spool.refused_published",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bridge.amqp.frames import Message
     from bridge.amqp.publish_errors import ChannelClosedError
     from bridge.amqp.publisher import Publisher
+    from bridge.spool.entries import SpoolEntry
     from bridge.spool.refused_entries import EntryTask
-    from bridge.spool.spool_file import SpoolEntry
 
 log = logs.logger("spool")
 

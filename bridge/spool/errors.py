@@ -1,4 +1,4 @@
-"""The errors of a spool file, and how errors of SQLite and the operating system become them."""
+"""The errors of the spool, and how errors of SQLite and the operating system become them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from bridge.spool.database import is_corrupt
-from bridge.spool.folder import SpoolError
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+class SpoolError(Exception):
+    """The spool cannot do what was asked. The message says why and, if possible, what to do."""
+
+
+class SpoolLockedError(SpoolError):
+    """Another process has this file."""
+
+
+class SpoolForeignError(SpoolLockedError):
+    """The file belongs to another user: its lock, or the database, cannot be opened."""
 
 
 class SpoolFullError(SpoolError):
@@ -42,11 +51,23 @@ class SpoolUnreadableError(SpoolError):
 
 @contextmanager
 def as_spool_error(path: Path) -> Iterator[None]:
-    """Translate errors of SQLite and the operating system to a SpoolError."""
+    """Translate errors of SQLite and the operating system. Args: the file, for the text.
+
+    Raises:
+        SpoolFullError: the disk is full.
+        SpoolCorruptError: the file is damaged, or no database.
+        SpoolError: anything else.
+    """
     try:
         yield
     except (sqlite3.Error, OSError) as error:
         raise _spool_error(path, error) from error
+
+
+def is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file is damaged, or no database (SQLITE_CORRUPT, SQLITE_NOTADB)."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def _spool_error(path: Path, error: sqlite3.Error | OSError) -> SpoolError:

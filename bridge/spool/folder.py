@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from bridge import private_files
+from bridge.spool.errors import SpoolError, SpoolForeignError, SpoolLockedError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -27,18 +28,6 @@ _SUFFIXES: Final = ("", "-wal", "-shm")
 _PREFIX: Final = "spool-"
 _FOREIGN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
 _MAX_NAMED: Final = 10
-
-
-class SpoolError(Exception):
-    """The spool cannot do what was asked. The message says why and, if possible, what to do."""
-
-
-class SpoolLockedError(SpoolError):
-    """Another process has this file."""
-
-
-class SpoolForeignError(SpoolLockedError):
-    """The file belongs to another user: its lock, or the database, cannot be opened."""
 
 
 FileIdentities = tuple[tuple[int, int] | None, ...]

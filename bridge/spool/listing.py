@@ -7,9 +7,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bridge.spool.folder import SpoolError, in_use, other_files
+from bridge.spool.entries import SpoolContents
+from bridge.spool.errors import SpoolError
+from bridge.spool.folder import in_use, other_files
 from bridge.spool.refused_entries import has_tables, to_read_refused, to_retry_now
-from bridge.spool.spool_file import CONTENTS, SpoolContents
+from bridge.spool.spool_file import CONTENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from bridge.amqp.frames import Message
     from bridge.spool.drain_publisher import DrainPublisher, EntrySource
+    from bridge.spool.entries import SpoolEntry
     from bridge.spool.refused_entries import Refusal
-    from bridge.spool.spool_file import SpoolEntry
 
 _LIVE_TRAFFIC_SHARE: Final = 4.0
 """During live traffic the drain works a quarter of the time."""
@@ -66,8 +66,8 @@ class Mover:
         self._target = target
         self._live = live
         self._refused_in_a_row = 0
-        self.retry = RefusedRetries(target).retry
-        """Try the refused entries again."""
+        self.retries = RefusedRetries(target)
+        """Publishes again what was set aside."""
 
     async def move_all(
         self,

@@ -9,21 +9,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge import private_files
-from bridge.spool.errors import SpoolCorruptError, SpoolReplacedError
-from bridge.spool.folder import SpoolError, SpoolLockedError
+from bridge.spool.entries import size_of
+from bridge.spool.errors import SpoolCorruptError, SpoolError, SpoolLockedError, SpoolReplacedError
 from bridge.spool.pending_removals import MAX_PENDING, PendingRemovals
 from bridge.spool.replaced_file import replace_file
 from bridge.spool.spool_file import SpoolFile
-from bridge.spool.state import size_of
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from bridge.spool.entries import SpoolEntry
     from bridge.spool.mover import Mover
     from bridge.spool.refused_entries import EntryTask
-    from bridge.spool.spool_file import SpoolEntry
 
 T = TypeVar("T")
 
@@ -78,7 +77,7 @@ class Orphans:
             return None
         total = None
         try:
-            retried = await mover.retry(orphan, all_of_them=all_of_them, own=False, moved=moved)
+            retried = await mover.retries.retry(orphan, all_of_them=all_of_them, own=False, moved=moved)
             total = retried + await mover.move_all(orphan, moved=moved)
         finally:
             if not await orphan.try_close(emptied=total is not None):

@@ -7,17 +7,21 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.spool.claimed_file import REOPEN_SECONDS, ClaimedFile
-from bridge.spool.errors import SpoolCorruptError, SpoolReplacedError
-from bridge.spool.folder import SpoolError
-from bridge.spool.state import size_of
+from bridge.spool.entries import size_of
+from bridge.spool.errors import SpoolCorruptError, SpoolError, SpoolReplacedError
+from bridge.spool.pending_removals import PendingRemovals
+from bridge.spool.state import StateTracker
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from bridge.settings.sections import Spool as SpoolSettings
+    from bridge.spool.entries import SpoolContents, SpoolEntry
     from bridge.spool.refused_entries import EntryTask
-    from bridge.spool.spool_file import SpoolEntry, SpoolFile
+    from bridge.spool.spool_file import SpoolFile
+    from bridge.spool.state import SpoolState
 
 T = TypeVar("T")
 
@@ -28,13 +32,61 @@ _MAX_REPLACEMENTS: Final = 3
 """Attempts to write one event while its file is being replaced."""
 
 
-class OwnFile(ClaimedFile):
-    """Commits, reads and maintenance of the claimed file."""
+class OwnFile:
+    """Commits, reads and maintenance of the claimed file.
+
+    To be used from one thread at a time; only `state`, `path` and `highest_found_id` may be read from any.
+    """
 
     def __init__(self, settings: SpoolSettings, *, on_entries_found: Callable[[], object]) -> None:
-        """As `ClaimedFile`."""
-        super().__init__(settings, on_entries_found=on_entries_found)
+        """Start without a file.
+
+        Args:
+            settings: the folder, and what must stay free on its disk.
+            on_entries_found: called when a claimed file already has entries.
+        """
+        self._settings = settings
+        self._on_entries_found = on_entries_found
+        self._claimed = ClaimedFile(settings)
+        self._removals = PendingRemovals()
+        self._tracker = StateTracker()
         self._shrink_at = 0.0
+        self.highest_found_id = 0
+        """The highest id in the files that were claimed; 0 if there was none."""
+
+    @property
+    def state(self) -> SpoolState:
+        """The state after the last commit."""
+        return self._tracker.state
+
+    @property
+    def path(self) -> Path | None:
+        """Path of the current file; None if there is none in the folder."""
+        return self._claimed.path
+
+    def claim(self) -> bool:
+        """Claim a file, unless that was tried a moment ago; returns whether it succeeded. If not, the state says why."""
+        if not self._claimed.may_retry():
+            return False
+        try:
+            contents = self._claimed.claim()
+        except SpoolError as error:
+            self._tracker.unusable(str(error))
+            return False
+        self._claimed_with(contents)
+        return True
+
+    def refuse(self, reason: str) -> None:
+        """Set the state to not writable, until a commit or a probe succeeds."""
+        self._tracker.refuse(reason)
+
+    def close(self) -> None:
+        """Close and unlock the file."""
+        if self._claimed.file is None:
+            return
+        with suppress(SpoolError):
+            self._copy_if_replaced(self._claimed.file)
+        self._claimed.close(entries=self.state.entries)
 
     def commit(self, added: Sequence[SpoolEntry], removed: Sequence[SpoolEntry]) -> None:
         """Add and remove entries, fsynced when this returns. It is one transaction as long as the disk accepts both.
@@ -70,14 +122,15 @@ class OwnFile(ClaimedFile):
         Raises:
             SpoolError: the disk fails.
         """
-        if self._file is None or self._removals.too_many:
+        file = self._claimed.file
+        if file is None or self._removals.too_many:
             return []
         try:
-            if not self._removals.proven and not self._removals_are_taken(self._file):
+            if not self._removals.proven and not self._removals_are_taken(file):
                 return []
-            return self._file.read(after, limit, without=self._removals)
+            return file.read(after, limit, without=self._removals)
         except SpoolCorruptError as corrupt:
-            self._start_new_file(str(corrupt))
+            self._start_new_file(file, str(corrupt))
         return []
 
     def do(self, task: EntryTask[T]) -> T:
@@ -86,12 +139,13 @@ class OwnFile(ClaimedFile):
         Raises:
             SpoolError: there is no file, or the disk fails; nothing was changed.
         """
-        if self._file is None:
+        file = self._claimed.file
+        if file is None:
             raise SpoolError(self.state.reason)
         try:
-            return self._file.do(task, self._removals)
+            return file.do(task, self._removals)
         except SpoolCorruptError as corrupt:
-            self._start_new_file(str(corrupt))
+            self._start_new_file(file, str(corrupt))
             raise
 
     def maintain(self, *, at_rest: bool) -> None:
@@ -102,49 +156,93 @@ class OwnFile(ClaimedFile):
         Args:
             at_rest: no job waits, so there is time to shrink a large file.
         """
-        if self._file is None:
+        file = self._claimed.file
+        if file is None:
             self.claim()
             return
         try:
-            self._copy_if_replaced(self._file)
+            self._copy_if_replaced(file)
         except SpoolError as refusal:
             self.refuse(str(refusal))
         else:
-            if not self.state.writable and self._may_retry():
+            if not self.state.writable and self._claimed.may_retry():
                 self._probe()
         if due := self._removals.due():
             self._remove(due)
         if at_rest:
             self._shrink()
 
+    def _claimed_with(self, contents: SpoolContents) -> None:
+        """A file was claimed, with these contents."""
+        self._tracker.count(contents)
+        self._mark_usable()
+        self.highest_found_id = max(self.highest_found_id, contents.newest_id)
+        if contents.entries:
+            self._removals.proven = False
+            self._on_entries_found()
+
+    def _copy_if_replaced(self, file: SpoolFile) -> None:
+        """Copy a file that somebody has removed: its contents would be lost with this process."""
+        if not file.in_place():
+            self._replace(file, f"{file.path}: somebody has removed it, or mounted over it")
+        elif self._claimed.is_replaced:  # it is visible again: somebody has unmounted
+            self._claimed.is_replaced = self._tracker.is_exact = False
+
+    def _replace(self, file: SpoolFile, reason: str) -> None:
+        """Continue with a new file, which gets the contents of the removed one.
+
+        Raises:
+            SpoolError: that is not possible yet. Until then entries can be drained, but none is accepted.
+        """
+        if self._claimed.is_replaced and not self._claimed.may_retry():
+            raise SpoolError(self.state.reason)
+        try:
+            new = self._claimed.copy_replaced(file)
+        except SpoolError as error:
+            self._tracker.unusable(f"{reason}; its contents cannot be copied: {error}")
+            raise SpoolError(self.state.reason) from error
+        self._claimed_with(self._claimed.use(new))
+
+    def _start_new_file(self, file: SpoolFile, reason: str) -> None:
+        """Rename the corrupt file, and claim a new one."""
+        self._removals.clear()
+        try:
+            self._claimed.rename_corrupt(file, reason, entries=self.state.entries)
+        except SpoolError as error:
+            self._tracker.unusable(str(error))
+            return
+        self._claimed.retry_at_once()
+        self.claim()
+
     def _write(self, added: Sequence[SpoolEntry], removed: Mapping[int, int]) -> None:
         """One transaction, in the file that is in the folder."""
         for _ in range(_MAX_REPLACEMENTS):
-            if self._file is None and not self.claim():
+            if self._claimed.file is None:
+                self.claim()
+            file = self._claimed.file
+            if file is None:
                 raise SpoolError(self.state.reason)
             try:
-                self._transact(added, removed)
+                self._transact(file, added, removed)
             except SpoolCorruptError as corrupt:
-                self._start_new_file(str(corrupt))
+                self._start_new_file(file, str(corrupt))
                 removed = {}
             except SpoolReplacedError as replaced:
                 self._tracker.is_exact &= not replaced.committed
-                self._replace(str(replaced))
+                self._replace(file, str(replaced))
                 if replaced.committed:
                     return
             else:
                 return
         raise SpoolError(f"{self._settings.directory}: somebody keeps replacing its files")
 
-    def _transact(self, added: Sequence[SpoolEntry], removed: Mapping[int, int]) -> None:
-        if self._file is None:
-            raise SpoolError(self.state.reason)
-        all_there = self._file.write(added, removed) == len(removed)
+    def _transact(self, file: SpoolFile, added: Sequence[SpoolEntry], removed: Mapping[int, int]) -> None:
+        all_there = file.write(added, removed) == len(removed)
         if removed:
             self._removals.removed(removed)
-        self._tracker.committed(self._file, added, removed, all_there=all_there)
+        self._tracker.committed(file, added, removed, all_there=all_there)
         if added:  # a successful removal does not mean that there is space
-            self._is_replaced = False
+            self._claimed.is_replaced = False
             self._mark_usable()
 
     def _remove(self, due: Mapping[int, int]) -> None:
@@ -170,25 +268,31 @@ class OwnFile(ClaimedFile):
         return True
 
     def _probe(self) -> None:
-        if self._file is None or self._is_replaced:
+        file = self._claimed.file
+        if file is None or self._claimed.is_replaced:
             return
         try:
-            self._file.probe()
+            file.probe()
             if not self._tracker.is_exact:
-                self._tracker.count(self._file.contents())
+                self._tracker.count(file.contents())
         except SpoolCorruptError as corrupt:
-            self._start_new_file(str(corrupt))
+            self._start_new_file(file, str(corrupt))
         except SpoolError as refusal:
             self.refuse(str(refusal))
         else:
             self._mark_usable()
 
+    def _mark_usable(self) -> None:
+        if self._tracker.usable():
+            self._removals.try_now()
+
     def _shrink(self) -> None:
-        if self._file is None or time.monotonic() < self._shrink_at:
+        file = self._claimed.file
+        if file is None or time.monotonic() < self._shrink_at:
             return
         self._shrink_at = time.monotonic() + REOPEN_SECONDS
         try:
-            if self._file.make_smaller():
-                log.info("shrank the spool file", action="spool.shrunk", file=str(self._file.path))
+            if file.make_smaller():
+                log.info("shrank the spool file", action="spool.shrunk", file=str(file.path))
         except SpoolError:
             self._shrink_at = time.monotonic() + _SHRINK_AGAIN_SECONDS

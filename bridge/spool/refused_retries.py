@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError
 from bridge.spool.drain_publisher import CHUNK
+from bridge.spool.entries import SpoolEntry
 from bridge.spool.refused_entries import (
     NACKED,
     to_find_due_kinds,
@@ -15,7 +16,6 @@ from bridge.spool.refused_entries import (
     to_retry_soon,
     to_take_due,
 )
-from bridge.spool.spool_file import SpoolEntry
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:

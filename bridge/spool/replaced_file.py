@@ -7,8 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bridge.spool import disk_space
-from bridge.spool.errors import SpoolFullError, SpoolUnreadableError, as_spool_error
-from bridge.spool.folder import SpoolError, make_folder
+from bridge.spool.errors import SpoolError, SpoolFullError, SpoolUnreadableError, as_spool_error
+from bridge.spool.folder import make_folder
 from bridge.spool.spool_file import SpoolFile
 from bridge.telemetry import logs
 

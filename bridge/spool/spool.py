@@ -9,11 +9,11 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from bridge.spool.errors import SpoolFullError
-from bridge.spool.folder import SpoolError
+from bridge.spool.entries import OVERHEAD, SpoolEntry, size_of
+from bridge.spool.errors import SpoolError, SpoolFullError
+from bridge.spool.jobs import Put, Read, Remove, RunTask
 from bridge.spool.refused_entries import to_set_aside
-from bridge.spool.spool_file import OVERHEAD, SpoolEntry
-from bridge.spool.writer import Writer
+from bridge.spool.thread import SpoolThread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,16 +36,17 @@ _MAX_WAITING_BYTES: Final = 64 * 1024**2
 class Spool:
     """The spool of this process. When `put` returns, the event is fsynced."""
 
-    def __init__(self, settings: SpoolSettings, *, writer: Writer, has_entries: asyncio.Event) -> None:
+    def __init__(self, settings: SpoolSettings, *, thread: SpoolThread, has_entries: asyncio.Event) -> None:
         """Create a spool; `open` does so from the settings.
 
         Args:
             settings: its size limit.
-            writer: of the spool file; it has been started.
+            thread: which has been started.
             has_entries: set when there is something to drain.
         """
         self._settings = settings
-        self._writer = writer
+        self._thread = thread
+        self._loop = asyncio.get_running_loop()
         self._last_id = 0
         self._waiting = 0
         self._waiting_bytes = 0
@@ -63,26 +64,28 @@ class Spool:
         An unusable folder does not raise: the state says so, every `put` fails, and it is tried again.
         """
         has_entries = asyncio.Event()
-        async with Writer.open(settings, on_entries_found=has_entries.set) as writer:
-            yield cls(settings, writer=writer, has_entries=has_entries)
+        async with SpoolThread.open(settings, on_entries_found=has_entries.set) as thread:
+            yield cls(settings, thread=thread, has_entries=has_entries)
 
     @property
     def state(self) -> SpoolState:
-        """The current state. The spool counts as writable while the largest event fits."""
-        state = self._writer.state
+        """The state after the last commit. The spool is writable while its disk answers, and the largest event fits."""
+        state = self._thread.file.state
+        if (stalled := self._thread.stall.reason) is not None:
+            return replace(state, writable=False, reason=stalled)
         if state.writable and state.bytes + MAX_ENTRY_BYTES > self._settings.max_bytes:
             return replace(state, writable=False, reason=self._full_reason())
         return state
 
     @property
     def max_bytes(self) -> int:
-        """Its size limit."""
+        """Its size limit, `spool.max_bytes`."""
         return self._settings.max_bytes
 
     @property
     def paths(self) -> list[Path]:
         """The file of this process; empty if it has none."""
-        path = self._writer.path
+        path = self._thread.file.path
         return [path] if path else []
 
     def enqueue(
@@ -101,11 +104,11 @@ class Spool:
             done: called once, before this returns or later, with the entry or the error. It must not raise.
             held: the drain skips it until `release`, because a confirm may still arrive.
         """
-        if (stalled := self._writer.stalled) is not None:
+        if (stalled := self._thread.stall.reason) is not None:
             done(SpoolError(stalled))
             return
         size = len(body) + OVERHEAD
-        if self._writer.stored_bytes + self._waiting_bytes + size > self._settings.max_bytes:
+        if self._thread.file.state.bytes + self._waiting_bytes + size > self._settings.max_bytes:
             done(SpoolFullError(self._full_reason()))
             return
         if self._waiting >= _MAX_WAITING or self._waiting_bytes + size > _MAX_WAITING_BYTES:
@@ -116,13 +119,13 @@ class Spool:
             self._held.add(entry.id)
         self._waiting += 1
         self._waiting_bytes += size
-        self._writer.put(entry, partial(self._on_written, entry, done))
+        self._thread.jobs.submit(Put(entry, partial(self._on_written, entry, done)))
 
     def _on_written(
         self, entry: SpoolEntry, done: Callable[[SpoolEntry | SpoolError], None], refusal: SpoolError | None
     ) -> None:
         self._waiting -= 1
-        self._waiting_bytes -= len(entry.body) + OVERHEAD
+        self._waiting_bytes -= size_of(entry)
         if refusal is not None:
             self._held.discard(entry.id)
             done(refusal)
@@ -137,7 +140,7 @@ class Spool:
             SpoolFullError: a limit is reached.
             SpoolError: the disk fails.
         """
-        written: asyncio.Future[SpoolEntry | SpoolError] = asyncio.get_running_loop().create_future()
+        written: asyncio.Future[SpoolEntry | SpoolError] = self._loop.create_future()
         self.enqueue(
             received_at,
             body,
@@ -150,17 +153,24 @@ class Spool:
         return outcome
 
     async def read(self, after: int, limit: int) -> list[SpoolEntry]:
-        """The oldest entries with an id above `after`.
+        """The oldest entries with an id above `after`, except those that were confirmed and are to be removed.
 
         Raises:
             SpoolError: the disk fails.
         """
-        return await self._writer.read(after, limit)
+        done: asyncio.Future[list[SpoolEntry]] = self._loop.create_future()
+        self._thread.jobs.submit(Read(after, limit, done))
+        return await done
 
     async def remove(self, entries: Sequence[SpoolEntry]) -> None:
         """Remove confirmed entries. If the disk fails, they are removed with a later commit."""
         if entries:
-            await self._writer.remove(tuple(entries))
+            await self._remove(tuple(entries))
+
+    def _remove(self, entries: Sequence[SpoolEntry]) -> asyncio.Future[None]:
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._thread.jobs.submit(Remove(entries, done))
+        return done
 
     async def do(self, task: EntryTask[T]) -> T:
         """Run a task on the refused entries, in one transaction, fsynced when this returns.
@@ -168,7 +178,12 @@ class Spool:
         Raises:
             SpoolError: the disk fails; nothing was changed.
         """
-        return await self._writer.do(task)
+        return await self._do(task)
+
+    def _do(self, task: EntryTask[T]) -> asyncio.Future[T]:
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._thread.jobs.submit(RunTask(task, done))
+        return done
 
     def note_refused_kinds(self, kinds: tuple[RefusedKind, ...]) -> None:
         """Remember the kinds of refused entries, as just counted."""
@@ -176,7 +191,7 @@ class Spool:
 
     def set_aside(self, entry: SpoolEntry, refusal: Refusal) -> None:
         """Set aside a held entry that was refused. It is held until then; if that fails, the drain gets it."""
-        done = self._writer.do(to_set_aside(refusal, (entry.id,)))
+        done = self._do(to_set_aside(refusal, (entry.id,)))
         done.add_done_callback(partial(self._on_set_aside, entry))
 
     def _on_set_aside(self, entry: SpoolEntry, done: asyncio.Future[None]) -> None:
@@ -185,6 +200,7 @@ class Spool:
         self.release(entry)
 
     def is_held(self, entry: SpoolEntry) -> bool:
+        """Whether a confirm may still arrive for this entry: the drain skips it."""
         return entry.id in self._held
 
     def release(self, entry: SpoolEntry) -> None:
@@ -194,7 +210,7 @@ class Spool:
 
     def remove_confirmed(self, entry: SpoolEntry) -> None:
         """The confirm has arrived late: remove the entry with one of the next commits. It is held until then."""
-        removed = self._writer.remove((entry,))
+        removed = self._remove((entry,))
         removed.add_done_callback(lambda _: self._held.discard(entry.id))
 
     def _next_id(self) -> int:
@@ -202,11 +218,10 @@ class Spool:
 
         After a clock was set back, new ids must still be above those already in the file.
         """
-        self._last_id = max(self._last_id + 1, self._writer.highest_found_id + 1, time.time_ns() // 1000)
+        found = self._thread.file.highest_found_id
+        self._last_id = max(self._last_id + 1, found + 1, time.time_ns() // 1000)
         return self._last_id
 
     def _full_reason(self) -> str:
-        return (
-            f"the spool has {self._writer.stored_bytes} bytes, "
-            f"and spool.max_bytes is {self._settings.max_bytes}"
-        )
+        stored = self._thread.file.state.bytes
+        return f"the spool has {stored} bytes, and spool.max_bytes is {self._settings.max_bytes}"

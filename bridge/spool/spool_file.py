@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from bridge.spool import disk_space
 from bridge.spool.database import Database
-from bridge.spool.errors import SpoolFullError, SpoolReplacedError, as_spool_error
-from bridge.spool.folder import (
-    MAX_FILES,
+from bridge.spool.entries import SpoolContents, SpoolEntry, size_of
+from bridge.spool.errors import (
     SpoolError,
     SpoolForeignError,
     SpoolLockedError,
+    SpoolReplacedError,
+    as_spool_error,
+)
+from bridge.spool.folder import (
+    MAX_FILES,
     acquire_lock,
     check_access,
     database_files,
@@ -35,9 +38,6 @@ T = TypeVar("T")
 
 log = logs.logger("spool")
 
-OVERHEAD: Final = 64
-"""Bytes that an entry takes besides its body: row, page and index, rounded up."""
-
 _PROBE_BYTES: Final = 128 * 1024
 """Free space at which a full disk counts as usable again: the largest event, with its pages twice."""
 _IDS: Final = "SELECT id FROM entries WHERE id > ? ORDER BY id"
@@ -56,30 +56,6 @@ _OLDEST_OF_ALL: Final = """
         UNION ALL SELECT received_at FROM (SELECT received_at FROM set_aside ORDER BY id LIMIT 1)
     )
 """
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolEntry:
-    """An event that is fsynced here, and not yet confirmed by RabbitMQ."""
-
-    id: int
-    """Ascending in order of arrival."""
-    received_at: int
-    """Unix milliseconds."""
-    body: bytes
-    """The provider's bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolContents:
-    """How many entries a file has, and how large they are."""
-
-    entries: int
-    bytes: int
-    oldest: int | None
-    """When the oldest entry was received, Unix milliseconds."""
-    newest_id: int
-    """0 if it is empty."""
 
 
 class SpoolFile:
@@ -167,9 +143,7 @@ class SpoolFile:
         added = [(entry.id, entry.received_at, entry.body) for entry in entries]
         if added:
             self.check_in_place()
-            self._check_free_space(
-                self._min_free_bytes, 2 * sum(OVERHEAD + len(body) for _, _, body in added)
-            )
+            self._check_free_space(self._min_free_bytes, 2 * sum(map(size_of, entries)))
         with as_spool_error(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
@@ -254,10 +228,7 @@ class SpoolFile:
             SpoolError: that is not possible now.
         """
         with as_spool_error(self.path):
-            if not disk_space.is_too_large(self._connection, self.path):
-                return False
-            disk_space.shrink(self._connection)
-        return True
+            return disk_space.shrink_if_too_large(self._connection, self.path)
 
     def oldest(self) -> int | None:
         """When the oldest entry was received, Unix milliseconds.
@@ -317,17 +288,15 @@ class SpoolFile:
             return False
 
     def check_in_place(self) -> None:
-        """Raise SpoolReplacedError if it is not in place: SQLite keeps writing to a removed file, whose data is lost."""
+        """Check that it is still the file in the folder: SQLite keeps writing to a removed file, whose data is lost.
+
+        Raises:
+            SpoolReplacedError: it is not.
+            SpoolError: the folder cannot be read.
+        """
         if not self.in_place():
             raise SpoolReplacedError(self.path, committed=False)
 
     def _check_free_space(self, least: int, needed: int) -> None:
-        """Check the free space. Entries that fit into free pages of the file need none."""
         with as_spool_error(self.path):
-            free = disk_space.free_bytes(self.path)
-            if free >= least or disk_space.reusable_bytes(self._connection) >= needed:
-                return
-        raise SpoolFullError(
-            f"{self.path.parent}: {free} bytes are free on its disk, and {least} must stay free "
-            "(spool.min_free_bytes); make room"
-        )
+            disk_space.check_free(self._connection, self.path, least=least, needed=needed)

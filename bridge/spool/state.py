@@ -6,14 +6,15 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from bridge.spool.spool_file import OVERHEAD, SpoolEntry
+from bridge.spool.entries import size_of
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Self
 
-    from bridge.spool.spool_file import SpoolContents, SpoolFile
+    from bridge.spool.entries import SpoolContents, SpoolEntry
+    from bridge.spool.spool_file import SpoolFile
 
 log = logs.logger("spool")
 
@@ -54,10 +55,6 @@ class SpoolState:
 
     def as_unwritable(self, reason: str) -> Self:
         return replace(self, writable=False, reason=reason)
-
-
-def size_of(entry: SpoolEntry) -> int:
-    return len(entry.body) + OVERHEAD
 
 
 class StateTracker:

@@ -245,4 +245,5 @@ def floors(_: str) -> str:
 def _purpose(room: str) -> str:
     place = ROOT / "bridge" / room
     module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    return ast.get_docstring(ast.parse(module.read_text())) or UNKNOWN
+    docstring = ast.get_docstring(ast.parse(module.read_text())) or UNKNOWN
+    return docstring.partition("\n\n")[0]

@@ -15,7 +15,8 @@ from bridge.diagnostics.broker_connection import cut
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.roles.role_topology import planned_topology
 from bridge.settings.loading import load_settings
-from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.spool.entries import SpoolEntry
+from bridge.spool.spool_file import SpoolFile
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
 

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from bridge.amqp.connection import open_connection
 from bridge.broker import declaring, topology
 from bridge.cli import main, spool
+from bridge.spool.entries import SpoolEntry
 from bridge.spool.listing import read_refused
 from bridge.spool.refused_entries import Refusal, to_set_aside
-from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.spool.spool_file import SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

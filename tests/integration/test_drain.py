@@ -25,12 +25,13 @@ from bridge.roles.publishing import publishing
 from bridge.roles.receiver import open_parts
 from bridge.settings.loading import load_settings
 from bridge.spool.drain_publisher import CHUNK, DrainPublisher
+from bridge.spool.entries import SpoolEntry
 from bridge.spool.listing import read_contents
 from bridge.spool.mover import Mover
 from bridge.spool.orphans import drain_file
 from bridge.spool.refused_entries import Refusal, to_read_refused, to_set_aside
 from bridge.spool.refused_events import BrokerRefusesError
-from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.spool.spool_file import SpoolFile
 from bridge.tasks import background_task
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN

@@ -17,18 +17,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.settings.sections import Spool as SpoolSettings
-from bridge.spool.errors import SpoolFullError
-from bridge.spool.folder import SpoolError
+from bridge.spool.entries import OVERHEAD
+from bridge.spool.errors import SpoolError, SpoolFullError
 from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import OVERHEAD, SpoolFile
+from bridge.spool.spool_file import SpoolFile
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.spool.spool_file import SpoolEntry
+    from bridge.spool.entries import SpoolEntry
 
 BODY = b'{"message": {"id": 1}, "event": {"name": "opened", "timestamp": 1539062173}}'
 LARGE = b"x" * 64 * 1024
@@ -100,7 +100,7 @@ def aside(folder: Path) -> list[Path]:
 @contextmanager
 def refusing(spool: Spool) -> Iterator[None]:
     """A disk that refuses every write, as a file system does that was remounted read-only."""
-    file = spool._writer._file._file
+    file = spool._thread.file._claimed.file
     assert file is not None
     file._connection.execute("PRAGMA query_only = 1")
     yield
@@ -125,7 +125,7 @@ def make_room(filler: Path) -> None:
 
 
 def limit_pages(spool: Spool, pages: int) -> None:
-    file = spool._writer._file._file
+    file = spool._thread.file._claimed.file
     assert file is not None
     file._connection.execute(f"PRAGMA max_page_count = {pages}")
 
@@ -268,7 +268,7 @@ async def test_a_removal_that_the_disk_refused_is_done_later(folder: Path) -> No
             assert await spool.read(0, 2) == entries[4:]
             assert read_contents(spool.paths[0]).entries == 5
         await eventually(lambda: spool.state.entries == 1)
-        assert len(spool._writer._file._removals) == 0, "nor does it grow"
+        assert len(spool._thread.file._removals) == 0, "nor does it grow"
         assert read_contents(spool.paths[0]).entries == 1
         assert await spool.read(0, 10) == entries[4:]
 

@@ -12,9 +12,8 @@ from structlog.testing import capture_logs
 
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import spool as spool_module
-from bridge.spool import writer
-from bridge.spool.errors import SpoolFullError
-from bridge.spool.folder import SpoolError
+from bridge.spool import stall, thread
+from bridge.spool.errors import SpoolError, SpoolFullError
 from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
 from bridge.spool.spool_file import SpoolFile
@@ -30,8 +29,9 @@ PATIENCE_SECONDS = 20
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What counts as hanging is a matter of seconds; here it is less."""
-    for name in ("STALLED_SECONDS", "_OPENING_SECONDS", "_ENDING_SECONDS", "_MAINTENANCE_SECONDS"):
-        monkeypatch.setattr(writer, name, 0.2)
+    monkeypatch.setattr(stall, "STALLED_SECONDS", 0.2)
+    for name in ("_OPENING_SECONDS", "_ENDING_SECONDS", "_MAINTENANCE_SECONDS"):
+        monkeypatch.setattr(thread, name, 0.2)
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_it_need_not_be_a_write_that_hangs(
         await spool.put(1, b"first")
         with hanging(monkeypatch, what):
             if what != "in_place":
-                spool._writer._file._tracker.is_exact = what != "contents"
+                spool._thread.file._tracker.is_exact = what != "contents"
                 spool.enqueue(2, b"second", lambda _: None)
             await eventually(lambda: not spool.state.writable)
             assert "the disk has not answered" in spool.state.reason

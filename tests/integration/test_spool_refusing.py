@@ -14,11 +14,12 @@ from structlog.testing import capture_logs
 
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import orphans, pending_removals
-from bridge.spool.folder import SpoolError
+from bridge.spool.entries import SpoolEntry
+from bridge.spool.errors import SpoolError
 from bridge.spool.listing import read_contents
 from bridge.spool.orphans import Orphan
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.spool.spool_file import SpoolFile
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ async def test_ids_are_kept_and_no_bodies(folder: Path) -> None:
         entries = [await spool.put(number, bytes(1000)) for number in range(20)]
         execute(spool.paths[0], REFUSAL)
         await spool.remove(entries)
-        assert spool._writer._file._removals._sizes == {entry.id: 1064 for entry in entries}
+        assert spool._thread.file._removals._sizes == {entry.id: 1064 for entry in entries}
         execute(spool.paths[0], "DROP TRIGGER refusal")
 
 
@@ -126,7 +127,7 @@ async def test_a_removal_that_is_refused_costs_no_event_its_place(folder: Path) 
     async with opened(folder) as spool:
         first = await spool.put(1, b"first")
         execute(spool.paths[0], REFUSAL)
-        removal = spool._writer.remove([first])
+        removal = spool._remove([first])
         second = await spool.put(2, b"second")
         await removal
         assert await spool.read(0, 10) == [second]

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import disk_space
-from bridge.spool.folder import SpoolError
+from bridge.spool.errors import SpoolError
 from bridge.spool.spool import Spool
 from bridge.spool.spool_file import SpoolFile
 from tests.support.eventually import eventually

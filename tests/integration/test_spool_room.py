@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from bridge.spool.spool_file import SpoolEntry
+    from bridge.spool.entries import SpoolEntry
 
 PATIENCE_SECONDS = 30
 MIB = 1024**2
@@ -94,7 +94,7 @@ async def test_pages_that_are_free_in_the_file_are_room(
         async with opened(folder, min_free_bytes=0) as spool:
             entries = [await spool.put(number, LARGE) for number in range(100)]
             monkeypatch.setattr(disk_space, "free_bytes", lambda _: 1)
-            monkeypatch.setattr(spool._writer._file._file, "_min_free_bytes", 1024)
+            monkeypatch.setattr(spool._thread.file._claimed.file, "_min_free_bytes", 1024)
             with pytest.raises(SpoolFullError, match=r"spool\.min_free_bytes"):
                 await spool.put(1000, LARGE)
             await spool.remove(entries[:50])
@@ -112,7 +112,7 @@ async def test_a_large_file_that_holds_much_is_left_alone(
         async with opened(folder, min_free_bytes=0) as spool:
             entries = [await spool.put(number, LARGE) for number in range(200)]
             await spool.remove(entries[:150])
-            file = spool._writer._file._file
+            file = spool._thread.file._claimed.file
             assert file is not None
             assert not disk_space.is_too_large(file._connection, file.path)
             await spool.remove(entries[150:])

@@ -16,9 +16,10 @@ from structlog.testing import capture_logs
 from bridge import private_files
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import folder as spool_folder
-from bridge.spool.folder import SpoolError, SpoolForeignError
+from bridge.spool.entries import SpoolEntry
+from bridge.spool.errors import SpoolError, SpoolForeignError
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.spool.spool_file import SpoolFile
 from bridge.suppression.store import Store
 from tests.support.private import names, open_to_others, open_up
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.spool import refused_entries
+from bridge.spool.entries import SpoolContents, SpoolEntry
 from bridge.spool.listing import read_contents, read_refused, retry_now
 from bridge.spool.refused_entries import (
     FORBIDDEN,
@@ -24,7 +25,7 @@ from bridge.spool.refused_entries import (
     to_set_aside,
     to_take_due,
 )
-from bridge.spool.spool_file import SpoolContents, SpoolEntry, SpoolFile
+from bridge.spool.spool_file import SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

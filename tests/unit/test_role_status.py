@@ -13,7 +13,8 @@ import pytest
 
 from bridge.diagnostics import machine_checks, role_status
 from bridge.settings.sections import Health, Spool
-from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.spool.entries import SpoolEntry
+from bridge.spool.spool_file import SpoolFile
 from bridge.telemetry import health
 from bridge.telemetry.metrics import Metrics
 from bridge.threads import run_abandonable

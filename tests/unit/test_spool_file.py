@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.spool.errors import SpoolCorruptError, SpoolFullError, SpoolReplacedError
-from bridge.spool.folder import SpoolError, SpoolLockedError, in_use, other_files, rename_corrupt
+from bridge.spool.entries import OVERHEAD, SpoolContents, SpoolEntry
+from bridge.spool.errors import (
+    SpoolCorruptError,
+    SpoolError,
+    SpoolFullError,
+    SpoolLockedError,
+    SpoolReplacedError,
+)
+from bridge.spool.folder import in_use, other_files, rename_corrupt
 from bridge.spool.listing import read_contents
-from bridge.spool.spool_file import OVERHEAD, SpoolContents, SpoolEntry, SpoolFile
+from bridge.spool.spool_file import SpoolFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -21,14 +21,14 @@ from hypothesis.stateful import (
 )
 
 from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool.entries import OVERHEAD
 from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
-from bridge.spool.spool_file import OVERHEAD
 
 if TYPE_CHECKING:
     from random import Random
 
-    from bridge.spool.spool_file import SpoolEntry
+    from bridge.spool.entries import SpoolEntry
 
 Bodies = list[tuple[int, bytes]]
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from bridge.settings.sections import Receiver as ReceiverSettings
-from bridge.spool.spool_file import SpoolEntry, SpoolFile
+from bridge.spool.entries import SpoolEntry
+from bridge.spool.spool_file import SpoolFile
 from tests.programs.faults import hostile
 from tests.programs.faults.events import bodies
 from tests.programs.faults.stage import WEBHOOK
