@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     Session = Callable[[AbstractConnection], Coroutine[Any, Any, None]]
 
-log = logs.logger("broker")
+log = logs.logger("amqp")
 
 _CLOSE_SECONDS: Final = 1.0
 """Timeout of an orderly close. A broker that does not answer must not delay a reconnect or the end of a role."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bridge.amqp.publish_errors import PublishCallback, PublishError
     from bridge.telemetry.metrics import Metrics
 
-log = logs.logger("broker")
+log = logs.logger("amqp")
 
 UNRESPONSIVE_SECONDS: Final = 5.0
 """No confirm for so long: the connection is open and dead. A quorum queue under load takes below 1 s."""

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
     from bridge.broker.topology import Names
 
-log = logs.logger("topology")
+log = logs.logger("broker")
 
 _MAX_READ: Final = 1000
 """Markers to read. One is enough to know that a backfill is pending."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bridge.broker.management import ManagementApi
     from bridge.broker.topology import Binding
 
-log = logs.logger("topology")
+log = logs.logger("broker")
 
 _API_RETRY_SECONDS: Final = 600.0
 """Pause after the API did not answer, or refused this user: RabbitMQ logs each refusal."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     MakePart = Callable[[TopologyPart], Awaitable[None]]
     _Errors = dict[TopologyPart, BrokerRefusedError | BrokerUnavailableError]
 
-log = logs.logger("topology")
+log = logs.logger("broker")
 
 _TIMEOUT_SECONDS: Final = 10.0
 """For all of our own parts. A connection that is open and dead fails only after three missed heartbeats."""

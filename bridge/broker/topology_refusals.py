@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Topology
     from bridge.telemetry.metrics import Metrics
 
-log = logs.logger("topology")
+log = logs.logger("broker")
 
 _LOG_MESSAGES: Final = {
     True: "RabbitMQ refuses a required part of the topology: work waits",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bridge.roles.lifetime import Stop
     from bridge.settings.sections import Settings
 
-log = logs.logger("process")
+log = logs.logger("cli")
 
 
 def run_role(

@@ -17,7 +17,7 @@ from bridge.telemetry import logs
 
 app = typer.Typer()
 
-log = logs.logger("simulator")
+log = logs.logger("cli")
 
 
 @app.command(

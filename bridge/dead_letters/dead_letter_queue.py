@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bridge.dead_letters.republishing import MessagePublisher
     from bridge.telemetry.metrics import Metrics
 
-log = logs.logger("deadletters")
+log = logs.logger("dead_letters")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bridge.dead_letters.republishing import MessagePublisher
     from bridge.telemetry.metrics import Metrics
 
-log = logs.logger("retries")
+log = logs.logger("dead_letters")
 
 
 class DelayQueues:

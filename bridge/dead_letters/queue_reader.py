@@ -241,7 +241,7 @@ async def _lock_queue(connection: AbstractConnection, place: InspectedQueue[T]) 
     queue = place.queue
     try:
         async with asyncio.timeout(_LOCK_TIMEOUT_SECONDS):
-            while not await exclusive_lock.try_acquire(connection, f"{queue}.in-hand"):  # noqa: ASYNC110 -- RabbitMQ sends no event for it
+            while not await exclusive_lock.try_acquire(connection, f"{queue}.lock"):  # noqa: ASYNC110 -- RabbitMQ sends no event for it
                 await asyncio.sleep(_POLL_SECONDS)
             while (counts := await queue_counts(connection, queue))[1]:  # noqa: ASYNC110 -- as above
                 await asyncio.sleep(_POLL_SECONDS)

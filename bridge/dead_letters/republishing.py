@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bridge.amqp.frames import Message
 
-log = logs.logger("moving")
+log = logs.logger("dead_letters")
 
 
 class MessagePublisher(Protocol):

@@ -146,8 +146,8 @@ async def replay(
                 await limiter.acquire()
                 tasks.create_task(one(reading, found))
 
-    standing = RoleTopology(settings, planned_topology(settings), order.needed)
-    async with publishing(link, publisher, standing) as publish:
+    role_topology = RoleTopology(settings, planned_topology(settings), order.needed)
+    async with publishing(link, publisher, role_topology) as publish:
         await wait_while_running(link.up, publish)
         return await take_out(settings, place, wanted, handle)
 

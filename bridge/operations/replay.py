@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from bridge.broker.archive_selection import ArchiveSelection
     from bridge.settings.sections import Settings
 
-log = logs.logger("replay")
+log = logs.logger("operations")
 
 _CONNECT_SECONDS: Final = 10.0
 """For the first connection. A connection that is lost later is retried for ever."""

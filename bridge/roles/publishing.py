@@ -30,15 +30,15 @@ LAST_CONFIRMS_SECONDS: Final = 1.0
 """How long the last confirms may take at the end. What has none by then is in the spool, or still in its queue."""
 
 
-class Standing(Protocol):
+class DeclaredTopology(Protocol):
     """Declares a topology, as `RoleTopology` does."""
 
-    async def make(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None: ...
+    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None: ...
 
 
 @asynccontextmanager
 async def publishing(
-    link: Link, publisher: Publisher, standing: Standing, *, patient: bool = False
+    link: Link, publisher: Publisher, topology: DeclaredTopology, *, patient: bool = False
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A publisher on a supervised connection. The end waits for confirms of what is in flight.
 
@@ -48,25 +48,25 @@ async def publishing(
     Args:
         link: the connection.
         publisher: runs its sessions on it.
-        standing: declares the topology before anything is published.
+        topology: declares the topology before anything is published.
         patient: whether to go on trying after a refusal, and to check the topology at intervals. Else a refusal in the first
             session ends the task.
     """
 
-    async def make(connection: AbstractConnection) -> None:
-        await standing.make(connection, include_suppression=not link.was_up)
+    async def declare(connection: AbstractConnection) -> None:
+        await topology.declare(connection, include_suppression=not link.was_up)
 
     async def patiently(connection: AbstractConnection) -> None:
         try:
-            await make(connection)
+            await declare(connection)
         except BrokerRefusedError as refusal:
             raise BrokerUnavailableError(str(refusal)) from refusal
         await run_until_first_ends(
-            publish=publisher.session(connection), topology=_check_topology(link, make, connection)
+            publish=publisher.session(connection), topology=_check_topology(link, declare, connection)
         )
 
     async def at_once(connection: AbstractConnection) -> None:
-        await make(connection)
+        await declare(connection)
         await publisher.session(connection)
 
     async with background_task(link.run(patiently if patient else at_once), name="publish") as publish:
@@ -77,7 +77,7 @@ async def publishing(
 
 
 async def _check_topology(
-    link: Link, make: Callable[[AbstractConnection], Awaitable[None]], connection: AbstractConnection
+    link: Link, declare: Callable[[AbstractConnection], Awaitable[None]], connection: AbstractConnection
 ) -> None:
     """Declare again what was deleted or unbound, without a reconnect.
 
@@ -89,7 +89,7 @@ async def _check_topology(
         if link.state is not LinkState.UP:
             continue  # a blocked connection does not answer
         try:
-            await make(connection)
+            await declare(connection)
         except BrokerRefusedError as refusal:
             raise BrokerUnavailableError(str(refusal)) from refusal
         except TimeoutError:

@@ -77,7 +77,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     metrics = Metrics()
     planned = planned_topology(settings)
     refusals = TopologyRefusals(planned, metrics)
-    standing = RoleTopology(settings, planned, required_by_receiver(settings), refusals)
+    role_topology = RoleTopology(settings, planned, required_by_receiver(settings), refusals)
     access = Access(tokens, metrics)
     token_file = TokenFile("receiver.tokens", settings.origin.files.get("receiver.tokens"), tokens)
     async with flushed_every_second(metrics), open_parts(settings, access, metrics) as parts:
@@ -103,7 +103,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                 ),
                 default_port=RECEIVER_HEALTH_PORT,
             ),
-            publishing(link, publisher, standing, patient=True) as publish,
+            publishing(link, publisher, role_topology, patient=True) as publish,
             background_task(parts.drain.run(), name="drain") as draining,
             background_task(token_file.follow(access.become), name="tokens") as following,
             server.serve(settings.receiver, parts.handler) as lifetime.port,
@@ -193,8 +193,8 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
         for path in await run_abandonable(partial(other_files, settings.spool.directory, ())):
             total += await drain_file(path, mover, moved=moved) or 0
 
-    standing = RoleTopology(settings, planned_topology(settings), required_by_receiver(settings))
-    async with publishing(link, publisher, standing) as publish:
+    role_topology = RoleTopology(settings, planned_topology(settings), required_by_receiver(settings))
+    async with publishing(link, publisher, role_topology) as publish:
         await wait_while_running(link.up, publish)
         async with background_task(empty_all(), name="drain") as draining:
             await wait_while_running(link.blocked, draining)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bridge.broker.topology_refusals import TopologyRefusals
     from bridge.settings.sections import Settings
 
-log = logs.logger("topology")
+log = logs.logger("roles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class RoleTopology:
     missing_bindings: MissingBindings | None = None
     """Finds missing bindings of the suppression queue: without them it has missed events."""
 
-    async def make(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
         """Declare the topology.
 
         Args:

@@ -24,7 +24,7 @@ from bridge.threads import AbandonableThreads
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-log = logs.logger("process")
+log = logs.logger("roles")
 
 ABANDONED: Final = os.EX_TEMPFAIL
 """Exit code: it did not end before the deadline, and abandoned what it waited for."""

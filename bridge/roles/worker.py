@@ -62,12 +62,12 @@ class _Dependencies:
 
     @classmethod
     def of(cls, settings: Settings, metrics: Metrics) -> Self:
-        tries, longest = settings.worker.breaker_failures, settings.worker.pause_max
+        failure_limit, max_pause = settings.worker.breaker_failures, settings.worker.pause_max
         return cls(
             Dependency(
                 failures.PROVIDER,
-                failures=tries,
-                longest=longest,
+                failure_limit=failure_limit,
+                max_pause=max_pause,
                 metrics=metrics,
                 slow_after=_longest_call(settings.provider),
                 subject_errors=failures.ERRORS_OF_ONE_MESSAGE,
@@ -76,8 +76,8 @@ class _Dependencies:
             # One failure is enough: it comes after the database's own wait for a lock.
             Dependency(
                 failures.DATABASE,
-                failures=1,
-                longest=longest,
+                failure_limit=1,
+                max_pause=max_pause,
                 metrics=metrics,
                 slow_after=min(SLOW_SECONDS, settings.worker.stuck_after),
             ),
@@ -107,7 +107,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     planned = planned_topology(settings)
     refusals = TopologyRefusals(planned, metrics)
     dependencies = _Dependencies.of(settings, metrics)
-    watch = Watchdog(
+    watchdog = Watchdog(
         (database_check(dependencies.database),), after=settings.worker.stuck_after, metrics=metrics
     )
     async with AsyncExitStack() as open_parts:
@@ -123,10 +123,12 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                 settings.health,
                 *health.process_health(metrics, identified(settings, publish_link, ready)),
                 default_port=WORKER_HEALTH_PORT,
-                liveness=watch.reason,
+                liveness=watchdog.reason,
             )
         )
-        watching = await open_parts.enter_async_context(background_task(watch.run(), name="worker.watchdog"))
+        watching = await open_parts.enter_async_context(
+            background_task(watchdog.run(), name="worker.watchdog")
+        )
         store = await open_parts.enter_async_context(
             _open_list(settings, dependencies.database, lifetime.stop)
         )
@@ -136,16 +138,16 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         parts = await open_parts.enter_async_context(
             _build_parts(settings, store, dependencies, publisher, metrics)
         )
-        watch.add(worker_checks(parts, dependencies.database, publish_link, consume_link))
+        watchdog.add(worker_checks(parts, dependencies.database, publish_link, consume_link))
         api = await open_parts.enter_async_context(management.connect(settings.rabbitmq))
         lost = MissingBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
-        standing = RoleTopology(settings, planned, required_by_worker(settings), refusals, lost)
+        role_topology = RoleTopology(settings, planned, required_by_worker(settings), refusals, lost)
         backfill = Backfill(
             publisher,
             names,
             suppressing=settings.suppression.events,
             window=settings.worker.prefetch,
-            stand=standing.make,
+            ensure_topology=role_topology.declare,
             metrics=metrics,
         )
         # The consumer's session declares the suppression queue.
@@ -160,7 +162,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             log.info("worker started", action="worker.started")
 
         async def session(connection: AbstractConnection) -> None:
-            await standing.make(connection)
+            await role_topology.declare(connection)
             await run_until_first_ends(
                 consume=parts.consumer.session(connection, opened=opened), backfill=backfill.run(connection)
             )
@@ -168,12 +170,12 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         async with (
             background_task(consume_link.run(session), name="worker.consume") as consuming,
             background_task(parts.relay.run(), name="worker.relay") as relaying,
-            background_task(parts.list_metrics.run(), name="worker.list_metrics") as surveying,
+            background_task(parts.list_metrics.run(), name="worker.list_metrics") as counting,
         ):
-            await lifetime.wait_until_stopped(consuming, relaying, surveying, watching, publish)
+            await lifetime.wait_until_stopped(consuming, relaying, counting, watching, publish)
             log.info("worker stopping", action="worker.stopping")
             await parts.consumer.stop()
-            for task in (consuming, relaying, surveying):
+            for task in (consuming, relaying, counting):
                 task.cancel()  # all at once: then a database that does not answer is waited for only once
     log.info("worker stopped", action="worker.stopped")
 
@@ -199,7 +201,7 @@ async def _open_list(
                         lambda: opened.enter_async_context(
                             Store.open(url, lease_seconds=settings.worker.take_over_after)
                         ),
-                        failing=failures.DATABASE_ERRORS,
+                        errors=failures.DATABASE_ERRORS,
                     )
 
         async with background_task(open_it(), name="worker.open") as opening:
@@ -233,7 +235,7 @@ async def _build_parts(
             store=store,
             database=dependencies.database,
             address_lookup=address_lookup,
-            recorded=relay.changes_pending,
+            on_recorded=relay.changes_pending,
             metrics=metrics,
         )
         failures.create_metric_labels(metrics, delays=settings.worker.retry_delays)
@@ -252,7 +254,11 @@ async def _build_parts(
             unknown_grace=settings.provider.unknown_grace,
         )
         consumer = Consumer(
-            settings.worker, queue=names.suppression, work=suppressor, part=router.route, metrics=metrics
+            settings.worker,
+            queue=names.suppression,
+            handler=suppressor,
+            route_failure=router.route,
+            metrics=metrics,
         )
         list_metrics = ListMetrics(store, database=dependencies.database, metrics=metrics)
         yield WorkerParts(consumer, suppressor, address_lookup, router, relay, list_metrics)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Level = Literal["debug", "info", "warning", "error"]
 
 LIBRARY: Final = "library"
-"""The action of a line of a library; its `logger` names the library."""
+"""The action of a line of a library. The field `logger` names the library, or the package of the bridge."""
 
 _OF_SEVERAL_LINES: Final = frozenset({"exception", "stack"})
 _NOISY_LIBRARIES = ("aio_pika", "aiormq", "aiohttp", "sqlalchemy", "alembic")
@@ -41,7 +41,7 @@ def configure_for(settings: Settings, *, level: Level | None = None) -> None:
         settings.logs if level is None else settings.logs.model_copy(update={"level": level}),
         secrets=secrets_of(settings),
     )
-    uncaught.log_all(logger("process"))
+    uncaught.log_all(logger("telemetry"))
 
 
 def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
@@ -54,6 +54,7 @@ def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
@@ -66,7 +67,7 @@ def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _mark_library_line],
+            foreign_pre_chain=[*shared, _mark_library_line],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
@@ -90,14 +91,14 @@ def writes_json(settings: Logs) -> bool:
     return settings.format == "json" or (settings.format == "auto" and not sys.stderr.isatty())
 
 
-def logger(room: str) -> FilteringBoundLogger:
-    """A logger for one package. Call it with `action=...`, the word to search the logs by."""
-    return cast("FilteringBoundLogger", structlog.get_logger(room, room=room))
+def logger(package: str) -> FilteringBoundLogger:
+    """A logger for one package of the bridge, such as `worker`. Each call has an `action`, by which the logs are searched."""
+    return cast("FilteringBoundLogger", structlog.get_logger(package))
 
 
-def tracer(room: FilteringBoundLogger) -> Callable[..., Any] | None:
+def tracer(log: FilteringBoundLogger) -> Callable[..., Any] | None:
     """A function that logs each event at `debug`; None at other levels, so that it costs nothing."""
-    bound = room.bind()
+    bound = log.bind()
     return bound.debug if bound.is_enabled_for(logging.DEBUG) else None
 
 

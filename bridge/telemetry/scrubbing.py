@@ -47,7 +47,7 @@ _NODE: Final = "rabbit"
 _SIGNS_OF_ADDRESSES: Final = ("@", "%40")
 _AFTER_A_LETTER: Final = f"{HIDDEN}@"
 
-_OURS: Final = frozenset({"timestamp", "level", "action", "room"})
+_OURS: Final = frozenset({"timestamp", "level", "action", "logger"})
 """Keys whose values are always our own."""
 _WHERE: Final = "where"
 """A key whose value is a word, `@` and a host."""

@@ -83,9 +83,9 @@ class AddressLookup:
             )
         return await self._provider.ask(
             lambda: self._call(message_id),
-            failing=failures.PROVIDER_ERRORS,
+            errors=failures.PROVIDER_ERRORS,
             subject=message_id,
-            turn=self._throttle,
+            throttle=self._throttle,
         )
 
     async def _throttle(self, probe: Probe | None) -> None:

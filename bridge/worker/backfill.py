@@ -58,7 +58,7 @@ class Backfill:
         *,
         suppressing: Collection[str],
         window: int,
-        stand: EnsureTopology,
+        ensure_topology: EnsureTopology,
         metrics: Metrics,
     ) -> None:
         """Make a backfill.
@@ -68,14 +68,14 @@ class Backfill:
             names: of archive and queue.
             suppressing: names of the events that put an address on the list.
             window: how many messages the publisher may have in flight.
-            stand: declares what is missing of the topology.
+            ensure_topology: declares what is missing of the topology.
             metrics: show whether a backfill is due, and count the events.
         """
         self._publisher = publisher
         self._names = names
         self._suppressing = suppressing
         self._at_once = max(1, min(_BATCH, window // 2))
-        self._stand = stand
+        self._ensure_topology = ensure_topology
         self._due = metrics.backfill_due
         self._events = metrics.backfilled
         self._due.set(0)
@@ -87,7 +87,7 @@ class Backfill:
                 with session_errors_as_loss(connection):
                     again = await self.fill_if_due(connection)
                     await asyncio.sleep(_RETRY_SECONDS if again else _CHECK_SECONDS)
-                    await self._stand(connection)
+                    await self._ensure_topology(connection)
             except (BrokerUnavailableError, BrokerRefusedError) as error:
                 log.warning(
                     "the backfill was interrupted; it will be tried again",
@@ -102,13 +102,13 @@ class Backfill:
         self._due.set(due)
         if not due:
             return False
-        lock = f"{self._names.backfill}.in-hand"
+        lock = f"{self._names.backfill}.lock"
         if not await exclusive_lock.try_acquire(connection, lock):
             return True
         marked = await backfill_marker.read_markers(connection, self._names.backfill)
         if marked is not None:
             # Bind before the end of the archive is read: later events reach the queue by its binding.
-            await self._stand(connection)
+            await self._ensure_topology(connection)
             await self._fill(connection, marked)
         await exclusive_lock.release(connection, lock)
         self._due.set(0)

@@ -49,18 +49,18 @@ class CircuitBreaker:
     def __init__(
         self,
         *,
-        failures: int,
-        longest: float,
-        changed: Callable[[], None],
+        failure_limit: int,
+        max_pause: float,
+        on_change: Callable[[], None],
         subject_errors: tuple[type[Exception], ...] = (),
         common_errors: tuple[type[Exception], ...] = (),
     ) -> None:
         """Make a closed breaker.
 
         Args:
-            failures: how many in a row open it.
-            longest: the longest pause, in seconds.
-            changed: called after each change of its state.
+            failure_limit: how many in a row open it.
+            max_pause: the longest pause, in seconds.
+            on_change: called after each change of its state.
             subject_errors: errors that may be due to the subject of the call.
             common_errors: errors that calls of every other subject would meet, too.
         """
@@ -70,9 +70,9 @@ class CircuitBreaker:
         """How many pauses there have been since it was closed last."""
         self.reason = ""
         """The text of the last failure."""
-        self._failure_limit = failures
-        self._max_pause = longest
-        self._changed = changed
+        self._failure_limit = failure_limit
+        self._max_pause = max_pause
+        self._on_change = on_change
         self._subject_errors = subject_errors
         self._common_errors = common_errors
         self._closed = True
@@ -119,7 +119,7 @@ class CircuitBreaker:
         if probe in self._probing:
             self._probing.remove(probe)
             self._admit_next()
-            self._changed()
+            self._on_change()
 
     def succeeded(self) -> None:
         """A call has succeeded. It may have begun before the breaker opened."""
@@ -133,7 +133,7 @@ class CircuitBreaker:
             for one in waiting:
                 if not one.admitted.done():
                     one.admitted.set_result(False)
-            self._changed()
+            self._on_change()
 
     def failed(self, error: Exception, *, subject: Hashable = None, probe: Probe | None = None) -> None:
         """A call has failed."""
@@ -168,7 +168,7 @@ class CircuitBreaker:
         self._closed = False
         self._failed_probes.clear()
         self._admit_next()
-        self._changed()
+        self._on_change()
 
     def _admit_next(self) -> None:
         """Let a waiting call through if it is time for one, and set the timer for the next one."""
@@ -197,7 +197,7 @@ class CircuitBreaker:
         self._waiting.remove(probe)
         self._probing.add(probe)
         probe.admitted.set_result(True)
-        self._changed()
+        self._on_change()
 
     def _next_probe(self) -> Probe | None:
         candidates = (one for one in reversed(self._waiting) if one.subject not in self._failed_probes)

@@ -1,4 +1,4 @@
-"""Consumes the suppression queue, and acknowledges the deliveries that are handled, many in one frame."""
+"""Consumes the suppression queue, in sessions on one connection after another, until it is stopped."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bridge.amqp.errors import (
     wait_channel_closed,
     wait_closed,
 )
-from bridge.tasks import run_until_first_ends, task_group
+from bridge.tasks import run_until_first_ends
 from bridge.telemetry import logs
 from bridge.worker.consumer_metrics import ConsumerMetrics
-from bridge.worker.delivery_result import DeliveryResult
+from bridge.worker.unacknowledged import UnacknowledgedDeliveries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from bridge.amqp.deliveries import Delivery
     from bridge.settings.sections import Worker
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.failures import Failure
-
-    RouteFailure = Callable[[Delivery, Failure], Awaitable[str]]
-    _OnAcknowledge = Callable[[Sequence[DeliveryResult], Sequence[float]], None]
+    from bridge.worker.delivery_result import DeliveryResult
+    from bridge.worker.unacknowledged import RouteFailure
 
 log = logs.logger("worker")
 
@@ -54,7 +52,8 @@ sends no `basic.cancel`, still lists the consumer, and delivers nothing to it. (
 class DeliveryHandler(Protocol):
     """Handles deliveries until it is cancelled, and reports a result for each, in any order."""
 
-    async def run(self, inbox: asyncio.Queue[Delivery], settle: Callable[[DeliveryResult], None]) -> None: ...
+    async def run(self, inbox: asyncio.Queue[Delivery], report: Callable[[DeliveryResult], None]) -> None:
+        """Handle what comes in the inbox. Args: the deliveries; a function that takes the result of each."""
 
 
 class Consumer:
@@ -69,28 +68,28 @@ class Consumer:
         settings: Worker,
         *,
         queue: str,
-        work: DeliveryHandler,
-        part: RouteFailure,
+        handler: DeliveryHandler,
+        route_failure: RouteFailure,
         metrics: Metrics,
-        idle: float = IDLE_SECONDS,
+        idle_after: float = IDLE_SECONDS,
     ) -> None:
         """Make a consumer that does nothing until its first session.
 
         Args:
             settings: prefetch and how long stopping may take.
             queue: the queue's name.
-            work: handles the deliveries.
-            part: moves a message that has failed to another queue; returns the outcome when RabbitMQ has confirmed it.
+            handler: handles the deliveries.
+            route_failure: moves a message that has failed to another queue; returns the outcome when RabbitMQ has confirmed it.
             metrics: counts the deliveries, and how they were handled.
-            idle: seconds without a delivery after which the consumer is set up again.
+            idle_after: seconds without a delivery after which the consumer is set up again.
         """
         self._settings = settings
         self._queue = queue
-        self._work = work
-        self._part = part
+        self._handler = handler
+        self._route_failure = route_failure
         self._counts = ConsumerMetrics(metrics)
-        self._idle_seconds = idle
-        self._hand: _UnacknowledgedDeliveries | None = None
+        self._idle_after = idle_after
+        self._deliveries: UnacknowledgedDeliveries | None = None
         self._stopping = asyncio.Event()
         self._at_rest = asyncio.Event()
         self._at_rest.set()
@@ -105,12 +104,12 @@ class Consumer:
     @property
     def consuming(self) -> bool:
         """Whether our consumer is set up, as far as RabbitMQ has reported."""
-        return self._hand is not None
+        return self._deliveries is not None
 
     @property
     def unacknowledged(self) -> int:
         """How many deliveries are not acknowledged yet."""
-        return 0 if self._hand is None else len(self._hand)
+        return 0 if self._deliveries is None else len(self._deliveries)
 
     async def session(self, connection: AbstractConnection, *, opened: Callable[[], None]) -> None:
         """Consume on this connection. Returns after `stop` was called, when all deliveries are acknowledged.
@@ -131,7 +130,7 @@ class Consumer:
             while not self._stopping.is_set():
                 await self._consume(connection, _on_reopened)
         finally:
-            self._hand = None
+            self._deliveries = None
             self._at_rest.set()
 
     async def stop(self) -> None:
@@ -143,133 +142,54 @@ class Consumer:
 
     async def _consume(self, connection: AbstractConnection, opened: Callable[[], None]) -> None:
         cancelled = asyncio.Event()
-        hand = _UnacknowledgedDeliveries(self._part, self._settled, self._counts.taken)
+        deliveries = UnacknowledgedDeliveries(self._route_failure, self._on_acknowledge, self._counts.taken)
         with as_connection_loss(connection):
             async with asyncio.timeout(_SET_UP_SECONDS):
-                channel = await open_routed_channel(connection, DeliveryAssembler(hand.take).handle)
+                channel = await open_routed_channel(connection, DeliveryAssembler(deliveries.take).handle)
                 channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
                 await channel.basic_qos(prefetch_count=self._settings.prefetch)
                 await channel.basic_consume(self._queue, unused_consumer_callback, consumer_tag=_TAG)
-        self._hand = hand
+        self._deliveries = deliveries
         opened()
         await run_until_first_ends(
-            work=self._work.run(hand.inbox, hand.settle),
-            acknowledge=hand.acknowledge(connection, channel),
-            route_failures=hand.route_failures(),
-            stop=self._drain(connection, channel, hand),
+            handle=self._handler.run(deliveries.inbox, deliveries.report),
+            acknowledge=deliveries.acknowledge(connection, channel),
+            route_failures=deliveries.route_failures(),
+            stop=self._drain(connection, channel, deliveries),
             cancelled=self._cancelled(cancelled),
-            idle=self._idle(hand),
+            idle=self._idle(deliveries),
             channel=wait_channel_closed(channel),
             connection=wait_closed(connection),
         )
         await close_routed_channel(connection, channel)
 
     async def _drain(
-        self, connection: AbstractConnection, channel: AiormqChannel, hand: _UnacknowledgedDeliveries
+        self, connection: AbstractConnection, channel: AiormqChannel, deliveries: UnacknowledgedDeliveries
     ) -> None:
         await self._stopping.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_SECONDS):
                 with as_connection_loss(connection):
-                    await channel.basic_cancel(
-                        _TAG
-                    )  # RabbitMQ that does not answer takes no acknowledgement either
+                    # RabbitMQ that does not answer takes no acknowledgement either.
+                    await channel.basic_cancel(_TAG)
             async with asyncio.timeout(self._settings.drain_timeout):
-                await hand.empty()
-        log.info("stopped consuming", action="worker.drained", requeued=len(hand))
+                await deliveries.wait_until_empty()
+        log.info("stopped consuming", action="worker.drained", requeued=len(deliveries))
 
-    def _settled(self, verdicts: Sequence[DeliveryResult], seconds: Sequence[float]) -> None:
-        self._counts.settled(verdicts, seconds, time.time())
+    def _on_acknowledge(self, results: Sequence[DeliveryResult], seconds: Sequence[float]) -> None:
+        self._counts.acknowledging(results, seconds, time.time())
 
     async def _cancelled(self, cancelled: asyncio.Event) -> None:
         await cancelled.wait()
         raise BrokerUnavailableError(f"RabbitMQ cancelled the consumer of queue '{self._queue}'")
 
-    async def _idle(self, hand: _UnacknowledgedDeliveries) -> None:
-        """Wait until there are no unacknowledged deliveries, and have been none for `idle` seconds."""
+    async def _idle(self, deliveries: UnacknowledgedDeliveries) -> None:
+        """Wait until there are no unacknowledged deliveries, and have been none for `idle_after` seconds."""
         taken = -1
-        while hand or hand.taken != taken or self._stopping.is_set():
-            taken = hand.taken
-            await asyncio.sleep(self._idle_seconds)
+        while deliveries or deliveries.taken != taken or self._stopping.is_set():
+            taken = deliveries.taken
+            await asyncio.sleep(self._idle_after)
 
 
 def _on_reopened() -> None:
     """Consuming again on the same connection is not reported."""
-
-
-class _UnacknowledgedDeliveries:
-    """The deliveries of one channel that are not acknowledged yet, and those that wait to be."""
-
-    def __init__(
-        self,
-        route_failure: RouteFailure,
-        on_acknowledge: _OnAcknowledge,
-        on_delivery: Callable[[Delivery], None] = lambda _: None,
-    ) -> None:
-        self.inbox: asyncio.Queue[Delivery] = asyncio.Queue()
-        self.taken = 0
-        self._route_failure = route_failure
-        self._on_acknowledge = on_acknowledge
-        self._on_delivery = on_delivery
-        self._held: dict[int, float] = {}
-        """Delivery tag -> monotonic seconds of its arrival."""
-        self._settled: list[DeliveryResult] = []
-        self._to_route: asyncio.Queue[DeliveryResult] = asyncio.Queue()
-        self._something_settled = asyncio.Event()
-        self._empty = asyncio.Event()
-        self._empty.set()
-
-    def __len__(self) -> int:
-        return len(self._held)
-
-    def take(self, delivery: Delivery) -> None:
-        self.taken += 1
-        self._held[delivery.tag] = time.monotonic()
-        self._empty.clear()
-        self._on_delivery(delivery)
-        self.inbox.put_nowait(delivery)
-
-    def settle(self, verdict: DeliveryResult) -> None:
-        if verdict.failure is not None:
-            self._to_route.put_nowait(verdict)
-        else:
-            self._done(verdict)
-
-    async def route_failures(self) -> None:
-        async with task_group() as routes:
-            while True:
-                routes.create_task(self._route(await self._to_route.get()), name="worker.route_failure")
-
-    async def acknowledge(self, connection: AbstractConnection, channel: AiormqChannel) -> None:
-        """Acknowledge what is handled, as it comes: in one frame up to the oldest delivery that is not handled yet."""
-        while True:
-            await self._something_settled.wait()
-            self._something_settled.clear()
-            verdicts, self._settled = self._settled, []
-            settled = sorted(verdict.delivery.tag for verdict in verdicts)
-            now = time.monotonic()
-            self._on_acknowledge(verdicts, [now - self._held.pop(tag, now) for tag in settled])
-            oldest_held = min(self._held, default=settled[-1] + 1)
-            together_up_to = max((tag for tag in settled if tag < oldest_held), default=None)
-            alone = [tag for tag in settled if tag > oldest_held]
-            with as_connection_loss(connection):
-                if together_up_to is not None:
-                    await channel.basic_ack(together_up_to, multiple=True)
-                for tag in alone:
-                    # Wait for the write once, not for each frame.
-                    await channel.basic_ack(tag, wait=tag == alone[-1])
-            if not self._held:
-                self._empty.set()
-
-    async def empty(self) -> None:
-        """Wait until every delivery is acknowledged."""
-        await self._empty.wait()
-
-    async def _route(self, verdict: DeliveryResult) -> None:
-        if verdict.failure is not None:
-            outcome = await self._route_failure(verdict.delivery, verdict.failure)
-            self._done(DeliveryResult(verdict.delivery, outcome))
-
-    def _done(self, verdict: DeliveryResult) -> None:
-        self._settled.append(verdict)
-        self._something_settled.set()

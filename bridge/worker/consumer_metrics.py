@@ -29,36 +29,33 @@ class ConsumerMetrics:
         self._again = metrics.buffered_counter(metrics.consumed.labels("yes"))
         self._handled: dict[str, BufferedCounter] = {}
         for outcome in OUTCOMES:
-            self._outcome_tally(outcome)
+            self._outcome_counter(outcome)
         self._seconds = metrics.buffered_histogram(metrics.handling_seconds, instruments.SLOW_BUCKETS)
         self._ages = metrics.age_histogram(instruments.HANDLED)
 
     def taken(self, delivery: Delivery) -> None:
+        """A delivery has come."""
         if delivery.redelivered:
             self._again.count += 1
         else:
             self._first.count += 1
 
-    def settled(self, verdicts: Sequence[DeliveryResult], seconds: Sequence[float], now: float) -> None:
-        """These are about to be acknowledged.
+    def acknowledging(self, results: Sequence[DeliveryResult], seconds: Sequence[float], now: float) -> None:
+        """These deliveries are about to be acknowledged.
 
         Args:
-            verdicts: how they were handled.
+            results: how they were handled.
             seconds: how long each was unacknowledged, in any order.
             now: Unix seconds.
         """
-        self.acknowledged += len(verdicts)
-        handled, unacknowledged_messages, on_the_list = (
-            self._handled,
-            self._seconds.observe,
-            self._ages.observe,
-        )
-        for (_, outcome, _, happened_at), one in zip(verdicts, seconds, strict=True):
-            (handled.get(outcome) or self._outcome_tally(outcome)).count += 1
-            unacknowledged_messages(one)
+        self.acknowledged += len(results)
+        observe_seconds, observe_age = self._seconds.observe, self._ages.observe
+        for (_, outcome, _, happened_at), one in zip(results, seconds, strict=True):
+            (self._handled.get(outcome) or self._outcome_counter(outcome)).count += 1
+            observe_seconds(one)
             if happened_at is not None:
-                on_the_list(now - happened_at)
+                observe_age(now - happened_at)
 
-    def _outcome_tally(self, outcome: str) -> BufferedCounter:
+    def _outcome_counter(self, outcome: str) -> BufferedCounter:
         made = self._handled[outcome] = self._metrics.buffered_counter(self._metrics.handled.labels(outcome))
         return made

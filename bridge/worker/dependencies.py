@@ -36,8 +36,8 @@ class Dependency:
         self,
         name: str,
         *,
-        failures: int,
-        longest: float,
+        failure_limit: int,
+        max_pause: float,
         metrics: Metrics,
         slow_after: float = SLOW_SECONDS,
         subject_errors: tuple[type[Exception], ...] = (),
@@ -47,8 +47,8 @@ class Dependency:
 
         Args:
             name: `provider` or `database`, for log, metrics and `/readyz`.
-            failures: how many in a row open a breaker.
-            longest: the longest pause, in seconds.
+            failure_limit: how many in a row open a breaker.
+            max_pause: the longest pause, in seconds.
             metrics: show state, pauses and the oldest call.
             slow_after: seconds after which a call without an answer counts as hanging.
             subject_errors: errors that may be due to the subject: it takes several subjects to open a breaker.
@@ -62,14 +62,14 @@ class Dependency:
         self._calls_in_progress: dict[object, float] = {}
         """Call -> monotonic seconds of its begin, the oldest first."""
         self._breakers: dict[Operation, CircuitBreaker] = {
-            work: CircuitBreaker(
-                failures=failures,
-                longest=longest,
-                changed=partial(self._changed, work),
+            operation: CircuitBreaker(
+                failure_limit=failure_limit,
+                max_pause=max_pause,
+                on_change=partial(self._changed, operation),
                 subject_errors=subject_errors,
                 common_errors=common_errors,
             )
-            for work in get_args(Operation)
+            for operation in get_args(Operation)
         }
         self._logged: dict[Operation, int] = dict.fromkeys(self._breakers, 0)
         """For each breaker the number of pauses that were logged; 0 while it is closed."""
@@ -111,48 +111,48 @@ class Dependency:
         self,
         call: Callable[[], Awaitable[T]],
         *,
-        failing: tuple[type[Exception], ...],
-        work: Operation = "read",
+        errors: tuple[type[Exception], ...],
+        operation: Operation = "read",
         subject: Hashable = None,
-        turn: Callable[[Probe | None], Awaitable[None]] | None = None,
+        throttle: Callable[[Probe | None], Awaitable[None]] | None = None,
     ) -> T:
         """Make the call, once the breaker of this operation lets it through.
 
         Args:
             call: makes the call.
-            failing: the errors that count as failures of the dependency. Any other error is an answer.
-            work: `write` for a transaction that writes.
+            errors: the errors that count as failures of the dependency. Any other error is an answer.
+            operation: `write` for a transaction that writes.
             subject: what the call is about, where a failure may be due to that.
-            turn: waits for the rate limit, with the call's probe or None. If the breaker opens meanwhile, the call waits
+            throttle: waits for the rate limit, with the call's probe or None. If the breaker opens meanwhile, the call waits
                 for the breaker again.
 
         Raises:
             Exception: what the call raises.
         """
-        breaker = self._breakers[work]
+        breaker = self._breakers[operation]
         while True:
             probe = await breaker.acquire(subject)
             try:
-                if turn is not None:
-                    await turn(probe)
+                if throttle is not None:
+                    await throttle(probe)
                 if probe is None and not breaker.closed:
                     continue
-                return await self._judged(breaker, call, failing, subject, probe)
+                return await self._call_and_report(breaker, call, errors, subject, probe)
             finally:
                 breaker.release(probe)
 
-    async def _judged(
+    async def _call_and_report(
         self,
         breaker: CircuitBreaker,
         call: Callable[[], Awaitable[T]],
-        failing: tuple[type[Exception], ...],
+        errors: tuple[type[Exception], ...],
         subject: Hashable,
         probe: Probe | None,
     ) -> T:
         try:
             with self._timed():
                 result = await call()
-        except failing as error:
+        except errors as error:
             breaker.failed(error, subject=subject, probe=probe)
             raise
         except Exception:
@@ -174,20 +174,22 @@ class Dependency:
         finally:
             del self._calls_in_progress[call]
 
-    def _changed(self, work: Operation) -> None:
+    def _changed(self, operation: Operation) -> None:
         self._metrics.breaker_state.labels(self.name).set(max(one.state for one in self._breakers.values()))
-        breaker, logged = self._breakers[work], self._logged[work]
-        self._logged[work] = breaker.pauses
+        breaker, logged = self._breakers[operation], self._logged[operation]
+        self._logged[operation] = breaker.pauses
         if breaker.pauses > logged:
             self._metrics.pauses.labels(self.name).inc()
             log.warning(
                 "waiting for a dependency",
                 action="worker.pause",
                 dependency=self.name,
-                work=work,
+                operation=operation,
                 attempt=breaker.pauses,
                 wait=round(breaker.pause, 2),
                 error=breaker.reason,
             )
         elif logged and not breaker.pauses:
-            log.info("a dependency is back", action="worker.resume", dependency=self.name, work=work)
+            log.info(
+                "a dependency is back", action="worker.resume", dependency=self.name, operation=operation
+            )

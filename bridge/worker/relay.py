@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.dependencies import Dependency
 
-log = logs.logger("relay")
+log = logs.logger("worker")
 
 _BATCH: Final = 200
 _POLL_SECONDS: Final = 1.0
@@ -132,7 +132,7 @@ class Relay:
         changes: Sequence[Change] = ()
         if await self._take_lease():
             changes = await self._database.ask(
-                lambda: self._outbox.pending(self._at_once), failing=DATABASE_ERRORS
+                lambda: self._outbox.pending(self._at_once), errors=DATABASE_ERRORS
             )
         self.steps += 1
         outcomes = await self._publish(changes)
@@ -143,7 +143,7 @@ class Relay:
         ids = [change.id for change, _ in zip(changes, published, strict=False)]
         if ids:
             await self._database.ask(
-                lambda: self._outbox.mark_published(ids), failing=DATABASE_ERRORS, work="write"
+                lambda: self._outbox.mark_published(ids), errors=DATABASE_ERRORS, operation="write"
             )
         self.steps += 1
         self._metrics.relayed.inc(len(published))
@@ -155,7 +155,7 @@ class Relay:
     async def _take_lease(self) -> bool:
         """Take the lease if it is free, or renew it. Returns whether it is ours."""
         mine = self._outbox.holds_lease or await self._database.ask(
-            self._outbox.lease_is_free, failing=DATABASE_ERRORS
+            self._outbox.lease_is_free, errors=DATABASE_ERRORS
         )
         if mine:
             mine = await self._keep_lease()
@@ -173,7 +173,7 @@ class Relay:
     async def _keep_lease(self) -> bool:
         if not self._outbox.lease_renewal_due:
             return True
-        return await self._database.ask(self._outbox.claim_lease, failing=DATABASE_ERRORS, work="write")
+        return await self._database.ask(self._outbox.claim_lease, errors=DATABASE_ERRORS, operation="write")
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
         """Publish the changes. Returns an error or None for each, in order, up to the first that could not be sent."""

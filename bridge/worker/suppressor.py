@@ -38,13 +38,13 @@ log = logs.logger("worker")
 ACTOR = "worker"
 """The actor of the worker's changes, in the change log."""
 
-_SAID: Final = MappingProxyType(
+_UNCHANGED: Final = MappingProxyType(
     {
         "repeated": "was handled before",
         "outdated": "has happened before a person took the address off the list: it stays off",
     }
 )
-"""What is said of an event that changes nothing."""
+"""Outcome -> message of the log, for an event that changes nothing."""
 
 
 class _Case(NamedTuple):
@@ -68,7 +68,7 @@ class Suppressor:
         store: Store,
         database: Dependency,
         address_lookup: AddressLookup,
-        recorded: Callable[[], None],
+        on_recorded: Callable[[], None],
         metrics: Metrics,
     ) -> None:
         """Make a suppressor that does nothing until `run`.
@@ -79,7 +79,7 @@ class Suppressor:
             store: the list.
             database: its circuit breaker.
             address_lookup: asks the provider for addresses.
-            recorded: called after each transaction that changes the list.
+            on_recorded: called after each transaction that changes the list.
             metrics: show the size of the transactions.
         """
         self._worker = settings.worker
@@ -87,13 +87,13 @@ class Suppressor:
         self._store = store
         self._database = database
         self._address_lookup = address_lookup
-        self._recorded = recorded
+        self._on_recorded = on_recorded
         self._sizes = metrics.buffered_histogram(metrics.batch_size, instruments.SIZE_BUCKETS)
         self.steps = 0
         """How many results were reported, and how often the database has answered."""
         self._shown = masked if settings.logs.mask_addresses else str
 
-    async def run(self, inbox: asyncio.Queue[Delivery], settle: Report) -> None:
+    async def run(self, inbox: asyncio.Queue[Delivery], report: Report) -> None:
         """Handle deliveries until cancelled. A slow look-up delays only its own delivery.
 
         Raises:
@@ -101,35 +101,35 @@ class Suppressor:
         """
         cases: asyncio.Queue[_Case] = asyncio.Queue()
 
-        def decide(verdict: DeliveryResult) -> None:
+        def report_step(result: DeliveryResult) -> None:
             self.steps += 1
-            settle(verdict)
+            report(result)
 
         async with task_group() as tasks:
-            tasks.create_task(self._read(inbox, cases, decide), name="worker.read")
+            tasks.create_task(self._read(inbox, cases, report_step), name="worker.read")
             while True:
                 batch = await self._collect(cases)
-                missing = await self._handle(batch, decide)
+                missing = await self._handle(batch, report_step)
                 for case in missing:
-                    tasks.create_task(self._look_up(case, cases, decide), name="worker.look_up")
+                    tasks.create_task(self._look_up(case, cases, report_step), name="worker.look_up")
 
     async def _read(
-        self, inbox: asyncio.Queue[Delivery], cases: asyncio.Queue[_Case], settle: Report
+        self, inbox: asyncio.Queue[Delivery], cases: asyncio.Queue[_Case], report: Report
     ) -> None:
         bound = log.bind()  # once: else structlog would make a logger for each line
         while True:
             delivery = await inbox.get()
             if (problem := decode_properties(delivery.properties).error) is not None:
-                settle(failed_delivery(delivery, failures.undecodable(problem)))
+                report(failed_delivery(delivery, failures.undecodable(problem)))
                 continue
             try:
                 event = events.parse(delivery.body)
             except (events.NotJsonError, events.MalformedError) as error:
-                settle(failed_delivery(delivery, failures.malformed(error)))
+                report(failed_delivery(delivery, failures.malformed(error)))
                 continue
             reason = self._policy.reason_for(event.name)
             if reason is None:
-                settle(DeliveryResult(delivery, "ignored"))
+                report(DeliveryResult(delivery, "ignored"))
                 bound.debug(
                     "event ignored: it suppresses nobody",
                     action="worker.ignored",
@@ -153,22 +153,22 @@ class Suppressor:
             pass
         return batch
 
-    async def _handle(self, batch: Sequence[_Case], settle: Report) -> list[_Case]:
+    async def _handle(self, batch: Sequence[_Case], report: Report) -> list[_Case]:
         """Record the cases that have an address. Returns those that need a look-up.
 
         If the database refuses a batch, each half is tried, down to the case that is to blame.
         """
         try:
-            return await self._handle_whole(batch, settle)
+            return await self._handle_whole(batch, report)
         except RefusedValueError as error:
             if len(batch) == 1:
-                settle(failed_delivery(batch[0].delivery, failures.failure_of(error)))
+                report(failed_delivery(batch[0].delivery, failures.failure_of(error)))
                 return []
         middle = len(batch) // 2
-        missing = await self._handle(batch[:middle], settle)
-        return missing + await self._handle(batch[middle:], settle)
+        missing = await self._handle(batch[:middle], report)
+        return missing + await self._handle(batch[middle:], report)
 
-    async def _handle_whole(self, batch: Sequence[_Case], settle: Report) -> list[_Case]:
+    async def _handle_whole(self, batch: Sequence[_Case], report: Report) -> list[_Case]:
         missing: list[_Case] = []
         ready: list[tuple[_Case, Incident]] = []
         invalid: list[DeliveryResult] = []
@@ -181,44 +181,44 @@ class Suppressor:
             except InvalidAddressError as error:
                 invalid.append(failed_delivery(case.delivery, failures.failure_of(error)))
         if ready:
-            await self._record(ready, settle)
+            await self._record(ready, report)
         # Only now: a refused batch is handled again, and each result is reported once.
-        for verdict in invalid:
-            settle(verdict)
+        for result in invalid:
+            report(result)
         return missing
 
     async def _with_known_addresses(self, batch: Sequence[_Case]) -> list[_Case]:
         wanted = {case.event.message_id for case in batch if case.address is None}
         if not wanted:
             return list(batch)
-        known = await self._ask_until_answered(lambda: self._store.known_addresses(wanted), work="read")
+        known = await self._ask_until_answered(lambda: self._store.known_addresses(wanted), operation="read")
         return [
             case if case.address is not None else case._replace(address=known.get(case.event.message_id))
             for case in batch
         ]
 
-    async def _record(self, ready: Sequence[tuple[_Case, Incident]], settle: Report) -> None:
+    async def _record(self, ready: Sequence[tuple[_Case, Incident]], report: Report) -> None:
         looked_up = {
             case.event.message_id: case.address for case, _ in ready if case.looked_up and case.address
         }
         incidents = [incident for _, incident in ready]
         recorded = await self._ask_until_answered(
-            lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up), work="write"
+            lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up), operation="write"
         )
         self._sizes.observe(len(ready))
         bound = log.bind()  # once: else structlog would make a logger for each line
         for (case, incident), done in zip(ready, recorded, strict=True):
-            settle(_result(case, done))
+            report(_result(case, done))
             bound.info(
-                _SAID.get(done.outcome, "suppressed"),
+                _UNCHANGED.get(done.outcome, "suppressed"),
                 action=f"suppression.{done.outcome}",
                 event_id=incident.event_id,
                 reason=incident.reason.value,
                 address=self._shown(normalise(incident.address)),
             )
-        self._recorded()
+        self._on_recorded()
 
-    async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], settle: Report) -> None:
+    async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], report: Report) -> None:
         log.debug(
             "asking the provider for the address",
             action="worker.look_up",
@@ -228,15 +228,15 @@ class Suppressor:
         try:
             address = await self._address_lookup.address(case.event.message_id)
         except failures.LOOKUP_ERRORS as error:
-            settle(failed_delivery(case.delivery, failures.failure_of(error)))
+            report(failed_delivery(case.delivery, failures.failure_of(error)))
         else:
             cases.put_nowait(case._replace(address=address, looked_up=True))
 
-    async def _ask_until_answered(self, call: Callable[[], Awaitable[T]], *, work: Operation) -> T:
+    async def _ask_until_answered(self, call: Callable[[], Awaitable[T]], *, operation: Operation) -> T:
         """Ask the database until it answers. Its breaker decides when to ask again."""
         while True:
             try:
-                return await self._database.ask(call, failing=failures.DATABASE_ERRORS, work=work)
+                return await self._database.ask(call, errors=failures.DATABASE_ERRORS, operation=operation)
             except StoreUnavailableError:
                 continue
             finally:
@@ -245,7 +245,7 @@ class Suppressor:
 
 def _result(case: _Case, recorded: RecordedIncident) -> DeliveryResult:
     # What is not on the list now says nothing of how long its event took to get there.
-    happened_at = None if recorded.outcome in _SAID else case.event.timestamp
+    happened_at = None if recorded.outcome in _UNCHANGED else case.event.timestamp
     return DeliveryResult(case.delivery, recorded.outcome, happened_at=happened_at)
 
 

@@ -127,7 +127,7 @@ async def filling(
             names,
             suppressing=settings.suppression.events,
             window=100,
-            stand=stand,
+            ensure_topology=stand,
             metrics=metrics,
         )
         yield Filling(backfill, connection, metrics)
@@ -200,7 +200,7 @@ async def test_one_worker_at_a_time_fills_the_queue(
     await mark(rabbit, b'{"offset": null}')
     first = await aio_pika.connect(amqp_url)
     channel = await first.channel()
-    await channel.declare_queue(f"{rabbit.names.backfill}.in-hand", exclusive=True)
+    await channel.declare_queue(f"{rabbit.names.backfill}.lock", exclusive=True)
     assert await filling.backfill.fill_if_due(filling.connection)
     assert (filling.due, filling.events) == (1, 0)
     await first.close()

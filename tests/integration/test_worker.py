@@ -217,7 +217,7 @@ async def test_a_channel_that_rabbitmq_closes_is_opened_again(
         await opened.once_more()
         await workplace.send(*bounces([1, 2]))
         first, second = await work.next(), await work.next()
-        work.settle(DeliveryResult(first._replace(tag=999), "ignored"))
+        work.report(DeliveryResult(first._replace(tag=999), "ignored"))
         await opened.once_more()
         again = [await work.next(), await work.next()]
     assert Counter(one.body for one in again) == Counter([first.body, second.body])
@@ -231,10 +231,10 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
     consumer = Consumer(
         settings.worker,
         queue=topology.Names(settings.rabbitmq.prefix).suppression,
-        work=work,
-        part=_never,
+        handler=work,
+        route_failure=_never,
         metrics=metrics,
-        idle=0.3,
+        idle_after=0.3,
     )
     opened = _Opened()
 
@@ -270,15 +270,15 @@ class _Remembering:
     def __init__(self, outcome: str | None = None) -> None:
         self._outcome = outcome
         self._taken: asyncio.Queue[Delivery] = asyncio.Queue()
-        self.settle: Callable[[DeliveryResult], None] = lambda _: None
+        self.report: Callable[[DeliveryResult], None] = lambda _: None
 
-    async def run(self, inbox: asyncio.Queue[Delivery], settle: Callable[[DeliveryResult], None]) -> None:
-        self.settle = settle
+    async def run(self, inbox: asyncio.Queue[Delivery], report: Callable[[DeliveryResult], None]) -> None:
+        self.report = report
         while True:
             delivery = await inbox.get()
             self._taken.put_nowait(delivery)
             if self._outcome is not None:
-                settle(DeliveryResult(delivery, self._outcome))
+                report(DeliveryResult(delivery, self._outcome))
 
     async def next(self) -> Delivery:
         async with asyncio.timeout(20):

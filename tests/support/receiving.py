@@ -52,11 +52,11 @@ class Receiving:
 class Declared:
     """Declares something else than the whole topology of a role."""
 
-    declare: Declare
+    by: Declare
 
-    async def make(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
         del include_suppression
-        await self.declare(connection)
+        await self.by(connection)
 
 
 @asynccontextmanager

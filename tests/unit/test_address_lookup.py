@@ -48,8 +48,8 @@ class Asked:
         self._others_succeed = others_succeed
         self.provider = Dependency(
             "provider",
-            failures=breaker_failures,
-            longest=0.001,
+            failure_limit=breaker_failures,
+            max_pause=0.001,
             metrics=Metrics(),
             subject_errors=failures.ERRORS_OF_ONE_MESSAGE,
             common_errors=failures.ERRORS_OF_ALL_MESSAGES,

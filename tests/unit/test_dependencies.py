@@ -36,12 +36,12 @@ class Forbidden(Down):
 class Place:
     """A dependency, and what it is asked."""
 
-    def __init__(self, *, longest: float = 0.01, slow_after: float = 5.0) -> None:
+    def __init__(self, *, max_pause: float = 0.01, slow_after: float = 5.0) -> None:
         self.metrics = Metrics()
         self.dependency = Dependency(
             "provider",
-            failures=FAILURES,
-            longest=longest,
+            failure_limit=FAILURES,
+            max_pause=max_pause,
             metrics=self.metrics,
             slow_after=slow_after,
             subject_errors=(Odd,),
@@ -54,9 +54,9 @@ class Place:
         self.at_once = 0
         self.most_at_once = 0
 
-    async def ask(self, subject: str | None = None, *, work: Operation = "read") -> str:
+    async def ask(self, subject: str | None = None, *, operation: Operation = "read") -> str:
         return await self.dependency.ask(
-            lambda: self._call(subject), failing=(Down,), subject=subject, work=work
+            lambda: self._call(subject), errors=(Down,), subject=subject, operation=operation
         )
 
     async def patiently(self, subject: str | None = None) -> str:
@@ -89,7 +89,7 @@ class Place:
 
 async def test_failures_in_a_row_open_it_and_state_and_reason_are_logged() -> None:
     """Fewer do not; the metric is 0 while it is closed and 2 while it is open."""
-    place = Place(longest=60)
+    place = Place(max_pause=60)
     for _ in range(FAILURES - 1):
         with pytest.raises(Down):
             await place.ask()
@@ -126,14 +126,14 @@ async def test_an_error_that_does_not_speak_against_it_is_an_answer() -> None:
 
     for _ in range(2 * FAILURES):
         with pytest.raises(KeyError):
-            await place.dependency.ask(unknown, failing=(Down,))
+            await place.dependency.ask(unknown, errors=(Down,))
     assert place.dependency.available
     assert place.dependency.successes == 2 * FAILURES
 
 
 async def test_what_may_be_a_subjects_own_fault_opens_it_only_by_several_subjects() -> None:
     """One that fails alone, again and again, pauses nobody."""
-    place = Place(longest=60)
+    place = Place(max_pause=60)
     place.bad = {"1", "2", "3"}
     for subject in ("1", "1", "1", "1", "2", "2", "1"):
         with pytest.raises(Odd):
@@ -146,7 +146,7 @@ async def test_what_may_be_a_subjects_own_fault_opens_it_only_by_several_subject
 
 async def test_what_is_no_subjects_own_fault_opens_it_by_one() -> None:
     """Nobody listens there: for that it takes no second message."""
-    place = Place(longest=60)
+    place = Place(max_pause=60)
     for _ in range(FAILURES):
         with pytest.raises(Down):
             await place.ask("1")
@@ -155,7 +155,7 @@ async def test_what_is_no_subjects_own_fault_opens_it_by_one() -> None:
 
 async def test_while_it_is_open_nobody_calls() -> None:
     """Those who come wait, and end when they are cancelled."""
-    breaker = CircuitBreaker(failures=1, longest=60, changed=lambda: None)
+    breaker = CircuitBreaker(failure_limit=1, max_pause=60, on_change=lambda: None)
     breaker.failed(Down("it is down"))
     breaker._until += 60  # a first pause is short
     waiting = [asyncio.create_task(breaker.acquire()) for _ in range(10)]
@@ -170,7 +170,7 @@ async def test_while_it_is_open_nobody_calls() -> None:
 
 async def test_one_who_was_cancelled_a_moment_ago_keeps_nobody_else_waiting() -> None:
     """A cancelled task has not run yet when the dependency answers: the others are admitted all the same."""
-    breaker = CircuitBreaker(failures=1, longest=60, changed=lambda: None)
+    breaker = CircuitBreaker(failure_limit=1, max_pause=60, on_change=lambda: None)
     breaker.failed(Down("it is down"))
     breaker._until += 60
     waiting = [asyncio.create_task(breaker.acquire()) for _ in range(3)]
@@ -184,7 +184,7 @@ async def test_one_who_was_cancelled_a_moment_ago_keeps_nobody_else_waiting() ->
 
 async def test_one_who_was_cancelled_a_moment_ago_gets_no_probe() -> None:
     """It goes to one who still waits."""
-    breaker = CircuitBreaker(failures=1, longest=60, changed=lambda: None)
+    breaker = CircuitBreaker(failure_limit=1, max_pause=60, on_change=lambda: None)
     breaker.failed(Down("it is down"), subject="0")
     breaker._until += 60
     waiting = {subject: asyncio.create_task(breaker.acquire(subject)) for subject in "01"}
@@ -200,7 +200,7 @@ async def test_one_who_was_cancelled_a_moment_ago_gets_no_probe() -> None:
 
 async def test_pauses_double_up_to_the_longest() -> None:
     """From a fifth of a second on."""
-    breaker = CircuitBreaker(failures=1, longest=1.0, changed=lambda: None)
+    breaker = CircuitBreaker(failure_limit=1, max_pause=1.0, on_change=lambda: None)
     breaker.failed(Down("it is down"))
     pauses = [breaker.pause]
     for _ in range(4):
@@ -234,7 +234,7 @@ async def test_one_at_a_time_finds_out_whether_it_is_back_and_then_all_get_their
 
 async def test_the_newest_finds_out_whether_it_is_back() -> None:
     """Those who came first may be the ones at which it fails."""
-    breaker = CircuitBreaker(failures=1, longest=PAUSE, changed=lambda: None)
+    breaker = CircuitBreaker(failure_limit=1, max_pause=PAUSE, on_change=lambda: None)
     breaker.failed(Down("it is down"), subject="0")
     waiting = {subject: asyncio.create_task(breaker.acquire(subject)) for subject in "0123"}
     await eventually(lambda: breaker.state is BreakerState.HALF_OPEN)
@@ -246,7 +246,9 @@ async def test_the_newest_finds_out_whether_it_is_back() -> None:
 
 async def test_several_subjects_are_tried_before_the_next_pause() -> None:
     """As many as it takes to open it; who was tried longest ago is the next, so that each has its turn."""
-    breaker = CircuitBreaker(failures=FAILURES, longest=PAUSE, changed=lambda: None, subject_errors=(Odd,))
+    breaker = CircuitBreaker(
+        failure_limit=FAILURES, max_pause=PAUSE, on_change=lambda: None, subject_errors=(Odd,)
+    )
     everybody = [str(number) for number in range(7)]
     for subject in everybody[:FAILURES]:
         breaker.failed(Odd("it is odd"), subject=subject)
@@ -277,7 +279,11 @@ async def test_who_has_not_failed_yet_does_not_wait_for_a_long_pause(
 ) -> None:
     """What is wrong may be those who have failed; unless that is certain to meet everybody."""
     breaker = CircuitBreaker(
-        failures=1, longest=60, changed=lambda: None, subject_errors=(Odd,), common_errors=(Forbidden,)
+        failure_limit=1,
+        max_pause=60,
+        on_change=lambda: None,
+        subject_errors=(Odd,),
+        common_errors=(Forbidden,),
     )
     breaker.failed(error("why"), subject="bad")
     breaker._until += 60
@@ -293,7 +299,7 @@ async def test_who_has_not_failed_yet_does_not_wait_for_a_long_pause(
 
 async def test_a_good_one_passes_many_that_fail_alone() -> None:
     """Nothing else comes, and all pauses are long: it has its answer all the same."""
-    place = Place(longest=60)
+    place = Place(max_pause=60)
     place.down, place.bad = None, {str(number) for number in range(26)}
     waiting = [asyncio.create_task(place.patiently(subject)) for subject in place.bad]
     await eventually(lambda: not place.dependency.available)
@@ -306,14 +312,14 @@ async def test_a_good_one_passes_many_that_fail_alone() -> None:
 
 async def test_the_answer_to_a_call_from_before_closes_it() -> None:
     """It was made while the breaker was closed, and comes while it is open: the dependency is back."""
-    place = Place(longest=60)
+    place = Place(max_pause=60)
     answered = asyncio.Event()
 
     async def slow() -> str:
         await answered.wait()
         return "well"
 
-    early = asyncio.create_task(place.dependency.ask(slow, failing=(Down,)))
+    early = asyncio.create_task(place.dependency.ask(slow, errors=(Down,)))
     await asyncio.sleep(0)
     await place.open()
     assert not place.dependency.available
@@ -324,17 +330,17 @@ async def test_the_answer_to_a_call_from_before_closes_it() -> None:
 
 async def test_who_waits_for_the_rate_while_it_opens_does_not_call() -> None:
     """Only those calls are made that were made already."""
-    place = Place(longest=60)
+    place = Place(max_pause=60)
     room = asyncio.Event()
 
-    async def turn(probe: Probe | None) -> None:
+    async def throttle(probe: Probe | None) -> None:
         assert probe is None
         await room.wait()
 
     async def call() -> str:
         raise AssertionError("it is open")
 
-    waiting = asyncio.create_task(place.dependency.ask(call, failing=(Down,), turn=turn))
+    waiting = asyncio.create_task(place.dependency.ask(call, errors=(Down,), throttle=throttle))
     await asyncio.sleep(0)
     await place.open()
     place.dependency._breakers["read"]._until += 60
@@ -355,7 +361,7 @@ async def test_a_cancelled_probe_lets_the_next_one_go() -> None:
         await asyncio.Event().wait()
         raise AssertionError("it is cancelled")
 
-    probe = asyncio.create_task(place.dependency.ask(never, failing=(Down,)))
+    probe = asyncio.create_task(place.dependency.ask(never, errors=(Down,)))
     await eventually(lambda: place.dependency.description()["state"] == "half-open")
     waiting = asyncio.create_task(place.ask())
     await asyncio.sleep(0)
@@ -374,13 +380,13 @@ async def test_what_writes_have_opened_no_read_closes() -> None:
         place.down = Down
         while place.sample("bridge_pauses_total") != pauses:
             with pytest.raises(Down):
-                await place.ask(work="write")
+                await place.ask(operation="write")
         place.down = None
         for _ in range(3):
-            assert await place.ask(work="read") == "well"
+            assert await place.ask(operation="read") == "well"
         assert not place.dependency.available
         assert place.dependency.description()["state"] == "open"
-    assert await place.ask(work="write") == "well"
+    assert await place.ask(operation="write") == "well"
     assert place.dependency.available
 
 
@@ -394,7 +400,7 @@ async def test_a_call_that_is_not_answered_is_logged_while_its_breaker_is_closed
         return "well"
 
     assert place.sample("bridge_oldest_call_seconds") == 0
-    call = asyncio.create_task(place.dependency.ask(slow, failing=(Down,)))
+    call = asyncio.create_task(place.dependency.ask(slow, errors=(Down,)))
     await asyncio.sleep(0)
     assert place.dependency.available
     assert not place.dependency.answering

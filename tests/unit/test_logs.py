@@ -51,7 +51,7 @@ def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """With its words, level, time, room and action, and what else it tells."""
+    """With its message, level, time, logger and action, and further fields."""
     logs.configure(Logs(format="json"))
     logs.logger("receiver").warning("two\nlines", action="receiver.test", port=5, name="ж")
     [event] = written(capsys)
@@ -59,7 +59,7 @@ def test_an_event_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> Non
     assert event == {
         "message": "two\nlines",
         "level": "warning",
-        "room": "receiver",
+        "logger": "receiver",
         "action": "receiver.test",
         "port": 5,
         "name": "ж",
@@ -122,7 +122,7 @@ def test_other_libraries_speak_in_our_shape(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_every_line_of_ours_has_an_action() -> None:
-    """A word for what has happened, of a room and a verb: without it nobody can search for it."""
+    """A subject, a dot and what happened: without it nobody can search for it."""
     calls = [(path, call) for path in SOURCES for call in _logging_calls(ast.parse(path.read_text()))]
     assert len(calls) > 40, "the search finds no calls"
     for path, call in calls:
@@ -131,9 +131,21 @@ def test_every_line_of_ours_has_an_action() -> None:
         if isinstance(action, ast.Constant):
             assert re.fullmatch(r"[a-z]+\.[a-z_]+", str(action.value)), where
         else:
-            assert isinstance(action, ast.Name | ast.JoinedStr), (
-                where
-            )  # what a room is given, or made of an outcome
+            # What a caller gives, or made of an outcome.
+            assert isinstance(action, ast.Name | ast.JoinedStr), where
+
+
+def test_each_logger_is_named_after_its_package() -> None:
+    """Who reads `logger` in a line finds the code that wrote it."""
+    named = {
+        path: re.findall(r'logs\.logger\("([^"]+)"\)', path.read_text())
+        for path in SOURCES
+        if path.parent.name != "bridge"
+    }
+    assert sum(map(len, named.values())) > 40, "the search finds no loggers"
+    for path, names in named.items():
+        package = path.parts[path.parts.index("bridge") + 1]
+        assert set(names) <= {package}, path
 
 
 def _logging_calls(tree: ast.AST) -> Iterator[ast.Call]:

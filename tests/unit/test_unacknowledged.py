@@ -1,4 +1,4 @@
-"""Acknowledging many at once: everything that is settled, and nothing that is not."""
+"""Acknowledging many at once: everything that is handled, and nothing that is not."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bridge.amqp.deliveries import Delivery
 from bridge.tasks import background_task
-from bridge.worker.consumer import _UnacknowledgedDeliveries
 from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 from bridge.worker.failures import Failure
+from bridge.worker.unacknowledged import UnacknowledgedDeliveries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -49,19 +49,19 @@ class Channel:
 class Bench:
     def __init__(self) -> None:
         self.channel = Channel()
-        self.parting: asyncio.Queue[asyncio.Event] = asyncio.Queue()
+        self.routing: asyncio.Queue[asyncio.Event] = asyncio.Queue()
         self.outcomes: Counter[str] = Counter()
-        self.hand = _UnacknowledgedDeliveries(self._part, self._on_acknowledge)
-        self.settled: set[int] = set()
+        self.deliveries = UnacknowledgedDeliveries(self._route_failure, self._on_acknowledge)
+        self.handled: set[int] = set()
 
     def deliver(self, tags: Iterable[int]) -> None:
         for tag in tags:
             self.channel.outstanding.add(tag)
-            self.hand.take(_delivery(tag))
+            self.deliveries.take(_delivery(tag))
 
-    def settle(self, tag: int) -> None:
-        self.settled.add(tag)
-        self.hand.settle(DeliveryResult(_delivery(tag), "added"))
+    def handle(self, tag: int) -> None:
+        self.handled.add(tag)
+        self.deliveries.report(DeliveryResult(_delivery(tag), "added"))
 
     async def acknowledged(self) -> set[int]:
         """What has been acknowledged when there is nothing more to acknowledge."""
@@ -69,14 +69,14 @@ class Bench:
             await asyncio.sleep(0)
         return self.channel.acknowledged
 
-    def _on_acknowledge(self, verdicts: Sequence[DeliveryResult], seconds: Sequence[float]) -> None:
-        assert len(seconds) == len(verdicts)
+    def _on_acknowledge(self, results: Sequence[DeliveryResult], seconds: Sequence[float]) -> None:
+        assert len(seconds) == len(results)
         assert all(one >= 0 for one in seconds)
-        self.outcomes.update(verdict.outcome for verdict in verdicts)
+        self.outcomes.update(result.outcome for result in results)
 
-    async def _part(self, _: Delivery, __: Failure) -> str:
+    async def _route_failure(self, _: Delivery, __: Failure) -> str:
         confirmed = asyncio.Event()
-        self.parting.put_nowait(confirmed)
+        self.routing.put_nowait(confirmed)
         await confirmed.wait()
         return "dead"
 
@@ -86,60 +86,60 @@ async def bench() -> AsyncIterator[Bench]:
     made = Bench()
     async with (
         background_task(
-            made.hand.acknowledge(cast("Any", None), cast("Any", made.channel)), name="acknowledge"
+            made.deliveries.acknowledge(cast("Any", None), cast("Any", made.channel)), name="acknowledge"
         ) as acknowledging,
-        background_task(made.hand.route_failures(), name="route") as parting,
+        background_task(made.deliveries.route_failures(), name="route") as routing,
     ):
         yield made
         assert not acknowledging.done()
-        assert not parting.done()
+        assert not routing.done()
 
 
-async def test_what_is_settled_in_one_loop_cycle_is_acknowledged_in_one_frame() -> None:
-    """A hundred verdicts are one `basic.ack` with `multiple`."""
+async def test_what_is_handled_in_one_loop_cycle_is_acknowledged_in_one_frame() -> None:
+    """A hundred results are one `basic.ack` with `multiple`."""
     async with bench() as made:
         made.deliver(range(1, 101))
         for tag in range(1, 101):
-            made.settle(tag)
-        await made.hand.empty()
+            made.handle(tag)
+        await made.deliveries.wait_until_empty()
     assert made.channel.frames == [(100, True)]
 
 
 async def test_a_slow_first_delivery_does_not_hold_up_the_others() -> None:
-    """What is settled behind it is acknowledged one by one, and the slow one is not covered."""
+    """What is handled behind it is acknowledged one by one, and the slow one is not covered."""
     async with bench() as made:
         made.deliver([1, 2, 3])
-        made.settle(2)
-        made.settle(3)
+        made.handle(2)
+        made.handle(3)
         assert await made.acknowledged() == {2, 3}
         assert made.channel.frames == [(2, False), (3, False)]
-        assert made.channel.waits == 1, "the frames of one turn are waited for together"
-        assert len(made.hand) == 1
-        made.settle(1)
-        await made.hand.empty()
+        assert made.channel.waits == 1, "the frames of one loop cycle are waited for together"
+        assert len(made.deliveries) == 1
+        made.handle(1)
+        await made.deliveries.wait_until_empty()
     assert made.channel.frames[2:] == [(1, True)]
 
 
-async def test_verdicts_in_any_order_are_acknowledged_together() -> None:
-    """The order of the verdicts of one turn does not matter."""
+async def test_results_in_any_order_are_acknowledged_together() -> None:
+    """The order of the results of one loop cycle does not matter."""
     async with bench() as made:
         made.deliver([1, 2, 3, 4])
         for tag in (3, 1, 2):
-            made.settle(tag)
+            made.handle(tag)
         assert await made.acknowledged() == {1, 2, 3}
     assert made.channel.frames == [(3, True)]
 
 
 async def test_what_goes_to_another_queue_is_acknowledged_when_it_is_there() -> None:
-    """Until then nothing covers it, whatever is settled behind it."""
+    """Until then nothing covers it, whatever is handled behind it."""
     async with bench() as made:
         made.deliver([1, 2])
-        made.hand.settle(failed_delivery(_delivery(1), MALFORMED))
-        made.settle(2)
-        confirmed = await made.parting.get()
+        made.deliveries.report(failed_delivery(_delivery(1), MALFORMED))
+        made.handle(2)
+        confirmed = await made.routing.get()
         assert await made.acknowledged() == {2}
         confirmed.set()
-        await made.hand.empty()
+        await made.deliveries.wait_until_empty()
     assert made.channel.acknowledged == {1, 2}
 
 
@@ -147,14 +147,14 @@ async def test_what_is_handled_is_counted_by_its_outcome() -> None:
     """Each once; what has failed, by what became of it, when it is there."""
     async with bench() as made:
         made.deliver([1, 2, 3, 4])
-        made.hand.settle(DeliveryResult(_delivery(1), "repeated"))
-        made.hand.settle(failed_delivery(_delivery(2), MALFORMED))
-        made.settle(3)
-        made.settle(4)
+        made.deliveries.report(DeliveryResult(_delivery(1), "repeated"))
+        made.deliveries.report(failed_delivery(_delivery(2), MALFORMED))
+        made.handle(3)
+        made.handle(4)
         await made.acknowledged()
         assert made.outcomes == {"repeated": 1, "added": 2}
-        (await made.parting.get()).set()
-        await made.hand.empty()
+        (await made.routing.get()).set()
+        await made.deliveries.wait_until_empty()
         assert made.outcomes["dead"] == 1
 
 
@@ -163,33 +163,33 @@ async def test_those_that_have_failed_do_not_wait_for_each_other() -> None:
     async with bench() as made:
         made.deliver([1, 2])
         for tag in (1, 2):
-            made.hand.settle(failed_delivery(_delivery(tag), MALFORMED))
-        _, second = await made.parting.get(), await made.parting.get()
+            made.deliveries.report(failed_delivery(_delivery(tag), MALFORMED))
+        _, second = await made.routing.get(), await made.routing.get()
         second.set()
         assert await made.acknowledged() == {2}
 
 
-async def test_the_hand_is_empty_only_when_the_last_is_acknowledged() -> None:
-    """Stopping waits for the acknowledgement itself, not for the verdict."""
+async def test_it_is_empty_only_when_the_last_is_acknowledged() -> None:
+    """Stopping waits for the acknowledgement itself, not for the result."""
     async with bench() as made:
         made.deliver([1])
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await made.hand.empty()
-        made.settle(1)
-        await made.hand.empty()
+                await made.deliveries.wait_until_empty()
+        made.handle(1)
+        await made.deliveries.wait_until_empty()
         assert made.channel.acknowledged == {1}
 
 
 @given(
     order=st.permutations(range(1, 13)),
-    turns=st.sets(st.integers(1, 11)),
+    cycles=st.sets(st.integers(1, 11)),
     delivered_first=st.integers(0, 12),
 )
-def test_an_acknowledgement_never_covers_what_is_not_settled(
-    order: list[int], turns: set[int], delivered_first: int
+def test_an_acknowledgement_never_covers_what_is_not_handled(
+    order: list[int], cycles: set[int], delivered_first: int
 ) -> None:
-    """In every order of verdicts, over any number of turns, with deliveries between them."""
+    """In every order of results, over any number of cycles, with deliveries between them."""
 
     async def scenario() -> None:
         async with bench() as made:
@@ -199,10 +199,10 @@ def test_an_acknowledgement_never_covers_what_is_not_settled(
                 # RabbitMQ delivers in the order of the tags.
                 while waiting and waiting[0] <= tag:
                     made.deliver([waiting.pop(0)])
-                made.settle(tag)
-                if number in turns:
-                    assert await made.acknowledged() == made.settled
-            await made.hand.empty()
+                made.handle(tag)
+                if number in cycles:
+                    assert await made.acknowledged() == made.handled
+            await made.deliveries.wait_until_empty()
             assert await made.acknowledged() == set(range(1, 13))
 
     asyncio.run(scenario())
