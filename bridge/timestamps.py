@@ -6,6 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Final
 
 _MAX_DIGITS: Final = 24
@@ -14,6 +15,8 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,9})?")
 _RFC_3339: Final = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2}:[0-9]{2})(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+_AGE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhdw])")
+_SECONDS: Final = MappingProxyType({"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400})
 
 
 def unix_seconds(value: Any, *, latest: int) -> int | Decimal | None:
@@ -52,6 +55,12 @@ def _of_text(text: str, latest: int) -> Decimal | None:
     except ValueError:
         return None
     return Decimal(int(whole)) + Decimal(f"0{fraction}")
+
+
+def seconds_of_age(text: str) -> float | None:
+    """`90s`, `5m`, `2h`, `7d` or `1w`, in seconds; None if it is nothing of the kind."""
+    found = _AGE.fullmatch(text)
+    return None if found is None else float(found[1]) * _SECONDS[found[2]]
 
 
 def unix_ms_now() -> int:

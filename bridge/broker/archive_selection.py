@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.encoded_header import EncodedHeader
 from bridge.broker.messages import RECEIVED_AT_HEADER
 from bridge.events import canonical_name
+from bridge.timestamps import seconds_of_age
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +21,6 @@ CLOCK_SKEW: Final = timedelta(minutes=1)
 
 _RECEIVED_AT: Final = EncodedHeader(RECEIVED_AT_HEADER)
 _SUBJECT: Final = EncodedHeader("cloudEvents:subject")
-_RELATIVE_TIME: Final = re.compile(r"([0-9]{1,9})([smhdw])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 class InvalidTimeError(ValueError):
@@ -80,9 +78,9 @@ def parse_time(text: str, *, now: datetime) -> datetime:
     Raises:
         InvalidTimeError: the text is neither.
     """
-    if found := _RELATIVE_TIME.fullmatch(text):
+    if (ago := seconds_of_age(text)) is not None:
         try:
-            return now - timedelta(**{_UNITS[found[2]]: int(found[1])})
+            return now - timedelta(seconds=ago)
         except OverflowError:
             raise InvalidTimeError(f"'{text}' is too long ago") from None
     try:

@@ -5,25 +5,28 @@ from __future__ import annotations
 import functools
 import json
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
 
 import orjson
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 
 from bridge.settings.errors import InvalidSettingsError
 from bridge.settings.loading import foreign_variables
+from bridge.telemetry import logs
 from bridge.telemetry.scrubbing import without_secrets
 from bridge.telemetry.terminal import clean, escaped, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import ConsoleOptions, RenderableType
 
     from bridge.settings.sections import Settings
+    from bridge.settings.values import Level
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -74,6 +77,13 @@ def settings_of(context: typer.Context, *, log_foreign_variables: bool = False) 
     return settings
 
 
+def settings_with_logs(context: typer.Context, level: Level) -> Settings:
+    """The settings, as `settings_of`. Logs of this level and above go to standard error."""
+    settings = settings_of(context)
+    logs.configure_for(settings, level=level)
+    return settings
+
+
 def warn_foreign_variables() -> None:
     """Print the ignored variables on one line of standard error, if there are any."""
     foreign = foreign_variables()
@@ -114,6 +124,19 @@ def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[
         return wrapped
 
     return decorate
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error. The function that it yields advances it, by one unless a number is given."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        bar = shown.add_task(what, total=total)
+
+        def advance(count: int = 1) -> None:
+            shown.advance(bar, count)
+
+        yield advance
 
 
 def on_terminal() -> bool:

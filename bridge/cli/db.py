@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from bridge.cli.console import fail, fails_with, print_json, settings_of, terminal
+from bridge.cli.console import fail, fails_with, print_json, settings_with_logs, terminal
 from bridge.cli.help_epilog import LIST, page
 from bridge.cli.options import AsJson
 from bridge.suppression import opening
 from bridge.suppression.errors import StoreError, StoreUnavailableError
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from bridge.settings.sections import Settings
@@ -52,7 +51,7 @@ def upgrade(
     Several processes may do so at once: one upgrades, the others wait for it. An SQLite file is upgraded whenever it is
     opened.
     """
-    seen = asyncio.run(_upgrade(_settings(context), wait))
+    seen = asyncio.run(_upgrade(settings_with_logs(context, "error"), wait))
     before, newest = seen.revisions.current, seen.revisions.newest
     if as_json:
         print_json({"database": seen.database, "before": before, "revision": newest})
@@ -84,7 +83,7 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
     Exit code 0: it has the newest revision. 3: it needs `bridge db upgrade`. 1: it cannot be read, or a newer bridge wrote
     it.
     """
-    seen = asyncio.run(_status(_settings(context)))
+    seen = asyncio.run(_status(settings_with_logs(context, "error")))
     revisions = seen.revisions
     if as_json:
         print_json(_document(seen))
@@ -98,13 +97,6 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         fail(f"{seen.database} has a revision that this bridge does not know: was it written by a newer one?")
     if not revisions.is_newest:
         raise typer.Exit(NEEDS_UPGRADE)
-
-
-def _settings(context: typer.Context) -> Settings:
-    """The settings. The list's errors are logged to standard error."""
-    settings = settings_of(context)
-    logs.configure_for(settings, level="error")
-    return settings
 
 
 async def _upgrade(settings: Settings, wait: float) -> DatabaseState:

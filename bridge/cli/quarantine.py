@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.text import Text
 
-from bridge.cli import quarantine_view, queue_messages
-from bridge.cli.console import fail, fails_with, print_json, terminal
+from bridge.cli.console import fails_with, settings_with_logs
 from bridge.cli.help_epilog import BROKER, page
-from bridge.cli.lists import print_list
 from bridge.cli.options import AsJson, ListJson
-from bridge.cli.queue_messages import (  # fmt: skip
-    ERRORS,
+from bridge.cli.quarantine_view import QUARANTINE
+from bridge.cli.queue_commands import ERRORS, QueueCommands, require_one_selection
+from bridge.cli.queue_options import (
     After,
-    DryRun,
+    CountOnly,
     Everything,
     Ids,
     Limit,
@@ -27,12 +23,10 @@ from bridge.cli.queue_messages import (  # fmt: skip
     Yes,
     Younger,
 )
-from bridge.dead_letters import message_file
-from bridge.dead_letters.message_file import MessageFile
-from bridge.dead_letters.quarantine import QuarantineFilter, quarantine_document
+from bridge.cli.times import milliseconds_ago
+from bridge.dead_letters.quarantine import QuarantineFilter
 from bridge.events import canonical_name
-from bridge.operations import quarantine
-from bridge.timestamps import unix_ms_now
+from bridge.operations.quarantine import quarantine_operations
 
 if TYPE_CHECKING:
     from bridge.dead_letters.quarantine import QuarantinedBody
@@ -67,19 +61,8 @@ def list_(
 
     Reads the first 10,000 messages, and says if there are more.
     """
-    settings = queue_messages.load_settings(context)
     wanted = _filter(None, reason, event, older_than, younger_than)
-    found = asyncio.run(quarantine.list_bodies(settings, wanted))
-    shown = queue_messages.part_of(
-        found.letters, limit=limit, after=after, where="the quarantine", as_json=as_json
-    )
-    now = unix_ms_now()
-    if as_json:
-        rows = (quarantine_view.row(body, now) for body in shown.rows)
-        print_list(rows, total=len(found.letters), following=shown.following, out_of_reach=found.unseen)
-        return
-    quarantine_view.print_bodies(shown.rows, now)
-    queue_messages.print_shown(shown, quarantine_view.counted(len(found.letters)), found.unseen)
+    _commands(context, as_json=as_json).list_messages(wanted.matches, limit=limit, after=after)
 
 
 @app.command(epilog=page("quarantine show 5f2b6c0d9e8a7f6b5c4d3e2f1a0b9c8d", *BROKER))
@@ -90,15 +73,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one body: why it is here, what it can be read as now, its headers and its bytes. It stays in the queue."""
-    settings = queue_messages.load_settings(context)
-    found = asyncio.run(quarantine.show(settings, body_id))
-    if found is None:
-        fail(f"there is no body '{body_id}' in the quarantine; see `bridge quarantine list`")
-    if as_json:
-        print_json(message_file.as_json(quarantine_document(found)))
-        return
-    for line in quarantine_view.described(found):
-        terminal.print(Text(line))
+    _commands(context, as_json=as_json).show(body_id)
 
 
 @app.command(epilog=page("quarantine replay --event hard_bounced", *BROKER))
@@ -113,7 +88,7 @@ def replay(
     younger_than: Younger = None,
     everything: Everything = False,
     rate: Rate = 100.0,
-    dry_run: DryRun = False,
+    dry_run: CountOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Publish bodies that can be read as events now, under their names, to all queues. The others stay.
@@ -121,42 +96,9 @@ def replay(
     Each is removed from the quarantine after RabbitMQ has confirmed it. After an interruption the command can be run again:
     an event that is published twice has the same id.
     """
-    settings = queue_messages.load_settings(context)
-    wanted = _required_filter(ids, reason, event, older_than, younger_than, everything=everything)
-    found = asyncio.run(quarantine.list_bodies(settings, wanted, to_take_out=True))
-    still_none = [body for body in found.letters if body.event is None]
-    if dry_run:
-        quarantine_view.print_dry_run(found, "replayed", ids, as_json=as_json)
-        return
-    done: list[str] = []
-    unseen: int | None = None
-    try:
-        with queue_messages.progress("replaying", len(found.letters) - len(still_none)) as advance:
-
-            def moved(body: QuarantinedBody) -> None:
-                done.append(body.id)
-                advance()
-
-            unseen = asyncio.run(quarantine.replay(settings, wanted, rate=rate, moved=moved))
-    finally:
-        if as_json:
-            told = queue_messages.outcome(
-                "replayed",
-                chosen=len(found.letters),
-                done=len(done),
-                missing=queue_messages.absent(ids, [body.id for body in found.letters]),
-                unseen=unseen,
-                still_no_event=len(still_none),
-            )
-            print_json(told)
-        else:
-            terminal.print(f"replayed {quarantine_view.counted(len(done))}")
-    if still_none and not as_json:
-        terminal.print(f"{quarantine_view.counted(len(still_none))} stayed: still {quarantine_view.NO_EVENT}")
-    queue_messages.print_unread(unseen)
-    if ids and still_none:
-        fail("; ".join(f"{body.id}: {body.problem}" for body in still_none))
-    queue_messages.fail_for_missing_ids(ids, done, "the quarantine")
+    commands = _commands(context, as_json=as_json)
+    wanted = _required(_filter(ids, reason, event, older_than, younger_than), everything=everything)
+    commands.replay(wanted.matches, ids=ids, rate=rate, dry_run=dry_run)
 
 
 @app.command(epilog=page("quarantine discard --older-than 7d --to old.jsonl", *BROKER))
@@ -172,51 +114,18 @@ def discard(
     everything: Everything = False,
     to: To = None,
     yes: Yes = False,
-    dry_run: DryRun = False,
+    dry_run: CountOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove bodies for good. Each is written to a file first, one line with bytes, headers and properties."""
-    settings = queue_messages.load_settings(context)
-    wanted = _required_filter(ids, reason, event, older_than, younger_than, everything=everything)
-    path = to or message_file.unused_path(Path(), "quarantine")
-    queue_messages.must_not_exist(path)
-    found = asyncio.run(quarantine.list_bodies(settings, wanted, to_take_out=True))
-    if dry_run or not found.letters:
-        quarantine_view.print_dry_run(found, "discarded", ids, as_json=as_json)
-        queue_messages.fail_for_missing_ids(ids, [body.id for body in found.letters], "the quarantine")
-        return
-    if not yes and not as_json:
-        quarantine_view.print_counts(found, f"to be discarded, and kept only in {path}")
-    queue_messages.agree("Discard them?", yes=yes, as_json=as_json)
-    # Only those that were counted and confirmed: others may have come since.
-    agreed = QuarantineFilter(ids=frozenset(body.id for body in found.letters))
-    done: list[str] = []
-    unseen: int | None = None
-    file = MessageFile(path, quarantine_document)
-    try:
-        with queue_messages.progress("discarding", len(found.letters)) as advance, file:
+    commands = _commands(context, as_json=as_json)
+    wanted = _required(_filter(ids, reason, event, older_than, younger_than), everything=everything)
+    commands.discard(wanted.matches, ids=ids, to=to, yes=yes, dry_run=dry_run)
 
-            def kept(body: QuarantinedBody) -> None:
-                done.append(body.id)
-                advance()
 
-            unseen = asyncio.run(quarantine.discard(settings, agreed, file=file, kept=kept))
-    finally:
-        if as_json:
-            told = queue_messages.outcome(
-                "discarded",
-                chosen=len(found.letters),
-                done=len(done),
-                missing=queue_messages.absent(ids, done),
-                unseen=unseen,
-                file=str(file.path) if done else None,
-            )
-            print_json(told)
-        else:
-            where = f", kept in {file.path}" if done else ""
-            terminal.print(f"discarded {quarantine_view.counted(len(done))}{where}")
-    queue_messages.print_unread(unseen)
-    queue_messages.fail_for_missing_ids(ids, done, "the quarantine")
+def _commands(context: typer.Context, *, as_json: bool) -> QueueCommands[QuarantinedBody]:
+    settings = settings_with_logs(context, "warning")
+    return QueueCommands(quarantine_operations(settings), QUARANTINE, as_json)
 
 
 def _filter(
@@ -230,22 +139,12 @@ def _filter(
         ids=frozenset(ids or ()),
         events=frozenset(map(canonical_name, events or ())),
         reason=reason,
-        received_before=queue_messages.milliseconds_ago(older_than),
-        received_after=queue_messages.milliseconds_ago(younger_than),
+        received_before=milliseconds_ago(older_than),
+        received_after=milliseconds_ago(younger_than),
     )
 
 
-def _required_filter(
-    ids: list[str] | None,
-    reason: str,
-    events: list[str] | None,
-    older_than: float | None,
-    younger_than: float | None,
-    *,
-    everything: bool,
-) -> QuarantineFilter:
-    wanted = _filter(ids, reason, events, older_than, younger_than)
-    queue_messages.require_one_selection(
-        ids, conditions=wanted != QuarantineFilter(ids=wanted.ids), everything=everything
-    )
+def _required(wanted: QuarantineFilter, *, everything: bool) -> QuarantineFilter:
+    conditions = wanted != QuarantineFilter(ids=wanted.ids)
+    require_one_selection(wanted.ids, conditions=conditions, everything=everything)
     return wanted

@@ -1,79 +1,33 @@
-"""How bodies in quarantine are shown: lists, counts, and one with all that is known of it."""
+"""How bodies in quarantine are shown."""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from bridge.cli import queue_messages
-from bridge.cli.console import print_json
-from bridge.cli.lists import Head, print_rows, print_summary
+from bridge.cli.lists import Head
+from bridge.cli.queue_view import NO_EVENT, QueueView, message_lines
+from bridge.cli.times import age_cell, duration_text, utc_text_of_milliseconds
 from bridge.dead_letters.quarantine import quarantine_document
 from bridge.telemetry.terminal import one_line
-from bridge.timestamps import rfc3339_of_milliseconds, unix_ms_now
+from bridge.timestamps import rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bridge.dead_letters.quarantine import QuarantinedBody
     from bridge.dead_letters.queue_reader import HeldMessage
-    from bridge.operations.queue_messages import MessageList
-
-NO_EVENT: Final = "no event"
 
 
-def print_bodies(bodies: list[QuarantinedBody], now: int) -> None:
-    rows = [
-        (body.id, body.event or NO_EVENT, body.reason, body.size, queue_messages.age(body.age(now)))
-        for body in bodies
-    ]
-    print_rows((Head("ID", whole=True), "Now", "Reason", "Bytes", "Age"), rows)
-
-
-def print_dry_run(
-    found: MessageList[QuarantinedBody], verb: str, ids: list[str] | None, *, as_json: bool
-) -> None:
-    if not as_json:
-        would = "chosen; what is an event now would be published"
-        print_counts(found, would if verb == "replayed" else f"to be {verb}")
-        return
-    told = queue_messages.outcome(
-        verb,
-        chosen=len(found.letters),
-        done=0,
-        missing=queue_messages.absent(ids, [body.id for body in found.letters]),
-        unseen=found.unseen,
-        dry_run=True,
-        counts=[
-            {"event": event, "reason": reason, "count": number} for (event, reason), number in _counts(found)
-        ],
-    )
-    print_json(told)
-
-
-def print_counts(found: MessageList[QuarantinedBody], what: str) -> None:
-    rows = [(event or NO_EVENT, reason, number) for (event, reason), number in _counts(found)]
-    print_rows(("Now", "Reason", "Bodies"), rows)
-    print_summary(f"{counted(len(found.letters))} {what}")
-    queue_messages.print_unread(found.unseen)
-
-
-def _counts(found: MessageList[QuarantinedBody]) -> list[tuple[tuple[str | None, str], int]]:
-    counts = Counter((body.event, body.reason) for body in found.letters)
-    return sorted(counts.items(), key=lambda counted: (counted[0][0] or NO_EVENT, counted[0][1]))
-
-
-def described(found: HeldMessage[QuarantinedBody]) -> Iterator[str]:
+def _lines(found: HeldMessage[QuarantinedBody], now: int) -> Iterator[str]:
     body = found.summary
-    whole = quarantine_document(found)
     yield f"id:       {body.id}"
     yield one_line(f"reason:   {body.reason}")
     yield one_line(f"now:      {body.event or f'{NO_EVENT}: {body.problem}'}")
-    yield f"received: {queue_messages.time_text(body.received_at)}, {queue_messages.duration_text(body.age(unix_ms_now()))} ago"
-    yield from queue_messages.message_lines(whole, body.size)
+    yield f"received: {utc_text_of_milliseconds(body.received_at)}, {duration_text(body.age(now))} ago"
+    yield from message_lines(quarantine_document(found), body.size)
 
 
-def row(body: QuarantinedBody, now: int) -> dict[str, Any]:
+def _row(body: QuarantinedBody, now: int) -> dict[str, Any]:
     return {
         "id": body.id,
         "reason": body.reason,
@@ -85,6 +39,30 @@ def row(body: QuarantinedBody, now: int) -> dict[str, Any]:
     }
 
 
-def counted(number: int) -> str:
+def _counted(number: int) -> str:
     """1 -> `1 body`."""
     return f"{number:,} bod{'y' if number == 1 else 'ies'}"
+
+
+QUARANTINE: QueueView[QuarantinedBody] = QueueView(
+    where="the quarantine",
+    counted=_counted,
+    not_there="there is no body '{}' in the quarantine; see `bridge quarantine list`",
+    heads=(Head("ID", whole=True), "Now", "Reason", "Bytes", "Age"),
+    cells=lambda body, now: (
+        body.id,
+        body.event or NO_EVENT,
+        body.reason,
+        body.size,
+        age_cell(body.age(now)),
+    ),
+    row=_row,
+    count_heads=("Now", "Reason", "Bodies"),
+    kind=lambda body: {"event": body.event, "reason": body.reason},
+    lines=_lines,
+    document=quarantine_document,
+    file_stem="quarantine",
+    preview_of_replay="chosen; what is an event now would be published",
+    problem=lambda body: "" if body.event is not None else body.problem,
+    key_of_staying="still_no_event",
+)

@@ -14,14 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker.archive_selection import ArchiveSelection, InvalidTimeError, parse_time
-from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_with_logs
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import print_rows, print_summary
 from bridge.cli.options import AsJson
 from bridge.operations import replay as role
 from bridge.roles.shutdown import run_until_signal
 from bridge.tasks import background_task, wait_while_running
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -84,8 +83,7 @@ def replay(
         fail("give either --to QUEUE or --again (or --dry-run, to count)", BAD_USAGE)
     if to is not None and not _QUEUE_NAME.fullmatch(to):
         fail(f"--to: '{to}' cannot be the name of a queue", BAD_USAGE)
-    settings = settings_of(context)
-    logs.configure_for(settings, level="warning")
+    settings = settings_with_logs(context, "warning")
     selection = ArchiveSelection.of(
         event or (), message_id or (), since=_moment(since), until=_moment(before)
     )

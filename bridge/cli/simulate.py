@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from yarl import URL
 
-from bridge.cli.console import BAD_USAGE, FAILED, fail, fails_with, print_json, settings_of
+from bridge.cli.console import BAD_USAGE, FAILED, fail, fails_with, print_json, settings_with_logs
 from bridge.cli.help_epilog import page
 from bridge.cli.lists import print_rows, print_summary
 from bridge.cli.options import AsJson
@@ -22,7 +22,6 @@ from bridge.development.traffic import InvalidMixError, Traffic, TrafficProfile,
 from bridge.receiver.handler import WEBHOOK_PATH
 from bridge.roles.shutdown import run_until_signal
 from bridge.tasks import background_task, wait_while_running
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,8 +103,7 @@ def simulate(
     All eight events in the mix of a newsletter, complaints in both spellings (complined, complained). Times count from when
     a post was due, so that they show a receiver that is too slow.
     """
-    settings = settings_of(context)
-    logs.configure_for(settings, level="warning")
+    settings = settings_with_logs(context, "warning")
     target = url or _webhook(settings.receiver)
     if not _is_http(target):
         fail("--url is not a URL of the form http://host/webhooks/msndr/TOKEN", BAD_USAGE)

@@ -7,16 +7,24 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.amqp.publish_errors import PublishError
-from bridge.cli.console import fail, fails_with, on_terminal, print_json, settings_of, terminal
+from bridge.cli.console import (
+    fail,
+    fails_with,
+    on_terminal,
+    print_json,
+    progress,
+    settings_of,
+    settings_with_logs,
+    terminal,
+)
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, ListJson
+from bridge.cli.times import age_cell, duration_text
 from bridge.diagnostics.alarms import alarm_of
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.settings.sections import Settings
@@ -24,7 +32,6 @@ from bridge.spool.entries import SpoolContents
 from bridge.spool.errors import SpoolError
 from bridge.spool.listing import FileStatus, list_files, retry_now
 from bridge.spool.refused_entries import RefusedKind
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -77,14 +84,11 @@ def drain(context: typer.Context, as_json: AsJson = False) -> None:
     A running receiver drains its own file, and those that others have left in its folder. Refused events are retried once,
     now: those of a running receiver by that receiver.
     """
-    settings = settings_of(context)
-    logs.configure_for(settings, level="warning")
+    settings = settings_with_logs(context, "warning")
     waiting = _waiting(settings)
-    columns = (TextColumn("draining"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            bar = progress.add_task("draining", total=waiting)
-            moved = asyncio.run(_drained(settings, lambda count: progress.advance(bar, count)))
+        with progress("draining", waiting) as advance:
+            moved = asyncio.run(_drained(settings, advance))
     except BrokerBlockedError as blocked:
         fail(f"{blocked}; {_all_that_waits(settings):,} events wait in {settings.spool.directory}")
     files = list_files(settings.spool.directory)
@@ -170,7 +174,7 @@ def _row(file: FileStatus) -> tuple[str | int | Cell, ...]:
     if file.contents is None:
         return _named(file), "?", "?", "", receiver, file.problem
     age = _age(file.contents)
-    oldest = "" if age is None else Cell(f"{age} s", age)
+    oldest = "" if age is None else age_cell(age)
     return _named(file), file.contents.entries, file.contents.bytes, oldest, receiver, ""
 
 
@@ -182,7 +186,7 @@ def _named(file: FileStatus) -> Cell:
 def _rows_of_aside(files: Iterable[FileStatus]) -> Iterator[tuple[str | int | Cell, ...]]:
     for file in files:
         for one in file.refused:
-            following = Cell(f"in {_until(one)} s", _until(one))
+            following = Cell(f"in {duration_text(_until(one))}", _until(one))
             yield (
                 _named(file), one.reason, one.routing_key, one.entries, one.attempts, following, one.said,
             )  # fmt: skip

@@ -13,13 +13,12 @@ from rich.live import Live
 from yarl import URL
 
 from bridge import startup
-from bridge.cli.console import BAD_USAGE, FAILED, fail, on_terminal, print_json, settings_of, terminal
+from bridge.cli.console import BAD_USAGE, FAILED, fail, on_terminal, print_json, settings_with_logs, terminal
 from bridge.cli.help_epilog import page
 from bridge.cli.status_view import lines, status_view
 from bridge.diagnostics.status import StatusMonitor
 from bridge.roles.shutdown import run_until_signal
 from bridge.tasks import background_task, wait_while_running
-from bridge.telemetry import logs
 from bridge.telemetry.terminal import clean
 from bridge.timestamps import rfc3339_of_milliseconds
 
@@ -84,8 +83,7 @@ def status(
 
     RabbitMQ's management API may be missing: what cannot be seen without it is said, and is no fault.
     """
-    settings = settings_of(context)
-    logs.configure_for(settings, level="error")
+    settings = settings_with_logs(context, "error")
     urls = metrics or []
     if watch:
         run_until_signal(lambda stop: _watch(settings, urls, stop, as_json=as_json))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rich.console import Group
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.cli.lists import Cell
+from bridge.cli.times import age_cell, duration_text, utc_text
 from bridge.diagnostics.role_status import ADMITTED, TOKENS
 from bridge.telemetry.terminal import one_line
 
@@ -59,8 +59,7 @@ def lines(seen: Status) -> Iterator[str]:
 
 def _parts(seen: Status) -> Iterator[Text | Grid]:
     verdict = Text("all is well", "green") if seen.well else Text("not well", "bold red")
-    at = datetime.fromtimestamp(seen.at, UTC)
-    yield Text.assemble(f"{at:%Y-%m-%d %H:%M:%S} UTC: ", verdict)
+    yield Text.assemble(f"{utc_text(seen.at)} UTC: ", verdict)
     for line in seen.wrong:
         yield Text(f"  {one_line(line)}", "red")
     yield Grid(("Role", "At", "State"), [_role(role) for role in seen.roles])
@@ -116,7 +115,7 @@ def _queue(queue: QueueStatus) -> tuple[Text | str | Cell, ...]:
     return (
         name,
         *(_number(value) for value in (queue.ready, queue.unacknowledged, queue.consumers)),
-        _UNSEEN if age is None else Cell(f"{age:,.0f} s", round(age)),
+        _UNSEEN if age is None else age_cell(age),
     )
 
 
@@ -162,7 +161,7 @@ def _shown(cell: Text | str | Cell) -> Text:
 def _spool(seen: SpoolStatus | None) -> str:
     if seen is None:
         return _UNSEEN
-    oldest = "" if seen.oldest_age is None else f", the oldest for {seen.oldest_age:,.0f} s"
+    oldest = "" if seen.oldest_age is None else f", the oldest for {duration_text(seen.oldest_age)}"
     return f"{seen.entries:,} events, {seen.bytes:,} bytes in {seen.files} files{oldest}"
 
 

@@ -12,7 +12,15 @@ import typer
 from rich.text import Text
 
 from bridge.cli import suppressions_view
-from bridge.cli.console import BAD_USAGE, fail, fails_with, on_terminal, print_json, settings_of, terminal
+from bridge.cli.console import (
+    BAD_USAGE,
+    fail,
+    fails_with,
+    on_terminal,
+    print_json,
+    settings_with_logs,
+    terminal,
+)
 from bridge.cli.help_epilog import LIST, page
 from bridge.cli.lists import ON_A_TERMINAL, JsonList, Sheet, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, ListJson
@@ -20,7 +28,6 @@ from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.errors import StoreError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -94,7 +101,7 @@ def check(context: typer.Context, addresses: Addresses, as_json: AsJson = False)
 
     With --json, of one address: {"address": ..., "suppressed": ..., "entries": [...]}. Of several: a list of these.
     """
-    found = _answer(_check(_settings(context), addresses))
+    found = _answer(_check(settings_with_logs(context, "error"), addresses))
     suppressed = any(found)
     try:
         _show_check(addresses, found, as_json=as_json)
@@ -158,7 +165,7 @@ def list_(
     """Show the list, ordered by address; entries that have expired, too."""
     most = limit or (ON_A_TERMINAL if on_terminal() and not as_json else None)
     wanted = suppressions_view.Wanted(reason, most, None if after is None else suppressions_view.place(after))
-    settings = _settings(context)
+    settings = settings_with_logs(context, "error")
     if as_json:
         document = JsonList()
         listed = _answer(_list(settings, wanted, lambda entry: document.add(entry.document())))
@@ -182,7 +189,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Put an address on the list by hand, for good, with the reason "manual"."""
-    entry, stands = _answer(_add(_settings(context), address, actor, note))
+    entry, stands = _answer(_add(settings_with_logs(context, "error"), address, actor, note))
     if as_json:
         print_json(entry.document() | {"reasons": [one.reason.value for one in stands]})
     else:
@@ -217,7 +224,9 @@ def remove(
 
     It says whether the address is still suppressed, for another reason.
     """
-    done = _answer(_remove(_settings(context), address, reason, actor, note, override=override))
+    done = _answer(
+        _remove(settings_with_logs(context, "error"), address, reason, actor, note, override=override)
+    )
     on_the_list, removed = done.removed[0].address, _reasons(done.removed)
     if as_json:
         print_json(
@@ -238,20 +247,13 @@ def remove(
 @fails_with(StoreError)
 def history(context: typer.Context, address: Address, as_json: ListJson = False) -> None:
     """Show every change that an address has seen, oldest first: when, what, who and why."""
-    changes = _answer(_history(_settings(context), address))
+    changes = _answer(_history(settings_with_logs(context, "error"), address))
     if as_json:
         print_list(change.document() for change in changes)
     else:
         print_rows(suppressions_view.CHANGE, map(suppressions_view.row_of_change, changes))
         if not changes:
             print_summary(f"{address} was never on the list")
-
-
-def _settings(context: typer.Context) -> Settings:
-    """The settings. The list's errors are logged to standard error."""
-    settings = settings_of(context)
-    logs.configure_for(settings, level="error")
-    return settings
 
 
 async def _check(settings: Settings, addresses: list[str]) -> list[list[Entry]]:

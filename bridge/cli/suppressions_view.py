@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.cli.console import BAD_USAGE, fail
-from bridge.cli.lists import Cell, Head
+from bridge.cli.lists import Head
+from bridge.cli.times import time_cell
 from bridge.suppression.policy import Reason
-from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bridge.cli.lists import Cell
     from bridge.suppression.changes import Change
     from bridge.suppression.entries import Entry
     from bridge.suppression.store import Store
@@ -89,13 +90,13 @@ def place(text: str) -> tuple[str, str]:
 
 
 def row(entry: Entry) -> tuple[str | int | Cell, ...]:
-    expires = "never" if entry.expires_at is None else _at(entry.expires_at)
-    return entry.address, entry.reason.value, entry.count, _at(entry.last_event_at), expires
+    expires = "never" if entry.expires_at is None else time_cell(entry.expires_at)
+    return entry.address, entry.reason.value, entry.count, time_cell(entry.last_event_at), expires
 
 
 def row_of_change(change: Change) -> tuple[str | int | Cell, ...]:
     return (
-        _at(change.at),
+        time_cell(change.at),
         change.action,
         change.reason.value,
         change.actor,
@@ -103,9 +104,3 @@ def row_of_change(change: Change) -> tuple[str | int | Cell, ...]:
         change.message_id or "",
         change.event_id or "",
     )
-
-
-def _at(seconds: int) -> Cell:
-    """In a narrow column a time breaks between day and clock."""
-    exact = rfc3339(seconds)
-    return Cell(exact.removesuffix("Z").replace("T", " "), exact)

@@ -7,19 +7,18 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bridge.amqp.errors import BrokerRefusedError
-from bridge.cli.console import fails_with, json_text, settings_of, write_json
+from bridge.cli.console import fails_with, json_text, settings_with_logs, write_json
 from bridge.cli.help_epilog import BROKER, STAYS, page
 from bridge.cli.options import LineJson
+from bridge.cli.times import utc_text
 from bridge.operations import tail as role
 from bridge.roles.shutdown import run_until_signal
 from bridge.tasks import background_task, wait_while_running
-from bridge.telemetry import logs
 from bridge.timestamps import rfc3339, rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
@@ -54,8 +53,7 @@ def tail(
     misses the oldest. Of a click's URL, what may be a secret (the query, long numbers in the path) is hidden, and
     addresses are masked as they are in logs. A lost connection to RabbitMQ is told on standard error, and tried again.
     """
-    settings = settings_of(context)
-    logs.configure_for(settings, level="info")
+    settings = settings_with_logs(context, "info")
     write = _write_json if as_json else _write_line
     run_until_signal(lambda stop: _tail(stop, settings, event or (), write))
 
@@ -82,6 +80,5 @@ def _write_json(seen: TailedEvent) -> None:
 def _write_line(seen: TailedEvent) -> None:
     at = seen.timestamp if seen.timestamp is not None else (seen.received_at or 0) // 1000
     about = f"message {seen.message_id}" if seen.message_id is not None else seen.problem or ""
-    when = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    sys.stdout.write(f"{when}  {seen.event:<13} {about}  {seen.url or ''}".rstrip() + "\n")
+    sys.stdout.write(f"{utc_text(at)}Z  {seen.event:<13} {about}  {seen.url or ''}".rstrip() + "\n")
     sys.stdout.flush()

@@ -10,12 +10,11 @@ import typer
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker import backfill_marker, declaring, topology
-from bridge.cli.console import fail, fails_with, print_json, settings_of, terminal
+from bridge.cli.console import fail, fails_with, print_json, settings_of, settings_with_logs, terminal
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Head, print_rows
 from bridge.cli.options import AsJson
 from bridge.roles.role_topology import planned_topology
-from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -74,8 +73,7 @@ def apply(
 
     What RabbitMQ refuses is named, and does not keep the rest from being declared.
     """
-    settings = settings_of(context)
-    logs.configure_for(settings, level="error")
+    settings = settings_with_logs(context, "error")
     planned = planned_topology(settings)
     refused = asyncio.run(_apply(settings, planned, wait))
     if as_json:

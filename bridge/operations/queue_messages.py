@@ -1,4 +1,4 @@
-"""Operations on the messages of a queue, shared by dead letters and quarantine: list, replay, discard."""
+"""Operations on the messages of a queue, for dead letters and quarantine alike."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _LONGEST_WAIT_SECONDS: Final = 2.0
 class MessageList(Generic[T]):
     """The messages that were found."""
 
-    letters: list[T]
+    messages: list[T]
     """Those that match, oldest first."""
     seen: int
     """How many messages were read."""
@@ -58,154 +58,130 @@ class MessageList(Generic[T]):
         return self.total - self.seen
 
 
-async def list_messages(
-    settings: Settings,
-    place: InspectedQueue[T],
-    wanted: Callable[[T], bool],
-    *,
-    to_take_out: bool = False,
-) -> MessageList[T]:
-    """List the messages of a queue. They stay there, in their order.
+@dataclass(frozen=True, slots=True)
+class QueueOperations(Generic[T]):
+    """Select, find, replay and discard the messages of one queue.
 
-    Args:
-        settings: where RabbitMQ is.
-        place: where to look.
-        wanted: which.
-        to_take_out: whether that is what comes next, so that a queue without our delivery limit is looked at, too.
-
-    Raises:
+    Each method raises:
         BrokerUnavailableError: RabbitMQ cannot be reached, or was lost.
         BrokerRefusedError: there is no such queue, or it has other arguments than we need.
         BusyError: another program is reading the queue.
     """
-    letters: list[T] = []
-    async with _reading(settings, place, to_take_out=to_take_out) as reading:
-        async for batch in reading.batches():
-            letters += [found.summary for found in batch if wanted(found.summary)]
-    return MessageList(letters, reading.seen, reading.total)
 
-
-async def find_message(
-    settings: Settings, place: InspectedQueue[T], wanted: Callable[[T], bool]
-) -> HeldMessage[T] | None:
-    """The first match, with its message, which stays in the queue.
-
-    Raises:
-        BrokerUnavailableError, BrokerRefusedError, BusyError: as `list_messages`.
-    """
-    async with _reading(settings, place) as reading, aclosing(reading.batches()) as batches:
-        async for batch in batches:
-            for found in batch:
-                if wanted(found.summary):
-                    return found
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayPlan(Generic[T]):
-    """How messages are replayed."""
-
+    settings: Settings
+    place: InspectedQueue[T]
     message: Callable[[HeldMessage[T]], Message]
-    """Makes the message that is published."""
-    moved: Callable[[T], None]
-    """Called for each message that was replayed."""
-    rate: float
-    """Messages a second; `MIN_RATE` or more."""
+    """Makes the message that a replay publishes."""
     needed: frozenset[str]
-    """Names of the exchanges and queues that are required."""
-    waiting: str
+    """Names of the exchanges and queues that a replay requires."""
+    retry_action: str
     """The action of the log line when a message cannot be published, and is tried again."""
+    can_replay: Callable[[T], bool] = lambda _: True
+    """A replay leaves the others in the queue."""
 
+    async def select(self, wanted: Callable[[T], bool], *, to_take_out: bool = False) -> MessageList[T]:
+        """The messages that match. They stay in the queue, in their order.
 
-async def replay(
-    settings: Settings, place: InspectedQueue[T], wanted: Callable[[T], bool], order: ReplayPlan[T]
-) -> int:
-    """Publish messages again, and remove each when RabbitMQ has confirmed it. Messages that come meanwhile stay.
-
-    Returns:
-        As `take_out`.
-
-    Raises:
-        BrokerUnavailableError, BrokerRefusedError, BusyError: as `list_messages`.
-    """
-    metrics = Metrics()
-    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = make_publisher(settings, link, metrics, window=2 * BATCH_SIZE)
-    limiter = AsyncLimiter(1, 1 / order.rate)
-
-    async def one(reading: QueueReader[T], found: HeldMessage[T]) -> None:
-        await republishing.publish_until_confirmed(
-            publisher, order.message(found), longest_wait=_LONGEST_WAIT_SECONDS, retry_action=order.waiting
-        )
-        await reading.acknowledge(found)
-        order.moved(found.summary)
-
-    async def handle(reading: QueueReader[T], batch: list[HeldMessage[T]]) -> None:
-        async with task_group() as tasks:
-            for found in batch:
-                await limiter.acquire()
-                tasks.create_task(one(reading, found))
-
-    role_topology = RoleTopology(settings, planned_topology(settings), order.needed)
-    async with publishing(link, publisher, role_topology) as publish:
-        await wait_while_running(link.up, publish)
-        return await take_out(settings, place, wanted, handle)
-
-
-async def discard(
-    settings: Settings,
-    place: InspectedQueue[T],
-    wanted: Callable[[T], bool],
-    *,
-    file: MessageFile[T],
-    kept: Callable[[T], None],
-) -> int:
-    """Remove messages for good, each after it was written to a file.
-
-    Args:
-        settings: RabbitMQ's URLs.
-        place: the queue.
-        wanted: whether a message matches.
-        file: the messages are written to it.
-        kept: called for each message that was removed.
-
-    Returns:
-        As `take_out`.
-
-    Raises:
-        MessageFileError: it cannot be written.
-        BrokerUnavailableError, BrokerRefusedError, BusyError: as `list_messages`.
-    """
-
-    async def handle(reading: QueueReader[T], batch: list[HeldMessage[T]]) -> None:
-        await asyncio.to_thread(file.append, batch)
-        for found in batch:
-            await reading.acknowledge(found)
-            kept(found.summary)
-
-    return await take_out(settings, place, wanted, handle)
-
-
-async def take_out(
-    settings: Settings,
-    place: InspectedQueue[T],
-    wanted: Callable[[T], bool],
-    handle: Callable[[QueueReader[T], list[HeldMessage[T]]], Awaitable[None]],
-) -> int:
-    """Call `handle` with the matching messages that are in the queue now, in as many readings as the time limit requires.
-
-    Returns:
-        How many messages could not be read, because they are behind the first ones.
-    """
-    left: int | None = None
-    while left is None or left > 0:
-        async with _reading(settings, place, most=left, to_take_out=True) as reading:
+        Args:
+            wanted: which.
+            to_take_out: whether that is what comes next, so that a queue without our delivery limit is looked at, too.
+        """
+        messages: list[T] = []
+        async with _reading(self.settings, self.place, to_take_out=to_take_out) as reading:
             async for batch in reading.batches():
-                if chosen := [found for found in batch if wanted(found.summary)]:
-                    await handle(reading, chosen)
-        # Messages that came meanwhile are behind those that were there at first.
-        left = reading.total - reading.acknowledged if reading.out_of_time else 0
-    return reading.total - reading.seen
+                messages += [found.summary for found in batch if wanted(found.summary)]
+        return MessageList(messages, reading.seen, reading.total)
+
+    async def find(self, wanted: Callable[[T], bool]) -> HeldMessage[T] | None:
+        """The first match, with its message, which stays in the queue."""
+        async with _reading(self.settings, self.place) as reading, aclosing(reading.batches()) as batches:
+            async for batch in batches:
+                for found in batch:
+                    if wanted(found.summary):
+                        return found
+        return None
+
+    async def replay(self, wanted: Callable[[T], bool], *, rate: float, moved: Callable[[T], None]) -> int:
+        """Publish messages again, and remove each when RabbitMQ has confirmed it. Messages that come meanwhile stay.
+
+        Args:
+            wanted: which.
+            rate: messages a second; `MIN_RATE` or more.
+            moved: called for each message that was replayed.
+
+        Returns:
+            As `_take_out`.
+        """
+        metrics = Metrics()
+        link = Link(self.settings.rabbitmq, use="publish", metrics=metrics)
+        publisher = make_publisher(self.settings, link, metrics, window=2 * BATCH_SIZE)
+        limiter = AsyncLimiter(1, 1 / rate)
+
+        async def one(reading: QueueReader[T], found: HeldMessage[T]) -> None:
+            await republishing.publish_until_confirmed(
+                publisher,
+                self.message(found),
+                longest_wait=_LONGEST_WAIT_SECONDS,
+                retry_action=self.retry_action,
+            )
+            await reading.acknowledge(found)
+            moved(found.summary)
+
+        async def handle(reading: QueueReader[T], batch: list[HeldMessage[T]]) -> None:
+            async with task_group() as tasks:
+                for found in batch:
+                    await limiter.acquire()
+                    tasks.create_task(one(reading, found))
+
+        role_topology = RoleTopology(self.settings, planned_topology(self.settings), self.needed)
+        async with publishing(link, publisher, role_topology) as publish:
+            await wait_while_running(link.up, publish)
+            return await self._take_out(lambda summary: self.can_replay(summary) and wanted(summary), handle)
+
+    async def discard(
+        self, wanted: Callable[[T], bool], *, file: MessageFile[T], kept: Callable[[T], None]
+    ) -> int:
+        """Remove messages for good, each after it was written to a file.
+
+        Args:
+            wanted: which.
+            file: the messages are written to it.
+            kept: called for each message that was removed.
+
+        Returns:
+            As `_take_out`.
+
+        Raises:
+            MessageFileError: the file cannot be written.
+        """
+
+        async def handle(reading: QueueReader[T], batch: list[HeldMessage[T]]) -> None:
+            await asyncio.to_thread(file.append, batch)
+            for found in batch:
+                await reading.acknowledge(found)
+                kept(found.summary)
+
+        return await self._take_out(wanted, handle)
+
+    async def _take_out(
+        self,
+        wanted: Callable[[T], bool],
+        handle: Callable[[QueueReader[T], list[HeldMessage[T]]], Awaitable[None]],
+    ) -> int:
+        """Call `handle` with the matching messages that are in the queue now, in as many readings as the time limit requires.
+
+        Returns:
+            How many messages could not be read, because they are behind the first ones.
+        """
+        left: int | None = None
+        while left is None or left > 0:
+            async with _reading(self.settings, self.place, most=left, to_take_out=True) as reading:
+                async for batch in reading.batches():
+                    if chosen := [found for found in batch if wanted(found.summary)]:
+                        await handle(reading, chosen)
+            # Messages that came meanwhile are behind those that were there at first.
+            left = reading.total - reading.acknowledged if reading.out_of_time else 0
+        return reading.total - reading.seen
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from yarl import URL
 from bridge.dead_letters import message_file, queue_reader
 from bridge.dead_letters.message_file import MessageFile
 from bridge.dead_letters.queue_reader import DeadLetterFilter
-from bridge.operations import dead_letters as roles
+from bridge.operations.dead_letters import dead_letter_operations
 from tests.support.commands import Outcome, bridge
 from tests.support.dead_letters import ids, move_to_dead_letters
 from tests.support.proxy import Proxy
@@ -140,10 +140,10 @@ async def test_looking_thirty_times_changes_nothing(
     """No letter is lost to RabbitMQ's delivery limit, and their order stays, with new ones at the end."""
     await move_to_dead_letters(rabbit, range(40))
     for _ in range(30):
-        found = await roles.list_dead_letters(settings, DeadLetterFilter())
-        assert [letter.id for letter in found.letters] == ids(range(40))
+        found = await dead_letter_operations(settings).select(DeadLetterFilter().matches)
+        assert [letter.id for letter in found.messages] == ids(range(40))
     await move_to_dead_letters(rabbit, [40])
-    assert await roles.show(settings, "letter-17") is not None
+    assert await dead_letter_operations(settings).find(lambda letter: letter.id == "letter-17") is not None
     assert ids_of(await workplace.dead()) == ids(range(41))
 
 
@@ -154,13 +154,15 @@ async def test_only_so_far_can_be_seen_and_the_order_stays(
     monkeypatch.setattr(queue_reader, "MAX_HELD", 70)
     await move_to_dead_letters(rabbit, range(200))
     for _ in range(3):
-        found = await roles.list_dead_letters(settings, DeadLetterFilter())
-        assert [letter.id for letter in found.letters] == ids(range(70))
+        found = await dead_letter_operations(settings).select(DeadLetterFilter().matches)
+        assert [letter.id for letter in found.messages] == ids(range(70))
         assert (found.seen, found.total, found.unseen) == (70, 200, 130)
-    assert await roles.show(settings, "letter-150") is None
+    assert await dead_letter_operations(settings).find(lambda letter: letter.id == "letter-150") is None
     moved: list[str] = []
     wanted = DeadLetterFilter(ids=frozenset(ids([*range(100), 150, 180])))
-    unseen = await roles.replay(settings, wanted, rate=2000, moved=lambda letter: moved.append(letter.id))
+    unseen = await dead_letter_operations(settings).replay(
+        wanted.matches, rate=2000, moved=lambda letter: moved.append(letter.id)
+    )
     # 100 at the front have gone; of those that stay, 70 are in hand before 180 comes into sight.
     assert (sorted(moved), unseen) == (sorted(ids([*range(100), 150])), 29)
     assert ids_of(await workplace.dead()) == ids(n for n in range(100, 200) if n != 150)
@@ -174,8 +176,8 @@ async def test_what_takes_long_is_done_in_several_readings(
     await move_to_dead_letters(rabbit, range(60))
     kept: list[str] = []
     with MessageFile(tmp_path / "kept.jsonl", message_file.dead_letter_document) as file:
-        unseen = await roles.discard(
-            settings, DeadLetterFilter(), file=file, kept=lambda letter: kept.append(letter.id)
+        unseen = await dead_letter_operations(settings).discard(
+            DeadLetterFilter().matches, file=file, kept=lambda letter: kept.append(letter.id)
         )
     assert (kept, unseen) == (ids(range(60)), 0)
     assert await workplace.dead() == []

@@ -13,7 +13,7 @@ from bridge import events
 from bridge.broker.messages import malformed_message
 from bridge.dead_letters import queue_reader
 from bridge.dead_letters.quarantine import QuarantineFilter
-from bridge.operations import quarantine as roles
+from bridge.operations.quarantine import quarantine_operations
 from bridge.timestamps import rfc3339_of_milliseconds
 from tests.support.commands import Outcome, bridge
 from tests.support.spellings import SPELLINGS
@@ -162,8 +162,8 @@ async def test_looking_thirty_times_changes_nothing(
     bodies = spelt(range(40))
     await put_in(rabbit, bodies)
     for _ in range(30):
-        found = await roles.list_bodies(settings, QuarantineFilter())
-        assert [body.id for body in found.letters] == digests(bodies)
+        found = await quarantine_operations(settings).select(QuarantineFilter().matches)
+        assert [body.id for body in found.messages] == digests(bodies)
 
 
 async def test_a_replay_that_is_killed_loses_nothing(
@@ -255,8 +255,8 @@ async def test_what_lies_behind_is_counted(
     """Only so far can be seen."""
     monkeypatch.setattr(queue_reader, "MAX_HELD", 7)
     await put_in(rabbit, spelt(range(10)))
-    found = await roles.list_bodies(settings, QuarantineFilter())
-    assert (len(found.letters), found.unseen) == (7, 3)
+    found = await quarantine_operations(settings).select(QuarantineFilter().matches)
+    assert (len(found.messages), found.unseen) == (7, 3)
 
 
 async def until_depth(rabbit: Rabbit, queue: str, holds: Callable[[int], bool]) -> None:

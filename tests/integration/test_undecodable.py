@@ -19,7 +19,7 @@ from bridge.broker.forwarded_properties import RAW_HEADER
 from bridge.cli import dead_letters_view
 from bridge.dead_letters.message_file import MessageFile, dead_letter_document
 from bridge.dead_letters.queue_reader import DeadLetterFilter
-from bridge.operations import dead_letters
+from bridge.operations.dead_letters import dead_letter_operations
 from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
 from bridge.operations.tail import TailedEvent, tail
 from bridge.tasks import background_task
@@ -149,17 +149,17 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
         async with working(settings):
             await until_dead(rabbit, 3)
     reason = "rejected" if by == "RabbitMQ" else "undecodable"
-    listed = (await dead_letters.list_dead_letters(settings, DeadLetterFilter())).letters
+    listed = (await dead_letter_operations(settings).select(DeadLetterFilter().matches)).messages
     assert [(letter.id, letter.reason) for letter in listed] == [(one, reason) for one in bad]
     assert all("cannot be decoded: timestamp" in letter.error for letter in listed)
-    found = await dead_letters.show(settings, "bad-2")
+    found = await dead_letter_operations(settings).find(lambda letter: letter.id == "bad-2")
     assert found is not None
-    shown = list(dead_letters_view.describe(found, now=0))
+    shown = list(dead_letters_view.lines(found, now=0))
     assert {"reason:        " + reason, "  note: kept", body_of("hard_bounced", 2).decode()} <= set(shown)
     path = tmp_path / "kept.jsonl"
     with MessageFile(path, dead_letter_document) as file:
-        await dead_letters.discard(
-            settings, DeadLetterFilter(ids=frozenset({"bad-3"})), file=file, kept=lambda _: None
+        await dead_letter_operations(settings).discard(
+            lambda letter: letter.id == "bad-3", file=file, kept=lambda _: None
         )
     kept = orjson.loads(path.read_text())
     raw = base64.b64decode(
@@ -170,7 +170,7 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
         "bad-3",
         "timestamp: a time is out of range",
     )
-    await dead_letters.replay(settings, DeadLetterFilter(), rate=1000, moved=lambda _: None)
+    await dead_letter_operations(settings).replay(DeadLetterFilter().matches, rate=1000, moved=lambda _: None)
     async with working(settings):
         await workplace.changes(2)
     assert await workplace.listed() == bounced([1, 2])
