@@ -14,3 +14,4 @@ ListJson = Annotated[
     ),
 ]
 LineJson = Annotated[bool, typer.Option("--json", help="For programs, a JSON document a line.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]

@@ -23,7 +23,7 @@ from bridge.cli.console import (
 )
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
-from bridge.cli.options import AsJson, ListJson
+from bridge.cli.options import AsJson, DryRun, ListJson
 from bridge.cli.times import age_cell, duration_text
 from bridge.diagnostics.alarms import alarm_of
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
@@ -78,15 +78,19 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
     )
 )
 @fails_with(SpoolError, PublishError, BrokerUnavailableError, BrokerRefusedError, OSError)
-def drain(context: typer.Context, as_json: AsJson = False) -> None:
+def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Publish the events of receivers that are gone, and remove each once RabbitMQ has confirmed it.
 
     A running receiver drains its own file, and those that others have left in its folder. Refused events are retried once,
-    now: those of a running receiver by that receiver.
+    now: those of a running receiver by that receiver. --dry-run reads the files, and asks RabbitMQ whether it has an alarm.
     """
     settings = settings_with_logs(context, "warning")
     waiting = _waiting(settings)
     try:
+        if dry_run:
+            asyncio.run(_check_alarm(settings))
+            _print_dry_run(list_files(settings.spool.directory), waiting, as_json=as_json)
+            return
         with progress("draining", waiting) as advance:
             moved = asyncio.run(_drained(settings, advance))
     except BrokerBlockedError as blocked:
@@ -117,9 +121,28 @@ def drain(context: typer.Context, as_json: AsJson = False) -> None:
 
 async def _drained(settings: Settings, moved: Callable[[int], None]) -> int:
     """Also where running receivers have all of it, an alarm of RabbitMQ is what it waits for."""
-    if _all_that_waits(settings) and (alarm := await alarm_of(settings.rabbitmq)):
-        raise BrokerBlockedError(f"RabbitMQ is blocked: it has a {alarm}, and takes nothing")
+    if _all_that_waits(settings):
+        await _check_alarm(settings)
     return await drain_spools(settings, moved)
+
+
+async def _check_alarm(settings: Settings) -> None:
+    if alarm := await alarm_of(settings.rabbitmq):
+        raise BrokerBlockedError(f"RabbitMQ is blocked: it has a {alarm}, and takes nothing")
+
+
+def _print_dry_run(files: list[FileStatus], waiting: int, *, as_json: bool) -> None:
+    if as_json:
+        documents = [_document(file) for file in files]
+        print_json({"dry_run": True, "chosen": waiting, "moved": 0, "files": documents})
+    else:
+        terminal.print(f"would publish {waiting:,} events")
+        for file in files:
+            _tell_who_has(file)
+            if file.problem:
+                terminal.print(Text(f"{file.path.name}: it cannot be read: {file.problem}"))
+            if file.problem:
+                terminal.print(Text(f"{file.path.name}: it cannot be read: {file.problem}"))
 
 
 def _tell_who_has(file: FileStatus) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 from rich.text import Text
@@ -23,17 +23,16 @@ from bridge.cli.console import (
 )
 from bridge.cli.help_epilog import LIST, page
 from bridge.cli.lists import ON_A_TERMINAL, JsonList, Sheet, print_list, print_rows, print_summary
-from bridge.cli.options import AsJson, ListJson
+from bridge.cli.options import AsJson, DryRun, ListJson
+from bridge.operations import suppressions as operations
+from bridge.operations.suppressions import ListQuery
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.errors import StoreError
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Coroutine
 
-    from bridge.settings.sections import Settings
-    from bridge.suppression.changes import Change
     from bridge.suppression.entries import Entry
 
     T = TypeVar("T")
@@ -68,19 +67,11 @@ Actor = Annotated[
         "--actor", default_factory=_login_name, show_default="your login name", help="Who, for the log."
     ),
 ]
+Limit = Annotated[
+    int | None,
+    typer.Option("--limit", min=1, help="How many at the most; without, 100 on a terminal, else all."),
+]
 OneReason = Annotated[Reason | None, typer.Option("--reason", help="Only the entry of this reason.")]
-
-
-class Removal(NamedTuple):
-    """What `remove` has done."""
-
-    removed: list[Entry]
-    left: list[Entry]
-    """What forbids writing to the address all the same."""
-
-
-def _reasons(entries: Iterable[Entry]) -> str:
-    return ", ".join(entry.reason.value for entry in entries)
 
 
 @app.command(
@@ -101,7 +92,7 @@ def check(context: typer.Context, addresses: Addresses, as_json: AsJson = False)
 
     With --json, of one address: {"address": ..., "suppressed": ..., "entries": [...]}. Of several: a list of these.
     """
-    found = _answer(_check(settings_with_logs(context, "error"), addresses))
+    found = _answer(operations.check(settings_with_logs(context, "error"), addresses))
     suppressed = any(found)
     try:
         _show_check(addresses, found, as_json=as_json)
@@ -150,10 +141,7 @@ def _checked(address: str, entries: list[Entry]) -> dict[str, Any]:
 def list_(
     context: typer.Context,
     reason: Annotated[Reason | None, typer.Option("--reason", help="Only entries of this reason.")] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", min=1, help="How many at the most; without, 100 on a terminal, else all."),
-    ] = None,
+    limit: Limit = None,
     after: Annotated[
         str | None,
         typer.Option(
@@ -163,19 +151,22 @@ def list_(
     as_json: ListJson = False,
 ) -> None:
     """Show the list, ordered by address; entries that have expired, too."""
-    most = limit or (ON_A_TERMINAL if on_terminal() and not as_json else None)
-    wanted = suppressions_view.Wanted(reason, most, None if after is None else suppressions_view.place(after))
+    behind = None if after is None else suppressions_view.place(after)
+    wanted = ListQuery(reason, _most(limit, as_json=as_json), behind)
     settings = settings_with_logs(context, "error")
     if as_json:
         document = JsonList()
-        listed = _answer(_list(settings, wanted, lambda entry: document.add(entry.document())))
+        listed = _answer(
+            operations.list_entries(settings, wanted, lambda entry: document.add(entry.document()))
+        )
         document.end(total=listed.total, following=listed.following)
         return
     sheet = Sheet(*suppressions_view.ENTRY)
-    listed = _answer(_list(settings, wanted, lambda entry: sheet.add(*suppressions_view.row(entry))))
+    listed = _answer(
+        operations.list_entries(settings, wanted, lambda entry: sheet.add(*suppressions_view.row(entry)))
+    )
     sheet.end()
-    more = f"; more with --after {listed.following}" if listed.following else ""
-    print_summary(f"{listed.shown:,} of {listed.total:,}{more}")
+    _print_shown(listed.shown, listed.total, listed.following)
 
 
 @app.command(epilog=page('suppressions add jane@example.org --note "asked by phone"', *LIST))
@@ -186,14 +177,19 @@ def add(
     *,
     actor: Actor,
     note: Note = "",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put an address on the list by hand, for good, with the reason "manual"."""
-    entry, stands = _answer(_add(settings_with_logs(context, "error"), address, actor, note))
+    """Put an address on the list by hand, for good, with the reason "manual".
+
+    JSON of --dry-run: {"dry_run": true, "address": text, "added": whether it would be new, "reasons": [...]}.
+    """
+    settings = settings_with_logs(context, "error")
+    done = _answer(operations.add(settings, address, actor=actor, note=note, dry_run=dry_run))
     if as_json:
-        print_json(entry.document() | {"reasons": [one.reason.value for one in stands]})
+        print_json(suppressions_view.addition_document(address, done))
     else:
-        terminal.print(Text(f"{entry.address} is suppressed ({_reasons(stands)})"))
+        terminal.print(Text(suppressions_view.addition(address, done)))
 
 
 @app.command(
@@ -218,81 +214,59 @@ def remove(
     override: Annotated[
         bool, typer.Option("--override", help="Lift a complaint, too; that needs --note.")
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Take an address off the list: all its entries, or the one of --reason.
 
     It says whether the address is still suppressed, for another reason.
     """
-    done = _answer(
-        _remove(settings_with_logs(context, "error"), address, reason, actor, note, override=override)
+    settings = settings_with_logs(context, "error")
+    removing = operations.remove(
+        settings, address, reason=reason, actor=actor, note=note, override=override, dry_run=dry_run
     )
-    on_the_list, removed = done.removed[0].address, _reasons(done.removed)
+    done = _answer(removing)
     if as_json:
-        print_json(
-            {
-                "address": on_the_list,
-                "removed": [entry.document() for entry in done.removed],
-                "still_suppressed": bool(done.left),
-                "reasons": [entry.reason.value for entry in done.left],
-            }
-        )
-    elif done.left:
-        terminal.print(Text(f"{on_the_list} is still suppressed ({_reasons(done.left)}); removed: {removed}"))
+        print_json(suppressions_view.removal_document(done, dry_run=dry_run))
     else:
-        terminal.print(Text(f"{on_the_list} is no longer suppressed ({removed})"))
+        terminal.print(Text(suppressions_view.removal(done, dry_run=dry_run)))
 
 
 @app.command(epilog=page("suppressions history jane@example.org", *LIST))
 @fails_with(StoreError)
-def history(context: typer.Context, address: Address, as_json: ListJson = False) -> None:
+def history(
+    context: typer.Context,
+    address: Address,
+    *,
+    limit: Limit = None,
+    after: Annotated[
+        int | None,
+        typer.Option("--after", metavar="ID", help="Go on behind this change: `next` of the list before."),
+    ] = None,
+    as_json: ListJson = False,
+) -> None:
     """Show every change that an address has seen, oldest first: when, what, who and why."""
-    changes = _answer(_history(settings_with_logs(context, "error"), address))
+    settings = settings_with_logs(context, "error")
+    most = _most(limit, as_json=as_json)
+    found = _answer(operations.history(settings, address, limit=most, after=after))
     if as_json:
-        print_list(change.document() for change in changes)
+        items = (change.document() for change in found.changes)
+        print_list(items, total=found.total, following=found.following)
+        return
+    print_rows(suppressions_view.CHANGE, map(suppressions_view.row_of_change, found.changes))
+    if found.total:
+        _print_shown(len(found.changes), found.total, found.following)
     else:
-        print_rows(suppressions_view.CHANGE, map(suppressions_view.row_of_change, changes))
-        if not changes:
-            print_summary(f"{address} was never on the list")
+        print_summary(f"{address} was never on the list")
 
 
-async def _check(settings: Settings, addresses: list[str]) -> list[list[Entry]]:
-    """What forbids writing to each of them."""
-    for address in addresses:
-        normalise(address)
-    async with Store.open(_url(settings), create=False) as store:
-        return [await store.check(address) for address in addresses]
+def _most(limit: int | None, *, as_json: bool) -> int | None:
+    return limit or (ON_A_TERMINAL if on_terminal() and not as_json else None)
 
 
-async def _list(
-    settings: Settings, wanted: suppressions_view.Wanted, show: Callable[[Entry], None]
-) -> suppressions_view.Listed:
-    async with Store.open(_url(settings), create=False) as store:
-        return await suppressions_view.show_each(store, wanted, show)
-
-
-async def _add(settings: Settings, address: str, actor: str, note: str) -> tuple[Entry, list[Entry]]:
-    """The entry, and all that forbids writing to the address now."""
-    async with Store.open(_url(settings), create=False) as store:
-        entry = await store.add(address, actor=actor, note=note)
-        return entry, await store.check(address)
-
-
-async def _remove(
-    settings: Settings, address: str, reason: Reason | None, actor: str, note: str, *, override: bool
-) -> Removal:
-    async with Store.open(_url(settings), create=False) as store:
-        removed = await store.remove(address, reason=reason, actor=actor, note=note, override=override)
-        return Removal(removed, await store.check(address))
-
-
-async def _history(settings: Settings, address: str) -> list[Change]:
-    async with Store.open(_url(settings), create=False) as store:
-        return await store.history(address)
-
-
-def _url(settings: Settings) -> str:
-    return settings.suppression.database_url.get_secret_value()
+def _print_shown(shown: int, total: int, following: str | None) -> None:
+    more = f"; more with --after {following}" if following else ""
+    print_summary(f"{shown:,} of {total:,}{more}")
 
 
 def _answer(question: Coroutine[Any, Any, T]) -> T:

@@ -1,24 +1,22 @@
-"""How the suppression list is shown: its entries, page by page, and the changes of one address."""
+"""How the suppression list is shown: its entries, and the changes of one address."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from bridge.cli.console import BAD_USAGE, fail
 from bridge.cli.lists import Head
 from bridge.cli.times import time_cell
+from bridge.suppression.addresses import normalise
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
     from bridge.cli.lists import Cell
+    from bridge.operations.suppressions import Addition, Removal
     from bridge.suppression.changes import Change
     from bridge.suppression.entries import Entry
-    from bridge.suppression.store import Store
-
-PAGE: Final = 500
-"""Entries that are asked for at once."""
 
 # Where the terminal is narrow a reason stays one word, and a date one line.
 _REASON: Final = Head("Reason", narrowest=11)
@@ -40,53 +38,62 @@ CHANGE: Final = (
 )
 
 
-class Listed(NamedTuple):
-    """What `list` has shown."""
-
-    shown: int
-    total: int
-    following: str | None
-    """For `--after`; None where nothing follows."""
-
-
-class Wanted(NamedTuple):
-    """What `list` is asked for."""
-
-    reason: Reason | None
-    most: int | None
-    after: tuple[str, str] | None
-    """Address and reason of the entry before."""
-
-
-async def show_each(store: Store, wanted: Wanted, show: Callable[[Entry], None]) -> Listed:
-    """Page by page: the list may be longer than the memory."""
-    reason, most, after = wanted
-    shown = 0
-    more = True
-    last = after
-    while more and (most is None or shown < most):
-        size = PAGE if most is None else min(PAGE, most - shown)
-        entries = await store.entries(reason=reason, limit=size + 1, after=last)
-        more = len(entries) > size
-        for entry in entries[:size]:
-            show(entry)
-            last = (entry.address, entry.reason.value)
-            shown += 1
-    if after is None and not more:
-        return Listed(shown, shown, None)  # as many as there were, whatever comes meanwhile
-    counts = await store.count_by_reason()
-    total = sum(counts.values()) if reason is None else counts[reason]
-    return Listed(shown, total, f"{last[1]}:{last[0]}" if more and last is not None else None)
-
-
 def place(text: str) -> tuple[str, str]:
-    """`complaint:jane@example.org`, as `Listed.following` has it, for `Wanted.after`."""
+    """`complaint:jane@example.org`, as `Listed.following` has it, for `ListQuery.after`."""
     reason, colon, address = text.partition(":")
     if not colon or reason not in set(Reason):
         fail(
             f"--after is written as REASON:ADDRESS, as `next` of the list before; '{text}' is not", BAD_USAGE
         )
     return address, reason
+
+
+def reasons(entries: Iterable[Entry]) -> str:
+    return ", ".join(entry.reason.value for entry in entries)
+
+
+def addition(address: str, done: Addition) -> str:
+    """What `add` has done, or would do, in one line."""
+    if done.entry is not None:
+        return f"{done.entry.address} is suppressed ({reasons(done.in_force)})"
+    stands = f" ({reasons(done.in_force)})"
+    if any(entry.reason is Reason.MANUAL for entry in done.in_force):
+        return f"{normalise(address)} is on the list already{stands}"
+    also = f"; it is suppressed already{stands}" if done.in_force else ""
+    return f"would add {normalise(address)} ({Reason.MANUAL}){also}"
+
+
+def addition_document(address: str, done: Addition) -> dict[str, Any]:
+    if done.entry is not None:
+        return done.entry.document() | {"reasons": [entry.reason.value for entry in done.in_force]}
+    before = [entry.reason for entry in done.in_force]
+    return {
+        "dry_run": True,
+        "address": normalise(address),
+        "added": Reason.MANUAL not in before,
+        "reasons": sorted({*before, Reason.MANUAL}),
+    }
+
+
+def removal(done: Removal, *, dry_run: bool) -> str:
+    """What `remove` has done, or would do, in one line."""
+    address, removed = done.removed[0].address, reasons(done.removed)
+    if dry_run:
+        still = f"; it would still be suppressed ({reasons(done.left)})" if done.left else ""
+        return f"would remove {address} ({removed}){still}"
+    if done.left:
+        return f"{address} is still suppressed ({reasons(done.left)}); removed: {removed}"
+    return f"{address} is no longer suppressed ({removed})"
+
+
+def removal_document(done: Removal, *, dry_run: bool) -> dict[str, Any]:
+    document = {
+        "address": done.removed[0].address,
+        "removed": [entry.document() for entry in done.removed],
+        "still_suppressed": bool(done.left),
+        "reasons": [entry.reason.value for entry in done.left],
+    }
+    return {"dry_run": True} | document if dry_run else document
 
 
 def row(entry: Entry) -> tuple[str | int | Cell, ...]:

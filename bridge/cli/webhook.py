@@ -10,7 +10,7 @@ import typer
 
 from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_of, terminal
 from bridge.cli.help_epilog import page
-from bridge.cli.options import AsJson
+from bridge.cli.options import AsJson, DryRun
 from bridge.provider.client import ProviderClient, connect
 from bridge.provider.errors import ProviderError
 from bridge.receiver.handler import WEBHOOK_PATH
@@ -81,20 +81,38 @@ def enable(
             "- reads it from standard input.",
         ),
     ] = None,
+    *,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the provider post its events to URL. JSON: {"url": text}, as the provider confirms it.
+
+    --dry-run asks the provider which URL is set now. JSON: {"dry_run": true, "url": text, "now": text or null}.
 
     The token in a URL is a secret, and arguments are seen by everybody on this machine (`ps`): leave URL out, or give
     it on standard input.
     """
     settings = settings_of(context)
     target = _target(settings.receiver, url)
+    if dry_run:
+        _print_change(target, url, _ask(settings, ProviderClient.webhook), as_json=as_json)
+        return
     confirmed = _ask(settings, lambda client: client.enable_webhook(target))
     if as_json:
         print_json({"url": confirmed})
     else:
-        _say(f"on: {_without_token(confirmed) if url != target else confirmed}")
+        _say(f"on: {_shown(confirmed, target, url)}")
+
+
+def _print_change(target: str, url: str | None, now: str | None, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"dry_run": True, "url": target, "now": now})
+        return
+    shown = _shown(target, target, url)
+    if now == target:
+        _say(f"{shown} is set already")
+    else:
+        _say(f"would set {shown}; {f'now: {_without_token(now)}' if now else 'none is set now'}")
 
 
 def _given(url: str | None) -> str | None:
@@ -116,6 +134,11 @@ def _target(receiver: Receiver, url: str | None) -> str:
     return given
 
 
+def _shown(url: str, target: str, argument: str | None) -> str:
+    """The token is shown only to those who gave it as an argument."""
+    return _without_token(url) if argument != target else url
+
+
 def _without_token(url: str) -> str:
     front, path, token = url.rpartition(WEBHOOK_PATH)
     return f"{front}{path}…" if token else url
@@ -131,17 +154,39 @@ def disable(
             callback=_web_address, help="Without it, the one that is set. - reads it from standard input."
         ),
     ] = None,
+    *,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the provider stop posting events. JSON: {"disabled": text, or null if no webhook was set}."""
+    """Make the provider stop posting events. JSON: {"disabled": text, or null if no webhook was set}.
+
+    --dry-run asks the provider which URL is set now. JSON: {"dry_run": true, "disabled": text, or null where nothing would
+    change, "now": text or null}.
+    """
     target = _given(url)
     if url == _STANDARD_INPUT and not target:
         fail("there is no URL on standard input", BAD_USAGE)
-    disabled = _ask(settings_of(context), lambda client: _disable(client, target))
+    settings = settings_of(context)
+    if dry_run:
+        _print_removal(target, _ask(settings, ProviderClient.webhook), as_json=as_json)
+        return
+    disabled = _ask(settings, lambda client: _disable(client, target))
     if as_json:
         print_json({"disabled": disabled})
     else:
         _say(f"off: {disabled}" if disabled else "no webhook is set; there is nothing to turn off")
+
+
+def _print_removal(target: str | None, now: str | None, *, as_json: bool) -> None:
+    affected = now if target in {None, now} else None
+    if as_json:
+        print_json({"dry_run": True, "disabled": affected, "now": now})
+    elif affected:
+        _say(f"would turn off {affected}")
+    elif now:
+        _say(f"another URL is set, and would stay: {_without_token(now)}")
+    else:
+        _say("no webhook is set; there is nothing to turn off")
 
 
 async def _disable(client: ProviderClient, url: str | None) -> str | None:

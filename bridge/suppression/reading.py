@@ -79,8 +79,19 @@ async def count_by_reason(connection: AsyncConnection) -> dict[Reason, int]:
     return {reason: counts.get(reason.value, 0) for reason in Reason}
 
 
-async def read_history(connection: AsyncConnection, address: str) -> list[Change]:
-    """All changes of a normalised address, oldest first."""
+async def read_history(
+    connection: AsyncConnection, address: str, *, limit: int | None, after: int | None
+) -> list[Change]:
+    """At most `limit` changes of a normalised address, oldest first, behind the one with the id `after`."""
     table = model.changes
-    query = select(table).where(table.c.address == address).order_by(table.c.id)
+    query = select(table).where(table.c.address == address).order_by(table.c.id).limit(limit)
+    if after is not None:
+        query = query.where(table.c.id > after)
     return [change_of(row) for row in await connection.execute(query)]
+
+
+async def count_changes(connection: AsyncConnection, address: str) -> int:
+    """The number of changes of a normalised address."""
+    table = model.changes
+    query = select(func.count()).select_from(table).where(table.c.address == address)
+    return (await connection.execute(query)).scalar_one()

@@ -211,9 +211,18 @@ class Store:
 
     @shielded
     async def remove(
-        self, address: str, *, reason: Reason | None, actor: str, note: str, override: bool = False
+        self,
+        address: str,
+        *,
+        reason: Reason | None,
+        actor: str,
+        note: str,
+        override: bool = False,
+        dry_run: bool = False,
     ) -> list[Entry]:
         """Remove an address manually: its entry of that reason, or all. Returns the removed entries.
+
+        A dry run removes nothing: it returns what would be removed, and raises what would be raised.
 
         Events that happened until now do not put it back for that reason, however late they come; where all is
         removed, for any reason: of complaints only with the override, the actor and the note.
@@ -238,6 +247,8 @@ class Store:
                     f"{address} has complained: to write to it again needs an override, and a note and a name for "
                     "the log"
                 )
+            if dry_run:
+                return entries
             reasons = set(Reason) if reason is None else {reason}
             if not may_lift_complaints:
                 reasons.discard(Reason.COMPLAINT)
@@ -247,15 +258,33 @@ class Store:
         return entries
 
     @shielded
-    async def history(self, address: str) -> list[Change]:
-        """All changes of this address, oldest first.
+    async def history(
+        self, address: str, *, limit: int | None = None, after: int | None = None
+    ) -> list[Change]:
+        """The changes of this address, oldest first.
+
+        Args:
+            address: in any spelling.
+            limit: the maximum number; None: all.
+            after: the id of the last change of the page before.
 
         Raises:
             InvalidAddressError: it is no address.
         """
         key = normalise(address)
         async with self._database.read() as connection:
-            return await reading.read_history(connection, key)
+            return await reading.read_history(connection, key, limit=limit, after=after)
+
+    @shielded
+    async def count_changes(self, address: str) -> int:
+        """The number of changes of this address.
+
+        Raises:
+            InvalidAddressError: it is no address.
+        """
+        key = normalise(address)
+        async with self._database.read() as connection:
+            return await reading.count_changes(connection, key)
 
     def _now(self) -> int:
         return int(self._clock())

@@ -1,0 +1,168 @@
+"""Operations on the suppression list: check, list, add and remove addresses, and read the history of one."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bridge.suppression.addresses import normalise
+from bridge.suppression.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from bridge.settings.sections import Settings
+    from bridge.suppression.changes import Change
+    from bridge.suppression.entries import Entry
+    from bridge.suppression.policy import Reason
+
+PAGE: Final = 500
+"""How many entries are read at once."""
+
+
+class ListQuery(NamedTuple):
+    """Which entries of the list are read."""
+
+    reason: Reason | None
+    limit: int | None
+    after: tuple[str, str] | None
+    """Address and reason of the entry before."""
+
+
+class Listed(NamedTuple):
+    """What was read."""
+
+    shown: int
+    total: int
+    following: str | None
+    """For `--after`; None where nothing follows."""
+
+
+class Addition(NamedTuple):
+    """What `add` has done, or would do."""
+
+    entry: Entry | None
+    """None in a dry run."""
+    in_force: list[Entry]
+    """What forbids writing to the address now."""
+
+
+class Removal(NamedTuple):
+    """What `remove` has done, or would do."""
+
+    removed: list[Entry]
+    left: list[Entry]
+    """What forbids writing to the address all the same."""
+
+
+class History(NamedTuple):
+    """A part of an address's history."""
+
+    changes: list[Change]
+    """Oldest first."""
+    total: int
+    following: str | None
+    """For `--after`; None where nothing follows."""
+
+
+async def check(settings: Settings, addresses: Sequence[str]) -> list[list[Entry]]:
+    """What forbids writing to each of them.
+
+    Raises:
+        InvalidAddressError: one is no address; none was looked up.
+        StoreError: the list cannot be read.
+    """
+    for address in addresses:
+        normalise(address)
+    async with _open(settings) as store:
+        return [await store.check(address) for address in addresses]
+
+
+async def list_entries(settings: Settings, query: ListQuery, show: Callable[[Entry], None]) -> Listed:
+    """Read the list page by page, as it may be longer than the memory, and call `show` with each entry.
+
+    Raises:
+        StoreError: the list cannot be read.
+    """
+    async with _open(settings) as store:
+        return await _show_pages(store, query, show)
+
+
+async def _show_pages(store: Store, query: ListQuery, show: Callable[[Entry], None]) -> Listed:
+    reason, most, after = query
+    shown = 0
+    more = True
+    last = after
+    while more and (most is None or shown < most):
+        size = PAGE if most is None else min(PAGE, most - shown)
+        entries = await store.entries(reason=reason, limit=size + 1, after=last)
+        more = len(entries) > size
+        for entry in entries[:size]:
+            show(entry)
+            last = (entry.address, entry.reason.value)
+            shown += 1
+    if after is None and not more:
+        return Listed(shown, shown, None)  # as many as there were, whatever comes meanwhile
+    counts = await store.count_by_reason()
+    total = sum(counts.values()) if reason is None else counts[reason]
+    return Listed(shown, total, f"{last[1]}:{last[0]}" if more and last is not None else None)
+
+
+async def add(settings: Settings, address: str, *, actor: str, note: str, dry_run: bool) -> Addition:
+    """Put an address on the list, with the reason `manual`. A dry run changes nothing.
+
+    Raises:
+        InvalidAddressError: it is no address.
+        StoreError: the list cannot be changed.
+    """
+    async with _open(settings) as store:
+        entry = None if dry_run else await store.add(address, actor=actor, note=note)
+        return Addition(entry, await store.check(address))
+
+
+async def remove(
+    settings: Settings,
+    address: str,
+    *,
+    reason: Reason | None,
+    actor: str,
+    note: str,
+    override: bool,
+    dry_run: bool,
+) -> Removal:
+    """Take an address off the list. A dry run changes nothing, and fails where the removal would.
+
+    Raises:
+        InvalidAddressError: it is no address.
+        StoreError: it is not on the list, or has complained and the override or the note is missing, or the list cannot
+            be changed.
+    """
+    async with _open(settings) as store:
+        removed = await store.remove(
+            address, reason=reason, actor=actor, note=note, override=override, dry_run=dry_run
+        )
+        gone = {entry.reason for entry in removed}
+        return Removal(removed, [entry for entry in await store.check(address) if entry.reason not in gone])
+
+
+async def history(settings: Settings, address: str, *, limit: int | None, after: int | None) -> History:
+    """The changes of an address: at most `limit`, behind the change with the id `after`.
+
+    Raises:
+        InvalidAddressError: it is no address.
+        StoreError: the list cannot be read.
+    """
+    async with _open(settings) as store:
+        changes = await store.history(address, limit=None if limit is None else limit + 1, after=after)
+        more = limit is not None and len(changes) > limit
+        changes = changes[:limit]
+        whole = after is None and not more
+        total = len(changes) if whole else await store.count_changes(address)
+        return History(changes, total, str(changes[-1].id) if more else None)
+
+
+@asynccontextmanager
+async def _open(settings: Settings) -> AsyncIterator[Store]:
+    """The list; a missing one is an error."""
+    async with Store.open(settings.suppression.database_url.get_secret_value(), create=False) as store:
+        yield store
