@@ -139,8 +139,9 @@ def _print_dry_run(files: list[FileStatus], waiting: int, *, as_json: bool) -> N
         terminal.print(f"would publish {waiting:,} events")
         for file in files:
             _tell_who_has(file)
-            if file.problem:
-                terminal.print(Text(f"{file.path.name}: it cannot be read: {file.problem}"))
+            if file.in_use and file.refused:
+                refused = sum(one.entries for one in file.refused)
+                terminal.print(f"{file.path.name}: its receiver would retry {refused:,} refused events now")
             if file.problem:
                 terminal.print(Text(f"{file.path.name}: it cannot be read: {file.problem}"))
 

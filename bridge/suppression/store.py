@@ -220,9 +220,7 @@ class Store:
         override: bool = False,
         dry_run: bool = False,
     ) -> list[Entry]:
-        """Remove an address manually: its entry of that reason, or all. Returns the removed entries.
-
-        A dry run removes nothing: it returns what would be removed, and raises what would be raised.
+        """Remove an address manually: its entry of that reason, or all. Returns the removed entries. A dry run only checks.
 
         Events that happened until now do not put it back for that reason, however late they come; where all is
         removed, for any reason: of complaints only with the override, the actor and the note.

@@ -223,6 +223,34 @@ async def test_drain_in_json(bridge: Bridge, used: Path, left: Path) -> None:
     assert not _exists(left)
 
 
+async def test_a_dry_run_of_drain_says_what_would_be_published(
+    bridge: Bridge, used: Path, left: Path, unreadable: Path, rabbit: Rabbit, exchange: str
+) -> None:
+    """How many, and what would stay and why; RabbitMQ gets none of them, and every file stays as it is."""
+    files = {path: path.read_bytes() for path in (left, unreadable)}
+    async with rabbit.listening(exchange, "opened") as opened:
+        result = await bridge("drain", "--dry-run")
+        assert (result.code, result.err) == (0, "")
+        assert result.out.splitlines() == [
+            "would publish 300 events",
+            f"{used.name}: a running receiver has 1 events, and drains them itself while RabbitMQ takes them",
+            f"{unreadable.name}: it cannot be read: file is not a database",
+        ]
+        document = orjson.loads((await bridge("drain", "--dry-run", "--json")).out)
+        assert opened.waiting == 0
+    assert (document["dry_run"], document["chosen"], document["moved"]) == (True, 300, 0)
+    assert [file["entries"] for file in document["files"]] == [1, 300, None]
+    assert {path: path.read_bytes() for path in files} == files
+
+
+async def test_a_dry_run_of_drain_fails_where_rabbitmq_is_away(bridge: Bridge, left: Path) -> None:
+    """As the drain itself would."""
+    away = Bridge(bridge.variables | {"BRIDGE_RABBITMQ__URLS": "amqp://127.0.0.1:1/"})
+    result = await away("drain", "--dry-run")
+    assert (result.code, result.out) == (1, "")
+    assert _exists(left)
+
+
 @pytest.mark.usefixtures("exchange")
 async def test_drain_without_anything_to_do(bridge: Bridge) -> None:
     """Is no failure."""

@@ -238,7 +238,7 @@ def test_who_forgets_a_limit_gets_everything(
     bridge: Bridge, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As JSON and as lines, over many pages; with a limit it is said that there is more, and from where."""
-    monkeypatch.setattr("bridge.cli.suppressions_view.PAGE", 7)
+    monkeypatch.setattr("bridge.operations.suppressions.PAGE", 7)
     addresses = [f"a{number:03}@example.org" for number in range(130)]
     reasons = (Reason.HARD_BOUNCE, Reason.COMPLAINT)
     incidents = [
@@ -289,6 +289,71 @@ def test_the_actor_is_whoever_is_logged_in(bridge: Bridge, monkeypatch: pytest.M
     assert bridge("add", "joe@example.org", "--json").exit_code == 0
     (change,) = json.loads(bridge("history", "joe@example.org", "--json").stdout)["items"]
     assert (change["action"], change["actor"]) == ("added", "caroline")
+
+
+@pytest.mark.usefixtures("suppressed")
+def test_a_dry_run_of_add_says_what_would_change(bridge: Bridge) -> None:
+    """Whether the address would be new on the list; nothing is added, and there is nothing in the log."""
+    assert bridge("add", "Joe@Example.org", "--dry-run").stdout == "would add joe@example.org (manual)\n"
+    assert json.loads(bridge("add", "Joe@Example.org", "--dry-run", "--json").stdout) == {
+        "dry_run": True, "address": "joe@example.org", "added": True, "reasons": ["manual"],
+    }  # fmt: skip
+    assert json.loads(bridge("history", "joe@example.org", "--json").stdout)["total"] == 0
+    other = bridge("add", "jane@example.org", "--dry-run").stdout
+    assert other == "would add jane@example.org (manual); it is suppressed already (complaint, hard_bounce)\n"
+    bridge("add", "joe@example.org")
+    assert (
+        bridge("add", "joe@example.org", "--dry-run").stdout
+        == "joe@example.org is on the list already (manual)\n"
+    )
+    assert json.loads(bridge("add", "joe@example.org", "--dry-run", "--json").stdout)["added"] is False
+    assert json.loads(bridge("history", "joe@example.org", "--json").stdout)["total"] == 1
+    assert bridge("add", "joe", "--dry-run").exit_code == 2
+
+
+@pytest.mark.usefixtures("suppressed")
+def test_a_dry_run_of_remove_says_what_would_change(bridge: Bridge) -> None:
+    """What would go and what would stay; what is refused is refused with the same words. Nothing is removed."""
+    before = bridge("list").stdout
+    bounce = bridge("remove", "JANE@example.org", "--reason", "hard_bounce", "--dry-run")
+    assert (bounce.exit_code, bounce.stdout) == (
+        0,
+        "would remove jane@example.org (hard_bounce); it would still be suppressed (complaint)\n",
+    )
+    lifted = bridge("remove", "jane@example.org", "--override", "--note", "asked", "--dry-run", "--json")
+    document = json.loads(lifted.stdout)
+    assert (document["dry_run"], document["still_suppressed"], document["reasons"]) == (True, False, [])
+    assert [entry["reason"] for entry in document["removed"]] == ["complaint", "hard_bounce"]
+    assert bridge("list").stdout == before
+    for arguments in (["jane@example.org"], ["joe@example.org"]):
+        refused, really = bridge("remove", *arguments, "--dry-run"), bridge("remove", *arguments)
+        assert (refused.exit_code, refused.output) == (really.exit_code, really.output)
+        assert refused.exit_code == 1
+
+
+def test_who_reads_a_history_in_parts_gets_all_of_it_once(bridge: Bridge, database_url: str) -> None:
+    """`next` says from where; the total is always that of the whole."""
+
+    async def record() -> None:
+        async with Store.open(database_url) as store:
+            for number in range(5):
+                await store.add("jane@example.org", actor="ann", note=f"note {number}")
+                await store.add("joe@example.org", actor="ann", note="")
+
+    asyncio.run(record())
+    parts: list[dict[str, Any]] = []
+    following: list[str] = []
+    while not parts or following:
+        part = json.loads(bridge("history", "jane@example.org", "--json", "--limit", "2", *following).stdout)
+        assert part["total"] == 5
+        parts += part["items"]
+        following = ["--after", part["next"]] if part["next"] else []
+    whole = json.loads(bridge("history", "jane@example.org", "--json").stdout)
+    assert (parts, whole["next"]) == (whole["items"], None)
+    assert [change["note"] for change in parts] == [f"note {number}" for number in range(5)]
+    shown = bridge("history", "jane@example.org", "--limit", "2")
+    assert shown.stderr == f"2 of 5; more with --after {parts[1]['id']}\n"
+    assert len(shown.stdout.splitlines()) == 3
 
 
 @pytest.mark.usefixtures("suppressed")

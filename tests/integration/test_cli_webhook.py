@@ -72,6 +72,35 @@ async def test_disable_without_a_url_turns_off_the_one_that_is_set(simulator: Si
     assert (again.exit_code, again.stdout) == (0, "no webhook is set; there is nothing to turn off\n")
 
 
+async def test_a_dry_run_says_what_would_change(simulator: Simulator) -> None:
+    """The provider is asked which URL is set, and nothing else."""
+    other = "https://bridge.example.org/webhooks/msndr/an-older-token"
+    dry = "--dry-run"
+    assert (await bridge(simulator, "enable", HOOK, dry)).stdout == f"would set {HOOK}; none is set now\n"
+    assert (await bridge(simulator, "disable", dry)).stdout.startswith("no webhook is set")
+    simulator.webhook_url = HOOK
+    assert (await bridge(simulator, "enable", HOOK, dry)).stdout == f"{HOOK} is set already\n"
+    assert (await bridge(simulator, "disable", dry)).stdout == f"would turn off {HOOK}\n"
+    assert (await bridge(simulator, "disable", other, dry)).stdout == (
+        "another URL is set, and would stay: https://bridge.example.org/webhooks/msndr/…\n"
+    )
+    changed = await bridge(simulator, "enable", other, dry)
+    assert changed.stdout == f"would set {other}; now: https://bridge.example.org/webhooks/msndr/…\n"
+    answers = [
+        json.loads((await bridge(simulator, *arguments, dry, "--json")).stdout)
+        for arguments in (["enable", other], ["disable"], ["disable", other])
+    ]
+    assert answers == [
+        {"dry_run": True, "url": other, "now": HOOK},
+        {"dry_run": True, "disabled": HOOK, "now": HOOK},
+        {"dry_run": True, "disabled": None, "now": HOOK},
+    ]
+    assert simulator.webhook_url == HOOK
+    assert {request.method for request in simulator.requests} == {"GET"}
+    failed = await bridge(simulator, "enable", HOOK, dry, BRIDGE_PROVIDER__API_TOKEN="")
+    assert (failed.exit_code, failed.stdout) == (1, "")
+
+
 async def test_a_program_reads_json(simulator: Simulator) -> None:
     """With `--json` standard output is one document, null where a person reads a sentence."""
     answers = [

@@ -73,12 +73,64 @@ def test_every_command_has_json(command: Command) -> None:
     assert "--json" in {name for option in command.parser.params for name in option.opts}
 
 
-@pytest.mark.parametrize("command", [one for one in ALL if one.path[-1:] == ("list",)], ids=common_errors)
+LISTS = [
+    one
+    for one in ALL
+    for option in one.parser.params
+    if "--json" in option.opts and "items" in (option.help or "")
+]
+"""Commands whose JSON is a list."""
+SHORT_LISTS = {
+    ("spool", "status"): "a file for each receiver process",
+    ("doctor",): "a finding for each of its checks",
+}
+"""Lists that are short by nature, and why."""
+
+
+def test_all_lists_are_found() -> None:
+    """By what `--json` says of itself, so that a new list needs no entry here."""
+    paths = {command.path for command in LISTS}
+    assert {one.path for one in ALL if one.path[-1:] in {("list",), ("history",)}} <= paths
+    assert SHORT_LISTS.keys() < paths
+
+
+@pytest.mark.parametrize("command", [one for one in LISTS if one.path not in SHORT_LISTS], ids=common_errors)
 def test_every_list_can_be_read_in_parts_and_is_whole_unless_it_is_asked_for(command: Command) -> None:
     """The same two options everywhere, and no limit that nobody has named."""
     options = {option.name: option for option in command.parser.params}
     assert {"limit", "after"} <= options.keys()
     assert options["limit"].default is None
+
+
+READS_ONLY = {
+    ("webhook", "show"), ("topology", "plan"), ("topology", "export"), ("spool", "status"),
+    ("suppressions", "check"), ("suppressions", "list"), ("suppressions", "history"), ("db", "status"),
+    ("dead", "list"), ("dead", "show"), ("quarantine", "list"), ("quarantine", "show"),
+    ("tail",), ("status",), ("doctor",), ("config", "show"),
+}  # fmt: skip
+WITHOUT_DRY_RUN = {
+    ("receiver",): "a role, which runs until a signal",
+    ("worker",): "a role, which runs until a signal",
+    ("dev",): "makes everything in a folder of its own",
+    ("simulator",): "serves until a signal",
+    ("simulate",): "posts events for a test, and nothing else",
+    ("topology", "apply"): "`topology plan` shows what it declares, and `doctor` what is missing",
+    (
+        "db",
+        "upgrade",
+    ): "`db status` shows both revisions, and its exit code says whether there is something to upgrade",
+}
+"""Commands that change something and have no dry run, and why."""
+
+
+def test_every_command_that_changes_something_has_a_dry_run() -> None:
+    """Whoever adds a command says here that it only reads, or why a dry run makes no sense, or gives it one."""
+    commands = [one for one in ALL if not one.is_group]
+    with_dry_run = {
+        one.path for one in commands for option in one.parser.params if "--dry-run" in option.opts
+    }
+    assert {one.path for one in commands} == with_dry_run | READS_ONLY | WITHOUT_DRY_RUN.keys()
+    assert not with_dry_run & (READS_ONLY | WITHOUT_DRY_RUN.keys())
 
 
 def test_the_version_is_said() -> None:
