@@ -6,6 +6,8 @@ PYTHON ?= python3
 ARGS ?=
 
 VENV ?= .venv
+# What is installed there, each file with its hash.
+LOCK ?= requirements/dev.lock
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
@@ -40,6 +42,24 @@ test-py313: ## The tests of what depends on Python once more, on 3.13 as in the 
 	@python=$$(PYENV_VERSION=3.13 python3.13 -c 'import sys; print(sys.executable)' 2>/dev/null) || { \
 	    echo 'test-py313: skipped: there is no python3.13 here that runs'; exit 0; }; \
 	$(MAKE) --no-print-directory test VENV=.venv-3.13 PYTHON="$$python" ARGS='$(or $(ARGS),$(ON_313))'
+
+# What the bridge uses of its libraries beyond what they promise, and what rests on it: docs/internals.md.
+CONTRACT := $(addprefix tests/unit/test_,$(addsuffix .py,aiohttp_contract aiormq_contract fast_path wire deliveries \
+    message_roundtrip)) $(addprefix tests/integration/test_,$(addsuffix .py,short_way answers publisher link deliveries \
+    undecodable both_paths both_paths_answers))
+NEWEST := .dev/newest.lock
+no_index = { echo 'contract-newest: skipped: the package index does not answer'; exit 0; }
+.PHONY: contract-newest
+contract-newest: dependencies ## The contract tests on the newest versions that pyproject.toml allows (two minutes)
+	@mkdir -p .dev && made=$$(mktemp -d) && trap "rm -rf $$made" EXIT && $(build_requires) > $$made/build && \
+	{ [ -x $(BIN)/uv ] || $(pip) install --quiet --require-hashes -r requirements/pins.lock || $(no_index); } && \
+	{ $(uv_compile) --generate-hashes --no-header --output-file $$made/lock pyproject.toml - --extra dev \
+	    < $$made/build 2> $$made/said || { \
+	    ! grep -Eiq 'error sending request|failed to fetch|dns error|could not connect' $$made/said || $(no_index); \
+	    cat $$made/said >&2; exit 1; }; } && \
+	{ cmp -s $$made/lock $(NEWEST) || cp $$made/lock $(NEWEST); } && \
+	echo contract-newest: $$(grep -Eo '^(aiohttp|aio-pika|aiormq|pamqp)==[^ ]+' $(NEWEST)) && \
+	$(MAKE) --no-print-directory test VENV=.venv-newest LOCK=$(NEWEST) ARGS='$(or $(ARGS),$(CONTRACT))'
 
 .PHONY: faults
 faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
@@ -121,7 +141,7 @@ lock: venv ## Pin the newest versions that pyproject.toml allows; the next targe
 
 .PHONY: clean
 clean: ## Remove the environment, the caches and the data of make run
-	@rm -rf .venv .venv-3.13 .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
+	@rm -rf .venv .venv-3.13 .venv-newest .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist
 	@rm -rf tests/programs/bench/contenders/fastify/node_modules
 	@find bridge tests -name __pycache__ -prune -exec rm -rf {} +
 
@@ -158,10 +178,10 @@ pip = $(BIN)/python -m pip --disable-pip-version-check --no-input
 # The bridge itself has no hash: it is installed last, alone, with a build backend that has one.
 .PHONY: dependencies
 dependencies: venv
-	@[ $(STAMP) -nt pyproject.toml ] && [ $(STAMP) -nt requirements/dev.lock ] && exit; \
-	echo 'dependencies: installing what requirements/dev.lock pins'; \
+	@[ $(STAMP) -nt pyproject.toml ] && [ $(STAMP) -nt $(LOCK) ] && exit; \
+	echo 'dependencies: installing what $(LOCK) pins'; \
 	[ -t 1 ] && quiet= || quiet=--quiet; \
-	$(pip) install $$quiet --require-hashes -r requirements/dev.lock && \
+	$(pip) install $$quiet --require-hashes -r $(LOCK) && \
 	$(pip) install $$quiet --no-deps --no-build-isolation -e . && touch $(STAMP)
 
 # The programs that the bridge is measured against are nobody else's dependency. Node's packages the bench fetches itself.

@@ -16,6 +16,7 @@ import aio_pika
 import hypothesis
 import pytest
 
+from bridge import fast_path
 from bridge.development import private_node
 from bridge.development.simulator import Simulator
 from bridge.settings.loading import load_settings
@@ -28,7 +29,7 @@ from tests.support.rabbit import RETRY_DELAYS, Rabbit
 from tests.support.working import Workplace
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from bridge.settings.sections import Settings
 
@@ -120,6 +121,14 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgresql_url"))
     return f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"
+
+
+@pytest.fixture(params=["fast", "plain"])
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whether this process uses what its libraries do not promise to keep; a test that takes it holds for both."""
+    fast_path.configure("auto" if request.param == "fast" else "off")
+    yield str(request.param)
+    fast_path.configure("auto")
 
 
 @pytest.fixture

@@ -1,159 +1,125 @@
-"""Everything that the bridge uses of aio-pika and aiormq beyond their documented interface.
+"""The fast path: with `wire`, everything that the bridge uses of aio-pika and aiormq beyond their documented interface.
 
-`tests/unit/test_aiormq_contract.py` fails when a new version changes any of it.
+It is loaded only where their versions are known. `tests/unit/test_aiormq_contract.py` fails when a new version changes any
+of it; docs/internals.md says what each part replaces.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING
 
-import aio_pika
-from aiormq.channel import Channel
-from aiormq.connection import Connection
-
+from bridge.amqp.channels import close_channel, open_channel
 from bridge.amqp.confirm_frames import ConfirmHandler
-from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.delivery_frames import DeliveryAssembler
+from bridge.amqp.frames import MessageFramer
+from bridge.amqp.message_path import Connection, DeliveryChannel
 from bridge.amqp.wire import TRANSPORT_FACTORY, Wire, wire_of
-from bridge.tasks import mark_exception_retrieved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable
 
     from aio_pika.abc import AbstractConnection
-    from pamqp import commands as spec
+    from aiormq import Channel
     from yarl import URL
 
     from bridge.amqp.confirm_frames import ConfirmListener
+    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.frames import Message
     from bridge.amqp.wire import FrameHandler
 
-T = TypeVar("T")
 
-_CLOSE_SECONDS: Final = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmChannel:
-    """A channel in confirm mode. Publishes and confirms bypass aiormq."""
-
-    number: int
-    largest_body: int
-    """Bytes of a body that fit into one frame."""
-    wire: Wire
-    channel: Channel
-    """The channel of aiormq, which opens it and learns when it is closed."""
-
-
-def make_connection(url: URL, *, client_properties: dict[str, str]) -> aio_pika.Connection:
+def make_fast_connection(url: URL, *, client_properties: dict[str, str]) -> Connection:
     """A connection, not opened yet, whose frames can be handled at the socket."""
-    connection = aio_pika.Connection(url, client_properties=dict(client_properties))
-    connection.kwargs[TRANSPORT_FACTORY] = Wire()
+    wire = Wire()
+    connection = Connection(url, client_properties=client_properties, path=_FastPath(wire))
+    connection.kwargs[TRANSPORT_FACTORY] = wire
     return connection
 
 
+class _FastPath:
+    """A `message_path.MessagePath`."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    @property
+    def closed_with(self) -> tuple[int, str] | None:
+        return self._wire.closed_with
+
+    def abort(self) -> None:
+        self._wire.abort()
+
+    async def watch(
+        self, connection: AbstractConnection, *, blocked: Callable[[str], None], unblocked: Callable[[], None]
+    ) -> None:
+        del connection
+        self._wire.watch_alarms(blocked=blocked, unblocked=unblocked)
+        await self._wire.handler_failure()
+
+    async def open_confirm_channel(
+        self, connection: AbstractConnection, listener: ConfirmListener
+    ) -> ConfirmChannel:
+        return await open_confirm_channel(connection, listener)
+
+    async def open_delivery_channel(
+        self, connection: AbstractConnection, on_delivery: Callable[[Delivery], None]
+    ) -> DeliveryChannel:
+        channel = await open_routed_channel(connection, DeliveryAssembler(on_delivery).handle)
+        return DeliveryChannel(channel, unused_consumer)
+
+    async def close_delivery_channel(self, connection: AbstractConnection, channel: Channel) -> None:
+        # Its frames are left to aiormq only when no more can come: some deliveries would end its reader.
+        if await close_channel(connection, channel):
+            self._wire.unroute(channel.number)
+
+
+class ConfirmChannel:
+    """A channel in confirm mode (a `message_path.ConfirmChannel`). Publishes and confirms bypass aiormq."""
+
+    def __init__(self, wire: Wire, channel: Channel) -> None:
+        self.wire = wire
+        self.channel = channel
+        self._framer = MessageFramer(channel.number, channel.max_content_size)
+        self._loop = asyncio.get_running_loop()
+        self._unsent: list[bytes] = []
+
+    def send(self, message: Message) -> None:
+        """Everything sent in one iteration of the loop goes out in one write."""
+        if not self._unsent:
+            self._loop.call_soon(self.flush)
+        self._unsent += self._framer.frames(message)
+
+    def flush(self) -> None:
+        frames = b"".join(self._unsent)
+        self._unsent.clear()
+        self.wire.write(frames)
+
+    def release(self) -> None:
+        """Leave its frames to aiormq: the channel number may be reused."""
+        self._unsent.clear()
+        self.wire.unroute(self.channel.number)
+
+
 async def open_confirm_channel(connection: AbstractConnection, listener: ConfirmListener) -> ConfirmChannel:
-    """Open a channel in confirm mode whose confirms go to this listener.
-
-    Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, or the broker refuses.
-    """
+    """As `message_path.MessagePath.open_confirm_channel`."""
     wire = wire_of(connection)
-    with as_connection_loss(connection):
-        channel = await _open_channel(connection, publisher_confirms=True)
+    channel = await open_channel(connection, publisher_confirms=True)
     wire.route(channel.number, ConfirmHandler(listener).handle)
-    return ConfirmChannel(channel.number, channel.max_content_size, wire, channel)
-
-
-def close_confirm_channel(confirming: ConfirmChannel) -> asyncio.Future[None]:
-    """Start to close a channel that has no listener any more. The caller need not wait for it."""
-    closing: asyncio.Future[None] = asyncio.ensure_future(confirming.channel.close())
-    closing.add_done_callback(mark_exception_retrieved)
-    return closing
-
-
-async def call_with_timeout(call: Coroutine[Any, Any, T], seconds: float) -> T:
-    """Await a call of aiormq in a task of its own: its `wait_for` can swallow a cancellation on Python 3.11.
-
-    Raises:
-        TimeoutError: it takes longer than `seconds`.
-        Exception: what the call raises.
-    """
-    task = asyncio.ensure_future(call)
-    task.add_done_callback(mark_exception_retrieved)
-    try:
-        done, _ = await asyncio.wait([task], timeout=seconds)
-    finally:
-        task.cancel()
-    if not done:
-        raise TimeoutError
-    return task.result()
+    return ConfirmChannel(wire, channel)
 
 
 async def open_routed_channel(connection: AbstractConnection, handler: FrameHandler) -> Channel:
-    """Open a channel whose frames go to this handler; `close_routed_channel` closes it.
+    """Open a channel whose frames go to this handler.
 
     Raises:
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, or the broker refuses.
     """
     wire = wire_of(connection)
-    with as_connection_loss(connection):
-        channel = await _open_channel(connection, publisher_confirms=False)
+    channel = await open_channel(connection, publisher_confirms=False)
     wire.route(channel.number, handler)
     return channel
 
 
-async def close_routed_channel(connection: AbstractConnection, channel: Channel) -> None:
-    """Close it, within a time limit. Frames that still arrive for it are dropped.
-
-    Its frames are left to aiormq only when no more can come: some deliveries would end its reader.
-
-    Raises:
-        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
-    """
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            with as_connection_loss(connection):
-                await channel.close()
-        wire_of(connection).unroute(channel.number)
-
-
-def watch_alarms(
-    connection: AbstractConnection, *, blocked: Callable[[str], None], unblocked: Callable[[], None]
-) -> None:
-    """Call these at `connection.blocked` and `connection.unblocked`, which aiormq only logs."""
-    transport = _aiormq_connection(connection)
-
-    async def on_blocked(frame: spec.Connection.Blocked) -> None:
-        blocked(frame.reason or "")
-
-    async def on_unblocked(_: spec.Connection.Unblocked) -> None:
-        unblocked()
-
-    setattr(transport, BLOCKED_HANDLER, on_blocked)
-    setattr(transport, UNBLOCKED_HANDLER, on_unblocked)
-
-
-BLOCKED_HANDLER = "_Connection__handle_connection_blocked"
-UNBLOCKED_HANDLER = "_Connection__handle_connection_unblocked"
-
-
-def _aiormq_connection(connection: AbstractConnection) -> Connection:
-    if connection.transport is None or not isinstance(connection.transport.connection, Connection):
-        raise BrokerUnavailableError("lost: the connection was closed before it could be used")
-    return connection.transport.connection
-
-
-def server_says(connection: AbstractConnection, key: str) -> str:
-    """What RabbitMQ says of itself at the start of a connection, such as `version`; empty where it says nothing."""
-    properties = getattr(connection.transport and connection.transport.connection, "server_properties", {})
-    value = properties.get(key, "")
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-async def _open_channel(connection: AbstractConnection, *, publisher_confirms: bool) -> Channel:
-    channel = await _aiormq_connection(connection).channel(publisher_confirms=publisher_confirms)
-    if not isinstance(channel, Channel):
-        raise TypeError(f"{channel} is no channel of aiormq")
-    return channel
+async def unused_consumer(_: object) -> None:
+    """Aiormq requires a callback to consume. No delivery reaches it."""

@@ -13,15 +13,17 @@ import aio_pika
 from aiormq.exceptions import AMQPConnectionError, AMQPError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
+from bridge import fast_path
 from bridge.amqp import tls_files
-from bridge.amqp.aiormq_internals import make_connection, server_says, watch_alarms
+from bridge.amqp.channels import close_connection, server_says
 from bridge.amqp.errors import (
     BrokerRefusedError,
     BrokerUnavailableError,
     close_reason,
     session_errors_as_loss,
 )
-from bridge.amqp.wire import wire_of
+from bridge.amqp.message_path import path_of
+from bridge.amqp.plain_path import make_plain_connection
 from bridge.settings.errors import InvalidSettingsError
 from bridge.tasks import cancellation_kept, run_until_first_ends
 from bridge.telemetry import logs
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from aio_pika.abc import AbstractConnection
+    from yarl import URL
 
+    from bridge.amqp.message_path import Connection
     from bridge.settings.sections import RabbitMQ
     from bridge.telemetry.metrics import Metrics
 
@@ -153,10 +157,10 @@ class Link:
         reason = "closed"
         try:
             with session_errors_as_loss(connection):
-                watch_alarms(connection, blocked=self._on_blocked, unblocked=self._on_unblocked)
-                await run_until_first_ends(
-                    session=session(connection), failure=wire_of(connection).handler_failure()
+                watching = path_of(connection).watch(
+                    connection, blocked=self._on_blocked, unblocked=self._on_unblocked
                 )
+                await run_until_first_ends(watch=watching, session=session(connection))
         except BrokerRefusedError as refusal:
             reason = str(refusal)
             if not self._was_up:
@@ -225,8 +229,8 @@ async def open_connection(
         aiormq.exceptions.AMQPError: it refused; the message is RabbitMQ's own, where there is one.
         OSError: it cannot be reached.
     """
-    connection = make_connection(
-        aio_pika.connection.make_url(url, heartbeat=heartbeat), client_properties={"connection_name": name}
+    connection = _make_connection(
+        aio_pika.connection.make_url(url, heartbeat=heartbeat), {"connection_name": name}
     )
     try:
         with cancellation_kept():  # aiormq swallows one that comes while it cleans up after a failure
@@ -269,14 +273,21 @@ async def connect_to_any(settings: RabbitMQ, *, name: str) -> AbstractConnection
     raise BrokerUnavailableError("; ".join(failures))
 
 
+def _make_connection(url: URL, client_properties: dict[str, str]) -> Connection:
+    """A connection, not opened yet, on the path of this process."""
+    if not fast_path.amqp_enabled():
+        return make_plain_connection(url, client_properties=client_properties)
+    # An unknown version of aiormq may not let it be imported.
+    from bridge.amqp.aiormq_internals import make_fast_connection  # noqa: PLC0415 -- see above
+
+    return make_fast_connection(url, client_properties=client_properties)
+
+
 async def _close_within_deadline(connection: AbstractConnection) -> None:
     """Close in order, but abort when a hanging broker no longer reads."""
-    wire = wire_of(connection)
-    aborting = asyncio.get_running_loop().call_later(_CLOSE_SECONDS / 2, wire.abort)
+    aborting = asyncio.get_running_loop().call_later(_CLOSE_SECONDS / 2, path_of(connection).abort)
     try:
-        with suppress(TimeoutError, AMQPError, OSError):
-            async with asyncio.timeout(_CLOSE_SECONDS):
-                await connection.close()
+        await close_connection(connection, _CLOSE_SECONDS)
     finally:
         aborting.cancel()
 

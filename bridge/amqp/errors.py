@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
-from bridge.amqp.wire import broker_close
+from bridge.amqp.message_path import broker_close
 from bridge.tasks import pending_cancellations
 from bridge.text import collapse, error_line
 

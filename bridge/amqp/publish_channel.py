@@ -7,7 +7,6 @@ import time
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bridge.amqp.frames import Message, MessageFramer
 from bridge.amqp.publish_errors import (
     CONFIRMED,
     LOST,
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
     from pamqp import commands as spec
 
-    from bridge.amqp.aiormq_internals import ConfirmChannel
+    from bridge.amqp.frames import Message
+    from bridge.amqp.message_path import ConfirmChannel
     from bridge.telemetry.metrics import Metrics
 
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024
@@ -74,11 +74,9 @@ class PublishChannel:
         self._on_problem = on_problem
         self._loop = asyncio.get_running_loop()
         self._channel: ConfirmChannel | None = None
-        self._framing = MessageFramer(0, 0)
         self._last_tag = 0
         self._in_flight: dict[int, _InFlight] = {}
         self._returned: dict[_ReturnKey, list[str]] = {}
-        self._unsent: list[bytes] = []
         self._confirm_arrived = asyncio.Event()
         self.bytes_in_flight = 0
         self.confirmed = 0
@@ -104,10 +102,9 @@ class PublishChannel:
     def opened(self, channel: ConfirmChannel) -> None:
         """The channel is open, and its confirms arrive here."""
         self._channel = channel
-        self._framing = MessageFramer(channel.number, channel.largest_body)
 
     def send(self, message: Message, callback: PublishCallback) -> None:
-        """Send a message. Everything sent in one iteration of the loop goes out in one write.
+        """Send a message. On the fast path everything sent in one iteration of the loop goes out in one write.
 
         Raises:
             WindowFullError: nothing was sent.
@@ -116,19 +113,16 @@ class PublishChannel:
             raise WindowFullError(
                 f"{len(self._in_flight)} messages ({self.bytes_in_flight} bytes) wait for RabbitMQ's confirm"
             )
-        if not self._unsent:
-            self._loop.call_soon(self.flush)
-        self._unsent += self._framing.frames(message)
+        if self._channel is not None:
+            self._channel.send(message)
         self._last_tag += 1
         self._in_flight[self._last_tag] = _InFlight(callback, message, self._loop.time())
         self.bytes_in_flight += len(message.body)
 
     def flush(self) -> None:
         """Write what is still buffered."""
-        frames = b"".join(self._unsent)
-        self._unsent.clear()
         if self._channel is not None:
-            self._channel.wire.write(frames)
+            self._channel.flush()
 
     async def wait_until_idle(self) -> None:
         """Wait until nothing is in flight."""
@@ -140,8 +134,7 @@ class PublishChannel:
         """Stop listening, because the channel number may be reused. What is in flight fails with this error."""
         channel, self._channel = self._channel, None
         if channel is not None:
-            channel.wire.unroute(channel.number)
-        self._unsent.clear()
+            channel.release()
         self._returned.clear()
         self._confirm_arrived.set()
         lost, self._in_flight = self._in_flight, {}

@@ -18,6 +18,7 @@ from aiormq.exceptions import AMQPConnectionError
 from pamqp.heartbeat import Heartbeat
 
 from bridge.amqp.frame_layout import (
+    ARGUMENTS_AT,
     FRAME_HEADER,
     FRAME_TYPES,
     METHOD,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from yarl import URL
 
 _CLOSE_CONNECTION: Final = 10 << 16 | 50
+_BLOCKED: Final = 10 << 16 | 60
+_UNBLOCKED: Final = 10 << 16 | 61
 _HEARTBEAT: Final = Heartbeat().marshal()
 _FED_HEARTBEAT_SECONDS: Final = 1.0
 """aiormq expects frames as a sign of life. While all frames are handled here, it is fed a heartbeat so often."""
@@ -45,17 +48,11 @@ FrameHandler = Callable[[bytes, int, int, int], bool]
 
 
 def wire_of(connection: AbstractConnection) -> Wire:
-    """Raises TypeError: `aiormq_internals.make_connection` has not made this connection."""
+    """Raises TypeError: `aiormq_internals.make_fast_connection` has not made this connection."""
     wire = connection.kwargs.get(TRANSPORT_FACTORY) if isinstance(connection, aio_pika.Connection) else None
     if not isinstance(wire, Wire):
         raise TypeError("the connection must come from open_connection")
     return wire
-
-
-def broker_close(connection: AbstractConnection) -> tuple[int, str] | None:
-    """Code and text with which RabbitMQ closed this connection; None if it did not, or it is not known."""
-    wire = connection.kwargs.get(TRANSPORT_FACTORY) if isinstance(connection, aio_pika.Connection) else None
-    return wire.closed_with if isinstance(wire, Wire) else None
 
 
 class Wire(TransportFactory):
@@ -69,6 +66,12 @@ class Wire(TransportFactory):
     def closed_with(self) -> tuple[int, str] | None:
         """Code and text with which RabbitMQ closed this connection, if it did."""
         return None if self._stream is None else self._stream.closed_with
+
+    def watch_alarms(self, *, blocked: Callable[[str], None], unblocked: Callable[[], None]) -> None:
+        """Call these at `connection.blocked` and `connection.unblocked`, which aiormq only logs."""
+        if self._stream is None:
+            raise RuntimeError("the connection to RabbitMQ was never opened")
+        self._stream.blocked, self._stream.unblocked = blocked, unblocked
 
     async def handler_failure(self) -> None:
         """Wait for ever, unless a frame handler raises: then raise its error, which nobody else would see."""
@@ -124,9 +127,11 @@ class InterceptingStream(asyncio.StreamReader):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop=loop)
         self._time = loop.time
-        self._handlers: dict[int, FrameHandler] = {0: self._note_connection_close}
+        self._handlers: dict[int, FrameHandler] = {0: self._handle_connection_frame}
         """Channel -> handler of its frames. Channel 0 is the connection's."""
         self.closed_with: tuple[int, str] | None = None
+        self.blocked: Callable[[str], None] = _ignore
+        self.unblocked: Callable[[], None] = _ignore
         self.failure: asyncio.Future[None] = loop.create_future()
         self._incomplete = b""
         self._fed_heartbeat_at = 0.0
@@ -172,12 +177,19 @@ class InterceptingStream(asyncio.StreamReader):
         self._incomplete = b""
         super().feed_eof()
 
-    def _note_connection_close(self, data: bytes, kind: int, at: int, end: int) -> bool:
-        """Remember why RabbitMQ closes the connection, which aiormq does not always report. The frame stays with aiormq."""
+    def _handle_connection_frame(self, data: bytes, kind: int, at: int, end: int) -> bool:
+        """Report alarms, and remember why RabbitMQ closes the connection. The frame stays with aiormq.
+
+        aiormq only logs the former, and does not always report the latter.
+        """
         if kind == METHOD_FRAME and end - at >= SHORTEST_METHOD:
             (method,) = METHOD.unpack_from(data, at + FRAME_HEADER.size)
             if method == _CLOSE_CONNECTION:
                 self.closed_with = close_reply(data, at, end)
+            elif method == _BLOCKED:
+                self.blocked(data[at + ARGUMENTS_AT + 1 : end - 1].decode(errors="replace"))
+            elif method == _UNBLOCKED:
+                self.unblocked()
         return False
 
     def _pass_on(self, data: bytes) -> None:
@@ -189,3 +201,7 @@ class InterceptingStream(asyncio.StreamReader):
         if now - self._fed_heartbeat_at > _FED_HEARTBEAT_SECONDS:
             self._fed_heartbeat_at = now
             self._pass_on(_HEARTBEAT)
+
+
+def _ignore(_: str = "") -> None:
+    """Nobody watches alarms yet."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.deliveries import Delivery
+    from bridge.amqp.delivery_frames import Delivery
     from bridge.broker.topology import Names
 
 log = logs.logger("broker")

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from bridge import startup
+from bridge import fast_path, startup
 from bridge.cli.help_epilog import page
 from bridge.cli.output import run_and_flush
 from bridge.settings.loading import load_settings
+from bridge.settings.sections import Settings
 from bridge.settings.sources import CONFIG_VARIABLE
 from bridge.telemetry.terminal import clean
 from bridge.telemetry.version import own_version
@@ -103,7 +104,13 @@ def options(
     ] = False,
 ) -> None:
     del version
-    context.obj = cache(partial(load_settings, config))  # once: it may be a pipe
+    context.obj = cache(partial(_load, config))  # once: it may be a pipe
+
+
+def _load(config: Path | None) -> Settings:
+    settings = load_settings(config)
+    fast_path.configure(settings.development.fast_path)
+    return settings
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.deliveries import Delivery
+    from bridge.amqp.delivery_frames import Delivery
     from bridge.amqp.properties import Properties
 
 T = TypeVar("T")

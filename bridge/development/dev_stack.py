@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from bridge import events, private_files
+from bridge import events, fast_path, private_files
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from bridge.amqp.deliveries import Delivery
+    from bridge.amqp.delivery_frames import Delivery
     from bridge.settings.sections import Settings
 
 TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it protects a port of 127.0.0.1, and is public
@@ -101,6 +101,7 @@ async def stack(
         if management_url is not None:
             overrides["rabbitmq"]["management_url"] = management_url
         settings = load_settings(config, overrides)
+        fast_path.configure(settings.development.fast_path)
         lifetimes = Lifetime(), Lifetime()
         default_ports = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT)
         ports = default_ports if port and _are_free(*default_ports) else _free_ports()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.amqp.aiormq_internals import watch_alarms
 from bridge.amqp.connection import connect_to_any
 from bridge.amqp.errors import as_connection_loss
+from bridge.amqp.message_path import path_of
 from bridge.broker.management import ManagementError
 from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut
 from bridge.diagnostics.finding import failed, ok
@@ -40,12 +40,15 @@ async def alarm_on(connection: AbstractConnection) -> str:
         if not blocked.done():
             blocked.set_result(reason)
 
-    watch_alarms(connection, blocked=tell, unblocked=lambda: None)
+    watching = asyncio.create_task(
+        path_of(connection).watch(connection, blocked=tell, unblocked=lambda: None), name="alarm watch"
+    )
     trying = asyncio.create_task(_try(connection), name="alarm probe")
     either: list[asyncio.Future[Any]] = [blocked, trying]
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        watching.cancel()
         trying.cancel()
     if blocked.done():
         trying.add_done_callback(mark_exception_retrieved)  # the connection is cut while it still asks

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from aiormq.exceptions import AMQPError
-
-from bridge.amqp.aiormq_internals import server_says
-from bridge.amqp.wire import wire_of
+from bridge.amqp.channels import close_connection, server_says
+from bridge.amqp.message_path import path_of
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -22,14 +18,12 @@ _CLOSE_SECONDS: Final = 2.0
 
 async def close_quietly(connection: AbstractConnection) -> None:
     """Close the connection; errors and a broker that does not answer are ignored."""
-    with suppress(AMQPError, OSError, TimeoutError):
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await connection.close()
+    await close_connection(connection, _CLOSE_SECONDS)
 
 
 def cut(connection: AbstractConnection) -> None:
     """Close its socket: RabbitMQ reads nothing more from it, nor a polite word."""
-    wire_of(connection).abort()
+    path_of(connection).abort()
 
 
 def version_of(connection: AbstractConnection) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from bridge.amqp.aiormq_internals import server_says
+from bridge.amqp.channels import server_says
 from bridge.amqp.connection import connect_to_any
 from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
 from bridge.broker.management import ManagementError, find_missing_bindings

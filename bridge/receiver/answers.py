@@ -1,16 +1,12 @@
-"""The answers of the webhook, and how they are encoded."""
+"""The answers of the webhook."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 from aiohttp import web
-from aiohttp.helpers import rfc822_formatted_time
-from aiohttp.http import SERVER_SOFTWARE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,23 +34,6 @@ class WebhookAnswer(NamedTuple):
     headers: Mapping[str, str] = _NONE
     closes: bool = False
     """Whether the connection is closed: the bytes that still arrive are not a request."""
-
-    def to_bytes(self) -> bytes:
-        """Encoded as aiohttp would."""
-        more = tuple(self.headers.items())
-        head = _head(self.status, more, len(self.body), rfc822_formatted_time(), closes=self.closes)
-        return head + self.body
-
-
-@lru_cache(64)
-def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str, *, closes: bool) -> bytes:
-    """Cached: it is the same for all answers of one kind within a second."""
-    return (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-        + "".join(f"{name}: {value}\r\n" for name, value in more)
-        + f"Content-Type: {JSON}\r\nContent-Length: {length}\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n"
-        + ("Connection: close\r\n\r\n" if closes else "\r\n")
-    ).encode("ascii")
 
 
 class RefusedError(Exception):

@@ -1,19 +1,24 @@
-"""A client's connection: aiohttp's, with fixes where it waits or holds memory too long, and a fast path for most requests."""
+"""A client's connection: aiohttp's, with fixes where it waits or holds memory too long, and a fast path for most requests.
+
+It is loaded only where aiohttp's version is known. `tests/unit/test_aiohttp_contract.py` fails when a new version changes
+what it uses; docs/internals.md says what each part replaces.
+"""
 
 from __future__ import annotations
 
-import socket
 import time
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from functools import lru_cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import HttpVersion11, hdrs, web
-from aiohttp.http import RawRequestMessage
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE, RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler
 
-from bridge.receiver.answers import to_response
+from bridge.receiver.answers import JSON
 from bridge.receiver.body import MAX_BODY
-from bridge.telemetry import logs
+from bridge.receiver.plain_connection import BAD_REQUEST, PlainConnection
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,25 +26,11 @@ if TYPE_CHECKING:
     from aiohttp import StreamReader
 
     from bridge.receiver.answers import WebhookAnswer
-    from bridge.receiver.handler import Handler
-
-log = logs.logger("receiver")
-
-_BAD_REQUEST: Final = 400
-"""aiohttp's answer when its parser rejects the bytes."""
-_FAILURE: Final = "an unforeseen failure; it has been logged"
+    from bridge.receiver.plain_connection import ServerContext
 
 
-class ServerContext(Protocol):
-    """What a connection needs from its server."""
-
-    handler: Handler
-    answer_timeout: float
-    """Seconds for a client to read an answer."""
-
-
-class WebhookConnection(RequestHandler):
-    """One client. Failures, and requests that are not HTTP, are answered in the same format as everything else.
+class WebhookConnection(PlainConnection):
+    """One client.
 
     For each request aiohttp creates two tasks, a request and a response, and needs three iterations of the loop. A request
     that arrives whole, in one piece, needs none of it: `_try_fast_path` passes its body to the handler at once, and
@@ -47,22 +38,12 @@ class WebhookConnection(RequestHandler):
     """
 
     def __init__(self, manager: web.Server, served: ServerContext, **options: Any) -> None:
-        super().__init__(manager, **options)
-        self._served = served
+        super().__init__(manager, served, **options)
         self._body: StreamReader = EMPTY_PAYLOAD
         """Body of the newest request."""
         self._refused = False
         self._hidden_waiter: asyncio.Future[None] | None = None
         """aiohttp's future for the next request, hidden from it during the fast path."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        # aiohttp waits for ever for a client that sends requests and does not read the answers. With this, Linux closes it.
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            milliseconds = round(self._served.answer_timeout * 1000)
-            transport.get_extra_info("socket").setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds
-            )
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._waiter, self._hidden_waiter = self._waiter or self._hidden_waiter, None
@@ -142,7 +123,7 @@ class WebhookConnection(RequestHandler):
         waiter, self._hidden_waiter = self._hidden_waiter, None
         if self.transport is None or waiter is None:
             return  # the client has disconnected
-        self.transport.write(answer.to_bytes())
+        self.transport.write(answer_bytes(answer))
         self._waiter = waiter
         if answer.closes:
             self.force_close()
@@ -166,17 +147,9 @@ class WebhookConnection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        if exc is not None and status == _BAD_REQUEST:
+        if exc is not None and status == BAD_REQUEST:
             self._stop_parsing(exc)
-        return to_response(self._failed(request.method, exc, status, message))
-
-    def _failed(
-        self, method: str, error: BaseException | None, status: int = 500, message: str | None = None
-    ) -> WebhookAnswer:
-        if status == _BAD_REQUEST:
-            return self._served.handler.failed(_BAD_REQUEST, f"not an HTTP request: {_first_line(message)}")
-        log.error("a request failed unexpectedly", action="receiver.failure", method=method, exc_info=error)
-        return self._served.handler.failed(status, _FAILURE)
+        return super().handle_error(request, status, exc, message)
 
     def _stop_parsing(self, error: BaseException) -> None:
         """The parser has failed. Drop the traceback: it holds the received data in a reference cycle."""
@@ -184,5 +157,19 @@ class WebhookConnection(RequestHandler):
         error.__traceback__ = None
 
 
-def _first_line(message: str | None) -> str:
-    return (message or "bad request").strip().partition("\n")[0].rstrip(":")
+def answer_bytes(answer: WebhookAnswer) -> bytes:
+    """An answer, encoded as aiohttp would."""
+    more = tuple(answer.headers.items())
+    head = _head(answer.status, more, len(answer.body), rfc822_formatted_time(), closes=answer.closes)
+    return head + answer.body
+
+
+@lru_cache(64)
+def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str, *, closes: bool) -> bytes:
+    """Cached: it is the same for all answers of one kind within a second."""
+    return (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
+        + "".join(f"{name}: {value}\r\n" for name, value in more)
+        + f"Content-Type: {JSON}\r\nContent-Length: {length}\r\nDate: {date}\r\nServer: {SERVER_SOFTWARE}\r\n"
+        + ("Connection: close\r\n\r\n" if closes else "\r\n")
+    ).encode("ascii")

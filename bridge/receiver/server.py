@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from bridge import fast_path
 from bridge.receiver.body import MAX_BODY
-from bridge.receiver.connection import WebhookConnection
+from bridge.receiver.plain_connection import PlainConnection
 from bridge.telemetry.health import PortTakenError
 
 if TYPE_CHECKING:
@@ -34,11 +36,22 @@ class _Server(web.Server):
         }
         super().__init__(handler)
         self.handler = handler
+        self._connection_class = _connection_class()
         self.answer_timeout = settings.body_timeout
         """Seconds for a client to read an answer: as long as it has for a body."""
 
-    def __call__(self) -> WebhookConnection:
-        return WebhookConnection(self, self, loop=self._loop, **self._options)
+    def __call__(self) -> PlainConnection:
+        return self._connection_class(self, self, loop=asyncio.get_running_loop(), **self._options)
+
+
+def _connection_class() -> type[PlainConnection]:
+    """The class for the connections of clients, on the path of this process."""
+    if not fast_path.http_enabled():
+        return PlainConnection
+    # An unknown version of aiohttp may not let it be imported.
+    from bridge.receiver.connection import WebhookConnection  # noqa: PLC0415 -- see above
+
+    return WebhookConnection
 
 
 @asynccontextmanager

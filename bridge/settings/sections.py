@@ -49,6 +49,9 @@ _CHANGES_OF_THE_LIST = frozenset({"added", "updated", "removed", "expired"})
 """Routing keys of the exchange `suppression.changes`, and `expired`, which a reader may expect there."""
 
 
+FastPath = Annotated[Literal["auto", "http", "amqp", "off"], BeforeValidator(lower)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -148,6 +151,10 @@ class Logs(Section):
     mask_addresses: bool = True
 
 
+class Development(Section):
+    fast_path: FastPath = "auto"
+
+
 def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
     """A queue of events that is bound to one of these would never get a message."""
     if of_the_list := [name for name in names if name.lower() in _CHANGES_OF_THE_LIST]:
@@ -196,6 +203,7 @@ class Settings(BaseSettings):
     suppression: Suppression = Suppression()
     health: Health = Health()
     logs: Logs = Logs()
+    development: Development = Development()
     subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_no_queue_twice)] = ()
     _origin: Origin = PrivateAttr(default_factory=Origin)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from bridge import fast_path
 from bridge.roles.lifetime import Lifetime, Stop
 from bridge.roles.receiver import receiver
 from bridge.roles.shutdown import exit_if_threads_remain, run_until_signal
@@ -38,6 +39,7 @@ def main() -> None:
 
 def _serve(config: ChildConfig) -> int:
     logs.configure_for(config.settings)
+    fast_path.configure(config.settings.development.fast_path)
     structlog.contextvars.bind_contextvars(process=config.number)
     multiprocess.use_shared_files(config.directory, config.number)
     try:

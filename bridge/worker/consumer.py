@@ -7,14 +7,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from bridge.amqp.aiormq_internals import close_routed_channel, open_routed_channel
-from bridge.amqp.deliveries import DeliveryAssembler, unused_consumer_callback
+from bridge.amqp.channels import on_consumer_cancelled
 from bridge.amqp.errors import (
     BrokerUnavailableError,
     as_connection_loss,
     wait_channel_closed,
     wait_closed,
 )
+from bridge.amqp.message_path import path_of
 from bridge.tasks import run_until_first_ends
 from bridge.telemetry import logs
 from bridge.worker.consumer_metrics import ConsumerMetrics
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
 
-    from bridge.amqp.deliveries import Delivery
+    from bridge.amqp.delivery_frames import Delivery
     from bridge.settings.sections import Worker
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.delivery_result import DeliveryResult
@@ -143,12 +143,13 @@ class Consumer:
     async def _consume(self, connection: AbstractConnection, opened: Callable[[], None]) -> None:
         cancelled = asyncio.Event()
         deliveries = UnacknowledgedDeliveries(self._route_failure, self._on_acknowledge, self._counts.taken)
+        path = path_of(connection)
         with as_connection_loss(connection):
             async with asyncio.timeout(_SET_UP_SECONDS):
-                channel = await open_routed_channel(connection, DeliveryAssembler(deliveries.take).handle)
-                channel.on_consumer_cancel_callbacks.add(lambda _: cancelled.set())
+                channel, consumer = await path.open_delivery_channel(connection, deliveries.take)
+                on_consumer_cancelled(channel, cancelled.set)
                 await channel.basic_qos(prefetch_count=self._settings.prefetch)
-                await channel.basic_consume(self._queue, unused_consumer_callback, consumer_tag=_TAG)
+                await channel.basic_consume(self._queue, consumer, consumer_tag=_TAG)
         self._deliveries = deliveries
         opened()
         await run_until_first_ends(
@@ -161,7 +162,7 @@ class Consumer:
             channel=wait_channel_closed(channel),
             connection=wait_closed(connection),
         )
-        await close_routed_channel(connection, channel)
+        await path.close_delivery_channel(connection, channel)
 
     async def _drain(
         self, connection: AbstractConnection, channel: AiormqChannel, deliveries: UnacknowledgedDeliveries

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
 
-    from bridge.amqp.deliveries import Delivery
+    from bridge.amqp.delivery_frames import Delivery
     from bridge.worker.failures import Failure
 
     RouteFailure = Callable[[Delivery, Failure], Awaitable[str]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from bridge.amqp.connection import open_connection
+from bridge.amqp.connection import LinkState, open_connection
 from bridge.broker import declaring
+from bridge.broker.messages import message_from_body
 from bridge.diagnostics import alarms
 from bridge.diagnostics.broker_connection import cut
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
@@ -18,13 +21,16 @@ from bridge.settings.loading import load_settings
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.spool_file import SpoolFile
 from tests.support.commands import bridge
+from tests.support.eventually import eventually
 from tests.support.managed import Managed, managed_node
+from tests.support.receiving import exchange_alone, publishing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from bridge.development.simulator import Simulator
+    from bridge.telemetry.metrics import Metrics
 
 TOKEN = "a-token-of-the-webhook"
 BODY = orjson.dumps({"message": {"id": 1}, "event": {"name": "opened", "timestamp": 1_539_062_173}})
@@ -134,6 +140,27 @@ async def test_a_user_who_may_publish_nothing_hears_of_an_alarm_all_the_same(
         assert await alarms.alarm_on(connection) == WORDS
         cut(connection)
         await connection.close()
+
+
+@pytest.mark.usefixtures("path")
+async def test_a_publisher_is_blocked_until_the_alarm_is_over(
+    managed: Managed, overrides: dict[str, Any], metrics: Metrics, prefix: str
+) -> None:
+    """What it has sent is confirmed then, on the same connection: on the plain path, too, which is told of no alarm."""
+    overrides["rabbitmq"]["urls"] = [managed.url]
+    settings = load_settings(overrides=overrides)
+    event = message_from_body(BODY, exchange=f"{prefix}email.events", received_at=0)
+    async with publishing(settings, metrics, exchange_alone(settings)) as line:
+        await line.up()
+        async with alarm(managed):
+            confirm = line.publisher.publish(event)
+            await eventually(lambda: line.link.state is LinkState.BLOCKED)
+            assert re.search("low on memory|an alarm", line.link.reason)
+            assert not confirm.done()
+        async with asyncio.timeout(20):
+            await confirm
+        await eventually(lambda: line.link.state is LinkState.UP)
+        assert line.link.attempts == 1
 
 
 @pytest.mark.parametrize(

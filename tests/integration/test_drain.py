@@ -287,8 +287,8 @@ async def test_a_channel_that_goes_on_being_nacked_is_left(
         await parts.put(body(1, "clicked"), body(2, "clicked"))
         async with background_task(parts.drain.run(), name="drain"):
             await eventually(lambda: set_aside_now(parts) == {("nacked", "clicked"): 2})
-            before = parts.publisher._channel
-            await eventually(lambda: parts.publisher._channel is not before)
+            before = parts.publisher._channels.current
+            await eventually(lambda: parts.publisher._channels.current is not before)
     del opened
 
 

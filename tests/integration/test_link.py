@@ -34,14 +34,6 @@ if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit
 
 
-CLOSE_CONNECTIONS = (
-    '[rabbit_networking:close_connection(P, "a test") || P <- rabbit_networking:connections(), '
-    "[{client_properties, L}] <- [catch rabbit_reader:info(P, [client_properties])], is_list(L), "
-    '{<<"connection_name">>, _, <<"%s">>} <- L].'
-)
-"""Erlang: as `rabbitmqctl close_connection` does, of the connections of this name; others come and go meanwhile."""
-
-
 @dataclass(frozen=True, slots=True)
 class House:
     """A user and a virtual host of this name, that somebody has spoilt."""
@@ -264,7 +256,7 @@ async def test_what_rabbitmq_says_when_it_closes_a_connection_is_the_reason(
 
     async with background_task(link.run(session), name="publish") as publish:
         await wait_while_running(link.up, publish)
-        await control.evaluate(CLOSE_CONNECTIONS % f"bridge publish-{prefix}")
+        await control.close_connections(f"bridge publish-{prefix}")
         await asyncio.wait([publish])
     assert str(closed[0]) == "RabbitMQ closed the connection: 320 CONNECTION_FORCED - a test"
 

@@ -79,7 +79,7 @@ async def test_a_confirm_of_many_takes_exactly_those_before_it(line: Line, rabbi
     """`multiple` speaks of the tag and of every one before it that is still open, acked or nacked."""
     publisher = line.publisher
     confirms = [publisher.publish(message(rabbit.names.events, "any")) for _ in range(6)]
-    channel = publisher._channel
+    channel = publisher._channels.current
     assert channel is not None
     channel.acked(2, multiple=False)
     channel.acked(3, multiple=True)
@@ -256,11 +256,11 @@ async def test_a_channel_that_is_nacked_for_long_is_replaced(
         queue = await channel.declare_queue(exclusive=True, arguments=limits)
         await queue.bind(rabbit.names.events, "full")
         await line.publisher.publish(message(rabbit.names.events, "full"))
-        before = line.publisher._channel
+        before = line.publisher._channels.current
         with pytest.raises(NackedError):
             await line.publisher.publish(message(rabbit.names.events, "full"))
         await line.publisher.publish(message(rabbit.names.events, "other"))
-        await eventually(lambda: line.publisher._channel is not before)
+        await eventually(lambda: line.publisher._channels.current is not before)
         await queue.purge()
         await line.publisher.publish(message(rabbit.names.events, "full"))
 

@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge import events
-from bridge.receiver import access, server
+from bridge.receiver import access, connection
 from bridge.receiver.connection import WebhookConnection
 from bridge.receiver.handler import Handler
 from bridge.settings.loading import load_settings
@@ -126,7 +126,7 @@ def connections(monkeypatch: pytest.MonkeyPatch) -> WeakSet[WebhookConnection]:
             super().__init__(*arguments, **options)
             made.add(self)
 
-    monkeypatch.setattr(server, "WebhookConnection", Kept)
+    monkeypatch.setattr(connection, "WebhookConnection", Kept)
     return made
 
 

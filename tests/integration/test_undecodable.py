@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pytest
 
-from bridge.amqp.aiormq_internals import open_routed_channel
+from bridge.amqp.aiormq_internals import open_routed_channel, unused_consumer
 from bridge.amqp.connection import open_connection
-from bridge.amqp.deliveries import Deliveries, Delivery, DeliveryAssembler, unused_consumer_callback
+from bridge.amqp.deliveries import Deliveries
+from bridge.amqp.delivery_frames import Delivery, DeliveryAssembler
 from bridge.amqp.properties import decode_properties
 from bridge.broker.archive_selection import ArchiveSelection
 from bridge.broker.forwarded_properties import RAW_HEADER
@@ -61,7 +62,7 @@ async def rejected(url: str, queue: str, count: int) -> None:
     arrived: asyncio.Queue[Delivery] = asyncio.Queue()
     async with await open_connection(url, name="test") as connection:
         channel = await open_routed_channel(connection, DeliveryAssembler(arrived.put_nowait).handle)
-        await channel.basic_consume(queue, unused_consumer_callback)
+        await channel.basic_consume(queue, unused_consumer)
         for _ in range(count):
             await channel.basic_reject((await arrived.get()).tag, requeue=False)
 

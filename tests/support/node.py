@@ -54,6 +54,14 @@ class Control:
             f'<<"{write}">>, <<"{read}">>, <<"tests">>){allowed}.'
         )
 
+    async def close_connections(self, name: str) -> None:
+        """As `rabbitmqctl close_connection` does, those of this name; others come and go meanwhile."""
+        await self.evaluate(
+            '[rabbit_networking:close_connection(P, "a test") || P <- rabbit_networking:connections(), '
+            "[{client_properties, L}] <- [catch rabbit_reader:info(P, [client_properties])], is_list(L), "
+            f'{{<<"connection_name">>, _, <<"{name}">>}} <- L].'
+        )
+
     async def raise_alarm(self) -> None:
         """As if memory had run out: publishers are blocked."""
         await self.evaluate("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).")

@@ -21,15 +21,9 @@ from pamqp import frame
 from pamqp.heartbeat import Heartbeat
 from yarl import URL
 
-from bridge.amqp.aiormq_internals import (
-    BLOCKED_HANDLER,
-    UNBLOCKED_HANDLER,
-    make_connection,
-    open_confirm_channel,
-    watch_alarms,
-)
+from bridge.amqp.aiormq_internals import make_fast_connection, open_confirm_channel
 from bridge.amqp.connection import open_connection
-from bridge.amqp.wire import Wire
+from bridge.amqp.wire import Wire, wire_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -104,7 +98,7 @@ async def connected() -> AsyncIterator[tuple[aio_pika.Connection, Broker]]:
 
     async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        connection = make_connection(
+        connection = make_fast_connection(
             NOWHERE.with_port(port).with_query(heartbeat=0), client_properties={"connection_name": "a name"}
         )
         try:
@@ -126,7 +120,7 @@ async def test_a_factory_among_the_connections_arguments_is_asked_for_the_socket
         raise AMQPConnectionError("no further")
 
     monkeypatch.setattr(Wire, "create", create)
-    connection = make_connection(NOWHERE, client_properties={})
+    connection = make_fast_connection(NOWHERE, client_properties={})
     with pytest.raises(AMQPConnectionError, match="no further"):
         await connection.connect()
     await connection.close()
@@ -175,8 +169,8 @@ async def test_a_channel_has_what_the_publisher_uses() -> None:
     async with connected() as (connection, broker):
         ours = await open_confirm_channel(connection, Heard())
         assert broker.asked[-2:] == ["Channel.Open", "Confirm.Select"]
-        assert ours.number == ours.channel.number == 1
-        assert ours.largest_body == ours.channel.max_content_size == 131072 - 8
+        assert ours.channel.number == 1
+        assert ours.channel.max_content_size == 131072 - 8
         assert asyncio.isfuture(ours.channel.closing)
         assert not ours.channel.closing.done()
         assert isinstance(ours.channel, Channel)
@@ -193,15 +187,15 @@ async def test_confirms_are_heard_at_the_socket_and_the_rest_is_read_by_aiormq()
     async with connected() as (connection, broker):
         heard = Heard()
         ours = await open_confirm_channel(connection, heard)
-        ours.wire.write(frame.marshal(spec.Basic.Publish(exchange="by hand"), ours.number))
+        ours.wire.write(frame.marshal(spec.Basic.Publish(exchange="by hand"), ours.channel.number))
         assert connection.transport is not None
         theirs = await connection.transport.connection.channel(publisher_confirms=True)
         assert broker.asked[-3:] == ["Basic.Publish", "Channel.Open", "Confirm.Select"]
         assert isinstance(theirs, Channel)
-        assert theirs.number != ours.number
+        assert theirs.number != ours.channel.number
         confirm: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         theirs.confirmations[1] = confirm
-        for number in (ours.number, theirs.number):
+        for number in (ours.channel.number, theirs.number):
             broker.say(number, spec.Basic.Ack(delivery_tag=1, multiple=False))
         async with asyncio.timeout(20):
             assert isinstance(await confirm, spec.Basic.Ack)
@@ -214,7 +208,7 @@ async def test_what_is_written_after_the_connection_was_closed_goes_nowhere() ->
         ours = await open_confirm_channel(connection, Heard())
         asked = len(broker.asked)
         await connection.close()
-        ours.wire.write(frame.marshal(spec.Basic.Publish(exchange="too late"), ours.number))
+        ours.wire.write(frame.marshal(spec.Basic.Publish(exchange="too late"), ours.channel.number))
     assert "Basic.Publish" not in broker.asked[asked:]
 
 
@@ -223,7 +217,7 @@ async def test_only_a_connection_on_our_wire_can_be_published_on() -> None:
     plain = aio_pika.Connection(NOWHERE)
     with pytest.raises(TypeError, match="open_connection"):
         await open_confirm_channel(plain, Heard())
-    closed = make_connection(NOWHERE, client_properties={})
+    closed = make_fast_connection(NOWHERE, client_properties={})
     with pytest.raises(ConnectionError, match="closed before it could be used"):
         await open_confirm_channel(closed, Heard())
 
@@ -242,21 +236,20 @@ async def test_any_frame_that_is_read_counts_as_a_sign_of_life(sign: Any) -> Non
     assert not connection.is_connection_was_stuck
 
 
-async def test_alarms_are_reported_by_the_connections_reader() -> None:
-    """Its handlers are attributes of the object, so that ours, set on it, are the ones that are called."""
+async def test_alarms_are_reported() -> None:
+    """RabbitMQ reports them to clients that ask, and aiormq asks; they are read at the socket, and by aiormq, too."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
-    async with connected() as (connection, broker):
-        assert broker.capabilities["connection.blocked"] is True, "RabbitMQ tells only those who ask"
-        watch_alarms(connection, blocked=told.put_nowait, unblocked=lambda: told.put_nowait(None))
-        broker.say(0, spec.Connection.Blocked("low on memory"), spec.Connection.Unblocked())
-        async with asyncio.timeout(20):
-            assert [await told.get() for _ in range(2)] == ["low on memory", None]
-
-
-def test_the_alarm_handlers_are_methods_of_aiormqs() -> None:
-    """By these names; an attribute that nobody calls would be set without a word."""
-    for mangled in (BLOCKED_HANDLER, UNBLOCKED_HANDLER):
-        assert inspect.iscoroutinefunction(getattr(Connection, mangled))
+    async with connected() as (connection, broker), asyncio.timeout(20):
+        assert broker.capabilities["connection.blocked"] is True
+        wire_of(connection).watch_alarms(blocked=told.put_nowait, unblocked=lambda: told.put_nowait(None))
+        broker.say(0, spec.Connection.Blocked("low on memory"))
+        assert await told.get() == "low on memory"
+        while await is_ready(connection):
+            pass
+        broker.say(0, spec.Connection.Unblocked())
+        assert await told.get() is None
+        while not await is_ready(connection):
+            pass
 
 
 async def test_a_cancellation_while_aiormq_cleans_up_after_a_failed_handshake_is_kept(
@@ -281,3 +274,15 @@ async def test_a_cancellation_while_aiormq_cleans_up_after_a_failed_handshake_is
         opening = asyncio.create_task(open_connection(f"amqp://127.0.0.1:{port}/", name="test"))
         await asyncio.wait([opening])
     assert opening.cancelled()
+
+
+async def is_ready(connection: aio_pika.Connection) -> bool:
+    """As the plain path asks aiormq."""
+    assert connection.transport is not None
+    await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(0.01):
+            await connection.transport.connection.ready()
+    except TimeoutError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from bridge.amqp.deliveries import Delivery
+from bridge.amqp.delivery_frames import Delivery
 from bridge.amqp.properties import decode_properties
 from bridge.dead_letters.message_file import MessageFile, MessageFileError, dead_letter_document, unused_path
 from bridge.dead_letters.queue_reader import DeadLetter, DeadLetterFilter, HeldMessage

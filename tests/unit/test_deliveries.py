@@ -17,7 +17,8 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 import bridge
-from bridge.amqp.deliveries import Deliveries, Delivery
+from bridge.amqp.deliveries import Deliveries
+from bridge.amqp.delivery_frames import Delivery, DeliveryAssembler
 from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.amqp.properties import decode_properties
@@ -42,7 +43,7 @@ async def delivered_of(data: bytes, cuts: Sequence[int]) -> tuple[list[Delivery]
     """What is delivered of these bytes, when they come in these pieces, and what is left to aiormq."""
     stream = InterceptingStream(asyncio.get_running_loop())
     deliveries = Deliveries(1)
-    stream.route(CHANNEL, deliveries.handle)
+    stream.route(CHANNEL, DeliveryAssembler(deliveries.add).handle)
     for begin, end in zip((0, *cuts), (*cuts, len(data)), strict=True):
         stream.feed_data(data[begin:end])
     stream.feed_eof()
@@ -76,7 +77,7 @@ def test_every_message_comes_out_whole_and_in_order(bodies: list[list[bytes]], d
 async def test_a_channel_that_is_handed_back_is_aiormqs_again() -> None:
     """Its number may be used for another channel."""
     stream = InterceptingStream(asyncio.get_running_loop())
-    stream.route(CHANNEL, Deliveries(1).handle)
+    stream.route(CHANNEL, DeliveryAssembler(Deliveries(1).add).handle)
     stream.unroute(CHANNEL)
     stream.feed_data(sent := frames_of(1, [b"body"]))
     stream.feed_eof()
@@ -88,7 +89,7 @@ async def test_what_has_come_is_taken_before_the_loss_is_raised() -> None:
     deliveries = Deliveries(10)
     data = frames_of(1, [b"body"])
     stream = InterceptingStream(asyncio.get_running_loop())
-    stream.route(CHANNEL, deliveries.handle)
+    stream.route(CHANNEL, DeliveryAssembler(deliveries.add).handle)
     stream.feed_data(data)
     deliveries._on_loss("the consumer was cancelled")
     assert [message.body for message in await deliveries.receive()] == [b"body"]
@@ -100,8 +101,8 @@ async def test_every_channel_has_its_taker() -> None:
     """Several consumers on one connection, with the frames of their messages between each other."""
     stream = InterceptingStream(asyncio.get_running_loop())
     ours, theirs = Deliveries(None), Deliveries(None)
-    stream.route(CHANNEL, ours.handle)
-    stream.route(CHANNEL + 1, theirs.handle)
+    stream.route(CHANNEL, DeliveryAssembler(ours.add).handle)
+    stream.route(CHANNEL + 1, DeliveryAssembler(theirs.add).handle)
     mine, other = frames_of(1, [b"mine"]), frames_of(1, [b"theirs"], CHANNEL + 1)
     middle = len(frame.marshal(spec.Basic.Deliver("a-consumer", 1, True, "an-exchange", "key-1"), CHANNEL))  # noqa: FBT003 -- pamqp's
     for piece in (mine[:middle], other[:middle], mine[middle:], other[middle:]):
@@ -114,7 +115,7 @@ async def test_so_many_are_taken_as_are_asked_for() -> None:
     """The rest comes the next time."""
     deliveries = Deliveries(None)
     stream = InterceptingStream(asyncio.get_running_loop())
-    stream.route(CHANNEL, deliveries.handle)
+    stream.route(CHANNEL, DeliveryAssembler(deliveries.add).handle)
     stream.feed_data(b"".join(frames_of(number, [b"body"]) for number in range(1, 6)))
     assert [[message.tag for message in await deliveries.receive(2)] for _ in range(3)] == [
         [1, 2],
@@ -127,7 +128,7 @@ async def test_a_routing_key_that_is_no_text_is_no_longer_than_it_was() -> None:
     """It may have to fit into a message once more: 255 bytes."""
     deliveries = Deliveries(None)
     stream = InterceptingStream(asyncio.get_running_loop())
-    stream.route(CHANNEL, deliveries.handle)
+    stream.route(CHANNEL, DeliveryAssembler(deliveries.add).handle)
     arguments = b"\x01c" + (7).to_bytes(8) + b"\x00" + b"\x00" + b"\xff" + b"\xff" * 255
     method = (60 << 16 | 60).to_bytes(4) + arguments
     stream.feed_data(b"\x01" + CHANNEL.to_bytes(2) + len(method).to_bytes(4) + method + b"\xce")

@@ -95,9 +95,9 @@ def _program(
 
 
 def _bridge(
-    *, broker: bool = True, processes: int = 1
+    *, broker: bool = True, processes: int = 1, fast_path: str = "auto"
 ) -> Callable[[Place], AbstractAsyncContextManager[Running]]:
-    """`bridge receiver` as shipped, but for its address, its token and its folder."""
+    """`bridge receiver` as shipped, but for its address, its token and its folder, and its `development.fast_path`."""
 
     @asynccontextmanager
     async def start(place: Place) -> AsyncIterator[Running]:
@@ -109,6 +109,7 @@ def _bridge(
             "spool": {"directory": str(directory / "spool")},
             "health": {"port": health},
             "logs": {"format": "json"},
+            "development": {"fast_path": fast_path},
         }
         async with Processes(directory) as started:
             process = await started.start("receiver", overrides=settings)
@@ -135,6 +136,9 @@ def _python(module: str) -> Callable[[Place], AbstractAsyncContextManager[Runnin
 
 NOOP: Final = Contender("noop", _python("noop"), durability=None)
 CONFIRMED: Final = Contender("bridge confirmed", _bridge())
+PLAIN: Final = Contender("bridge confirmed, plain path", _bridge(fast_path="off"))
+PLAIN_HTTP: Final = Contender("bridge confirmed, plain HTTP", _bridge(fast_path="amqp"))
+PLAIN_AMQP: Final = Contender("bridge confirmed, plain AMQP", _bridge(fast_path="http"))
 SPOOLED: Final = Contender("bridge spooled", _bridge(broker=False), durability="spooled")
 TWO: Final = Contender("bridge on 2 processes", _bridge(processes=2), missing=_several_processes)
 NAIVE: Final = Contender("naive aio-pika", _python("naive"))
@@ -144,7 +148,9 @@ FASTIFY: Final = Contender(
     _program("node", "server.js", folder=node_modules.FOLDER),
     missing=node_modules.missing,
 )
-ALL: Final = (NOOP, CONFIRMED, SPOOLED, TWO, NAIVE, FASTSTREAM, FASTIFY)
+ALL: Final = (
+    NOOP, CONFIRMED, PLAIN_HTTP, PLAIN_AMQP, PLAIN, SPOOLED, TWO, NAIVE, FASTSTREAM, FASTIFY
+)  # fmt: skip
 
 
 async def _ready(port: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import statistics
 import sys
@@ -50,11 +51,17 @@ if TYPE_CHECKING:
     """Name of the store -> the URL of a fresh database, for which there is a fresh folder."""
 
 WORKER: Final = "bridge worker"
+PLAIN: Final = "bridge worker, plain path"
 LOOP: Final = "per-message loop"
 
-EVENTS: Final = {WORKER: 20_000, LOOP: 5_000}
+EVENTS: Final = {WORKER: 20_000, PLAIN: 20_000, LOOP: 5_000}
 """How many each gets in a round: some seconds of work for either."""
-COMMANDS: Final = {WORKER: ("bridge", "worker"), LOOP: ("tests.programs.bench.contenders.per_message",)}
+COMMANDS: Final = {
+    WORKER: ("bridge", "worker"),
+    PLAIN: ("bridge", "worker"),
+    LOOP: ("tests.programs.bench.contenders.per_message",),
+}
+PATHS: Final[Mapping[str, dict[str, str]]] = {PLAIN: {"BRIDGE_DEVELOPMENT__FAST_PATH": "off"}}
 SUPPRESSING: Final = (events.HARD_BOUNCED, events.COMPLAINED)
 
 _AT: Final = 1539062173
@@ -108,7 +115,7 @@ async def measure(
     say: Callable[[str], None],
     numbers: Mapping[str, int] = EVENTS,
 ) -> list[WorkerRow]:
-    """Let both empty a queue of the same events, in turn, each time on a fresh list that knows all addresses.
+    """Let each of them empty a queue of the same events, in turn, each time on a fresh list that knows all addresses.
 
     Args:
         rounds: how often each.
@@ -125,10 +132,10 @@ async def measure(
         connection = await stack.enter_async_context(await aio_pika.connect(node.url))
         rows = []
         for store, url_in in await stack.enter_async_context(every_store()):
-            speeds: dict[str, list[Speed]] = {WORKER: [], LOOP: []}
+            speeds: dict[str, list[Speed]] = {name: [] for name in COMMANDS}
             for number in range(rounds):
                 for name, taken in speeds.items():
-                    place = folder / f"{store}-{name}-{number}".replace(" ", "-")
+                    place = folder / re.sub(r"\W+", "-", f"{store}-{name}-{number}")
                     place.mkdir()
                     scene = Scene(node.url, connection, place, await url_in(place), numbers[name])
                     speed = await scene.measured(name)
@@ -184,7 +191,7 @@ class Scene:
             async with asyncio.timeout(_PATIENCE_SECONDS):
                 speed = await self._timed(database, running)
             for process in running:
-                process.send_signal(signal.SIGTERM if name == WORKER else signal.SIGKILL)
+                process.send_signal(signal.SIGKILL if name == LOOP else signal.SIGTERM)
                 await process.wait()
         await self._nothing_is_left(name)
         return speed
@@ -234,7 +241,7 @@ class Scene:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", *COMMANDS[name],
                 stdin=asyncio.subprocess.DEVNULL, stdout=sink, stderr=sink,
-                env=self._environment(),
+                env=self._environment() | PATHS.get(name, {}),
             )  # fmt: skip
         try:
             yield process
