@@ -26,6 +26,7 @@ from tests.support.node import Control
 from tests.support.postgres import Databases, Server
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
+from tests.support.warm_starts import stop_server
 from tests.support.working import Workplace
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ async def _start(stack: AsyncExitStack, directory: Path) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The servers end with the run, whatever became of it."""
+    stop_server()
     if _RUN in config.stash:
         runner, stack = config.stash[_RUN]
         runner.run(stack.aclose())

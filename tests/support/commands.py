@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from bridge.settings.sources import ENVIRONMENT_PREFIX
+from tests.support.warm_starts import start_bridge
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,28 +22,35 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-async def bridge(*arguments: str, directory: Path, through: Sequence[str] = (), **variables: str) -> Outcome:
+async def bridge(
+    *arguments: str, directory: Path, through: Sequence[str] = (), fresh: bool = False, **variables: str
+) -> Outcome:
     """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these.
 
-    `through` is a program, and its first arguments, that starts it.
+    `through` is a program, and its first arguments, that starts it; `fresh` as in `start_bridge`.
     """
     return await bridge_within(
-        PATIENCE_SECONDS, *arguments, directory=directory, through=through, **variables
+        PATIENCE_SECONDS, *arguments, directory=directory, through=through, fresh=fresh, **variables
     )
 
 
 async def bridge_within(
-    patience: float, /, *arguments: str, directory: Path, through: Sequence[str] = (), **variables: str
+    patience: float,
+    /,
+    *arguments: str,
+    directory: Path,
+    through: Sequence[str] = (),
+    fresh: bool = False,
+    **variables: str,
 ) -> Outcome:
     """The same, with so many seconds to its end."""
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.upper().startswith(ENVIRONMENT_PREFIX)
-    }
-    process = await asyncio.create_subprocess_exec(
-        *through, sys.executable, "-m", "bridge", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        cwd=directory, env=inherited | variables,
-    )  # fmt: skip
+    process = await start_bridge(
+        *arguments,
+        cwd=directory,
+        env=environment_without_settings() | variables,
+        through=through,
+        fresh=fresh,
+    )
     try:
         async with asyncio.timeout(patience):
             stdout, stderr = await process.communicate()
@@ -51,3 +58,12 @@ async def bridge_within(
         if process.returncode is None:
             process.kill()
     return Outcome(await process.wait(), stdout.decode(), stderr.decode())
+
+
+def environment_without_settings() -> dict[str, str]:
+    """The variables of this process that are no settings of a bridge."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(ENVIRONMENT_PREFIX)
+    }

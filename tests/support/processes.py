@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 
+from tests.support.warm_starts import start_bridge
+
 if TYPE_CHECKING:
+    from asyncio.subprocess import Process as ExecutedProcess
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from tests.support.warm_starts import ForkedProcess
 
 PATIENCE_SECONDS = 30
 
@@ -21,7 +25,7 @@ PATIENCE_SECONDS = 30
 class Process:
     """One role, and the events of its log."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: ExecutedProcess | ForkedProcess) -> None:
         self._process = process
         self.lines: list[str] = []
         """Standard error."""
@@ -145,6 +149,7 @@ class Processes:
         overrides: Mapping[str, Any],
         through: Sequence[str] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
+        fresh: bool = False,
     ) -> Process:
         """`python -m bridge --config FILE ARGUMENTS...`, with these settings in the file.
 
@@ -153,13 +158,13 @@ class Processes:
             overrides: the settings.
             through: a program, and its first arguments, that starts it.
             environment: further variables.
+            fresh: as in `start_bridge`.
         """
         config = self._directory / f"settings-{len(self._started)}.toml"
         config.write_text(_toml(overrides))
-        process = await asyncio.create_subprocess_exec(
-            *through, sys.executable, "-m", "bridge", "--config", str(config), *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            cwd=self._directory, env=os.environ | environment,
+        process = await start_bridge(
+            "--config", str(config), *arguments,
+            cwd=self._directory, env=os.environ | environment, through=through, fresh=fresh,
         )  # fmt: skip
         started = Process(process)
         self._started.append(started)

@@ -10,7 +10,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bridge.settings.sources import ENVIRONMENT_PREFIX
+from tests.support.commands import environment_without_settings
+from tests.support.warm_starts import start_bridge
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -54,7 +55,7 @@ def _shown(
     with subprocess.Popen(
         [sys.executable, "-c", _ALL, json.dumps(commands)],
         stdin=subprocess.DEVNULL, stdout=writing, stderr=writing,
-        cwd=directory, env=_without_ours() | {"TERM": "dumb", "COLUMNS": "300"} | dict(variables),
+        cwd=directory, env=environment_without_settings() | {"TERM": "dumb", "COLUMNS": "300"} | dict(variables),
     ) as process:  # fmt: skip
         os.close(writing)
         written = _everything(reading)
@@ -110,10 +111,9 @@ async def shown_while(
         until: what it writes last; then it is ended by Ctrl-C.
     """
     master, terminal = os.openpty()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=terminal, stderr=terminal,
-        cwd=directory, env=_without_ours() | {"TERM": "dumb", "COLUMNS": "300"} | dict(variables),
+    process = await start_bridge(
+        *arguments, stdout=terminal, stderr=terminal,
+        cwd=directory, env=environment_without_settings() | {"TERM": "dumb", "COLUMNS": "300"} | dict(variables),
     )  # fmt: skip
     os.close(terminal)
     written = _Written()
@@ -163,9 +163,3 @@ def _read_into(terminal: int, written: _Written, loop: asyncio.AbstractEventLoop
         if not chunk:
             return
         loop.call_soon_threadsafe(written.add, chunk)
-
-
-def _without_ours() -> dict[str, str]:
-    return {
-        name: value for name, value in os.environ.items() if not name.upper().startswith(ENVIRONMENT_PREFIX)
-    }

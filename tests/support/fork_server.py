@@ -1,0 +1,135 @@
+"""Forks processes of the bridge for `warm_starts`: this process loads Python and the libraries once, not each start.
+
+It has no threads and no event loop. It loads all of the bridge but the command line: that looks at the terminal and at
+the environment when it is imported, so each child imports it. A child takes over what a started program would get from
+its parent, and then runs `python -m bridge`'s own code, from outside of every function of this module.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from typing import NamedTuple
+
+import bridge
+
+MAX_REQUEST_BYTES = 1 << 20
+DESCRIPTORS = 4
+"""Of a request: standard input, output and error of the child, and a socket that gets its pid and its exit code."""
+
+_NOT_LOADED = ("bridge.cli", "bridge.__main__", "bridge.supervisor.__main__", "bridge.suppression.migrations")
+_STOPPED_BY_TERMINAL = {signal.SIGINT}
+"""A Ctrl-C ends the tests, and they end this process: it is only for the children."""
+
+
+class Request(NamedTuple):
+    arguments: list[str]
+    directory: str
+    environment: dict[str, str]
+    umask: int
+
+
+def main() -> None:
+    _load()
+    found = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if found is not None:
+        _become(*found)
+        runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+
+
+def _load() -> None:
+    for module in pkgutil.walk_packages(bridge.__path__, "bridge."):
+        if not module.name.startswith(_NOT_LOADED):
+            importlib.import_module(module.name)
+    assert threading.active_count() == 1, threading.enumerate()
+    gc.collect()
+    gc.freeze()  # the collector does not touch, and so not copy, the memory that the children share
+
+
+def _serve(control: socket.socket) -> tuple[Request, list[int]] | None:
+    """Fork a child for each request, and report its end.
+
+    Returns:
+        In a child its request and its descriptors; here None, when the tests are gone and all children are dead.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPED_BY_TERMINAL)
+    children: dict[int, tuple[int, int]] = {}
+    ready = select.poll()
+    ready.register(control, select.POLLIN)
+    while True:
+        for descriptor, _ in ready.poll():
+            if descriptor in children:
+                ready.unregister(descriptor)
+                _report_end(descriptor, *children.pop(descriptor))
+                continue
+            message, descriptors, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, DESCRIPTORS)
+            if not message:
+                for pidfd, (pid, reports) in children.items():
+                    os.kill(pid, signal.SIGKILL)
+                    _report_end(pidfd, pid, reports)
+                return None
+            *streams, reports = descriptors
+            pid = os.fork()
+            if pid == 0:
+                control.detach()
+                return Request(**json.loads(message)), streams
+            for stream in streams:
+                os.close(stream)
+            _report(reports, pid)
+            pidfd = os.pidfd_open(pid)
+            children[pidfd] = pid, reports
+            ready.register(pidfd, select.POLLIN)
+
+
+def _report_end(pidfd: int, pid: int, reports: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    os.close(pidfd)
+    _report(reports, os.waitstatus_to_exitcode(status))
+    os.close(reports)
+
+
+def _report(reports: int, number: int) -> None:
+    with suppress(BrokenPipeError, ConnectionResetError):  # the test has ended without waiting
+        os.write(reports, str(number).encode())
+
+
+def _become(request: Request, streams: list[int]) -> None:
+    """What `exec` and the start of Python would have done."""
+    for standard, stream in enumerate(streams):
+        os.dup2(stream, standard)
+    os.closerange(len(streams), os.sysconf("SC_OPEN_MAX"))
+    _open_standard_streams()
+    os.chdir(request.directory)
+    os.umask(request.umask)
+    os.environ.clear()
+    os.environ.update(request.environment)
+    tempfile.tempdir = None  # it was found in the environment
+    sys.path[0] = request.directory
+    sys.argv[1:] = request.arguments
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPED_BY_TERMINAL)
+
+
+def _open_standard_streams() -> None:
+    """New ones: they know whether they are a terminal, and which encoding Python was started with."""
+    for descriptor, (name, mode, buffering) in enumerate(
+        (("stdin", "r", -1), ("stdout", "w", -1), ("stderr", "w", 1))  # a buffer of 1 is one line
+    ):
+        old = getattr(sys, name)
+        new = os.fdopen(descriptor, mode, buffering, encoding=old.encoding, errors=old.errors, closefd=False)
+        setattr(sys, name, new)
+        setattr(sys, f"__{name}__", new)
+
+
+if __name__ == "__main__":
+    main()
