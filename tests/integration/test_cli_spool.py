@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
-import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -22,10 +21,10 @@ from bridge.spool.entries import SpoolEntry
 from bridge.spool.listing import read_refused
 from bridge.spool.refused_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
+from tests.support import commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from bridge.settings.sections import Settings
     from tests.support.rabbit import Rabbit
@@ -56,14 +55,8 @@ class Bridge:
 
     async def drain(self, *arguments: str) -> Result:
         """`bridge spool drain` as a process of its own."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bridge", "spool", "drain", *arguments,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-            env=os.environ | self.variables,
-        )  # fmt: skip
-        async with asyncio.timeout(30):
-            out, err = await process.communicate()
-        return Result(process.returncode or 0, out.decode(), err.decode())
+        ended = await commands.bridge("spool", "drain", *arguments, directory=Path.cwd(), **self.variables)
+        return Result(ended.code, ended.stdout, ended.stderr)
 
 
 @pytest.fixture

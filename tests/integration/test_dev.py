@@ -180,6 +180,7 @@ async def _dev(
     return await processes.start(
         "dev", "--directory", str(tmp_path / "dev"), "--port", port, *arguments,
         overrides={"rabbitmq": {"prefix": prefix}, "receiver": {"confirm_wait": 10}, **further},
+        fresh=True,  # its command line names the folder: that is how its processes are found
     )  # fmt: skip
 
 

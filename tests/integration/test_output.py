@@ -11,6 +11,7 @@ import pytest
 
 from bridge.suppression.store import Store
 from tests.support.commands import bridge
+from tests.support.warm_starts import start_bridge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,10 +86,9 @@ async def test_a_closed_pipe_changes_nothing_for_a_suppressed_address(
     """A pipe whose reader has gone before anything was written."""
     reader, writer = os.pipe()
     os.close(reader)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "suppressions", "check", SUPPRESSED, *as_json,
-        cwd=directory, env=os.environ | {"BRIDGE_SUPPRESSION__DATABASE_URL": LIST},
-        stdout=writer, stderr=asyncio.subprocess.PIPE,
+    process = await start_bridge(
+        "suppressions", "check", SUPPRESSED, *as_json,
+        cwd=directory, env=os.environ | {"BRIDGE_SUPPRESSION__DATABASE_URL": LIST}, stdout=writer,
     )  # fmt: skip
     os.close(writer)
     _, said = await process.communicate()

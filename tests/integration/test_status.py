@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
 import uuid
 from contextlib import asynccontextmanager, closing
@@ -37,6 +36,7 @@ from bridge.telemetry.metrics import Metrics
 from tests.support.commands import bridge
 from tests.support.managed import Managed, managed_node
 from tests.support.ports import free_ports
+from tests.support.warm_starts import start_bridge
 from tests.support.working import body_of, changed, working
 
 if TYPE_CHECKING:
@@ -434,10 +434,8 @@ async def test_the_rate_is_between_two_looks(variables: dict[str, str]) -> None:
 
 async def test_watch_looks_again_and_ends_with_0_on_ctrl_c(variables: dict[str, str], tmp_path: Path) -> None:
     """Whatever it has seen; a document for each look."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "status", "--watch", "--json", "--metrics", "http://127.0.0.1:1",
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=tmp_path, env=os.environ | variables,
-    )  # fmt: skip
+    watching = ("status", "--watch", "--json", "--metrics", "http://127.0.0.1:1")
+    process = await start_bridge(*watching, cwd=tmp_path, env=os.environ | variables)
     try:
         async with asyncio.timeout(30):
             for _ in range(2):

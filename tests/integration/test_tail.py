@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,6 +14,7 @@ from bridge import events
 from tests.support.archiving import archive, many
 from tests.support.commands import bridge
 from tests.support.proxy import Proxy
+from tests.support.warm_starts import start_bridge
 from tests.support.working import body_of, changed
 
 if TYPE_CHECKING:
@@ -167,11 +167,8 @@ async def test_a_reader_that_has_enough_ends_it_without_a_complaint(
 ) -> None:
     """As `bridge tail | head -1`: exit code 0, and no traceback."""
     reading, writing = os.pipe()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", "tail",
-        stdin=asyncio.subprocess.DEVNULL, stdout=writing, stderr=asyncio.subprocess.PIPE, cwd=tmp_path,
-        env=os.environ | {"BRIDGE_RABBITMQ__URL": amqp_url, "BRIDGE_RABBITMQ__PREFIX": prefix},
-    )  # fmt: skip
+    variables = {"BRIDGE_RABBITMQ__URL": amqp_url, "BRIDGE_RABBITMQ__PREFIX": prefix}
+    process = await start_bridge("tail", cwd=tmp_path, env=os.environ | variables, stdout=writing)
     os.close(writing)
     assert process.stderr is not None
     async with asyncio.timeout(30):

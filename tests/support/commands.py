@@ -63,7 +63,5 @@ async def bridge_within(
 def environment_without_settings() -> dict[str, str]:
     """The variables of this process that are no settings of a bridge."""
     return {
-        name: value
-        for name, value in os.environ.items()
-        if not name.upper().startswith(ENVIRONMENT_PREFIX)
+        name: value for name, value in os.environ.items() if not name.upper().startswith(ENVIRONMENT_PREFIX)
     }
