@@ -22,15 +22,13 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-async def bridge(
-    *arguments: str, directory: Path, through: Sequence[str] = (), fresh: bool = False, **variables: str
-) -> Outcome:
+async def bridge(*arguments: str, directory: Path, through: Sequence[str] = (), **variables: str) -> Outcome:
     """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these.
 
-    `through` is a program, and its first arguments, that starts it; `fresh` as in `start_bridge`.
+    `through` is a program, and its first arguments, that starts it.
     """
     return await bridge_within(
-        PATIENCE_SECONDS, *arguments, directory=directory, through=through, fresh=fresh, **variables
+        PATIENCE_SECONDS, *arguments, directory=directory, through=through, **variables
     )
 
 
@@ -40,7 +38,6 @@ async def bridge_within(
     *arguments: str,
     directory: Path,
     through: Sequence[str] = (),
-    fresh: bool = False,
     **variables: str,
 ) -> Outcome:
     """The same, with so many seconds to its end."""
@@ -49,7 +46,6 @@ async def bridge_within(
         cwd=directory,
         env=environment_without_settings() | variables,
         through=through,
-        fresh=fresh,
     )
     try:
         async with asyncio.timeout(patience):
