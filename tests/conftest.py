@@ -18,7 +18,7 @@ import pytest
 
 from bridge import fast_path
 from bridge.development import private_node
-from bridge.development.simulator import Simulator
+from bridge.development.simulator_api import serve_simulator
 from bridge.settings.loading import load_settings
 from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.telemetry.metrics import Metrics
@@ -32,6 +32,7 @@ from tests.support.working import Workplace
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from bridge.development.simulator import Simulator
     from bridge.settings.sections import Settings
 
 NODE_VARIABLE = "TEST_RABBITMQ_URL"
@@ -142,7 +143,7 @@ def prefix() -> str:
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
     """The provider, over HTTP, that knows the messages 1 to 1000: recipient1@example.org and so on."""
-    async with Simulator.serve(messages=1000) as running:
+    async with serve_simulator(messages=1000) as running:
         yield running
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -14,11 +13,13 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from bridge.broker.management_views import BindingView, ExchangeView, mapping_at, read_node, read_queue
 from bridge.text import error_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
+    from bridge.broker.management_views import Node, QueueView
     from bridge.broker.topology import Binding
     from bridge.settings.sections import RabbitMQ
 
@@ -28,50 +29,6 @@ _PORTS: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 
 class ManagementError(Exception):
     """The API cannot be reached, or refuses this user. The message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    name: str
-    running: bool
-    alarms: tuple[str, ...]
-    """`memory`, `disk`, or both. During an alarm RabbitMQ blocks publishers on every node."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueView:
-    """A queue as the API shows it. RabbitMQ counts every 5 s; what it has not counted yet is None."""
-
-    name: str
-    kind: str
-    """`quorum`, `classic` or `stream`."""
-    arguments: Mapping[str, Any]
-    policies: Mapping[str, Any]
-    """Arguments set by policies."""
-    ready: int | None
-    unacknowledged: int | None
-    consumers: int | None
-    oldest: int | None
-    """Timestamp property of the oldest message, Unix seconds. RabbitMQ has it for classic queues only."""
-    size: int | None = None
-    """Total bytes of the bodies."""
-    policy: str = ""
-    """Name of the policy in force."""
-    operator_policy: str = ""
-    """Name of the operator policy in force."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExchangeView:
-    arguments: Mapping[str, Any]
-    policies: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class BindingView:
-    destination: str
-    key: str
-    to_queue: bool
 
 
 class ManagementApi:
@@ -90,12 +47,12 @@ class ManagementApi:
         self._host = quote(virtual_host, safe="")
 
     async def nodes(self) -> list[Node]:
-        return [_node(node) for node in await self._objects("nodes")]
+        return [read_node(node) for node in await self._objects("nodes")]
 
     async def queue(self, name: str) -> QueueView | None:
         """None if there is no such queue."""
         found = await self._get(f"queues/{self._host}/{quote(name, safe='')}")
-        return _queue(found) if isinstance(found, dict) else None
+        return read_queue(found) if isinstance(found, dict) else None
 
     async def exchange(self, name: str) -> ExchangeView | None:
         """None if there is no such exchange."""
@@ -105,8 +62,8 @@ class ManagementApi:
         policies: dict[str, Any] = {}
         if isinstance(policy := found.get("policy"), str) and policy:
             policy_object = await self._get(f"policies/{self._host}/{quote(policy, safe='')}")
-            policies = _mapping(policy_object, "definition")
-        return ExchangeView(_mapping(found, "arguments"), policies)
+            policies = mapping_at(policy_object, "definition")
+        return ExchangeView(mapping_at(found, "arguments"), policies)
 
     async def bindings_from(self, exchange: str) -> list[BindingView]:
         """All bindings of this exchange."""
@@ -123,9 +80,9 @@ class ManagementApi:
     async def consumer_hosts(self, queue: str) -> list[str]:
         """The client address of each consumer of this queue. A new one is listed after some 5 s."""
         return [
-            str(_mapping(found, "channel_details").get("peer_host", "?"))
+            str(mapping_at(found, "channel_details").get("peer_host", "?"))
             for found in await self._objects(f"consumers/{self._host}")
-            if _mapping(found, "queue").get("name") == queue
+            if mapping_at(found, "queue").get("name") == queue
         ]
 
     async def clock(self) -> float:
@@ -237,34 +194,3 @@ def _checked_body(
     if answer.status != HTTPStatus.OK:
         raise ManagementError(f"RabbitMQ's management API ({address}) answered {answer.status}")
     return body, answer.headers.get("Date")
-
-
-def _node(found: Mapping[str, Any]) -> Node:
-    alarms = [name for name, key in (("memory", "mem_alarm"), ("disk", "disk_free_alarm")) if found.get(key)]
-    return Node(str(found.get("name", "?")), found.get("running") is True, tuple(alarms))
-
-
-def _queue(found: Mapping[str, Any]) -> QueueView:
-    return QueueView(
-        name=str(found.get("name", "?")),
-        kind=str(found.get("type", "?")),
-        arguments=_mapping(found, "arguments"),
-        policies=_mapping(found, "effective_policy_definition"),
-        ready=_whole_number(found.get("messages_ready")),
-        unacknowledged=_whole_number(found.get("messages_unacknowledged")),
-        consumers=_whole_number(found.get("consumers")),
-        oldest=_whole_number(found.get("head_message_timestamp")),
-        size=_whole_number(found.get("message_bytes")),
-        policy=found.get("policy") or "",
-        operator_policy=found.get("operator_policy") or "",
-    )
-
-
-def _mapping(found: Any, key: str) -> dict[str, Any]:
-    """Erlang encodes an empty object as an empty list in some places."""
-    value = found.get(key) if isinstance(found, dict) else None
-    return value if isinstance(value, dict) else {}
-
-
-def _whole_number(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -10,7 +10,7 @@ import typer
 from bridge.cli.console import settings_of
 from bridge.cli.help_epilog import ROLE, page
 from bridge.cli.run_role import run_role
-from bridge.development.simulator import TOKEN, Simulator
+from bridge.development.simulator_api import TOKEN, serve_simulator
 from bridge.receiver.webhook_url import webhook_url
 from bridge.settings.sections import Settings
 from bridge.telemetry import logs
@@ -54,7 +54,7 @@ def simulator(
     async def serve(settings: Settings, stop: asyncio.Event) -> None:
         secret = settings.provider.api_token
         token = TOKEN if secret is None else secret.get_secret_value()
-        async with Simulator.serve(host, port, token, messages=messages) as running:
+        async with serve_simulator(host, port, token, messages=messages) as running:
             own = settings.receiver
             if receiver and own.public_url is None:
                 own = own.model_copy(update={"public_url": receiver})

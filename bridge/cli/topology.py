@@ -10,11 +10,11 @@ import typer
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
 from bridge.broker import backfill_marker, declaring, topology
+from bridge.broker.topology_plan import planned_topology
 from bridge.cli.console import fail, fails_with, print_json, settings_of, settings_with_logs, terminal
 from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Head, print_rows
 from bridge.cli.options import AsJson
-from bridge.roles.role_topology import planned_topology
 from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:

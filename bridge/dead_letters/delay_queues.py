@@ -33,7 +33,7 @@ class DelayQueues:
         longest_wait: float,
         metrics: Metrics,
     ) -> None:
-        """Create it. `topology.plan` plans the queues.
+        """Create it. `topology_plan.plan` plans the queues.
 
         Args:
             publisher: sends the messages.

@@ -66,7 +66,7 @@ class QuarantineFilter:
         )
 
 
-def quarantine_queue(queue: str) -> InspectedQueue[QuarantinedBody]:
+def inspect_quarantine(queue: str) -> InspectedQueue[QuarantinedBody]:
     return InspectedQueue(queue, "the quarantine", describe_body)
 
 

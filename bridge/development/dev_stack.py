@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +15,8 @@ from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
 from bridge.broker import topology
 from bridge.development import private_node
-from bridge.development.simulator import Simulator
+from bridge.development.ports import are_free, free_ports
+from bridge.development.simulator_api import serve_simulator
 from bridge.receiver.handler import WEBHOOK_PATH
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT, receiver
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.amqp.delivery_frames import Delivery
+    from bridge.development.simulator import Simulator
     from bridge.settings.sections import Settings
 
 TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it protects a port of 127.0.0.1, and is public
@@ -96,7 +97,7 @@ async def stack(
                 private_node.running_node(directory / "rabbitmq", management=True)
             )
             rabbitmq_url, management_url = node.url, node.management_url
-        simulator = await open_parts.enter_async_context(Simulator.serve(messages=MESSAGES))
+        simulator = await open_parts.enter_async_context(serve_simulator(messages=MESSAGES))
         overrides = _overrides(directory, rabbitmq_url, simulator, port)
         if management_url is not None:
             overrides["rabbitmq"]["management_url"] = management_url
@@ -104,7 +105,7 @@ async def stack(
         fast_path.configure(settings.development.fast_path)
         lifetimes = Lifetime(), Lifetime()
         default_ports = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT)
-        ports = default_ports if port and _are_free(*default_ports) else _free_ports()
+        ports = default_ports if port and are_free(*default_ports) else free_ports(2)
         receiving, working = (_with_health(settings, one) for one in ports)
         parts = (
             await open_parts.enter_async_context(_role(receiver(receiving, lifetimes[0]), lifetimes[0])),
@@ -181,25 +182,6 @@ def _overrides(
 
 def _with_health(settings: Settings, port: int) -> Settings:
     return settings.model_copy(update={"health": sections.Health(port=port)})
-
-
-def _are_free(*ports: int) -> bool:
-    with ExitStack() as sockets:
-        try:
-            for port in ports:
-                one = sockets.enter_context(socket.socket())
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                one.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
 
 
 def _write_config(directory: Path, settings: Settings, overrides: Mapping[str, Mapping[str, Any]]) -> Path:

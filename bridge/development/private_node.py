@@ -16,6 +16,7 @@ from aiormq.exceptions import AMQPError
 
 from bridge import private_files
 from bridge.amqp.connection import open_connection
+from bridge.development.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -67,7 +68,7 @@ class PrivateNode:
             NodeError: there is no `rabbitmq-server`.
         """
         self._server = _find_server()
-        self._port, self._distribution, api, free = _free_ports(4)
+        self._port, self._distribution, api, free = free_ports(4)
         self.port_mapper = port_mapper or free
         """Its port, for the other nodes of a cluster."""
         self._process: asyncio.subprocess.Process | None = None
@@ -215,17 +216,6 @@ def _stored_name(directory: Path) -> str:
     if not kept.exists():
         kept.write_text(f"bridge-{uuid.uuid4().hex[:8]}@localhost")
     return kept.read_text().strip()
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 async def _answers(url: str) -> bool:

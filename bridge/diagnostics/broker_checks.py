@@ -11,16 +11,17 @@ from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
 from bridge.broker.management import ManagementError, find_missing_bindings
 from bridge.broker.queue_counts import queue_counts, queue_exists, ready_messages
+from bridge.broker.topology_plan import planned_topology
 from bridge.diagnostics.finding import failed, ok, skipped, warning
 from bridge.diagnostics.permission_probes import may_read, may_write
-from bridge.roles.role_topology import planned_topology
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.management import ManagementApi, QueueView
+    from bridge.broker.management import ManagementApi
+    from bridge.broker.management_views import QueueView
     from bridge.broker.topology import Topology
     from bridge.diagnostics.finding import Finding
     from bridge.settings.sections import Settings

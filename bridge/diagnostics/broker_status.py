@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.management import ManagementApi, Node, QueueView
+    from bridge.broker.management import ManagementApi
+    from bridge.broker.management_views import Node, QueueView
     from bridge.broker.topology import Binding
     from bridge.settings.sections import RabbitMQ
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.broker import topology
+from bridge.broker import topology_plan
 from bridge.broker.management import ManagementError
 from bridge.diagnostics.broker_checks import bound_queues, version_numbers
 from bridge.diagnostics.finding import ok, warning
@@ -12,7 +12,7 @@ from bridge.diagnostics.finding import ok, warning
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bridge.broker.management import QueueView
+    from bridge.broker.management_views import QueueView
     from bridge.diagnostics.broker_checks import BrokerContext
     from bridge.diagnostics.finding import Finding
 
@@ -43,7 +43,7 @@ async def delivery_limit(check: str, context: BrokerContext) -> Finding:
             check,
             f"RabbitMQ {context.version} drops messages that were delivered often from: {', '.join(dropping)}{remark}",
             "remove the limit by a policy: rabbitmqctl set_policy NAME '^QUEUE$' "
-            f"""'{{"delivery-limit": {topology.NO_LIMIT}}}' --apply-to queues; """
+            f"""'{{"delivery-limit": {topology_plan.NO_LIMIT}}}' --apply-to queues; """
             "a policy does not override a limit in the queue's own arguments: give that queue a dead-letter exchange",
         )
     return ok(check, f"no queue drops a message that was delivered often{remark}")
@@ -63,7 +63,7 @@ def _drops(arguments: Mapping[str, Any], *, limited: bool) -> bool:
     if limit is None:
         unlimited = not limited
     else:
-        unlimited = isinstance(limit, int) and (limit >= topology.NO_LIMIT or (limit < 0 and limited))
+        unlimited = isinstance(limit, int) and (limit >= topology_plan.NO_LIMIT or (limit < 0 and limited))
     return (
         arguments.get("x-queue-type") == "quorum"
         and not unlimited

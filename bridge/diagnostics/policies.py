@@ -10,7 +10,7 @@ from bridge.diagnostics.finding import ok, skipped, warning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.broker.management import QueueView
+    from bridge.broker.management_views import QueueView
     from bridge.diagnostics.broker_checks import BrokerContext
     from bridge.diagnostics.finding import Finding
 

@@ -11,7 +11,7 @@ from bridge.diagnostics.finding import failed, ok, skipped, warning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.broker.management import QueueView
+    from bridge.broker.management_views import QueueView
     from bridge.diagnostics.broker_checks import BrokerContext
     from bridge.diagnostics.finding import Finding
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 
 from bridge.broker import management, topology
+from bridge.broker.topology_plan import planned_topology
 from bridge.diagnostics import role_status, spool_status
 from bridge.diagnostics.broker_status import BrokerMonitor
 from bridge.roles.identity import identity_of
-from bridge.roles.role_topology import planned_topology
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:

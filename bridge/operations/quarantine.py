@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.broker.topology import Names
-from bridge.dead_letters.quarantine import event_message_of, quarantine_queue
+from bridge.dead_letters.quarantine import event_message_of, inspect_quarantine
 from bridge.operations.queue_messages import QueueOperations
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def quarantine_operations(settings: Settings) -> QueueOperations[QuarantinedBody
     names = Names(settings.rabbitmq.prefix)
     return QueueOperations(
         settings,
-        quarantine_queue(names.malformed),
+        inspect_quarantine(names.malformed),
         message=partial(event_message_of, exchange=names.events),
         needed=frozenset({names.events}),
         retry_action="quarantine.replay_waiting",

@@ -15,10 +15,11 @@ from bridge.broker import declaring
 from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.queue_counts import queue_exists
 from bridge.broker.topology import Topology
+from bridge.broker.topology_plan import planned_topology
 from bridge.dead_letters import republishing
 from bridge.dead_letters.queue_reader import BATCH_SIZE, QueueReader
 from bridge.roles.publishing import make_publisher, publishing
-from bridge.roles.role_topology import RoleTopology, planned_topology
+from bridge.roles.role_topology import RoleTopology
 from bridge.tasks import task_group, wait_while_running
 from bridge.telemetry.metrics import Metrics
 

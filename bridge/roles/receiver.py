@@ -11,6 +11,7 @@ from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker import topology
 from bridge.broker.messages import message_from_body
+from bridge.broker.topology_plan import planned_topology
 from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
@@ -18,7 +19,7 @@ from bridge.receiver.handler import Handler
 from bridge.roles.drain_connection import open_drain_connection
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
-from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_receiver
+from bridge.roles.role_topology import RoleTopology, required_by_receiver
 from bridge.roles.token_file import TokenFile
 from bridge.settings.errors import InvalidSettingsError
 from bridge.spool.drain import Drain

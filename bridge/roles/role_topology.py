@@ -95,12 +95,3 @@ def required_by_worker(settings: Settings) -> frozenset[str]:
     names = topology.Names(settings.rabbitmq.prefix)
     delays = {names.retry(delay) for delay in settings.worker.retry_delays}
     return frozenset({names.events, names.changes, names.suppression, names.dead} | delays)
-
-
-def planned_topology(settings: Settings) -> Topology:
-    return topology.plan(
-        settings.rabbitmq,
-        suppressing=settings.suppression.events,
-        subscribers=settings.subscribers,
-        retry_delays=settings.worker.retry_delays,
-    )

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.connection import Link
 from bridge.broker import management, topology
 from bridge.broker.binding_check import MissingBindings
+from bridge.broker.topology_plan import planned_topology
 from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
 from bridge.dead_letters.delay_queues import DelayQueues
 from bridge.provider import client as provider
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
-from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_worker
+from bridge.roles.role_topology import RoleTopology, required_by_worker
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from bridge.broker import topology
+from bridge.broker import topology, topology_plan
 from bridge.settings import sections
 from bridge.telemetry.instruments import Instruments
 from bridge.telemetry.multiprocess import SharedMetrics
@@ -201,7 +201,7 @@ def exchanges_and_queues(page: str) -> str:
     """Kinds, arguments and bindings as planned with the default settings; what each is for from the page."""
     purposes = {(row[0], row[1]): row[-1] for row in rows_of(page)}
     defaults = sections.Settings.model_construct()
-    planned = topology.plan(
+    planned = topology_plan.plan(
         defaults.rabbitmq,
         suppressing=defaults.suppression.events,
         retry_delays=defaults.worker.retry_delays,

@@ -13,10 +13,10 @@ import pytest
 from bridge.amqp.connection import LinkState, open_connection
 from bridge.broker import declaring
 from bridge.broker.messages import message_from_body
+from bridge.broker.topology_plan import planned_topology
 from bridge.diagnostics import alarms
 from bridge.diagnostics.broker_connection import cut
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
-from bridge.roles.role_topology import planned_topology
 from bridge.settings.loading import load_settings
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.spool_file import SpoolFile

@@ -12,8 +12,8 @@ import pytest
 
 from bridge.amqp.connection import Link, open_connection
 from bridge.broker import backfill_marker, declaring
+from bridge.broker.topology_plan import planned_topology
 from bridge.roles.publishing import make_publisher
-from bridge.roles.role_topology import planned_topology
 from bridge.settings.loading import load_settings
 from bridge.tasks import background_task
 from bridge.worker.backfill import Backfill

@@ -15,8 +15,8 @@ from yarl import URL
 
 from bridge.broker import declaring
 from bridge.broker.topology import Names
+from bridge.broker.topology_plan import planned_topology
 from bridge.development.emission import event_body
-from bridge.roles.role_topology import planned_topology
 from bridge.settings.loading import load_settings
 from config import make_secrets
 from tests.conftest import TOKEN

@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from bridge.amqp.connection import open_connection
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology_plan
 from bridge.cli import main, spool
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.listing import read_refused
@@ -79,7 +79,7 @@ def bridge(folder: Path, amqp_url: str, prefix: str) -> Bridge:
 async def exchange(settings: Settings, rabbit: Rabbit) -> str:
     """The events' exchange; the topology stands."""
     connection = await open_connection(settings.rabbitmq.urls[0].get_secret_value(), name="test")
-    await declaring.declare(connection, topology.plan(settings.rabbitmq, suppressing=()))
+    await declaring.declare(connection, topology_plan.plan(settings.rabbitmq, suppressing=()))
     await connection.close()
     return rabbit.names.events
 

@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 from typer.testing import CliRunner
 
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology_plan
 from bridge.cli import main
 from tests.support.commands import bridge
 from tests.support.proxy import Proxy
@@ -44,7 +44,7 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
         BRIDGE_RABBITMQ__URLS=amqp_url, BRIDGE_RABBITMQ__PREFIX=prefix,
     )  # fmt: skip
     assert json.loads(told.stdout) == {"exchanges": 3, "queues": 9, "refused": []}
-    planned = topology.plan(
+    planned = topology_plan.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
     )
     await declaring.apply_all(rabbit.connection, planned, "never")
@@ -163,7 +163,7 @@ async def test_what_export_prints_rabbitmq_imports(
     definitions = tmp_path / "definitions.json"
     definitions.write_text(printed("export", url=amqp_url, prefix=prefix))
     await control.run("import_definitions", str(definitions))
-    planned = topology.plan(
+    planned = topology_plan.plan(
         settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
     )
     await declaring.check(rabbit.connection, planned)

@@ -12,12 +12,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bridge.cli import main, webhook
-from bridge.development.simulator import Simulator
+from bridge.development.simulator_api import serve_simulator
 from bridge.development.simulator_faults import UNTIL_SWITCHED_OFF
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from bridge.development.simulator import Simulator
     from tests.support.processes import Processes
 
 TOKEN = "s3cret-api-token"
@@ -33,7 +34,7 @@ class At:
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    async with Simulator.serve(token=TOKEN) as served:
+    async with serve_simulator(token=TOKEN) as served:
         yield served
 
 

@@ -17,10 +17,10 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from bridge.broker import declaring, management, topology
+from bridge.broker import declaring, management, topology, topology_plan
+from bridge.broker.topology_plan import planned_topology
 from bridge.diagnostics import broker_checks, machine_checks
 from bridge.diagnostics.finding import CheckStatus
-from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections
 from bridge.settings.loading import load_settings
 from tests.support import stores
@@ -353,7 +353,7 @@ async def test_a_subscribers_queue_of_an_earlier_release(seen_through: Open, man
         limited = _is_4(await managed.control.run("version"))
         assert line.startswith("warning delivery limit" if limited else "ok delivery limit")
         host = URL(seen_through.url).path.strip("/")
-        limit = json.dumps({"delivery-limit": topology.NO_LIMIT})
+        limit = json.dumps({"delivery-limit": topology_plan.NO_LIMIT})
         await managed.control.run("set_policy", "-p", host, "--apply-to", "queues", "free", "^crm$", limit)
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), "crm")
         for _ in range(25):

@@ -19,7 +19,7 @@ from yarl import URL
 
 from bridge.amqp.frames import make_message
 from bridge.amqp.publish_errors import LostError
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology_plan
 from bridge.receiver.access import Access
 from bridge.roles.publishing import publishing
 from bridge.roles.receiver import open_parts
@@ -97,7 +97,7 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
     metrics = Metrics()
 
     async def declare(connection: AbstractConnection) -> None:
-        await declaring.apply_all(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
+        await declaring.apply_all(connection, topology_plan.plan(settings.rabbitmq, suppressing=()), "always")
 
     async with (
         open_parts(settings, Access([TOKEN]), metrics) as parts,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from bridge.development.simulator import Simulator
+from bridge.development.simulator_api import serve_simulator
 from bridge.development.simulator_faults import UNTIL_SWITCHED_OFF
 from bridge.provider.client import ProviderMessage, connect
 from bridge.provider.errors import (
@@ -30,6 +30,8 @@ from bridge.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from bridge.development.simulator import Simulator
 
 TOKEN = "s3cret-api-token"
 ATTEMPTS = 3
@@ -74,7 +76,7 @@ class HeldTime(Time):
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    async with Simulator.serve(token=TOKEN, messages=50) as served:
+    async with serve_simulator(token=TOKEN, messages=50) as served:
         yield served
 
 
@@ -583,7 +585,7 @@ async def test_the_reserve_is_asked_when_the_base_cannot_be_reached(simulator: S
 async def test_the_reserve_is_asked_when_the_base_answers_5xx(simulator: Simulator) -> None:
     """A base that is broken is passed over at once, without a wait."""
     time = Time()
-    async with Simulator.serve(token=TOKEN) as base:
+    async with serve_simulator(token=TOKEN) as base:
         base.faults.fail = UNTIL_SWITCHED_OFF
         both = settings(base.base_url, reserve_url=simulator.base_url)
         async with connect(both, Metrics(), sleep=time.sleep, clock=time.clock) as client:
@@ -594,7 +596,7 @@ async def test_the_reserve_is_asked_when_the_base_answers_5xx(simulator: Simulat
 
 async def test_the_reserve_is_not_asked_when_the_base_has_answered(simulator: Simulator) -> None:
     """404, 401 and 429 are the provider's answers: the reserve would only be burdened with them too."""
-    async with Simulator.serve(token=TOKEN) as base:
+    async with serve_simulator(token=TOKEN) as base:
         both = settings(base.base_url, reserve_url=simulator.base_url)
         async with connect(both, Metrics()) as client:
             with pytest.raises(UnknownMessageError):

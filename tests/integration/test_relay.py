@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from bridge.broker import declaring
-from bridge.roles.role_topology import planned_topology
+from bridge.broker.topology_plan import planned_topology
 from bridge.settings.loading import load_settings
 from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason

@@ -12,11 +12,13 @@ import pytest
 from aiohttp import web
 
 from bridge.development.emission import Emission, NoWebhookError
-from bridge.development.simulator import TOKEN, Simulator
+from bridge.development.simulator_api import TOKEN, serve_simulator
 from bridge.development.simulator_faults import UNTIL_SWITCHED_OFF
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from bridge.development.simulator import Simulator
 
 HOOK = "https://bridge.example.org/webhooks/msndr/a-token-of-ours"
 DOCUMENTED = (
@@ -38,7 +40,7 @@ class Receiver:
 
 @pytest.fixture
 async def simulator() -> AsyncIterator[Simulator]:
-    async with Simulator.serve(messages=3) as served:
+    async with serve_simulator(messages=3) as served:
         yield served
 
 

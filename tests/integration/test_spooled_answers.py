@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from bridge.amqp.connection import Link, LinkState
 from bridge.amqp.publisher import Publisher
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology, topology_plan
 from bridge.broker.messages import message_from_body
 from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.development import private_node
@@ -99,7 +99,7 @@ async def receiving(
     exchange = topology.Names(settings.rabbitmq.prefix).events
 
     async def session(connection: AbstractConnection) -> None:
-        await declaring.apply_all(connection, topology.plan(settings.rabbitmq, suppressing=()), "always")
+        await declaring.apply_all(connection, topology_plan.plan(settings.rabbitmq, suppressing=()), "always")
         await publisher.session(connection)
 
     async with AsyncExitStack() as stack:
@@ -225,7 +225,7 @@ async def test_a_disk_that_hangs_is_answered_503_and_logged(
     """Whoever came first waits a second, nobody after that; readiness and metrics say so, until the disk answers."""
     proxy.refuse()
     settings, metrics = load_settings(overrides=through_proxy), Metrics()
-    refusals = TopologyRefusals(topology.plan(settings.rabbitmq, suppressing=()), metrics)
+    refusals = TopologyRefusals(topology_plan.plan(settings.rabbitmq, suppressing=()), metrics)
     async with receiving(settings) as receiver:
         readiness.export_spool_metrics(receiver.spool, metrics)
         answers, write = threading.Event(), SpoolFile.write

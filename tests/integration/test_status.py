@@ -19,11 +19,11 @@ from yarl import URL
 
 from bridge.broker import declaring, management, topology
 from bridge.broker.management import ManagementError
+from bridge.broker.topology_plan import planned_topology
 from bridge.diagnostics.broker_status import BrokerMonitor
 from bridge.diagnostics.status import StatusMonitor
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime
-from bridge.roles.role_topology import planned_topology
 from bridge.settings import sections
 from bridge.settings.loading import load_settings
 from bridge.spool.entries import SpoolEntry

@@ -12,7 +12,7 @@ from yarl import URL
 
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
-from bridge.roles.role_topology import planned_topology
+from bridge.broker.topology_plan import planned_topology
 from bridge.settings.loading import load_settings
 from tests.conftest import TOKEN
 from tests.support.wire import ask, post

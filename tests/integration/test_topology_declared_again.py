@@ -13,9 +13,10 @@ from pamqp import commands as spec
 from bridge.amqp.connection import Link
 from bridge.amqp.frames import Message, make_message
 from bridge.amqp.publish_errors import LostError
+from bridge.broker.topology_plan import planned_topology
 from bridge.roles import publishing as role
 from bridge.roles.publishing import make_publisher, publishing
-from bridge.roles.role_topology import RoleTopology, planned_topology, required_by_receiver
+from bridge.roles.role_topology import RoleTopology, required_by_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

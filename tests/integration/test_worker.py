@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.amqp.connection import Link
 from bridge.broker import declaring, topology
-from bridge.roles.role_topology import planned_topology
+from bridge.broker.topology_plan import planned_topology
 from bridge.settings.loading import load_settings
 from bridge.suppression.store import Store
 from bridge.tasks import background_task

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bridge.broker import declaring
 from bridge.broker.messages import message_from_body
-from bridge.roles.role_topology import planned_topology
+from bridge.broker.topology_plan import planned_topology
 from tests.support.working import body_of, properties_of
 
 if TYPE_CHECKING:

@@ -94,7 +94,7 @@ class Rabbit:
         return True
 
     async def delete_everything(self) -> None:
-        """All that `topology.plan` names under this test's prefix."""
+        """All that `topology_plan.plan` names under this test's prefix."""
         names = self.names
         async with self.channel() as channel:
             delayed = [names.retry(delay) for delay in (*RETRY_DELAYS, *_DEFAULT_DELAYS)]

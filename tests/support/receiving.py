@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import Link
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology, topology_plan
 from bridge.receiver import server
 from bridge.receiver.access import Access
 from bridge.roles import publishing as roles
@@ -85,7 +85,7 @@ def designed(settings: Settings) -> Declare:
     """Declares all that the design names."""
 
     async def declare(connection: AbstractConnection) -> None:
-        planned = topology.plan(
+        planned = topology_plan.plan(
             settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
         )
         await declaring.apply_all(connection, planned, settings.rabbitmq.declare)

@@ -13,9 +13,9 @@ from pamqp import commands as spec
 from bridge import events
 from bridge.broker import declaring
 from bridge.broker.messages import event_message
+from bridge.broker.topology_plan import planned_topology
 from bridge.development.emission import event_body
 from bridge.roles.lifetime import Lifetime
-from bridge.roles.role_topology import planned_topology
 from bridge.roles.worker import worker
 from bridge.suppression.store import Store
 from bridge.tasks import background_task, wait_while_running

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from bridge.broker import topology
+from bridge.broker import topology_plan
 from bridge.settings import sections
 from bridge.settings.errors import InvalidSettingsError
 from bridge.settings.loading import load_settings
@@ -156,7 +156,7 @@ def test_a_subscriber_is_not_called_like_one_of_our_own_queues(sources: Sources,
 
 def test_every_queue_of_our_own_is_refused_as_a_subscribers() -> None:
     """Whatever the topology comes to name one day."""
-    planned = topology.plan(sections.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
+    planned = topology_plan.plan(sections.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
     for queue in planned.queues:
         with pytest.raises(ValueError, match="is reserved for the bridge"):
             sections.Subscriber(queue=queue.name, events=("opened",))

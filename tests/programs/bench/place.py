@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import aio_pika
 
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology, topology_plan
 from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
 from bridge.settings.loading import load_settings
@@ -39,7 +39,7 @@ class Place:
         self._directory = directory
         self._numbers = itertools.count()
         settings = load_settings()
-        self._topology = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+        self._topology = topology_plan.plan(settings.rabbitmq, suppressing=settings.suppression.events)
 
     def directory(self) -> Path:
         """A new one, on the disk that is measured on."""

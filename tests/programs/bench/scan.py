@@ -14,7 +14,7 @@ import uvloop
 
 from bridge.amqp.connection import Link
 from bridge.amqp.publisher import Publisher
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology, topology_plan
 from bridge.broker.archive_selection import ArchiveSelection
 from bridge.broker.messages import message_from_body
 from bridge.development import private_node
@@ -65,7 +65,7 @@ async def _fill(settings: Settings, events: int) -> None:
     publisher = Publisher(link, max_in_flight=_WINDOW, stalled_after=10, metrics=Metrics())
 
     async def session(connection: AbstractConnection) -> None:
-        planned = topology.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+        planned = topology_plan.plan(settings.rabbitmq, suppressing=settings.suppression.events)
         await declaring.declare(connection, topology.without_queues(planned, topology.Names().suppression))
         await publisher.session(connection)
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from sqlalchemy import func, select
 
 from bridge import events
-from bridge.broker import declaring, topology
+from bridge.broker import declaring, topology, topology_plan
 from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
 from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
@@ -219,7 +219,7 @@ class Scene:
     async def _prepare(self) -> None:
         async with Store.open(self._database_url) as store:
             await store.remember({str(one): f"recipient{one}@example.org" for one in range(self._number)})
-        await declaring.declare(self._connection, topology.plan(self._rabbitmq, suppressing=SUPPRESSING))
+        await declaring.declare(self._connection, topology_plan.plan(self._rabbitmq, suppressing=SUPPRESSING))
         async with self._connection.channel() as channel:
             for start in range(0, self._number, _AT_ONCE):
                 await self._publish(channel, range(start, min(start + _AT_ONCE, self._number)))
@@ -275,7 +275,7 @@ class Scene:
             raise RuntimeError(
                 f"{name} left {left} events in its queue; see {self._log}:\n{self._log_tail()}"
             )
-        for queue in topology.plan(self._rabbitmq, suppressing=SUPPRESSING).queues:
+        for queue in topology_plan.plan(self._rabbitmq, suppressing=SUPPRESSING).queues:
             async with self._connection.channel() as channel:
                 await channel.queue_delete(queue.name)
 

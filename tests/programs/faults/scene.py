@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.development.private_node import PrivateNode
-from bridge.development.simulator import Simulator
+from bridge.development.simulator_api import serve_simulator
 from bridge.suppression.store import Store
 from tests.programs.faults.events import KNOWN_MESSAGES, SUPPRESSING, address_of, name_of
 from tests.programs.faults.ledger import Ledger
@@ -20,6 +20,8 @@ from tests.support.proxy import Proxy
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from bridge.development.simulator import Simulator
 
 TOKEN: Final = "a-token-for-the-fault-suite"
 LEDGER: Final = "ledger"
@@ -142,7 +144,7 @@ async def set_up(directory: Path, cast: Cast, *, rate: float, events: int) -> As
         scene = Scene(directory, cast, processes)
         scene.nodes = await stack.enter_async_context(_brokers(directory, cast.nodes))
         scene.proxies = [await stack.enter_async_context(Proxy.serve(node.url)) for node in scene.nodes]
-        scene.simulator = await stack.enter_async_context(Simulator.serve(messages=KNOWN_MESSAGES))
+        scene.simulator = await stack.enter_async_context(serve_simulator(messages=KNOWN_MESSAGES))
         if cast.spool_disk_bytes is not None:
             await stack.enter_async_context(_small_disk(scene.spool_directory, cast.spool_disk_bytes))
         scene.ports = [0] * cast.receivers

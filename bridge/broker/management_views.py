@@ -1,0 +1,86 @@
+"""What answers of RabbitMQ's management API mean: nodes, queues, exchanges and bindings, as the API shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    name: str
+    running: bool
+    alarms: tuple[str, ...]
+    """`memory`, `disk`, or both. During an alarm RabbitMQ blocks publishers on every node."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """A queue as the API shows it. RabbitMQ counts every 5 s; what it has not counted yet is None."""
+
+    name: str
+    kind: str
+    """`quorum`, `classic` or `stream`."""
+    arguments: Mapping[str, Any]
+    policies: Mapping[str, Any]
+    """Arguments set by policies."""
+    ready: int | None
+    unacknowledged: int | None
+    consumers: int | None
+    oldest: int | None
+    """Timestamp property of the oldest message, Unix seconds. RabbitMQ has it for classic queues only."""
+    size: int | None = None
+    """Total bytes of the bodies."""
+    policy: str = ""
+    """Name of the policy in force."""
+    operator_policy: str = ""
+    """Name of the operator policy in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeView:
+    arguments: Mapping[str, Any]
+    policies: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BindingView:
+    destination: str
+    key: str
+    to_queue: bool
+
+
+def read_node(found: Mapping[str, Any]) -> Node:
+    """A node of `/api/nodes`."""
+    alarms = [name for name, key in (("memory", "mem_alarm"), ("disk", "disk_free_alarm")) if found.get(key)]
+    return Node(str(found.get("name", "?")), found.get("running") is True, tuple(alarms))
+
+
+def read_queue(found: Mapping[str, Any]) -> QueueView:
+    """A queue of `/api/queues/VHOST/NAME`."""
+    return QueueView(
+        name=str(found.get("name", "?")),
+        kind=str(found.get("type", "?")),
+        arguments=mapping_at(found, "arguments"),
+        policies=mapping_at(found, "effective_policy_definition"),
+        ready=_whole_number(found.get("messages_ready")),
+        unacknowledged=_whole_number(found.get("messages_unacknowledged")),
+        consumers=_whole_number(found.get("consumers")),
+        oldest=_whole_number(found.get("head_message_timestamp")),
+        size=_whole_number(found.get("message_bytes")),
+        policy=found.get("policy") or "",
+        operator_policy=found.get("operator_policy") or "",
+    )
+
+
+def mapping_at(found: Any, key: str) -> dict[str, Any]:
+    """The object at this key; empty if there is none. Erlang encodes an empty object as an empty list in some places."""
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _whole_number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
