@@ -186,7 +186,7 @@ def _document(file: FileStatus) -> dict[str, Any]:
                 "entries": one.entries,
                 "attempts": one.attempts,
                 "retry_in": _until(one),
-                "said": one.said,
+                "reply_text": one.reply_text,
             }
             for one in file.refused
         ],
@@ -212,13 +212,13 @@ def _rows_of_aside(files: Iterable[FileStatus]) -> Iterator[tuple[str | int | Ce
         for one in file.refused:
             following = Cell(f"in {duration_text(_until(one))}", _until(one))
             yield (
-                _named(file), one.reason, one.routing_key, one.entries, one.attempts, following, one.said,
+                _named(file), one.reason, one.routing_key, one.entries, one.attempts, following, one.reply_text,
             )  # fmt: skip
 
 
 def _refused(one: RefusedKind) -> str:
     of_key = f" of '{one.routing_key}'" if one.routing_key else ""
-    return f"{one.entries:,} {one.reason}{of_key}: {one.said}"
+    return f"{one.entries:,} {one.reason}{of_key}: {one.reply_text}"
 
 
 def _until(one: RefusedKind) -> int:

@@ -223,7 +223,7 @@ def _wrong_spool(seen: SpoolStatus) -> list[str]:
     found = list(seen.problems)
     refused: dict[tuple[str, str], int] = {}
     for one in seen.set_aside:
-        cause = one.reason, one.said
+        cause = one.reason, one.reply_text
         refused[cause] = refused.get(cause, 0) + one.entries
     found += [
         f"{entries:,} events are set aside, because RabbitMQ refuses them ({reason}): {said}; see `bridge spool status`"

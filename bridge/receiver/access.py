@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 
 
 class Access:
+    """The tokens that are valid now."""
+
     def __init__(self, tokens: Iterable[str], metrics: Metrics | None = None) -> None:
-        """Let in who has a token.
+        """Start with these tokens.
 
         Args:
             tokens: those that are valid now, the newest first.
-            metrics: where it is counted who had which.
+            metrics: count the tokens, and how many requests had the first, or another.
         """
         self._digests: tuple[bytes, ...] = ()
         self._metrics = metrics
@@ -26,21 +28,21 @@ class Access:
             None if metrics is None else metrics.buffered_counter(metrics.admitted.labels(token))
             for token in ("first", "other")
         )
-        self.become(tokens)
+        self.replace_tokens(tokens)
 
     @property
-    def valid(self) -> int:
-        """How many tokens are."""
+    def token_count(self) -> int:
+        """How many tokens are valid."""
         return len(self._digests)
 
-    def become(self, tokens: Iterable[str]) -> None:
-        """From now on these are valid, and no others."""
+    def replace_tokens(self, tokens: Iterable[str]) -> None:
+        """From now on these are valid, and no others. Args: the newest first."""
         self._digests = tuple(_digest(token) for token in tokens)
         if self._metrics is not None:
             self._metrics.tokens.set(len(self._digests))
 
     def allows(self, presented: str) -> bool:
-        """Whether this is one of the tokens.
+        """Whether this is one of the tokens; counted if it is.
 
         The duration reveals nothing about them: digests of one length are compared in constant time, and always all
         of them.
@@ -49,8 +51,8 @@ class Access:
         fits = [compare_digest(valid, digest) for valid in self._digests]
         if True not in fits:
             return False
-        if (tally := self._first if fits[0] else self._other) is not None:
-            tally.count += 1
+        if (counter := self._first if fits[0] else self._other) is not None:
+            counter.count += 1
         return True
 
 

@@ -61,11 +61,12 @@ def accepted(event_id: str, durability: str) -> WebhookAnswer:
 
 
 def quarantined(reason: str) -> WebhookAnswer:
+    """The body is durable, but no event. Args: why not."""
     return WebhookAnswer(QUARANTINED, 200, orjson.dumps({"status": "quarantined", "reason": reason}))
 
 
 def ready() -> WebhookAnswer:
-    """For a panel that probes the URL."""
+    """To a GET or HEAD: a panel probes the URL."""
     return WebhookAnswer(PROBE, 200, orjson.dumps({"status": "ready"}))
 
 

@@ -18,7 +18,7 @@ class DeadlineQueue(Generic[T]):
     def __init__(
         self, loop: asyncio.AbstractEventLoop, *, seconds: float, on_timeout: Callable[[T], None]
     ) -> None:
-        """Args: the loop, for its clock; the timeout; called with each item that expires."""
+        """Args: the loop, for its clock; the timeout, in seconds; called with each item that expires."""
         self._loop = loop
         self._seconds = seconds
         self._on_timeout = on_timeout
@@ -26,6 +26,7 @@ class DeadlineQueue(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, one: T) -> None:
+        """Add an item, which must be hashable; its time starts now."""
         self._added_at[one] = self._loop.time()
         if self._timer is None:
             self._timer = self._loop.call_later(self._seconds, self._expire)

@@ -62,14 +62,14 @@ class Handler:
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._trace = logs.tracer(log)
-        self._counts = HandlerMetrics(metrics)
-        self._count = self._counts.answered
+        self._metrics = HandlerMetrics(metrics)
+        self._count = self._metrics.answered
         self._refusal_log = RefusalLog()
 
     @property
     def answered(self) -> int:
         """Number of answered requests."""
-        return self._counts.number
+        return self._metrics.answer_count
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle a request that took aiohttp's path."""
@@ -149,7 +149,7 @@ class Handler:
             return
         if self._refusal_log.active:
             self._refusal_log.accepted()
-        self._counts.accepted(message, received_at)
+        self._metrics.accepted(message, received_at)
         if self._trace is not None:
             self._trace(
                 "event accepted",

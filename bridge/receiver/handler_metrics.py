@@ -21,7 +21,7 @@ class HandlerMetrics:
     """Counts what one handler answers and accepts."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.number = 0
+        self.answer_count = 0
         """How many requests were answered."""
         self._metrics = metrics
         self._answers: dict[str, BufferedCounter] = {}
@@ -43,7 +43,7 @@ class HandlerMetrics:
         counter = self._answers.get(answer.label) or self._answer_counter(answer.label)
         counter.count += 1
         self._seconds.observe(time.perf_counter() - began)
-        self.number += 1
+        self.answer_count += 1
         return answer
 
     def accepted(self, message: Message, received_at: int) -> None:

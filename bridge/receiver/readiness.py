@@ -32,7 +32,7 @@ def receiver_readiness(
         spool: takes the events that RabbitMQ cannot take.
         refusals: the refused parts of the topology.
         close_reason: why RabbitMQ closed the last channel; empty once it confirms again.
-        tokens: what there is to say of the webhook's tokens: see `of_tokens`.
+        tokens: describes the webhook's tokens, see `describe_tokens`.
     """
     state = spool.state
     refused = {"refused": reason} if (reason := close_reason()) else {}
@@ -54,15 +54,20 @@ def receiver_readiness(
     )
 
 
-def of_tokens(valid: int, problem: str) -> dict[str, Any]:
-    """How many there are; and why their file cannot be used, while they are kept all the same."""
+def describe_tokens(valid: int, problem: str) -> dict[str, Any]:
+    """The webhook's tokens, for `/readyz`.
+
+    Args:
+        valid: how many there are.
+        problem: why their file cannot be used, while the tokens that were read before are kept; empty if it can.
+    """
     return {"valid": valid} | ({"state": "kept", "reason": problem} if problem else {})
 
 
 def export_spool_metrics(spool: Spool, metrics: Metrics) -> None:
     """Update the spool's metrics at each scrape."""
 
-    def look() -> None:
+    def update() -> None:
         state = spool.state
         metrics.spool_entries.set(state.entries)
         metrics.spool_bytes.set(state.bytes)
@@ -72,7 +77,7 @@ def export_spool_metrics(spool: Spool, metrics: Metrics) -> None:
             metrics.spool_set_aside.labels(reason).set(entries)
         metrics.spool_refusing.set(not state.writable)
 
-    metrics.before_scrape(look)
+    metrics.before_scrape(update)
 
 
 def _by_reason(spool: Spool) -> dict[str, int]:

@@ -98,7 +98,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                             spool,
                             refusals,
                             lambda: publisher.last_close_reason,
-                            lambda: readiness.of_tokens(access.valid, token_file.problem),
+                            lambda: readiness.describe_tokens(access.token_count, token_file.problem),
                         ),
                     ),
                 ),
@@ -106,7 +106,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             ),
             publishing(link, publisher, role_topology, patient=True) as publish,
             background_task(parts.drain.run(), name="drain") as draining,
-            background_task(token_file.follow(access.become), name="tokens") as following,
+            background_task(token_file.follow(access.replace_tokens), name="tokens") as following,
             server.serve(settings.receiver, parts.handler) as lifetime.port,
         ):
             lifetime.connected = link.up

@@ -67,17 +67,30 @@ class Database:
         return self._opened_expected_file and file_identities(self.path) == self._files
 
     def tables(self) -> list[str]:
+        """The names of its tables, without those of SQLite.
+
+        Raises:
+            sqlite3.Error: it cannot be read.
+        """
         return _tables(self.connection)
 
     def rows(self, table: str) -> Iterator[tuple[list[str], list[tuple[object, ...]]]]:
-        """All rows of a table, in chunks, with the names of the columns."""
+        """All rows of a table, in chunks, each with the names of the columns.
+
+        Raises:
+            sqlite3.Error: it cannot be read; also between the chunks.
+        """
         found = self.connection.execute(f'SELECT * FROM "{table}"')  # noqa: S608 -- a name from the schema
         columns = [column[0] for column in found.description]
         while chunk := found.fetchmany(_ROWS_AT_ONCE):
             yield columns, chunk
 
     def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Insert rows of another spool file, in one transaction."""
+        """Insert rows of another spool file, in one transaction, fsynced when this returns.
+
+        Raises:
+            sqlite3.Error: the disk fails; nothing was inserted.
+        """
         names, values = ", ".join(f'"{name}"' for name in columns), ", ".join("?" * len(columns))
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
@@ -87,7 +100,11 @@ class Database:
             )
 
     def clear(self) -> None:
-        """Delete all rows."""
+        """Delete all rows, in one transaction.
+
+        Raises:
+            sqlite3.Error: the disk fails.
+        """
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
             for table in self.tables():

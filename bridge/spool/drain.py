@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 log = logs.logger("spool")
 
 _POLL_SECONDS: Final = 1.0
+"""Also without new entries it looks so often: refused ones may be due."""
 _UNUSABLE_SECONDS: Final = 0.2
+"""Pause while RabbitMQ accepts nothing."""
 _ORPHANS_POLL_SECONDS: Final = 5.0
+"""How often it looks for files that ended processes have left."""
 _MAX_PAUSE_SECONDS: Final = 10.0
 """Longest backoff while RabbitMQ refuses everything."""
 _COUNTING_SHARE: Final = 50.0
@@ -131,7 +134,7 @@ class Drain:
         if began < self._count_refused_at:
             return
         with suppress(SpoolError):
-            self._spool.note_refused_kinds(await self._spool.do(to_read_refused()))
+            self._spool.note_refused_kinds(await self._spool.run_task(to_read_refused()))
         ended = time.monotonic()
         self._count_refused_at = ended + _COUNTING_SHARE * (ended - began)
 

@@ -26,16 +26,20 @@ T = TypeVar("T")
 CHUNK: Final = 200
 """Entries in flight at once: enough for RabbitMQ to confirm many together, few compared to live traffic."""
 _REOPEN_SECONDS: Final = 5.0
+"""Timeout for a new channel after RabbitMQ has closed one."""
 
 
 class EntrySource(Protocol):
-    """Something to drain: a spool, or an orphaned file."""
+    """Something to drain: a spool, or an orphaned file. Its methods are those of `Spool`."""
 
-    async def read(self, after: int, limit: int) -> list[SpoolEntry]: ...
+    async def read(self, after: int, limit: int) -> list[SpoolEntry]:
+        """See `Spool.read`."""
 
-    async def remove(self, entries: Sequence[SpoolEntry]) -> None: ...
+    async def remove(self, entries: Sequence[SpoolEntry]) -> None:
+        """See `Spool.remove`."""
 
-    async def do(self, task: EntryTask[T]) -> T: ...
+    async def run_task(self, task: EntryTask[T]) -> T:
+        """See `Spool.run_task`."""
 
 
 async def _do_nothing() -> None:
@@ -80,7 +84,11 @@ class DrainPublisher:
             raise NotConnectedError("there is no new channel to RabbitMQ") from error
 
     def publish(self, message: Message) -> asyncio.Future[None]:
-        """As `Publisher.publish`."""
+        """As `Publisher.publish`, and traced.
+
+        Raises:
+            PublishError: it was not published.
+        """
         confirm = self.publisher.publish(message)
         if self.trace is not None:
             self.trace(

@@ -179,7 +179,7 @@ def rename_corrupt(path: Path, reason: str) -> Path:
         "a spool file is corrupt: it was renamed, and a new one is created",
         action="spool.corrupt",
         file=str(path),
-        set_aside=str(aside),
+        renamed_to=str(aside),
         reason=reason,
     )
     return aside

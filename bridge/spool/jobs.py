@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bridge.spool.refused_entries import EntryTask
 
 _MAX_PER_COMMIT: Final = 5000
+"""Jobs in one commit, at most about so many: it limits how long the first of them waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class JobQueue:
         return self._unfinished[0][0] if self._unfinished else None
 
     def submit(self, job: Job) -> None:
-        """Everything submitted in one iteration of the loop is handed over together: waking a thread is what costs."""
+        """Submit a job. Those of one iteration of the loop are handed over together: waking the thread is what costs."""
         if not self._submitted:
             self._loop.call_soon(self._hand_over)
         self._submitted.append(job)

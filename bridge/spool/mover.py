@@ -102,7 +102,7 @@ class Mover:
         return total
 
     def log_refused(self) -> None:
-        """Log what is refused, unless it was logged a moment ago."""
+        """Log what was refused since the last line, unless that was a moment ago."""
         self._target.refused.report.log_if_due()
 
     async def _move(self, source: EntrySource, entries: Sequence[SpoolEntry]) -> _Attempt:
@@ -185,5 +185,5 @@ class Mover:
 
     async def _set_aside(self, source: EntrySource, refused: dict[Refusal, list[int]]) -> None:
         for refusal, ids in refused.items():
-            await source.do(to_set_aside(refusal, ids))
+            await source.run_task(to_set_aside(refusal, ids))
             self._target.refused.report.add(refusal, len(ids))

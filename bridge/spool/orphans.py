@@ -110,17 +110,17 @@ class Orphan:
         return [] if self._removals.too_many else await self._call(partial(self._read, after, limit))
 
     async def remove(self, entries: Sequence[SpoolEntry]) -> None:
-        """Remove confirmed entries. If the disk fails, it is retried later, and they are not read again."""
+        """Remove confirmed entries. If the disk fails, it is retried later, and they are not read again. It does not raise."""
         self._removals.add({entry.id: size_of(entry) for entry in entries})
         await self._call(self._remove)
 
-    async def do(self, task: EntryTask[T]) -> T:
-        """As `Spool.do`.
+    async def run_task(self, task: EntryTask[T]) -> T:
+        """As `Spool.run_task`.
 
         Raises:
             SpoolError: the disk fails.
         """
-        return await self._call(lambda: self._file.do(task, self._removals))
+        return await self._call(lambda: self._file.run_task(task, self._removals))
 
     async def try_close(self, *, emptied: bool) -> bool:
         """Close the file, and delete it if it is empty; returns whether that was possible. It does not raise.

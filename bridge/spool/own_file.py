@@ -71,14 +71,14 @@ class OwnFile:
         try:
             contents = self._claimed.claim()
         except SpoolError as error:
-            self._tracker.unusable(str(error))
+            self._tracker.mark_unusable(str(error))
             return False
         self._claimed_with(contents)
         return True
 
-    def refuse(self, reason: str) -> None:
+    def mark_unwritable(self, reason: str) -> None:
         """Set the state to not writable, until a commit or a probe succeeds."""
-        self._tracker.refuse(reason)
+        self._tracker.mark_unwritable(reason)
 
     def close(self) -> None:
         """Close and unlock the file."""
@@ -110,7 +110,7 @@ class OwnFile:
         try:
             self._write(added, {})
         except SpoolError as refusal:
-            self.refuse(str(refusal))
+            self.mark_unwritable(str(refusal))
             raise
 
     def read(self, after: int, limit: int) -> list[SpoolEntry]:
@@ -133,7 +133,7 @@ class OwnFile:
             self._start_new_file(file, str(corrupt))
         return []
 
-    def do(self, task: EntryTask[T]) -> T:
+    def run_task(self, task: EntryTask[T]) -> T:
         """Run a task on the refused entries, in one transaction, fsynced when this returns.
 
         Raises:
@@ -143,7 +143,7 @@ class OwnFile:
         if file is None:
             raise SpoolError(self.state.reason)
         try:
-            return file.do(task, self._removals)
+            return file.run_task(task, self._removals)
         except SpoolCorruptError as corrupt:
             self._start_new_file(file, str(corrupt))
             raise
@@ -163,7 +163,7 @@ class OwnFile:
         try:
             self._copy_if_replaced(file)
         except SpoolError as refusal:
-            self.refuse(str(refusal))
+            self.mark_unwritable(str(refusal))
         else:
             if not self.state.writable and self._claimed.may_retry():
                 self._probe()
@@ -199,7 +199,7 @@ class OwnFile:
         try:
             new = self._claimed.copy_replaced(file)
         except SpoolError as error:
-            self._tracker.unusable(f"{reason}; its contents cannot be copied: {error}")
+            self._tracker.mark_unusable(f"{reason}; its contents cannot be copied: {error}")
             raise SpoolError(self.state.reason) from error
         self._claimed_with(self._claimed.use(new))
 
@@ -209,7 +209,7 @@ class OwnFile:
         try:
             self._claimed.rename_corrupt(file, reason, entries=self.state.entries)
         except SpoolError as error:
-            self._tracker.unusable(str(error))
+            self._tracker.mark_unusable(str(error))
             return
         self._claimed.retry_at_once()
         self.claim()
@@ -278,12 +278,12 @@ class OwnFile:
         except SpoolCorruptError as corrupt:
             self._start_new_file(file, str(corrupt))
         except SpoolError as refusal:
-            self.refuse(str(refusal))
+            self.mark_unwritable(str(refusal))
         else:
             self._mark_usable()
 
     def _mark_usable(self) -> None:
-        if self._tracker.usable():
+        if self._tracker.mark_writable():
             self._removals.try_now()
 
     def _shrink(self) -> None:

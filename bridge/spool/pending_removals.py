@@ -15,6 +15,7 @@ log = logs.logger("spool")
 MAX_PENDING: Final = 10_000
 """With so many, nothing more is published: after a restart all of them would be published again."""
 FIRST_PAUSE_SECONDS: Final = 1.0
+"""After the first failure; doubled after each further one, up to `MAX_PAUSE_SECONDS`."""
 MAX_PAUSE_SECONDS: Final = 60.0
 
 
@@ -38,6 +39,7 @@ class PendingRemovals:
 
     @property
     def too_many(self) -> bool:
+        """Whether so many wait (`MAX_PENDING`) that nothing more may be published."""
         return len(self._sizes) >= MAX_PENDING
 
     @property
@@ -59,14 +61,14 @@ class PendingRemovals:
         return dict(self._sizes) if self.may_try else {}
 
     def removed(self, ids: Iterable[int] = ()) -> None:
-        """The disk accepts removals, and these entries are removed."""
+        """The disk accepts removals, and has removed these entries. Args: their ids."""
         for one in ids:
             self._sizes.pop(one, None)
         self.proven = True
         self.try_now()
 
     def refused(self, reason: str) -> None:
-        """An attempt has failed: back off."""
+        """An attempt has failed: back off. Args: why, for the log; only the first failure in a row is logged."""
         if not self.refusing:
             log.error(
                 "the spool's disk refuses removals: confirmed events stay in the spool, and are not published again",

@@ -30,6 +30,7 @@ NACKED, FORBIDDEN, TOO_LARGE, REFUSED = "nacked", "forbidden", "too-large", "ref
 REASONS: Final = (NACKED, FORBIDDEN, TOO_LARGE, REFUSED)
 
 _SOON_SECONDS: Final = 2
+"""Pause for a kind of which live events are confirmed again."""
 _MAX_BROUGHT_FORWARD: Final = 1000
 """Entries of one kind: a file with a million must not delay the next commit."""
 MAX_KINDS: Final = 1000
@@ -68,11 +69,12 @@ class Refusal:
     """One of `REASONS`."""
     routing_key: str
     """The routing key that is refused; empty if the cause is another."""
-    said: str
-    """RabbitMQ's own text."""
+    reply_text: str
+    """RabbitMQ's own text; "basic.nack" for a nack, which has none."""
 
     @property
     def kind(self) -> str:
+        """Of the entries that are refused for this cause: the reason, and the routing key if there is one."""
         return f"{self.reason} {self.routing_key}".rstrip()
 
 
@@ -81,8 +83,11 @@ class RefusedKind:
     """The refused entries of one kind, for people and metrics."""
 
     reason: str
+    """One of `REASONS`."""
     routing_key: str
-    said: str
+    """As in `Refusal`."""
+    reply_text: str
+    """RabbitMQ's text of the last refusal."""
     attempts: int
     """Failed in a row."""
     retry_at: int
@@ -100,7 +105,7 @@ def to_set_aside(refusal: Refusal, ids: Iterable[int]) -> EntryTask[None]:
         kind = _stored_kind(connection, refusal)
         connection.execute(
             "INSERT INTO refusals VALUES (?, ?, ?, ?, 1, ?) ON CONFLICT (kind) DO UPDATE SET said = excluded.said",
-            (kind, refusal.reason, refusal.routing_key, refusal.said, now + _backoff_ms(1)),
+            (kind, refusal.reason, refusal.routing_key, refusal.reply_text, now + _backoff_ms(1)),
         )
         for one in ids:
             retry_at = now + _backoff_ms(attempts) if attempts else now
@@ -185,11 +190,11 @@ def to_record_confirmed(kind: str) -> EntryTask[None]:
     return task
 
 
-def to_record_refused(kind: str, said: str) -> EntryTask[None]:
+def to_record_refused(kind: str, reply_text: str) -> EntryTask[None]:
     """Record RabbitMQ's text of the last refusal."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
-        connection.execute("UPDATE refusals SET said = ? WHERE kind = ?", (said, kind))
+        connection.execute("UPDATE refusals SET said = ? WHERE kind = ?", (reply_text, kind))
 
     return task
 

@@ -20,6 +20,8 @@ log = logs.logger("spool")
 
 _FORBIDDEN_CODE: Final = 403
 NOT_FOUND_CODE: Final = 404
+
+# RabbitMQ's reply texts, from its rabbit_access_control and rabbit_channel; the tests provoke each on a real broker.
 _TOPIC: Final = re.compile(r"access to topic '(.*)' in exchange '", re.DOTALL)
 _EXCHANGE: Final = re.compile(r"access to exchange '")
 _SIZE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
@@ -28,6 +30,7 @@ MAX_NAMES: Final = 100
 """Forbidden names to remember. Once there are so many, unknown names count as forbidden."""
 _LOG_EVERY_SECONDS: Final = 10.0
 _NO_NACK_SECONDS: Final = 10.0
+"""A key has recovered when its events were confirmed, and none nacked, for so long."""
 _RETRY_SOON_SECONDS: Final = 600.0
 """At most so often for one key: a queue that takes a message now and then must not get more copies than by backoff."""
 
@@ -51,7 +54,7 @@ class RefusedEvents:
         self._now = now
         self._forbidden: dict[str, Refusal] = {}
         self._max_body_bytes: int | None = None
-        self._said = ""
+        self._size_text = ""
         self._last_error: ChannelClosedError | None = None
 
     def refusal_of(self, message: Message) -> Refusal | None:
@@ -60,7 +63,7 @@ class RefusedEvents:
         if (known := self._forbidden.get(key)) is not None:
             return known
         if self._max_body_bytes is not None and len(message.body) > self._max_body_bytes:
-            return Refusal(TOO_LARGE, "", self._said)
+            return Refusal(TOO_LARGE, "", self._size_text)
         if len(self._forbidden) >= MAX_NAMES and key not in KNOWN_NAMES and key != MALFORMED:
             return Refusal(FORBIDDEN, key, "so many names are forbidden that unknown names are not tried")
         return None
@@ -73,7 +76,7 @@ class RefusedEvents:
         if error.code == _FORBIDDEN_CODE and (topic := _TOPIC.search(error.text)):
             self._remember(Refusal(FORBIDDEN, topic[1], error.text))
         elif size := _SIZE.search(error.text):
-            self._max_body_bytes, self._said, self.any = int(size[1]), error.text, True
+            self._max_body_bytes, self._size_text, self.any = int(size[1]), error.text, True
 
     def blame(self, message: Message, error: ChannelClosedError) -> Refusal:
         """This message was alone on the channel, so it is the refused one."""
@@ -91,7 +94,7 @@ class RefusedEvents:
         self.any = bool(self._forbidden) or self._max_body_bytes is not None
 
     def note_nack(self, message: Message, error: PublishError) -> Refusal:
-        """This message was nacked; returns the refusal."""
+        """This message was nacked; returns the refusal. Args: the message; RabbitMQ's nack."""
         if len(self.nacked) < MAX_NAMES or message.routing_key in self.nacked:
             self.nacked[message.routing_key] = self._now()
         return Refusal(NACKED, message.routing_key, str(error))
@@ -124,7 +127,7 @@ class RefusedEvents:
 
 
 def refuses_everything(error: ChannelClosedError) -> bool:
-    """Whether the error is about the exchange, and so about every message."""
+    """Whether RabbitMQ closed the channel because of the exchange: it is missing (404), or forbidden (403), for every message."""
     if error.code == _FORBIDDEN_CODE:
         return _EXCHANGE.search(error.text) is not None
     return error.code == NOT_FOUND_CODE
@@ -135,14 +138,14 @@ class RefusalReport:
 
     def __init__(self) -> None:
         self._counts: dict[str, dict[str, int]] = {}
-        self._said: dict[str, str] = {}
+        self._reply_texts: dict[str, str] = {}
         self._logged_at: dict[str, float] = {}
 
     def add(self, refusal: Refusal, entries: int = 1) -> None:
         """Count refused entries, and log if due."""
         counts = self._counts.setdefault(refusal.reason, {})
         counts[refusal.routing_key] = counts.get(refusal.routing_key, 0) + entries
-        self._said[refusal.reason] = refusal.said
+        self._reply_texts[refusal.reason] = refusal.reply_text
         self.log_if_due()
 
     def log_if_due(self) -> None:
@@ -160,7 +163,7 @@ class RefusalReport:
                 reason=reason,
                 entries=sum(counts.values()),
                 by_routing_key=dict(sorted(counts.items(), key=lambda one: -one[1])[:_MAX_SHOWN]),
-                said=self._said[reason],
+                reply_text=self._reply_texts[reason],
             )
 
 

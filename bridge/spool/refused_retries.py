@@ -58,8 +58,8 @@ class RefusedRetries:
             SpoolError: the source cannot be read or written.
         """
         if own and (recovered := self._target.refused.recovered()):
-            await source.do(to_retry_soon(recovered))
-        kinds = await source.do(to_find_due_kinds(_MAX_KINDS, all_of_them=all_of_them))
+            await source.run_task(to_retry_soon(recovered))
+        kinds = await source.run_task(to_find_due_kinds(_MAX_KINDS, all_of_them=all_of_them))
         if not kinds:
             return 0
         await self._target.ready()
@@ -78,7 +78,7 @@ class RefusedRetries:
         total, count = 0, 1
         while True:
             async with self._target.lock:
-                rows = await source.do(to_take_due(kind, count, all_of_them=all_of_them))
+                rows = await source.run_task(to_take_due(kind, count, all_of_them=all_of_them))
                 confirmed, succeeded = await self._try(source, kind, [SpoolEntry(*row) for row in rows])
             total += confirmed
             moved(confirmed)
@@ -106,14 +106,16 @@ class RefusedRetries:
         for message in messages[: len(outcomes)]:
             self._target.refused.note_accepted(message)
             self._target.on_recovered(message.routing_key)
-        await source.do(to_record_confirmed(kind))
+        await source.run_task(to_record_confirmed(kind))
         return len(confirmed), True
 
     async def _refused_again(
         self, source: EntrySource, kind: str, failure: NackedError | ChannelClosedError
     ) -> None:
-        said = failure.text if isinstance(failure, ChannelClosedError) else str(failure)
-        await source.do(to_record_refused(kind, said))
-        log.info("RabbitMQ still refuses an event", action="spool.refused_again", kind=kind, said=said)
+        reply_text = failure.text if isinstance(failure, ChannelClosedError) else str(failure)
+        await source.run_task(to_record_refused(kind, reply_text))
+        log.info(
+            "RabbitMQ still refuses an event", action="spool.refused_again", kind=kind, reply_text=reply_text
+        )
         if isinstance(failure, ChannelClosedError):
             await self._target.handle_channel_closed(failure)

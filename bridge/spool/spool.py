@@ -172,15 +172,15 @@ class Spool:
         self._thread.jobs.submit(Remove(entries, done))
         return done
 
-    async def do(self, task: EntryTask[T]) -> T:
+    async def run_task(self, task: EntryTask[T]) -> T:
         """Run a task on the refused entries, in one transaction, fsynced when this returns.
 
         Raises:
             SpoolError: the disk fails; nothing was changed.
         """
-        return await self._do(task)
+        return await self._run_task(task)
 
-    def _do(self, task: EntryTask[T]) -> asyncio.Future[T]:
+    def _run_task(self, task: EntryTask[T]) -> asyncio.Future[T]:
         done: asyncio.Future[T] = self._loop.create_future()
         self._thread.jobs.submit(RunTask(task, done))
         return done
@@ -191,7 +191,7 @@ class Spool:
 
     def set_aside(self, entry: SpoolEntry, refusal: Refusal) -> None:
         """Set aside a held entry that was refused. It is held until then; if that fails, the drain gets it."""
-        done = self._do(to_set_aside(refusal, (entry.id,)))
+        done = self._run_task(to_set_aside(refusal, (entry.id,)))
         done.add_done_callback(partial(self._on_set_aside, entry))
 
     def _on_set_aside(self, entry: SpoolEntry, done: asyncio.Future[None]) -> None:

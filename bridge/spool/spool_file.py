@@ -155,7 +155,7 @@ class SpoolFile:
             raise SpoolReplacedError(self.path, committed=True)
         return max(0, gone)
 
-    def do(self, task: EntryTask[T], removed: Container[int] = ()) -> T:
+    def run_task(self, task: EntryTask[T], removed: Container[int] = ()) -> T:
         """Run a task on the refused entries, in one transaction.
 
         Raises:
@@ -258,7 +258,7 @@ class SpoolFile:
             os.close(self._lock)
 
     def abandon(self) -> None:
-        """Close a file that is broken, or no longer the one in the folder, without touching the folder."""
+        """Close and unlock a file that is broken, or no longer the one in the folder, without touching the folder."""
         self.database.disconnect()
         os.close(self._lock)
 

@@ -23,7 +23,7 @@ _NOT_OPENED: Final = "not opened yet"
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """A snapshot."""
+    """A snapshot of the spool of this process."""
 
     writable: bool
     reason: str
@@ -39,7 +39,7 @@ class SpoolState:
         return 0.0 if self.oldest is None else max(0.0, time.time() - self.oldest / 1000)
 
     def counted(self, contents: SpoolContents) -> Self:
-        """With counted contents."""
+        """The same, but with these contents."""
         return replace(self, entries=contents.entries, bytes=contents.bytes, oldest=contents.oldest)
 
     def changed(self, added: Sequence[SpoolEntry], removed: Mapping[int, int]) -> Self:
@@ -51,9 +51,11 @@ class SpoolState:
         )
 
     def as_writable(self) -> Self:
+        """The same, but writable."""
         return replace(self, writable=True, reason="")
 
     def as_unwritable(self, reason: str) -> Self:
+        """The same, but not writable. Args: why, for people."""
         return replace(self, writable=False, reason=reason)
 
 
@@ -67,6 +69,7 @@ class StateTracker:
         """If not, for example after a disk failure, the next commit counts the contents of the file."""
 
     def count(self, contents: SpoolContents) -> None:
+        """Take over what was counted in the file."""
         self.state = self.state.counted(contents)
         self.is_exact = True
 
@@ -86,21 +89,22 @@ class StateTracker:
             self.state = self.state.counted(file.contents())
         self.is_exact = True
 
-    def usable(self) -> bool:
+    def mark_writable(self) -> bool:
         """Set the state to writable; returns whether it was not before."""
         before = self.state
         if not before.writable and before.reason != _NOT_OPENED:
-            log.info("the spool accepts events again", action="spool.usable")
+            log.info("the spool accepts events again", action="spool.writable_again")
         self.state = before.as_writable()
         return not before.writable
 
-    def unusable(self, reason: str) -> None:
-        """There is no file. It is called repeatedly, and logs a new reason only."""
+    def mark_unusable(self, reason: str) -> None:
+        """There is no file: neither writable nor to be drained. It may be called repeatedly, and logs a new reason only."""
         if reason != self.state.reason:
             log.error("the spool cannot be used", action="spool.unusable", reason=reason)
-        self.refuse(reason)
+        self.mark_unwritable(reason)
 
-    def refuse(self, reason: str) -> None:
+    def mark_unwritable(self, reason: str) -> None:
+        """Set the state to not writable; logged if it was writable before. Args: why, for people."""
         if self.state.writable:
-            log.error("the spool cannot accept events", action="spool.refused", reason=reason)
+            log.error("the spool cannot accept events", action="spool.unwritable", reason=reason)
         self.state = self.state.as_unwritable(reason)

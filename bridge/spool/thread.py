@@ -117,7 +117,7 @@ class SpoolThread:
     def _failed(self, jobs: Iterable[Job], error: Exception) -> list[Completion]:
         """Unexpected error: the jobs fail, and the spool becomes not writable."""
         log.error("the spool failed unexpectedly", action="spool.failure", exc_info=error)
-        self.file.refuse(f"an unexpected failure: {error!r}")
+        self.file.mark_unwritable(f"an unexpected failure: {error!r}")
         failure = SpoolError(f"the spool failed: {error!r}")
         return [completion_of(job, failure) for job in jobs]
 
@@ -134,7 +134,7 @@ class SpoolThread:
             error = _result(partial(self.file.commit, added, removed))
         completions = [completion_of(remove, None) for remove in removes]
         completions += [completion_of(put, error) for put in puts]
-        completions += [completion_of(job, _result(partial(self.file.do, job.task))) for job in tasks]
+        completions += [completion_of(job, _result(partial(self.file.run_task, job.task))) for job in tasks]
         completions += [
             completion_of(read, _result(partial(self.file.read, read.after, read.limit))) for read in reads
         ]

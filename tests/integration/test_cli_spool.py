@@ -268,7 +268,7 @@ async def test_drain_goes_on_after_a_corrupt_file(
 def refused(folder: Path) -> Path:
     """A file whose receiver is gone, in which RabbitMQ has refused two of three events."""
     file = filled(folder, 1, body(1, "clicked"), body(2), body(3, "clicked"))
-    file.do(to_set_aside(Refusal("nacked", "clicked", "basic.nack"), (1, 3)))
+    file.run_task(to_set_aside(Refusal("nacked", "clicked", "basic.nack"), (1, 3)))
     file.close()
     return file.path
 
@@ -284,7 +284,7 @@ async def test_status_shows_what_is_set_aside(bridge: Bridge, refused: Path) -> 
     [aside] = file["set_aside"]
     assert aside.pop("retry_in") <= 2
     assert aside == {
-        "reason": "nacked", "routing_key": "clicked", "entries": 2, "attempts": 1, "said": "basic.nack"
+        "reason": "nacked", "routing_key": "clicked", "entries": 2, "attempts": 1, "reply_text": "basic.nack"
     }  # fmt: skip
 
 

@@ -310,7 +310,7 @@ async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
                 await eventually(
                     lambda: set_aside_now(parts) == {("forbidden", "newname"): 3, ("forbidden", "another"): 1}
                 )
-                assert "access to topic" in parts.spool.refused_kinds[0].said
+                assert "access to topic" in parts.spool.refused_kinds[0].reply_text
                 async with rabbit.listening(rabbit.names.events, "newname", "another") as allowed:
                     await control.run("set_topic_permissions", prefix, rabbit.names.events, ".*", ".*")
                     assert sorted(subjects(await allowed.take(len(names)))) == sorted(names)
@@ -332,9 +332,9 @@ async def test_a_culprit_that_rabbitmq_does_not_name_is_found(parts: Parts, rabb
         await parts.put(*(b"%d" % number for number in range(CHUNK)))
         assert await mover.move_all(parts.spool) == CHUNK - 2
         await opened.take(CHUNK - 2)
-    (seen,) = await parts.spool.do(to_read_refused())
+    (seen,) = await parts.spool.run_task(to_read_refused())
     assert (seen.reason, seen.routing_key, seen.entries) == ("refused", "406", 2)
-    assert "user_id" in seen.said
+    assert "user_id" in seen.reply_text
 
 
 async def test_a_broker_that_refuses_everything_has_no_culprit(
@@ -349,7 +349,7 @@ async def test_a_broker_that_refuses_everything_has_no_culprit(
         await parts.put(*map(body, range(50)))
         with pytest.raises(BrokerRefusesError, match="access to exchange"):
             await parts.mover.move_all(parts.spool)
-        assert await parts.spool.do(to_read_refused()) == ()
+        assert await parts.spool.run_task(to_read_refused()) == ()
         assert "access to exchange" in parts.publisher.last_close_reason
         await control.run("set_permissions", prefix, ".*", ".*", ".*")
         async with background_task(parts.drain.run(), name="drain"):
@@ -363,7 +363,7 @@ async def test_what_was_set_aside_in_a_file_left_behind_is_taken_over(
     """With the time of its next attempt; the file goes with the last of it."""
     path = left_behind(folder, 1, [body(number) for number in range(3)])
     with closing(SpoolFile(path, min_free_bytes=0)) as file:
-        file.do(to_set_aside(Refusal("forbidden", "opened", "once"), (2,)))
+        file.run_task(to_set_aside(Refusal("forbidden", "opened", "once"), (2,)))
     async with background_task(parts.drain.run(), name="drain"):
         assert sorted(subjects(await opened.take(3))) == [0, 1, 2]
         await eventually(lambda: not path.exists())

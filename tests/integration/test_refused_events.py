@@ -98,7 +98,7 @@ async def test_a_name_that_is_forbidden_costs_the_others_nothing(
         said = await receiver.becomes(lambda said: said["spool"]["set_aside"] == {"forbidden": 30})
         assert said["status"] == "ready"
         aside = await receiver.process.says("spool.set_aside")
-        assert "access to topic 'newname'" in aside["said"]
+        assert "access to topic 'newname'" in aside["reply_text"]
         assert await receiver.sample('bridge_broker_connects_total{use="publish"}') == 1
         assert await receiver.sample('bridge_spool_set_aside_entries{reason="forbidden"}') == 30
         async with rabbit.listening(exchange, "newname") as allowed:

@@ -252,7 +252,7 @@ async def test_a_disk_that_refuses_is_logged_and_tried_again(folder: Path) -> No
                 await spool.put(0, BODY)
             assert not spool.state.writable
             assert "readonly" in spool.state.reason
-            assert [one["action"] for one in said] == ["spool.refused"]
+            assert [one["action"] for one in said] == ["spool.unwritable"]
         await eventually(lambda: spool.state.writable)
         assert spool.state.reason == ""
         await spool.put(0, BODY)
@@ -329,7 +329,7 @@ async def test_a_corrupt_file_at_the_start_is_set_aside(folder: Path) -> None:
     [kept] = aside(folder)
     assert kept.read_bytes() == garbage
     [event] = [one for one in said if one["action"] == "spool.corrupt"]
-    assert (event["log_level"], event["set_aside"]) == ("error", str(kept))
+    assert (event["log_level"], event["renamed_to"]) == ("error", str(kept))
 
 
 @pytest.mark.parametrize("noticed_by", ["read", "remove", "put"])

@@ -208,7 +208,7 @@ async def test_a_call_that_was_cancelled_ends_before_the_file_is_closed(folder: 
         order.append(("read", connection.execute("SELECT count(*) FROM entries").fetchone()[0]))
 
     order: list[tuple[str, int]] = []
-    reading = asyncio.create_task(orphan.do(slow))
+    reading = asyncio.create_task(orphan.run_task(slow))
     await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     reading.cancel()
     closing_it = asyncio.create_task(orphan.try_close(emptied=False))

@@ -401,7 +401,7 @@ async def test_what_rabbitmq_refuses_is_shown(
     del standing
     _left_behind(tmp_path / "spool", count=5, age=HOUR)
     with closing(SpoolFile(tmp_path / "spool" / "spool-0.sqlite3", min_free_bytes=0)) as file:
-        file.do(to_set_aside(Refusal("forbidden", "newname", "ACCESS_REFUSED"), range(1, 6)))
+        file.run_task(to_set_aside(Refusal("forbidden", "newname", "ACCESS_REFUSED"), range(1, 6)))
     async with serving(Metrics()) as url:
         code, seen = await looked(tmp_path, variables, url)
     assert code == 1

@@ -69,17 +69,17 @@ def file(path: Path) -> Iterator[SpoolFile]:
 
 
 def due(file: SpoolFile) -> list[str]:
-    return [kind for kind, _ in file.do(to_find_due_kinds(10))]
+    return [kind for kind, _ in file.run_task(to_find_due_kinds(10))]
 
 
 def tried(file: SpoolFile, refusal: Refusal, limit: int = 1) -> list[int]:
-    return [row[0] for row in file.do(to_take_due(refusal.kind, limit))]
+    return [row[0] for row in file.run_task(to_take_due(refusal.kind, limit))]
 
 
 def test_what_is_set_aside_is_kept_and_out_of_the_way(file: SpoolFile) -> None:
     """It is not read with the others, and is counted with them."""
     before = file.contents()
-    file.do(to_set_aside(FORBID, (1, 3)))
+    file.run_task(to_set_aside(FORBID, (1, 3)))
     assert [entry.id for entry in file.read(0, 100)] == [2, 4, 5, 6, 7, 8, 9, 10]
     assert (file.contents(), file.oldest()) == (before, 100)
     file.write((), (1, 2))
@@ -90,8 +90,8 @@ def test_what_is_set_aside_is_there_when_the_file_is_opened_again(path: Path) ->
     """With RabbitMQ's words, and the time of the next attempt."""
     with closing(SpoolFile(path, min_free_bytes=0)) as first:
         first.write(ENTRIES, ())
-        first.do(to_set_aside(FORBID, (1, 3)))
-        (seen,) = first.do(refused_entries.to_read_refused())
+        first.run_task(to_set_aside(FORBID, (1, 3)))
+        (seen,) = first.run_task(refused_entries.to_read_refused())
     with closing(SpoolFile(path, min_free_bytes=0)) as again:
         assert again.contents().entries == 10
         assert read_refused(path) == (seen,)
@@ -100,10 +100,10 @@ def test_what_is_set_aside_is_there_when_the_file_is_opened_again(path: Path) ->
 
 def test_the_pauses_grow_from_a_second_to_ten_minutes(file: SpoolFile, clock: Clock) -> None:
     """An entry that is nacked each time has at most 14 attempts in an hour, beside its first publish."""
-    file.do(to_set_aside(NACK, (1,)))
+    file.run_task(to_set_aside(NACK, (1,)))
     began, attempts = clock.now, []
     while True:
-        (seen,) = file.do(refused_entries.to_read_refused())
+        (seen,) = file.run_task(refused_entries.to_read_refused())
         clock.now = seen.retry_at
         if clock.now - began > HOUR:
             break
@@ -119,34 +119,34 @@ def test_the_pauses_grow_from_a_second_to_ten_minutes(file: SpoolFile, clock: Cl
 
 def test_no_entry_is_tried_more_often_because_others_pass(file: SpoolFile, clock: Clock) -> None:
     """A queue that takes one now and then: each that is nacked again keeps its own pauses."""
-    file.do(to_set_aside(NACK, [entry.id for entry in ENTRIES]))
+    file.run_task(to_set_aside(NACK, [entry.id for entry in ENTRIES]))
     began, attempts = clock.now, dict.fromkeys(range(1, 11), 0)
     while clock.now - began < HOUR:
         clock.now += SECOND
         if due(file):
             for one in tried(file, NACK, 5):
                 attempts[one] += 1
-            file.do(to_record_confirmed(NACK.kind))
+            file.run_task(to_record_confirmed(NACK.kind))
     assert max(attempts.values()) <= 14
 
 
 def test_one_stands_for_its_kind_until_it_has_passed(file: SpoolFile, clock: Clock) -> None:
     """While it fails the others are not tried; after it they may all be."""
-    file.do(to_set_aside(FORBID, range(1, 9)))
+    file.run_task(to_set_aside(FORBID, range(1, 9)))
     assert due(file) == []
     clock.now += 2 * SECOND
     assert due(file) == [FORBID.kind]
     assert tried(file, FORBID) == [1]
     assert due(file) == []
-    file.do(to_record_refused(FORBID.kind, "still"))
+    file.run_task(to_record_refused(FORBID.kind, "still"))
     clock.now += 3 * SECOND
     assert due(file) == [FORBID.kind]
     assert tried(file, FORBID) == [2], "another one than the last time"
-    file.do(to_record_confirmed(FORBID.kind))
+    file.run_task(to_record_confirmed(FORBID.kind))
     file.write((), (2,))
     assert due(file) == [FORBID.kind]
     assert sorted(tried(file, FORBID, 100)) == [1, 3, 4, 5, 6, 7, 8]
-    assert read_refused(file.path)[0].said == "still"
+    assert read_refused(file.path)[0].reply_text == "still"
     file.write((), range(1, 9))
     clock.now += HOUR
     assert tried(file, FORBID) == []
@@ -155,7 +155,7 @@ def test_one_stands_for_its_kind_until_it_has_passed(file: SpoolFile, clock: Clo
 
 def test_an_entry_counts_its_attempt_before_it_is_tried(path: Path, file: SpoolFile, clock: Clock) -> None:
     """Whoever is killed between the publish and its outcome does not find it due at once."""
-    file.do(to_set_aside(NACK, (1,)))
+    file.run_task(to_set_aside(NACK, (1,)))
     clock.now += 2 * SECOND
     assert tried(file, NACK) == [1]
     with closing(sqlite3.connect(path)) as other:
@@ -166,9 +166,9 @@ def test_an_entry_counts_its_attempt_before_it_is_tried(path: Path, file: SpoolF
 
 def test_what_the_disk_would_not_remove_is_not_tried(file: SpoolFile, clock: Clock) -> None:
     """It is in RabbitMQ already."""
-    file.do(to_set_aside(FORBID, (1, 2)))
+    file.run_task(to_set_aside(FORBID, (1, 2)))
     clock.now += 2 * SECOND
-    assert [row[0] for row in file.do(to_take_due(FORBID.kind, 10), {1})] == [2]
+    assert [row[0] for row in file.run_task(to_take_due(FORBID.kind, 10), {1})] == [2]
 
 
 def test_names_beyond_count_share_one_kind(file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,13 +176,13 @@ def test_names_beyond_count_share_one_kind(file: SpoolFile, monkeypatch: pytest.
     monkeypatch.setattr(refused_entries, "MAX_KINDS", 3)
     assert MAX_KINDS > 3
     for entry in ENTRIES:
-        file.do(to_set_aside(Refusal(FORBIDDEN, f"name{entry.id}", ""), (entry.id,)))
+        file.run_task(to_set_aside(Refusal(FORBIDDEN, f"name{entry.id}", ""), (entry.id,)))
     assert sorted(seen.entries for seen in read_refused(file.path)) == [1, 1, 1, 7]
 
 
 def test_somebody_may_have_all_of_it_tried_now(file: SpoolFile, clock: Clock) -> None:
     """By hand, while a receiver has the file."""
-    file.do(to_set_aside(NACK, (1, 2)))
+    file.run_task(to_set_aside(NACK, (1, 2)))
     assert due(file) == []
     retry_now(file.path)
     assert due(file) == [NACK.kind]
@@ -192,13 +192,13 @@ def test_somebody_may_have_all_of_it_tried_now(file: SpoolFile, clock: Clock) ->
 
 def test_what_may_be_over_is_tried_soon(file: SpoolFile, clock: Clock) -> None:
     """Not at once, and no other kind with it."""
-    file.do(to_set_aside(NACK, (1,)))
-    file.do(to_set_aside(FORBID, (2,)))
+    file.run_task(to_set_aside(NACK, (1,)))
+    file.run_task(to_set_aside(FORBID, (2,)))
     for _ in range(5):
         clock.now += HOUR
         tried(file, NACK)
         tried(file, FORBID)
-    file.do(to_retry_soon([NACK.kind]))
+    file.run_task(to_retry_soon([NACK.kind]))
     assert due(file) == []
     clock.now += 2 * SECOND
     assert due(file) == [NACK.kind]
@@ -215,6 +215,6 @@ def test_a_file_of_an_older_release_can_be_looked_at(path: Path) -> None:
     assert read_refused(path) == ()
     retry_now(path)
     opened = SpoolFile(path, min_free_bytes=0)
-    opened.do(to_set_aside(FORBID, (1,)))
+    opened.run_task(to_set_aside(FORBID, (1,)))
     assert opened.contents() == SpoolContents(1, 68, 5, 1)
     opened.close()

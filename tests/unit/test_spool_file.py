@@ -220,7 +220,7 @@ def test_a_corrupt_file_is_set_aside_with_its_bytes_and_a_new_one_begun(
     [kept] = aside(full)
     assert kept.read_bytes() == corrupt
     [event] = [one for one in said if one["action"] == "spool.corrupt"]
-    assert (event["file"], event["set_aside"]) == (str(full), str(kept))
+    assert (event["file"], event["renamed_to"]) == (str(full), str(kept))
     assert event["log_level"] == "error"
 
 

@@ -189,7 +189,7 @@ async def leader_killed(scene: Scene) -> None:
 
 async def spool_disk_full(scene: Scene) -> None:
     await scene.node.kill()
-    await scene.receivers[0].says("spool.refused")
+    await scene.receivers[0].says("spool.unwritable")
     await scene.node.start()
 
 
