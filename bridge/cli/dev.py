@@ -101,7 +101,7 @@ async def _live(run: _Run, view: _View) -> None:
         development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as everything,
         development.stack_events(everything) as seen,
     ):
-        view.introduce(everything.places)
+        view.introduce(everything.addresses)
         async with background_task(_show(seen, view), name="show") as showing:
             ended, _ = await asyncio.wait([showing, *everything.parts], return_when=asyncio.FIRST_COMPLETED)
         for part in ended:

@@ -100,10 +100,10 @@ def status(
 
 async def _once(settings: Settings, urls: list[str], over: float) -> Status:
     async with StatusMonitor.open(settings, urls) as looking:
-        seen = await looking.look()
+        seen = await looking.read()
         if over and seen.events:
             await asyncio.sleep(over)
-            seen = await looking.look()
+            seen = await looking.read()
         return seen
 
 
@@ -116,7 +116,7 @@ async def _watch(settings: Settings, urls: list[str], stop: asyncio.Event, *, as
 
 async def _again(looking: StatusMonitor, show: Callable[[Status], None]) -> None:
     while True:
-        show(await looking.look())
+        show(await looking.read())
         await asyncio.sleep(_REFRESH_SECONDS)
 
 

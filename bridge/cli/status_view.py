@@ -83,8 +83,8 @@ def _role(role: RoleStatus) -> tuple[Text | str | Cell, ...]:
 
 def _tokens(role: RoleStatus) -> str:
     """Who rotates the webhook's token has to know this; otherwise there is one."""
-    valid = int(role.tally(TOKENS).get("", 0))
-    older = int(role.tally(ADMITTED).get("other", 0))
+    valid = int(role.by_label(TOKENS).get("", 0))
+    older = int(role.by_label(ADMITTED).get("other", 0))
     return f"; {valid} tokens, {older:,} requests with the old" if valid > 1 else ""
 
 

@@ -66,7 +66,7 @@ class StackEvent:
 class Stack:
     """The running stack. Each role runs until the stack ends, or the role fails."""
 
-    places: StackAddresses
+    addresses: StackAddresses
     settings: Settings
     parts: tuple[asyncio.Task[None], ...]
 
@@ -115,7 +115,7 @@ async def stack(
         await wait_while_running(lifetimes[0].connected, *parts)
         webhook = f"http://127.0.0.1:{lifetimes[0].port}{WEBHOOK_PATH}{TOKEN}"
         simulator.webhook_url = webhook
-        places = StackAddresses(
+        addresses = StackAddresses(
             webhook=webhook,
             rabbitmq=rabbitmq_url,
             provider=simulator.base_url,
@@ -125,14 +125,14 @@ async def stack(
             if ports == default_ports and settings.health == sections.Health()
             else tuple(f"http://127.0.0.1:{one}" for one in ports),
         )
-        yield Stack(places, settings, parts)
+        yield Stack(addresses, settings, parts)
 
 
 @asynccontextmanager
 async def stack_events(running: Stack) -> AsyncIterator[AsyncIterator[StackEvent]]:
     """Every event and every change of the list from now on, through a temporary queue."""
     names = topology.Names(running.settings.rabbitmq.prefix)
-    async with await open_connection(running.places.rabbitmq, name="bridge dev") as connection:
+    async with await open_connection(running.addresses.rabbitmq, name="bridge dev") as connection:
         with as_connection_loss(connection):
             channel = await connection.channel(publisher_confirms=False)
             queue = await channel.declare_queue(exclusive=True)

@@ -52,7 +52,7 @@ async def alarm_on(connection: AbstractConnection) -> str:
         trying.cancel()
     if blocked.done():
         trying.add_done_callback(mark_exception_retrieved)  # the connection is cut while it still asks
-        return described(blocked.result())
+        return describe_alarm(blocked.result())
     trying.result()
     return ""
 
@@ -73,7 +73,7 @@ async def alarm_of(settings: RabbitMQ) -> str:
         await close_quietly(connection)
 
 
-async def found(check: str, alarm: str, management: ManagementApi) -> Finding:
+async def alarm_finding(check: str, alarm: str, management: ManagementApi) -> Finding:
     """What a publish has met, and which nodes say that they have the alarm, if they say it already.
 
     Args:
@@ -91,7 +91,7 @@ async def found(check: str, alarm: str, management: ManagementApi) -> Finding:
     return failed(check, f"RabbitMQ has a {alarm}{where}: it takes nothing that is published", _ADVICE)
 
 
-def described(reason: str) -> str:
+def describe_alarm(reason: str) -> str:
     """RabbitMQ's own word, such as `low on memory`, and what it is called."""
     kinds = [kind for kind in _KINDS if kind in reason]
     return f"{' and '.join(kinds)} alarm ({reason})" if kinds else f"alarm ({reason or 'no reason given'})"

@@ -204,10 +204,10 @@ async def _compare_by_api(check: str, context: BrokerContext) -> Finding:
 
 async def _compare_by_declaring(check: str, context: BrokerContext, blind: str) -> Finding:
     """Declare what exists, as the roles do at each start: RabbitMQ compares, and changes nothing."""
-    standing = topology.Topology(context.planned.exchanges, context.planned.queues, ())
+    without_bindings = topology.Topology(context.planned.exchanges, context.planned.queues, ())
     if context.settings.rabbitmq.declare == "never":
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
-    refused = await declaring.apply_topology(context.connection, standing, "always", needed=())
+    refused = await declaring.apply_topology(context.connection, without_bindings, "always", needed=())
     others = [one.error for one in refused if isinstance(one.error, TopologyMismatchError)]
     if others:
         return failed(
@@ -252,8 +252,8 @@ async def bound_queues(context: BrokerContext) -> list[QueueView]:
     return [view for view in views if view is not None]
 
 
-def _contains(stands: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(stands.get(name) == value for name, value in wanted.items())
+def _contains(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(actual.get(name) == value for name, value in wanted.items())
 
 
 def _counts_of(context: BrokerContext) -> str:

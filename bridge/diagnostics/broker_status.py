@@ -103,7 +103,7 @@ class BrokerMonitor:
         if self._connection is not None:
             await close_quietly(self._connection)
 
-    async def look(self) -> BrokerStatus:
+    async def read(self) -> BrokerStatus:
         """Read the state once. An unreachable broker is part of the result, not an exception."""
         (problem, version, queues), api = await asyncio.gather(self._over_amqp(), self._over_http())
         return BrokerStatus(

@@ -125,7 +125,7 @@ async def _publishing(
         async with asyncio.timeout(PATIENCE_SECONDS):
             connection = await connect_to_any(settings.rabbitmq, name=CONNECTION_NAME)
             alarm = await alarms.alarm_on(connection)
-            finding = await alarms.found(_ALARMS, alarm, api)
+            finding = await alarms.alarm_finding(_ALARMS, alarm, api)
     except BrokerUnavailableError as loss:
         finding = failed(_ALARMS, str(loss), "look again; see RabbitMQ's log")
     except TimeoutError:

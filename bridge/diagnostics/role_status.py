@@ -71,7 +71,7 @@ class RoleStatus:
     settings: Mapping[str, str] = field(default_factory=dict)
     """`file` and `fingerprint` of the settings file that it was started with; empty where it has none."""
 
-    def tally(self, name: str) -> LabelledValues:
+    def by_label(self, name: str) -> LabelledValues:
         return dict(self.counts.get(name, {}))
 
 
@@ -97,7 +97,7 @@ def sum_by_label(roles: Iterable[RoleStatus], name: str) -> LabelledValues:
     """The sum of a counter over all roles, by label, without zeros."""
     total: defaultdict[str, float] = defaultdict(float)
     for role in roles:
-        for label, value in role.tally(name).items():
+        for label, value in role.by_label(name).items():
             total[label] += value
     return {label: value for label, value in total.items() if value}
 

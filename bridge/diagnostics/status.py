@@ -110,10 +110,10 @@ class StatusMonitor:
             session = await stack.enter_async_context(aiohttp.ClientSession())
             yield cls(settings, broker, session, urls or role_status.addresses(settings.health))
 
-    async def look(self) -> Status:
+    async def read(self) -> Status:
         """Read the state once. This takes a few seconds at most, even if something does not answer."""
         asked, broker, (waiting, problem) = await asyncio.gather(
-            role_status.ask_all(self._session, self._urls), self._broker.look(), self._spool()
+            role_status.ask_all(self._session, self._urls), self._broker.read(), self._spool()
         )
         seen = role_status.without_others(asked, identity_of(self._settings.rabbitmq, broker.cluster))
         names = topology.Names(self._settings.rabbitmq.prefix)
@@ -121,7 +121,7 @@ class StatusMonitor:
         suppression, dead = queues[names.suppression], queues[names.dead]
         breakers: LabelledValues = {}
         for role in seen:
-            for dependency, state in role.tally(_BREAKER).items():
+            for dependency, state in role.by_label(_BREAKER).items():
                 breakers[dependency] = max(state, breakers.get(dependency, 0))
         return Status(
             at=time.time(),

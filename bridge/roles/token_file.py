@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logs.logger("roles")
 
-LOOK_EVERY_SECONDS: Final = 1.0
+CHECK_EVERY_SECONDS: Final = 1.0
 
 _TOKENS: Final[TypeAdapter[tuple[SecretStr, ...]]] = TypeAdapter(Tokens)
 
@@ -74,7 +74,7 @@ class TokenFile:
                 judged = seen
                 self._judge(seen, changed)
             before = seen
-            await asyncio.sleep(LOOK_EVERY_SECONDS)
+            await asyncio.sleep(CHECK_EVERY_SECONDS)
 
     def _judge(self, seen: _Seen, changed: Callable[[tuple[str, ...]], None]) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import idna
 
-from bridge.suppression.mailboxes import parts
+from bridge.suppression.mailboxes import mailbox_candidates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,13 +79,13 @@ def normalise(address: str) -> str:
 
 def _keys(text: str) -> Iterator[str]:
     doubt: InvalidAddressError | None = None
-    for part in parts(text):
-        if doubt is not None and not part.bracketed:
+    for candidate in mailbox_candidates(text):
+        if doubt is not None and not candidate.bracketed:
             raise doubt
         try:
-            yield _key(part.text)
+            yield _key(candidate.text)
         except InvalidAddressError as error:
-            if part.bracketed:
+            if candidate.bracketed:
                 raise
             doubt = error  # unless it belongs to a name in front of brackets, as in `Doe, Jane <jane@example.org>`
         else:

@@ -52,25 +52,25 @@ def column_in(
     connection: AsyncConnection, column: Column[Any], values: Collection[Any]
 ) -> Iterator[ColumnElement[bool]]:
     """Conditions that the column has one of the values, each for one statement: SQLite limits the parameters of one."""
-    for some in portions(connection, values):
+    for some in chunks(connection, values):
         if connection.dialect.name == _POSTGRESQL:
             yield column == any_(bindparam(None, some, type_=_array_of(column)))
         else:
             yield column.in_(some)
 
 
-def portions(
+def chunks(
     connection: AsyncConnection, values: Collection[Any], *, lists: int = 1
 ) -> Iterator[Sequence[Any]]:
-    """The values in order, in as many parts as statements are needed that have each value in so many lists."""
+    """The values in order, in as many chunks as statements are needed that have each value in so many lists."""
     ordered = sorted(values)
     at_once = len(ordered) if connection.dialect.name == _POSTGRESQL else MAX_PARAMETERS // lists
     for start in range(0, len(ordered), at_once or 1):
         yield ordered[start : start + at_once]
 
 
-def one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElement[bool]:
-    """That the column is one of the values of this parameter, which is given with a portion."""
+def is_one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElement[bool]:
+    """That the column is one of the values of this parameter, which is given with a chunk."""
     if dialect == _POSTGRESQL:
         return column == any_(bindparam(parameter, type_=_array_of(column)))
     return column.in_(bindparam(parameter, expanding=True))

@@ -106,12 +106,12 @@ class Outbox:
     @property
     def holds_lease(self) -> bool:
         """Whether we hold the lease at this moment. After a delay since `pending` it must be checked again."""
-        return self._lease.held
+        return self._lease.is_held
 
     @property
     def lease_renewal_due(self) -> bool:
         """Whether it is time to `claim_lease`."""
-        return self._lease.due
+        return self._lease.renewal_due
 
     @property
     def lease_renew_seconds(self) -> float:
@@ -137,7 +137,7 @@ class Outbox:
         Raises:
             StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
         """
-        return await self._lease.free()
+        return await self._lease.is_free()
 
     async def claim_lease(self) -> bool:
         """Renew the lease, or take it if it is free. Returns whether it is ours. This writes.

@@ -50,7 +50,7 @@ async def read(connection: AsyncConnection, addresses: Collection[str]) -> Curre
     """The state of these addresses. Whoever wants to take something off the list waits until this transaction ends."""
     found = CurrentState()
     statement = _reading(connection.dialect.name)
-    for some in bulk.portions(connection, addresses, lists=2):
+    for some in bulk.chunks(connection, addresses, lists=2):
         for address, reason, moment, lifted in await connection.execute(statement, {"addresses": some}):
             if lifted:
                 found.lifted_at[address, reason] = moment
@@ -80,16 +80,16 @@ async def keep_lifting(
 @lru_cache(maxsize=4)
 def _reading(dialect: str) -> CompoundSelect[Any]:
     """Entries and liftings in one query, as it runs for every batch."""
-    stands, lifted = model.suppressions.c, model.liftings.c
-    entries = select(stands.address, stands.reason, stands.expires_at, literal_column("0").label("lifted"))
+    stored, lifted = model.suppressions.c, model.liftings.c
+    entries = select(stored.address, stored.reason, stored.expires_at, literal_column("0").label("lifted"))
     liftings = select(lifted.address, lifted.reason, lifted.lifted_at)
     locked = (
-        liftings.where(bulk.one_of(dialect, lifted.address, "addresses"))
+        liftings.where(bulk.is_one_of(dialect, lifted.address, "addresses"))
         .with_for_update(read=True, key_share=True)
         .subquery()
     )
     return union_all(
-        entries.where(bulk.one_of(dialect, stands.address, "addresses")),
+        entries.where(bulk.is_one_of(dialect, stored.address, "addresses")),
         select(locked, literal_column("1")),
     )
 

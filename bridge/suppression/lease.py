@@ -54,7 +54,7 @@ class Lease:
         self._seen_at = 0.0
 
     @property
-    def held(self) -> bool:
+    def is_held(self) -> bool:
         """Whether we hold it at this moment."""
         return monotonic_seconds() < self._until
 
@@ -64,7 +64,7 @@ class Lease:
         return self._seconds / 3
 
     @property
-    def due(self) -> bool:
+    def renewal_due(self) -> bool:
         """Whether it is time to `claim` it: we do not hold it, or it should be renewed."""
         return monotonic_seconds() >= self._renew_at
 
@@ -74,12 +74,12 @@ class Lease:
         Raises:
             StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
         """
-        if not self.held and not await self.free():
+        if not self.is_held and not await self.is_free():
             return False
-        return await self.claim() if self.due else True
+        return await self.claim() if self.renewal_due else True
 
     @shielded
-    async def free(self) -> bool:
+    async def is_free(self) -> bool:
         """Whether it can be taken. This only reads: a process that waits for the lease writes nothing.
 
         Raises:
@@ -103,7 +103,7 @@ class Lease:
 
     @shielded
     async def claim(self) -> bool:
-        """Renew it, or take it after `free` returned true. Returns whether we hold it. This writes.
+        """Renew it, or take it after `is_free` returned true. Returns whether we hold it. This writes.
 
         Raises:
             StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
@@ -124,7 +124,7 @@ class Lease:
         Raises:
             StoreError: the database cannot be written: then the lease expires.
         """
-        held = self.held and monotonic_seconds() < self._renew_at + self.renew_every / 2
+        held = self.is_held and monotonic_seconds() < self._renew_at + self.renew_every / 2
         self._until = self._renew_at = 0.0
         if not held:
             return

@@ -20,7 +20,7 @@ _TOKENS: Final = re.compile(
 )
 
 
-class Part(NamedTuple):
+class MailboxCandidate(NamedTuple):
     """What may be a mailbox."""
 
     text: str
@@ -28,7 +28,7 @@ class Part(NamedTuple):
     """It stood in angle brackets: no doubt that a mailbox was meant. Else it may be a piece of a display name."""
 
 
-def parts(text: str) -> Iterator[Part]:
+def mailbox_candidates(text: str) -> Iterator[MailboxCandidate]:
     """What stands between commas or semicolons, or in angle brackets, without comments and display names; no blanks."""
     piece: list[str] = []
     in_brackets = named = False
@@ -38,10 +38,10 @@ def parts(text: str) -> Iterator[Part]:
             continue
         if mark == "<":
             if in_brackets and "@" in "".join(piece):
-                yield Part("".join(piece), bracketed=True)  # it was never closed
+                yield MailboxCandidate("".join(piece), bracketed=True)  # it was never closed
             piece, in_brackets = [mark], True
         elif mark == ">" and in_brackets:
-            yield Part(_without_route("".join(piece[1:])), bracketed=True)
+            yield MailboxCandidate(_without_route("".join(piece[1:])), bracketed=True)
             piece, in_brackets, named = [], False, True
         elif mark in {",", ";"} and not in_brackets:
             yield from _bare(piece, named=named)
@@ -51,10 +51,10 @@ def parts(text: str) -> Iterator[Part]:
     yield from _bare(piece, named=named and not in_brackets)
 
 
-def _bare(piece: list[str], *, named: bool) -> Iterator[Part]:
+def _bare(piece: list[str], *, named: bool) -> Iterator[MailboxCandidate]:
     text = "".join(piece).strip()
     if text and not named:  # what stands behind the brackets is no mailbox, either
-        yield Part(text, bracketed=False)
+        yield MailboxCandidate(text, bracketed=False)
 
 
 def _without_route(text: str) -> str:

@@ -95,7 +95,7 @@ class PostgresqlDatabase(Database):
             await self.migrate()
         if create:
             async with self.read() as connection:
-                missing = await privileges.missing(connection)
+                missing = await privileges.missing_privileges(connection)
             if missing:
                 raise StoreError(
                     f"the user of the suppression list {self.name} may not {', '.join(missing)}: "

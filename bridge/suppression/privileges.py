@@ -21,7 +21,7 @@ _TABLES: Final = {
 }
 
 
-async def missing(connection: AsyncConnection) -> list[str]:
+async def missing_privileges(connection: AsyncConnection) -> list[str]:
     """The privileges that this user lacks, such as `INSERT on changes`."""
     asked = {
         f"{privilege} on {table.name}": func.has_table_privilege(table.name, privilege)

@@ -73,7 +73,7 @@ class SqliteDatabase(Database):
     def check_before_connecting(self, *, create: bool) -> None:
         file = self._file
         try:
-            has_folder, stands = file.parent.is_dir(), file.exists()
+            has_folder, exists = file.parent.is_dir(), file.exists()
         except OSError as error:  # a folder on the way to it may not be entered
             raise StoreError(
                 f"the suppression list {file} cannot be opened: {error.strerror}; see {SETTING}"
@@ -82,7 +82,7 @@ class SqliteDatabase(Database):
             raise StoreError(
                 f"there is no folder {file.parent} for the suppression list; make it, or set {SETTING}"
             )
-        if not create and not stands:
+        if not create and not exists:
             raise self._no_list()
         # When a file cannot be opened, aiosqlite raises while its thread still runs, and a closing loop reports that.
         try:
@@ -129,7 +129,7 @@ class SqliteDatabase(Database):
             async with engine.connect() as connection:
                 generation = self._generation
                 state = await self._replacement.state(connection)
-                if state.what == sqlite_file.CURRENT and self._adopted_file in {None, state.file}:
+                if state.kind == sqlite_file.CURRENT and self._adopted_file in {None, state.file}:
                     try:
                         yield connection
                     finally:
@@ -139,21 +139,21 @@ class SqliteDatabase(Database):
                 async with self._repair_lock:
                     if generation != self._generation:
                         await connection.invalidate()
-                    elif state.what == sqlite_file.CURRENT:
+                    elif state.kind == sqlite_file.CURRENT:
                         await self._replacement.adopt(connection)
                         self._adopted_file = state.file
                     else:
-                        await self._leave(connection, state.what)
+                        await self._leave(connection, state.kind)
         raise self.unavailable("its file is replaced again and again")
 
     async def _verify_commit(self, connection: AsyncConnection) -> None:
         state = await self._replacement.state(connection)
-        if state.what != sqlite_file.CURRENT:
+        if state.kind != sqlite_file.CURRENT:
             raise self.unavailable("its file was replaced while it was written to")
 
-    async def _leave(self, connection: AsyncConnection, what: str) -> None:
+    async def _leave(self, connection: AsyncConnection, kind: str) -> None:
         """Save what only the open file has, and close it. The next connection opens the file at the path."""
-        await self._replacement.abandon(connection, what)
+        await self._replacement.abandon(connection, kind)
         self._generation += 1
         await connection.invalidate()
         await self._engine.dispose()

@@ -30,16 +30,16 @@ _FileId = tuple[int, int]
 
 
 class FileState(NamedTuple):
-    """The state of the open file, and its device and inode as text."""
+    """What is at the path of the open file (`CURRENT`, `REPLACED` and so on), and its device and inode as text."""
 
-    what: str
+    kind: str
     file: str
 
     @classmethod
     def of(cls, rows: Any) -> FileState:
         ((text,),) = rows
-        what, _, file = text.partition(" ")
-        return cls(what, file)
+        kind, _, file = text.partition(" ")
+        return cls(kind, file)
 
 
 class ListConnection(sqlite3.Connection):
@@ -69,11 +69,11 @@ class _OpenFiles:
         self._logs = [now if ours is None else ours for ours, now in zip(self._logs, logs, strict=True)]
         now = _file_id(self._path)
         if now == self._file:
-            what = CURRENT if logs == self._logs else self._of_the_log(logs)
+            kind = CURRENT if logs == self._logs else self._of_the_log(logs)
         else:
-            what = GONE if now is None else REPLACED
+            kind = GONE if now is None else REPLACED
             self._remove_our_logs(logs)
-        return f"{what} {self._file[0]}:{self._file[1]}"
+        return f"{kind} {self._file[0]}:{self._file[1]}"
 
     def _of_the_log(self, logs: list[_FileId | None]) -> str:
         if logs[0] in {None, self._logs[0]}:

@@ -59,12 +59,12 @@ class FileReplacement:
         """Whether the file that this connection has open is still the one at the path."""
         return sqlite_file.FileState.of(await self._rows(connection, sqlite_file.FILE_STATE_QUERY))
 
-    async def abandon(self, connection: AsyncConnection, what: str) -> None:
+    async def abandon(self, connection: AsyncConnection, kind: str) -> None:
         """Save what only the open file has. The caller closes its connections after this.
 
         Args:
             connection: has the file open.
-            what: why it is abandoned, a `FileState.what`.
+            kind: why it is abandoned, a `FileState.kind`.
         """
         # A file of an earlier revision, or a disk that cannot be read any more, is abandoned all the same.
         with suppress(StoreUnavailableError):
@@ -73,13 +73,13 @@ class FileReplacement:
         log.error(
             "the file of the suppression list was replaced or removed",
             action="suppression.replaced",
-            found=what,
+            found=kind,
             entries=self._before.entries,
             newest_change=self._before.newest_change,
         )
-        if what == sqlite_file.GONE:
+        if kind == sqlite_file.GONE:
             await self._write_back(connection)
-        elif what == sqlite_file.LOG_GONE:
+        elif kind == sqlite_file.LOG_GONE:
             # SQLite's WAL was removed: its content must be written to the database file first.
             ((busy, _, _),) = await self._rows(connection, "PRAGMA wal_checkpoint(FULL)")
             if busy:

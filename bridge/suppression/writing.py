@@ -87,7 +87,7 @@ def _is_outdated(cause: Cause, before: CurrentState) -> bool:
 
 
 async def _put(
-    connection: AsyncConnection, causes: Sequence[Cause], stands: CurrentState, *, actor: str, now: int
+    connection: AsyncConnection, causes: Sequence[Cause], current: CurrentState, *, actor: str, now: int
 ) -> list[Done]:
     if not causes:
         return []
@@ -106,8 +106,8 @@ async def _put(
     for cause in causes:
         done.append("added" if cause.key in new else "updated")
         new.discard(cause.key)
-        stands.put(cause.key, ends[cause.key])
-        remaining.append(stands.reasons(cause.address, now))
+        current.put(cause.key, ends[cause.key])
+        remaining.append(current.reasons(cause.address, now))
     await _append_changes(
         connection,
         [
@@ -143,11 +143,11 @@ async def delete_entries(
     The caller has the list for itself (`current_state.exclude_writers`).
     """
     address = entries[0].address
-    stands = await current_state.read(connection, [address])
+    current = await current_state.read(connection, [address])
     remaining = []
     for one in entries:
-        del stands.ends[address][one.reason]
-        remaining.append(stands.reasons(address, now))
+        del current.ends[address][one.reason]
+        remaining.append(current.reasons(address, now))
     await current_state.keep_lifting(connection, address, reasons, now)
     table = model.suppressions
     removed = [entry.reason.value for entry in entries]

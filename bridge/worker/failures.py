@@ -56,7 +56,7 @@ class Failure:
     """One line for people."""
     where: str
     """`parse`, `provider` or `database`."""
-    passing: bool = False
+    retryable: bool = False
     """Whether a later attempt may succeed. If not, the message is dead-lettered at once."""
 
 
@@ -87,13 +87,13 @@ _FAILURES: Final = {
     InvalidAddressError: Failure(INVALID_ADDRESS, "", PARSE),
     SeveralAddressesError: Failure(SEVERAL_ADDRESSES, "", PARSE),
     RefusedValueError: Failure(REFUSED_VALUE, "", DATABASE),
-    MissingTokenError: Failure(UNRESOLVED, "", PROVIDER, passing=True),
-    UnknownMessageError: Failure(UNKNOWN_MESSAGE, "", PROVIDER, passing=True),
-    UnexpectedAnswerError: Failure(UNREADABLE_ANSWER, "", PROVIDER, passing=True),
-    NotHttpError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
-    ProviderUnavailableError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
-    ServerFailureError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
-    UnauthorizedError: Failure(PROVIDER_FAILURE, "", PROVIDER, passing=True),
+    MissingTokenError: Failure(UNRESOLVED, "", PROVIDER, retryable=True),
+    UnknownMessageError: Failure(UNKNOWN_MESSAGE, "", PROVIDER, retryable=True),
+    UnexpectedAnswerError: Failure(UNREADABLE_ANSWER, "", PROVIDER, retryable=True),
+    NotHttpError: Failure(PROVIDER_FAILURE, "", PROVIDER, retryable=True),
+    ProviderUnavailableError: Failure(PROVIDER_FAILURE, "", PROVIDER, retryable=True),
+    ServerFailureError: Failure(PROVIDER_FAILURE, "", PROVIDER, retryable=True),
+    UnauthorizedError: Failure(PROVIDER_FAILURE, "", PROVIDER, retryable=True),
 }
 
 
@@ -110,7 +110,7 @@ def undecodable(error: str) -> Failure:
 def failure_of(error: Exception) -> Failure:
     """The failure for an error of `PERMANENT_ERRORS` or `LOOKUP_ERRORS`."""
     kind = _FAILURES[type(error)]
-    return Failure(kind.reason, str(error), kind.where, passing=kind.passing)
+    return Failure(kind.reason, str(error), kind.where, retryable=kind.retryable)
 
 
 def create_metric_labels(metrics: Metrics, *, delays: Iterable[float]) -> None:
@@ -119,7 +119,7 @@ def create_metric_labels(metrics: Metrics, *, delays: Iterable[float]) -> None:
     metrics.dead_letters.labels(UNDECODABLE)
     for failure in _FAILURES.values():
         metrics.dead_letters.labels(failure.reason)
-        if failure.passing:
+        if failure.retryable:
             for delay in delays:
                 metrics.retries.labels(failure.reason, delay_label(delay))
 
@@ -178,7 +178,7 @@ class FailureRouter:
             where=failure.where,
         )
         lagging = failure.reason == UNKNOWN_MESSAGE and history.reason_age >= self._grace
-        if failure.passing and history.age < self._patience and not lagging:
+        if failure.retryable and history.age < self._patience and not lagging:
             await self._retries.delay(incoming, history)
             return "delayed"
         await self._dead_letters.move_to_dead_letters(incoming, DeadLetterCause(failure.reason, history))

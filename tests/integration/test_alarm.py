@@ -174,7 +174,7 @@ async def test_a_publisher_is_blocked_until_the_alarm_is_over(
 )
 def test_an_alarm_is_called_by_its_name(reason: str, said: str) -> None:
     """Memory or disk, and RabbitMQ's own words."""
-    assert alarms.described(reason) == said
+    assert alarms.describe_alarm(reason) == said
 
 
 def filled(folder: Path, number: int, count: int) -> SpoolFile:

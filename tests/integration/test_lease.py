@@ -38,7 +38,7 @@ async def test_of_several_who_ask_at_once_one_has_it(databases: list[Database]) 
     first = await asyncio.gather(*(lease.take() for lease in leases))
     assert sorted(first) == [False, False, False, True]
     assert await asyncio.gather(*(lease.take() for lease in leases)) == first
-    assert [lease.held for lease in leases] == first
+    assert [lease.is_held for lease in leases] == first
 
 
 async def test_another_has_it_as_soon_as_it_is_given_back(databases: list[Database]) -> None:
@@ -48,7 +48,7 @@ async def test_another_has_it_as_soon_as_it_is_given_back(databases: list[Databa
     await other.release()
     assert not await other.take()
     await one.release()
-    assert not one.held
+    assert not one.is_held
     assert await other.take()
     await one.release()
     assert not await one.take()
@@ -68,7 +68,7 @@ async def test_who_waits_gets_it_only_from_a_holder_that_has_given_it_up(databas
     async with asyncio.timeout(20):
         while not await other.take():
             pass
-    assert not one.held
+    assert not one.is_held
     assert not await one.take()
 
 
@@ -79,16 +79,16 @@ async def test_who_renews_it_keeps_it(databases: list[Database]) -> None:
         assert await one.take()
         await other.take()
         await asyncio.sleep(0)
-        assert one.held is not other.held or not one.held
+        assert one.is_held is not other.is_held or not one.is_held
 
 
 async def test_who_was_held_up_has_it_again_when_nobody_else_took_it(databases: list[Database]) -> None:
     """But not before asking: in between it may have been another's."""
     one = Lease(databases[0], "a", seconds=SHORT)
     assert await one.take()
-    await eventually(lambda: not one.held)
+    await eventually(lambda: not one.is_held)
     assert await one.take()
-    assert one.held
+    assert one.is_held
 
 
 async def test_a_clock_that_is_set_gives_it_to_nobody(databases: list[Database], database_url: str) -> None:
@@ -103,9 +103,9 @@ async def test_who_could_not_renew_it_does_not_ask_to_give_it_back(databases: li
     one, other = Lease(databases[0], "a", seconds=1.0), Lease(databases[1], "a", seconds=LONG)
     assert await one.take()
     async with asyncio.timeout(20):
-        while not one.due:  # noqa: ASYNC110 -- only the clock knows
+        while not one.renewal_due:  # noqa: ASYNC110 -- only the clock knows
             await asyncio.sleep(0.01)
         await asyncio.sleep(one.renew_every / 2)
     await one.release()
-    assert not one.held
+    assert not one.is_held
     assert not await other.take()

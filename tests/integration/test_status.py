@@ -164,7 +164,7 @@ async def test_the_api_knows_what_is_unacknowledged(managed: Managed, variables:
             async with StatusMonitor.open(settings, ["http://127.0.0.1:1"]) as watch:
                 unacknowledged = None
                 while unacknowledged is None:  # RabbitMQ tells the API every 5 s
-                    queues = {queue.name: queue for queue in (await watch.look()).broker.queues}
+                    queues = {queue.name: queue for queue in (await watch.read()).broker.queues}
                     unacknowledged = queues[names.suppression].unacknowledged
             await taken.ack()
         for queue in planned_topology(settings).queues:
@@ -190,7 +190,7 @@ async def test_the_age_of_the_oldest_message_is_by_its_own_timestamp(
         ):
             age = None
             while age is None:  # RabbitMQ tells the API every 5 s
-                [seen] = (await broker.look()).queues
+                [seen] = (await broker.read()).queues
                 age = seen.oldest_age
         message = await queue.get(no_ack=True)
         await queue.delete()
@@ -418,12 +418,12 @@ async def test_the_rate_is_between_two_looks(variables: dict[str, str]) -> None:
     metrics = Metrics()
     metrics.received.labels("opened").inc(10)
     async with serving(metrics) as url, StatusMonitor.open(of(variables), [url]) as watch:
-        [first] = (await watch.look()).events
+        [first] = (await watch.read()).events
         metrics.received.labels("opened").inc(5)
-        [second] = (await watch.look()).events
+        [second] = (await watch.read()).events
         metrics.received.labels("opened").reset()
         metrics.received.labels("opened").inc(3)
-        [third] = (await watch.look()).events
+        [third] = (await watch.read()).events
     assert (first.total, first.rate) == (10, None)
     assert second.total == 15
     assert second.rate is not None

@@ -40,7 +40,7 @@ DAY = 86_400.0
 
 
 @pytest.mark.parametrize(
-    ("error", "reason", "where", "passing"),
+    ("error", "reason", "where", "retryable"),
     [
         (InvalidAddressError("no @"), "invalid-address", "parse", False),
         (SeveralAddressesError("two"), "several-addresses", "parse", False),
@@ -55,13 +55,13 @@ DAY = 86_400.0
     ],
 )
 def test_each_error_of_a_message_has_its_reason(
-    *, error: Exception, reason: str, where: str, passing: bool
+    *, error: Exception, reason: str, where: str, retryable: bool
 ) -> None:
     """The reason is a word to filter by, the error is what was said; and whether waiting may help."""
     failure = failures.failure_of(error)
     assert (failure.reason, failure.error, failure.where) == (reason, str(error), where)
-    assert failure.passing is passing
-    assert isinstance(error, failures.LOOKUP_ERRORS if passing else failures.PERMANENT_ERRORS)
+    assert failure.retryable is retryable
+    assert isinstance(error, failures.LOOKUP_ERRORS if retryable else failures.PERMANENT_ERRORS)
 
 
 @pytest.mark.parametrize("error", [*failures.PERMANENT_ERRORS, *failures.LOOKUP_ERRORS])
@@ -96,7 +96,7 @@ def test_an_answer_does_not_speak_against_the_provider(error: Exception) -> None
 
 
 @pytest.mark.parametrize(
-    ("reason", "passing", "age", "outcome"),
+    ("reason", "retryable", "age", "outcome"),
     [
         ("malformed", False, None, "dead"),
         ("unresolved", True, None, "delayed"),
@@ -108,7 +108,7 @@ def test_an_answer_does_not_speak_against_the_provider(error: Exception) -> None
     ],
 )
 async def test_what_may_pass_is_tried_again_until_its_time_is_over(
-    *, reason: str, passing: bool, age: float | None, outcome: str
+    *, reason: str, retryable: bool, age: float | None, outcome: str
 ) -> None:
     """`give_up_after` from the first failure, and `unknown_grace` for a message that the provider does not know."""
     headers: dict[str, Any] = {}
@@ -118,7 +118,7 @@ async def test_what_may_pass_is_tried_again_until_its_time_is_over(
             RETRY_FIRST_FAILURE_HEADER: int((time.time() - age) * 1000),
         }
     places = _Places()
-    failure = failures.Failure(reason, "why", "provider", passing=passing)
+    failure = failures.Failure(reason, "why", "provider", retryable=retryable)
     assert await places.part(headers, failure) == outcome
     ((place, history),) = places.taken
     assert place == outcome
@@ -160,7 +160,7 @@ async def test_the_age_of_a_reason_that_cannot_be_read_begins_anew(value: Any) -
         {RETRY_REASON_HEADER: "unresolved", RETRY_SAME_SINCE_HEADER: value},
     ):
         places = _Places()
-        failure = failures.Failure("unresolved", "no token", "provider", passing=True)
+        failure = failures.Failure("unresolved", "no token", "provider", retryable=True)
         assert await places.part(headers | more, failure) == "delayed"
         assert 0 <= places.taken[0][1].reason_age <= 200
 
@@ -173,7 +173,7 @@ async def test_a_dead_letter_that_was_put_back_to_work_begins_anew() -> None:
         DEAD_AT_HEADER: 2000,
     }
     places = _Places()
-    failure = failures.Failure("unresolved", "no token", "provider", passing=True)
+    failure = failures.Failure("unresolved", "no token", "provider", retryable=True)
     assert await places.part(headers, failure) == "delayed"
     ((_, history),) = places.taken
     assert history.attempt == 1
@@ -185,7 +185,7 @@ async def test_a_history_that_cannot_be_read_begins_anew(value: Any) -> None:
     """Whoever has written such a header: the message is handled, and counted from here."""
     headers = {RETRY_ATTEMPT_HEADER: value, RETRY_FIRST_FAILURE_HEADER: value}
     places = _Places()
-    failure = failures.Failure("unresolved", "no token", "provider", passing=True)
+    failure = failures.Failure("unresolved", "no token", "provider", retryable=True)
     assert await places.part(headers, failure) == "delayed"
     assert places.taken[0][1].attempt == 1
     assert places.taken[0][1].age < 60
@@ -196,7 +196,9 @@ async def test_a_history_beyond_all_bounds_is_clamped_and_can_be_written() -> No
     headers = {RETRY_ATTEMPT_HEADER: 2**63 - 1, RETRY_FIRST_FAILURE_HEADER: 2**63 - 1}
     soon = headers | {RETRY_FIRST_FAILURE_HEADER: int((time.time() + 2 * DAY) * 1000)}
     places = _Places()
-    failure = failures.Failure("unresolved", "why \ud800\nand how " + "long" * 1000, "provider", passing=True)
+    failure = failures.Failure(
+        "unresolved", "why \ud800\nand how " + "long" * 1000, "provider", retryable=True
+    )
     for one in (headers, soon):
         assert await places.part(one, failure) == "delayed"
         _, history = places.taken.pop()
