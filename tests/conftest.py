@@ -104,9 +104,10 @@ def amqp_url() -> str:
 
 
 @pytest.fixture(scope="session")
-def control() -> Control:
-    """`rabbitmqctl` for the private node of this run."""
-    return Control(json.loads(os.environ[NODE_ENVIRONMENT_VARIABLE]))
+def control() -> Iterator[Control]:
+    """What an operator does to the private node of this run."""
+    with Control.with_shell(json.loads(os.environ[NODE_ENVIRONMENT_VARIABLE])) as operator:
+        yield operator
 
 
 @pytest.fixture

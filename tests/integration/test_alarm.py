@@ -67,11 +67,11 @@ async def variables(managed: Managed, simulator: Simulator, tmp_path: Path, pref
 @asynccontextmanager
 async def alarm(managed: Managed) -> AsyncIterator[None]:
     """A real one: RabbitMQ uses more memory than it may."""
-    await managed.control.run("set_vm_memory_high_watermark", "0")
+    await managed.control.set_memory_limit(0.0)
     try:
         yield
     finally:
-        await managed.control.run("set_vm_memory_high_watermark", "0.6")
+        await managed.control.set_memory_limit(0.6)
 
 
 async def test_the_doctor_names_the_alarm_and_all_else_is_looked_at(

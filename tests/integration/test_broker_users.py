@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,6 @@ from tests.support.working import AT, Workplace, bounced, bounces, changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
-    from pathlib import Path
 
     from aio_pika.abc import AbstractChannel
 
@@ -56,7 +54,7 @@ class House:
 
 
 @pytest.fixture
-async def house(amqp_url: str, prefix: str, control: Control, tmp_path: Path) -> AsyncIterator[House]:
+async def house(amqp_url: str, prefix: str, control: Control) -> AsyncIterator[House]:
     """As RabbitMQ reads it at its start; only the names of users and virtual host are the test's."""
     passwords = {f"rabbitmq_{user}_password": f"{user}-password" for user in make_secrets.USERS}
     definitions = make_secrets.definitions(passwords)
@@ -67,11 +65,9 @@ async def house(amqp_url: str, prefix: str, control: Control, tmp_path: Path) ->
         permission["vhost"] = prefix
     definitions["vhosts"] = [{"name": prefix}]
     del definitions["policies"]  # RabbitMQ 3.10 does not know them
-    file = tmp_path / "definitions.json"
-    file.write_text(json.dumps(definitions))
-    await control.run("import_definitions", str(file))
+    await control.import_definitions(definitions)
     yield House(URL(amqp_url).with_path(f"/{prefix}"), prefix)
-    await control.run("delete_vhost", prefix)
+    await control.delete_virtual_host(prefix)
 
 
 async def declared(house: House, overrides: dict[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
 import uuid
 from contextlib import asynccontextmanager
@@ -123,17 +122,14 @@ class Open:
 @pytest.fixture
 async def seen_through(managed: Managed, well: Surroundings) -> AsyncIterator[Open]:
     host = uuid.uuid4().hex
-    await managed.control.evaluate(
-        f'rabbit_vhost:add(<<"{host}">>, <<"tests">>), rabbit_auth_backend_internal:set_permissions('
-        f'<<"guest">>, <<"{host}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>).'
-    )
+    await managed.control.add_virtual_host(host)
     url = str(URL(managed.url).with_path(f"/{host}"))
     variables = {"BRIDGE_RABBITMQ__URLS": url, "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api}
     surroundings = Surroundings(well.directory, well.variables | variables)
     async with await aio_pika.connect(url) as connection:
         await declared(connection, surroundings)
         yield Open(surroundings, connection, topology.Names(well.variables["BRIDGE_RABBITMQ__PREFIX"]))
-    await managed.control.run("delete_vhost", host)
+    await managed.control.delete_virtual_host(host)
 
 
 async def declared(connection: aio_pika.abc.AbstractConnection, surroundings: Surroundings) -> None:
@@ -259,11 +255,7 @@ async def test_a_user_who_may_not_write_or_read(well: Surroundings, rabbit: Rabb
     """Each right that is missing is named."""
     await declared(rabbit.connection, well)
     name = uuid.uuid4().hex
-    await control.evaluate(
-        f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{PASSWORD}">>, <<"tests">>), '
-        f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"/">>, <<"">>, '
-        f'<<".*suppression.changes$">>, <<".*dead$">>, <<"tests">>).'
-    )
+    await control.add_user(name, PASSWORD, configure="", write=".*suppression.changes$", read=".*dead$")
     url = str(URL(well.variables["BRIDGE_RABBITMQ__URLS"]).with_user(name).with_password(PASSWORD))
     code, line = await well.told("permissions", BRIDGE_RABBITMQ__URLS=url)
     names = rabbit.names
@@ -350,11 +342,10 @@ async def test_a_subscribers_queue_of_an_earlier_release(seen_through: Open, man
         queue = await channel.declare_queue("crm", durable=True, arguments={"x-queue-type": "quorum"})
         await queue.bind(names.events, "opened")
         _, line = await seen_through.surroundings.told("delivery limit")
-        limited = _is_4(await managed.control.run("version"))
+        limited = _is_4(await managed.control.version())
         assert line.startswith("warning delivery limit" if limited else "ok delivery limit")
         host = URL(seen_through.url).path.strip("/")
-        limit = json.dumps({"delivery-limit": topology_plan.NO_LIMIT})
-        await managed.control.run("set_policy", "-p", host, "--apply-to", "queues", "free", "^crm$", limit)
+        await managed.control.set_policy(host, "free", "^crm$", delivery_limit=topology_plan.NO_LIMIT)
         await channel.default_exchange.publish(aio_pika.Message(b"{}"), "crm")
         for _ in range(25):
             await (await queue.get(timeout=30)).reject(requeue=True)
@@ -376,11 +367,8 @@ async def test_a_queue_that_is_full_and_rejects(seen_through: Open, managed: Man
         await queue.bind(names.events, "opened")
         code, line = await seen_through.surroundings.told("queues that refuse")
         assert (code, line.startswith("ok ")) == (0, True)
-        definition = '{"max-length":0,"overflow":"reject-publish"}'
         host = URL(seen_through.url).path.strip("/")
-        await managed.control.run(
-            "set_policy", "-p", host, "--apply-to", "queues", "cap", "^crm$", definition
-        )
+        await managed.control.set_policy(host, "cap", "^crm$", max_length=0, overflow="reject-publish")
         async with asyncio.timeout(20):
             while "is full and rejects" not in line:  # RabbitMQ counts every 5 s
                 code, line = await seen_through.surroundings.told("queues that refuse")
@@ -409,16 +397,19 @@ async def test_an_operators_policy_that_throws_away_what_our_queues_hold(
     host = URL(seen_through.url).path.strip("/")
     code, line = await seen_through.surroundings.told("policies")
     assert (code, line) == (0, "ok policies no policy drops messages of our queues")
-    drops = json.dumps({"max-length": 1000, "overflow": "drop-head"})
     pattern = f"^{names.prefix}(suppression.*|email.*)$"
-    await managed.control.run("set_policy", "-p", host, "--apply-to", "queues", "small", pattern, drops)
-    keeps_less = json.dumps({"message-ttl": 60_000, "expires": 3_600_000, "max-length-bytes": 1_000_000})
-    await managed.control.run(
-        "set_operator_policy", "-p", host, "--apply-to", "queues", "house", pattern, keeps_less
+    await managed.control.set_policy(host, "small", pattern, max_length=1000, overflow="drop-head")
+    await managed.control.set_policy(
+        host,
+        "house",
+        pattern,
+        operator=True,
+        message_ttl=60_000,
+        expires=3_600_000,
+        max_length_bytes=1_000_000,
     )
-    shorter = json.dumps({"max-age": "1h", "max-length-bytes": 1_000_000})
-    await managed.control.run(
-        "set_policy", "-p", host, "--apply-to", "queues", "short", f"^{names.archive}$", shorter
+    await managed.control.set_policy(
+        host, "short", f"^{names.archive}$", max_age="1h", max_length_bytes=1_000_000
     )
     async with asyncio.timeout(90):
         while (

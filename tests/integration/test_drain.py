@@ -312,7 +312,7 @@ async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
                 )
                 assert "access to topic" in parts.spool.refused_kinds[0].reply_text
                 async with rabbit.listening(rabbit.names.events, "newname", "another") as allowed:
-                    await control.run("set_topic_permissions", prefix, rabbit.names.events, ".*", ".*")
+                    await control.set_topic_permissions(prefix, rabbit.names.events, ".*")
                     assert sorted(subjects(await allowed.take(len(names)))) == sorted(names)
                 await parts.emptied()
         assert connects(parts) == 1, "the connection has nothing to do with it"
@@ -351,7 +351,7 @@ async def test_a_broker_that_refuses_everything_has_no_culprit(
             await parts.mover.move_all(parts.spool)
         assert await parts.spool.run_task(to_read_refused()) == ()
         assert "access to exchange" in parts.publisher.last_close_reason
-        await control.run("set_permissions", prefix, ".*", ".*", ".*")
+        await control.set_permissions(prefix)
         async with background_task(parts.drain.run(), name="drain"):
             assert subjects(await opened.take(50)) == list(range(50))
             await parts.emptied()

@@ -102,7 +102,7 @@ async def test_a_name_that_is_forbidden_costs_the_others_nothing(
         assert await receiver.sample('bridge_broker_connects_total{use="publish"}') == 1
         assert await receiver.sample('bridge_spool_set_aside_entries{reason="forbidden"}') == 30
         async with rabbit.listening(exchange, "newname") as allowed:
-            await control.run("set_topic_permissions", prefix, exchange, ".*", ".*")
+            await control.set_topic_permissions(prefix, exchange, ".*")
             arrived = [(await allowed.next()).headers["cloudEvents:subject"] for _ in range(30)]
         assert set(arrived) == {str(number) for number in range(30)}
         await receiver.becomes(lambda said: said["spool"]["entries"] == 0)

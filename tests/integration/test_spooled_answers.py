@@ -378,7 +378,7 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
         )
         await receiver.link.up.wait()
         opened = await stack.enter_async_context(rabbit.listening(rabbit.names.events, "opened"))
-        await Control(node.environment).run("set_vm_memory_high_watermark", "0.00001")
+        await Control(node.environment).set_memory_limit(0.00001)
         posted: list[str] = []
         while receiver.link.state is LinkState.UP:
             posted.append((await receiver.post(_event(len(posted)))).body["id"])
@@ -390,7 +390,7 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
         assert receiver.link.state is LinkState.BLOCKED
         assert "memory" in receiver.link.reason
         assert receiver.publisher.in_flight == published
-        await Control(node.environment).run("set_vm_memory_high_watermark", "0.6")
+        await Control(node.environment).set_memory_limit(0.6)
         await receiver.link.up.wait()
         await receiver.publisher.wait_until_idle()
         assert (await receiver.post(_event(len(posted)))).body["durability"] == "confirmed"

@@ -37,9 +37,8 @@ def managed_node() -> Iterator[Managed]:
         asyncio.Runner() as runner,
     ):
         stack = AsyncExitStack()
-        started = runner.run(_started(stack, Path(directory)))
         try:
-            yield started
+            yield runner.run(_started(stack, Path(directory)))
         finally:
             runner.run(stack.aclose())
 
@@ -53,7 +52,8 @@ async def _started(stack: AsyncExitStack, directory: Path) -> Managed:
             node = await stack.enter_async_context(
                 private_node.running_node(directory / str(attempt), extra_config=listening, plugins=[PLUGIN])
             )
-            return Managed(node.url, f"http://127.0.0.1:{port}", Control(dict(node.environment)))
+            control = stack.enter_context(Control.with_shell(node.environment))
+            return Managed(node.url, f"http://127.0.0.1:{port}", control)
     raise AssertionError("the last attempt raises")
 
 

@@ -1,24 +1,37 @@
-"""`rabbitmqctl` for a private node: what an operator does to a broker, and AMQP cannot."""
+"""What an operator does to a RabbitMQ node and AMQP cannot: through an Erlang shell where that is enough, else `rabbitmqctl`."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
+
+from tests.support.erlang import ErlangShell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 _ALSO_LOOK_IN = "/usr/sbin:/usr/lib/rabbitmq/bin"
 
 
 class Control:
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], shell: ErlangShell | None = None) -> None:
+        """Without a shell each step is a `rabbitmqctl`, which finds the node with these variables."""
         self._environment = environment
+        self._shell = shell
+
+    @classmethod
+    @contextmanager
+    def with_shell(cls, environment: Mapping[str, str]) -> Iterator[Self]:
+        """For many steps."""
+        with ErlangShell.connected(environment) as shell:
+            yield cls(environment, shell)
 
     async def run(self, *arguments: str) -> str:
-        """`rabbitmqctl ARGUMENTS...`; fails with what it says."""
+        """`rabbitmqctl ARGUMENTS...`; fails with what it says. Each costs a second of CPU."""
         process = await asyncio.create_subprocess_exec(
             _program(), *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
@@ -29,8 +42,14 @@ class Control:
         return said.decode()
 
     async def evaluate(self, expression: str) -> str:
-        """What an Erlang expression comes to on the node: several steps for the price of one start of the tool."""
-        return await self.run("eval", expression)
+        """What an Erlang expression comes to on the node."""
+        if self._shell is None:
+            return await self.run("eval", expression)
+        return await asyncio.to_thread(self._shell.evaluate, expression)
+
+    async def version(self) -> str:
+        """Of RabbitMQ."""
+        return (await self.evaluate("rabbit_misc:version().")).strip().strip('"')
 
     async def add_user(
         self,
@@ -43,15 +62,53 @@ class Control:
         topics: Mapping[str, str] | None = None,
     ) -> None:
         """A user who may configure, write and read what these patterns match; of a topic exchange, these keys."""
-        allowed = "".join(
-            f', rabbit_auth_backend_internal:set_topic_permissions(<<"{name}">>, <<"/">>, <<"{exchange}">>, '
-            f'<<"{keys}">>, <<".*">>, <<"tests">>)'
-            for exchange, keys in (topics or {}).items()
-        )
         await self.evaluate(
-            f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"tests">>), '
-            f'rabbit_auth_backend_internal:set_permissions(<<"{name}">>, <<"/">>, <<"{configure}">>, '
-            f'<<"{write}">>, <<"{read}">>, <<"tests">>){allowed}.'
+            f'rabbit_auth_backend_internal:add_user(<<"{name}">>, <<"{password}">>, <<"tests">>).'
+        )
+        await self.set_permissions(name, configure=configure, write=write, read=read)
+        for exchange, keys in (topics or {}).items():
+            await self.set_topic_permissions(name, exchange, keys)
+
+    async def set_permissions(
+        self, user: str, *, configure: str = ".*", write: str = ".*", read: str = ".*", host: str = "/"
+    ) -> None:
+        await self.evaluate(
+            f'rabbit_auth_backend_internal:set_permissions(<<"{user}">>, <<"{host}">>, <<"{configure}">>, '
+            f'<<"{write}">>, <<"{read}">>, <<"tests">>).'
+        )
+
+    async def set_topic_permissions(self, user: str, exchange: str, keys: str) -> None:
+        """A user may publish to a topic exchange under the keys that match this."""
+        await self.evaluate(
+            f'rabbit_auth_backend_internal:set_topic_permissions(<<"{user}">>, <<"/">>, <<"{exchange}">>, '
+            f'<<"{keys}">>, <<".*">>, <<"tests">>).'
+        )
+
+    async def add_virtual_host(self, name: str) -> None:
+        """One in which `guest` may do everything."""
+        await self.evaluate(f'rabbit_vhost:add(<<"{name}">>, <<"tests">>).')
+        await self.set_permissions("guest", host=name)
+
+    async def delete_virtual_host(self, name: str) -> None:
+        await self.evaluate(f'rabbit_vhost:delete(<<"{name}">>, <<"tests">>).')
+
+    async def set_policy(
+        self, host: str, name: str, pattern: str, *, operator: bool = False, **definition: Any
+    ) -> None:
+        """A policy for the queues of a virtual host whose names match this; or an operator's policy."""
+        function = "parse_set_op" if operator else "parse_set"
+        written = json.dumps(json.dumps({key.replace("_", "-"): value for key, value in definition.items()}))
+        await self.evaluate(
+            f'ok = rabbit_policy:{function}(<<"{host}">>, <<"{name}">>, <<"{pattern}">>, '
+            f'<<{written}>>, 0, <<"queues">>, <<"tests">>).'
+        )
+
+    async def import_definitions(self, definitions: Mapping[str, Any]) -> None:
+        """Users, permissions, virtual hosts, as RabbitMQ imports them at its start."""
+        written = json.dumps(json.dumps(definitions))
+        await self.evaluate(
+            f"{{ok, Definitions}} = rabbit_json:try_decode(<<{written}>>), "
+            "ok = rabbit_definitions:import_parsed(Definitions)."
         )
 
     async def close_connections(self, name: str) -> None:
@@ -68,6 +125,10 @@ class Control:
 
     async def clear_alarm(self) -> None:
         await self.evaluate("rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
+
+    async def set_memory_limit(self, share: float) -> None:
+        """How much of the machine's memory RabbitMQ may use before it raises the alarm itself."""
+        await self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({share}).")
 
 
 def _program() -> str:
