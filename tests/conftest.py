@@ -23,7 +23,7 @@ from bridge.settings.loading import load_settings
 from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.telemetry.metrics import Metrics
 from tests.support.node import Control
-from tests.support.postgres import Databases, Server
+from tests.support.postgres import DATA_VARIABLE, Databases, Server, give, make_data
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
 from tests.support.warm_starts import stop_server
@@ -72,12 +72,22 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 async def _start(stack: AsyncExitStack, directory: Path) -> None:
     """Both at once: they wait for other things than each other."""
     node, postgres = await asyncio.gather(
-        stack.enter_async_context(private_node.running_node(directory)),
-        stack.enter_async_context(Server.running()),
+        stack.enter_async_context(private_node.running_node(directory / "rabbitmq")),
+        _start_postgresql(stack, directory / "postgresql"),
     )
     os.environ[NODE_VARIABLE] = node.url
     os.environ[NODE_ENVIRONMENT_VARIABLE] = json.dumps(dict(node.environment))
     os.environ[POSTGRESQL_VARIABLE] = postgres.url()
+
+
+async def _start_postgresql(stack: AsyncExitStack, directory: Path) -> Server:
+    """This run's; and what other servers start with, which some tests break."""
+    directory.parent.chmod(0o711)
+    directory.mkdir()
+    give(directory)
+    await asyncio.to_thread(make_data, directory / "data")
+    os.environ[DATA_VARIABLE] = str(directory / "data")
+    return await stack.enter_async_context(Server.running())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -87,7 +97,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         runner, stack = config.stash[_RUN]
         runner.run(stack.aclose())
         runner.close()
-        for name in (NODE_VARIABLE, NODE_ENVIRONMENT_VARIABLE, POSTGRESQL_VARIABLE):
+        for name in (NODE_VARIABLE, NODE_ENVIRONMENT_VARIABLE, POSTGRESQL_VARIABLE, DATA_VARIABLE):
             os.environ.pop(name, None)
 
 
