@@ -32,7 +32,7 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 # other's company is part of what they test.
 .PHONY: test
 test: packages postgresql pgbouncer promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
-	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
+	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) --dist loadgroup $(ARGS)
 
 # What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.
 # A python3.13 that is there in name only, as pyenv's are, is asked for by PYENV_VERSION too.

@@ -22,6 +22,7 @@ from bridge.development.simulator_api import serve_simulator
 from bridge.settings.loading import load_settings
 from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.telemetry.metrics import Metrics
+from tests.support.managed import Managed, managed_node
 from tests.support.node import Control
 from tests.support.postgres import DATA_VARIABLE, Databases, Server, give, make_data
 from tests.support.processes import Processes
@@ -39,6 +40,8 @@ NODE_VARIABLE = "TEST_RABBITMQ_URL"
 """How the run's controller tells pytest-xdist's workers where the node is."""
 NODE_ENVIRONMENT_VARIABLE = "TEST_RABBITMQ_ENVIRONMENT"
 """JSON: with which variables `rabbitmqctl` finds the node."""
+API_VARIABLE = "TEST_RABBITMQ_API"
+"""The same for its management API."""
 POSTGRESQL_VARIABLE = "TEST_POSTGRESQL_URL"
 """The same for the PostgreSQL: its superuser's URL."""
 TOKEN = "a-token-for-tests-1"
@@ -47,6 +50,9 @@ OTHER_TOKEN = "a-token-for-tests-2"
 # No test asserts a time, and an example that a busy machine is slow at is none that fails.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+_COSTLY_FIXTURES = {"alarmed", "tls_node"}
+"""Servers that several tests share."""
 
 _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 
@@ -65,28 +71,38 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     runner, stack = asyncio.Runner(), AsyncExitStack()
     config.stash[_RUN] = runner, stack
-    directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-tests-"))
-    runner.run(_start(stack, Path(directory)))
+    directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bridge-tests-")))
+    directory.chmod(0o711)  # PostgreSQL runs as another user where the tests run as root
+    (directory / "postgresql").mkdir()
+    give(directory / "postgresql")
+    runner.run(_start(stack, directory))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the same node of its own runs in one worker (`--dist loadgroup`): else each worker would start one."""
+    for item in items:
+        for fixture in _COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group(fixture))
 
 
 async def _start(stack: AsyncExitStack, directory: Path) -> None:
     """Both at once: they wait for other things than each other."""
     node, postgres = await asyncio.gather(
-        stack.enter_async_context(private_node.running_node(directory / "rabbitmq")),
-        _start_postgresql(stack, directory / "postgresql"),
+        stack.enter_async_context(private_node.running_node(directory / "rabbitmq", management=True)),
+        _start_postgresql(stack, directory / "postgresql" / "data"),
     )
     os.environ[NODE_VARIABLE] = node.url
+    assert node.management_url is not None
+    os.environ[API_VARIABLE] = node.management_url
     os.environ[NODE_ENVIRONMENT_VARIABLE] = json.dumps(dict(node.environment))
     os.environ[POSTGRESQL_VARIABLE] = postgres.url()
 
 
-async def _start_postgresql(stack: AsyncExitStack, directory: Path) -> Server:
+async def _start_postgresql(stack: AsyncExitStack, data: Path) -> Server:
     """This run's; and what other servers start with, which some tests break."""
-    directory.parent.chmod(0o711)
-    directory.mkdir()
-    give(directory)
-    await asyncio.to_thread(make_data, directory / "data")
-    os.environ[DATA_VARIABLE] = str(directory / "data")
+    await asyncio.to_thread(make_data, data)
+    os.environ[DATA_VARIABLE] = str(data)
     return await stack.enter_async_context(Server.running())
 
 
@@ -97,7 +113,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         runner, stack = config.stash[_RUN]
         runner.run(stack.aclose())
         runner.close()
-        for name in (NODE_VARIABLE, NODE_ENVIRONMENT_VARIABLE, POSTGRESQL_VARIABLE, DATA_VARIABLE):
+        for name in (
+            NODE_VARIABLE, NODE_ENVIRONMENT_VARIABLE, API_VARIABLE, POSTGRESQL_VARIABLE, DATA_VARIABLE
+        ):  # fmt: skip
             os.environ.pop(name, None)
 
 
@@ -118,6 +136,19 @@ def control() -> Iterator[Control]:
     """What an operator does to the private node of this run."""
     with Control.with_shell(json.loads(os.environ[NODE_ENVIRONMENT_VARIABLE])) as operator:
         yield operator
+
+
+@pytest.fixture(scope="session")
+def managed(amqp_url: str, control: Control) -> Managed:
+    """The private node of this run with its management API, which the settings of a test do not name by themselves."""
+    return Managed(amqp_url, os.environ[API_VARIABLE], control)
+
+
+@pytest.fixture(scope="session")
+def alarmed() -> Iterator[Managed]:
+    """Another node, for what would disturb every other test: alarms. One worker runs all that take it."""
+    with managed_node() as node:
+        yield node
 
 
 @pytest.fixture

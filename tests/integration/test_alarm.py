@@ -22,39 +22,33 @@ from bridge.spool.entries import SpoolEntry
 from bridge.spool.spool_file import SpoolFile
 from tests.support.commands import bridge
 from tests.support.eventually import eventually
-from tests.support.managed import Managed, managed_node
 from tests.support.receiving import exchange_alone, publishing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from bridge.development.simulator import Simulator
     from bridge.telemetry.metrics import Metrics
+    from tests.support.managed import Managed
 
 TOKEN = "a-token-of-the-webhook"
 BODY = orjson.dumps({"message": {"id": 1}, "event": {"name": "opened", "timestamp": 1_539_062_173}})
 WORDS = "memory alarm (low on memory)"
 
 
-@pytest.fixture(scope="module")
-def managed() -> Iterator[Managed]:
-    with managed_node() as node:
-        yield node
-
-
 @pytest.fixture
-async def variables(managed: Managed, simulator: Simulator, tmp_path: Path, prefix: str) -> dict[str, str]:
+async def variables(alarmed: Managed, simulator: Simulator, tmp_path: Path, prefix: str) -> dict[str, str]:
     """All is well until there is an alarm."""
     simulator.webhook_url = f"https://bridge.example.org/webhooks/msndr/{TOKEN}"
-    connection = await open_connection(managed.url, name="test")
+    connection = await open_connection(alarmed.url, name="test")
     planned = planned_topology(load_settings(overrides={"rabbitmq": {"prefix": prefix}}))
     await declaring.declare(connection, planned)
     await connection.close()
     return {
-        "BRIDGE_RABBITMQ__URLS": managed.url,
+        "BRIDGE_RABBITMQ__URLS": alarmed.url,
         "BRIDGE_RABBITMQ__PREFIX": prefix,
-        "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api,
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL": alarmed.api,
         "BRIDGE_RECEIVER__TOKENS": TOKEN,
         "BRIDGE_RECEIVER__MAX_IN_FLIGHT": "500",
         "BRIDGE_PROVIDER__BASE_URL": simulator.base_url,
@@ -65,21 +59,21 @@ async def variables(managed: Managed, simulator: Simulator, tmp_path: Path, pref
 
 
 @asynccontextmanager
-async def alarm(managed: Managed) -> AsyncIterator[None]:
+async def alarm(alarmed: Managed) -> AsyncIterator[None]:
     """A real one: RabbitMQ uses more memory than it may."""
-    await managed.control.set_memory_limit(0.0)
+    await alarmed.control.set_memory_limit(0.0)
     try:
         yield
     finally:
-        await managed.control.set_memory_limit(0.6)
+        await alarmed.control.set_memory_limit(0.6)
 
 
 async def test_the_doctor_names_the_alarm_and_all_else_is_looked_at(
-    managed: Managed, variables: dict[str, str], tmp_path: Path
+    alarmed: Managed, variables: dict[str, str], tmp_path: Path
 ) -> None:
     """Whether the management API is there or not; nothing waits for a connection that RabbitMQ does not read any more."""
     blind = {"BRIDGE_RABBITMQ__MANAGEMENT_URL": "http://127.0.0.1:1"}
-    async with alarm(managed):
+    async with alarm(alarmed):
         for more in ({}, blind):
             said = await bridge("doctor", "--json", directory=tmp_path, **variables | more)
             findings = {one["check"]: one for one in orjson.loads(said.stdout)["items"]}
@@ -96,12 +90,12 @@ async def test_the_doctor_names_the_alarm_and_all_else_is_looked_at(
 
 
 async def test_spool_drain_says_that_rabbitmq_is_blocked_and_how_many_wait(
-    managed: Managed, variables: dict[str, str], tmp_path: Path
+    alarmed: Managed, variables: dict[str, str], tmp_path: Path
 ) -> None:
     """What receivers have left, and what running ones have: all of it waits for the alarm to end."""
     left, used = filled(tmp_path / "spool", 0, 30), filled(tmp_path / "spool", 1, 20)
     left.close()
-    async with alarm(managed):
+    async with alarm(alarmed):
         said = await bridge("spool", "drain", directory=tmp_path, **variables)
         left.path.unlink()
         of_a_receiver = await bridge("spool", "drain", directory=tmp_path, **variables)
@@ -114,29 +108,29 @@ async def test_spool_drain_says_that_rabbitmq_is_blocked_and_how_many_wait(
 
 
 async def test_a_drain_that_an_alarm_interrupts_ends(
-    managed: Managed, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alarmed: Managed, variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would wait for confirms that do not come; what was not confirmed is still in the file."""
     filled(tmp_path / "spool", 0, 30).close()
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    async with alarm(managed):
+    async with alarm(alarmed):
         with pytest.raises(BrokerBlockedError, match="low on memory"):
             await drain_spools(load_settings(), lambda _: None)
     assert await drain_spools(load_settings(), lambda _: None) == 30
 
 
 async def test_a_user_who_may_publish_nothing_hears_of_an_alarm_all_the_same(
-    managed: Managed, variables: dict[str, str]
+    alarmed: Managed, variables: dict[str, str]
 ) -> None:
     """RabbitMQ refuses what is published, and stops to read: both are told apart."""
     del variables
-    user = f"nobody-{managed.url.rpartition(':')[2].strip('/')}"
-    await managed.control.add_user(user, "a-password", configure="^$", write="^$")
-    url = managed.url.replace("guest:guest@", f"{user}:a-password@")
+    user = f"nobody-{alarmed.url.rpartition(':')[2].strip('/')}"
+    await alarmed.control.add_user(user, "a-password", configure="^$", write="^$")
+    url = alarmed.url.replace("guest:guest@", f"{user}:a-password@")
     connection = await open_connection(url, name="test")
     assert await alarms.alarm_on(connection) == ""
-    async with alarm(managed):
+    async with alarm(alarmed):
         assert await alarms.alarm_on(connection) == WORDS
         cut(connection)
         await connection.close()
@@ -144,15 +138,15 @@ async def test_a_user_who_may_publish_nothing_hears_of_an_alarm_all_the_same(
 
 @pytest.mark.usefixtures("path")
 async def test_a_publisher_is_blocked_until_the_alarm_is_over(
-    managed: Managed, overrides: dict[str, Any], metrics: Metrics, prefix: str
+    alarmed: Managed, overrides: dict[str, Any], metrics: Metrics, prefix: str
 ) -> None:
     """What it has sent is confirmed then, on the same connection: on the plain path, too, which is told of no alarm."""
-    overrides["rabbitmq"]["urls"] = [managed.url]
+    overrides["rabbitmq"]["urls"] = [alarmed.url]
     settings = load_settings(overrides=overrides)
     event = message_from_body(BODY, exchange=f"{prefix}email.events", received_at=0)
     async with publishing(settings, metrics, exchange_alone(settings)) as line:
         await line.up()
-        async with alarm(managed):
+        async with alarm(alarmed):
             confirm = line.publisher.publish(event)
             await eventually(lambda: line.link.state is LinkState.BLOCKED)
             assert re.search("low on memory|an alarm", line.link.reason)

@@ -20,18 +20,18 @@ from bridge.worker.backfill import Backfill
 from tests.conftest import TOKEN
 from tests.support import undecodable
 from tests.support.archiving import archive, many
-from tests.support.managed import Managed, managed_node
 from tests.support.rabbit import Rabbit
 from tests.support.wire import ask, post
 from tests.support.working import AT, Workplace, body_of, bounced, changed, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from aio_pika.abc import AbstractConnection
 
     from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
+    from tests.support.managed import Managed
     from tests.support.processes import Processes
 
 MANY = 300
@@ -257,9 +257,3 @@ async def test_bindings_that_were_lost_are_made_again_and_what_went_past_is_take
                 await workplace.changes(3)
             assert await workplace.listed() == bounced([1, 2, 3])
         await rabbit.delete_everything()
-
-
-@pytest.fixture(scope="module")
-def managed() -> Iterator[Managed]:
-    with managed_node() as node:
-        yield node

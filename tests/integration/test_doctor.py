@@ -24,12 +24,12 @@ from bridge.settings import sections
 from bridge.settings.loading import load_settings
 from tests.support import stores
 from tests.support.commands import bridge
-from tests.support.managed import Managed, managed_node
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from bridge.development.simulator import Simulator
+    from tests.support.managed import Managed
     from tests.support.node import Control
     from tests.support.rabbit import Rabbit
 
@@ -95,12 +95,6 @@ def well(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) -> Su
             "BRIDGE_SUPPRESSION__DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3",
         },
     )
-
-
-@pytest.fixture(scope="module")
-def managed() -> Iterator[Managed]:
-    with managed_node() as node:
-        yield node
 
 
 @dataclass(frozen=True, slots=True)

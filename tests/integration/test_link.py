@@ -14,23 +14,22 @@ from bridge.amqp.connection import Link, LinkState
 from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, wait_closed
 from bridge.broker.messages import event_message
 from bridge.broker.queue_counts import ready_messages
-from bridge.development import private_node
 from bridge.roles.publishing import make_publisher
 from bridge.settings.loading import load_settings
 from bridge.tasks import background_task, wait_while_running
 from tests.support.eventually import eventually
-from tests.support.node import Control
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, publishing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from aio_pika.abc import AbstractConnection
 
     from bridge.amqp.publish_errors import PublishError
     from bridge.telemetry.metrics import Metrics
+    from tests.support.managed import Managed
+    from tests.support.node import Control
     from tests.support.rabbit import Rabbit
 
 
@@ -309,26 +308,24 @@ async def test_a_session_that_is_done_ends_the_link(overrides: dict[str, Any], m
 
 
 async def test_an_alarm_of_the_broker_is_seen(
-    overrides: dict[str, Any], metrics: Metrics, tmp_path: Path, prefix: str
+    overrides: dict[str, Any], metrics: Metrics, prefix: str, alarmed: Managed
 ) -> None:
     """A memory alarm blocks publishers without a word on the channel: the link is BLOCKED until it clears."""
     event = events.parse(b'{"message":{"id":1},"event":{"name":"opened","timestamp":1}}')
     message = event_message(event, b"{}", exchange=f"{prefix}email.events", received_at=0)
-    async with private_node.running_node(tmp_path / "node") as node:
-        control = Control(node.environment)
-        overrides["rabbitmq"]["urls"] = [node.url]
-        settings = load_settings(overrides=overrides)
-        async with publishing(settings, metrics, exchange_alone(settings)) as line:
-            await line.up()
-            await control.raise_alarm()
-            # RabbitMQ tells a connection that it is blocked when it next publishes.
-            confirm = line.publisher.publish(message)
-            await eventually(lambda: line.link.state is LinkState.BLOCKED)
-            assert "memory" in line.link.reason
-            assert not is_up(metrics)
-            assert not confirm.done()
-            await control.clear_alarm()
-            await confirm
-            await eventually(lambda: line.link.state is LinkState.UP)
-            assert is_up(metrics)
-            assert connects(metrics) == 1, "it is the same connection"
+    overrides["rabbitmq"]["urls"] = [alarmed.url]
+    settings = load_settings(overrides=overrides)
+    async with publishing(settings, metrics, exchange_alone(settings)) as line:
+        await line.up()
+        await alarmed.control.raise_alarm()
+        # RabbitMQ tells a connection that it is blocked when it next publishes.
+        confirm = line.publisher.publish(message)
+        await eventually(lambda: line.link.state is LinkState.BLOCKED)
+        assert "memory" in line.link.reason
+        assert not is_up(metrics)
+        assert not confirm.done()
+        await alarmed.control.clear_alarm()
+        await confirm
+        await eventually(lambda: line.link.state is LinkState.UP)
+        assert is_up(metrics)
+        assert connects(metrics) == 1, "it is the same connection"

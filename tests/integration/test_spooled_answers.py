@@ -21,7 +21,6 @@ from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology, topology_plan
 from bridge.broker.messages import message_from_body
 from bridge.broker.topology_refusals import TopologyRefusals
-from bridge.development import private_node
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
@@ -36,7 +35,6 @@ from bridge.tasks import background_task
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually
-from tests.support.node import Control
 from tests.support.proxy import Proxy
 from tests.support.rabbit import Rabbit
 
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
     from bridge.settings.sections import Settings
+    from tests.support.managed import Managed
 
 Overrides = dict[str, dict[str, Any]]
 
@@ -364,21 +363,20 @@ async def test_a_message_from_the_spool_is_the_one_that_would_have_been_publishe
 
 
 async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
-    overrides: Overrides, tmp_path: Path
+    overrides: Overrides, alarmed: Managed
 ) -> None:
     """Under RabbitMQ's memory alarm events are spooled unpublished; when it clears, all are there once."""
     async with AsyncExitStack() as stack:
-        node = await stack.enter_async_context(private_node.running_node(tmp_path / "rabbit"))
-        connection = await stack.enter_async_context(await aio_pika.connect(node.url))
+        connection = await stack.enter_async_context(await aio_pika.connect(alarmed.url))
         rabbit = Rabbit(connection, overrides["rabbitmq"]["prefix"])
-        overrides["rabbitmq"]["urls"] = [node.url]
+        overrides["rabbitmq"]["urls"] = [alarmed.url]
         overrides["receiver"]["confirm_wait"] = 0.1
         receiver = await stack.enter_async_context(
             receiving(load_settings(overrides=overrides), draining=True)
         )
         await receiver.link.up.wait()
         opened = await stack.enter_async_context(rabbit.listening(rabbit.names.events, "opened"))
-        await Control(node.environment).set_memory_limit(0.00001)
+        await alarmed.control.set_memory_limit(0.00001)
         posted: list[str] = []
         while receiver.link.state is LinkState.UP:
             posted.append((await receiver.post(_event(len(posted)))).body["id"])
@@ -390,7 +388,7 @@ async def test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost(
         assert receiver.link.state is LinkState.BLOCKED
         assert "memory" in receiver.link.reason
         assert receiver.publisher.in_flight == published
-        await Control(node.environment).set_memory_limit(0.6)
+        await alarmed.control.set_memory_limit(0.6)
         await receiver.link.up.wait()
         await receiver.publisher.wait_until_idle()
         assert (await receiver.post(_event(len(posted)))).body["durability"] == "confirmed"

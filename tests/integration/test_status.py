@@ -34,16 +34,16 @@ from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
 from tests.support.commands import bridge
-from tests.support.managed import Managed, managed_node
 from tests.support.ports import free_ports
 from tests.support.warm_starts import start_bridge
 from tests.support.working import body_of, changed, working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from bridge.settings.sections import Settings
+    from tests.support.managed import Managed
     from tests.support.rabbit import Rabbit
 
 Overrides = dict[str, dict[str, Any]]
@@ -61,12 +61,6 @@ def variables(overrides: Overrides) -> dict[str, str]:
         "BRIDGE_SPOOL__DIRECTORY": overrides["spool"]["directory"],
         "BRIDGE_WORKER__RETRY_DELAYS": ",".join(str(delay) for delay in worker["retry_delays"]),
     }
-
-
-@pytest.fixture(scope="module")
-def managed() -> Iterator[Managed]:
-    with managed_node() as node:
-        yield node
 
 
 @pytest.fixture
@@ -129,14 +123,14 @@ async def test_a_stack_that_runs_is_shown_and_well(
 
 
 async def test_with_the_management_api_nodes_and_alarms_are_seen(
-    managed: Managed, variables: dict[str, str], tmp_path: Path
+    alarmed: Managed, variables: dict[str, str], tmp_path: Path
 ) -> None:
     """An alarm is wrong: RabbitMQ takes nothing until it is over."""
     seen_through = variables | {
-        "BRIDGE_RABBITMQ__URLS": managed.url,
-        "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api,
+        "BRIDGE_RABBITMQ__URLS": alarmed.url,
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL": alarmed.api,
     }
-    await managed.control.raise_alarm()
+    await alarmed.control.raise_alarm()
     try:
         async with asyncio.timeout(30):
             alarms: list[str] = []
@@ -145,7 +139,7 @@ async def test_with_the_management_api_nodes_and_alarms_are_seen(
                 [node] = seen["broker"]["nodes"]
                 alarms = node["alarms"]
     finally:
-        await managed.control.clear_alarm()
+        await alarmed.control.clear_alarm()
     assert code == 1
     assert (node["running"], alarms) == (True, ["memory"])
     assert f"node {node['name']} has a memory alarm: RabbitMQ blocks publishers" in seen["wrong"]

@@ -1,9 +1,8 @@
-"""A private node with RabbitMQ's management API, which the run's own node does not have."""
+"""A node with RabbitMQ's management API, and what an operator does to it."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import tempfile
 from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from tests.support.node import Control
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PLUGIN = "rabbitmq_management"
 _ATTEMPTS = 3
 
 
@@ -46,18 +44,11 @@ def managed_node() -> Iterator[Managed]:
 async def _started(stack: AsyncExitStack, directory: Path) -> Managed:
     """A port that was free may be taken until the node listens, by whoever else runs here: then another one."""
     for attempt in range(_ATTEMPTS):
-        port = _free_port()
-        listening = f"management.tcp.port = {port}\nmanagement.tcp.ip = 127.0.0.1"
         with suppress(NodeError) if attempt + 1 < _ATTEMPTS else nullcontext():
             node = await stack.enter_async_context(
-                private_node.running_node(directory / str(attempt), extra_config=listening, plugins=[PLUGIN])
+                private_node.running_node(directory / str(attempt), management=True)
             )
+            assert node.management_url is not None
             control = stack.enter_context(Control.with_shell(node.environment))
-            return Managed(node.url, f"http://127.0.0.1:{port}", control)
+            return Managed(node.url, node.management_url, control)
     raise AssertionError("the last attempt raises")
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
