@@ -65,9 +65,11 @@ def _parts(seen: Status) -> Iterator[Text | Grid]:
     yield Grid(("Role", "At", "State"), [_role(role) for role in seen.roles])
     yield Grid(("Event", "Total", "A second"), [_event(event) for event in seen.events])
     yield _broker(seen.broker)
+    queues = seen.broker.queues
+    ages_known = any(queue.oldest_age is not None for queue in queues)
     yield Grid(
-        ("Queue", "Ready", "Unacknowledged", "Consumers", "Oldest"),
-        [_queue(queue) for queue in seen.broker.queues],
+        ("Queue", "Ready", "Unacknowledged", "Consumers", *(["Oldest"] if ages_known else [])),
+        [_queue(queue, with_age=ages_known) for queue in queues],
     )
     yield Grid((), _rest(seen))
     for line in seen.unseen:
@@ -107,15 +109,14 @@ def _broker(broker: BrokerStatus) -> Text:
     return Text(line + nodes)
 
 
-def _queue(queue: QueueStatus) -> tuple[Text | str | Cell, ...]:
-    age = queue.oldest_age
+def _queue(queue: QueueStatus, *, with_age: bool) -> tuple[Text | str | Cell, ...]:
     name = Text(one_line(queue.name))
     if queue.problem:
         name.append(" (not there)", "red")
     return (
         name,
         *(_number(value) for value in (queue.ready, queue.unacknowledged, queue.consumers)),
-        _UNSEEN if age is None else age_cell(age),
+        *([_UNSEEN if queue.oldest_age is None else age_cell(queue.oldest_age)] if with_age else []),
     )
 
 

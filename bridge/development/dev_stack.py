@@ -13,7 +13,9 @@ from bridge import events, fast_path, private_files
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
-from bridge.broker import topology
+from bridge.broker import management, topology
+from bridge.broker.management import ManagementError
+from bridge.broker.topology_plan import planned_topology
 from bridge.development import private_node
 from bridge.development.ports import are_free, free_ports
 from bridge.development.simulator_api import serve_simulator
@@ -37,6 +39,8 @@ TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it protects a port of 1
 MESSAGES: Final = 1000
 """The simulator knows the messages 1 to 1000: recipient1@example.org and so on."""
 _CONFIG: Final = "bridge.toml"
+_COUNTED_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,8 @@ async def stack(
         )
         # The receiver has started without RabbitMQ, too: the first event that is tried would only be spooled.
         await wait_while_running(lifetimes[0].connected, *parts)
+        if management_url is not None:
+            await _wait_until_counted(settings)
         webhook = f"http://127.0.0.1:{lifetimes[0].port}{WEBHOOK_PATH}{TOKEN}"
         simulator.webhook_url = webhook
         addresses = StackAddresses(
@@ -160,6 +166,15 @@ async def _role(role: Any, lifetime: Lifetime) -> AsyncIterator[asyncio.Task[Non
     finally:
         lifetime.stop.set()
         await asyncio.wait([task])
+
+
+async def _wait_until_counted(settings: Settings) -> None:
+    """Until the management API knows the counts of every queue, so that `bridge status` shows them; about a second."""
+    with suppress(ManagementError, TimeoutError):
+        async with asyncio.timeout(_COUNTED_SECONDS), management.connect(settings.rabbitmq) as api:
+            for queue in planned_topology(settings).queues:
+                while (view := await api.queue(queue.name)) is None or view.unacknowledged is None:  # noqa: ASYNC110 -- it can only be asked
+                    await asyncio.sleep(_POLL_SECONDS)
 
 
 def _prepare_folder(directory: Path) -> None:

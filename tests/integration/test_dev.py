@@ -211,6 +211,7 @@ async def _all_is_well(dev: Process) -> None:
     assert (status.returncode, seen["wrong"]) == (0, [])
     assert [role["kind"] for role in seen["roles"]] == ["receiver", "worker"]
     assert seen["broker"]["unbound"] == []
+    assert all(queue["unacknowledged"] is not None for queue in seen["broker"]["queues"])
 
 
 @contextmanager
