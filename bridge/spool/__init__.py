@@ -4,7 +4,8 @@ Three parts:
 
 - in the event loop: `spool` is what the receiver writes to. `jobs` is the way to the thread and back;
 - in the spool's thread: `thread` runs the jobs on `own_file`, which recovers from failures of the disk. It has a
-  `claimed_file`, a `spool_file` (SQLite: `database`, `disk_space`, `folder`), `pending_removals`, and the `state`;
+  `claimed_file` (`claiming`, `replaced_file`), which is a `spool_file` (SQLite: `database`, `disk_space`, `folder`),
+  `pending_removals`, and the `state`;
 - the drain, in the event loop: `drain` has the `mover` publish the entries of the spool, and of `orphans`. What RabbitMQ
   refuses stands in `refused_entries` (in the file) and `refused_events` (in memory), and goes through `refused_retries`.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from bridge.spool.claiming import claim_file
 from bridge.spool.errors import SpoolError, SpoolUnreadableError
 from bridge.spool.folder import make_folder, make_private
 from bridge.spool.replaced_file import replace_file
-from bridge.spool.spool_file import SpoolFile
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from bridge.settings.sections import Spool as SpoolSettings
     from bridge.spool.entries import SpoolContents
+    from bridge.spool.spool_file import SpoolFile
 
 log = logs.logger("spool")
 
@@ -69,7 +70,7 @@ class ClaimedFile:
         if not self._made_private:
             make_private(directory)
             self._made_private = True
-        return self.use(SpoolFile.claim(directory, min_free_bytes=self._settings.min_free_bytes))
+        return self.use(claim_file(directory, min_free_bytes=self._settings.min_free_bytes))
 
     def use(self, file: SpoolFile) -> SpoolContents:
         """Continue with this file; returns what is in it.

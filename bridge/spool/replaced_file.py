@@ -7,13 +7,15 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bridge.spool import disk_space
+from bridge.spool.claiming import claim_file
 from bridge.spool.errors import SpoolError, SpoolFullError, SpoolUnreadableError, as_spool_error
 from bridge.spool.folder import make_folder
-from bridge.spool.spool_file import SpoolFile
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from bridge.spool.spool_file import SpoolFile
 
 log = logs.logger("spool")
 
@@ -36,7 +38,7 @@ def replace_file(
         SpoolError: there is no folder, or no space in it; the old file is unchanged.
     """
     make_folder(directory)
-    new = SpoolFile.claim(directory, min_free_bytes=min_free_bytes, fresh=True)
+    new = claim_file(directory, min_free_bytes=min_free_bytes, fresh=True)
     try:
         copied = _copy(old, new, anyway=anyway)
     except SpoolError:

@@ -5,28 +5,23 @@ from __future__ import annotations
 import os
 from contextlib import closing
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.spool import disk_space
 from bridge.spool.database import Database
 from bridge.spool.entries import SpoolContents, SpoolEntry, size_of
 from bridge.spool.errors import (
     SpoolError,
-    SpoolForeignError,
-    SpoolLockedError,
     SpoolReplacedError,
     as_spool_error,
 )
 from bridge.spool.folder import (
-    MAX_FILES,
     acquire_lock,
     check_access,
     database_files,
     holds_lock,
-    possible_paths,
     rename_corrupt,
 )
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
     from bridge.spool.refused_entries import EntryTask
 
 T = TypeVar("T")
-
-log = logs.logger("spool")
 
 _PROBE_BYTES: Final = 128 * 1024
 """Free space at which a full disk counts as usable again: the largest event, with its pages twice."""
@@ -85,40 +78,6 @@ class SpoolFile:
         if not self.in_place():
             self.abandon()
             raise SpoolReplacedError(path, committed=False)
-
-    @classmethod
-    def claim(cls, directory: Path, *, min_free_bytes: int, fresh: bool = False) -> Self:
-        """Claim the first file of this folder that no other process has.
-
-        Args:
-            directory: the folder; it must exist.
-            min_free_bytes: what must stay free on its disk.
-            fresh: only a file that does not exist yet.
-
-        Raises:
-            SpoolError: the folder cannot be written.
-        """
-        foreign: list[str] = []
-        for path in possible_paths(directory):
-            if fresh and any(part.exists() for part in database_files(path)):
-                continue
-            try:
-                file = cls(path, min_free_bytes=min_free_bytes)
-            except SpoolForeignError as error:
-                foreign.append(str(error))
-            except SpoolLockedError:
-                pass
-            else:
-                if foreign:
-                    log.warning(
-                        "skipped spool files of another user: only that user can drain them",
-                        action="spool.foreign",
-                        files=foreign,
-                    )
-                return file
-        raise SpoolError(
-            f"{directory}: all of {MAX_FILES} spool files are in use by other processes, or another user's"
-        )
 
     def contents(self) -> SpoolContents:
         """How many entries it has, and how large they are.

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from bridge import private_files
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import folder as spool_folder
+from bridge.spool.claiming import claim_file
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.errors import SpoolError, SpoolForeignError
 from bridge.spool.spool import Spool
@@ -133,7 +134,7 @@ def somebody_elses(*names: str) -> Iterator[Path]:
 def test_a_file_of_another_user_is_passed_over(name: str) -> None:
     """The next number is tried; that is logged, for whoever may open it has to drain it."""
     with somebody_elses(name) as folder, capture_logs() as logged:
-        with closing(SpoolFile.claim(folder, min_free_bytes=0)) as file:
+        with closing(claim_file(folder, min_free_bytes=0)) as file:
             assert file.path.name == "spool-1.sqlite3"
             file.write([SpoolEntry(1, 1, b"an event")], ())
         assert [one["action"] for one in logged] == ["spool.foreign"]
@@ -156,7 +157,7 @@ def test_a_folder_that_takes_no_file_is_unusable() -> None:
     with somebody_elses("spool-0.lock") as folder:
         folder.chmod(0o500)
         with pytest.raises(SpoolError, match="must exist and be writable"):
-            SpoolFile.claim(folder, min_free_bytes=0)
+            claim_file(folder, min_free_bytes=0)
         folder.chmod(0o700)
 
 
@@ -169,5 +170,5 @@ def test_a_lock_that_is_no_file_is_passed_over(folder: Path, what: str) -> None:
         private_files.make_folder(lock)
     else:
         lock.symlink_to(lock)
-    with closing(SpoolFile.claim(folder, min_free_bytes=0)) as file:
+    with closing(claim_file(folder, min_free_bytes=0)) as file:
         assert file.path.name == "spool-1.sqlite3"

@@ -13,8 +13,8 @@ import pytest
 
 from bridge.diagnostics import machine_checks, role_status
 from bridge.settings.sections import Health, Spool
+from bridge.spool.claiming import claim_file
 from bridge.spool.entries import SpoolEntry
-from bridge.spool.spool_file import SpoolFile
 from bridge.telemetry import health
 from bridge.telemetry.metrics import Metrics
 from bridge.threads import run_abandonable
@@ -48,7 +48,7 @@ def test_the_file_system_is_that_of_the_nearest_mount_point(path: str, kind: str
 )
 def test_what_a_spool_holds_is_compared_with_its_limit(tmp_path: Path, megabytes: int, verdict: str) -> None:
     """A full spool answers 503 however much room its disk has."""
-    with closing(SpoolFile.claim(tmp_path, min_free_bytes=0)) as file:
+    with closing(claim_file(tmp_path, min_free_bytes=0)) as file:
         file.write([SpoolEntry(number, 1, b"x" * 1024**2) for number in range(1, 1 + megabytes)], ())
     spool = Spool(directory=tmp_path, max_bytes=10 * 1024**2, min_free_bytes=0)
     finding = machine_checks.spool_space("spool space", spool)

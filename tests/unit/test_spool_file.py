@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
+from bridge.spool.claiming import claim_file
 from bridge.spool.entries import OVERHEAD, SpoolContents, SpoolEntry
 from bridge.spool.errors import (
     SpoolCorruptError,
@@ -138,11 +139,11 @@ def test_a_second_owner_is_refused_until_the_first_lets_go(path: Path) -> None:
 
 def test_claim_takes_the_first_file_that_nobody_has(tmp_path: Path) -> None:
     """Several processes on one folder have a file each, and one that is free again is taken again."""
-    first = SpoolFile.claim(tmp_path, min_free_bytes=0)
-    second = SpoolFile.claim(tmp_path, min_free_bytes=0)
+    first = claim_file(tmp_path, min_free_bytes=0)
+    second = claim_file(tmp_path, min_free_bytes=0)
     assert [first.path.name, second.path.name] == ["spool-0.sqlite3", "spool-1.sqlite3"]
     first.close()
-    third = SpoolFile.claim(tmp_path, min_free_bytes=0)
+    third = claim_file(tmp_path, min_free_bytes=0)
     assert third.path.name == "spool-0.sqlite3"
     second.close()
     third.close()
@@ -319,7 +320,7 @@ def test_a_folder_that_cannot_be_used_is_one_message_that_names_the_setting(
     """Whether it is not there or no folder at all."""
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SpoolError, match=r"spool\.directory must exist and be writable"):
-        SpoolFile.claim(tmp_path / folder, min_free_bytes=0)
+        claim_file(tmp_path / folder, min_free_bytes=0)
 
 
 def test_what_stands_in_the_files_place_is_reported(path: Path) -> None:
