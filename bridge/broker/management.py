@@ -47,6 +47,7 @@ class ManagementApi:
         self._host = quote(virtual_host, safe="")
 
     async def nodes(self) -> list[Node]:
+        """All nodes of the cluster, also those that do not run."""
         return [read_node(node) for node in await self._objects("nodes")]
 
     async def queue(self, name: str) -> QueueView | None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """A node of the cluster."""
+
     name: str
     running: bool
     alarms: tuple[str, ...]
@@ -42,12 +44,16 @@ class QueueView:
 
 @dataclass(frozen=True, slots=True)
 class ExchangeView:
+    """An exchange, with the arguments that it was declared with, and those that its policy sets."""
+
     arguments: Mapping[str, Any]
     policies: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class BindingView:
+    """A binding of an exchange, to a queue or to another exchange."""
+
     destination: str
     key: str
     to_queue: bool

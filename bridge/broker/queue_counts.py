@@ -35,4 +35,9 @@ async def ready_messages(connection: AbstractConnection, queue: str) -> int | No
 
 
 async def queue_exists(connection: AbstractConnection, queue: str) -> bool:
+    """Whether there is such a queue.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
+    """
     return await ready_messages(connection, queue) is not None

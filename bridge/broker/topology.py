@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
+    """A durable exchange."""
+
     name: str
     kind: str
     arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -18,6 +20,8 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
+    """A durable queue, with the arguments that it is declared with."""
+
     name: str
     arguments: Mapping[str, Any] = field(hash=False)
     of_subscriber: bool = False
@@ -28,6 +32,8 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
+    """A binding of a queue to an exchange, with its routing key."""
+
     exchange: str
     queue: str
     key: str
@@ -41,26 +47,32 @@ class Names:
 
     @property
     def events(self) -> str:
+        """The topic exchange to which every event is published, with its name as the routing key."""
         return f"{self.prefix}email.events"
 
     @property
     def archive(self) -> str:
+        """The stream of all events of the last days."""
         return f"{self.prefix}email.events.archive"
 
     @property
     def unrouted(self) -> str:
+        """The alternate exchange, and its queue: events that no other queue was bound for."""
         return f"{self.prefix}email.unrouted"
 
     @property
     def malformed(self) -> str:
+        """The quarantine: bodies that were no events."""
         return f"{self.prefix}email.malformed"
 
     @property
     def suppression(self) -> str:
+        """The worker's queue."""
         return f"{self.prefix}suppression"
 
     @property
     def dead(self) -> str:
+        """The queue of dead letters."""
         return f"{self.prefix}suppression.dead"
 
     def retry(self, delay: float) -> str:
@@ -69,6 +81,7 @@ class Names:
 
     @property
     def changes(self) -> str:
+        """The topic exchange to which every change of the list is published."""
         return f"{self.prefix}suppression.changes"
 
     @property
@@ -79,6 +92,8 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
+    """Exchanges, queues and bindings."""
+
     exchanges: tuple[Exchange, ...]
     queues: tuple[Queue, ...]
     bindings: tuple[Binding, ...]

@@ -57,6 +57,7 @@ class DeadLetterFilter:
     """Unix milliseconds."""
 
     def matches(self, letter: DeadLetter) -> bool:
+        """Whether all conditions hold for this dead letter."""
         return (
             (not self.ids or letter.id in self.ids)
             and (not self.reasons or letter.reason in self.reasons)
@@ -72,6 +73,7 @@ class DeadLetterFilter:
 
 
 def inspect_dead_letters(queue: str) -> InspectedQueue[DeadLetter]:
+    """How a `QueueReader` reads the dead letters. Args: the name of their queue."""
     return InspectedQueue(queue, "the dead letters", describe_dead_letter)
 
 

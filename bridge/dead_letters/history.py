@@ -58,6 +58,7 @@ class RetryHistory:
     """Since when every failure had this reason, Unix milliseconds."""
 
     def headers(self) -> dict[str, Any]:
+        """The headers of a message with this history."""
         return {
             RETRY_ATTEMPT_HEADER: self.attempt,
             RETRY_FIRST_FAILURE_HEADER: self.first_failure,

@@ -56,6 +56,7 @@ class QuarantineFilter:
     """Unix milliseconds."""
 
     def matches(self, body: QuarantinedBody) -> bool:
+        """Whether all conditions hold for this body."""
         at = body.received_at
         return (
             (not self.ids or body.id in self.ids)
@@ -67,6 +68,7 @@ class QuarantineFilter:
 
 
 def inspect_quarantine(queue: str) -> InspectedQueue[QuarantinedBody]:
+    """How a `QueueReader` reads the quarantine. Args: the name of its queue."""
     return InspectedQueue(queue, "the quarantine", describe_body)
 
 

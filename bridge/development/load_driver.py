@@ -68,10 +68,12 @@ class LoadResult:
 
     @property
     def answered(self) -> int:
+        """How many posts were answered, rightly or wrongly."""
         return sum(len(times) for outcome, times in self.seconds.items() if outcome.status != NO_ANSWER)
 
     @property
     def is_good(self) -> bool:
+        """Whether every post was answered, and rightly."""
         return self.answered > 0 and self.wrong == 0
 
 

@@ -24,7 +24,8 @@ class ControlledSimulator(Protocol):
 
     async def emit_many(
         self, events: Iterable[Emission], *, shuffle: int | None = None, repeat: int = 1
-    ) -> list[int]: ...
+    ) -> list[int]:
+        """As `Simulator.emit_many`."""
 
 
 def routes(simulator: ControlledSimulator) -> list[web.RouteDef]:

@@ -50,6 +50,8 @@ class InvalidMixError(ValueError):
 
 
 class BodyKind(StrEnum):
+    """What a body is, as a receiver reads it."""
+
     EVENT = "event"
     NO_EVENT = "no event"
     """JSON, for the quarantine."""
@@ -94,6 +96,7 @@ class Traffic:
         self._held: list[tuple[int, int, Posting]] = []
 
     def next(self) -> Posting:
+        """The next body to post."""
         while True:
             if self._held and self._held[0][0] <= self._number:
                 return self._posted(heappop(self._held)[-1])

@@ -72,6 +72,7 @@ class RoleStatus:
     """`file` and `fingerprint` of the settings file that it was started with; empty where it has none."""
 
     def by_label(self, name: str) -> LabelledValues:
+        """The values of a sample by its label; empty if the role does not have it."""
         return dict(self.counts.get(name, {}))
 
 

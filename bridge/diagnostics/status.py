@@ -38,6 +38,8 @@ _BACKFILLED: Final = "bridge_backfill_events_total"
 
 @dataclass(frozen=True, slots=True)
 class EventCount:
+    """How many events of a name the receivers have accepted."""
+
     name: str
     total: int
     """Since the receivers' start."""

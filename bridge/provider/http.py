@@ -21,6 +21,8 @@ MAX_EXCERPT: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest:
+    """A request to the API of the provider."""
+
     method: str
     path: str
     """Below the base URL, already percent-encoded."""
@@ -32,6 +34,8 @@ class ApiRequest:
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
+    """An answer of the API of the provider."""
+
     call: ApiRequest
     status: int
     body: bytes
@@ -40,6 +44,7 @@ class ApiResponse:
 
     @property
     def succeeded(self) -> bool:
+        """Whether the status is 2xx."""
         return _succeeded(self.status)
 
 

@@ -33,7 +33,8 @@ LAST_CONFIRMS_SECONDS: Final = 1.0
 class DeclaredTopology(Protocol):
     """Declares a topology, as `RoleTopology` does."""
 
-    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None: ...
+    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+        """As `RoleTopology.declare`."""
 
 
 @asynccontextmanager
@@ -97,6 +98,7 @@ async def _check_topology(
 
 
 def make_publisher(settings: Settings, link: Link, metrics: Metrics, *, window: int) -> Publisher:
+    """A publisher for this connection. Args: all settings; the connection; metrics; how many messages may be in flight."""
     return Publisher(
         link, max_in_flight=window, stalled_after=settings.receiver.confirm_wait, metrics=metrics
     )

@@ -53,10 +53,14 @@ FastPath = Annotated[Literal["auto", "http", "amqp", "off"], BeforeValidator(low
 
 
 class Section(BaseModel):
+    """A section of the settings. Times are in seconds and sizes in bytes; `config/bridge.toml` says what each setting is for."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RabbitMQ(Section):
+    """`[rabbitmq]`: where RabbitMQ is, the prefix of our names there, and the limits of the archive (age, bytes)."""
+
     urls: Annotated[tuple[BrokerUrl, ...], NoDecode, BeforeValidator(split_urls)] = Field(
         default=(SecretStr("amqp://guest:guest@127.0.0.1:5672/"),), min_length=1
     )
@@ -79,6 +83,8 @@ class RabbitMQ(Section):
 
 
 class Receiver(Section):
+    """`[receiver]`: where the webhook is served, its tokens, and the limits of a request."""
+
     host: Host = "0.0.0.0"  # noqa: S104 -- a webhook is called from outside; the container or firewall narrows it
     port: Port = 8080
     tokens: Annotated[Tokens, NoDecode] = ()
@@ -93,12 +99,16 @@ class Receiver(Section):
 
 
 class Spool(Section):
+    """`[spool]`: the folder of the local queue, and how many bytes it may take and must leave free."""
+
     directory: Annotated[Path, BeforeValidator(not_blank)] = Path("spool")
     max_bytes: int = Field(default=1024**3, ge=1024**2)
     min_free_bytes: int = Field(default=64 * 1024**2, ge=0)
 
 
 class Provider(Section):
+    """`[provider]`: the API of the provider, its rate (calls a second), and how often a call is tried."""
+
     base_url: HttpUrl = PROVIDER_URL
     reserve_url: HttpUrl | Literal[""] | None = None
     api_token: Annotated[ApiToken | None, BeforeValidator(blank_is_none)] = None
@@ -118,6 +128,8 @@ class Provider(Section):
 
 
 class Worker(Section):
+    """`[worker]`: batches, the delays between attempts, and when the worker pauses, gives a message up, or counts as stuck."""
+
     prefetch: int = Field(default=500, ge=1, le=65535)
     batch_size: int = Field(default=100, ge=1)
     linger: Seconds = 0.02
@@ -133,6 +145,8 @@ class Worker(Section):
 
 
 class Suppression(Section):
+    """`[suppression]`: the database of the list, and which events put an address on it."""
+
     database_url: SecretStr = SecretStr("sqlite+aiosqlite:///suppressions.sqlite3")
     events: Annotated[
         tuple[SuppressingEvent, ...], NoDecode, BeforeValidator(split_names), AfterValidator(event_names)
@@ -140,18 +154,24 @@ class Suppression(Section):
 
 
 class Health(Section):
+    """`[health]`: where a role serves its health and metrics, and where `status` and `doctor` find the roles."""
+
     host: Host = "127.0.0.1"
     port: Port | None = None
     roles: Annotated[tuple[HttpUrl, ...], NoDecode, BeforeValidator(split)] = ()
 
 
 class Logs(Section):
+    """`[logs]`: level and format of the log, and whether addresses in it are masked."""
+
     level: Level = "info"
     format: Annotated[Literal["auto", "json", "console"], BeforeValidator(lower)] = "auto"
     mask_addresses: bool = True
 
 
 class Development(Section):
+    """`[development]`: for those who work on the bridge."""
+
     fast_path: FastPath = "auto"
 
 
@@ -166,6 +186,8 @@ def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Subscriber(Section):
+    """`[[subscribers]]`: a queue of another service, and the events that are routed to it."""
+
     queue: Annotated[str, AfterValidator(queue_of_another), AfterValidator(not_reserved)] = Field(
         min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$"
     )

@@ -32,6 +32,7 @@ def split(value: Any) -> Any:
 
 
 def split_urls(value: Any) -> Any:
+    """As `split`, for URLs. A comma in a password would cut a URL in two, so that is refused with advice."""
     items = split(value)
     if isinstance(value, str) and any("://" not in item for item in items[1:] if isinstance(item, str)):
         raise ValueError(
@@ -80,6 +81,7 @@ def _host(text: str) -> str:
 
 
 def lower(value: Any) -> Any:
+    """Text in lower case, without surrounding white space; any other value as it is."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
@@ -104,6 +106,7 @@ def split_names(value: Any) -> Any:
 
 
 def event_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Canonical names of events, each once, in their order."""
     return tuple(dict.fromkeys(events.canonical_name(name) for name in names))
 
 

@@ -63,10 +63,12 @@ class Child:
 
     @property
     def number(self) -> int:
+        """From 1; a process that replaces another one has the same number."""
         return self._config.number
 
     @property
     def health_socket(self) -> Path:
+        """The Unix socket of the process's health."""
         return self._config.health_socket
 
     async def keep_running(self) -> None:

@@ -37,6 +37,7 @@ class ChildConfig:
         return self.directory / f"{self.number}.sock"
 
     def packed(self) -> bytes:
+        """The config as `read_config` reads it."""
         return pickle.dumps(self)
 
 

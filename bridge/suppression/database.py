@@ -151,12 +151,15 @@ class Database(ABC):
         """The `StoreError` for an error of the driver; None if the error is not the driver's, or means nothing special."""
 
     def unavailable(self, reason: object) -> StoreUnavailableError:
+        """The error for a database that cannot be used now. Args: why, one line."""
         return StoreUnavailableError(f"the suppression list {self.name} cannot be used now: {reason}")
 
     def refused(self, reason: object) -> RefusedValueError:
+        """The error for a value that the database refuses. Args: why, one line."""
         return RefusedValueError(f"the suppression list {self.name} refuses a value: {reason}")
 
     def broken(self, reason: object) -> StoreError:
+        """The error for a failure that waiting does not mend. Args: why, one line."""
         return StoreError(f"the suppression list {self.name} failed: {reason}")
 
 

@@ -30,6 +30,7 @@ class Revisions:
 
     @property
     def is_newest(self) -> bool:
+        """Whether there is nothing to migrate."""
         return self.current == self.newest
 
 

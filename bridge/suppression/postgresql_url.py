@@ -1,4 +1,8 @@
-"""Reads a PostgreSQL URL of `suppression.database_url`, in the spellings that are common."""
+"""Reads a PostgreSQL URL of `suppression.database_url`, in the spellings that are common.
+
+SQLAlchemy's `make_url` does not do: it refuses several hosts with ports, and takes a part of an unescaped password for the
+host, so that an error message would show it.
+"""
 
 from __future__ import annotations
 

@@ -37,6 +37,7 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, rows: Any) -> FileState:
+        """Read the rows of `FILE_STATE_QUERY`: one, such as `current 2049:1234`."""
         ((text,),) = rows
         kind, _, file = text.partition(" ")
         return cls(kind, file)

@@ -19,6 +19,8 @@ _ARGUMENT: Final = re.compile(r"invalid input for query argument \$\d+: .* \((?P
 
 
 class ErrorKind(Enum):
+    """What an error of PostgreSQL means for us."""
+
     VALUE = auto()
     """A value is refused."""
     ACCESS = auto()

@@ -48,6 +48,7 @@ class Cause:
 
     @property
     def key(self) -> Key:
+        """The key of the entry that it makes or counts in."""
         return self.address, self.reason
 
 

@@ -42,6 +42,7 @@ class BufferedCounter:
         """The count since the last flush. Callers add to it."""
 
     def flush(self) -> None:
+        """Add the count to the counter."""
         count, self.count = self.count, 0
         if count:
             self._counter.inc(count)
@@ -60,10 +61,12 @@ class BufferedHistogram:
         self._total = 0.0
 
     def observe(self, value: float) -> None:
+        """Count this value in its bucket."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._total += value
 
     def flush(self) -> None:
+        """Add the observations to the histogram."""
         counts, self._counts = self._counts, [0] * len(self._counts)
         total, self._total = self._total, 0.0
         if any(counts):
@@ -76,6 +79,7 @@ class BufferedAgeHistogram(BufferedHistogram):
     __slots__ = ()
 
     def observe(self, value: float) -> None:
+        """Count this age, in seconds."""
         if value < 0.0:
             value = 0.0
         elif value > MAX_AGE_SECONDS:

@@ -1,4 +1,8 @@
-"""A circuit breaker for asyncio: while it is open, calls wait, and some of them are let through as probes."""
+"""A circuit breaker for asyncio: while it is open, calls wait, and some of them are let through as probes.
+
+The libraries' breakers fail calls while they are open, and let any call through as the probe: one bad message could keep
+them open.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ class BreakerState(IntEnum):
 
     @property
     def text(self) -> str:
+        """For people and `/readyz`: `closed`, `half-open` or `open`."""
         return self.name.lower().replace("_", "-")
 
 
@@ -90,10 +95,12 @@ class CircuitBreaker:
 
     @property
     def closed(self) -> bool:
+        """Whether calls go through without waiting."""
         return self._closed
 
     @property
     def state(self) -> BreakerState:
+        """Half-open while a probe is in progress."""
         if self._closed:
             return BreakerState.CLOSED
         return BreakerState.HALF_OPEN if self._probing else BreakerState.OPEN
