@@ -34,6 +34,10 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 test: packages postgresql pgbouncer promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
 	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) --dist loadgroup $(ARGS)
 
+.PHONY: test-fast
+test-fast: packages postgresql promtool dependencies ## Unit tests, and the integration tests that start nothing (within a minute)
+	@$(BIN)/pytest -n $$(nproc 2>/dev/null || echo 1) -m quick tests/unit tests/integration $(ARGS)
+
 # What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.
 # A python3.13 that is there in name only, as pyenv's are, is asked for by PYENV_VERSION too.
 ON_313 ?= tests/unit $(addprefix tests/integration/test_,$(addsuffix .py,answers short_way publisher link))

@@ -57,6 +57,15 @@ _COSTLY_FIXTURES = {"alarmed", "tls_node"}
 _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All unit tests are quick. Integration tests are where their module says so, and then they start no role."""
+    for item in items:
+        if "unit" in item.path.parts:
+            item.add_marker("quick")
+        if item.get_closest_marker("quick") and "processes" in getattr(item, "fixturenames", ()):
+            raise pytest.UsageError(f"{item.nodeid} starts processes, and its module has the mark `quick`")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The controller starts both servers, before there are workers."""

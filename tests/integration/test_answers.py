@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.support.receiving import Receiving
     from tests.support.wire import Answer
 
+pytestmark = pytest.mark.quick
+
 DOCUMENTED = b'{"message": {"id": 1}, "event": {"name": "clicked", "timestamp": 1539062173, "data": {"url": "https://example.com"}}}'
 """The body of the provider's own page."""
 

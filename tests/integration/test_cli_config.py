@@ -17,6 +17,8 @@ from tests.support.commands import bridge
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.quick
+
 SECRET = "an-uncommon-secret"
 SECRETS = {
     "BRIDGE_RABBITMQ__URLS": f"amqp://guest:{SECRET}@127.0.0.1:1/,amqp://guest:{SECRET}@127.0.0.2:1/",

@@ -24,6 +24,8 @@ from tests.support.postgres import is_postgresql
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.quick
+
 COMMANDS = ("check", "list", "add", "remove", "history")
 
 

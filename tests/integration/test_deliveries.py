@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
 from tests.support.dead_letters import ids, move_to_dead_letters
@@ -12,6 +14,8 @@ from tests.support.dead_letters import ids, move_to_dead_letters
 if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace
+
+pytestmark = pytest.mark.quick
 
 
 async def test_all_that_was_let_go_is_gone_at_the_end(

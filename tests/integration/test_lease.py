@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from bridge.suppression.database import Database
 
+pytestmark = pytest.mark.quick
+
 LONG = 60.0
 SHORT = 0.3
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit
     from tests.support.receiving import Receiving
 
+pytestmark = pytest.mark.quick
+
 AT = 1539062173
 ODD = b' {"event" :{"data":null, "name":"%s","timestamp":1539062173},\n"message":{ "id":77 } , "new":[1]} '
 """An event with its own white space, order and one field more: the bytes shall arrive as they are."""

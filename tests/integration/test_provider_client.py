@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from bridge.development.simulator import Simulator
 
+pytestmark = pytest.mark.quick
+
 TOKEN = "s3cret-api-token"
 ATTEMPTS = 3
 CLOSED = "http://127.0.0.1:1/v1"

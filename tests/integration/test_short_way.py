@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit
     from tests.support.receiving import Receiving
 
+pytestmark = pytest.mark.quick
+
 NOWHERE = "/dev/null/spool"
 """No folder can be made there, so the spool takes nothing."""
 DATE = re.compile(rb"(?m)^Date: [^\r]+\r$")

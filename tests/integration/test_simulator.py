@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from bridge.development.simulator import Simulator
 
+pytestmark = pytest.mark.quick
+
 HOOK = "https://bridge.example.org/webhooks/msndr/a-token-of-ours"
 DOCUMENTED = (
     b'{"message": {"id": 1}, "event": {"name": "clicked", "timestamp": 1539062173, '

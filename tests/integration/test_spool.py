@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from bridge.spool.entries import SpoolEntry
 
+pytestmark = pytest.mark.quick
+
 BODY = b'{"message": {"id": 1}, "event": {"name": "opened", "timestamp": 1539062173}}'
 LARGE = b"x" * 64 * 1024
 PATIENCE_SECONDS = 20

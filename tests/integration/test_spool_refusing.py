@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterator, Sequence
     from pathlib import Path
 
+pytestmark = pytest.mark.quick
+
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 20

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+pytestmark = pytest.mark.quick
+
 PATIENCE_SECONDS = 20
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from bridge.spool.entries import SpoolEntry
 
+pytestmark = pytest.mark.quick
+
 PATIENCE_SECONDS = 30
 MIB = 1024**2
 LARGE = b"x" * 64 * 1024

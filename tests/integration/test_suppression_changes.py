@@ -17,6 +17,8 @@ from tests.support.clock import Clock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+pytestmark = pytest.mark.quick
+
 NOW = 1_539_062_173
 
 
