@@ -53,17 +53,10 @@ hypothesis.settings.load_profile("untimed")
 
 _COSTLY_FIXTURES = {"alarmed", "tls_node"}
 """Servers that several tests share."""
+_NEVER_KILLED = "fsync = off\n"
+"""Of the PostgreSQL that all share, and that no test crashes: to make and to drop a database takes half the time."""
 
 _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All unit tests are quick. Integration tests are where their module says so, and then they start no role."""
-    for item in items:
-        if "unit" in item.path.parts:
-            item.add_marker("quick")
-        if item.get_closest_marker("quick") and "processes" in getattr(item, "fixturenames", ()):
-            raise pytest.UsageError(f"{item.nodeid} starts processes, and its module has the mark `quick`")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -89,9 +82,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the same node of its own runs in one worker (`--dist loadgroup`): else each worker would start one."""
+    """Mark what is quick, and what shares a costly fixture.
+
+    All unit tests are quick; integration tests are where their module says so, and then they start no role. What needs
+    the same node of its own runs in one worker (`--dist loadgroup`): else each worker would start one.
+    """
     for item in items:
-        for fixture in _COSTLY_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if "unit" in item.path.parts:
+            item.add_marker("quick")
+        if item.get_closest_marker("quick") and "processes" in fixtures:
+            raise pytest.UsageError(f"{item.nodeid} starts processes, and its module has the mark `quick`")
+        for fixture in _COSTLY_FIXTURES & fixtures:
             item.add_marker(pytest.mark.xdist_group(fixture))
 
 
@@ -112,7 +114,7 @@ async def _start_postgresql(stack: AsyncExitStack, data: Path) -> Server:
     """This run's; and what other servers start with, which some tests break."""
     await asyncio.to_thread(make_data, data)
     os.environ[DATA_VARIABLE] = str(data)
-    return await stack.enter_async_context(Server.running())
+    return await stack.enter_async_context(Server.running(settings=_NEVER_KILLED))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -28,7 +28,14 @@ MAX_REQUEST_BYTES = 1 << 20
 DESCRIPTORS = 4
 """Of a request: standard input, output and error of the child, and a socket that gets its pid and its exit code."""
 
-_NOT_LOADED = ("bridge.cli", "bridge.__main__", "bridge.supervisor.__main__", "bridge.suppression.migrations")
+_NOT_LOADED = (
+    "bridge.cli",
+    "bridge.__main__",
+    "bridge.supervisor.__main__",
+    "bridge.suppression.migrations",
+    *("bridge.receiver.connection", "bridge.amqp.wire", "bridge.amqp.frames", "bridge.amqp.aiormq_internals"),
+)
+"""What is imported by each process: the command line, what runs when it is imported, and the fast path."""
 _STOPPED_BY_TERMINAL = {signal.SIGINT}
 """A Ctrl-C ends the tests, and they end this process: it is only for the children."""
 
