@@ -43,7 +43,16 @@ class DeclareRefusedError(BrokerRefusedError):
 
 @contextmanager
 def explain_refusal(what: str) -> Iterator[None]:
-    """Translate the channel errors with which RabbitMQ refuses a declaration."""
+    """Translate the channel errors with which RabbitMQ refuses a declaration.
+
+    Args:
+        what: is declared, for people: `queue 'crm'`.
+
+    Raises:
+        TopologyMismatchError: it exists with other arguments.
+        DeclareRefusedError: we may not declare it, or it is missing and may not be declared here.
+        BrokerUnavailableError: its node is still starting.
+    """
     try:
         yield
     except ChannelPreconditionFailed as refusal:

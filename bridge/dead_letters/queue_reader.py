@@ -80,6 +80,7 @@ class QueueReader(Generic[T]):
     """The messages that were ready at the start, oldest first. Those that are not acknowledged stay, in their order."""
 
     def __init__(self, queue: InspectedQueue[T], total: int, deliveries: Deliveries) -> None:
+        """Use `open` instead. Args: the queue; how many messages to read; its deliveries."""
         self.total = total
         """How many were ready at the start."""
         self.seen = 0

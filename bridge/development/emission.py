@@ -40,7 +40,7 @@ class WebhookReply:
 
 
 def event_body(name: str, message_id: int, timestamp: int, data: Mapping[str, Any]) -> bytes:
-    """The body, byte for byte as on the provider's webhook page."""
+    """The body of an event, byte for byte as on the provider's webhook page. The timestamp is in Unix seconds."""
     event = {"name": name, "timestamp": timestamp, "data": data}
     return json.dumps({"message": {"id": message_id}, "event": event}, ensure_ascii=False).encode()
 

@@ -82,6 +82,7 @@ class ProviderClient:
     def __init__(
         self, settings: Provider, metrics: Metrics, session: aiohttp.ClientSession, sleep: Sleep, clock: Clock
     ) -> None:
+        """Use `connect` instead. Args: as there; the session sends the requests."""
         self._calls = ApiCalls(settings, metrics, session, sleep, clock)
 
     @property

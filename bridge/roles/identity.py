@@ -24,7 +24,7 @@ _LOOPBACK: Final = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What two bridges do not have in common."""
+    """What tells two bridges apart."""
 
     prefix: str
     virtual_host: str
@@ -47,14 +47,14 @@ class Identity:
 
 
 def identity_of(settings: RabbitMQ, cluster: str = "") -> Identity:
-    """Args: where RabbitMQ is; what it calls itself, if it has been reached."""
+    """The identity of the bridge with these settings. Args: where RabbitMQ is; its cluster name, if it has been reached."""
     urls = [URL(url.get_secret_value()) for url in settings.urls]
     nodes = tuple(f"{_LOOPBACK.get(url.host or '', url.host)}:{url.port or 5672}" for url in urls)
     return Identity(settings.prefix, settings.virtual_host, nodes, cluster)
 
 
 def read_identity(part: Any) -> Identity | None:
-    """Of a role's `/readyz`; None for what is none, as of an earlier release."""
+    """The identity in a role's `/readyz`; None if there is none, as in an earlier release."""
     try:
         return Identity(
             str(part["prefix"]), str(part["virtual_host"]), tuple(part["nodes"]), str(part["cluster"])

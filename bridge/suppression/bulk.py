@@ -62,7 +62,7 @@ def column_in(
 def chunks(
     connection: AsyncConnection, values: Collection[Any], *, lists: int = 1
 ) -> Iterator[Sequence[Any]]:
-    """The values in order, in as many chunks as statements are needed that have each value in so many lists."""
+    """The values in order, in one chunk for each statement. `lists` is how often a statement has each value in a list."""
     ordered = sorted(values)
     at_once = len(ordered) if connection.dialect.name == _POSTGRESQL else MAX_PARAMETERS // lists
     for start in range(0, len(ordered), at_once or 1):
@@ -70,7 +70,7 @@ def chunks(
 
 
 def is_one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElement[bool]:
-    """That the column is one of the values of this parameter, which is given with a chunk."""
+    """The condition that the column has one of the values of this parameter: a chunk of `chunks`."""
     if dialect == _POSTGRESQL:
         return column == any_(bindparam(parameter, type_=_array_of(column)))
     return column.in_(bindparam(parameter, expanding=True))

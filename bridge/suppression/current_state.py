@@ -72,7 +72,7 @@ async def exclude_writers(connection: AsyncConnection) -> None:
 async def keep_lifting(
     connection: AsyncConnection, address: str, reasons: Iterable[Reason], now: int
 ) -> None:
-    """From now on no event that happened until now puts the address on the list for one of these reasons."""
+    """From now on no event that happened until `now` (Unix seconds) puts the address on the list for these reasons."""
     rows = [{"address": address, "reason": reason.value, "lifted_at": now} for reason in sorted(reasons)]
     await connection.execute(_keeping(connection.dialect.name), bulk.as_parameters(connection, rows))
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from bridge.suppression import current_state, opening, reading, writing
 from bridge.suppression.addresses import normalise
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError, StoreError
+from bridge.suppression.incidents import RecordedIncident
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
@@ -23,38 +23,12 @@ if TYPE_CHECKING:
     from bridge.suppression.changes import Change
     from bridge.suppression.database import Database
     from bridge.suppression.entries import Entry
-
-RecordOutcome = Literal["added", "updated", "outdated", "repeated"]
+    from bridge.suppression.incidents import Incident, RecordOutcome
 
 _RELEASE_SECONDS: Final = 0.5
 """How long the end of a process may wait for the release of its lease; otherwise the lease expires."""
 
 NO_ADDRESSES: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Incident:
-    """An event that suppresses, with its address."""
-
-    address: str
-    """In any spelling; the list normalises it."""
-    reason: Reason
-    event_id: str
-    event_at: int
-    """When it happened, Unix seconds."""
-    message_id: str
-    evidence: bytes
-    """The event as the provider sent it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedIncident:
-    """The result of recording an incident."""
-
-    incident: Incident
-    outcome: RecordOutcome
-    """Nothing was changed where it is `repeated`, as this event id was handled before, or `outdated`, as a person has
-    taken the address off the list since the event happened."""
 
 
 class Store:
@@ -67,6 +41,7 @@ class Store:
         *,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
+        """Use `open` instead. Args: a database with the newest revision; otherwise as there."""
         self._database = database
         self._clock = clock
         self.outbox = Outbox(database, clock, lease_seconds=lease_seconds)
@@ -224,6 +199,14 @@ class Store:
 
         Events that happened until now do not put it back for that reason, however late they come; where all is
         removed, for any reason: of complaints only with the override, the actor and the note.
+
+        Args:
+            address: in any spelling.
+            reason: only its entry of this reason; None: all its entries.
+            actor: who removes it, for the change log.
+            note: why, for the change log.
+            override: remove a complaint, too.
+            dry_run: change nothing.
 
         Raises:
             InvalidAddressError: it is not an address.

@@ -53,7 +53,7 @@ class Cause:
 
 
 async def claim_events(connection: AsyncConnection, event_ids: Iterable[str], now: int) -> set[str]:
-    """Mark the events as handled. Returns those that were not handled before.
+    """Mark the events as handled at `now` (Unix seconds). Returns those that were not handled before.
 
     On PostgreSQL the INSERT waits for another worker's transaction with the same id, and the second one returns no row.
     So counts are exact without a lock on the list.
@@ -69,10 +69,16 @@ async def claim_events(connection: AsyncConnection, event_ids: Iterable[str], no
 async def upsert_entries(
     connection: AsyncConnection, causes: Sequence[Cause], *, actor: str, now: int
 ) -> list[Done]:
-    """Insert or update the entries of these causes, and log each; what each did, in their order.
+    """Insert or update the entries of these causes, and log each. Returns what each did, in their order.
 
     An event that is not newer than the lifting of its entry does nothing: a person knew better, whichever of the two
-    was heard of first.
+    came first.
+
+    Args:
+        connection: in a transaction that writes.
+        causes: events and manual additions.
+        actor: who makes the changes, for the change log.
+        now: Unix seconds.
     """
     before = await current_state.read(connection, {cause.address for cause in causes})
     outdated = [_is_outdated(cause, before) for cause in causes]
@@ -141,7 +147,15 @@ async def delete_entries(
 ) -> None:
     """Delete these entries of one address, and log each. Older events do not put it back for any of the reasons.
 
-    The caller has the list for itself (`current_state.exclude_writers`).
+    The caller has called `current_state.exclude_writers`.
+
+    Args:
+        connection: in a transaction that writes.
+        entries: one or more, of the same address.
+        reasons: for which older events do not put the address back.
+        actor: who deletes them, for the change log.
+        note: why, for the change log.
+        now: Unix seconds.
     """
     address = entries[0].address
     current = await current_state.read(connection, [address])

@@ -143,7 +143,13 @@ class CircuitBreaker:
             self._on_change()
 
     def failed(self, error: Exception, *, subject: Hashable = None, probe: Probe | None = None) -> None:
-        """A call has failed."""
+        """A call has failed.
+
+        Args:
+            error: of the call.
+            subject: what the call was about, as in `acquire`.
+            probe: the call's own, if it was one.
+        """
         self.reason = str(error)
         self._hold_untried = isinstance(error, self._common_errors)
         may_be_the_subject = subject is not None and isinstance(error, self._subject_errors)

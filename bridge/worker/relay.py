@@ -51,6 +51,15 @@ class Relay:
         database: Dependency,
         metrics: Metrics,
     ) -> None:
+        """Make a relay that does nothing until `run`.
+
+        Args:
+            outbox: the changes that are not published yet.
+            publisher: sends them.
+            exchange: to which they are published.
+            database: its circuit breaker.
+            metrics: count what was published, and show who holds the lease.
+        """
         self._outbox = outbox
         self._database = database
         self._publisher = publisher

@@ -10,7 +10,7 @@ from bridge import events
 from bridge.amqp.properties import decode_properties
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
-from bridge.suppression.store import Incident
+from bridge.suppression.incidents import Incident
 from bridge.tasks import task_group
 from bridge.telemetry import instruments, logs
 from bridge.telemetry.scrubbing import masked
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from bridge.amqp.delivery_frames import Delivery
     from bridge.events import Event
     from bridge.settings.sections import Settings
+    from bridge.suppression.incidents import RecordedIncident
     from bridge.suppression.policy import Policy, Reason
-    from bridge.suppression.store import RecordedIncident, Store
+    from bridge.suppression.store import Store
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.address_lookup import AddressLookup
     from bridge.worker.dependencies import Dependency, Operation

@@ -15,8 +15,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bridge.cli import main, suppressions
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.support import commands as processes
 from tests.support import stores
 from tests.support.postgres import is_postgresql

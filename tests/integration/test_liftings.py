@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from bridge.suppression import current_state, writing
 from bridge.suppression.errors import ProtectedComplaintError
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.support import postgres, stores
 from tests.support.clock import Clock
 from tests.support.scraping import becoming, free_port

@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import event
 
 from bridge.suppression.errors import StoreError, StoreUnavailableError
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.support import stores
 from tests.support.commands import bridge
 from tests.support.working import bounces, changed

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from bridge.suppression.errors import StoreError, StoreUnavailableError
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.postgresql import PostgresqlDatabase
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.support.commands import bridge
 from tests.support.pooler import PGBOUNCER, pooled
 from tests.support.stores import NEWEST

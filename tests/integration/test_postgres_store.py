@@ -12,8 +12,9 @@ import pytest
 from sqlalchemy import event, text
 
 from bridge.suppression.errors import RefusedValueError, StoreError, StoreUnavailableError
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.support import postgres
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy

@@ -9,8 +9,9 @@ import orjson
 import pytest
 
 from bridge.suppression.changes import Lag
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.support import stores
 from tests.support.clock import Clock
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.suppression.errors import StoreError, StoreUnavailableError
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -20,8 +20,9 @@ from bridge.suppression.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.support import stores
 from tests.support.clock import Clock
 
@@ -194,7 +195,8 @@ RECORDER = """
 import asyncio, sys
 from bridge.suppression.policy import Reason
 from bridge.settings.sections import Logs
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.incidents import Incident
+from bridge.suppression.store import Store
 from bridge.telemetry import logs
 
 async def main(url, name):

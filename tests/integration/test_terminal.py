@@ -17,8 +17,9 @@ from bridge import events
 from bridge.broker.messages import message_from_body
 from bridge.receiver.handler import WEBHOOK_PATH
 from bridge.settings.sources import CONFIG_VARIABLE
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 from tests.conftest import TOKEN
 from tests.support.archiving import archive
 from tests.support.manual import every_command

@@ -11,8 +11,9 @@ import aio_pika
 import uvloop
 
 from bridge import events
+from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Policy
-from bridge.suppression.store import Incident, Store
+from bridge.suppression.store import Store
 
 PREFETCH = 100
 
