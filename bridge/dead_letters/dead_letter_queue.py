@@ -27,7 +27,7 @@ class DeadLetterCause:
     reason: str
     """A keyword to filter by."""
     history: RetryHistory
-    """Of all its attempts. Its `error` is the reason for people."""
+    """The history of its attempts. Its `error` is the reason for people."""
 
 
 class DeadLetterQueue:

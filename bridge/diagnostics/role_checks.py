@@ -1,4 +1,4 @@
-"""The doctor's look at the roles that run: whether they have the settings that stand in the file now."""
+"""The doctor's check of the running roles: whether they were started with the settings that the file has now."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _LABELS: Final = {
     TOKENS: "",
     ADMITTED: "token",
 }
-"""The samples that are read: name -> the label whose values are kept apart; empty: no label."""
+"""The samples that are read: name -> the label by whose values they are summed; empty: no label."""
 
 _PATIENCE_SECONDS: Final = 3.0
 """The timeout for all requests to one role."""
@@ -67,7 +67,7 @@ class RoleStatus:
     counts: Mapping[str, LabelledValues] = field(default_factory=dict)
     """Sample name -> values by label."""
     bridge: Identity | None = None
-    """Whose it is; None where it does not say."""
+    """The bridge that it belongs to; None where it does not say."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """`file` and `fingerprint` of the settings file that it was started with; empty where it has none."""
 
@@ -146,7 +146,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> RoleStatus:
 
 
 def without_others(seen: Iterable[RoleStatus], own: Identity) -> list[RoleStatus]:
-    """Of a role of another bridge nothing is left but what it is: none of its numbers are ours."""
+    """A role of another bridge becomes a problem without numbers, so that its events are not counted as ours."""
     return [
         RoleStatus(
             role.url,

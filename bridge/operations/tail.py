@@ -96,7 +96,7 @@ def tailed_event(delivered: Delivery, *, mask_addresses: bool = True) -> TailedE
         message_id=event.message_id,
         timestamp=event.timestamp,
         received_at=received_at,
-        url=_printable(links.shown(url, mask_addresses=mask_addresses)) if isinstance(url, str) else None,
+        url=_printable(links.safe_link(url, mask_addresses=mask_addresses)) if isinstance(url, str) else None,
         problem=None,
     )
 

@@ -57,7 +57,7 @@ class RateLimiter:
                 return
 
     def pause(self, seconds: float) -> None:
-        """Let nobody call for this time. A longer pause that is in force stays."""
+        """Allow no call for this many seconds. A longer pause that is in force stays."""
         self._held_until = max(self._held_until, self._clock() + seconds)
 
 

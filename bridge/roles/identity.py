@@ -1,4 +1,4 @@
-"""Which bridge a role belongs to, and with which settings file it was started: for who looks at it from outside."""
+"""Which bridge a role belongs to, and with which settings file it was started; shown in `/readyz`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Identity:
     prefix: str
     virtual_host: str
     nodes: tuple[str, ...]
-    """Of RabbitMQ, as `host:port`."""
+    """RabbitMQ's nodes, as `host:port`."""
     cluster: str = ""
     """RabbitMQ's own name for itself; empty while it has not been reached."""
 

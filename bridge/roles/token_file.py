@@ -1,4 +1,4 @@
-"""Tokens that stand in a file of their own: read again when it changes, so that nobody is restarted for a new one."""
+"""Tokens in a file of their own: it is read again when it changes, so that a new token needs no restart."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _TOKENS: Final[TypeAdapter[tuple[SecretStr, ...]]] = TypeAdapter(Tokens)
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """What stood in the file at one look."""
+class _FileContent:
+    """The content of the file when it was read."""
 
     text: str
     problem: str = ""
@@ -38,15 +38,15 @@ class _Seen:
 
 
 class TokenFile:
-    """The tokens of one setting, which are those of its file for as long as it is followed."""
+    """The tokens of one setting. While its file is followed, they are those in the file."""
 
     def __init__(self, setting: str, path: Path | None, tokens: Sequence[str]) -> None:
         """Make one that rests until `follow`.
 
         Args:
             setting: its name, such as `receiver.tokens`.
-            path: of the file; None where the tokens stand elsewhere, and stay as they are.
-            tokens: those in force, as they were read at the start.
+            path: of the file; None where the tokens are given otherwise: then they never change.
+            tokens: as they were read at the start.
         """
         self._setting = setting
         self._path = path
@@ -54,29 +54,29 @@ class TokenFile:
         self.problem = ""
         """Why the file is not followed at the moment; empty while it is."""
 
-    async def follow(self, changed: Callable[[tuple[str, ...]], None]) -> None:
-        """Look at the file each second, for ever. Where it cannot be used, the tokens in force stay, and the log says so.
+    async def follow(self, on_change: Callable[[tuple[str, ...]], None]) -> None:
+        """Read the file each second, until cancelled. If it cannot be used, the valid tokens stay, and the log says so.
 
-        It is opened by its name each time: some write into a file, and some put another one in its place. What is seen
-        twice in a row counts, so that none is read while it is being written.
+        It is opened by its name each time: some programs write into a file, others put another one in its place. Content
+        is used only if it was read twice in a row, so that a file is not used while it is being written.
 
         Args:
-            changed: told the tokens that are valid from now on.
+            on_change: called with the tokens that are valid from now on.
         """
         if self._path is None:
             await asyncio.Event().wait()
             return
-        look = partial(_look, self._setting, self._path)
-        before = judged = None
+        read = partial(_read_file, self._setting, self._path)
+        before = applied = None
         while True:
-            seen = await run_abandonable(look)
-            if seen == before and seen != judged:
-                judged = seen
-                self._judge(seen, changed)
+            seen = await run_abandonable(read)
+            if seen == before and seen != applied:
+                applied = seen
+                self._apply(seen, on_change)
             before = seen
             await asyncio.sleep(CHECK_EVERY_SECONDS)
 
-    def _judge(self, seen: _Seen, changed: Callable[[tuple[str, ...]], None]) -> None:
+    def _apply(self, seen: _FileContent, on_change: Callable[[tuple[str, ...]], None]) -> None:
         try:
             tokens = self._usable(seen)
         except InvalidSettingsError as error:
@@ -92,7 +92,7 @@ class TokenFile:
         self.problem = ""
         if tokens != self._tokens:
             self._tokens = tokens
-            changed(tokens)
+            on_change(tokens)
             log.info(
                 "other tokens are valid from now on",
                 action="tokens.changed",
@@ -100,7 +100,7 @@ class TokenFile:
                 tokens=len(tokens),
             )
 
-    def _usable(self, seen: _Seen) -> tuple[str, ...]:
+    def _usable(self, seen: _FileContent) -> tuple[str, ...]:
         if seen.problem:
             raise InvalidSettingsError(seen.problem)
         try:
@@ -112,8 +112,8 @@ class TokenFile:
         return tuple(token.get_secret_value() for token in tokens)
 
 
-def _look(setting: str, path: Path) -> _Seen:
+def _read_file(setting: str, path: Path) -> _FileContent:
     try:
-        return _Seen(sources.read(setting, path))
+        return _FileContent(sources.read(setting, path))
     except InvalidSettingsError as error:
-        return _Seen("", str(error))
+        return _FileContent("", str(error))

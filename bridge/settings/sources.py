@@ -41,11 +41,11 @@ class Origin:
     """Where settings were read from."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Of each setting that stands in a file alone, such as `receiver.tokens`: it can be read again."""
+    """Setting -> the file that holds only it, such as that of `receiver.tokens`: it can be read again."""
     config: Path | None = None
     """The settings file."""
     fingerprint: str = ""
-    """Of what is set in that: without its secrets, comments and order."""
+    """A hash of what the settings file sets, without secrets, comments and order."""
 
 
 class TextSources:

@@ -111,7 +111,7 @@ def event_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def not_reserved(name: str) -> str:
-    """RabbitMQ lets nobody make what is called `amq.…`."""
+    """RabbitMQ refuses to declare names that begin with `amq.`."""
     if name.startswith("amq."):
         raise ValueError("names that begin with 'amq.' are RabbitMQ's own; choose another")
     return name

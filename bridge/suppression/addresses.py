@@ -14,10 +14,10 @@ from bridge.suppression.mailboxes import mailbox_candidates
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LONGEST: Final = 320
+MAX_ADDRESS_LENGTH: Final = 320
 """Characters of an address: 64 before the @-sign, and 255 after it."""
-LONGEST_TEXT: Final = 4000
-"""Characters of what it stands in, with names and comments."""
+MAX_TEXT_LENGTH: Final = 4000
+"""The maximum length, in characters, of a text with an address in it, with display names and comments."""
 
 
 class InvalidAddressError(ValueError):
@@ -39,7 +39,7 @@ _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 """What no database takes: in a name, too, since all that was written is kept beside the key."""
 _FORBIDDEN: Final = re.compile(f"[{_CONTROLS}]")
 _SPECIAL: Final = re.compile(rf'[{_CONTROLS}\s()<>\[\]:;@\\,"]')
-"""What stands in a domain nowhere, and before the @-sign only in quotes."""
+"""Characters that no domain has, and that the part before the @-sign has only in quotes."""
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"')
 _ESCAPED: Final = re.compile(r"\\(.)")
 _LITERAL: Final = re.compile(r"\[[!-Z^-~]+\]")
@@ -61,10 +61,10 @@ def normalise(address: str) -> str:
         InvalidAddressError: it is no address.
     """
     text = address.strip()
-    if len(text) <= LONGEST and _PLAIN.fullmatch(text):
+    if len(text) <= MAX_ADDRESS_LENGTH and _PLAIN.fullmatch(text):
         return text.lower()
-    if len(text) > LONGEST_TEXT:
-        raise InvalidAddressError(f"not an e-mail address: it has more than {LONGEST_TEXT} characters")
+    if len(text) > MAX_TEXT_LENGTH:
+        raise InvalidAddressError(f"not an e-mail address: it has more than {MAX_TEXT_LENGTH} characters")
     if _UNSTORABLE.search(text):
         raise InvalidAddressError(
             "not an e-mail address: it has characters that cannot be stored (NUL, or half of a pair)"
@@ -99,7 +99,7 @@ def _key(mailbox: str) -> str:
     if not at:
         raise InvalidAddressError("not an e-mail address: it has no @-sign")
     key = f"{_local(local)}@{_domain(domain)}"
-    if len(key) > LONGEST:
+    if len(key) > MAX_ADDRESS_LENGTH:
         raise _too_long()
     return key
 
@@ -119,7 +119,7 @@ def _local(text: str) -> str:
 
 
 def _domain(text: str) -> str:
-    if len(text) > LONGEST:
+    if len(text) > MAX_ADDRESS_LENGTH:
         raise _too_long()
     if _LITERAL.fullmatch(text):
         return text.lower()
@@ -155,10 +155,10 @@ def _folded(text: str) -> str:
 
 
 def _folded_letter(letter: str) -> str:
-    """Unicode's simple case folding: the two small sigmas are one letter wherever they stand, `ß` is not `ss`."""
+    """Unicode's simple case folding: the two small sigmas are the same letter, `ß` is not `ss`."""
     folded = letter.casefold()
     return folded if len(folded) == 1 else letter.lower()
 
 
 def _too_long() -> InvalidAddressError:
-    return InvalidAddressError(f"not an e-mail address: it has more than {LONGEST} characters")
+    return InvalidAddressError(f"not an e-mail address: it has more than {MAX_ADDRESS_LENGTH} characters")

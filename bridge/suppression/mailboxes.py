@@ -25,11 +25,11 @@ class MailboxCandidate(NamedTuple):
 
     text: str
     bracketed: bool
-    """It stood in angle brackets: no doubt that a mailbox was meant. Else it may be a piece of a display name."""
+    """Whether it was in angle brackets: then it is meant as a mailbox. Otherwise it may be a piece of a display name."""
 
 
 def mailbox_candidates(text: str) -> Iterator[MailboxCandidate]:
-    """What stands between commas or semicolons, or in angle brackets, without comments and display names; no blanks."""
+    """The texts between commas or semicolons, or in angle brackets, without comments, display names and surrounding blanks."""
     piece: list[str] = []
     in_brackets = named = False
     for token in _TOKENS.finditer(text):
@@ -53,7 +53,7 @@ def mailbox_candidates(text: str) -> Iterator[MailboxCandidate]:
 
 def _bare(piece: list[str], *, named: bool) -> Iterator[MailboxCandidate]:
     text = "".join(piece).strip()
-    if text and not named:  # what stands behind the brackets is no mailbox, either
+    if text and not named:  # text behind the brackets is no mailbox either
         yield MailboxCandidate(text, bracketed=False)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CONNECT_SECONDS: Final = 5.0
-"""To the end of the log-in, and once more until the settings stand."""
+"""Timeout of the log-in, and then of the session's settings."""
 CLOSE_SECONDS: Final = 0.3
 """What PostgreSQL may take to answer that a connection is closed; it notices itself when one is gone."""
 _PROBE_SECONDS: Final = 2.0
@@ -33,7 +33,7 @@ NO_SESSION: Final = (
 
 
 class Connection(asyncpg.Connection):  # type: ignore[misc]  # it comes without types
-    """One that is closed at once, whether the server answers or not: nobody who stops waits for it."""
+    """A connection that is closed at once, whether the server answers or not, so that stopping does not wait for it."""
 
     async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- as there
         """Close it in order where PostgreSQL answers, else cut it."""
@@ -43,7 +43,7 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # it comes without 
 
 
 class Sessions:
-    """Opens sessions of one kind. Whether they stay ours is looked at once, and only through a pooler."""
+    """Opens sessions of one kind. Through a pooler it checks once whether a session stays with its client."""
 
     def __init__(self, dsn: str, settings: Mapping[str, str], *, command_timeout: float) -> None:
         """Take what they all have.

@@ -63,7 +63,7 @@ _TRANSIENT_DRIVER_ERRORS: Final = (
 
 
 _NOT_OUR_SESSION: Final = frozenset({"26000", "42P05"})
-"""What we have prepared is in another session: a pooler has given ours to somebody else."""
+"""Our prepared statements are in another session: a pooler has given that session to another client."""
 
 _SESSION_STATES: Final = frozenset({"25006", "3F000", "42501", "42P01"}) | _NOT_OUR_SESSION
 """Errors that may be due to settings of the session: read-only, search_path, role."""

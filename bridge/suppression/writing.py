@@ -89,7 +89,7 @@ async def upsert_entries(
 
 def _is_outdated(cause: Cause, before: CurrentState) -> bool:
     lifted_at = before.lifted_at.get(cause.key)
-    # What a person adds is a decision of now. An event bears whole seconds, so that within one nobody knows the order.
+    # A manual addition is a decision made now. Events have whole seconds: within one second the order is not known.
     return lifted_at is not None and cause.event_id is not None and cause.at <= lifted_at
 
 

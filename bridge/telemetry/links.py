@@ -1,4 +1,4 @@
-"""A link that somebody wrote, without what must not be shown of it: secrets, and addresses of persons."""
+"""Shows a link without the secrets and e-mail addresses in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yarl import URL
 from bridge.telemetry.scrubbing import HIDDEN, Scrubber
 
 _LIKE_A_SECRET: Final = re.compile(r"(?=[^/]*[0-9])[^/]{16,}")
-"""A long part of a path with a digit in it; links to unsubscribe carry such."""
+"""A long part of a path with a digit in it, as in links to unsubscribe: it may be a secret."""
 _ENCODED_AT_MOST: Final = 3
 """Times: what counts clicks wraps links in links."""
 _WEB: Final = frozenset({"http", "https"})
@@ -20,7 +20,7 @@ _PLAIN: Final = Scrubber(mask_addresses=False)
 _MASKING: Final = Scrubber(mask_addresses=True)
 
 
-def shown(link: str, *, mask_addresses: bool) -> str:
+def safe_link(link: str, *, mask_addresses: bool) -> str:
     """Where the link leads, as far as it may be shown; its query never is.
 
     Of a scheme other than the web's or `mailto` only the scheme is shown: a telephone number is about a person, too.
