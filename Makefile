@@ -32,7 +32,7 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 # other's company is part of what they test.
 .PHONY: test
 test: packages postgresql pgbouncer promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
-	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
 
 .PHONY: test-fast
 test-fast: packages postgresql promtool dependencies ## Unit tests, and the integration tests that start nothing (within a minute)

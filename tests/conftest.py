@@ -27,11 +27,14 @@ from tests.support.node import Control
 from tests.support.postgres import DATA_VARIABLE, Databases, Server, give, make_data
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
+from tests.support.scheduling import SHARED_NODES, Scheduling, shared_node
 from tests.support.warm_starts import stop_server
 from tests.support.working import Workplace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from xdist.remote import Producer
 
     from bridge.development.simulator import Simulator
     from bridge.settings.sections import Settings
@@ -51,12 +54,16 @@ OTHER_TOKEN = "a-token-for-tests-2"
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
-_COSTLY_FIXTURES = {"alarmed", "tls_node"}
-"""Servers that several tests share."""
 _NEVER_KILLED = "fsync = off\n"
 """Of the PostgreSQL that all share, and that no test crashes: to make and to drop a database takes half the time."""
 
 _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Whatever `--dist` says."""
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -82,10 +89,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is quick, and what shares a costly fixture.
+    """Mark what is quick, and see that the scheduling knows who takes a node that is shared.
 
-    All unit tests are quick; integration tests are where their module says so, and then they start no role. What needs
-    the same node of its own runs in one worker (`--dist loadgroup`): else each worker would start one.
+    All unit tests are quick; integration tests are where their module says so, and then they start no role.
     """
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
@@ -93,8 +99,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("quick")
         if item.get_closest_marker("quick") and "processes" in fixtures:
             raise pytest.UsageError(f"{item.nodeid} starts processes, and its module has the mark `quick`")
-        for fixture in _COSTLY_FIXTURES & fixtures:
-            item.add_marker(pytest.mark.xdist_group(fixture))
+        for fixture in SHARED_NODES.keys() & fixtures:
+            if shared_node(item.nodeid) != fixture:
+                raise pytest.UsageError(f"SHARED_NODES does not name {item.nodeid}, which takes {fixture}")
 
 
 async def _start(stack: AsyncExitStack, directory: Path) -> None:
