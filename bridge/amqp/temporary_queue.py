@@ -27,14 +27,13 @@ _QUEUE_LIMITS: Final[dict[str, Any]] = {
 
 @asynccontextmanager
 async def consume_temporary_queue(
-    connection: AbstractConnection, exchange: str, keys: Iterable[str], *, name: str
+    connection: AbstractConnection, bindings: Iterable[tuple[str, str]], *, name: str
 ) -> AsyncIterator[Deliveries]:
-    """Bind an exclusive, auto-delete queue to these keys, and consume it.
+    """Declare an exclusive, auto-delete queue with these bindings, and consume it.
 
     Args:
         connection: an open connection from `open_connection`.
-        exchange: must exist.
-        keys: routing keys, `#` for all.
+        bindings: exchange, which must exist, and routing key, `#` for all.
         name: prefix of the queue's name.
 
     Raises:
@@ -42,13 +41,15 @@ async def consume_temporary_queue(
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
     queue_name = f"{name}.{uuid.uuid4().hex[:12]}"
+    wanted = list(bindings)
+    exchange = wanted[0][0]  # named by an error of the declaration itself
     try:
         with as_connection_loss(connection):
             channel = await connection.channel(publisher_confirms=False)
             queue = await channel.declare_queue(
                 queue_name, exclusive=True, auto_delete=True, arguments=dict(_QUEUE_LIMITS)
             )
-            for key in keys:
+            for exchange, key in wanted:
                 await queue.bind(exchange, key)
     except ChannelNotFoundEntity:
         raise BrokerRefusedError(

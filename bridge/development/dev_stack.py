@@ -11,8 +11,8 @@ import orjson
 
 from bridge import events, fast_path, private_files
 from bridge.amqp.connection import open_connection
-from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.errors import BrokerUnavailableError
+from bridge.amqp.temporary_queue import consume_temporary_queue
 from bridge.broker import management, topology
 from bridge.broker.management import ManagementError
 from bridge.broker.topology_plan import planned_topology
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from bridge.amqp.deliveries import Deliveries
     from bridge.amqp.delivery_frames import Delivery
     from bridge.development.simulator import Simulator
     from bridge.settings.sections import Settings
@@ -139,12 +140,8 @@ async def stack_events(running: Stack) -> AsyncIterator[AsyncIterator[StackEvent
     """Every event and every change of the list from now on, through a temporary queue."""
     names = topology.Names(running.settings.rabbitmq.prefix)
     async with await open_connection(running.addresses.rabbitmq, name="bridge dev") as connection:
-        with as_connection_loss(connection):
-            channel = await connection.channel(publisher_confirms=False)
-            queue = await channel.declare_queue(exclusive=True)
-            await queue.bind(names.events, "#")
-            await queue.bind(names.changes, "#")
-        async with Deliveries.open(connection, queue.name, prefetch=100) as deliveries:
+        bindings = [(names.events, "#"), (names.changes, "#")]
+        async with consume_temporary_queue(connection, bindings, name=f"{names.prefix}dev") as deliveries:
             yield _stack_events(deliveries, names.changes)
 
 

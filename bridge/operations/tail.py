@@ -66,11 +66,12 @@ async def tail(settings: Settings, names: Sequence[str], show: Callable[[TailedE
     """
     prefix = topology.Names(settings.rabbitmq.prefix)
     keys = {events.canonical_name(name) for name in names} or {"#"}
+    bindings = [(prefix.events, key) for key in keys]
     link = Link(settings.rabbitmq, use="consume", metrics=Metrics())
 
     async def session(connection: AbstractConnection) -> None:
         async with consume_temporary_queue(
-            connection, prefix.events, keys, name=f"{settings.rabbitmq.prefix}email.tail"
+            connection, bindings, name=f"{settings.rabbitmq.prefix}email.tail"
         ) as deliveries:
             link.opened()
             while True:

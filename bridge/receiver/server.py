@@ -73,9 +73,8 @@ async def serve(settings: Receiver, handler: Handler) -> AsyncIterator[int]:
         try:
             await site.start()
         except OSError as error:
-            raise PortTakenError(
-                f"the receiver cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-                "set receiver.port (BRIDGE_RECEIVER__PORT) to a free one"
+            raise PortTakenError.of(
+                "the receiver", f"{settings.host}:{settings.port}", error, setting="receiver.port"
             ) from None
         yield runner.addresses[0][1]
     finally:

@@ -130,9 +130,8 @@ def _reserve_port(settings: Receiver) -> Iterator[int]:
                 port = bound.getsockname()[1]
             kept = reserved.pop_all()
     except OSError as error:
-        raise PortTakenError(
-            f"the receiver cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
-            "set receiver.port (BRIDGE_RECEIVER__PORT) to a free one"
+        raise PortTakenError.of(
+            "the receiver", f"{settings.host}:{settings.port}", error, setting="receiver.port"
         ) from None
     with kept:
         yield port

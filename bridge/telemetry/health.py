@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from typing import Self
 
     from bridge.settings.sections import Health
     from bridge.telemetry.metrics import Metrics
@@ -36,6 +38,14 @@ Liveness = Callable[[], str]
 
 class PortTakenError(OSError):
     """A server cannot listen. The message names the address and the setting to change."""
+
+    @classmethod
+    def of(cls, server: str, address: str, error: OSError, *, setting: str) -> Self:
+        """The error of a server. Args: what listens; `host:port`; why it cannot; the port's setting: `health.port`."""
+        # asyncio's own text repeats the address; that of an unknown host is the resolver's.
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
+        variable = f"BRIDGE_{setting.replace('.', '__').upper()}"
+        return cls(f"{server} cannot listen on {address}: {reason}; set {setting} ({variable}) to a free one")
 
 
 def always_alive() -> str:
@@ -111,10 +121,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        raise PortTakenError(
-            f"health cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}; "
-            "set health.port (BRIDGE_HEALTH__PORT) to a free one"
-        ) from None
+        raise PortTakenError.of("health", f"{host}:{port}", error, setting="health.port") from None
 
 
 def _json(status: int, body: Mapping[str, Any]) -> web.Response:
