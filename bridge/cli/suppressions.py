@@ -180,7 +180,7 @@ def add(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Put an address on the list by hand, for good, with the reason "manual".
+    """Put an address on the list manually, for good, with the reason "manual".
 
     JSON of --dry-run: {"dry_run": true, "address": text, "added": whether it would be new, "reasons": [...]}.
     """

@@ -163,7 +163,7 @@ async def test_only_so_far_can_be_seen_and_the_order_stays(
     unseen = await dead_letter_operations(settings).replay(
         wanted.matches, rate=2000, moved=lambda letter: moved.append(letter.id)
     )
-    # 100 at the front have gone; of those that stay, 70 are in hand before 180 comes into sight.
+    # 100 at the front have gone; of those that stay, 70 are unacknowledged before 180 comes into sight.
     assert (sorted(moved), unseen) == (sorted(ids([*range(100), 150])), 29)
     assert ids_of(await workplace.dead()) == ids(n for n in range(100, 200) if n != 150)
 

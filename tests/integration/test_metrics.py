@@ -157,7 +157,7 @@ async def test_what_a_killed_process_has_counted_is_kept_though_nobody_has_read_
 async def test_a_worker_tells_of_what_it_takes_and_how_long_that_is(
     overrides: dict[str, Any], settings: Settings, workplace: Workplace
 ) -> None:
-    """Deliveries, batches, the time in hand, the age on the list; a repeat is handled, and does not count as old."""
+    """Deliveries, batches, the time unacknowledged, the age on the list; a repeat is handled, and does not count as old."""
     happened_at = int(time.time()) - 7
     async with working(settings):
         await workplace.send(*(body_of("hard_bounced", number, happened_at) for number in range(1, 6)))

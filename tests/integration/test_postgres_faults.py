@@ -110,7 +110,7 @@ async def test_a_server_that_is_stopped_for_a_while_is_waited_for(
 async def test_a_server_behind_a_black_hole_is_waited_for_and_holds_up_no_stop(
     url: str, processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
-    """Packets vanish: the worker says that it waits, and on SIGTERM gives back what it has in hand."""
+    """Packets vanish: the worker says that it waits, and on SIGTERM requeues what is unacknowledged."""
     async with Proxy.serve(url) as proxy:
         through = changed(
             overrides, suppression={"database_url": proxy.url(url)}, worker={"drain_timeout": 0.5}
@@ -132,7 +132,7 @@ async def test_a_server_behind_a_black_hole_is_waited_for_and_holds_up_no_stop(
 async def test_a_stopped_server_is_not_waited_for_by_each_part_of_a_worker_that_stops(
     server: Server, processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
-    """Docker kills after 10 s: what is in hand has its time, and all that must be closed has a moment together."""
+    """Docker kills after 10 s: what is in flight has its time, and all that must be closed has a moment together."""
     worker = await _started(processes, changed(overrides, worker={"drain_timeout": 0.5}))
     await workplace.send(*bounces(range(1, 11)))
     await workplace.changes(10)

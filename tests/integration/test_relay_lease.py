@@ -67,7 +67,7 @@ async def test_another_worker_publishes_when_the_one_that_did_is_paused(
     try:
         await workplace.send(*events[20:80])
         await other.says("relay.lease_acquired")
-        ids += await workplace.published_ids(10)  # the paused one has the others in hand
+        ids += await workplace.published_ids(10)  # the paused one has the others in flight
     finally:
         holder.send(signal.SIGCONT)
     await holder.says("relay.lease_lost")

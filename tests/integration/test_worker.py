@@ -211,7 +211,7 @@ async def test_a_queue_that_is_deleted_is_declared_again(
 async def test_a_channel_that_rabbitmq_closes_is_opened_again(
     settings: Settings, workplace: Workplace, metrics: Metrics
 ) -> None:
-    """An acknowledgement that RabbitMQ refuses closes the channel: what was in hand comes again."""
+    """An acknowledgement that RabbitMQ refuses closes the channel: what was unacknowledged comes again."""
     work = _Remembering()
     async with _consuming(settings, metrics, work) as opened:
         await opened.once_more()

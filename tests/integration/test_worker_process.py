@@ -173,7 +173,7 @@ async def test_sigterm_ends_a_worker_that_waits_for_the_database(
 async def test_sigterm_ends_a_worker_that_has_lost_rabbitmq(
     processes: Processes, overrides: dict[str, Any], amqp_url: str, workplace: Workplace
 ) -> None:
-    """Exit code 0 while the broker is away; what was in hand is in the queue or on the list."""
+    """Exit code 0 while the broker is away; what was unacknowledged is in the queue or on the list."""
     async with Proxy.serve(amqp_url) as proxy:
         worker = await _started(processes, changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]}))
         await workplace.send(*bounces([1]))

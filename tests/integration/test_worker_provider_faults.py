@@ -1,4 +1,4 @@
-"""The provider fails while the worker has events in hand: the list is complete and exact, nothing is given up."""
+"""The provider fails while the worker has unacknowledged events: the list is complete and exact, nothing is given up."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_passing_fault_costs_nothing(
 async def test_those_who_wait_for_the_rate_do_not_call_once_the_breaker_is_open(
     overrides: dict[str, Any], workplace: Workplace, simulator: Simulator, processes: Processes
 ) -> None:
-    """A hundred events in hand, ten calls a second: no more than these ten, and a few different ones after each pause."""
+    """A hundred unacknowledged events, ten calls a second: no more than these ten, and a few different ones after each pause."""
     simulator.faults = Faults(fail=-1)
     await workplace.send(*bounces(range(1, 101)))
     worker = await processes.start("worker", overrides=changed(overrides, provider={"rate": 10}))

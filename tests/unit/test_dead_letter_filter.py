@@ -84,7 +84,7 @@ def test_a_file_that_somebody_removes_is_written_again(tmp_path: Path) -> None:
 
 
 def found(number: int) -> HeldMessage[DeadLetter]:
-    """A dead letter of this id, in hand."""
+    """A dead letter of this id, unacknowledged."""
     message = Delivery(number, False, "", "suppression", bytes(2), b"{}")  # noqa: FBT003 -- a tuple's field
     return HeldMessage(replace(LETTER, id=str(number)), message, decode_properties(message.properties))
 

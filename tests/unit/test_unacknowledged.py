@@ -46,7 +46,7 @@ class Channel:
         self.acknowledged |= covered
 
 
-class Bench:
+class Setup:
     def __init__(self) -> None:
         self.channel = Channel()
         self.routing: asyncio.Queue[asyncio.Event] = asyncio.Queue()
@@ -82,8 +82,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench() -> AsyncIterator[Bench]:
-    made = Bench()
+async def setup() -> AsyncIterator[Setup]:
+    made = Setup()
     async with (
         background_task(
             made.deliveries.acknowledge(cast("Any", None), cast("Any", made.channel)), name="acknowledge"
@@ -97,7 +97,7 @@ async def bench() -> AsyncIterator[Bench]:
 
 async def test_what_is_handled_in_one_loop_cycle_is_acknowledged_in_one_frame() -> None:
     """A hundred results are one `basic.ack` with `multiple`."""
-    async with bench() as made:
+    async with setup() as made:
         made.deliver(range(1, 101))
         for tag in range(1, 101):
             made.handle(tag)
@@ -107,7 +107,7 @@ async def test_what_is_handled_in_one_loop_cycle_is_acknowledged_in_one_frame() 
 
 async def test_a_slow_first_delivery_does_not_hold_up_the_others() -> None:
     """What is handled behind it is acknowledged one by one, and the slow one is not covered."""
-    async with bench() as made:
+    async with setup() as made:
         made.deliver([1, 2, 3])
         made.handle(2)
         made.handle(3)
@@ -122,7 +122,7 @@ async def test_a_slow_first_delivery_does_not_hold_up_the_others() -> None:
 
 async def test_results_in_any_order_are_acknowledged_together() -> None:
     """The order of the results of one loop cycle does not matter."""
-    async with bench() as made:
+    async with setup() as made:
         made.deliver([1, 2, 3, 4])
         for tag in (3, 1, 2):
             made.handle(tag)
@@ -132,7 +132,7 @@ async def test_results_in_any_order_are_acknowledged_together() -> None:
 
 async def test_what_goes_to_another_queue_is_acknowledged_when_it_is_there() -> None:
     """Until then nothing covers it, whatever is handled behind it."""
-    async with bench() as made:
+    async with setup() as made:
         made.deliver([1, 2])
         made.deliveries.report(failed_delivery(_delivery(1), MALFORMED))
         made.handle(2)
@@ -145,7 +145,7 @@ async def test_what_goes_to_another_queue_is_acknowledged_when_it_is_there() -> 
 
 async def test_what_is_handled_is_counted_by_its_outcome() -> None:
     """Each once; what has failed, by what became of it, when it is there."""
-    async with bench() as made:
+    async with setup() as made:
         made.deliver([1, 2, 3, 4])
         made.deliveries.report(DeliveryResult(_delivery(1), "repeated"))
         made.deliveries.report(failed_delivery(_delivery(2), MALFORMED))
@@ -160,7 +160,7 @@ async def test_what_is_handled_is_counted_by_its_outcome() -> None:
 
 async def test_those_that_have_failed_do_not_wait_for_each_other() -> None:
     """One that RabbitMQ does not confirm holds up no other."""
-    async with bench() as made:
+    async with setup() as made:
         made.deliver([1, 2])
         for tag in (1, 2):
             made.deliveries.report(failed_delivery(_delivery(tag), MALFORMED))
@@ -171,7 +171,7 @@ async def test_those_that_have_failed_do_not_wait_for_each_other() -> None:
 
 async def test_it_is_empty_only_when_the_last_is_acknowledged() -> None:
     """Stopping waits for the acknowledgement itself, not for the result."""
-    async with bench() as made:
+    async with setup() as made:
         made.deliver([1])
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
@@ -192,7 +192,7 @@ def test_an_acknowledgement_never_covers_what_is_not_handled(
     """In every order of results, over any number of cycles, with deliveries between them."""
 
     async def scenario() -> None:
-        async with bench() as made:
+        async with setup() as made:
             made.deliver(range(1, delivered_first + 1))
             waiting = list(range(delivered_first + 1, 13))
             for number, tag in enumerate(order, start=1):

@@ -8,7 +8,7 @@ from bridge.worker.watchdog import ProgressCheck, Watchdog
 AFTER = 300.0
 
 
-class Bench:
+class Setup:
     def __init__(self) -> None:
         self.due = True
         self.progress = 0
@@ -23,47 +23,47 @@ class Bench:
 
 def test_what_is_due_and_gets_nowhere_is_stuck_when_its_time_is_over() -> None:
     """Not a moment before; it is counted once, and the reason is told."""
-    bench = Bench()
+    setup = Setup()
     for now in (0.0, 100.0, 299.0):
-        bench.watch.check(now)
-        assert bench.watch.reason() == ""
+        setup.watch.check(now)
+        assert setup.watch.reason() == ""
     for now in (300.0, 400.0, 1000.0):
-        bench.watch.check(now)
-        assert bench.watch.reason() == "no change is published"
-    assert bench.counted() == 1
+        setup.watch.check(now)
+        assert setup.watch.reason() == "no change is published"
+    assert setup.counted() == 1
 
 
 def test_what_gets_on_is_not_stuck() -> None:
     """However slowly, if it is within the time."""
-    bench = Bench()
+    setup = Setup()
     for step in range(20):
-        bench.progress = step
-        bench.watch.check(step * 299.0)
-    assert bench.watch.reason() == ""
-    assert bench.counted() == 0
+        setup.progress = step
+        setup.watch.check(step * 299.0)
+    assert setup.watch.reason() == ""
+    assert setup.counted() == 0
 
 
 def test_what_waits_for_a_dependency_is_not_stuck() -> None:
     """A pause is none; the time begins when it is over."""
-    bench = Bench()
-    bench.due = False
+    setup = Setup()
+    setup.due = False
     for now in (0.0, 1000.0, 2000.0):
-        bench.watch.check(now)
-    bench.due = True
-    bench.watch.check(2299.0)
-    assert bench.watch.reason() == ""
-    bench.watch.check(2300.0)
-    assert bench.watch.reason() != ""
+        setup.watch.check(now)
+    setup.due = True
+    setup.watch.check(2299.0)
+    assert setup.watch.reason() == ""
+    setup.watch.check(2300.0)
+    assert setup.watch.reason() != ""
 
 
 def test_what_gets_on_again_is_alive_again() -> None:
     """And is counted anew when it is stuck once more."""
-    bench = Bench()
-    bench.watch.check(0.0)
-    bench.watch.check(300.0)
-    bench.progress += 1
-    bench.watch.check(301.0)
-    assert bench.watch.reason() == ""
-    bench.watch.check(601.0)
-    assert bench.watch.reason() == "no change is published"
-    assert bench.counted() == 2
+    setup = Setup()
+    setup.watch.check(0.0)
+    setup.watch.check(300.0)
+    setup.progress += 1
+    setup.watch.check(301.0)
+    assert setup.watch.reason() == ""
+    setup.watch.check(601.0)
+    assert setup.watch.reason() == "no change is published"
+    assert setup.counted() == 2
