@@ -128,7 +128,8 @@ class Control:
 
     async def set_memory_limit(self, share: float) -> None:
         """How much of the machine's memory RabbitMQ may use before it raises the alarm itself."""
-        await self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({share}).")
+        # Erlang reads no float without a point, such as Python's 1e-05.
+        await self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({share:.10f}).")
 
 
 def _program() -> str:
