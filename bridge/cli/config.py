@@ -15,7 +15,9 @@ from bridge.cli.options import AsJson
 from bridge.settings.sections import Section, Settings, setting_names
 from bridge.settings.sources import SECRETS_VARIABLE
 
-app = typer.Typer(help="The settings in force.", epilog=page("config show"), no_args_is_help=True)
+app = typer.Typer(
+    help="The settings in force.", epilog=page("config show"), no_args_is_help=True, add_completion=False
+)
 
 HIDDEN = "(hidden)"
 

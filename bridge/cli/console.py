@@ -102,7 +102,10 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 def _say(message: str, style: str) -> None:
     """Print to standard error. If that fails, only the exit code tells of the error."""
     with suppress(OSError):
-        _errors.print(f"bridge: {one_line(without_secrets(message))}", style=style)
+        line = f"bridge: {one_line(without_secrets(message))}"
+        _errors.print(
+            line, style=style, soft_wrap=not sys.stderr.isatty()
+        )  # people read lines that end between words
 
 
 def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:

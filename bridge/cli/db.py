@@ -28,6 +28,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     epilog=page("db status", *LIST),
+    add_completion=False,
 )
 
 

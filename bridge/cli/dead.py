@@ -35,6 +35,7 @@ app = typer.Typer(
     help="Dead letters: messages that could not be handled. List, show, replay and discard them.",
     epilog=page("dead list", *BROKER),
     no_args_is_help=True,
+    add_completion=False,
 )
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only these; may be repeated.")]

@@ -33,7 +33,7 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _ENDING_SECONDS: Final = 60.0
 """The roles stop one after the other, and then the RabbitMQ node, which may take half of this time."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import typer
 from rich.text import Text
 
-from bridge.cli.console import FAILED, terminal, warn_foreign_variables
+from bridge.cli.columns import wrap
+from bridge.cli.console import FAILED, on_terminal, terminal, warn_foreign_variables
 from bridge.cli.help_epilog import page
 from bridge.cli.lists import print_list
 from bridge.cli.options import ListJson
@@ -22,8 +23,10 @@ from bridge.telemetry.terminal import one_line
 if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
+_NARROWEST: Final = 30
+"""Characters for a text: below that, the terminal breaks the lines."""
 _STYLES: Final = {
     CheckStatus.OK: "green",
     CheckStatus.WARNING: "yellow",
@@ -63,11 +66,16 @@ def _print(findings: list[Finding]) -> None:
     """Print a line for each finding, and a second one if there is advice."""
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
-        terminal.print(
-            Text.assemble(
-                (f"{finding.verdict:<7}", _STYLES[finding.verdict]),
-                f"  {finding.check:<{width}}  {one_line(finding.seen)}",
-            )
-        )
+        seen = _indented(one_line(finding.seen), width + 11)
+        verdict = (f"{finding.verdict:<7}", _STYLES[finding.verdict])
+        terminal.print(Text.assemble(verdict, f"  {finding.check:<{width}}  {seen}"))
         if finding.advice:
-            terminal.print(Text(f"{'':{width + 11}}→ {one_line(finding.advice)}", "bold"))
+            advice = _indented(one_line(finding.advice), width + 13)
+            terminal.print(Text(f"{'':{width + 11}}→ {advice}", "bold"))
+
+
+def _indented(text: str, indent: int) -> str:
+    """On a terminal a long text goes on below itself; elsewhere it stays one line."""
+    if not on_terminal():
+        return text
+    return ("\n" + " " * indent).join(wrap(text, max(_NARROWEST, terminal.width - indent)))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from bridge.cli.columns import column_widths, wrap
 from bridge.cli.console import json_text, on_terminal, say_beside, terminal, write_json
 from bridge.telemetry.terminal import one_line
 
@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 ON_A_TERMINAL: Final = 100
 """Rows at the most, where nobody says how many. What programs read is never cut unasked."""
 
-_BESIDE_A_CELL: Final = 3
-"""Characters: two blanks and a line."""
+_BETWEEN: Final = 3
+"""Characters between two cells: two blanks and a line."""
+_EDGES: Final = 4
+"""Characters of both edges of a table."""
+_INDENT: Final = 2
 
 _BEGUN: Final = '{"items": ['
 
@@ -31,7 +34,7 @@ class Head(NamedTuple):
     whole: bool = False
     """It has ids, addresses or names, which people copy: none is broken or shortened."""
     narrowest: int = 0
-    """Characters that it has on a narrow terminal, too."""
+    """Characters that it has at least: so that a time breaks between day and clock."""
 
 
 class Cell(NamedTuple):
@@ -60,8 +63,8 @@ class Sheet:
         """There are no more. A table without any is not shown; lines have their heads in any case."""
         if self._rows is None:
             self._begin()
-        elif self._rows and self._fits(self._rows):
-            terminal.print(self._table(self._rows))
+        elif self._rows and (table := self._table(self._rows)):
+            terminal.print(table)
         else:
             self._print_records(self._rows)
 
@@ -70,29 +73,38 @@ class Sheet:
             self._is_begun = True
             _write_line(head.name for head in self._heads)
 
-    def _fits(self, rows: list[list[str]]) -> bool:
-        least = (
-            max(len(head.name), head.narrowest, *(cell_len(row[at]) for row in rows if head.whole))
-            for at, head in enumerate(self._heads)
-        )
-        return sum(width + _BESIDE_A_CELL for width in least) + 1 <= terminal.width
+    def _table(self, rows: list[list[str]]) -> Table | None:
+        """None where not even the longest words fit beside each other."""
+        for parts, edges in ((False, True), (False, False), (True, False)):
+            between = _BETWEEN * (len(self._heads) - 1) + (_EDGES if edges else 0)
+            if chosen := self._widths(rows, terminal.width - between, parts=parts):
+                return self._table_of(rows, chosen, edges=edges)
+        return None
 
-    def _table(self, rows: list[list[str]]) -> Table:
-        table = Table()
-        for head in self._heads:
-            # Folded where the terminal is narrow: what is shortened would be something else.
-            least = max(len(head.name), head.narrowest)
-            table.add_column(head.name, overflow="fold", no_wrap=head.whole, min_width=least)
+    def _widths(self, rows: list[list[str]], available: int, *, parts: bool) -> list[int] | None:
+        columns = [
+            [head.name, " " * head.narrowest, *(row[at] for row in rows)]
+            for at, head in enumerate(self._heads)
+        ]
+        return column_widths(columns, [head.whole for head in self._heads], available, parts=parts)
+
+    def _table_of(self, rows: list[list[str]], chosen: list[int], *, edges: bool) -> Table:
+        table = Table(show_edge=edges, pad_edge=edges)
+        for head, width in zip(self._heads, chosen, strict=True):
+            table.add_column(head.name, no_wrap=True, width=width)
         for row in rows:
-            table.add_row(*map(Text, row))
+            table.add_row(*map(_wrapped, row, chosen))
         return table
 
     def _print_records(self, rows: list[list[str]]) -> None:
-        """Where not even ids would fit beside each other: each row as lines, the terminal's own way of breaking."""
-        width = max(len(head.name) for head in self._heads)
+        """Each row as lines. What people copy is left to the terminal's own way of breaking lines."""
+        width = max(len(head.name) for head in self._heads) + _INDENT
         for row in rows:
             for head, cell in zip(self._heads, row, strict=True):
-                terminal.print(Text(f"{head.name:<{width}}  {cell}"))
+                lines = [cell] if head.whole else wrap(cell, terminal.width - width)
+                terminal.print(Text(f"{head.name:<{width}}{lines[0]}"))
+                for line in lines[1:]:
+                    terminal.print(Text(f"{'':<{width}}{line}"))
             terminal.print()
 
 
@@ -107,7 +119,7 @@ def print_rows(heads: Sequence[Head | str], rows: Iterable[Sequence[str | int | 
 def print_summary(line: str) -> None:
     """A line below a list; on standard error where programs read the list itself."""
     if on_terminal():
-        terminal.print(Text(one_line(line)))
+        terminal.print(_wrapped(one_line(line), terminal.width))
     else:
         say_beside(line)
 
@@ -141,6 +153,10 @@ def print_list(
     for item in items:
         document.add(item)
     document.end(total=document.count if total is None else total, following=following, **more)
+
+
+def _wrapped(cell: str, width: int) -> Text:
+    return Text("\n".join(wrap(cell, width)))
 
 
 def _for_people(cell: str | int | Cell) -> str:

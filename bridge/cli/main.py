@@ -61,6 +61,7 @@ class _Commands(TyperGroup):
             startup.release_signals()
         command = typer.main.get_command(import_module(f"bridge.cli.{cmd_name}").app)
         command.name = cmd_name
+        _join_lines(command)
         return command
 
     def invoke(self, ctx: Any) -> Any:
@@ -69,6 +70,14 @@ class _Commands(TyperGroup):
         except typer.BadParameter as error:
             error.message = clean(error.message)  # it quotes what was given
             raise
+
+
+def _join_lines(command: Any) -> None:
+    """A paragraph of a docstring is one line of `--help`, which is broken where the terminal ends."""
+    if command.help:
+        command.help = "\n\n".join(" ".join(one.split()) for one in command.help.split("\n\n"))
+    for member in getattr(command, "commands", {}).values():
+        _join_lines(member)
 
 
 app = typer.Typer(

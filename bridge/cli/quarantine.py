@@ -35,6 +35,7 @@ app = typer.Typer(
     help="The quarantine: bodies that could not be read as events. List, show, replay and discard them.",
     epilog=page("quarantine list", *BROKER),
     no_args_is_help=True,
+    add_completion=False,
 )
 
 Reason = Annotated[str, typer.Option("--reason", help="Only those whose reason contains this text.")]

@@ -15,7 +15,7 @@ from bridge.supervisor import supervisor
 from bridge.supervisor.child import SupervisorError
 from bridge.telemetry.health import PortTakenError
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _REFUSALS: Final = (PortTakenError, SupervisorError)
 

@@ -33,7 +33,7 @@ INTERRUPTED: Final = 130
 _QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@#,/+ -]{1,255}")
 """The names that our library can send, of those that RabbitMQ allows."""
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(

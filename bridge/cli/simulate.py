@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bridge.development.traffic import Posting
     from bridge.settings.sections import Receiver
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _SECONDS: Final = 10.0
 """The default duration."""

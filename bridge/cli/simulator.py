@@ -15,7 +15,7 @@ from bridge.receiver.webhook_url import webhook_url
 from bridge.settings.sections import Settings
 from bridge.telemetry import logs
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 log = logs.logger("cli")
 

@@ -43,6 +43,7 @@ app = typer.Typer(
     help="Events that wait on disk for RabbitMQ.",
     epilog=page("spool status", "BRIDGE_SPOOL__DIRECTORY", *BROKER),
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.diagnostics.status import Status
     from bridge.settings.sections import Settings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _REFRESH_SECONDS: Final = 2.0
 

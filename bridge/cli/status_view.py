@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bridge.cli.columns import column_widths, wrap
+from bridge.cli.console import terminal
 from bridge.cli.lists import Cell
 from bridge.cli.times import age_cell, duration_text, utc_text
 from bridge.diagnostics.role_status import ADMITTED, TOKENS
@@ -16,7 +19,7 @@ from bridge.telemetry.terminal import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.console import JustifyMethod
+    from rich.console import JustifyMethod, RenderableType
 
     from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
     from bridge.diagnostics.role_status import RoleStatus
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
     from bridge.diagnostics.status import EventCount, Status
 
 _UNSEEN: Final = "?"
+_BETWEEN: Final = 2
+"""Blanks between two columns."""
+_INDENT: Final = 4
+"""Blanks before what goes on below a line."""
 _BREAKERS: Final = ("closed", "half-open", "open")
 """By the value of the metric."""
 _NAMES: Final = frozenset({"Role", "At", "Event", "Queue"})
@@ -41,7 +48,7 @@ class Grid(NamedTuple):
 
 def status_view(seen: Status) -> Group:
     """All of it, for a terminal; `?` is what cannot be seen."""
-    return Group(*(_table(part) if isinstance(part, Grid) else part for part in _parts(seen)))
+    return Group(*(_table(part) if isinstance(part, Grid) else _wrapped(part) for part in _parts(seen)))
 
 
 def lines(seen: Status) -> Iterator[str]:
@@ -139,18 +146,45 @@ def _rest(seen: Status) -> list[tuple[Text | str | Cell, ...]]:
     ]
 
 
-def _table(grid: Grid) -> Table:
+def _wrapped(line: Text) -> Text:
+    """A line that is too long goes on below, behind its own indent."""
+    indent = " " * (cell_len(line.plain) - cell_len(line.plain.lstrip()) + _INDENT)
+    first, *others = wrap(line.plain, terminal.width - len(indent))
+    if not others:
+        return line
+    lines = [indent[_INDENT:] + first, *(indent + other for other in others)]
+    return Text("\n".join(lines), line.style or (line.spans[-1].style if line.spans else ""))
+
+
+def _table(grid: Grid) -> RenderableType:
     """A table without lines: everything has to fit on one screen."""
+    rows = [[_shown(cell) for cell in row] for row in grid.rows]
     if not grid.heads:
-        table = Table.grid(padding=(0, 2, 0, 0))
+        table = Table.grid(padding=(0, _BETWEEN, 0, 0))
     else:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for head in grid.heads:
+        columns = [[head, *(row[at].plain for row in rows)] for at, head in enumerate(grid.heads)]
+        available = terminal.width - _BETWEEN * len(columns)
+        chosen = column_widths(columns, [head in _NAMES for head in grid.heads], available, parts=False)
+        if chosen is None:
+            return _records(grid.heads, rows)
+        table = Table(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0), header_style="bold")
+        for head, width in zip(grid.heads, chosen, strict=True):
             justify: JustifyMethod = "right" if head in _NUMBERS else "left"
-            table.add_column(head, justify=justify, overflow="fold", no_wrap=head in _NAMES)
-    for row in grid.rows:
-        table.add_row(*map(_shown, row))
+            table.add_column(head, justify=justify, overflow="fold", no_wrap=head in _NAMES, width=width)
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def _records(heads: tuple[str, ...], rows: list[list[Text]]) -> Text:
+    """Where names would not fit beside each other: each row as lines."""
+    width = max(map(len, heads)) + _BETWEEN
+    lines = [
+        _wrapped(Text.assemble(f"{head:<{width}}", cell))
+        for row in rows
+        for head, cell in zip(heads, row, strict=True)
+    ]
+    return Text("\n").join(lines)
 
 
 def _shown(cell: Text | str | Cell) -> Text:

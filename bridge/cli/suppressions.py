@@ -46,6 +46,7 @@ app = typer.Typer(
     epilog=page("suppressions list --json", *LIST),
     no_args_is_help=True,
     rich_markup_mode="rich",
+    add_completion=False,
 )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bridge.operations.tail import TailedEvent
     from bridge.settings.sections import Settings
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(

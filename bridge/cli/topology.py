@@ -28,6 +28,7 @@ app = typer.Typer(
     help="Exchanges, queues and bindings: plan, apply, export.",
     epilog=page("topology plan", *BROKER, "BRIDGE_SUBSCRIBERS"),
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

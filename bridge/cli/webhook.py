@@ -37,6 +37,7 @@ app = typer.Typer(
     epilog=page("webhook show", *_VARIABLES),
     no_args_is_help=True,
     rich_markup_mode="rich",
+    add_completion=False,
 )
 
 

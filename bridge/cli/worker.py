@@ -13,7 +13,7 @@ from bridge.roles.lifetime import Lifetime
 from bridge.suppression.errors import StoreError
 from bridge.telemetry.health import PortTakenError
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command(

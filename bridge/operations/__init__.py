@@ -1,1 +1,1 @@
-"""What an operator does by a command: dead letters, quarantine, replay, tail."""
+"""What an operator does by a command: dead letters, quarantine, replay, tail, suppression list."""

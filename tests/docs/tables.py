@@ -28,7 +28,7 @@ ROOT: Final = Path(__file__).parents[2]
 UNKNOWN: Final = "?"
 """A cell that a person has to fill in: `make docs-check` does not accept it."""
 
-_NOT_SHOWN: Final = {"--help", "--install-completion", "--show-completion"}
+_NOT_SHOWN: Final = {"--help"}
 _EXAMPLE_OF_SUBSCRIBER: Final = sections.Subscriber(queue="crm", events=("opened", "clicked"))
 
 

@@ -52,6 +52,13 @@ def test_help_has_an_example_the_variables_and_the_exit_codes(command: Command) 
     assert parsed[: len(command.path)] == command.path, "the example is of this command"
 
 
+@pytest.mark.parametrize("command", ALL, ids=common_errors)
+def test_help_is_broken_where_the_terminal_ends_and_has_only_options_of_its_command(command: Command) -> None:
+    """Not where a line of the source ended; and the shell's completion is no option of a command."""
+    assert not [text for text in command.parser.help.split("\n\n") if "\n" in text]
+    assert not {name for option in command.parser.params for name in option.opts if "completion" in name}
+
+
 def taken(arguments: list[str]) -> tuple[str, ...]:
     """Which command takes them all; Click raises where one does not fit."""
     parser = typer.main.get_command(main.app)
