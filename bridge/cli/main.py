@@ -6,40 +6,44 @@ import sys
 from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from bridge import fast_path, startup
+from bridge import startup
 from bridge.cli.help_epilog import page
 from bridge.cli.output import run_and_flush
-from bridge.settings.loading import load_settings
-from bridge.settings.sections import Settings
 from bridge.settings.sources import CONFIG_VARIABLE
 from bridge.telemetry.terminal import clean
 from bridge.telemetry.version import own_version
 
-COMMANDS: Final = (
-    "receiver",
-    "worker",
-    "dev",
-    "webhook",
-    "topology",
-    "spool",
-    "suppressions",
-    "db",
-    "dead",
-    "quarantine",
-    "replay",
-    "tail",
-    "simulate",
-    "simulator",
-    "status",
-    "doctor",
-    "config",
+if TYPE_CHECKING:
+    from bridge.settings.sections import Settings
+
+COMMANDS: Final = MappingProxyType(
+    {
+        "receiver": "Take the provider's webhooks, and publish each event to RabbitMQ before the answer.",
+        "worker": "Keep the suppression list from hard bounces and complaints.",
+        "dev": "Run everything on this machine: RabbitMQ, a simulator of the provider, receiver and worker.",
+        "webhook": "The URL to which the provider posts events: show it, set it, turn it off.",
+        "topology": "Exchanges, queues and bindings: plan, apply, export.",
+        "spool": "Events that wait on disk for RabbitMQ.",
+        "suppressions": "The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where there is none, each command here ends with exit code 1.",
+        "db": "The database of the suppression list: show its revision, and upgrade it.",
+        "dead": "Dead letters: messages that could not be handled. List, show, replay and discard them.",
+        "quarantine": "The quarantine: bodies that could not be read as events. List, show, replay and discard them.",
+        "replay": "Publish events from the archive again, at least once, with the same bodies and ids.",
+        "tail": "Show events as they come in, until Ctrl-C.",
+        "simulate": "Post events to a receiver as the provider does, and show the answers.",
+        "simulator": "Serve the provider's API until a signal: look-ups of messages, and the webhook.",
+        "status": "Show events, roles, RabbitMQ and its queues, spool, dead letters and circuit breakers. It changes nothing.",
+        "doctor": "Check settings, RabbitMQ, provider, spool and machine; say what to do for each.",
+        "config": "The settings in force.",
+    }
 )
-"""Each is a module of this package, with an `app`."""
+"""Each is a module of this package, with an `app`; and what it does, as the first paragraph of its own help says it."""
 LONG_RUNNING: Final = frozenset(
     {"receiver", "worker", "dev", "simulator", "simulate", "tail", "replay", "status"},
 )
@@ -47,22 +51,24 @@ LONG_RUNNING: Final = frozenset(
 
 
 class _Commands(TyperGroup):
-    """Loads a command's module only when it is used: the receiver does not load the worker's libraries."""
+    """Loads a command's module only when it is run: the receiver does not load the worker's libraries.
+
+    The list of commands, and `--version`, load none.
+    """
 
     def list_commands(self, ctx: Any) -> list[str]:
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """What the list of commands shows."""
         del ctx
-        if cmd_name not in COMMANDS:
-            return None
-        if cmd_name not in LONG_RUNNING:
-            startup.release_signals()
-        command = typer.main.get_command(import_module(f"bridge.cli.{cmd_name}").app)
-        command.name = cmd_name
-        _join_lines(command)
-        return command
+        return TyperCommand(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """What is run."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name is not None else listed, rest
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -70,6 +76,16 @@ class _Commands(TyperGroup):
         except typer.BadParameter as error:
             error.message = clean(error.message)  # it quotes what was given
             raise
+
+
+def load_command(name: str) -> Any:
+    """The parser of a command, as its module makes it. From now on a signal ends the process, if it is to end at once."""
+    if name not in LONG_RUNNING:
+        startup.release_signals()
+    command = typer.main.get_command(import_module(f"bridge.cli.{name}").app)
+    command.name = name
+    _join_lines(command)
+    return command
 
 
 def _join_lines(command: Any) -> None:
@@ -117,8 +133,8 @@ def options(
 
 
 def _load(config: Path | None) -> Settings:
-    settings = load_settings(config)
-    fast_path.configure(settings.development.fast_path)
+    """The settings. What reads them is loaded with the command, not for `--version`."""
+    settings: Settings = import_module("bridge.cli.start").settings(config)
     return settings
 
 

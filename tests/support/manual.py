@@ -25,8 +25,7 @@ def every_command() -> list[Command]:
 def _under(path: tuple[str, ...], parser: Any) -> list[Command]:
     members = parser.commands if path and hasattr(parser, "commands") else None
     if not path:
-        context = parser.make_context("bridge", [], resilient_parsing=True)
-        members = {name: parser.get_command(context, name) for name in parser.list_commands(context)}
+        members = {name: main.load_command(name) for name in main.COMMANDS}
     found = [Command(path, parser, members is not None)]
     for name, member in (members or {}).items():
         found += _under((*path, name), member)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,6 +59,25 @@ def test_help_is_broken_where_the_terminal_ends_and_has_only_options_of_its_comm
     """Not where a line of the source ended; and the shell's completion is no option of a command."""
     assert not [text for text in command.parser.help.split("\n\n") if "\n" in text]
     assert not {name for option in command.parser.params for name in option.opts if "completion" in name}
+
+
+def test_the_overview_has_the_words_of_each_command() -> None:
+    """It is shown without loading them, so it has its own copy of their help's first paragraph."""
+    helps = {name: main.load_command(name).help for name in main.COMMANDS}
+    assert {name: text.partition("\n\n")[0] for name, text in helps.items()} == main.COMMANDS
+
+
+@pytest.mark.parametrize("argument", ["--version", "--help"])
+def test_what_is_about_no_command_loads_none(argument: str) -> None:
+    """Nor what commands need: it takes a second of a processor, and shells ask for both."""
+    program = "import atexit, sys; from bridge.cli.main import app; atexit.register(lambda: print(*sys.modules)); app()"
+    ended = subprocess.run(
+        [sys.executable, "-c", program, argument], check=True, capture_output=True, text=True
+    )
+    loaded = set(ended.stdout.splitlines()[-1].split())
+    assert "bridge.cli.main" in loaded
+    assert not loaded & {"pydantic", "structlog", "asyncio", "aiohttp", "aio_pika", "sqlalchemy", "alembic"}
+    assert not loaded & {f"bridge.cli.{name}" for name in main.COMMANDS}
 
 
 def taken(arguments: list[str]) -> tuple[str, ...]:
