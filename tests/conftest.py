@@ -188,7 +188,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(params=["fast", "plain"])
 def path(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Whether this process uses what its libraries do not promise to keep; a test that takes it holds for both."""
+    """The path that this process takes (docs/internals.md); a test that uses this fixture runs on both."""
     fast_path.configure("auto" if request.param == "fast" else "off")
     yield str(request.param)
     fast_path.configure("auto")

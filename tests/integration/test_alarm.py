@@ -140,7 +140,7 @@ async def test_a_user_who_may_publish_nothing_hears_of_an_alarm_all_the_same(
 async def test_a_publisher_is_blocked_until_the_alarm_is_over(
     alarmed: Managed, overrides: dict[str, Any], metrics: Metrics, prefix: str
 ) -> None:
-    """What it has sent is confirmed then, on the same connection: on the plain path, too, which is told of no alarm."""
+    """What was sent meanwhile is confirmed then, on the same connection, on both paths."""
     overrides["rabbitmq"]["urls"] = [alarmed.url]
     settings = load_settings(overrides=overrides)
     event = message_from_body(BODY, exchange=f"{prefix}email.events", received_at=0)

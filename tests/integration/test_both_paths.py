@@ -1,4 +1,4 @@
-"""What the bridge promises holds on the fast path and on the plain one: publishes, deliveries and answers, on a real broker."""
+"""The same contract holds on the fast path and on the plain path: publishes and deliveries, on a real broker."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("path")
 
 LARGE = 300_000
-"""Bytes of a body that takes several frames."""
+"""Size of a body that needs several frames, in bytes."""
 
 
 @pytest.fixture
 async def line(settings: Settings, metrics: Metrics, rabbit: Rabbit, path: str) -> AsyncIterator[Line]:
-    """A publisher whose exchange stands, with a queue for everything."""
+    """A publisher, and the exchange to which it publishes."""
     assert path
     async with publishing(settings, metrics, exchange_alone(settings)) as opened:
         await opened.up()
@@ -78,8 +78,8 @@ def connects(metrics: Metrics, use: str = "publish") -> float:
     return metrics.registry.get_sample_value("bridge_broker_connects_total", {"use": use}) or 0
 
 
-async def found_of(line: Line, *messages: Message) -> list[type]:
-    """What becomes of these, all in flight at once."""
+async def outcomes_of(line: Line, *messages: Message) -> list[type]:
+    """The outcomes of these publishes, all in flight at once."""
     confirms = [line.publisher.publish(one) for one in messages]
     async with asyncio.timeout(20):
         return [type(one) for one in await asyncio.gather(*confirms, return_exceptions=True)]
@@ -91,18 +91,18 @@ async def found_of(line: Line, *messages: Message) -> list[type]:
 async def test_many_in_flight_are_all_confirmed_and_arrive_in_order(
     line: Line, rabbit: Rabbit, metrics: Metrics
 ) -> None:
-    """In one turn of the loop, empty, small and of several frames."""
+    """Sent in one iteration of the loop: an empty body, small ones, and some of several frames."""
     bodies = [b"%d" % number if number % 50 else b"%d" % number * LARGE for number in range(300)] + [b""]
     async with rabbit.listening(rabbit.names.events, "#") as everything:
         assert set(
-            await found_of(line, *(message(rabbit.names.events, "any", body=one) for one in bodies))
+            await outcomes_of(line, *(message(rabbit.names.events, "any", body=one) for one in bodies))
         ) == {type(None)}
         assert [arrived.body for arrived in await everything.take(len(bodies))] == bodies
     assert (line.publisher.in_flight, outcomes(metrics, "confirmed")) == (0, len(bodies))
 
 
-async def test_an_event_is_the_same_message(line: Line, rabbit: Rabbit) -> None:
-    """Every property and header, with their types, and who else is to get it (`CC`)."""
+async def test_an_event_arrives_with_all_its_properties(line: Line, rabbit: Rabbit) -> None:
+    """Every property and header, with their types, and under the second routing key (`CC`)."""
     body = body_of("complained", 7)
     sent = event_message(events.parse(body), body, exchange=rabbit.names.events, received_at=1539062173017)
     async with rabbit.listening(rabbit.names.events, "complained", "complined") as heard:
@@ -117,10 +117,10 @@ async def test_an_event_is_the_same_message(line: Line, rabbit: Rabbit) -> None:
 
 
 @pytest.mark.parametrize("order", ["routed lost", "lost routed", "lost lost routed lost routed"])
-async def test_what_no_queue_takes_is_returned(
+async def test_an_unroutable_message_is_returned(
     line: Line, rabbit: Rabbit, metrics: Metrics, order: str
 ) -> None:
-    """That message alone, though others with its id are in flight: aiormq tells returns apart by nothing else."""
+    """Only that message, though others with its id are in flight: aiormq matches returns by nothing else."""
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(exclusive=True)
         one_of = {
@@ -128,34 +128,34 @@ async def test_what_no_queue_takes_is_returned(
             "lost": message("", "nobody.has.this.queue", message_id="same", body=b"2" * LARGE),
         }
         expected = [type(None) if word == "routed" else ReturnedError for word in order.split()]
-        assert await found_of(line, *(one_of[word] for word in order.split())) == expected
+        assert await outcomes_of(line, *(one_of[word] for word in order.split())) == expected
         assert await rabbit.depth(queue.name) == expected.count(type(None))
     assert outcomes(metrics, "returned") == expected.count(ReturnedError)
 
 
-async def test_what_need_not_be_routed_is_confirmed(line: Line) -> None:
-    """Without `mandatory` nobody is told that no queue took it."""
-    assert await found_of(line, message("", "nobody.has.this.queue")._replace(mandatory=False)) == [
+async def test_an_unroutable_message_without_mandatory_is_confirmed(line: Line) -> None:
+    """Without `mandatory` RabbitMQ does not report that no queue took it."""
+    assert await outcomes_of(line, message("", "nobody.has.this.queue")._replace(mandatory=False)) == [
         type(None)
     ]
 
 
-async def test_a_queue_that_is_full_refuses(line: Line, rabbit: Rabbit, metrics: Metrics) -> None:
-    """`reject-publish` comes back as a nack, for that message alone."""
+async def test_a_message_for_a_full_queue_is_nacked(line: Line, rabbit: Rabbit, metrics: Metrics) -> None:
+    """`reject-publish` causes a nack, for that message only."""
     limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(exclusive=True, arguments=limits)
         await queue.bind(rabbit.names.events, "full")
         full, other = (message(rabbit.names.events, key) for key in ("full", "other"))
         await line.publisher.publish(full)
-        assert await found_of(line, full, other) == [NackedError, type(None)]
+        assert await outcomes_of(line, full, other) == [NackedError, type(None)]
     assert outcomes(metrics, "nacked") == 1
 
 
-async def test_what_rabbitmq_closes_the_channel_for_is_said_and_the_next_is_confirmed(
+async def test_a_message_that_closes_the_channel_fails_with_the_reason_and_the_next_is_confirmed(
     line: Line, rabbit: Rabbit
 ) -> None:
-    """In its own words, by code and text: they are what the culprit is found by."""
+    """RabbitMQ's own code and text: by them the refused message is found."""
     properties = spec.Basic.Properties(message_id="refused", user_id="somebody", delivery_mode=2)
     good = message(rabbit.names.events, "any", message_id="good")
     for _ in range(3):
@@ -168,7 +168,7 @@ async def test_what_rabbitmq_closes_the_channel_for_is_said_and_the_next_is_conf
 
 
 async def test_a_channel_is_replaced_without_a_loss(line: Line, rabbit: Rabbit, metrics: Metrics) -> None:
-    """The old one's confirms are waited for, and each confirms its own: tags begin anew with the channel."""
+    """The confirms of the old one are waited for. Each channel counts its delivery tags from 1."""
     one = message(rabbit.names.events, "any")
     confirms = []
     for _ in range(3):
@@ -181,7 +181,7 @@ async def test_a_channel_is_replaced_without_a_loss(line: Line, rabbit: Rabbit, 
 async def test_a_connection_that_is_lost_fails_what_is_in_flight(
     overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
 ) -> None:
-    """Nobody waits for a confirm that cannot come; after the reconnect publishing goes on."""
+    """No caller waits for a confirm that cannot arrive; after the reconnect publishing goes on."""
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
         settings = load_settings(overrides=overrides)
@@ -195,7 +195,7 @@ async def test_a_connection_that_is_lost_fails_what_is_in_flight(
             assert [type(one) for one in found] == [LostError] * 20
             proxy.resume()
             await line.up()
-            assert await found_of(line, message(rabbit.names.events, "any")) == [type(None)]
+            assert await outcomes_of(line, message(rabbit.names.events, "any")) == [type(None)]
 
 
 async def test_a_broker_that_hangs_with_unsent_bytes_is_given_up_for_the_next(
@@ -205,7 +205,7 @@ async def test_a_broker_that_hangs_with_unsent_bytes_is_given_up_for_the_next(
     rabbit: Rabbit,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its connection is left, not waited for."""
+    """Its connection is abandoned, and its close is not waited for."""
     monkeypatch.setattr(publisher_module, "UNRESPONSIVE_SECONDS", 0.5)
     async with Proxy.serve(amqp_url) as hanging:
         overrides["rabbitmq"]["urls"] = [hanging.url(amqp_url), amqp_url]
@@ -220,19 +220,19 @@ async def test_a_broker_that_hangs_with_unsent_bytes_is_given_up_for_the_next(
                 await line.publisher.publish(message(rabbit.names.events, "any", body=b"x" * 2**25))
             monkeypatch.undo()  # on a busy machine a confirm may take so long
             await line.up()
-            assert await found_of(line, message(rabbit.names.events, "any")) == [type(None)]
+            assert await outcomes_of(line, message(rabbit.names.events, "any")) == [type(None)]
 
 
-@pytest.mark.parametrize("mistake", [KeyError("a name"), OSError("a disk is full")], ids=repr)
-async def test_a_mistake_in_what_hears_of_a_confirm_ends_the_link(
-    settings: Settings, metrics: Metrics, rabbit: Rabbit, mistake: Exception
+@pytest.mark.parametrize("bug", [KeyError("a name"), OSError("a disk is full")], ids=repr)
+async def test_a_bug_in_a_confirm_callback_ends_the_link(
+    settings: Settings, metrics: Metrics, rabbit: Rabbit, bug: Exception
 ) -> None:
-    """It is neither swallowed nor taken for a loss."""
+    """Its error is neither swallowed nor taken for a lost connection."""
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = publisher_module.Publisher(link, max_in_flight=10, stalled_after=10, metrics=metrics)
 
     def outcome(_: PublishError | None) -> None:
-        raise mistake
+        raise bug
 
     async def session(connection: AbstractConnection) -> None:
         await exchange_alone(settings)(connection)
@@ -242,15 +242,15 @@ async def test_a_mistake_in_what_hears_of_a_confirm_ends_the_link(
         await wait_while_running(link.up, publish)
         publisher.send(message(rabbit.names.events, "any"), outcome)
         await asyncio.wait([publish])
-    with pytest.raises(type(mistake)) as raised:
+    with pytest.raises(type(bug)) as raised:
         publish.result()
-    assert raised.value is mistake
+    assert raised.value is bug
 
 
-async def test_why_rabbitmq_closes_a_connection_is_the_reason(
+async def test_the_reason_of_a_closed_connection_is_reported(
     settings: Settings, metrics: Metrics, prefix: str, control: Control
 ) -> None:
-    """In its own words."""
+    """In RabbitMQ's own words."""
     link = Link(settings.rabbitmq, use=f"publish-{prefix}", metrics=metrics)
     closed: list[str] = []
 
@@ -274,10 +274,10 @@ async def test_why_rabbitmq_closes_a_connection_is_the_reason(
 # Deliveries.
 
 
-async def test_a_delivery_is_the_same(
+async def test_a_delivery_is_the_message_that_was_published(
     connection: AbstractConnection, rabbit: Rabbit, workplace: Workplace
 ) -> None:
-    """Where it came from, its body, and properties that read the same."""
+    """Exchange, routing key, body, and the same decoded properties."""
     assert workplace
     body = body_of("hard_bounced", 1)
     sent = event_message(events.parse(body), body, exchange=rabbit.names.events, received_at=1539062173017)
@@ -306,15 +306,15 @@ async def test_a_delivery_is_the_same(
     assert (empty.body, decode_properties(empty.properties).message_id) == (b"", "empty")
 
 
-async def test_headers_that_pamqp_cannot_write_end_nothing(
+async def test_headers_that_pamqp_cannot_encode_end_no_connection(
     line: Line, connection: AbstractConnection, rabbit: Rabbit
 ) -> None:
-    """They are delivered and published; on the plain path without such a header, with all others."""
+    """Such messages are delivered and published; on the plain path only that header is missing."""
     headers = entry(b"large", b"d", struct.pack(">d", 2.0**1000)) + entry(b"note", b"S", text(b"kept"))
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(auto_delete=False)
         sent = Message("", queue.name, "an-id", properties(headers, message_id=b"an-id"), b"body")
-        assert await found_of(line, sent) == [type(None)]
+        assert await outcomes_of(line, sent) == [type(None)]
         await put(rabbit, queue.name, properties(headers, message_id=b"an-id"), b"body")
         async with Deliveries.open(connection, queue.name, prefetch=10) as deliveries, asyncio.timeout(20):
             for _ in range(2):
@@ -324,10 +324,10 @@ async def test_headers_that_pamqp_cannot_write_end_nothing(
         await queue.delete(if_unused=False, if_empty=False)
 
 
-async def test_what_was_let_go_is_gone_and_the_rest_is_given_back(
+async def test_acknowledged_messages_are_gone_and_the_rest_is_requeued(
     connection: AbstractConnection, rabbit: Rabbit, workplace: Workplace
 ) -> None:
-    """Acknowledgements are heard before the channel is closed."""
+    """RabbitMQ applies the acknowledgements before the channel is closed."""
     await move_to_dead_letters(rabbit, range(100))
     taking = Deliveries.open(connection, rabbit.names.dead, prefetch=100, acknowledge_every=None)
     async with taking as deliveries:
@@ -344,10 +344,8 @@ async def test_what_was_let_go_is_gone_and_the_rest_is_given_back(
     assert [letter.message_id for letter in await workplace.dead()] == ids(range(90, 100))
 
 
-async def test_a_consumer_whose_queue_is_deleted_hears_of_it(
-    connection: AbstractConnection, rabbit: Rabbit
-) -> None:
-    """What has come before is taken; then it is a loss."""
+async def test_deleting_the_queue_ends_its_consumer(connection: AbstractConnection, rabbit: Rabbit) -> None:
+    """What arrived before is still received; then it is an error."""
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(auto_delete=False)
         await channel.default_exchange.publish(aio_pika.Message(b"body"), routing_key=queue.name)
@@ -360,10 +358,10 @@ async def test_a_consumer_whose_queue_is_deleted_hears_of_it(
     assert one.body == b"body"
 
 
-async def test_a_hard_bounce_is_on_the_list_and_a_failure_is_tried_again(
+async def test_a_hard_bounce_is_listed_and_a_failure_is_retried(
     overrides: dict[str, Any], workplace: Workplace, simulator: Simulator, path: str
 ) -> None:
-    """Acknowledged after the list is written; what fails waits in a delay queue, comes back, and ends as a dead letter."""
+    """A failed message waits in a delay queue, is retried, and becomes a dead letter."""
     assert path
     overrides = changed(overrides, provider={"unknown_grace": 0.5})
     simulator.message(2)["to"] = ""

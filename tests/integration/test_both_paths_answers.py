@@ -1,4 +1,4 @@
-"""What a request is answered is the same on the fast path and on the plain one."""
+"""Requests get the same answers on the fast path and on the plain path."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BODY = body_of("opened", 1)
 async def receiver(
     overrides: dict[str, Any], metrics: Metrics, rabbit: Rabbit, path: str
 ) -> AsyncIterator[Receiving]:
-    """A receiver that has reached RabbitMQ."""
+    """A receiver that is connected to RabbitMQ."""
     assert path
     settings = load_settings(overrides=overrides)
     async with receiving(settings, metrics, exchange_alone(settings)) as listening:
@@ -71,8 +71,10 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("what", ANSWERS)
-async def test_every_request_has_its_answer(receiver: Receiving, metrics: Metrics, what: str) -> None:
-    """Status and body, whether it comes at once or not; each is counted."""
+async def test_every_kind_of_request_gets_its_answer(
+    receiver: Receiving, metrics: Metrics, what: str
+) -> None:
+    """Status and body, whether the request arrives in one piece or not; each answer is counted."""
     request, status, body = ANSWERS[what]
     async with Wire.to(receiver.port) as wire:
         if what == "an event in two pieces":
@@ -94,7 +96,7 @@ async def test_every_request_has_its_answer(receiver: Receiving, metrics: Metric
 
 
 async def test_requests_on_one_connection_are_answered_in_order(receiver: Receiving) -> None:
-    """One after the other, and all at once."""
+    """Sent one after the other, and all at once."""
     bodies = [body_of("opened", number) for number in range(20)]
     async with Wire.to(receiver.port) as wire:
         for body in bodies[:5]:
@@ -108,7 +110,7 @@ async def test_requests_on_one_connection_are_answered_in_order(receiver: Receiv
 async def test_without_a_broker_an_event_is_spooled_and_published_when_it_is_back(
     overrides: dict[str, Any], amqp_url: str, rabbit: Rabbit, workplace: Workplace
 ) -> None:
-    """The whole role: `spooled`, and from the spool as the message that it would have been."""
+    """The whole role: the answer says `spooled`, and the spool publishes the same message."""
     assert workplace
     async with (
         Proxy.serve(amqp_url) as proxy,
@@ -131,10 +133,10 @@ async def test_without_a_broker_an_event_is_spooled_and_published_when_it_is_bac
     assert (arrived.body, arrived.message_id) == (BODY, answer.json["id"])
 
 
-async def test_with_neither_place_the_answer_is_503(
+async def test_without_a_broker_and_a_spool_the_answer_is_503(
     overrides: dict[str, Any], metrics: Metrics, amqp_url: str
 ) -> None:
-    """And when to come again."""
+    """With `Retry-After`."""
     overrides["spool"]["directory"] = "/dev/null/spool"
     async with Proxy.serve(amqp_url) as proxy:
         proxy.refuse()

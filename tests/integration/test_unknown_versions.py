@@ -1,4 +1,4 @@
-"""Real processes on versions of the libraries that nobody knows, without what the fast path takes of them."""
+"""Real processes with unknown versions of the libraries, which lack what the fast path uses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def environment(tmp_path: Path) -> Mapping[str, str]:
     return other_versions.environment(folder)
 
 
-def told(process: Process) -> list[tuple[str, str, str]]:
+def logged(process: Process) -> list[tuple[str, str, str]]:
     lines = [orjson.loads(line) for line in process.lines if line.startswith("{")]
     return [
         (line["library"], line["version"], line["known"])
@@ -47,10 +47,10 @@ def expected(*libraries: str) -> list[tuple[str, str, str]]:
     return [(name, FOUND[name], "~= " + ".".join(map(str, fast_path.KNOWN[name]))) for name in libraries]
 
 
-async def test_both_roles_start_say_it_once_and_work(
+async def test_both_roles_log_it_once_and_work(
     overrides: dict[str, Any], workplace: Workplace, processes: Processes, environment: Mapping[str, str]
 ) -> None:
-    """A hard bounce goes from the webhook over a confirm to the list; no role has loaded what it must not use."""
+    """A hard bounce gets from the webhook to the list; neither role has imported the fast path."""
     overrides["receiver"] |= {"port": 0}
     receiver = await processes.start("receiver", overrides=overrides, environment=environment)
     worker = await processes.start("worker", overrides=overrides, environment=environment)
@@ -62,14 +62,14 @@ async def test_both_roles_start_say_it_once_and_work(
         assert (answer.status, (await answer.json())["durability"]) == (200, "confirmed")
     await workplace.changes(1)
     assert await workplace.listed() == bounced([1])
-    assert sorted(told(receiver)) == sorted(expected("aiohttp", "aio-pika", "aiormq"))
-    assert sorted(told(worker)) == sorted(expected("aio-pika", "aiormq"))
+    assert sorted(logged(receiver)) == sorted(expected("aiohttp", "aio-pika", "aiormq"))
+    assert sorted(logged(worker)) == sorted(expected("aio-pika", "aiormq"))
 
 
-async def test_several_processes_each_say_it(
+async def test_each_of_several_processes_logs_it(
     overrides: dict[str, Any], processes: Processes, environment: Mapping[str, str]
 ) -> None:
-    """The children of a supervisor find the same libraries."""
+    """The children of a supervisor have the same libraries."""
     overrides["receiver"] |= {"port": 0, "processes": 2}
     receiver = await processes.start("receiver", overrides=overrides, environment=environment)
     await receiver.says("broker.connected", times=2)
@@ -80,7 +80,7 @@ async def test_several_processes_each_say_it(
 async def test_a_command_works(
     overrides: dict[str, Any], workplace: Workplace, tmp_path: Path, environment: Mapping[str, str]
 ) -> None:
-    """Those that are run by hand take the same path, and say so."""
+    """Commands take the same path, and log it."""
     assert workplace
     rabbitmq = overrides["rabbitmq"]
     said = await bridge(
@@ -95,8 +95,8 @@ async def test_a_command_works(
 
 
 @pytest.mark.parametrize("module", ["bridge.receiver.connection", "bridge.amqp.aiormq_internals"])
-async def test_what_the_fast_path_takes_is_not_there(module: str, environment: Mapping[str, str]) -> None:
-    """That these tests test something: were it loaded, the process would end."""
+async def test_the_fast_path_cannot_be_imported_there(module: str, environment: Mapping[str, str]) -> None:
+    """So a process that imports it all the same would end: the other tests would fail."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", f"import {module}", stderr=asyncio.subprocess.PIPE, env=os.environ | environment
     )

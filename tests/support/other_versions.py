@@ -1,4 +1,4 @@
-"""Libraries of versions that nobody knows, in which all is gone that the fast path takes of them."""
+"""Unknown versions of the libraries, from which everything is removed that the fast path uses."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSIONS: Final = {"aiohttp": "3.99.0", "aio_pika": "10.99.1", "aiormq": "7.99.2", "pamqp": "4.0.1"}
-"""As their metadata will say."""
+"""According to their metadata."""
 
-_GONE: Final = """
+_REMOVAL: Final = """
 import aio_pika, aiohttp.web, aiormq
 
 from aiohttp import helpers, http, streams
@@ -20,14 +20,14 @@ from aiohttp import helpers, http, streams
 del helpers.rfc822_formatted_time, http.SERVER_SOFTWARE, http.RawRequestMessage, streams.EMPTY_PAYLOAD
 del aiormq.TransportFactory, aiormq.connection.TransportFactory
 """
-"""What `sitecustomize` does, which Python imports before anything else."""
+"""The module `sitecustomize`, which Python imports before anything else."""
 
 
 def environment(folder: Path) -> Mapping[str, str]:
-    """Variables under which a process finds such libraries. Args: an empty folder, which it must keep."""
+    """Environment variables for a process that is to use such libraries. Args: an empty folder, which must stay."""
     for name, version in VERSIONS.items():
         info = folder / f"{name}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    (folder / "sitecustomize.py").write_text(_GONE)
+    (folder / "sitecustomize.py").write_text(_REMOVAL)
     return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}

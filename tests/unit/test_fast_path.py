@@ -1,4 +1,4 @@
-"""When the fast path is taken: with the versions that the contract tests ran on, and where nobody has said otherwise."""
+"""The fast path is taken with the versions that the contract tests ran on, unless the setting turns it off."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TREE = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def as_at_the_start() -> Iterator[None]:
-    """Nobody has chosen yet, nor does what is chosen here stay."""
+    """Each test starts with the default, and leaves it behind."""
     fast_path.configure("auto")
     yield
     fast_path.configure("auto")
@@ -57,12 +57,12 @@ def versions(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_a_version_is_known_within_its_series_from_the_first_that_was_tested(
     version: str, *, known: bool
 ) -> None:
-    """What is not a plain release, somebody may have changed."""
+    """A version that is no plain release may have been changed by anybody."""
     assert fast_path.is_known("aiormq", version) is known
 
 
-def test_what_is_known_is_what_may_be_installed() -> None:
-    """The bounds in pyproject.toml, and what these tests run on."""
+def test_the_known_versions_are_those_that_may_be_installed() -> None:
+    """They are the bounds in pyproject.toml, and the tests run on one of them."""
     dependencies = tomllib.loads((TREE / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     asked = {one.name: str(one.specifier) for one in map(Requirement, dependencies)}
     for library, release in fast_path.KNOWN.items():
@@ -76,8 +76,8 @@ def test_what_is_known_is_what_may_be_installed() -> None:
     ("setting", "http", "amqp"),
     [("auto", True, True), ("http", True, False), ("amqp", False, True), ("off", False, False)],
 )
-def test_the_setting_says_which_parts_are_taken(setting: str, *, http: bool, amqp: bool) -> None:
-    """Each can be measured with the other and without; that one is not taken is said, and why."""
+def test_the_setting_selects_the_parts(setting: str, *, http: bool, amqp: bool) -> None:
+    """Each can be measured with and without the other; a part that is off is logged with the reason."""
     section = Development.model_validate({"fast_path": setting})
     fast_path.configure(section.fast_path)
     with capture_logs() as logged:
@@ -87,8 +87,8 @@ def test_the_setting_says_which_parts_are_taken(setting: str, *, http: bool, amq
 
 
 @pytest.mark.parametrize("library", ["aio-pika", "aiormq", "pamqp", "aiohttp"])
-def test_an_unknown_version_is_told_once(library: str, versions: dict[str, str]) -> None:
-    """With its name, its version and what is known; the other part of the fast path is taken all the same."""
+def test_an_unknown_version_is_logged_once(library: str, versions: dict[str, str]) -> None:
+    """With the library, its version and the known versions; the other part of the fast path stays on."""
     versions[library] = "99.0.0"
     with capture_logs() as logged:
         for _ in range(3):
@@ -100,8 +100,8 @@ def test_an_unknown_version_is_told_once(library: str, versions: dict[str, str])
     assert line["known"] == "~= " + ".".join(map(str, fast_path.KNOWN[library]))
 
 
-def test_what_tells_no_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library that somebody has copied beside the bridge."""
+def test_a_library_without_a_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that was copied into the folder of the bridge."""
 
     def none(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
@@ -113,8 +113,8 @@ def test_what_tells_no_version_is_unknown(monkeypatch: pytest.MonkeyPatch) -> No
     assert sorted(line["library"] for line in logged) == sorted(fast_path.KNOWN)
 
 
-def test_every_clever_part_has_its_place_in_the_page() -> None:
-    """docs/internals.md names each module that uses what is not promised, and the tests that notice."""
+def test_the_page_on_internals_names_every_part() -> None:
+    """docs/internals.md names each module that uses internals of a library, and the tests that notice a change."""
     page = (TREE / "docs" / "internals.md").read_text("utf-8")
     named = set(re.findall(r"`((?:bridge|tests)/[\w/]+\.py)`", page))
     assert {path for path in named if not (TREE / path).is_file()} == set()

@@ -1,6 +1,6 @@
-"""What each clever part of the way to RabbitMQ and back buys: the CPU of this process for a message, with it and without.
+"""What each part of the fast path of AMQP buys: CPU of this process per message, with and without it.
 
-The receiver's own, and all of it together, `make bench` shows: "plain HTTP", "plain AMQP" and "plain path".
+`make bench` shows the fast path of HTTP, and all of it together: "plain HTTP", "plain AMQP" and "plain path".
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ if TYPE_CHECKING:
 
 _QUEUE: Final = "bench.parts"
 _WINDOW: Final = 200
-"""In flight at once: a receiver with a few dozen connections has so many."""
+"""Messages in flight: a receiver with a few dozen connections has so many."""
 _AT: Final = 1539062173
 
 
 class _Frames:
-    """A message's frames as pamqp makes them."""
+    """The frames of a message, encoded by pamqp."""
 
     def __init__(self, channel: int, largest_body: int) -> None:
         del largest_body
@@ -76,7 +76,7 @@ class _Frames:
         return [frame.marshal(one, self._channel) for one in (publish, header, ContentBody(message.body))]
 
     def _decoded(self, message: Message) -> spec.Basic.Properties:
-        """Without this part nobody would have encoded them yet, so to decode them is none of its cost."""
+        """Cached: without this part the properties would not be encoded yet, so decoding is not its cost."""
         found = self._properties.get(message.properties)
         if found is None:
             found = self._properties[message.properties] = decode_properties(message.properties).to_pamqp()
@@ -84,7 +84,7 @@ class _Frames:
 
 
 class _AiormqsConfirms:
-    """Our frames; the confirms are read by aiormq, which has a future for each."""
+    """Frames encoded by hand. aiormq reads the confirms, with a future for each."""
 
     def __init__(self, connection: AbstractConnection, channel: Channel, listener: ConfirmListener) -> None:
         self.channel = channel
@@ -112,7 +112,7 @@ async def _as_it_is(connection: AbstractConnection, listener: ConfirmListener) -
 
 async def _with_pamqps_frames(connection: AbstractConnection, listener: ConfirmListener) -> ConfirmChannel:
     opened = await aiormq_internals.open_confirm_channel(connection, listener)
-    opened._framer = _Frames(opened.channel.number, opened.channel.max_content_size)  # type: ignore[assignment]  # it stands in its place
+    opened._framer = _Frames(opened.channel.number, opened.channel.max_content_size)  # type: ignore[assignment]  # it has the same interface
     return opened
 
 
@@ -195,7 +195,7 @@ MESSAGES: Final = {"message from its template": _by_template, "message by pamqp"
 
 
 async def measure(*, rounds: int, number: int) -> dict[str, float]:
-    """Seconds of CPU for a message, medians of the rounds, in which the parts alternate."""
+    """Seconds of CPU per message: medians of the rounds, in which the parts alternate."""
     taken: dict[str, list[float]] = {name: [] for name in (*PUBLISHES, *DELIVERIES, *MESSAGES)}
     bodies = [event_body("opened", one, _AT, {}) for one in range(number)]
     them = [
@@ -220,7 +220,7 @@ async def measure(*, rounds: int, number: int) -> dict[str, float]:
 
 
 def _pairs() -> list[tuple[tuple[str, Any], tuple[str, Any]]]:
-    """Whatever fills the queue is followed by what empties it, on either path in turn."""
+    """Each measurement that fills the queue is followed by one that empties it, alternately on both paths."""
     delivering = list(DELIVERIES.items())
     return [(one, delivering[turn % len(delivering)]) for turn, one in enumerate(PUBLISHES.items())]
 
@@ -235,7 +235,7 @@ def main(
     rounds: Annotated[int, typer.Option(help="How often each is measured.")] = 5,
     number: Annotated[int, typer.Option(help="Messages of each measurement.")] = 20_000,
 ) -> None:
-    """What each clever part of the way to RabbitMQ and back buys.
+    """Measure what each part of the fast path of AMQP buys.
 
     Example: python -m tests.programs.bench.parts --rounds 5
     """
