@@ -102,10 +102,7 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 def _say(message: str, style: str) -> None:
     """Print to standard error. If that fails, only the exit code tells of the error."""
     with suppress(OSError):
-        line = f"bridge: {one_line(without_secrets(message))}"
-        _errors.print(
-            line, style=style, soft_wrap=not sys.stderr.isatty()
-        )  # people read lines that end between words
+        _errors.print(f"bridge: {one_line(without_secrets(message))}", style=style)
 
 
 def fails_with(*errors: type[Exception]) -> Callable[[Callable[P, T]], Callable[P, T]]:
