@@ -7,7 +7,8 @@ Three parts:
   `claimed_file` (`claiming`, `replaced_file`), which is a `spool_file` (SQLite: `database`, `disk_space`, `folder`),
   `pending_removals`, and the `state`;
 - the drain, in the event loop: `drain` has the `mover` publish the entries of the spool, and of `orphans`. What RabbitMQ
-  refuses stands in `refused_entries` (in the file) and `refused_events` (in memory), and goes through `refused_retries`.
+  refuses is kept in `refused_entries` (in the file), known to `refused_events` (in memory), and retried by
+  `refused_retries`.
 
 `listing` reads files for people, also those of other processes.
 """

@@ -134,8 +134,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         for statement in (_SCHEMA, *refused_entries.SCHEMA):
             connection.execute(statement)
-        if (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise _damaged(verdict)
+        if (result := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise _corrupt_error(result)
     except sqlite3.DatabaseError:
         connection.close()
         raise
@@ -160,7 +160,7 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in rows]
 
 
-def _damaged(verdict: str) -> sqlite3.DatabaseError:
-    error = sqlite3.DatabaseError(verdict)
+def _corrupt_error(text: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(text)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error

@@ -23,11 +23,14 @@ MAX_FILES: Final = 1000
 """Limit of processes that share a folder."""
 
 _LOCK_ATTEMPTS: Final = 20
+"""Each needs somebody who removes the lock file at just that moment."""
 _NAME: Final = re.compile(r"spool-(\d+)\.sqlite3")
 _SUFFIXES: Final = ("", "-wal", "-shm")
 _PREFIX: Final = "spool-"
 _FOREIGN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP})
+"""An existing lock file that cannot be opened for one of these is not ours."""
 _MAX_NAMED: Final = 10
+"""Files named in one log line."""
 
 
 FileIdentities = tuple[tuple[int, int] | None, ...]
@@ -163,14 +166,14 @@ def file_identities(path: Path) -> FileIdentities:
 
 
 def rename_corrupt(path: Path, reason: str) -> Path:
-    """Rename a corrupt file, so that somebody can inspect it. It is never deleted.
+    """Rename a corrupt file, so that somebody can inspect it; returns its new path. It is never deleted.
 
     Raises:
         SpoolError: the folder cannot be written.
     """
-    aside = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}")
+    renamed = path.with_name(f"{path.name}.corrupt-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}")
     try:
-        for part, name in zip(database_files(path), database_files(aside), strict=True):
+        for part, name in zip(database_files(path), database_files(renamed), strict=True):
             if part.exists():
                 part.rename(name)
     except OSError as error:
@@ -179,10 +182,10 @@ def rename_corrupt(path: Path, reason: str) -> Path:
         "a spool file is corrupt: it was renamed, and a new one is created",
         action="spool.corrupt",
         file=str(path),
-        renamed_to=str(aside),
+        renamed_to=str(renamed),
         reason=reason,
     )
-    return aside
+    return renamed
 
 
 def check_access(path: Path) -> None:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 log = logs.logger("spool")
 
 _SHRINK_AGAIN_SECONDS: Final = 60.0
+"""Pause after an attempt to shrink the file has failed."""
 _MAX_REPLACEMENTS: Final = 3
 """Attempts to write one event while its file is being replaced."""
 

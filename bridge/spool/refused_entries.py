@@ -203,8 +203,8 @@ def to_read_refused() -> EntryTask[tuple[RefusedKind, ...]]:
     """All kinds of refused entries. It counts every entry, which takes time."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> tuple[RefusedKind, ...]:
-        seen = (RefusedKind(*row) for row in connection.execute(_SELECT_REFUSED))
-        return tuple(one for one in seen if one.entries)
+        found = (RefusedKind(*row) for row in connection.execute(_SELECT_REFUSED))
+        return tuple(one for one in found if one.entries)
 
     return task
 

@@ -29,6 +29,8 @@ _SIZE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max 
 MAX_NAMES: Final = 100
 """Forbidden names to remember. Once there are so many, unknown names count as forbidden."""
 _LOG_EVERY_SECONDS: Final = 10.0
+_MAX_SHOWN: Final = 10
+"""Routing keys named in one log line."""
 _NO_NACK_SECONDS: Final = 10.0
 """A key has recovered when its events were confirmed, and none nacked, for so long."""
 _RETRY_SOON_SECONDS: Final = 600.0
@@ -165,6 +167,3 @@ class RefusalReport:
                 by_routing_key=dict(sorted(counts.items(), key=lambda one: -one[1])[:_MAX_SHOWN]),
                 reply_text=self._reply_texts[reason],
             )
-
-
-_MAX_SHOWN: Final = 10

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logs.logger("spool")
 
 _MAX_KINDS: Final = 20
+"""Kinds in one round; those that are due the longest come first."""
 _GROWTH: Final = 4
 """Factor by which the number grows after each success."""
 
