@@ -21,12 +21,13 @@ from bridge.amqp.publisher import Publisher
 from bridge.broker import declaring, topology, topology_plan
 from bridge.broker.messages import message_from_body
 from bridge.broker.topology_refusals import TopologyRefusals
-from bridge.receiver import readiness, server
+from bridge.receiver import durability, readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
 from bridge.settings.loading import load_settings
 from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import DrainPublisher
+from bridge.spool.errors import SpoolError
 from bridge.spool.mover import Mover
 from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
@@ -281,6 +282,35 @@ async def test_a_confirm_that_is_slow_is_not_waited_for_and_not_published_twice(
             assert (await receiver.post(_event(3))).body["durability"] == "confirmed"
             assert (await opened.next()).body == _event(3), "nothing came in between"
             assert opened.waiting == 0
+
+
+async def test_a_late_confirm_counts_when_the_disk_fails(
+    through_proxy: Overrides, proxy: Proxy, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The confirm was too late, the spool's disk fails after it came: RabbitMQ has the event, so the answer is 200."""
+    monkeypatch.setattr(durability, "DISK_TIMEOUT_SECONDS", 3600)
+    fails = threading.Event()
+
+    def fail(*_: object) -> None:
+        fails.wait()
+        raise SpoolError("the disk fails")
+
+    async with receiving(load_settings(overrides=through_proxy), patience=3600) as receiver:
+        await receiver.link.up.wait()
+        monkeypatch.setattr(SpoolFile, "write", fail)
+        try:
+            async with rabbit.listening(rabbit.names.events, "opened") as opened:
+                proxy.to_client.pause()
+                answering = asyncio.create_task(receiver.post(BODY))
+                await eventually(lambda: receiver.spool._waiting == 1)
+                proxy.to_client.resume()
+                await receiver.publisher.wait_until_idle()
+                fails.set()
+                answer = await answering
+                assert (answer.status, answer.body["durability"]) == (200, "confirmed")
+                assert (await opened.next()).body == BODY
+        finally:
+            fails.set()
 
 
 async def test_an_event_whose_confirm_never_comes_is_published_from_the_spool(
