@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from bridge.settings.sections import FastPath
 
-log = logs.logger("process")
+log = logs.logger("fast_path")
 
 # The fast path is taken where the installed versions are known; with any other its code is not even imported. Beside the
 # versions it depends only on `configure`, which a process calls once at its start. docs/internals.md has the reasons.

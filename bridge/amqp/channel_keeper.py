@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.amqp.message_path import ConfirmChannel
     from bridge.amqp.publish_channel import PublishCounters
 
-log = logs.logger("broker")
+log = logs.logger("amqp")
 
 _NOT_FOUND: Final = 404
 _LOWEST_PROTOCOL_ERROR: Final = 500
