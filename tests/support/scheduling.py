@@ -14,6 +14,7 @@ SHARED_NODES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
     {
         "alarmed": (
             "test_alarm.py::",
+            "test_link.py::test_an_alarm_of_the_broker_is_seen",
             "test_spooled_answers.py::test_a_blocked_connection_is_not_waited_for_and_nothing_is_lost",
             "test_status.py::test_with_the_management_api_nodes_and_alarms_are_seen",
         ),
