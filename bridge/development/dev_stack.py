@@ -99,7 +99,7 @@ async def stack(
         management_url: str | None = None
         if rabbitmq_url is None:
             node = await open_parts.enter_async_context(
-                private_node.running_node(directory / "rabbitmq", management=True)
+                private_node.running_node(directory / "rabbitmq", management=True, quick_counts=True)
             )
             rabbitmq_url, management_url = node.url, node.management_url
         simulator = await open_parts.enter_async_context(serve_simulator(messages=MESSAGES))

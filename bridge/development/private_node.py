@@ -30,8 +30,6 @@ _EPMD_KILL: Final = b"\x00\x01k"
 _EXTRA_PATH: Final = "/usr/sbin:/usr/local/sbin"
 """Debian does not have these in the PATH of ordinary users, and `rabbitmq-server` is in the first."""
 
-_MANAGEMENT: Final = "rabbitmq_management"
-
 _QUIET: Final = "+sbwt none +sbwtdcpu none +sbwtdio none"
 """Erlang's schedulers busy-wait, which costs the other processes of the machine CPU time."""
 
@@ -64,6 +62,7 @@ class PrivateNode:
         port_mapper: int | None = None,
         home: Path | None = None,
         management: bool = False,
+        quick_counts: bool = False,
     ) -> None:
         """Write the configuration of the node. Nothing runs yet.
 
@@ -74,6 +73,7 @@ class PrivateNode:
             port_mapper: the port of Erlang's port mapper; nodes of one cluster share it. None: its own.
             home: where the Erlang cookie is; nodes of one cluster share it. None: `directory`.
             management: whether to enable the management API, at `management_url`.
+            quick_counts: whether that knows new counts after a second, not after 5 to 10. It costs some CPU for each queue.
 
         Raises:
             NodeError: there is no `rabbitmq-server`.
@@ -91,10 +91,10 @@ class PrivateNode:
         private_files.make_folder(directory)
         self.name = _stored_name(directory)
         if management:
-            plugins = [*plugins, _MANAGEMENT]
+            plugins = [*plugins, "rabbitmq_management"]
             extra_config += f"\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api}"
-        self._counts = _MANAGEMENT in plugins
-        if self._counts:
+        self._quick_counts = quick_counts
+        if quick_counts:
             extra_config += f"\n{_API_COUNTS}"
         (directory / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n")
         (directory / "rabbitmq.conf").write_text(
@@ -189,21 +189,32 @@ class PrivateNode:
             "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
-                [_QUIET, _ON_LOOPBACK, *([_QUEUES_COUNT] if self._counts else [])]
+                [_QUIET, _ON_LOOPBACK, *([_QUEUES_COUNT] if self._quick_counts else [])]
             ),
         }
 
 
 @asynccontextmanager
 async def running_node(
-    directory: Path, *, extra_config: str = "", plugins: Sequence[str] = (), management: bool = False
+    directory: Path,
+    *,
+    extra_config: str = "",
+    plugins: Sequence[str] = (),
+    management: bool = False,
+    quick_counts: bool = False,
 ) -> AsyncIterator[PrivateNode]:
     """A node that runs for the duration of the context, and leaves no process behind.
 
     Raises:
         NodeError: there is no `rabbitmq-server`, or the node did not start.
     """
-    node = PrivateNode(directory, extra_config=extra_config, plugins=plugins, management=management)
+    node = PrivateNode(
+        directory,
+        extra_config=extra_config,
+        plugins=plugins,
+        management=management,
+        quick_counts=quick_counts,
+    )
     try:
         await node.start()
         yield node
