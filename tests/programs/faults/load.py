@@ -77,6 +77,7 @@ class Load:
 
     def healed(self) -> None:
         """The fault is gone: from now on, time until answers are `confirmed` again."""
+        self.recovered_after = None
         self._healed_at = time.monotonic()
 
     async def recovered(self) -> None:
