@@ -218,7 +218,7 @@ async def test_nothing_is_written_on_a_channel_that_is_closed(
 
     traffic = asyncio.create_task(steady())
     try:
-        for _ in range(20):
+        for _ in range(8):
             await line.publisher.ready()
             with pytest.raises(ChannelClosedError):
                 await line.publisher.publish(refused(rabbit.names.events))
