@@ -36,7 +36,8 @@ test: packages postgresql pgbouncer promtool dependencies ## Test it, in paralle
 
 .PHONY: test-fast
 test-fast: packages postgresql promtool dependencies ## Unit tests, and the integration tests that start nothing (within a minute)
-	@$(BIN)/pytest -n $$(nproc 2>/dev/null || echo 1) -m quick tests/unit tests/integration $(ARGS)
+	@$(BIN)/pytest -n $$(nproc 2>/dev/null || echo 1) \
+	    tests/unit $$(grep -l '^pytestmark = pytest.mark.quick' tests/integration/*.py) $(ARGS)
 
 # What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.
 # A python3.13 that is there in name only, as pyenv's are, is asked for by PYENV_VERSION too.
