@@ -20,7 +20,7 @@ from bridge.amqp.publish_errors import (
     ReturnedError,
     WindowFullError,
 )
-from bridge.telemetry import instruments
+from bridge.telemetry import metric_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,8 @@ class PublishCounters:
             outcome: metrics.buffered_counter(metrics.publishes.labels(outcome))
             for outcome in (CONFIRMED, NACKED, RETURNED, LOST)
         }
-        self.waits = metrics.buffered_histogram(metrics.confirm_seconds, instruments.FAST_BUCKETS)
-        self.age_histogram = metrics.age_histogram(instruments.CONFIRMED)
+        self.waits = metrics.buffered_histogram(metrics.confirm_seconds, metric_definitions.FAST_BUCKETS)
+        self.age_histogram = metrics.age_histogram(metric_definitions.CONFIRMED)
 
 
 class _InFlight(NamedTuple):

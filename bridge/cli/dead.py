@@ -24,12 +24,12 @@ from bridge.cli.queue_options import (
     Younger,
 )
 from bridge.cli.times import milliseconds_ago
-from bridge.dead_letters.dead_letter import DeadLetterFilter
+from bridge.dead_letters.dead_letter_description import DeadLetterFilter
 from bridge.events import canonical_name
 from bridge.operations.dead_letters import dead_letter_operations
 
 if TYPE_CHECKING:
-    from bridge.dead_letters.dead_letter import DeadLetter
+    from bridge.dead_letters.dead_letter_description import DeadLetter
 
 app = typer.Typer(
     help="Dead letters: messages that could not be handled. List, show, replay and discard them.",

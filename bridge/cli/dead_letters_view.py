@@ -14,7 +14,7 @@ from bridge.timestamps import rfc3339_of_milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.dead_letters.dead_letter import DeadLetter
+    from bridge.dead_letters.dead_letter_description import DeadLetter
     from bridge.dead_letters.queue_reader import HeldMessage
 
 

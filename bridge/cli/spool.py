@@ -25,7 +25,7 @@ from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import Cell, Head, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, DryRun, ListJson
 from bridge.cli.times import age_cell, duration_text
-from bridge.diagnostics.alarms import alarm_of
+from bridge.diagnostics.broker_alarms import alarm_of
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.settings.sections import Settings
 from bridge.spool.entries import SpoolContents

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from bridge.dead_letters.dead_letter import DeadLetter
+    from bridge.dead_letters.dead_letter_description import DeadLetter
     from bridge.dead_letters.queue_reader import HeldMessage
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchEr
 from bridge.broker.management import ManagementError, find_missing_bindings
 from bridge.broker.queue_counts import queue_counts, queue_exists, ready_messages
 from bridge.broker.topology_plan import planned_topology
+from bridge.diagnostics.broker_permission_probes import may_read, may_write
 from bridge.diagnostics.finding import failed, ok, skipped, warning
-from bridge.diagnostics.permission_probes import may_read, may_write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,14 +11,14 @@ from bridge.amqp.connection import connect, connect_to_any
 from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
 from bridge.broker import management
 from bridge.diagnostics import (
-    alarms,
+    broker_alarms,
     broker_checks,
+    broker_delivery_limit,
+    broker_policies,
+    broker_refusing_queues,
     database_checks,
-    delivery_limit,
     machine_checks,
-    policies,
     provider_checks,
-    refusing_queues,
     role_checks,
 )
 from bridge.diagnostics.broker_checks import BrokerContext
@@ -45,9 +45,9 @@ _BROKER_CHECKS: Final = {
     "permissions": broker_checks.permissions,
     "topology": broker_checks.topology_check,
     "backfill": broker_checks.backfill,
-    "delivery limit": delivery_limit.delivery_limit,
-    "policies": policies.policies,
-    "queues that refuse": refusing_queues.refusing_queues,
+    "delivery limit": broker_delivery_limit.delivery_limit,
+    "policies": broker_policies.policies,
+    "queues that refuse": broker_refusing_queues.refusing_queues,
     "alternate exchange": broker_checks.alternate_exchange,
     "workers on SQLite": broker_checks.workers_on_sqlite,
 }
@@ -124,8 +124,8 @@ async def _publishing(
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
             connection = await connect_to_any(settings.rabbitmq, name=CONNECTION_NAME)
-            alarm = await alarms.alarm_on(connection)
-            finding = await alarms.alarm_finding(_ALARMS, alarm, api)
+            alarm = await broker_alarms.alarm_on(connection)
+            finding = await broker_alarms.alarm_finding(_ALARMS, alarm, api)
     except BrokerUnavailableError as loss:
         finding = failed(_ALARMS, str(loss), "look again; see RabbitMQ's log")
     except TimeoutError:

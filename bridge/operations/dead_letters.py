@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from bridge.broker.copies import copy_of
 from bridge.broker.topology import Names
-from bridge.dead_letters.dead_letter import inspect_dead_letters
+from bridge.dead_letters.dead_letter_description import inspect_dead_letters
 from bridge.dead_letters.history import DEAD_LETTER_HEADERS, RETRY_HEADERS
 from bridge.operations.queue_messages import QueueOperations
 from bridge.roles.role_topology import required_by_worker
 
 if TYPE_CHECKING:
     from bridge.amqp.frames import Message
-    from bridge.dead_letters.dead_letter import DeadLetter
+    from bridge.dead_letters.dead_letter_description import DeadLetter
     from bridge.dead_letters.queue_reader import HeldMessage
     from bridge.settings.sections import Settings
 

@@ -13,7 +13,7 @@ from bridge.amqp.temporary_queue import consume_temporary_queue
 from bridge.broker import header_values, topology
 from bridge.broker.messages import RECEIVED_AT_HEADER
 from bridge.events import MalformedError, NotJsonError
-from bridge.telemetry import links
+from bridge.telemetry import safe_urls
 from bridge.telemetry.metrics import Metrics
 from bridge.telemetry.terminal import one_line
 
@@ -97,7 +97,9 @@ def tailed_event(delivered: Delivery, *, mask_addresses: bool = True) -> TailedE
         message_id=event.message_id,
         timestamp=event.timestamp,
         received_at=received_at,
-        url=_printable(links.safe_link(url, mask_addresses=mask_addresses)) if isinstance(url, str) else None,
+        url=_printable(safe_urls.safe_url(url, mask_addresses=mask_addresses))
+        if isinstance(url, str)
+        else None,
         problem=None,
     )
 

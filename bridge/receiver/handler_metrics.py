@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
-from bridge.telemetry import instruments
+from bridge.telemetry import metric_definitions
 from bridge.telemetry.metrics import OTHER, name_label
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class HandlerMetrics:
         self._metrics = metrics
         self._answers: dict[str, BufferedCounter] = {}
         self._received: dict[str, BufferedCounter] = {}
-        self._seconds = metrics.buffered_histogram(metrics.answer_seconds, instruments.FAST_BUCKETS)
-        self._ages = metrics.age_histogram(instruments.RECEIVED)
+        self._seconds = metrics.buffered_histogram(metrics.answer_seconds, metric_definitions.FAST_BUCKETS)
+        self._ages = metrics.age_histogram(metric_definitions.RECEIVED)
         for label in answers.EXPECTED_LABELS:
             self._answer_counter(label)
         for name in (*sorted(KNOWN_NAMES), MALFORMED, OTHER):

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 
 from bridge.events import KNOWN_NAMES, MALFORMED
-from bridge.telemetry import instruments
+from bridge.telemetry import metric_definitions
 from bridge.telemetry.buffered import BufferedAgeHistogram, BufferedCounter, BufferedHistogram
-from bridge.telemetry.instruments import Instruments
+from bridge.telemetry.metric_definitions import MetricDefinitions
 from bridge.telemetry.version import own_version
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ FLUSH_SECONDS: Final = 1.0
 Buffered = TypeVar("Buffered", BufferedCounter, BufferedHistogram, BufferedAgeHistogram)
 
 
-class Metrics(Instruments):
+class Metrics(MetricDefinitions):
     """All metrics of a role, on a registry of their own, so that a test may have several."""
 
     def __init__(self) -> None:
@@ -59,13 +59,15 @@ class Metrics(Instruments):
 
         Args:
             histogram: of one with labels, a child.
-            bounds: the upper bounds of its buckets, as in `instruments`.
+            bounds: the upper bounds of its buckets, as in `metric_definitions`.
         """
         return self._registered(BufferedHistogram(histogram, bounds))
 
     def age_histogram(self, stage: str) -> BufferedAgeHistogram:
         """A buffer in front of the age histogram of this stage."""
-        return self._registered(BufferedAgeHistogram(self.event_age.labels(stage), instruments.AGE_BUCKETS))
+        return self._registered(
+            BufferedAgeHistogram(self.event_age.labels(stage), metric_definitions.AGE_BUCKETS)
+        )
 
     def flush(self) -> None:
         """Move the buffered counts to the metrics. A scrape does this first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bridge.telemetry import instruments
+from bridge.telemetry import metric_definitions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ class ConsumerMetrics:
         self._handled: dict[str, BufferedCounter] = {}
         for outcome in OUTCOMES:
             self._outcome_counter(outcome)
-        self._seconds = metrics.buffered_histogram(metrics.handling_seconds, instruments.SLOW_BUCKETS)
-        self._ages = metrics.age_histogram(instruments.HANDLED)
+        self._seconds = metrics.buffered_histogram(metrics.handling_seconds, metric_definitions.SLOW_BUCKETS)
+        self._ages = metrics.age_histogram(metric_definitions.HANDLED)
 
     def taken(self, delivery: Delivery) -> None:
         """A delivery has come."""

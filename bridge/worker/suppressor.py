@@ -12,7 +12,7 @@ from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 from bridge.suppression.incidents import Incident
 from bridge.tasks import task_group
-from bridge.telemetry import instruments, logs
+from bridge.telemetry import logs, metric_definitions
 from bridge.telemetry.scrubbing import masked
 from bridge.worker import failures
 from bridge.worker.delivery_result import DeliveryResult, failed_delivery
@@ -89,7 +89,7 @@ class Suppressor:
         self._database = database
         self._address_lookup = address_lookup
         self._on_recorded = on_recorded
-        self._sizes = metrics.buffered_histogram(metrics.batch_size, instruments.SIZE_BUCKETS)
+        self._sizes = metrics.buffered_histogram(metrics.batch_size, metric_definitions.SIZE_BUCKETS)
         self.steps = 0
         """How many results were reported, and how often the database has answered."""
         self._shown = masked if settings.logs.mask_addresses else str

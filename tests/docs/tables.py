@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from bridge.broker import topology, topology_plan
 from bridge.settings import sections
-from bridge.telemetry.instruments import Instruments
+from bridge.telemetry.metric_definitions import MetricDefinitions
 from bridge.telemetry.multiprocess import SharedMetrics
 from tests.support.manual import every_command
 
@@ -182,8 +182,8 @@ def _exit_codes(command: Command) -> list[str]:
 def metrics(page: str) -> str:
     """Names, types and labels from the code; roles, the labels' values and meanings from the page."""
     known = {row[0]: row for row in rows_of(page)}
-    everything = Instruments(CollectorRegistry())
-    names = [name for name, value in vars(Instruments).items() if isinstance(value, cached_property)]
+    everything = MetricDefinitions(CollectorRegistry())
+    names = [name for name, value in vars(MetricDefinitions).items() if isinstance(value, cached_property)]
     with TemporaryDirectory() as folder:
         made = [*(getattr(everything, name) for name in names), SharedMetrics(Path(folder)).restarts]
     rows = []

@@ -14,7 +14,7 @@ from bridge.amqp.connection import LinkState, open_connection
 from bridge.broker import declaring
 from bridge.broker.messages import message_from_body
 from bridge.broker.topology_plan import planned_topology
-from bridge.diagnostics import alarms
+from bridge.diagnostics import broker_alarms
 from bridge.diagnostics.broker_connection import cut
 from bridge.roles.receiver import BrokerBlockedError, drain_spools
 from bridge.settings.loading import load_settings
@@ -129,9 +129,9 @@ async def test_a_user_who_may_publish_nothing_hears_of_an_alarm_all_the_same(
     await alarmed.control.add_user(user, "a-password", configure="^$", write="^$")
     url = alarmed.url.replace("guest:guest@", f"{user}:a-password@")
     connection = await open_connection(url, name="test")
-    assert await alarms.alarm_on(connection) == ""
+    assert await broker_alarms.alarm_on(connection) == ""
     async with alarm(alarmed):
-        assert await alarms.alarm_on(connection) == WORDS
+        assert await broker_alarms.alarm_on(connection) == WORDS
         cut(connection)
         await connection.close()
 
@@ -168,7 +168,7 @@ async def test_a_publisher_is_blocked_until_the_alarm_is_over(
 )
 def test_an_alarm_is_called_by_its_name(reason: str, said: str) -> None:
     """Memory or disk, and RabbitMQ's own words."""
-    assert alarms.describe_alarm(reason) == said
+    assert broker_alarms.describe_alarm(reason) == said
 
 
 def filled(folder: Path, number: int, count: int) -> SpoolFile:

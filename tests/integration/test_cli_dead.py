@@ -13,7 +13,7 @@ import pytest
 from yarl import URL
 
 from bridge.dead_letters import message_file, queue_reader
-from bridge.dead_letters.dead_letter import DeadLetterFilter
+from bridge.dead_letters.dead_letter_description import DeadLetterFilter
 from bridge.dead_letters.message_file import MessageFile
 from bridge.operations.dead_letters import dead_letter_operations
 from tests.support.commands import Outcome, bridge

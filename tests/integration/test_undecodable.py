@@ -18,7 +18,7 @@ from bridge.amqp.properties import decode_properties
 from bridge.broker.archive_selection import ArchiveSelection
 from bridge.broker.forwarded_properties import RAW_HEADER
 from bridge.cli import dead_letters_view
-from bridge.dead_letters.dead_letter import DeadLetterFilter
+from bridge.dead_letters.dead_letter_description import DeadLetterFilter
 from bridge.dead_letters.message_file import MessageFile, dead_letter_document
 from bridge.operations.dead_letters import dead_letter_operations
 from bridge.operations.replay import ReplayOrder, ReplayProgress, replay

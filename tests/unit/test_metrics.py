@@ -15,9 +15,9 @@ from prometheus_client import CollectorRegistry, Histogram, values
 
 from bridge.amqp.connection import Link, LinkState
 from bridge.settings.sections import RabbitMQ
-from bridge.telemetry import instruments, metrics
+from bridge.telemetry import metric_definitions, metrics
 from bridge.telemetry.buffered import MAX_AGE_SECONDS
-from bridge.telemetry.instruments import Instruments
+from bridge.telemetry.metric_definitions import MetricDefinitions
 from bridge.telemetry.metrics import Metrics
 from bridge.telemetry.multiprocess import SharedMetrics, use_shared_files
 from tests.support.eventually import eventually
@@ -94,7 +94,7 @@ async def test_what_is_counted_cheaply_is_in_the_files_within_a_second_and_at_th
     monkeypatch.setattr(metrics, "FLUSH_SECONDS", 0.01)
     process = process_of(tmp_path, 1)
     tally = process.buffered_counter(process.publishes.labels("confirmed"))
-    age_histogram = process.age_histogram(instruments.CONFIRMED)
+    age_histogram = process.age_histogram(metric_definitions.CONFIRMED)
     async with metrics.flushed_every_second(process):
         tally.count += 3
         age_histogram.observe(4)
@@ -105,12 +105,14 @@ async def test_what_is_counted_cheaply_is_in_the_files_within_a_second_and_at_th
     assert reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 7
 
 
-@given(st.lists(st.floats(min_value=0, max_value=20) | st.sampled_from(instruments.FAST_BUCKETS)))
+@given(st.lists(st.floats(min_value=0, max_value=20) | st.sampled_from(metric_definitions.FAST_BUCKETS)))
 def test_a_spread_counts_as_the_library_does(seconds: list[float]) -> None:
     """The same buckets, also for a value on a bound, and the same sum; it is there whenever the values are read."""
     ours, theirs = Metrics(), CollectorRegistry()
-    buffered_histogram = ours.buffered_histogram(ours.confirm_seconds, instruments.FAST_BUCKETS)
-    library = Histogram("bridge_confirm_seconds", "", buckets=instruments.FAST_BUCKETS, registry=theirs)
+    buffered_histogram = ours.buffered_histogram(ours.confirm_seconds, metric_definitions.FAST_BUCKETS)
+    library = Histogram(
+        "bridge_confirm_seconds", "", buckets=metric_definitions.FAST_BUCKETS, registry=theirs
+    )
     for one in seconds:
         buffered_histogram.observe(one)
         library.observe(one)
@@ -125,7 +127,7 @@ def test_reading_twice_counts_once() -> None:
     made = Metrics()
     tally, buffered_histogram = (
         made.buffered_counter(made.answers.labels("200")),
-        made.buffered_histogram(made.answer_seconds, instruments.FAST_BUCKETS),
+        made.buffered_histogram(made.answer_seconds, metric_definitions.FAST_BUCKETS),
     )
     tally.count += 2
     buffered_histogram.observe(0.1)
@@ -137,7 +139,7 @@ def test_reading_twice_counts_once() -> None:
 def test_a_mad_time_does_not_break_the_sum_of_the_ages() -> None:
     """What lies in the future is 0 old, and what is from 1970 is not older than the oldest that can be told."""
     made = Metrics()
-    age_histogram = made.age_histogram(instruments.RECEIVED)
+    age_histogram = made.age_histogram(metric_definitions.RECEIVED)
     for age in (-3600.0, 2.0, 1.7e9):
         age_histogram.observe(age)
     value, stage = made.registry.get_sample_value, {"stage": "received"}
@@ -195,10 +197,10 @@ class Row(NamedTuple):
 
 def test_the_docs_have_every_metric_and_no_other(tmp_path: Path) -> None:
     """By the name that Prometheus shows, with its type and its labels."""
-    everything = Instruments(CollectorRegistry())
+    everything = MetricDefinitions(CollectorRegistry())
     made = [
         getattr(everything, name)
-        for name, value in vars(Instruments).items()
+        for name, value in vars(MetricDefinitions).items()
         if isinstance(value, cached_property)
     ]
     assert set(map(_row_of, [*made, SharedMetrics(tmp_path).restarts])) == set(_table())

@@ -27,7 +27,7 @@ from bridge.cli import (
     status_view,
     suppressions,
 )
-from bridge.dead_letters.dead_letter import DeadLetter
+from bridge.dead_letters.dead_letter_description import DeadLetter
 from bridge.dead_letters.quarantine import QuarantinedBody
 from bridge.development.load_driver import AnswerKind, LoadResult
 from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus

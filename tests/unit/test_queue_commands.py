@@ -11,7 +11,7 @@ from bridge.amqp.errors import BrokerUnavailableError
 from bridge.cli.dead_letters_view import DEAD_LETTERS
 from bridge.cli.quarantine_view import QUARANTINE
 from bridge.cli.queue_commands import QueueCommands
-from bridge.dead_letters.dead_letter import DeadLetter
+from bridge.dead_letters.dead_letter_description import DeadLetter
 from bridge.dead_letters.quarantine import QuarantinedBody
 from bridge.operations.queue_messages import MessageList
 from tests.support.manual import every_command

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.telemetry.links import safe_link
+from bridge.telemetry.safe_urls import safe_url
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,14 @@ from bridge.telemetry.links import safe_link
 )  # fmt: skip
 def test_a_link_is_shown_as_far_as_it_may_be(link: str, said: str) -> None:
     """Host and way; mail and relative links, too."""
-    assert safe_link(link, mask_addresses=True) == said
+    assert safe_url(link, mask_addresses=True) == said
 
 
 def test_addresses_stand_whole_where_logs_have_them_whole() -> None:
     """One setting for both."""
-    assert safe_link("mailto:jane@example.org?a=b", mask_addresses=False) == "mailto:jane@example.org?***"
+    assert safe_url("mailto:jane@example.org?a=b", mask_addresses=False) == "mailto:jane@example.org?***"
     assert (
-        safe_link("https://e.org/u/jane%40example.org", mask_addresses=False)
+        safe_url("https://e.org/u/jane%40example.org", mask_addresses=False)
         == "https://e.org/u/jane@example.org"
     )
 
@@ -48,6 +48,6 @@ def test_addresses_stand_whole_where_logs_have_them_whole() -> None:
 @given(st.text() | st.text().map("https://example.com/{}/jane@example.org".format))
 def test_whatever_is_no_link_is_shown_all_the_same(link: str) -> None:
     """Nothing raises, nothing is called None, and no address is whole."""
-    said = safe_link(link, mask_addresses=True)
+    said = safe_url(link, mask_addresses=True)
     assert "None" not in said or "None" in link
     assert "jane@example.org" not in said

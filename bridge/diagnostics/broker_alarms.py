@@ -10,8 +10,8 @@ from bridge.amqp.errors import as_connection_loss
 from bridge.amqp.message_path import path_of
 from bridge.broker.management import ManagementError
 from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut
+from bridge.diagnostics.broker_permission_probes import may_write
 from bridge.diagnostics.finding import failed, ok
-from bridge.diagnostics.permission_probes import may_write
 from bridge.tasks import mark_exception_retrieved
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ RECEIVED, CONFIRMED, HANDLED = "received", "confirmed", "handled"
 """The stages of an event, for `event_age`."""
 
 
-class Instruments:
+class MetricDefinitions:
     """All metrics. Each is made at its first use, so that a role shows only those that it uses."""
 
     def __init__(self, registry: CollectorRegistry) -> None:

@@ -12,15 +12,15 @@ from bridge.telemetry.scrubbing import HIDDEN, Scrubber
 
 _LIKE_A_SECRET: Final = re.compile(r"(?=[^/]*[0-9])[^/]{16,}")
 """A long part of a path with a digit in it, as in links to unsubscribe: it may be a secret."""
-_ENCODED_AT_MOST: Final = 3
-"""Times: what counts clicks wraps links in links."""
+_MAX_DECODINGS: Final = 3
+"""Click trackers nest one encoded link in another, so a link is decoded this many times."""
 _WEB: Final = frozenset({"http", "https"})
 
 _PLAIN: Final = Scrubber(mask_addresses=False)
 _MASKING: Final = Scrubber(mask_addresses=True)
 
 
-def safe_link(link: str, *, mask_addresses: bool) -> str:
+def safe_url(link: str, *, mask_addresses: bool) -> str:
     """Where the link leads, as far as it may be shown; its query never is.
 
     Of a scheme other than the web's or `mailto` only the scheme is shown: a telephone number is about a person, too.
@@ -51,6 +51,6 @@ def _part(part: str, scrubber: Scrubber) -> str:
 
 
 def _decoded(text: str) -> str:
-    for _ in range(_ENCODED_AT_MOST):
+    for _ in range(_MAX_DECODINGS):
         text = unquote(text)
     return text
