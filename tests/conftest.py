@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import hypothesis
 import pytest
+from yarl import URL
 
 from bridge import fast_path
 from bridge.development import private_node
@@ -156,10 +157,16 @@ def control() -> Iterator[Control]:
         yield operator
 
 
-@pytest.fixture(scope="session")
-def managed(amqp_url: str, control: Control) -> Managed:
-    """The private node of this run with its management API, which the settings of a test do not name by themselves."""
-    return Managed(amqp_url, os.environ[API_VARIABLE], control)
+@pytest.fixture
+async def managed(amqp_url: str, control: Control, prefix: str) -> AsyncIterator[Managed]:
+    """The node of this run with its management API, and a virtual host of this test's own.
+
+    Where all the queues of all tests are, the API takes its time, and shows what it has kept.
+    """
+    host = f"{prefix}host"
+    await control.add_virtual_host(host)
+    yield Managed(str(URL(amqp_url).with_path(f"/{host}")), os.environ[API_VARIABLE], control)
+    await control.delete_virtual_host(host)
 
 
 @pytest.fixture(scope="session")

@@ -115,15 +115,11 @@ class Open:
 
 @pytest.fixture
 async def seen_through(managed: Managed, well: Surroundings) -> AsyncIterator[Open]:
-    host = uuid.uuid4().hex
-    await managed.control.add_virtual_host(host)
-    url = str(URL(managed.url).with_path(f"/{host}"))
-    variables = {"BRIDGE_RABBITMQ__URLS": url, "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api}
+    variables = {"BRIDGE_RABBITMQ__URLS": managed.url, "BRIDGE_RABBITMQ__MANAGEMENT_URL": managed.api}
     surroundings = Surroundings(well.directory, well.variables | variables)
-    async with await aio_pika.connect(url) as connection:
+    async with await aio_pika.connect(managed.url) as connection:
         await declared(connection, surroundings)
         yield Open(surroundings, connection, topology.Names(well.variables["BRIDGE_RABBITMQ__PREFIX"]))
-    await managed.control.delete_virtual_host(host)
 
 
 async def declared(connection: aio_pika.abc.AbstractConnection, surroundings: Surroundings) -> None:
