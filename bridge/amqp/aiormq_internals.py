@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bridge.amqp.confirm_frames import ConfirmListener
-    from bridge.amqp.delivery_frames import Delivery
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Delivery, Message
     from bridge.amqp.wire import FrameHandler
 
 

@@ -10,7 +10,7 @@ from aiormq import Channel
 from aiormq import Connection as AiormqConnection
 from aiormq.exceptions import AMQPError
 
-from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.errors import BrokerUnavailableError, call_errors_as_loss
 from bridge.tasks import mark_exception_retrieved
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def open_channel(connection: AbstractConnection, *, publisher_confirms: bo
     Raises:
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, or the broker refuses.
     """
-    with as_connection_loss(connection):
+    with call_errors_as_loss(connection):
         channel = await aiormq_connection(connection).channel(publisher_confirms=publisher_confirms)
     if not isinstance(channel, Channel):
         raise TypeError(f"{channel} is no channel of aiormq")
@@ -69,7 +69,7 @@ async def close_channel(connection: AbstractConnection, channel: Channel) -> boo
     """
 
     async def close() -> None:
-        with as_connection_loss(connection):
+        with call_errors_as_loss(connection):
             await channel.close()
 
     try:

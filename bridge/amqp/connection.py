@@ -17,8 +17,8 @@ from bridge import fast_path
 from bridge.amqp import tls_files
 from bridge.amqp.channels import close_connection, server_says
 from bridge.amqp.errors import (
-    BrokerRefusedError,
     BrokerUnavailableError,
+    TopologyRefusedError,
     close_reason,
     session_errors_as_loss,
 )
@@ -63,7 +63,7 @@ class Link:
 
         Args:
             settings: where the brokers are and how long to wait for them.
-            use: `publish` or `consume`; names the connection in RabbitMQ and labels the metrics.
+            use: `publish`, `consume`, `drain` or `topology`; names the connection in RabbitMQ and labels the metrics.
             metrics: show the state.
             on_demand: it may never run. Until it does, the metrics do not show it.
         """
@@ -110,19 +110,19 @@ class Link:
                 its connection or channel is closed, and returns when there is nothing more to do.
 
         Raises:
-            BrokerRefusedError: the very first session was refused; later refusals are logged and retried.
+            TopologyRefusedError: the very first session was refused; later refusals are logged and retried.
             InvalidSettingsError: a certificate or key that a URL names cannot be used; later that is waited out, too.
         """
         self._export_state()
-        await self._look_at_files()
+        await self._check_tls_files()
         ended = False
         while not ended:
             async for attempt in self._retrying():
                 with attempt:
                     ended = await self._run_session(session)
 
-    async def _look_at_files(self) -> None:
-        """A disk that does not answer is left to the connections."""
+    async def _check_tls_files(self) -> None:
+        """If the disk hangs, this is skipped: connecting will report it."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.connect_timeout):
                 for url in self._settings.urls:
@@ -161,7 +161,7 @@ class Link:
                     connection, blocked=self._on_blocked, unblocked=self._on_unblocked
                 )
                 await run_until_first_ends(watch=watching, session=session(connection))
-        except BrokerRefusedError as refusal:
+        except TopologyRefusedError as refusal:
             reason = str(refusal)
             if not self._was_up:
                 raise

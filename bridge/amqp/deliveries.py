@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from bridge.amqp.channels import on_consumer_cancelled
-from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.errors import BrokerUnavailableError, call_errors_as_loss
 from bridge.amqp.message_path import path_of
 from bridge.text import error_line
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq import Channel
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
 
 _CONSUMER_TAG: Final = "bridge"
 """The consumer tag on its channel."""
@@ -69,7 +69,7 @@ class Deliveries:
         channel.closing.add_done_callback(made._on_channel_closed)
         on_consumer_cancelled(channel, lambda: made._on_loss("the consumer was cancelled"))
         try:
-            with as_connection_loss(connection):
+            with call_errors_as_loss(connection):
                 await channel.basic_qos(prefetch_count=prefetch)
                 await channel.basic_consume(
                     queue, consumer, consumer_tag=_CONSUMER_TAG, arguments=dict(arguments or {})
@@ -78,7 +78,7 @@ class Deliveries:
             if made._has_acknowledged:
                 # With more than 32 acknowledgements of a quorum queue in flight RabbitMQ holds them back, and forgets
                 # them when the channel is closed. It answers a cancel only after it has applied those before it.
-                with as_connection_loss(connection):
+                with call_errors_as_loss(connection):
                     await channel.basic_cancel(_CONSUMER_TAG)
         finally:
             await path.close_delivery_channel(connection, channel)
@@ -116,7 +116,7 @@ class Deliveries:
 
     async def _acknowledge(self, tag: int, *, multiple: bool = False, wait: bool = True) -> None:
         if self._connection is not None and self._channel is not None:
-            with as_connection_loss(self._connection):
+            with call_errors_as_loss(self._connection):
                 await self._channel.basic_ack(tag, multiple=multiple, wait=wait)
 
     def add(self, delivery: Delivery) -> None:

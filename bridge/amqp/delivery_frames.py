@@ -5,7 +5,7 @@ aiormq never sees these frames: properties that pamqp cannot decode would end it
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.frame_layout import (
     ARGUMENTS_AT,
@@ -17,24 +17,12 @@ from bridge.amqp.frame_layout import (
     PROPERTIES_AT,
     UINT64,
 )
+from bridge.amqp.message_types import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DELIVER: Final = 60 << 16 | 60
-
-
-class Delivery(NamedTuple):
-    """A delivered message. Only exchange and routing key are decoded."""
-
-    tag: int
-    """Delivery tag, for the acknowledgement."""
-    redelivered: bool
-    exchange: str
-    routing_key: str
-    properties: bytes
-    """Encoded: the flags, then the values, as in `frames.Message`. `properties.decode_properties` decodes them."""
-    body: bytes
 
 
 class DeliveryAssembler:

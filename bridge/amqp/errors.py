@@ -27,12 +27,12 @@ class ConnectionLostError(BrokerUnavailableError):
     """The connection is closed, and every channel with it. The message says why."""
 
 
-class BrokerRefusedError(Exception):
+class TopologyRefusedError(Exception):
     """The broker refuses what the bridge needs. Somebody has to change something; the message says what."""
 
 
 @contextmanager
-def as_connection_loss(connection: AbstractConnection) -> Iterator[None]:
+def call_errors_as_loss(connection: AbstractConnection) -> Iterator[None]:
     """Around calls of aio-pika and aiormq, and nothing else: translate what they raise at a lost connection into one error.
 
     An AMQPError is not translated: its class is already specific. If this task was cancelled meanwhile, CancelledError is
@@ -77,7 +77,7 @@ def session_errors_as_loss(connection: AbstractConnection) -> Iterator[None]:
     """Around a whole session: translate the errors that only aio-pika and aiormq raise. Our own bugs pass through.
 
     Raises:
-        ConnectionLostError: the connection is lost. `BrokerRefusedError` passes through.
+        ConnectionLostError: the connection is lost. `TopologyRefusedError` passes through.
     """
     try:
         yield

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource
 
-from bridge.amqp.errors import as_connection_loss
+from bridge.amqp.errors import call_errors_as_loss
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -19,7 +19,7 @@ async def try_acquire(connection: AbstractConnection, name: str) -> bool:
     Raises:
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
-    with as_connection_loss(connection):
+    with call_errors_as_loss(connection):
         channel = await connection.channel(publisher_confirms=False)
         try:
             await channel.declare_queue(name, exclusive=True)
@@ -37,7 +37,7 @@ async def release(connection: AbstractConnection, name: str) -> None:
     Raises:
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, and the lock with it.
     """
-    with as_connection_loss(connection), suppress(ChannelAccessRefused):
+    with call_errors_as_loss(connection), suppress(ChannelAccessRefused):
         channel = await connection.channel(publisher_confirms=False)
         await channel.queue_delete(name)
         await channel.close()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pamqp import commands as spec
 from pamqp import frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bridge.amqp.message_types import Message
 
 _CONTENT_HEADER: Final = Struct(">BHIHHQ")
 """Type 2, channel, size; then class, weight and the size of the body, before the properties: AMQP 0-9-1, 2.3.5.2."""
@@ -21,30 +23,6 @@ _FRAME_END: Final = b"\xce"
 _BASIC_CLASS: Final = 60
 _MAX_CACHED_METHODS: Final = 256
 """Encoded methods to cache. Routing keys come from the provider, so their number has no limit."""
-
-
-class Message(NamedTuple):
-    """A message to publish; `make_message` creates one from decoded properties."""
-
-    exchange: str
-    routing_key: str
-    message_id: str
-    """As in the properties. A `basic.return` is matched by it."""
-    properties: bytes
-    """Encoded: the flags, then the values."""
-    body: bytes
-    happened_at: int | None = None
-    """The timestamp of the event, Unix seconds. Its age is measured at the confirm."""
-    mandatory: bool = True
-    """Whether it must reach a queue. Else a message that matches no binding counts as published."""
-
-
-def make_message(
-    exchange: str, routing_key: str, properties: spec.Basic.Properties, body: bytes, *, mandatory: bool = True
-) -> Message:
-    """A message with these properties."""
-    message_id = properties.message_id or ""
-    return Message(exchange, routing_key, message_id, properties.marshal(), body, mandatory=mandatory)
 
 
 class MessageFramer:

@@ -17,9 +17,9 @@ from aiormq.exceptions import AMQPError, DeliveryError
 from pamqp import commands as spec
 
 from bridge.amqp.channels import aiormq_connection, close_channel, open_channel
-from bridge.amqp.delivery_frames import Delivery
-from bridge.amqp.errors import ConnectionLostError, as_connection_loss
+from bridge.amqp.errors import ConnectionLostError, call_errors_as_loss
 from bridge.amqp.message_path import Connection, DeliveryChannel
+from bridge.amqp.message_types import Delivery
 from bridge.amqp.properties import decode_properties
 from bridge.tasks import mark_exception_retrieved, run_until_first_ends
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from bridge.amqp.confirm_frames import ConfirmListener
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
 
 _ALARM_POLL_SECONDS: Final = 0.1
 """aiormq does not report an alarm, but can be asked."""
@@ -166,7 +166,7 @@ class ConfirmChannel:
         returned: DeliveryError | None = None
         with suppress(ConnectionLostError, AMQPError):
             try:
-                with as_connection_loss(self._connection):
+                with call_errors_as_loss(self._connection):
                     await self.channel.basic_publish(
                         message.body,
                         exchange=message.exchange,

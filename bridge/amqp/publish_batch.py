@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
 
 
 class _Publisher(Protocol):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from pamqp import commands as spec
 
-    from bridge.amqp.frames import Message
     from bridge.amqp.message_path import ConfirmChannel
+    from bridge.amqp.message_types import Message
     from bridge.telemetry.metrics import Metrics
 
 MAX_BYTES_IN_FLIGHT: Final = 64 * 1024 * 1024

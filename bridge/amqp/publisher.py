@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from prometheus_client import Gauge
 
     from bridge.amqp.connection import Link
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publish_errors import PublishCallback, PublishError
     from bridge.telemetry.metrics import Metrics
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.errors import BrokerRefusedError, as_connection_loss
+from bridge.amqp.errors import TopologyRefusedError, call_errors_as_loss
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -37,14 +37,14 @@ async def consume_temporary_queue(
         name: prefix of the queue's name.
 
     Raises:
-        BrokerRefusedError: there is no such exchange, or the broker user may not declare the queue.
+        TopologyRefusedError: there is no such exchange, or the broker user may not declare the queue.
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
     queue_name = f"{name}.{uuid.uuid4().hex[:12]}"
     wanted = list(bindings)
     exchange = wanted[0][0]  # named by an error of the declaration itself
     try:
-        with as_connection_loss(connection):
+        with call_errors_as_loss(connection):
             channel = await connection.channel(publisher_confirms=False)
             queue = await channel.declare_queue(
                 queue_name, exclusive=True, auto_delete=True, arguments=dict(_QUEUE_LIMITS)
@@ -52,11 +52,11 @@ async def consume_temporary_queue(
             for exchange, key in wanted:
                 await queue.bind(exchange, key)
     except ChannelNotFoundEntity:
-        raise BrokerRefusedError(
+        raise TopologyRefusedError(
             f"there is no exchange '{exchange}'; see rabbitmq.prefix, or `bridge topology apply`"
         ) from None
     except ChannelAccessRefused:
-        raise BrokerRefusedError(
+        raise TopologyRefusedError(
             f"the broker user may not declare a queue '{name}.*' and bind it to '{exchange}'; grant it configure "
             "and write for the queue, and read for the exchange"
         ) from None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
 
 OFFSET_HEADER: Final = "x-stream-offset"
 """The consumer argument with the start, and the header with the offset of a message."""
@@ -43,7 +43,7 @@ class ArchivedEvent(NamedTuple):
     routing_key: str
     """The event's name."""
     properties: bytes
-    """Encoded, as in `frames.Message`."""
+    """Encoded, as in `message_types.Message`."""
     body: bytes
 
 

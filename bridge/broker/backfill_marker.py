@@ -17,8 +17,8 @@ from pamqp import commands as spec
 
 from bridge.amqp import properties
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, as_connection_loss
-from bridge.amqp.frames import Message, make_message
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, call_errors_as_loss
+from bridge.amqp.message_types import Message, make_message
 from bridge.broker import declaring
 from bridge.broker.messages import PERSISTENT
 from bridge.broker.queue_counts import queue_counts, queue_exists
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.broker.topology import Names
 
 log = logs.logger("broker")
@@ -100,7 +100,7 @@ async def add_marker(connection: AbstractConnection, topology: Topology, names: 
     try:
         await declaring.apply_all(connection, marker_topology, mode)
         await _publish_marker(connection, names.backfill)
-    except (BrokerRefusedError, ChannelAccessRefused, DeliveryError) as refusal:
+    except (TopologyRefusedError, ChannelAccessRefused, DeliveryError) as refusal:
         log.error(  # noqa: TRY400 -- the reason is enough
             "no marker can be published for the backfill of the suppression queue",
             action="topology.no_marker",
@@ -192,7 +192,7 @@ async def _time_limit() -> AsyncIterator[None]:
 
 async def _publish_marker(connection: AbstractConnection, queue: str) -> None:
     """Publish a marker for the beginning of the archive, and wait for its confirm."""
-    with as_connection_loss(connection):
+    with call_errors_as_loss(connection):
         async with connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
             await (await channel.get_underlay_channel()).basic_publish(
                 _body(None), routing_key=queue, properties=_properties(), mandatory=True

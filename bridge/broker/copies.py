@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.amqp.frames import Message
+from bridge.amqp.message_types import Message
 from bridge.broker.forwarded_properties import forwarded_properties
 
 if TYPE_CHECKING:

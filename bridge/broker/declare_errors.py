@@ -13,7 +13,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.text import collapse
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _NODE_STARTING: Final = "down or inaccessible"
 """RabbitMQ's text for a queue or stream on a node that is still starting. The code is also 404."""
 
 
-class TopologyMismatchError(BrokerRefusedError):
+class TopologyMismatchError(TopologyRefusedError):
     """An exchange or queue exists with other arguments than the bridge needs. The message says what to do."""
 
     def __init__(self, message: str, *, argument: str) -> None:
@@ -37,7 +37,7 @@ class TopologyMismatchError(BrokerRefusedError):
         self.argument = argument
 
 
-class DeclareRefusedError(BrokerRefusedError):
+class DeclareRefusedError(TopologyRefusedError):
     """The broker user may not declare something, or it is missing and may not be declared here."""
 
 
@@ -75,7 +75,7 @@ def explain_refusal(what: str) -> Iterator[None]:
         ) from None
 
 
-def _mismatch(what: str, refusal: str) -> BrokerRefusedError:
+def _mismatch(what: str, refusal: str) -> TopologyRefusedError:
     """RabbitMQ: "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'a' but current is 'b'"."""
     found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", refusal, re.DOTALL)
     if found is None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.errors import (
-    BrokerRefusedError,
     BrokerUnavailableError,
     ConnectionLostError,
-    as_connection_loss,
+    TopologyRefusedError,
+    call_errors_as_loss,
 )
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError, explain_refusal
 from bridge.tasks import task_group
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Topology, TopologyPart
 
     MakePart = Callable[[TopologyPart], Awaitable[None]]
-    _Errors = dict[TopologyPart, BrokerRefusedError | BrokerUnavailableError]
+    _Errors = dict[TopologyPart, TopologyRefusedError | BrokerUnavailableError]
 
 log = logs.logger("broker")
 
@@ -42,7 +42,7 @@ class RefusedPart:
     """A part of the topology that does not exist as planned."""
 
     part: TopologyPart
-    error: BrokerRefusedError | BrokerUnavailableError
+    error: TopologyRefusedError | BrokerUnavailableError
     """Its message is one line: what is wrong, and what to do."""
     needed: bool
     """Whether the caller cannot work without it."""
@@ -151,7 +151,7 @@ class _Declarer:
         declarer = cls(connection)
         yield declarer
         if declarer._channel is not None:
-            with as_connection_loss(connection):
+            with call_errors_as_loss(connection):
                 await declarer._channel.close()
 
     def by_mode(self, mode: str) -> MakePart:
@@ -221,7 +221,7 @@ class _Declarer:
 
     @asynccontextmanager
     async def _on_channel(self, what: str) -> AsyncIterator[AbstractChannel]:
-        with as_connection_loss(self._connection):
+        with call_errors_as_loss(self._connection):
             channel = self._channel or await self._connection.channel(publisher_confirms=False)
             self._channel = None
             with explain_refusal(what):
@@ -234,7 +234,7 @@ async def _try(part: TopologyPart, make: MakePart, errors: _Errors) -> None:
         await make(part)
     except ConnectionLostError:
         raise
-    except (BrokerRefusedError, BrokerUnavailableError) as error:
+    except (TopologyRefusedError, BrokerUnavailableError) as error:
         errors[part] = error
 
 
@@ -251,14 +251,14 @@ async def _try_for_subscriber(
         )
 
 
-def _may_differ(part: TopologyPart, error: BrokerRefusedError | BrokerUnavailableError) -> bool:
+def _may_differ(part: TopologyPart, error: TopologyRefusedError | BrokerUnavailableError) -> bool:
     """The queue exists and is bound; the argument may differ."""
     return isinstance(error, TopologyMismatchError) and any(
         error.argument in queue.may_differ for queue in part.topology.queues
     )
 
 
-def _is_harmless(part: TopologyPart, error: BrokerRefusedError | BrokerUnavailableError) -> bool:
+def _is_harmless(part: TopologyPart, error: TopologyRefusedError | BrokerUnavailableError) -> bool:
     """An exchange of the right type works, whatever its other arguments are."""
     is_exchange = bool(part.topology.exchanges)
     return is_exchange and isinstance(error, TopologyMismatchError) and error.argument != "type"

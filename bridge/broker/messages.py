@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pamqp import commands as spec
 
-from bridge.amqp.frames import Message, make_message
+from bridge.amqp.message_types import Message, make_message
 from bridge.events import MALFORMED, MalformedError, NotJsonError, digest, other_spellings, parse
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from bridge.amqp.errors import as_connection_loss
+from bridge.amqp.errors import call_errors_as_loss
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -19,7 +19,7 @@ async def queue_counts(connection: AbstractConnection, queue: str) -> tuple[int,
         aiormq.exceptions.ChannelNotFoundEntity: there is no such queue.
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
-    with as_connection_loss(connection):
+    with call_errors_as_loss(connection):
         channel = await connection.channel(publisher_confirms=False)
         found = (await channel.declare_queue(queue, passive=True)).declaration_result
         await channel.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.cli.console import (
     fails_with,
     json_text,
@@ -46,7 +46,7 @@ _ENDING_SECONDS: Final = 60.0
         ends_in_order=True,
     )
 )
-@fails_with(NodeError, BrokerRefusedError, StoreError, OSError)
+@fails_with(NodeError, TopologyRefusedError, StoreError, OSError)
 def dev(
     context: typer.Context,
     directory: Annotated[Path, typer.Option(help="The folder for all files.")] = Path(".dev"),

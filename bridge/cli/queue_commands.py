@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple
 import typer
 from rich.text import Text
 
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.cli.console import BAD_USAGE, fail, on_terminal, print_json, progress, terminal
 from bridge.cli.lists import ON_A_TERMINAL, print_list, print_summary
 from bridge.cli.queue_view import NO_EVENT, T, print_unread
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bridge.cli.queue_view import QueueView
     from bridge.operations.queue_messages import MessageList, QueueOperations
 
-ERRORS: Final = (BrokerUnavailableError, BrokerRefusedError, BusyError, MessageFileError)
+ERRORS: Final = (BrokerUnavailableError, TopologyRefusedError, BusyError, MessageFileError)
 
 
 class Page(NamedTuple, Generic[T]):

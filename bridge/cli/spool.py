@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.text import Text
 
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.amqp.publish_errors import PublishError
 from bridge.cli.console import (
     fail,
@@ -31,7 +31,7 @@ from bridge.settings.sections import Settings
 from bridge.spool.entries import SpoolContents
 from bridge.spool.errors import SpoolError
 from bridge.spool.listing import FileStatus, list_files, retry_now
-from bridge.spool.refused_entries import RefusedKind
+from bridge.spool.set_aside_entries import SetAsideKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +62,7 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
     if on_terminal():
         terminal.print(Text(f"{settings.spool.directory}:"))
     print_rows((_FILE, "Events", "Bytes", "Oldest", "Receiver", "Problem"), map(_row, files))
-    if any(file.refused for file in files):
+    if any(file.set_aside for file in files):
         print_summary("set aside, because RabbitMQ refuses them:")
         print_rows(_ASIDE, _rows_of_aside(files))
 
@@ -78,7 +78,7 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
         },
     )
 )
-@fails_with(SpoolError, PublishError, BrokerUnavailableError, BrokerRefusedError, OSError)
+@fails_with(SpoolError, PublishError, BrokerUnavailableError, TopologyRefusedError, OSError)
 def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = False) -> None:
     """Publish the events of receivers that are gone, and remove each once RabbitMQ has confirmed it.
 
@@ -105,14 +105,14 @@ def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = 
         for file in files:
             _tell_who_has(file)
     for file in files:
-        if file.in_use and file.refused:
+        if file.in_use and file.set_aside:
             retry_now(file.path)
-            refused = sum(one.entries for one in file.refused)
+            set_aside = sum(one.entries for one in file.set_aside)
             if not as_json:
-                terminal.print(f"{file.path.name}: its receiver retries {refused:,} refused events now")
+                terminal.print(f"{file.path.name}: its receiver retries {set_aside:,} set-aside events now")
     if left:
         said = "; ".join(
-            dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.refused)
+            dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.set_aside)
         )
         fail(
             f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them"
@@ -140,9 +140,11 @@ def _print_dry_run(files: list[FileStatus], waiting: int, *, as_json: bool) -> N
         terminal.print(f"would publish {waiting:,} events")
         for file in files:
             _tell_who_has(file)
-            if file.in_use and file.refused:
-                refused = sum(one.entries for one in file.refused)
-                terminal.print(f"{file.path.name}: its receiver would retry {refused:,} refused events now")
+            if file.in_use and file.set_aside:
+                set_aside = sum(one.entries for one in file.set_aside)
+                terminal.print(
+                    f"{file.path.name}: its receiver would retry {set_aside:,} set-aside events now"
+                )
             if file.problem:
                 terminal.print(Text(f"{file.path.name}: it cannot be read: {file.problem}"))
 
@@ -189,7 +191,7 @@ def _document(file: FileStatus) -> dict[str, Any]:
                 "retry_in": _until(one),
                 "reply_text": one.reply_text,
             }
-            for one in file.refused
+            for one in file.set_aside
         ],
     }
 
@@ -210,19 +212,19 @@ def _named(file: FileStatus) -> Cell:
 
 def _rows_of_aside(files: Iterable[FileStatus]) -> Iterator[tuple[str | int | Cell, ...]]:
     for file in files:
-        for one in file.refused:
+        for one in file.set_aside:
             following = Cell(f"in {duration_text(_until(one))}", _until(one))
             yield (
                 _named(file), one.reason, one.routing_key, one.entries, one.attempts, following, one.reply_text,
             )  # fmt: skip
 
 
-def _refused(one: RefusedKind) -> str:
+def _refused(one: SetAsideKind) -> str:
     of_key = f" of '{one.routing_key}'" if one.routing_key else ""
     return f"{one.entries:,} {one.reason}{of_key}: {one.reply_text}"
 
 
-def _until(one: RefusedKind) -> int:
+def _until(one: SetAsideKind) -> int:
     """Seconds."""
     return max(0, int(one.retry_at / 1000 - time.time()))
 

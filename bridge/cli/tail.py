@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bridge.amqp.errors import BrokerRefusedError
+from bridge.amqp.errors import TopologyRefusedError
 from bridge.cli.console import fails_with, json_text, settings_with_logs, write_json
 from bridge.cli.help_epilog import BROKER, STAYS, page
 from bridge.cli.options import LineJson
@@ -39,7 +39,7 @@ app = typer.Typer(add_completion=False)
         ends_in_order=True,
     )
 )
-@fails_with(BrokerRefusedError)
+@fails_with(TopologyRefusedError)
 def tail(
     context: typer.Context,
     event: Annotated[

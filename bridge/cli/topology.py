@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.broker import backfill_marker, declaring, topology
 from bridge.broker.topology_plan import planned_topology
 from bridge.cli.console import fail, fails_with, print_json, settings_of, settings_with_logs, terminal
@@ -62,7 +62,7 @@ def plan(
         codes={1: "RabbitMQ is away, or has refused some, which is named"},
     )
 )
-@fails_with(BrokerRefusedError, BrokerUnavailableError)
+@fails_with(TopologyRefusedError, BrokerUnavailableError)
 def apply(
     context: typer.Context,
     wait: Annotated[
@@ -114,7 +114,7 @@ async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Re
             if isinstance(one.error, BrokerUnavailableError) and not one.part.of_subscriber:
                 raise one.error  # the queue is starting, and will be up soon
         if not safe:
-            raise BrokerRefusedError(
+            raise TopologyRefusedError(
                 f"queue '{names.suppression}' is missing, and is not declared while '{names.backfill}' takes no message"
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bridge.amqp.errors import BrokerRefusedError
+from bridge.amqp.errors import TopologyRefusedError
 from bridge.cli.console import settings_of
 from bridge.cli.help_epilog import ROLE, page
 from bridge.cli.run_role import run_role
@@ -35,6 +35,6 @@ def worker(context: typer.Context) -> None:
     run_role(
         settings,
         lambda settings, stop: role.worker(settings, Lifetime(stop=stop)),
-        refusals=(PortTakenError, BrokerRefusedError, StoreError),
+        refusals=(PortTakenError, TopologyRefusedError, StoreError),
         drain=settings.worker.drain_timeout,
     )

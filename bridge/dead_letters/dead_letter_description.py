@@ -11,7 +11,7 @@ from bridge.dead_letters.queue_reader import InspectedQueue
 from bridge.events import canonical_name, digest
 
 if TYPE_CHECKING:
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.amqp.properties import Properties
 
 _UNKNOWN: Final = "unknown"

@@ -12,7 +12,7 @@ from bridge.telemetry import logs
 from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.dead_letters.history import RetryHistory
     from bridge.dead_letters.republishing import MessagePublisher
     from bridge.telemetry.metrics import Metrics

@@ -12,7 +12,7 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.broker.topology import Names
     from bridge.dead_letters.history import RetryHistory
     from bridge.dead_letters.republishing import MessagePublisher

@@ -13,8 +13,7 @@ from bridge.events import MalformedError, NotJsonError, digest, parse
 from bridge.timestamps import rfc3339_of_milliseconds, unix_ms_now
 
 if TYPE_CHECKING:
-    from bridge.amqp.delivery_frames import Delivery
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Delivery, Message
     from bridge.amqp.properties import Properties
     from bridge.dead_letters.queue_reader import HeldMessage
 

@@ -12,7 +12,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 
 from bridge.amqp import exclusive_lock
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.amqp.properties import decode_properties
 from bridge.broker.queue_counts import queue_counts
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.amqp.properties import Properties
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class QueueReader(Generic[T]):
 
         Raises:
             BusyError: another reader uses it.
-            BrokerRefusedError: there is no such queue.
+            TopologyRefusedError: there is no such queue.
             aiormq.exceptions.AMQPError: the connection is lost.
         """
         total = await _lock_queue(connection, queue)
@@ -166,7 +166,7 @@ async def _lock_queue(connection: AbstractConnection, place: InspectedQueue[T]) 
             f"another command is reading {place.what}, or a program consumes '{queue}'; try again when it has ended"
         ) from None
     except ChannelNotFoundEntity:
-        raise BrokerRefusedError(
+        raise TopologyRefusedError(
             f"there is no queue '{queue}'; look at rabbitmq.prefix, or run `bridge topology apply`"
         ) from None
     return counts[0]

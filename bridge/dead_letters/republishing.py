@@ -13,7 +13,7 @@ from bridge.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
 
 log = logs.logger("dead_letters")
 

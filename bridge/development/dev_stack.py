@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.amqp.deliveries import Deliveries
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.development.simulator import Simulator
     from bridge.settings.sections import Settings
 
@@ -91,7 +91,7 @@ async def stack(
     Raises:
         NodeError: RabbitMQ cannot be started.
         PortTakenError: the receiver's port is in use.
-        BrokerRefusedError: the given broker has another topology.
+        TopologyRefusedError: the given broker has another topology.
         OSError: the folder cannot be created.
     """
     _prepare_folder(directory)

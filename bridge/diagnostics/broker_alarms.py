@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.amqp.connection import connect_to_any
-from bridge.amqp.errors import as_connection_loss
+from bridge.amqp.errors import call_errors_as_loss
 from bridge.amqp.message_path import path_of
 from bridge.broker.management import ManagementError
 from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut
@@ -100,5 +100,5 @@ def describe_alarm(reason: str) -> str:
 async def _try(connection: AbstractConnection) -> None:
     """A publish, and a question after it: RabbitMQ may refuse the one before it stops to read."""
     await may_write(connection, "")
-    with as_connection_loss(connection):
+    with call_errors_as_loss(connection):
         await (await connection.channel(publisher_confirms=False)).close()

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.broker import declaring, topology
 from bridge.broker.declare_errors import DeclareRefusedError, TopologyMismatchError
 from bridge.broker.management import ManagementError, find_missing_bindings
@@ -175,7 +175,7 @@ async def _missing(context: BrokerContext) -> list[str]:
     for what, alone in parts:
         try:
             await declaring.check(context.connection, alone)
-        except BrokerRefusedError:
+        except TopologyRefusedError:
             missing.append(what)
         except BrokerUnavailableError as booting:
             missing.append(f"{what} ({booting})")
@@ -227,7 +227,7 @@ async def _alternate_by_declaring(check: str, context: BrokerContext, blind: str
         return skipped(check, blind, _ENABLE_API)
     try:
         await declaring.check(context.connection, alone)
-    except (BrokerRefusedError, BrokerUnavailableError) as missing:
+    except (TopologyRefusedError, BrokerUnavailableError) as missing:
         return skipped(check, str(missing), _APPLY)
     try:
         await declaring.declare(context.connection, alone)

@@ -10,7 +10,7 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from bridge.amqp.errors import as_connection_loss
+from bridge.amqp.errors import call_errors_as_loss
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -23,7 +23,7 @@ async def may_write(connection: AbstractConnection, exchange: str) -> bool | Non
     It publishes in a transaction and rolls back: RabbitMQ checks the permission at the publish, and routes nothing before
     the commit (AMQP 0-9-1, class tx). Tested with 3.10.8 and 4.0.5.
     """
-    with as_connection_loss(connection):
+    with call_errors_as_loss(connection):
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         await channel.tx_select()
         try:
@@ -43,7 +43,7 @@ async def may_read(connection: AbstractConnection, queue: str) -> bool | None:
     It consumes with an invalid argument: RabbitMQ checks the permission first, then the argument, and makes no consumer.
     Tested with 3.10.8 and 4.0.5, where a priority that is not a number is a 406.
     """
-    with as_connection_loss(connection):
+    with call_errors_as_loss(connection):
         channel = await (await connection.channel(publisher_confirms=False)).get_underlay_channel()
         try:
             await channel.basic_consume(queue, _never, arguments={"x-priority": "none"})

@@ -11,7 +11,7 @@ from bridge.spool.listing import list_files
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bridge.spool.refused_entries import RefusedKind
+    from bridge.spool.set_aside_entries import SetAsideKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class SpoolStatus:
     """Events in files that no receiver uses: they wait for a receiver, or for `bridge spool drain`."""
     problems: tuple[str, ...]
     """Files that cannot be read, and why."""
-    set_aside: tuple[RefusedKind, ...] = ()
+    set_aside: tuple[SetAsideKind, ...] = ()
     """Events that RabbitMQ refuses, by file, reason and routing key."""
 
 
@@ -49,5 +49,5 @@ def read_spool_status(directory: Path) -> SpoolStatus:
         oldest_age=max(0.0, time.time() - min(oldest) / 1000) if oldest else None,
         left_behind=sum(contents.entries for file, contents in readable if not file.in_use),
         problems=tuple(f"{file.path}: {file.problem}" for file in files if file.problem),
-        set_aside=tuple(kind for file in files for kind in file.refused),
+        set_aside=tuple(kind for file in files for kind in file.set_aside),
     )

@@ -13,7 +13,7 @@ from bridge.operations.queue_messages import QueueOperations
 from bridge.roles.role_topology import required_by_worker
 
 if TYPE_CHECKING:
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.dead_letters.dead_letter_description import DeadLetter
     from bridge.dead_letters.queue_reader import HeldMessage
     from bridge.settings.sections import Settings

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from aiolimiter import AsyncLimiter
 
 from bridge.amqp.connection import Link, connect_to_any
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, session_errors_as_loss
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, session_errors_as_loss
 from bridge.broker import declaring
 from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.queue_counts import queue_exists
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.dead_letters.message_file import MessageFile
     from bridge.dead_letters.queue_reader import HeldMessage, InspectedQueue
     from bridge.settings.sections import RabbitMQ, Settings
@@ -65,7 +65,7 @@ class QueueOperations(Generic[T]):
 
     Each method raises:
         BrokerUnavailableError: RabbitMQ cannot be reached, or was lost.
-        BrokerRefusedError: there is no such queue, or it has other arguments than we need.
+        TopologyRefusedError: there is no such queue, or it has other arguments than we need.
         BusyError: another program is reading the queue.
     """
 
@@ -217,7 +217,7 @@ async def _check_delivery_limit(
         if mismatch.argument != _LIMIT:
             raise
         if not to_take_out:
-            raise BrokerRefusedError(
+            raise TopologyRefusedError(
                 f"queue '{queue}' stands with other arguments than the bridge needs: without its {_LIMIT} RabbitMQ 4 drops "
                 "messages that are read often; empty it with `replay` and `discard`, delete it, and run "
                 "`bridge topology apply`"

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bridge.amqp.backoff import tenacity_wait
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import BrokerUnavailableError, as_connection_loss
+from bridge.amqp.errors import BrokerUnavailableError, call_errors_as_loss
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import PublishError, ReturnedError
 from bridge.broker import archive, topology
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.broker.archive import ArchivedEvent, StartPosition
     from bridge.broker.archive_selection import ArchiveSelection
@@ -244,7 +244,7 @@ async def _check_endpoints(connection: AbstractConnection, names: topology.Names
         raise ReplayError(f"there is no queue '{order.queue}'")
     if order.queue is None:
         try:
-            with as_connection_loss(connection):
+            with call_errors_as_loss(connection):
                 channel = await connection.channel(publisher_confirms=False)
                 await channel.get_exchange(names.events)
                 await channel.close()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.settings.sections import Settings
 
 _RECEIVED_AT: Final = EncodedHeader(RECEIVED_AT_HEADER)
@@ -61,7 +61,7 @@ async def tail(settings: Settings, names: Sequence[str], show: Callable[[TailedE
         show: called for each event. If it is too slow, RabbitMQ drops the oldest events.
 
     Raises:
-        BrokerRefusedError: there is no exchange of events, or the broker user may not consume.
+        TopologyRefusedError: there is no exchange of events, or the broker user may not consume.
         OutputClosedError: `show` raised BrokenPipeError.
     """
     prefix = topology.Names(settings.rabbitmq.prefix)

@@ -36,7 +36,7 @@ class WebhookAnswer(NamedTuple):
     """Whether the connection is closed: the bytes that still arrive are not a request."""
 
 
-class RefusedError(Exception):
+class RequestRejectedError(Exception):
     """The request is answered with an error. The message is the reason for the caller."""
 
     def __init__(self, status: int, reason: str, *, closes: bool = False, **headers: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from bridge.receiver.answers import RefusedError
+from bridge.receiver.answers import RequestRejectedError
 
 MAX_BODY: Final = 64 * 1024
 """Bytes. The provider's largest documented event is below 1 KiB; the rest is for long URLs."""
@@ -23,7 +23,7 @@ async def read_body(request: web.BaseRequest, *, timeout: float) -> bytes:  # no
         timeout: seconds.
 
     Raises:
-        RefusedError: it is too large, too late or cut off.
+        RequestRejectedError: it is too large, too late or cut off.
     """
     if (request.content_length or 0) > MAX_BODY:
         raise _too_large()
@@ -36,10 +36,10 @@ async def read_body(request: web.BaseRequest, *, timeout: float) -> bytes:  # no
                 if len(body) > MAX_BODY:
                     raise _too_large()
     except TimeoutError:
-        raise RefusedError(408, f"the body did not arrive in {timeout:g} s", closes=True) from None
+        raise RequestRejectedError(408, f"the body did not arrive in {timeout:g} s", closes=True) from None
     except (web.RequestPayloadError, OSError):
         # OSError: the client has disconnected. The answer is only counted.
-        raise RefusedError(400, "the body is cut off or badly encoded", closes=True) from None
+        raise RequestRejectedError(400, "the body is cut off or badly encoded", closes=True) from None
     return bytes(body)
 
 
@@ -49,5 +49,5 @@ async def _ask_for_body(request: web.BaseRequest) -> None:
         await request.writer.write(_CONTINUE)
 
 
-def _too_large() -> RefusedError:
-    return RefusedError(413, f"the body is larger than {MAX_BODY} bytes", closes=True)
+def _too_large() -> RequestRejectedError:
+    return RequestRejectedError(413, f"the body is larger than {MAX_BODY} bytes", closes=True)

@@ -14,10 +14,10 @@ from bridge.spool.errors import SpoolError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.spool.entries import SpoolEntry
-    from bridge.spool.refused_events import RefusedEvents
+    from bridge.spool.known_refusals import KnownRefusals
     from bridge.spool.spool import Spool
 
     OnDone = Callable[[str | "NotDurableError"], None]
@@ -49,19 +49,19 @@ class Durability:
     """Publishes a message, and waits for the confirm, at most `confirm_wait`. Otherwise it writes to the spool."""
 
     def __init__(
-        self, publisher: Publisher, *, spool: Spool, refused: RefusedEvents, confirm_wait: float
+        self, publisher: Publisher, *, spool: Spool, known_refusals: KnownRefusals, confirm_wait: float
     ) -> None:
         """Create it for the running event loop.
 
         Args:
             publisher: of live traffic.
             spool: of this process.
-            refused: what RabbitMQ is known to refuse: that is not published, but goes to the spool.
+            known_refusals: what RabbitMQ is known to refuse: that is not published, but goes to the spool.
             confirm_wait: seconds, `receiver.confirm_wait`.
         """
         self._publisher = publisher
         self._spool = spool
-        self._refused = refused
+        self._known_refusals = known_refusals
         self._loop = asyncio.get_running_loop()
         self._unconfirmed = DeadlineQueue[_Pending](
             self._loop, seconds=confirm_wait, on_timeout=self._on_confirm_timeout
@@ -79,7 +79,7 @@ class Durability:
             on_done: called once, before this returns or later: with `confirmed`, `spooled` or the error. It must not raise.
         """
         pending = _Pending(message, received_at, on_done)
-        refused = self._refused.any and self._refused.refusal_of(message) is not None
+        refused = self._known_refusals.any and self._known_refusals.refusal_of(message) is not None
         if not refused and self._publisher.usable:
             try:
                 self._publisher.send(message, partial(self._on_publish_outcome, pending))
@@ -93,15 +93,15 @@ class Durability:
     def _on_publish_outcome(self, pending: _Pending, error: PublishError | None) -> None:
         """The outcome of a publish."""
         if isinstance(error, ChannelClosedError):
-            self._refused.learn_from(error)
+            self._known_refusals.learn_from(error)
         if pending.late_confirm is not None:
             if not pending.late_confirm.done():
                 pending.late_confirm.set_result(error)
         elif not self._unconfirmed.remove(pending):
             return
         elif error is None:
-            if self._refused.nacked:
-                self._refused.note_live_confirm(pending.message.routing_key)
+            if self._known_refusals.nacked:
+                self._known_refusals.note_live_confirm(pending.message.routing_key)
             pending.on_done(CONFIRMED)
         else:
             if isinstance(error, NackedError):
@@ -158,7 +158,7 @@ class Durability:
             self._spool.release(entry)
 
     def _set_aside(self, entry: SpoolEntry, pending: _Pending, error: NackedError) -> None:
-        """Set a nacked event aside: published again at once, the queues that took it would get it twice."""
-        refusal = self._refused.note_nack(pending.message, error)
+        """Set a nacked event aside. If it were published again at once, the queues that took it would get it twice."""
+        refusal = self._known_refusals.note_nack(pending.message, error)
         self._spool.set_aside(entry, refusal)
-        self._refused.report.add(refusal)
+        self._known_refusals.report.add(refusal)

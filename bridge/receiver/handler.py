@@ -12,23 +12,23 @@ from aiohttp import hdrs, web
 from bridge import events
 from bridge.broker import messages
 from bridge.receiver import answers
-from bridge.receiver.answers import RefusedError
+from bridge.receiver.answers import RequestRejectedError
 from bridge.receiver.body import read_body
 from bridge.receiver.durability import Durability, NotDurableError
 from bridge.receiver.handler_metrics import HandlerMetrics
-from bridge.receiver.refusal_log import RefusalLog
+from bridge.receiver.rejection_log import RejectionLog
 from bridge.telemetry import logs
 from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.receiver.access import Access
     from bridge.receiver.answers import WebhookAnswer
     from bridge.settings.sections import Receiver
-    from bridge.spool.refused_events import RefusedEvents
+    from bridge.spool.known_refusals import KnownRefusals
     from bridge.spool.spool import Spool
     from bridge.telemetry.metrics import Metrics
 
@@ -50,21 +50,21 @@ class Handler:
         access: Access,
         publisher: Publisher,
         spool: Spool,
-        refused: RefusedEvents,
+        known_refusals: KnownRefusals,
         exchange: str,
         metrics: Metrics,
     ) -> None:
         self._settings = settings
         self._access = access
         self._durability = Durability(
-            publisher, spool=spool, refused=refused, confirm_wait=settings.confirm_wait
+            publisher, spool=spool, known_refusals=known_refusals, confirm_wait=settings.confirm_wait
         )
         self._exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._trace = logs.tracer(log)
         self._metrics = HandlerMetrics(metrics)
         self._count = self._metrics.answered
-        self._refusal_log = RefusalLog()
+        self._rejection_log = RejectionLog()
 
     @property
     def answered(self) -> int:
@@ -79,15 +79,15 @@ class Handler:
             if request.method != hdrs.METH_POST:
                 return answers.to_response(self._count(answers.ready(), began))
             body = await read_body(request, timeout=self._settings.body_timeout)
-        except RefusedError as refused:
-            return answers.to_response(self._count(refused.answer, began))
+        except RequestRejectedError as rejected:
+            return answers.to_response(self._count(rejected.answer, began))
         answered: asyncio.Future[WebhookAnswer] = self._loop.create_future()
         self.take(body, partial(_resolve, answered), began)
         return answers.to_response(await answered)
 
     def failed(self, status: int, reason: str) -> WebhookAnswer:
         """The answer to a request that is not HTTP, or has failed unexpectedly."""
-        return self._count(RefusedError(status, reason, closes=True).answer, time.perf_counter())
+        return self._count(RequestRejectedError(status, reason, closes=True).answer, time.perf_counter())
 
     def admits(self, path: str) -> bool:
         """Whether this path is the webhook's, with a token that is valid now.
@@ -111,7 +111,7 @@ class Handler:
         try:
             event = events.parse(body)
         except events.NotJsonError as reason:
-            send_answer(self._count(RefusedError(400, str(reason)).answer, began))
+            send_answer(self._count(RequestRejectedError(400, str(reason)).answer, began))
             return
         except events.MalformedError as malformed:
             why = str(malformed)
@@ -139,16 +139,16 @@ class Handler:
     ) -> None:
         """The message is durable, or is not, and then the answer is 503."""
         if isinstance(outcome, NotDurableError):
-            self._refusal_log.refused(str(outcome))
+            self._rejection_log.rejected(str(outcome))
             if self._trace is not None:
-                self._trace("event refused", action="receiver.refused", event_id=message.message_id)
-            refused = RefusedError(
+                self._trace("event rejected", action="receiver.rejected", event_id=message.message_id)
+            rejected = RequestRejectedError(
                 503, "neither RabbitMQ nor the spool can take it", retry_after=str(self._settings.retry_after)
             )
-            send_answer(self._count(refused.answer, began))
+            send_answer(self._count(rejected.answer, began))
             return
-        if self._refusal_log.active:
-            self._refusal_log.accepted()
+        if self._rejection_log.active:
+            self._rejection_log.accepted()
         self._metrics.accepted(message, received_at)
         if self._trace is not None:
             self._trace(
@@ -166,9 +166,9 @@ class Handler:
 
     def _admit(self, request: web.BaseRequest) -> None:
         if not self.admits(request.raw_path.partition("?")[0]):
-            raise RefusedError(404, "there is nothing here")
+            raise RequestRejectedError(404, "there is nothing here")
         if request.method not in {hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_POST}:
-            raise RefusedError(405, f"only {_ALLOWED}", allow=_ALLOWED)
+            raise RequestRejectedError(405, f"only {_ALLOWED}", allow=_ALLOWED)
 
 
 def _resolve(answered: asyncio.Future[WebhookAnswer], answer: WebhookAnswer) -> None:

@@ -11,7 +11,7 @@ from bridge.telemetry import metric_definitions
 from bridge.telemetry.metrics import OTHER, name_label
 
 if TYPE_CHECKING:
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.receiver.answers import WebhookAnswer
     from bridge.telemetry.buffered import BufferedCounter
     from bridge.telemetry.metrics import Metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.amqp.connection import LinkState
-from bridge.spool.refused_entries import REASONS
+from bridge.spool.set_aside_entries import REASONS
 from bridge.telemetry.health import Readiness
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def export_spool_metrics(spool: Spool, metrics: Metrics) -> None:
 
 
 def _by_reason(spool: Spool) -> dict[str, int]:
-    """Number of refused entries for each reason."""
+    """Number of set-aside entries for each reason."""
     return {
-        reason: sum(one.entries for one in spool.refused_kinds if one.reason == reason) for reason in REASONS
+        reason: sum(one.entries for one in spool.set_aside_kinds if one.reason == reason)
+        for reason in REASONS
     }

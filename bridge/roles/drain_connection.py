@@ -15,10 +15,10 @@ from bridge.tasks import background_task
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.settings.sections import Settings
     from bridge.spool.entries import SpoolEntry
-    from bridge.spool.refused_events import RefusedEvents
+    from bridge.spool.known_refusals import KnownRefusals
     from bridge.telemetry.metrics import Metrics
 
 _CONNECT_SECONDS: Final = 5.0
@@ -33,7 +33,7 @@ async def open_drain_connection(
     *,
     compose: Callable[[SpoolEntry], Message],
     live: Publisher,
-    refused: RefusedEvents,
+    known_refusals: KnownRefusals,
 ) -> AsyncIterator[tuple[DrainPublisher, asyncio.Task[None]]]:
     """A connection that is opened when there is something to drain, and kept; and its task.
 
@@ -41,8 +41,8 @@ async def open_drain_connection(
         settings: where RabbitMQ is.
         metrics: count its publishes together with those of live traffic.
         compose: makes the message of an entry.
-        live: the publisher of live traffic. It is told when the topology must be checked, and which nacks are over.
-        refused: the events that RabbitMQ is known to refuse.
+        live: the publisher of live traffic. It is informed when the topology must be checked, and which nacks are over.
+        known_refusals: what RabbitMQ is known to refuse.
     """
     link = Link(settings.rabbitmq, use="drain", metrics=metrics, on_demand=True)
     publisher = Publisher(
@@ -67,13 +67,13 @@ async def open_drain_connection(
         except TimeoutError:
             raise NotConnectedError(f"the drain has no connection to RabbitMQ: {link.reason}") from None
 
-    line = DrainPublisher(
+    drain_publisher = DrainPublisher(
         publisher,
         compose,
-        refused=refused,
+        known_refusals=known_refusals,
         ready=ready,
         on_topology_damaged=live.request_topology_repair,
         on_recovered=live.note_confirmed_elsewhere,
     )
-    async with background_task(connected(), name="drain connection") as connecting:
-        yield line, connecting
+    async with background_task(connected(), name="drain connection") as drain_task:
+        yield drain_publisher, drain_task

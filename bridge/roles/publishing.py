@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from bridge.amqp.connection import LinkState
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.amqp.publisher import Publisher
 from bridge.tasks import background_task, run_until_first_ends
 from bridge.telemetry import logs
@@ -60,7 +60,7 @@ async def publishing(
     async def patiently(connection: AbstractConnection) -> None:
         try:
             await declare(connection)
-        except BrokerRefusedError as refusal:
+        except TopologyRefusedError as refusal:
             raise BrokerUnavailableError(str(refusal)) from refusal
         await run_until_first_ends(
             publish=publisher.session(connection), topology=_check_topology(link, declare, connection)
@@ -91,7 +91,7 @@ async def _check_topology(
             continue  # a blocked connection does not answer
         try:
             await declare(connection)
-        except BrokerRefusedError as refusal:
+        except TopologyRefusedError as refusal:
             raise BrokerUnavailableError(str(refusal)) from refusal
         except TimeoutError:
             log.debug("RabbitMQ does not answer: the topology is checked later", action="topology.no_answer")

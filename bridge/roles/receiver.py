@@ -25,9 +25,9 @@ from bridge.settings.errors import InvalidSettingsError
 from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import DrainPublisher
 from bridge.spool.folder import other_files
+from bridge.spool.known_refusals import KnownRefusals
 from bridge.spool.mover import Mover
 from bridge.spool.orphans import drain_file
-from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
 from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import health, logs
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.roles.lifetime import Lifetime
     from bridge.settings.sections import Settings
@@ -49,7 +49,7 @@ log = logs.logger("roles")
 
 
 class BrokerBlockedError(BrokerUnavailableError):
-    """RabbitMQ has an alarm, and takes nothing that is published. Its message says which."""
+    """RabbitMQ has an alarm, and blocks publishers. The message says which."""
 
 
 RECEIVER_HEALTH_PORT: Final = 8090
@@ -105,14 +105,14 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                 default_port=RECEIVER_HEALTH_PORT,
             ),
             publishing(link, publisher, role_topology, patient=True) as publish,
-            background_task(parts.drain.run(), name="drain") as draining,
+            background_task(parts.drain.run(), name="drain") as drain_task,
             background_task(token_file.follow(access.replace_tokens), name="tokens") as following,
             server.serve(settings.receiver, parts.handler) as lifetime.port,
         ):
             lifetime.connected = link.up
             lifetime.started.set()
             log.info("receiver started", action="receiver.started", port=lifetime.port)
-            await lifetime.wait_until_stopped(publish, draining, parts.connecting, following)
+            await lifetime.wait_until_stopped(publish, drain_task, parts.drain_connection, following)
             log.info("receiver stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("receiver stopped", action="receiver.stopped")
 
@@ -126,11 +126,11 @@ class ReceiverParts:
     """For live traffic, on this connection."""
     spool: Spool
     handler: Handler
-    draining: DrainPublisher
+    drain_publisher: DrainPublisher
     """On a connection of its own, which it opens when it is needed."""
     mover: Mover
     drain: Drain
-    connecting: asyncio.Task[None]
+    drain_connection: asyncio.Task[None]
     """The connection of the drain; it does not end by itself."""
 
 
@@ -145,14 +145,16 @@ async def open_parts(settings: Settings, access: Access, metrics: Metrics) -> As
     """
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
-    refused = RefusedEvents()
+    known_refusals = KnownRefusals()
     exchange = topology.Names(settings.rabbitmq.prefix).events
     compose = partial(_compose, exchange)
     async with (
         Spool.open(settings.spool) as spool,
-        open_drain_connection(settings, metrics, compose=compose, live=publisher, refused=refused) as (
-            draining,
-            connecting,
+        open_drain_connection(
+            settings, metrics, compose=compose, live=publisher, known_refusals=known_refusals
+        ) as (
+            drain_publisher,
+            drain_connection,
         ),
     ):
         handler = Handler(
@@ -160,13 +162,13 @@ async def open_parts(settings: Settings, access: Access, metrics: Metrics) -> As
             access=access,
             publisher=publisher,
             spool=spool,
-            refused=refused,
+            known_refusals=known_refusals,
             exchange=exchange,
             metrics=metrics,
         )
-        mover = Mover(draining, live=lambda: handler.answered)
+        mover = Mover(drain_publisher, live=lambda: handler.answered)
         drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
-        yield ReceiverParts(link, publisher, spool, handler, draining, mover, drain, connecting)
+        yield ReceiverParts(link, publisher, spool, handler, drain_publisher, mover, drain, drain_connection)
 
 
 async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
@@ -177,8 +179,8 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
         moved: called with the number of events that were published since the last call.
 
     Raises:
-        BrokerRefusedError: RabbitMQ has another topology than we need.
-        BrokerBlockedError: an alarm has RabbitMQ take nothing; what was not confirmed is still in the spool.
+        TopologyRefusedError: RabbitMQ has another topology than we need.
+        BrokerBlockedError: RabbitMQ blocks publishers because of an alarm; what was not confirmed is still in the spool.
         PublishError: RabbitMQ takes no more; the same.
         SpoolError: a file cannot be read.
     """
@@ -197,9 +199,9 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
     role_topology = RoleTopology(settings, planned_topology(settings), required_by_receiver(settings))
     async with publishing(link, publisher, role_topology) as publish:
         await wait_while_running(link.up, publish)
-        async with background_task(empty_all(), name="drain") as draining:
-            await wait_while_running(link.blocked, draining)
-            if not draining.done():
+        async with background_task(empty_all(), name="drain") as drain_task:
+            await wait_while_running(link.blocked, drain_task)
+            if not drain_task.done():
                 raise BrokerBlockedError(link.reason)
     return total
 

@@ -42,7 +42,7 @@ class RoleTopology:
                 filled from the archive.
 
         Raises:
-            BrokerRefusedError: something that is required is refused.
+            TopologyRefusedError: something that is required is refused.
             BrokerUnavailableError: something that is required is not up yet.
             BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection does not answer, or is gone.
         """

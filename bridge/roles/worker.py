@@ -97,7 +97,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
 
     Raises:
         StoreError: the list cannot be opened, and waiting does not help.
-        BrokerRefusedError: RabbitMQ refuses a part of the topology that is required.
+        TopologyRefusedError: RabbitMQ refuses a part of the topology that is required.
         PortTakenError: an address cannot be bound.
     """
     metrics = Metrics()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.spool.claiming import claim_file
 from bridge.spool.errors import SpoolError, SpoolUnreadableError
 from bridge.spool.folder import make_folder, make_private
-from bridge.spool.replaced_file import replace_file
+from bridge.spool.missing_file import copy_to_new_file
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class ClaimedFile:
         self._settings = settings
         self.file: SpoolFile | None = None
         """None while there is no file that can be read."""
-        self.is_replaced = False
-        """Whether somebody has removed or replaced the file, and no new one could be claimed yet."""
+        self.is_missing = False
+        """Whether somebody has removed the file or mounted over it, and no new one could be claimed yet."""
         self._tried_at = 0.0
         self._unreadable_times = 0
         self._made_private = False
@@ -45,10 +45,10 @@ class ClaimedFile:
     def path(self) -> Path | None:
         """Path of the current file; None if there is none in the folder."""
         file = self.file
-        return file.path if file and not self.is_replaced else None
+        return file.path if file and not self.is_missing else None
 
-    def may_retry(self) -> bool:
-        """Whether the last attempt was long enough ago. If so, an attempt is counted."""
+    def take_retry_turn(self) -> bool:
+        """Whether an attempt is due. If so, the next one is not due for `REOPEN_SECONDS`."""
         now = time.monotonic()
         if now - self._tried_at < REOPEN_SECONDS:
             return False
@@ -84,19 +84,19 @@ class ClaimedFile:
             file.abandon()
             raise
         self.file = file
-        self.is_replaced = False
+        self.is_missing = False
         return contents
 
-    def copy_replaced(self, file: SpoolFile) -> SpoolFile:
+    def copy_missing(self, file: SpoolFile) -> SpoolFile:
         """Copy the current file, which somebody has removed, to a new one in the folder, and close it; returns the new one.
 
         Raises:
             SpoolError: that is not possible yet; the current file is unchanged.
         """
-        self.is_replaced = True
+        self.is_missing = True
         self._tried_at = time.monotonic()
         try:
-            new = replace_file(
+            new = copy_to_new_file(
                 file,
                 self._settings.directory,
                 min_free_bytes=self._settings.min_free_bytes,
@@ -119,7 +119,7 @@ class ClaimedFile:
         Raises:
             SpoolError: the folder cannot be written.
         """
-        self.file, self.is_replaced = None, False
+        self.file, self.is_missing = None, False
         if not file.rename_corrupt(f"{reason}; it had {entries} entries"):
             log.error(
                 "a spool file is corrupt, and somebody has removed it: its events are lost",
@@ -132,7 +132,7 @@ class ClaimedFile:
         """Close and unlock the file. Args: how many entries it has, for the log."""
         if self.file is None:
             return
-        if self.is_replaced:
+        if self.is_missing:
             log.error(
                 "a removed spool file cannot be copied: its events are lost",
                 action="spool.lost",

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.publish_errors import PublishError
 from bridge.spool.errors import SpoolError
 from bridge.spool.folder import other_files
-from bridge.spool.listing import read_refused
+from bridge.spool.known_refusals import EveryPublishRefusedError
+from bridge.spool.listing import read_set_aside
 from bridge.spool.orphans import Orphans
-from bridge.spool.refused_entries import to_read_refused
-from bridge.spool.refused_events import BrokerRefusesError
+from bridge.spool.set_aside_entries import to_read_set_aside
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable
 
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 log = logs.logger("spool")
 
 _POLL_SECONDS: Final = 1.0
-"""Also without new entries it looks so often: refused ones may be due."""
+"""The longest time between two looks, also without new entries: set-aside ones may be due."""
 _UNUSABLE_SECONDS: Final = 0.2
 """Pause while RabbitMQ accepts nothing."""
 _ORPHANS_POLL_SECONDS: Final = 5.0
 """How often it looks for files that ended processes have left."""
 _MAX_PAUSE_SECONDS: Final = 10.0
 """Longest backoff while RabbitMQ refuses everything."""
-_COUNTING_SHARE: Final = 50.0
-"""Counting refused entries may take 1/50 of the time."""
+_MAX_COUNTING_SHARE: Final = 0.02
+"""Share of the time that counting the set-aside entries may take."""
 
 
 class Drain:
@@ -61,8 +61,8 @@ class Drain:
         self._orphans = Orphans()
         self._looked_for_orphans_at = 0.0
         self._postponed: dict[Path, float] = {}
-        """Orphaned files with refused entries -> when to try them again, by the monotonic clock."""
-        self._count_refused_at = 0.0
+        """Orphaned files with set-aside entries -> when to try them again, by the monotonic clock."""
+        self._count_set_aside_at = 0.0
 
     async def run(self) -> None:
         """Drain until cancelled: the own spool, and concurrently the orphaned files, one after the other."""
@@ -96,7 +96,7 @@ class Drain:
             try:
                 await empty()
                 pause = 0.0
-            except BrokerRefusesError as refusal:
+            except EveryPublishRefusedError as refusal:
                 pause = min(2 * pause or _POLL_SECONDS, _MAX_PAUSE_SECONDS)
                 log.warning(
                     "RabbitMQ refuses every event: draining waits",
@@ -114,7 +114,7 @@ class Drain:
 
     async def _empty_own(self) -> None:
         if not self._spool.state.entries:
-            self._spool.note_refused_kinds(())
+            self._spool.note_set_aside_kinds(())
             return
         try:
             if moved := await self._mover.move_all(self._spool, skip=self._spool.is_held):
@@ -126,17 +126,17 @@ class Drain:
                     entries=moved,
                 )
         finally:
-            await self._count_refused()
+            await self._count_set_aside()
 
-    async def _count_refused(self) -> None:
-        """Count the refused entries, for health and metrics; less often where that takes long."""
+    async def _count_set_aside(self) -> None:
+        """Count the set-aside entries, for health and metrics; less often where that takes long."""
         began = time.monotonic()
-        if began < self._count_refused_at:
+        if began < self._count_set_aside_at:
             return
         with suppress(SpoolError):
-            self._spool.note_refused_kinds(await self._spool.run_task(to_read_refused()))
+            self._spool.note_set_aside_kinds(await self._spool.run_task(to_read_set_aside()))
         ended = time.monotonic()
-        self._count_refused_at = ended + _COUNTING_SHARE * (ended - began)
+        self._count_set_aside_at = ended + (ended - began) / _MAX_COUNTING_SHARE
 
     async def _empty_orphans(self) -> None:
         now = time.monotonic()
@@ -149,7 +149,7 @@ class Drain:
                 continue
             try:
                 moved = await self._orphans.drain(path, self._mover)
-                postponed = moved is not None and await self._postpone_refused(path)
+                postponed = moved is not None and await self._postpone_set_aside(path)
             except SpoolError as error:  # the files after it must not wait for it
                 log.warning(
                     "an orphaned spool file cannot be drained", action="spool.orphan_failed", error=str(error)
@@ -163,14 +163,14 @@ class Drain:
                     entries=moved,
                 )
 
-    async def _postpone_refused(self, path: Path) -> bool:
-        """Whether a file has refused entries. If so, it is left alone until they are due."""
-        refused = await run_abandonable(lambda: read_refused(path) if path.exists() else ())
+    async def _postpone_set_aside(self, path: Path) -> bool:
+        """Whether a file has set-aside entries. If so, it is left alone until they are due."""
+        kinds = await run_abandonable(lambda: read_set_aside(path) if path.exists() else ())
         self._postponed.pop(path, None)
-        if refused:
-            wait = min(one.retry_at for one in refused) / 1000 - time.time()
+        if kinds:
+            wait = min(one.retry_at for one in kinds) / 1000 - time.time()
             self._postponed[path] = time.monotonic() + max(0.0, wait)
-        return bool(refused)
+        return bool(kinds)
 
 
 def _other_files(settings: SpoolSettings, spool: Spool) -> list[Path]:

@@ -7,17 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from bridge.amqp.publish_errors import NotConnectedError, ReturnedError
-from bridge.spool.refused_events import NOT_FOUND_CODE, BrokerRefusesError, RefusedEvents, refuses_everything
+from bridge.spool.known_refusals import (
+    NOT_FOUND_CODE,
+    EveryPublishRefusedError,
+    KnownRefusals,
+    refuses_everything,
+)
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publish_errors import ChannelClosedError
     from bridge.amqp.publisher import Publisher
     from bridge.spool.entries import SpoolEntry
-    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.set_aside_entries import EntryTask
 
 log = logs.logger("spool")
 
@@ -53,7 +58,7 @@ class DrainPublisher:
     publisher: Publisher
     compose: Callable[[SpoolEntry], Message]
     """Creates the message of an entry."""
-    refused: RefusedEvents = field(default_factory=RefusedEvents)
+    known_refusals: KnownRefusals = field(default_factory=KnownRefusals)
     """What RabbitMQ is known to refuse; live traffic uses it too."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One source publishes at a time: a message that is alone on the channel is the one that RabbitMQ refuses."""
@@ -69,14 +74,14 @@ class DrainPublisher:
         """RabbitMQ closed the channel: remember why, and wait for the next one.
 
         Raises:
-            BrokerRefusesError: it refuses every event.
+            EveryPublishRefusedError: it refuses every event.
             NotConnectedError: no new channel was opened in time.
         """
         if refuses_everything(error):
             if error.code == NOT_FOUND_CODE:
                 self.on_topology_damaged()
-            raise BrokerRefusesError(f"RabbitMQ refuses every event: {error.text}")
-        self.refused.learn_from(error)
+            raise EveryPublishRefusedError(f"RabbitMQ refuses every event: {error.text}")
+        self.known_refusals.learn_from(error)
         try:
             async with asyncio.timeout(_REOPEN_SECONDS):
                 await self.publisher.ready()

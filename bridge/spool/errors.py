@@ -31,13 +31,13 @@ class SpoolCorruptError(SpoolError):
     """The database is corrupt. It has to be renamed, and a new one created."""
 
 
-class SpoolReplacedError(SpoolError):
+class SpoolMissingError(SpoolError):
     """Somebody has removed the file, or mounted over it. Its contents can be read until it is closed."""
 
     def __init__(self, path: Path, *, committed: bool) -> None:
         super().__init__(f"{path}: somebody has removed it, or mounted over it, while it was in use")
         self.committed = committed
-        """Whether the write was committed to the file that was replaced."""
+        """Whether the write was committed to the missing file."""
 
 
 class SpoolUnreadableError(SpoolError):

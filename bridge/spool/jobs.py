@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from bridge.spool.entries import SpoolEntry
-    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.set_aside_entries import EntryTask
 
 _MAX_PER_COMMIT: Final = 5000
 """Jobs in one commit, at most about so many: it limits how long the first of them waits."""
@@ -53,7 +53,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class RunTask:
-    """Run a task on the refused entries, in a transaction of its own."""
+    """Run a task on the set-aside entries, in a transaction of its own."""
 
     task: EntryTask[Any]
     done: asyncio.Future[Any]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from bridge.spool.entries import SpoolContents
 from bridge.spool.errors import SpoolError
 from bridge.spool.folder import in_use, other_files
-from bridge.spool.refused_entries import has_tables, to_read_refused, to_retry_now
+from bridge.spool.set_aside_entries import has_tables, to_read_set_aside, to_retry_now
 from bridge.spool.spool_file import CONTENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from bridge.spool.refused_entries import RefusedKind
+    from bridge.spool.set_aside_entries import SetAsideKind
 
 _CONTENTS_BEFORE: Final = """
     SELECT count(*), coalesce(sum(length(body) + 64), 0), min(received_at), coalesce(max(id), 0) FROM entries
@@ -36,7 +36,7 @@ class FileStatus:
     """None if it cannot be read."""
     problem: str
     """Why it cannot be read."""
-    refused: tuple[RefusedKind, ...] = ()
+    set_aside: tuple[SetAsideKind, ...] = ()
     """The events that RabbitMQ refuses."""
 
 
@@ -53,7 +53,7 @@ def _status_of(path: Path) -> FileStatus:
     used: bool | None = None
     try:
         used = in_use(path)
-        return FileStatus(path, used, read_contents(path), "", read_refused(path))
+        return FileStatus(path, used, read_contents(path), "", read_set_aside(path))
     except SpoolError as error:
         return FileStatus(path, used, None, str(error).removeprefix(f"{path}: "))
 
@@ -69,18 +69,18 @@ def read_contents(path: Path) -> SpoolContents:
         return SpoolContents(*connection.execute(statement).fetchone())
 
 
-def read_refused(path: Path) -> tuple[RefusedKind, ...]:
-    """The refused entries of a file.
+def read_set_aside(path: Path) -> tuple[SetAsideKind, ...]:
+    """The set-aside entries of a file.
 
     Raises:
         SpoolError: it cannot be read.
     """
     with _connected(path, "ro") as connection:
-        return to_read_refused()(connection, ()) if has_tables(connection) else ()
+        return to_read_set_aside()(connection, ()) if has_tables(connection) else ()
 
 
 def retry_now(path: Path) -> None:
-    """Make all refused entries of a file due now. The process that has the file will retry them.
+    """Make all set-aside entries of a file due now. The process that has the file will retry them.
 
     Raises:
         SpoolError: it cannot be written.

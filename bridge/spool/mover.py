@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError, PublishError, WindowFullError
 from bridge.spool.drain_publisher import CHUNK
-from bridge.spool.refused_entries import to_set_aside
-from bridge.spool.refused_events import BrokerRefusesError
-from bridge.spool.refused_retries import RefusedRetries
+from bridge.spool.known_refusals import EveryPublishRefusedError
+from bridge.spool.set_aside_entries import to_set_aside
+from bridge.spool.set_aside_retries import SetAsideRetries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.spool.drain_publisher import DrainPublisher, EntrySource
     from bridge.spool.entries import SpoolEntry
-    from bridge.spool.refused_entries import Refusal
+    from bridge.spool.set_aside_entries import Refusal
 
-_LIVE_TRAFFIC_SHARE: Final = 4.0
-"""During live traffic the drain works a quarter of the time."""
+_MAX_DUTY: Final = 0.25
+"""Share of the time in which the drain works during live traffic."""
 _MAX_REFUSED_IN_A_ROW: Final = 10
-"""So many events refused in a row, for a reason that does not name them: it is not about the events."""
+"""If this many events are refused in a row, for a reason that does not name them, it is not about the events."""
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class Mover:
         self._target = target
         self._live = live
         self._refused_in_a_row = 0
-        self.retries = RefusedRetries(target)
+        self.retries = SetAsideRetries(target)
         """Publishes again what was set aside."""
 
     async def move_all(
@@ -84,7 +84,7 @@ class Mover:
             moved: called with the number of moved entries, chunk by chunk.
 
         Raises:
-            BrokerRefusesError: RabbitMQ refuses everything; what was not confirmed is still in the source.
+            EveryPublishRefusedError: RabbitMQ refuses everything; what was not confirmed is still in the source.
             PublishError: RabbitMQ does not confirm; what was not confirmed is still in the source.
             SpoolError: the source cannot be read or written.
         """
@@ -98,12 +98,12 @@ class Mover:
                 moved(done.confirmed)
                 total += done.confirmed
                 if self._live() != live:
-                    await asyncio.sleep(done.seconds_used * (_LIVE_TRAFFIC_SHARE - 1))
+                    await asyncio.sleep(done.seconds_used * (1 / _MAX_DUTY - 1))
         return total
 
     def log_refused(self) -> None:
         """Log what was refused since the last line, unless that was a moment ago."""
-        self._target.refused.report.log_if_due()
+        self._target.known_refusals.report.log_if_due()
 
     async def _move(self, source: EntrySource, entries: Sequence[SpoolEntry]) -> _Attempt:
         """Publish these, or as many as the window takes, and find those because of which RabbitMQ closes the channel."""
@@ -122,15 +122,17 @@ class Mover:
             return []
         await self._target.handle_channel_closed(error)
         messages = [self._target.compose(entry) for entry in unclear]
-        if any(self._target.refused.refusal_of(message) for message in messages):
+        if any(self._target.known_refusals.refusal_of(message) for message in messages):
             return [unclear]
         if len(unclear) > 1:
             middle = len(unclear) // 2
             return [unclear[middle:], unclear[:middle]]
-        await self._set_aside(source, {self._target.refused.blame(messages[0], error): [unclear[0].id]})
+        await self._set_aside(
+            source, {self._target.known_refusals.blame(messages[0], error): [unclear[0].id]}
+        )
         self._refused_in_a_row += 1
         if self._refused_in_a_row >= _MAX_REFUSED_IN_A_ROW:
-            raise BrokerRefusesError(f"RabbitMQ refuses every event: {error.text}")
+            raise EveryPublishRefusedError(f"RabbitMQ refuses every event: {error.text}")
         return []
 
     async def _attempt(self, source: EntrySource, entries: Sequence[SpoolEntry]) -> _Attempt:
@@ -150,7 +152,7 @@ class Mover:
             if outcome is None:
                 confirmed.append(entry)
             elif isinstance(outcome, NackedError):
-                batch.refuse(self._target.refused.note_nack(message, outcome), entry)
+                batch.refuse(self._target.known_refusals.note_nack(message, outcome), entry)
             elif isinstance(outcome, ChannelClosedError):
                 attempt.closed_by = outcome
                 attempt.unclear.append(entry)
@@ -169,10 +171,10 @@ class Mover:
 
     def _send(self, entries: Sequence[SpoolEntry]) -> _PublishedBatch:
         """Publish these, or as many as the window takes, except those known to be refused."""
-        batch, refused = _PublishedBatch(), self._target.refused
+        batch, known_refusals = _PublishedBatch(), self._target.known_refusals
         for entry in entries:
             message = self._target.compose(entry)
-            if refused.any and (known := refused.refusal_of(message)) is not None:
+            if known_refusals.any and (known := known_refusals.refusal_of(message)) is not None:
                 batch.refuse(known, entry)
                 continue
             try:
@@ -186,4 +188,4 @@ class Mover:
     async def _set_aside(self, source: EntrySource, refused: dict[Refusal, list[int]]) -> None:
         for refusal, ids in refused.items():
             await source.run_task(to_set_aside(refusal, ids))
-            self._target.refused.report.add(refusal, len(ids))
+            self._target.known_refusals.report.add(refusal, len(ids))

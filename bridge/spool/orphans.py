@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge import private_files
 from bridge.spool.entries import size_of
-from bridge.spool.errors import SpoolCorruptError, SpoolError, SpoolLockedError, SpoolReplacedError
+from bridge.spool.errors import SpoolCorruptError, SpoolError, SpoolLockedError, SpoolMissingError
+from bridge.spool.missing_file import copy_to_new_file
 from bridge.spool.pending_removals import MAX_PENDING, PendingRemovals
-from bridge.spool.replaced_file import replace_file
 from bridge.spool.spool_file import SpoolFile
 from bridge.threads import run_abandonable
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from bridge.spool.entries import SpoolEntry
     from bridge.spool.mover import Mover
-    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.set_aside_entries import EntryTask
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ async def drain_file(
 ) -> int | None:
     """Move all entries of an orphaned spool file, and remove it. Returns how many, or None if a process has it.
 
-    Its refused entries are tried once, whether due or not.
+    Its set-aside entries are tried once, whether due or not.
 
     Raises:
         PublishError: RabbitMQ does not confirm; the rest is still in the file.
@@ -70,7 +70,7 @@ class Orphans:
     ) -> int | None:
         """As `drain_file`, but a file stays open while entries cannot be removed from it, or copied.
 
-        Only those of its refused entries that are due are tried, or all with `all_of_them`.
+        Only those of its set-aside entries that are due are tried, or all with `all_of_them`.
         """
         orphan = self._unclosed.pop(path, None) or await _opened(path)
         if orphan is None:
@@ -104,7 +104,7 @@ class Orphan:
         """As `Spool.read`.
 
         Raises:
-            SpoolReplacedError: somebody has removed the file; its contents must be copied first.
+            SpoolMissingError: somebody has removed the file; its contents must be copied first.
             SpoolError: the disk fails, or refuses removals.
         """
         return [] if self._removals.too_many else await self._call(partial(self._read, after, limit))
@@ -151,7 +151,7 @@ class Orphan:
 
     def _read(self, after: int, limit: int) -> list[SpoolEntry]:
         if not self._file.in_place():
-            raise SpoolReplacedError(self._file.path, committed=False)
+            raise SpoolMissingError(self._file.path, committed=False)
         if not self._removals.proven:
             self._check_removals()
         return self._file.read(after, limit, without=self._removals)
@@ -162,12 +162,10 @@ class Orphan:
             self._file.probe_removal()
         except SpoolCorruptError:
             raise
-        except SpoolError as refusal:
+        except SpoolError as error:
             if not self._can_be_deleted():
-                raise SpoolError(
-                    f"nothing is published, because nothing can be removed: {refusal}"
-                ) from refusal
-            self._removals.refused(str(refusal))
+                raise SpoolError(f"nothing is published, because nothing can be removed: {error}") from error
+            self._removals.failed(str(error))
             self._removals.proven = True
         else:
             self._removals.removed()
@@ -188,14 +186,14 @@ class Orphan:
             return
         try:
             self._file.write((), due)
-        except SpoolError as refusal:
-            self._removals.refused(str(refusal))
+        except SpoolError as error:
+            self._removals.failed(str(error))
         else:
             self._removals.removed(due)
 
     def _try_close(self, *, emptied: bool) -> bool:
         if not self._file.in_place():
-            replace_file(self._file, self._file.path.parent).close()
+            copy_to_new_file(self._file, self._file.path.parent).close()
             return True
         self._remove()
         if emptied and self._file.contents().entries == len(self._removals):

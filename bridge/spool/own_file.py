@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from bridge.spool.claimed_file import REOPEN_SECONDS, ClaimedFile
 from bridge.spool.entries import size_of
-from bridge.spool.errors import SpoolCorruptError, SpoolError, SpoolReplacedError
+from bridge.spool.errors import SpoolCorruptError, SpoolError, SpoolMissingError
 from bridge.spool.pending_removals import PendingRemovals
 from bridge.spool.state import StateTracker
 from bridge.telemetry import logs
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from bridge.settings.sections import Spool as SpoolSettings
     from bridge.spool.entries import SpoolContents, SpoolEntry
-    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.set_aside_entries import EntryTask
     from bridge.spool.spool_file import SpoolFile
     from bridge.spool.state import SpoolState
 
@@ -67,7 +67,7 @@ class OwnFile:
 
     def claim(self) -> bool:
         """Claim a file, unless that was tried a moment ago; returns whether it succeeded. If not, the state says why."""
-        if not self._claimed.may_retry():
+        if not self._claimed.take_retry_turn():
             return False
         try:
             contents = self._claimed.claim()
@@ -86,7 +86,7 @@ class OwnFile:
         if self._claimed.file is None:
             return
         with suppress(SpoolError):
-            self._copy_if_replaced(self._claimed.file)
+            self._copy_if_missing(self._claimed.file)
         self._claimed.close(entries=self.state.entries)
 
     def commit(self, added: Sequence[SpoolEntry], removed: Sequence[SpoolEntry]) -> None:
@@ -100,7 +100,7 @@ class OwnFile:
         """
         self._removals.add({entry.id: size_of(entry) for entry in removed})
         due = self._removals.due()
-        if added and due and not self._removals.refusing:
+        if added and due and not self._removals.failing:
             with suppress(SpoolError):
                 self._write(added, due)
                 return
@@ -110,15 +110,15 @@ class OwnFile:
             return
         try:
             self._write(added, {})
-        except SpoolError as refusal:
-            self.mark_unwritable(str(refusal))
+        except SpoolError as error:
+            self.mark_unwritable(str(error))
             raise
 
     def read(self, after: int, limit: int) -> list[SpoolEntry]:
         """The oldest entries with an id above `after`.
 
         Entries that were confirmed and could not be removed yet are left out: they would be published again and again. If
-        the disk is known to refuse removals, nothing is returned.
+        removals are known to fail, nothing is returned.
 
         Raises:
             SpoolError: the disk fails.
@@ -127,7 +127,7 @@ class OwnFile:
         if file is None or self._removals.too_many:
             return []
         try:
-            if not self._removals.proven and not self._removals_are_taken(file):
+            if not self._removals.proven and not self._removals_succeed(file):
                 return []
             return file.read(after, limit, without=self._removals)
         except SpoolCorruptError as corrupt:
@@ -135,7 +135,7 @@ class OwnFile:
         return []
 
     def run_task(self, task: EntryTask[T]) -> T:
-        """Run a task on the refused entries, in one transaction, fsynced when this returns.
+        """Run a task on the set-aside entries, in one transaction, fsynced when this returns.
 
         Raises:
             SpoolError: there is no file, or the disk fails; nothing was changed.
@@ -162,11 +162,11 @@ class OwnFile:
             self.claim()
             return
         try:
-            self._copy_if_replaced(file)
-        except SpoolError as refusal:
-            self.mark_unwritable(str(refusal))
+            self._copy_if_missing(file)
+        except SpoolError as error:
+            self.mark_unwritable(str(error))
         else:
-            if not self.state.writable and self._claimed.may_retry():
+            if not self.state.writable and self._claimed.take_retry_turn():
                 self._probe()
         if due := self._removals.due():
             self._remove(due)
@@ -182,23 +182,23 @@ class OwnFile:
             self._removals.proven = False
             self._on_entries_found()
 
-    def _copy_if_replaced(self, file: SpoolFile) -> None:
+    def _copy_if_missing(self, file: SpoolFile) -> None:
         """Copy a file that somebody has removed: its contents would be lost with this process."""
         if not file.in_place():
-            self._replace(file, f"{file.path}: somebody has removed it, or mounted over it")
-        elif self._claimed.is_replaced:  # it is visible again: somebody has unmounted
-            self._claimed.is_replaced = self._tracker.is_exact = False
+            self._move_to_new_file(file, f"{file.path}: somebody has removed it, or mounted over it")
+        elif self._claimed.is_missing:  # it is visible again: somebody has unmounted
+            self._claimed.is_missing = self._tracker.is_exact = False
 
-    def _replace(self, file: SpoolFile, reason: str) -> None:
+    def _move_to_new_file(self, file: SpoolFile, reason: str) -> None:
         """Continue with a new file, which gets the contents of the removed one.
 
         Raises:
             SpoolError: that is not possible yet. Until then entries can be drained, but none is accepted.
         """
-        if self._claimed.is_replaced and not self._claimed.may_retry():
+        if self._claimed.is_missing and not self._claimed.take_retry_turn():
             raise SpoolError(self.state.reason)
         try:
-            new = self._claimed.copy_replaced(file)
+            new = self._claimed.copy_missing(file)
         except SpoolError as error:
             self._tracker.mark_unusable(f"{reason}; its contents cannot be copied: {error}")
             raise SpoolError(self.state.reason) from error
@@ -228,10 +228,10 @@ class OwnFile:
             except SpoolCorruptError as corrupt:
                 self._start_new_file(file, str(corrupt))
                 removed = {}
-            except SpoolReplacedError as replaced:
-                self._tracker.is_exact &= not replaced.committed
-                self._replace(file, str(replaced))
-                if replaced.committed:
+            except SpoolMissingError as missing:
+                self._tracker.is_exact &= not missing.committed
+                self._move_to_new_file(file, str(missing))
+                if missing.committed:
                     return
             else:
                 return
@@ -243,26 +243,26 @@ class OwnFile:
             self._removals.removed(removed)
         self._tracker.committed(file, added, removed, all_there=all_there)
         if added:  # a successful removal does not mean that there is space
-            self._claimed.is_replaced = False
+            self._claimed.is_missing = False
             self._mark_usable()
 
     def _remove(self, due: Mapping[int, int]) -> None:
         try:
             self._write((), due)
-        except SpoolError as refusal:
-            self._removals.refused(str(refusal))
+        except SpoolError as error:
+            self._removals.failed(str(error))
             self._probe()
 
-    def _removals_are_taken(self, file: SpoolFile) -> bool:
-        """Check that the disk accepts removals: an earlier process may have published entries that it could not remove."""
+    def _removals_succeed(self, file: SpoolFile) -> bool:
+        """Check that removals succeed: an earlier process may have published entries that it could not remove."""
         if not self._removals.may_try:
             return False
         try:
             file.probe_removal()
         except SpoolCorruptError:
             raise
-        except SpoolError as refusal:
-            self._removals.refused(str(refusal))
+        except SpoolError as error:
+            self._removals.failed(str(error))
             self._probe()
             return False
         self._removals.removed()
@@ -270,7 +270,7 @@ class OwnFile:
 
     def _probe(self) -> None:
         file = self._claimed.file
-        if file is None or self._claimed.is_replaced:
+        if file is None or self._claimed.is_missing:
             return
         try:
             file.probe()
@@ -278,8 +278,8 @@ class OwnFile:
                 self._tracker.count(file.contents())
         except SpoolCorruptError as corrupt:
             self._start_new_file(file, str(corrupt))
-        except SpoolError as refusal:
-            self.mark_unwritable(str(refusal))
+        except SpoolError as error:
+            self.mark_unwritable(str(error))
         else:
             self._mark_usable()
 

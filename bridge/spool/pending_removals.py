@@ -1,4 +1,4 @@
-"""Confirmed entries that still have to be removed from the disk, with backoff while the disk refuses."""
+"""Confirmed entries that still have to be removed from the disk, with backoff while that fails."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 log = logs.logger("spool")
 
 MAX_PENDING: Final = 10_000
-"""With so many, nothing more is published: after a restart all of them would be published again."""
+"""When this many wait, nothing more is published: after a restart all of them would be published again."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 """After the first failure; doubled after each further one, up to `MAX_PAUSE_SECONDS`."""
 MAX_PAUSE_SECONDS: Final = 60.0
 
 
 class PendingRemovals:
-    """Holds ids and sizes only: the entries would fill the memory while the disk refuses."""
+    """Holds ids and sizes only: the entries would fill the memory while the disk fails."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """Args: the clock, in seconds."""
@@ -29,7 +29,7 @@ class PendingRemovals:
         self._pause = 0.0
         self._retry_at = 0.0
         self.proven = True
-        """Whether the disk is known to accept removals, or there was no reason to check."""
+        """Whether removals are known to succeed, or there was no reason to check."""
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -39,11 +39,11 @@ class PendingRemovals:
 
     @property
     def too_many(self) -> bool:
-        """Whether so many wait (`MAX_PENDING`) that nothing more may be published."""
+        """Whether `MAX_PENDING` wait, so that nothing more may be published."""
         return len(self._sizes) >= MAX_PENDING
 
     @property
-    def refusing(self) -> bool:
+    def failing(self) -> bool:
         """Whether the last attempt failed."""
         return self._pause > 0
 
@@ -61,18 +61,18 @@ class PendingRemovals:
         return dict(self._sizes) if self.may_try else {}
 
     def removed(self, ids: Iterable[int] = ()) -> None:
-        """The disk accepts removals, and has removed these entries. Args: their ids."""
+        """Removals succeed, and these entries are removed. Args: their ids."""
         for one in ids:
             self._sizes.pop(one, None)
         self.proven = True
         self.try_now()
 
-    def refused(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
         """An attempt has failed: back off. Args: why, for the log; only the first failure in a row is logged."""
-        if not self.refusing:
+        if not self.failing:
             log.error(
-                "the spool's disk refuses removals: confirmed events stay in the spool, and are not published again",
-                action="spool.removals_refused",
+                "removals from the spool fail: confirmed events stay in the spool, and are not published again",
+                action="spool.removals_failed",
                 entries=len(self._sizes),
                 reason=reason,
             )

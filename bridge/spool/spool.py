@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bridge.spool.entries import OVERHEAD, SpoolEntry, size_of
 from bridge.spool.errors import SpoolError, SpoolFullError
 from bridge.spool.jobs import Put, Read, Remove, RunTask
-from bridge.spool.refused_entries import to_set_aside
+from bridge.spool.set_aside_entries import to_set_aside
 from bridge.spool.thread import SpoolThread
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from bridge.settings.sections import Spool as SpoolSettings
-    from bridge.spool.refused_entries import EntryTask, Refusal, RefusedKind
+    from bridge.spool.set_aside_entries import EntryTask, Refusal, SetAsideKind
     from bridge.spool.state import SpoolState
 
 T = TypeVar("T")
@@ -51,8 +51,8 @@ class Spool:
         self._waiting = 0
         self._waiting_bytes = 0
         self._held: set[int] = set()
-        self.refused_kinds: tuple[RefusedKind, ...] = ()
-        """The kinds of refused entries, as last counted."""
+        self.set_aside_kinds: tuple[SetAsideKind, ...] = ()
+        """The kinds of set-aside entries, as last counted."""
         self.has_entries = has_entries
         """Set when there is something to drain."""
 
@@ -173,7 +173,7 @@ class Spool:
         return done
 
     async def run_task(self, task: EntryTask[T]) -> T:
-        """Run a task on the refused entries, in one transaction, fsynced when this returns.
+        """Run a task on the set-aside entries, in one transaction, fsynced when this returns.
 
         Raises:
             SpoolError: the disk fails; nothing was changed.
@@ -185,9 +185,9 @@ class Spool:
         self._thread.jobs.submit(RunTask(task, done))
         return done
 
-    def note_refused_kinds(self, kinds: tuple[RefusedKind, ...]) -> None:
-        """Remember the kinds of refused entries, as just counted."""
-        self.refused_kinds = kinds
+    def note_set_aside_kinds(self, kinds: tuple[SetAsideKind, ...]) -> None:
+        """Remember the kinds of set-aside entries, as just counted."""
+        self.set_aside_kinds = kinds
 
     def set_aside(self, entry: SpoolEntry, refusal: Refusal) -> None:
         """Set aside a held entry that was refused. It is held until then; if that fails, the drain gets it."""

@@ -12,7 +12,7 @@ from bridge.spool.database import Database
 from bridge.spool.entries import SpoolContents, SpoolEntry, size_of
 from bridge.spool.errors import (
     SpoolError,
-    SpoolReplacedError,
+    SpoolMissingError,
     as_spool_error,
 )
 from bridge.spool.folder import (
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
     from pathlib import Path
 
-    from bridge.spool.refused_entries import EntryTask
+    from bridge.spool.set_aside_entries import EntryTask
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class SpoolFile:
         self._connection = self.database.connection
         if not self.in_place():
             self.abandon()
-            raise SpoolReplacedError(path, committed=False)
+            raise SpoolMissingError(path, committed=False)
 
     def contents(self) -> SpoolContents:
         """How many entries it has, and how large they are.
@@ -96,7 +96,7 @@ class SpoolFile:
         Raises:
             SpoolFullError: there is not enough space; nothing was changed.
             SpoolCorruptError: the file cannot be read.
-            SpoolReplacedError: it is no longer the file in the folder, or that cannot be checked.
+            SpoolMissingError: it is no longer the file in the folder, or that cannot be checked.
             SpoolError: the disk fails; nothing was changed.
         """
         added = [(entry.id, entry.received_at, entry.body) for entry in entries]
@@ -111,11 +111,11 @@ class SpoolFile:
             if gone < len(ids):
                 gone += self._connection.executemany("DELETE FROM set_aside WHERE id = ?", ids).rowcount
         if added and not self._is_known_in_place():
-            raise SpoolReplacedError(self.path, committed=True)
+            raise SpoolMissingError(self.path, committed=True)
         return max(0, gone)
 
     def run_task(self, task: EntryTask[T], removed: Container[int] = ()) -> T:
-        """Run a task on the refused entries, in one transaction.
+        """Run a task on the set-aside entries, in one transaction.
 
         Raises:
             SpoolError: the disk fails; nothing was changed.
@@ -130,7 +130,7 @@ class SpoolFile:
         Raises:
             SpoolFullError: there is still not enough space.
             SpoolCorruptError: the file cannot be read.
-            SpoolReplacedError: it is no longer the file in the folder.
+            SpoolMissingError: it is no longer the file in the folder.
             SpoolError: the disk still fails.
         """
         self.check_in_place()
@@ -250,11 +250,11 @@ class SpoolFile:
         """Check that it is still the file in the folder: SQLite keeps writing to a removed file, whose data is lost.
 
         Raises:
-            SpoolReplacedError: it is not.
+            SpoolMissingError: it is not.
             SpoolError: the folder cannot be read.
         """
         if not self.in_place():
-            raise SpoolReplacedError(self.path, committed=False)
+            raise SpoolMissingError(self.path, committed=False)
 
     def _check_free_space(self, least: int, needed: int) -> None:
         with as_spool_error(self.path):

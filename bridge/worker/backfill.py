@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from bridge.amqp import exclusive_lock
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, session_errors_as_loss
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, session_errors_as_loss
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import PublishError
 from bridge.broker import archive, backfill_marker
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.broker.archive import ArchivedEvent
     from bridge.broker.backfill_marker import PendingBackfill
@@ -88,7 +88,7 @@ class Backfill:
                     again = await self.fill_if_due(connection)
                     await asyncio.sleep(_RETRY_SECONDS if again else _CHECK_SECONDS)
                     await self._ensure_topology(connection)
-            except (BrokerUnavailableError, BrokerRefusedError) as error:
+            except (BrokerUnavailableError, TopologyRefusedError) as error:
                 log.warning(
                     "the backfill was interrupted; it will be tried again",
                     action="worker.backfill_interrupted",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from bridge.amqp.channels import on_consumer_cancelled
 from bridge.amqp.errors import (
     BrokerUnavailableError,
-    as_connection_loss,
+    call_errors_as_loss,
     wait_channel_closed,
     wait_closed,
 )
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.settings.sections import Worker
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.delivery_result import DeliveryResult
@@ -144,7 +144,7 @@ class Consumer:
         cancelled = asyncio.Event()
         deliveries = UnacknowledgedDeliveries(self._route_failure, self._on_acknowledge, self._counts.taken)
         path = path_of(connection)
-        with as_connection_loss(connection):
+        with call_errors_as_loss(connection):
             async with asyncio.timeout(_SET_UP_SECONDS):
                 channel, consumer = await path.open_delivery_channel(connection, deliveries.take)
                 on_consumer_cancelled(channel, cancelled.set)
@@ -170,7 +170,7 @@ class Consumer:
         await self._stopping.wait()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_SECONDS):
-                with as_connection_loss(connection):
+                with call_errors_as_loss(connection):
                     # RabbitMQ that does not answer takes no acknowledgement either.
                     await channel.basic_cancel(_TAG)
             async with asyncio.timeout(self._settings.drain_timeout):

@@ -9,7 +9,7 @@ from bridge.telemetry import metric_definitions
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.telemetry.buffered import BufferedCounter
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.delivery_result import DeliveryResult

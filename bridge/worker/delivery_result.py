@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.worker.failures import Failure
 
 

@@ -25,7 +25,7 @@ from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
     from bridge.dead_letters.delay_queues import DelayQueues
     from bridge.telemetry.metrics import Metrics

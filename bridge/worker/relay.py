@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pamqp import commands as spec
 
 from bridge.amqp.backoff import backoff_seconds
-from bridge.amqp.frames import make_message
+from bridge.amqp.message_types import make_message
 from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError
 from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT
 from bridge.suppression.errors import StoreUnavailableError
@@ -22,7 +22,7 @@ from bridge.worker.failures import DATABASE_ERRORS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.suppression.changes import Change, Outbox
     from bridge.telemetry.metrics import Metrics

@@ -20,7 +20,7 @@ from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.events import Event
     from bridge.settings.sections import Settings
     from bridge.suppression.incidents import RecordedIncident

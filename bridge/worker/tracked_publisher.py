@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
 
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from bridge.amqp.errors import as_connection_loss
+from bridge.amqp.errors import call_errors_as_loss
 from bridge.tasks import task_group
 from bridge.worker.delivery_result import DeliveryResult
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq.abc import AbstractChannel as AiormqChannel
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.worker.failures import Failure
 
     RouteFailure = Callable[[Delivery, Failure], Awaitable[str]]
@@ -97,7 +97,7 @@ class UnacknowledgedDeliveries:
             oldest_held = min(self._held, default=tags[-1] + 1)
             all_up_to = max((tag for tag in tags if tag < oldest_held), default=None)
             alone = [tag for tag in tags if tag > oldest_held]
-            with as_connection_loss(connection):
+            with call_errors_as_loss(connection):
                 if all_up_to is not None:
                     await channel.basic_ack(all_up_to, multiple=True)
                 for tag in alone:

@@ -15,8 +15,8 @@ from bridge.amqp import publisher as publisher_module
 from bridge.amqp.connection import Link, open_connection
 from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.errors import BrokerUnavailableError, wait_closed
-from bridge.amqp.frames import Message, make_message
 from bridge.amqp.message_path import path_of
+from bridge.amqp.message_types import Message, make_message
 from bridge.amqp.properties import decode_properties
 from bridge.amqp.publish_errors import ChannelClosedError, LostError, NackedError, ReturnedError
 from bridge.broker.messages import event_message
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.amqp.publish_errors import PublishError
     from bridge.development.simulator import Simulator
     from bridge.settings.sections import Settings

@@ -18,8 +18,8 @@ from bridge.amqp.connection import open_connection
 from bridge.broker import declaring, topology_plan
 from bridge.cli import main, spool
 from bridge.spool.entries import SpoolEntry
-from bridge.spool.listing import read_refused
-from bridge.spool.refused_entries import Refusal, to_set_aside
+from bridge.spool.listing import read_set_aside
+from bridge.spool.set_aside_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
 from tests.support import commands
 
@@ -314,8 +314,8 @@ async def test_drain_has_a_receiver_try_what_it_has_set_aside(
     connection.close()
     result = await bridge.drain()
     assert result.code == 0
-    assert f"{used.name}: its receiver retries 1 refused events now" in result.out
-    (aside,) = read_refused(used)
+    assert f"{used.name}: its receiver retries 1 set-aside events now" in result.out
+    (aside,) = read_set_aside(used)
     assert aside.retry_at == 0
 
 

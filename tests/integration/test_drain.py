@@ -17,7 +17,7 @@ from aio_pika import Message as AioMessage
 from pamqp import commands as spec
 from yarl import URL
 
-from bridge.amqp.frames import make_message
+from bridge.amqp.message_types import make_message
 from bridge.amqp.publish_errors import LostError
 from bridge.broker import declaring, topology_plan
 from bridge.receiver.access import Access
@@ -26,11 +26,11 @@ from bridge.roles.receiver import open_parts
 from bridge.settings.loading import load_settings
 from bridge.spool.drain_publisher import CHUNK, DrainPublisher
 from bridge.spool.entries import SpoolEntry
+from bridge.spool.known_refusals import EveryPublishRefusedError
 from bridge.spool.listing import read_contents
 from bridge.spool.mover import Mover
 from bridge.spool.orphans import drain_file
-from bridge.spool.refused_entries import Refusal, to_read_refused, to_set_aside
-from bridge.spool.refused_events import BrokerRefusesError
+from bridge.spool.set_aside_entries import Refusal, to_read_set_aside, to_set_aside
 from bridge.spool.spool_file import SpoolFile
 from bridge.tasks import background_task
 from bridge.telemetry.metrics import Metrics
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.settings.sections import Settings
     from bridge.spool.drain import Drain
@@ -71,7 +71,7 @@ def subjects(arrived: list[Any]) -> list[int]:
 class Parts:
     live: Publisher
     """What webhooks are published with, on a connection of its own."""
-    draining: DrainPublisher
+    drain_publisher: DrainPublisher
     spool: Spool
     mover: Mover
     drain: Drain
@@ -81,7 +81,7 @@ class Parts:
     @property
     def publisher(self) -> Publisher:
         """The drain's."""
-        return self.draining.publisher
+        return self.drain_publisher.publisher
 
     async def put(self, *bodies: bytes, held: bool = False) -> list[SpoolEntry]:
         return await asyncio.gather(*(self.spool.put(1, one, held=held) for one in bodies))
@@ -104,7 +104,7 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
         publishing(parts.link, parts.publisher, Declared(declare), patient=True),
     ):
         await parts.link.up.wait()
-        yield Parts(parts.publisher, parts.draining, parts.spool, parts.mover, parts.drain, metrics)
+        yield Parts(parts.publisher, parts.drain_publisher, parts.spool, parts.mover, parts.drain, metrics)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def left_behind(folder: Path, number: int, bodies: list[bytes]) -> Path:
 
 def set_aside_now(parts: Parts) -> dict[tuple[str, str], int]:
     """Reason and routing key -> how many, as health shows it."""
-    return {(one.reason, one.routing_key): one.entries for one in parts.spool.refused_kinds}
+    return {(one.reason, one.routing_key): one.entries for one in parts.spool.set_aside_kinds}
 
 
 def nacked(parts: Parts) -> float:
@@ -197,7 +197,7 @@ async def test_an_entry_is_removed_only_after_its_confirm(
 ) -> None:
     """While the confirms are held up the entries are on the disk, though they have arrived."""
     await parts.put(*(body(number) for number in range(50)))
-    await parts.draining.ready()
+    await parts.drain_publisher.ready()
     proxy.to_client.pause()
     async with background_task(parts.drain.run(), name="drain"):
         await opened.take(50)
@@ -212,7 +212,7 @@ async def test_a_connection_that_is_lost_while_it_drains_loses_nothing(
 ) -> None:
     """What was not confirmed is published again; whoever reads it knows it by its id."""
     await parts.put(*(body(number) for number in range(COUNT)))
-    await parts.draining.ready()
+    await parts.drain_publisher.ready()
     proxy.to_client.pause()
     async with background_task(parts.drain.run(), name="drain"):
         first = await opened.take(CHUNK)
@@ -310,7 +310,7 @@ async def test_an_event_that_rabbitmq_refuses_is_found_and_set_aside(
                 await eventually(
                     lambda: set_aside_now(parts) == {("forbidden", "newname"): 3, ("forbidden", "another"): 1}
                 )
-                assert "access to topic" in parts.spool.refused_kinds[0].reply_text
+                assert "access to topic" in parts.spool.set_aside_kinds[0].reply_text
                 async with rabbit.listening(rabbit.names.events, "newname", "another") as allowed:
                     await control.set_topic_permissions(prefix, rabbit.names.events, ".*")
                     assert sorted(subjects(await allowed.take(len(names)))) == sorted(names)
@@ -327,12 +327,12 @@ async def test_a_culprit_that_rabbitmq_does_not_name_is_found(parts: Parts, rabb
         )
         return make_message(rabbit.names.events, "opened", properties, entry.body)
 
-    mover = Mover(replace(parts.draining, compose=strange))
+    mover = Mover(replace(parts.drain_publisher, compose=strange))
     async with rabbit.listening(rabbit.names.events, "opened") as opened:
         await parts.put(*(b"%d" % number for number in range(CHUNK)))
         assert await mover.move_all(parts.spool) == CHUNK - 2
         await opened.take(CHUNK - 2)
-    (seen,) = await parts.spool.run_task(to_read_refused())
+    (seen,) = await parts.spool.run_task(to_read_set_aside())
     assert (seen.reason, seen.routing_key, seen.entries) == ("refused", "406", 2)
     assert "user_id" in seen.reply_text
 
@@ -347,9 +347,9 @@ async def test_a_broker_that_refuses_everything_has_no_culprit(
         rabbit.listening(rabbit.names.events, "opened") as opened,
     ):
         await parts.put(*map(body, range(50)))
-        with pytest.raises(BrokerRefusesError, match="access to exchange"):
+        with pytest.raises(EveryPublishRefusedError, match="access to exchange"):
             await parts.mover.move_all(parts.spool)
-        assert await parts.spool.run_task(to_read_refused()) == ()
+        assert await parts.spool.run_task(to_read_set_aside()) == ()
         assert "access to exchange" in parts.publisher.last_close_reason
         await control.set_permissions(prefix)
         async with background_task(parts.drain.run(), name="drain"):
@@ -384,7 +384,7 @@ async def test_a_small_window_is_waited_for(overrides: Overrides, rabbit: Rabbit
     """As `spool drain` has it: more entries than may be in flight at once are all moved, in order and in one go."""
     overrides["receiver"]["max_in_flight"] = 7
     async with wired(load_settings(overrides=overrides)) as parts:
-        mover = Mover(DrainPublisher(parts.live, parts.draining.compose))
+        mover = Mover(DrainPublisher(parts.live, parts.drain_publisher.compose))
         await parts.put(*(body(number) for number in range(50)))
         async with rabbit.listening(rabbit.names.events, "opened") as opened:
             assert await mover.move_all(parts.spool) == 50
@@ -469,7 +469,7 @@ async def test_a_file_is_kept_when_the_connection_is_lost(
 ) -> None:
     """With everything that was not confirmed, for the next attempt."""
     path = left_behind(folder, 1, [body(number) for number in range(3)])
-    await parts.draining.ready()
+    await parts.drain_publisher.ready()
     proxy.to_client.pause()
     emptying = asyncio.ensure_future(drain_file(path, parts.mover))
     await opened.take(3)

@@ -11,7 +11,7 @@ from yarl import URL
 
 from bridge import events
 from bridge.amqp.connection import Link, LinkState
-from bridge.amqp.errors import BrokerRefusedError, BrokerUnavailableError, wait_closed
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, wait_closed
 from bridge.broker.messages import event_message
 from bridge.broker.queue_counts import ready_messages
 from bridge.roles.publishing import make_publisher
@@ -177,9 +177,9 @@ async def test_the_first_refusal_ends_the_link(overrides: dict[str, Any], metric
     link = Link(load_settings(overrides=overrides).rabbitmq, use="publish", metrics=metrics)
 
     async def session(connection: AbstractConnection) -> None:
-        raise BrokerRefusedError(f"not as we need it: {type(connection).__name__}")
+        raise TopologyRefusedError(f"not as we need it: {type(connection).__name__}")
 
-    with pytest.raises(BrokerRefusedError, match="not as we need it"):
+    with pytest.raises(TopologyRefusedError, match="not as we need it"):
         await link.run(session)
     assert link.state is LinkState.DOWN
     assert "not as we need it" in link.reason

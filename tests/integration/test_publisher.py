@@ -12,7 +12,7 @@ from pamqp import commands as spec
 from bridge.amqp import nack_monitor
 from bridge.amqp import publisher as publisher_module
 from bridge.amqp.connection import Link, open_connection
-from bridge.amqp.frames import make_message
+from bridge.amqp.message_types import make_message
 from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT
 from bridge.amqp.publish_errors import (
     ChannelClosedError,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit

@@ -145,7 +145,7 @@ async def test_after_a_restart_nothing_is_published_while_nothing_can_be_removed
         with capture_logs() as said:
             assert await spool.read(0, 10) == []
             assert await spool.read(0, 10) == []
-        assert [one["action"] for one in said] == ["spool.removals_refused"]
+        assert [one["action"] for one in said] == ["spool.removals_failed"]
         assert spool.state.entries == 4
         execute(path, "DROP TRIGGER refusal")
         assert await until(lambda: spool.read(0, 10)) == entries

@@ -28,8 +28,8 @@ from bridge.settings.loading import load_settings
 from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import DrainPublisher
 from bridge.spool.errors import SpoolError
+from bridge.spool.known_refusals import KnownRefusals
 from bridge.spool.mover import Mover
-from bridge.spool.refused_events import RefusedEvents
 from bridge.spool.spool import Spool
 from bridge.spool.spool_file import SpoolFile
 from bridge.tasks import background_task
@@ -105,13 +105,13 @@ async def receiving(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(asyncio.timeout(40))
         spool = await stack.enter_async_context(Spool.open(settings.spool))
-        refused = RefusedEvents()
+        known_refusals = KnownRefusals()
         handler = Handler(
             settings.receiver,
             access=Access([TOKEN]),
             publisher=publisher,
             spool=spool,
-            refused=refused,
+            known_refusals=known_refusals,
             exchange=exchange,
             metrics=metrics,
         )
@@ -123,7 +123,7 @@ async def receiving(
                     lambda entry: message_from_body(
                         entry.body, exchange=exchange, received_at=entry.received_at
                     ),
-                    refused,
+                    known_refusals,
                 )
             )
             drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
@@ -255,7 +255,7 @@ async def test_a_full_spool_is_answered_503(through_proxy: Overrides, proxy: Pro
             for _ in range(3):
                 assert (await receiver.post(BODY)).status == 503
             assert on_disk(folder) == []
-    (said,) = [line for line in logged if line.get("action") == "receiver.refusing"]
+    (said,) = [line for line in logged if line.get("action") == "receiver.rejecting"]
     assert "spool.min_free_bytes" in said["reason"]
 
 

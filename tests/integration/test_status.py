@@ -27,7 +27,7 @@ from bridge.roles.lifetime import Lifetime
 from bridge.settings import sections
 from bridge.settings.loading import load_settings
 from bridge.spool.entries import SpoolEntry
-from bridge.spool.refused_entries import Refusal, to_set_aside
+from bridge.spool.set_aside_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
 from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import health

@@ -11,7 +11,7 @@ import pytest
 import trustme
 from pamqp import commands as spec
 
-from bridge.amqp.frames import make_message
+from bridge.amqp.message_types import make_message
 from bridge.development import private_node
 from bridge.settings.loading import load_settings
 from tests.support.eventually import eventually

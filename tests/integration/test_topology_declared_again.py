@@ -11,7 +11,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands as spec
 
 from bridge.amqp.connection import Link
-from bridge.amqp.frames import Message, make_message
+from bridge.amqp.message_types import Message, make_message
 from bridge.amqp.publish_errors import LostError
 from bridge.broker.topology_plan import planned_topology
 from bridge.roles import publishing as role

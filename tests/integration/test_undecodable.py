@@ -13,7 +13,7 @@ import pytest
 from bridge.amqp.aiormq_internals import open_routed_channel, unused_consumer
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.delivery_frames import Delivery, DeliveryAssembler
+from bridge.amqp.delivery_frames import DeliveryAssembler
 from bridge.amqp.properties import decode_properties
 from bridge.broker.archive_selection import ArchiveSelection
 from bridge.broker.forwarded_properties import RAW_HEADER
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from bridge.amqp.message_types import Delivery
     from bridge.settings.sections import Settings
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.delivery_frames import Delivery
+    from bridge.amqp.message_types import Delivery
     from bridge.development.simulator import Simulator
     from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 
-from bridge.amqp.frames import Message, MessageFramer
+from bridge.amqp.frames import MessageFramer
+from bridge.amqp.message_types import Message
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

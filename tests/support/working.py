@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
     from bridge.settings.sections import Settings
     from tests.support.rabbit import Listener, Rabbit
 

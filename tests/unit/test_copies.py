@@ -10,7 +10,7 @@ from bridge.broker.archive import ArchivedEvent, copy_of_event
 from bridge.broker.copies import copy_of
 
 if TYPE_CHECKING:
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
 
 KEPT: dict[str, Any] = {
     "cloudEvents:id": "17",

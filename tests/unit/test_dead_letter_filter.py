@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 import pytest
 
-from bridge.amqp.delivery_frames import Delivery
+from bridge.amqp.message_types import Delivery
 from bridge.amqp.properties import decode_properties
 from bridge.dead_letters.dead_letter_description import DeadLetter, DeadLetterFilter
 from bridge.dead_letters.message_file import MessageFile, MessageFileError, dead_letter_document, unused_path

@@ -18,7 +18,7 @@ from pamqp.heartbeat import Heartbeat
 
 import bridge
 from bridge.amqp.deliveries import Deliveries
-from bridge.amqp.delivery_frames import Delivery, DeliveryAssembler
+from bridge.amqp.delivery_frames import DeliveryAssembler
 from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.amqp.properties import decode_properties
@@ -26,6 +26,8 @@ from bridge.amqp.wire import InterceptingStream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bridge.amqp.message_types import Delivery
 
 CHANNEL = 3
 PROPERTIES = spec.Basic.Properties(message_id="an-id", headers={"x-stream-offset": 2**40, "text": "words"})

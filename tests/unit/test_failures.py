@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from pamqp import commands as spec
 
-from bridge.amqp.delivery_frames import Delivery
+from bridge.amqp.message_types import Delivery
 from bridge.broker import header_values
 from bridge.dead_letters.history import (
     DEAD_AT_HEADER,

@@ -13,9 +13,9 @@ import pytest
 from aiormq.exceptions import AMQPConnectionError, ChannelInvalidStateError
 
 from bridge.amqp.errors import (
-    BrokerRefusedError,
     ConnectionLostError,
-    as_connection_loss,
+    TopologyRefusedError,
+    call_errors_as_loss,
     session_errors_as_loss,
 )
 
@@ -45,13 +45,13 @@ def connection(*, closed: bool) -> AbstractConnection:
 )
 async def test_the_libraries_words_for_a_loss_are_one_error(error: BaseException) -> None:
     """A CancelledError that nobody asked for is one of them: aiormq rejects with it what is pending."""
-    with pytest.raises(ConnectionLostError, match="lost"), as_connection_loss(connection(closed=False)):
+    with pytest.raises(ConnectionLostError, match="lost"), call_errors_as_loss(connection(closed=False)):
         raise error
 
 
 async def test_an_error_that_says_itself_that_it_is_a_librarys_may_be_looked_at_first() -> None:
     """Some of them say more than that something is lost; for whoever does not look, the session makes it a loss."""
-    with pytest.raises(AMQPConnectionError), as_connection_loss(connection(closed=False)):
+    with pytest.raises(AMQPConnectionError), call_errors_as_loss(connection(closed=False)):
         raise AMQPConnectionError("reset")
     for error in (AMQPConnectionError("reset"), ChannelInvalidStateError("closed")):
         with (
@@ -75,26 +75,26 @@ async def test_a_mistake_of_ours_within_a_session_is_no_loss(mistake: Exception,
 
 async def test_a_runtime_error_is_a_loss_only_on_a_closed_connection() -> None:
     """The libraries have no better word for a closed connection; on an open one it is somebody's mistake."""
-    with pytest.raises(ConnectionLostError), as_connection_loss(connection(closed=True)):
+    with pytest.raises(ConnectionLostError), call_errors_as_loss(connection(closed=True)):
         raise RuntimeError("closed")
-    with pytest.raises(RuntimeError, match="a mistake"), as_connection_loss(connection(closed=False)):
+    with pytest.raises(RuntimeError, match="a mistake"), call_errors_as_loss(connection(closed=False)):
         raise RuntimeError("a mistake")
 
 
-@pytest.mark.parametrize("within", [as_connection_loss, session_errors_as_loss])
+@pytest.mark.parametrize("within", [call_errors_as_loss, session_errors_as_loss])
 async def test_a_refusal_is_no_loss(
     within: Callable[[AbstractConnection], AbstractContextManager[None]],
 ) -> None:
     """Trying again would not help, so it must not look like a loss."""
-    with pytest.raises(BrokerRefusedError), within(connection(closed=False)):
-        raise BrokerRefusedError("other arguments")
+    with pytest.raises(TopologyRefusedError), within(connection(closed=False)):
+        raise TopologyRefusedError("other arguments")
 
 
 async def test_a_task_that_is_cancelled_ends_cancelled() -> None:
     """Stopping a role must not look like a lost connection, or it would connect again."""
 
     async def work() -> None:
-        with as_connection_loss(connection(closed=False)):
+        with call_errors_as_loss(connection(closed=False)):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(work())
@@ -120,7 +120,7 @@ async def test_a_cancellation_that_a_library_swallows_is_none_the_less_one(then:
 
     async def work() -> None:
         try:
-            with as_connection_loss(connection(closed=False)):
+            with call_errors_as_loss(connection(closed=False)):
                 await swallow()
             await asyncio.Event().wait()
         finally:
@@ -138,13 +138,13 @@ async def test_our_own_patience_with_the_libraries_is_no_cancellation() -> None:
     """A time-out of ours within is a loss; one around it is as it is, also where a library swallows it."""
 
     async def within() -> None:
-        with as_connection_loss(connection(closed=False)):
+        with call_errors_as_loss(connection(closed=False)):
             async with asyncio.timeout(0):
                 await asyncio.Event().wait()
 
     async def around() -> None:
         async with asyncio.timeout(0):
-            with as_connection_loss(connection(closed=False)), suppress(asyncio.CancelledError):
+            with call_errors_as_loss(connection(closed=False)), suppress(asyncio.CancelledError):
                 await asyncio.Event().wait()
 
     with pytest.raises(ConnectionLostError):
@@ -159,7 +159,7 @@ ASKS = {
     "basic_ack", "basic_cancel", "basic_consume", "basic_nack", "basic_publish", "basic_qos", "basic_reject",
 }  # fmt: skip
 """What aio-pika's and aiormq's connections and channels are asked, and wait for."""
-GUARDS = {"as_connection_loss", "_on_channel"}
+GUARDS = {"call_errors_as_loss", "_on_channel"}
 """The second is `declaring`'s own, within the first."""
 BRIDGE = Path(__file__).parents[2] / "bridge"
 

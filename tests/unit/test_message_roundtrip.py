@@ -15,7 +15,8 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from bridge import events
-from bridge.amqp.frames import Message, MessageFramer, make_message
+from bridge.amqp.frames import MessageFramer
+from bridge.amqp.message_types import Message, make_message
 from bridge.broker import messages
 
 EXCHANGE = "email.events"

@@ -37,7 +37,7 @@ from bridge.diagnostics.status import EventCount, Status
 from bridge.operations.queue_messages import MessageList
 from bridge.operations.replay import ReplayOrder, ReplayProgress
 from bridge.spool.entries import SpoolEntry
-from bridge.spool.refused_entries import Refusal, to_set_aside
+from bridge.spool.set_aside_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
 from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason

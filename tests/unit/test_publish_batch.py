@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from bridge.amqp.frames import Message
+from bridge.amqp.message_types import Message
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError, WindowFullError
 

@@ -18,7 +18,7 @@ from bridge.spool.errors import (
     SpoolError,
     SpoolFullError,
     SpoolLockedError,
-    SpoolReplacedError,
+    SpoolMissingError,
 )
 from bridge.spool.folder import in_use, other_files, rename_corrupt
 from bridge.spool.listing import read_contents
@@ -275,10 +275,10 @@ def test_a_file_that_somebody_removed_takes_nothing_more(path: Path) -> None:
     """SQLite would go on writing where nobody finds it."""
     with opened(path) as file:
         path.unlink()
-        with pytest.raises(SpoolReplacedError, match="removed it, or mounted over it") as refused:
+        with pytest.raises(SpoolMissingError, match="removed it, or mounted over it") as refused:
             file.write(ENTRIES[:1], ())
         assert not refused.value.committed
-        with pytest.raises(SpoolReplacedError):
+        with pytest.raises(SpoolMissingError):
             file.probe()
 
 

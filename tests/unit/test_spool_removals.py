@@ -25,7 +25,7 @@ def test_what_is_refused_is_tried_again_later_and_later_up_to_a_minute() -> None
     pauses = []
     for number in range(2, 10):
         assert removals.due() == dict.fromkeys(range(1, number), 10)
-        removals.refused("read-only")
+        removals.failed("read-only")
         removals.add({number: 10})
         refused_at = clock.seconds
         while not removals.due():
@@ -38,7 +38,7 @@ def test_a_removal_that_succeeds_ends_the_pauses() -> None:
     """What was removed is forgotten, and the next is tried at once."""
     removals = PendingRemovals(Clock())
     removals.add({1: 10, 2: 20})
-    removals.refused("read-only")
+    removals.failed("read-only")
     removals.removed([1])
     assert (1 in removals, 2 in removals) == (False, True)
     assert removals.due() == {2: 20}
@@ -49,12 +49,12 @@ def test_a_disk_that_refuses_is_logged_once() -> None:
     removals = PendingRemovals(Clock())
     with capture_logs() as said:
         for _ in range(3):
-            removals.refused("read-only")
+            removals.failed("read-only")
         removals.removed()
-        removals.refused("read-only again")
+        removals.failed("read-only again")
     assert [(one["action"], one["reason"]) for one in said] == [
-        ("spool.removals_refused", "read-only"),
-        ("spool.removals_refused", "read-only again"),
+        ("spool.removals_failed", "read-only"),
+        ("spool.removals_failed", "read-only again"),
     ]
 
 

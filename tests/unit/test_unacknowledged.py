@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.amqp.delivery_frames import Delivery
+from bridge.amqp.message_types import Delivery
 from bridge.tasks import background_task
 from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 from bridge.worker.failures import Failure

@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from aiormq import Channel
 
     from bridge.amqp.confirm_frames import ConfirmListener
-    from bridge.amqp.frames import Message
     from bridge.amqp.message_path import ConfirmChannel
+    from bridge.amqp.message_types import Message
     from bridge.amqp.publish_errors import PublishError
 
     Measure = Callable[[AbstractConnection, Sequence[Message]], Awaitable[float]]

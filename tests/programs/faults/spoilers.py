@@ -11,7 +11,7 @@ import aio_pika
 import orjson
 from pamqp import commands as spec
 
-from bridge.amqp.frames import Message
+from bridge.amqp.message_types import Message
 from bridge.broker.topology import Names
 from bridge.receiver.handler import WEBHOOK_PATH
 from tests.programs.faults.scene import TOKEN

@@ -13,7 +13,7 @@ from aiormq.exceptions import AMQPError
 from bridge.amqp.connection import open_connection
 from bridge.amqp.errors import (
     BrokerUnavailableError,
-    as_connection_loss,
+    call_errors_as_loss,
     session_errors_as_loss,
     wait_channel_closed,
     wait_closed,
@@ -96,7 +96,7 @@ class Ledger:
                     await self._grew.wait()
 
     async def _session(self, connection: AbstractConnection) -> None:
-        with as_connection_loss(connection):
+        with call_errors_as_loss(connection):
             channel = await connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=_PREFETCH)
             for name, take in ((EVENTS_QUEUE, self._take_event), (CHANGES_QUEUE, self._take_change)):

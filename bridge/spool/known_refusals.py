@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.publish_errors import ChannelClosedError, PublishError
 from bridge.events import KNOWN_NAMES, MALFORMED
-from bridge.spool.refused_entries import FORBIDDEN, NACKED, REFUSED, TOO_LARGE, Refusal
+from bridge.spool.set_aside_entries import FORBIDDEN, NACKED, REFUSED, TOO_LARGE, Refusal
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bridge.amqp.frames import Message
+    from bridge.amqp.message_types import Message
 
 log = logs.logger("spool")
 
@@ -27,21 +27,21 @@ _EXCHANGE: Final = re.compile(r"access to exchange '")
 _SIZE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max size (\d+)")
 
 MAX_NAMES: Final = 100
-"""Forbidden names to remember. Once there are so many, unknown names count as forbidden."""
+"""How many forbidden names are remembered. When there are more, unknown names count as forbidden."""
 _LOG_EVERY_SECONDS: Final = 10.0
 _MAX_SHOWN: Final = 10
 """Routing keys named in one log line."""
 _NO_NACK_SECONDS: Final = 10.0
-"""A key has recovered when its events were confirmed, and none nacked, for so long."""
+"""A key has recovered when its events were confirmed, and none nacked, for this long."""
 _RETRY_SOON_SECONDS: Final = 600.0
-"""At most so often for one key: a queue that takes a message now and then must not get more copies than by backoff."""
+"""At most once in this time for one key: a queue that takes a message now and then must not get more copies than by backoff."""
 
 
-class BrokerRefusesError(PublishError):
+class EveryPublishRefusedError(PublishError):
     """RabbitMQ refuses every message. It is not about a single event, and none is set aside."""
 
 
-class RefusedEvents:
+class KnownRefusals:
     """Checked before each publish. Events that are known to be refused go to the spool, and are retried from there."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -144,7 +144,7 @@ class RefusalReport:
         self._logged_at: dict[str, float] = {}
 
     def add(self, refusal: Refusal, entries: int = 1) -> None:
-        """Count refused entries, and log if due."""
+        """Count entries that were refused, and log if due."""
         counts = self._counts.setdefault(refusal.reason, {})
         counts[refusal.routing_key] = counts.get(refusal.routing_key, 0) + entries
         self._reply_texts[refusal.reason] = refusal.reply_text

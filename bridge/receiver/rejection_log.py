@@ -14,21 +14,21 @@ log = logs.logger("receiver")
 
 _SUMMARY_EVERY_SECONDS: Final = 60.0
 _OVER_AFTER_SECONDS: Final = 10.0
-"""So long without a refusal it is over. A disk that accepts one event and refuses the next must not fill the log."""
+"""After this time without a rejection it is over. A disk that takes one event and fails the next must not fill the log."""
 
 
-class RefusalLog:
+class RejectionLog:
     """Has to be called for each event that is answered 503, and while `active` for each that is accepted."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         """Args: the clock, in seconds."""
         self.active = False
-        """Whether events are refused, or were a moment ago. If not, `accepted` need not be called."""
+        """Whether events are rejected, or were a moment ago. If not, `accepted` need not be called."""
         self._now = now
         self._since = self._logged_at = self._last = 0.0
         self._events = self._not_logged = 0
 
-    def refused(self, why: str) -> None:
+    def rejected(self, why: str) -> None:
         """An event was answered 503. Args: why, for people."""
         self._last = now = self._now()
         if not self.active:
@@ -38,7 +38,7 @@ class RefusalLog:
         if self._not_logged == self._events == 1 or now - self._logged_at >= _SUMMARY_EVERY_SECONDS:
             log.error(
                 "events are answered 503: neither RabbitMQ nor the spool can accept them",
-                action="receiver.refusing",
+                action="receiver.rejecting",
                 events=self._not_logged,
                 reason=why,
                 seconds=round(now - self._since),
@@ -53,6 +53,6 @@ class RefusalLog:
             log.info(
                 "events are accepted again",
                 action="receiver.accepting_again",
-                refused=self._events,
+                rejected=self._events,
                 seconds=round(self._last - self._since),
             )

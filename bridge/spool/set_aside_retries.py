@@ -1,4 +1,4 @@
-"""Retries the refused entries of a spool file: one of each kind at first, and more when it is confirmed."""
+"""Retries the set-aside entries of a spool file: one of each kind at first, and more when it is confirmed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError
 from bridge.spool.drain_publisher import CHUNK
 from bridge.spool.entries import SpoolEntry
-from bridge.spool.refused_entries import (
+from bridge.spool.set_aside_entries import (
     NACKED,
     to_find_due_kinds,
     to_record_confirmed,
-    to_record_refused,
+    to_record_refusal,
     to_retry_soon,
     to_take_due,
 )
@@ -31,8 +31,8 @@ _GROWTH: Final = 4
 """Factor by which the number grows after each success."""
 
 
-class RefusedRetries:
-    """Publishes refused entries again."""
+class SetAsideRetries:
+    """Publishes set-aside entries again."""
 
     def __init__(self, target: DrainPublisher) -> None:
         self._target = target
@@ -45,7 +45,7 @@ class RefusedRetries:
         own: bool = True,
         moved: Callable[[int], None] = lambda _: None,
     ) -> int:
-        """Retry the refused entries that are due; returns how many were confirmed. One stands for its kind at first.
+        """Retry the set-aside entries that are due; returns how many were confirmed. One stands for its kind at first.
 
         Args:
             source: where the entries are.
@@ -54,11 +54,11 @@ class RefusedRetries:
             moved: called with the number of confirmed entries, as they are confirmed.
 
         Raises:
-            BrokerRefusesError: RabbitMQ refuses everything.
+            EveryPublishRefusedError: RabbitMQ refuses everything.
             PublishError: RabbitMQ does not confirm.
             SpoolError: the source cannot be read or written.
         """
-        if own and (recovered := self._target.refused.recovered()):
+        if own and (recovered := self._target.known_refusals.recovered()):
             await source.run_task(to_retry_soon(recovered))
         kinds = await source.run_task(to_find_due_kinds(_MAX_KINDS, all_of_them=all_of_them))
         if not kinds:
@@ -97,7 +97,7 @@ class RefusedRetries:
         await source.remove(confirmed)
         for message, outcome in zip(messages, outcomes, strict=False):
             if isinstance(outcome, NackedError):
-                self._target.refused.note_nack(message, outcome)
+                self._target.known_refusals.note_nack(message, outcome)
         for failure in outcomes:
             if isinstance(failure, NackedError | ChannelClosedError):
                 await self._refused_again(source, kind, failure)
@@ -105,7 +105,7 @@ class RefusedRetries:
             if failure is not None:
                 self._target.raise_failure(failure)
         for message in messages[: len(outcomes)]:
-            self._target.refused.note_accepted(message)
+            self._target.known_refusals.note_accepted(message)
             self._target.on_recovered(message.routing_key)
         await source.run_task(to_record_confirmed(kind))
         return len(confirmed), True
@@ -114,7 +114,7 @@ class RefusedRetries:
         self, source: EntrySource, kind: str, failure: NackedError | ChannelClosedError
     ) -> None:
         reply_text = failure.text if isinstance(failure, ChannelClosedError) else str(failure)
-        await source.run_task(to_record_refused(kind, reply_text))
+        await source.run_task(to_record_refusal(kind, reply_text))
         log.info(
             "RabbitMQ still refuses an event", action="spool.refused_again", kind=kind, reply_text=reply_text
         )

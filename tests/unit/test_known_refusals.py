@@ -6,9 +6,9 @@ import pytest
 from pamqp import commands as spec
 from structlog.testing import capture_logs
 
-from bridge.amqp.frames import Message, make_message
+from bridge.amqp.message_types import Message, make_message
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError
-from bridge.spool.refused_events import MAX_NAMES, RefusedEvents, refuses_everything
+from bridge.spool.known_refusals import MAX_NAMES, KnownRefusals, refuses_everything
 
 IN = "in exchange 'email.events' in vhost '/' refused for user 'u'"
 TOO_LARGE = ChannelClosedError(
@@ -37,7 +37,7 @@ class Clock:
 @pytest.mark.parametrize("key", ["newname", "it's 'q' here", "в точке"])
 def test_a_forbidden_name_is_known_from_rabbitmqs_words(words: str, key: str) -> None:
     """That name alone, until a message of it has passed."""
-    refused = RefusedEvents()
+    refused = KnownRefusals()
     refused.learn_from(forbidden(key, words))
     assert refused.any
     known = refused.refusal_of(message(key))
@@ -51,7 +51,7 @@ def test_a_forbidden_name_is_known_from_rabbitmqs_words(words: str, key: str) ->
 
 def test_a_size_that_is_too_large_is_known_from_rabbitmqs_words() -> None:
     """What is larger than the limit, whatever its name, until such a one has passed."""
-    refused = RefusedEvents()
+    refused = KnownRefusals()
     refused.learn_from(TOO_LARGE)
     assert refused.refusal_of(message("opened", b"x" * 20_000)) is None
     known = refused.refusal_of(message("opened", b"x" * 20_001))
@@ -66,7 +66,7 @@ def test_a_size_that_is_too_large_is_known_from_rabbitmqs_words() -> None:
 def test_words_that_are_cut_off_name_nothing() -> None:
     """RabbitMQ ends its text after 255 bytes; whoever was alone on the channel is to blame."""
     refused, error = (
-        RefusedEvents(),
+        KnownRefusals(),
         ChannelClosedError(403, f"ACCESS_REFUSED - access to topic '{'n' * 220}..."),
     )
     refused.learn_from(error)
@@ -78,7 +78,7 @@ def test_words_that_are_cut_off_name_nothing() -> None:
 
 def test_blame_for_an_unknown_reason_is_not_remembered() -> None:
     """Nothing can be said of the next one; the entry is kept under the code."""
-    refused = RefusedEvents()
+    refused = KnownRefusals()
     assert refused.blame(message("opened"), ChannelClosedError(541, "INTERNAL_ERROR")).kind == "refused 541"
     assert not refused.any
 
@@ -101,7 +101,7 @@ def test_a_refusal_of_the_exchange_is_for_all_events(error: ChannelClosedError, 
 
 def test_with_very_many_forbidden_names_unknown_ones_are_not_tried() -> None:
     """The provider may think of any number, and each would close the channel; known names are not concerned."""
-    refused = RefusedEvents()
+    refused = KnownRefusals()
     for number in range(MAX_NAMES):
         refused.learn_from(forbidden(f"name{number}"))
     assert refused.refusal_of(message("another")) is not None
@@ -114,7 +114,7 @@ def test_with_very_many_forbidden_names_unknown_ones_are_not_tried() -> None:
 def test_what_was_nacked_is_tried_soon_when_its_like_is_confirmed() -> None:
     """Once, and not while nacks come in between: a queue that takes one now and then is not over its limit's end."""
     clock = Clock()
-    refused = RefusedEvents(clock)
+    refused = KnownRefusals(clock)
     assert refused.note_nack(message("clicked"), NACK).kind == "nacked clicked"
     refused.note_live_confirm("clicked")
     assert refused.recovered() == []
@@ -132,7 +132,7 @@ def test_what_was_nacked_is_tried_soon_when_its_like_is_confirmed() -> None:
 
 def test_refusals_are_logged_with_counts_and_not_each() -> None:
     """A full queue refuses thousands."""
-    refused = RefusedEvents()
+    refused = KnownRefusals()
     with capture_logs() as logs:
         for _ in range(1000):
             refused.report.add(refused.note_nack(message("clicked"), NACK))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.receiver.refusal_log import RefusalLog
+from bridge.receiver.rejection_log import RejectionLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -36,49 +36,49 @@ def logged() -> Iterator[Lines]:
 
 
 def test_the_first_is_said_at_once_then_a_line_each_minute(clock: Clock, logged: Lines) -> None:
-    """With how many there were, and why the last one was refused: a full spool refuses thousands."""
-    refusing = RefusalLog(clock)
+    """With how many there were, and why the last one was rejected: a full spool rejects thousands."""
+    rejecting = RejectionLog(clock)
     for second in range(130):
         for _ in range(100):
-            refusing.refused(f"at {second}")
+            rejecting.rejected(f"at {second}")
         clock.now += 1
     said = [(line["action"], line["events"], line["reason"], line["seconds"]) for line in logged]
     assert said == [
-        ("receiver.refusing", 1, "at 0", 0),
-        ("receiver.refusing", 6000, "at 60", 60),
-        ("receiver.refusing", 6000, "at 120", 120),
+        ("receiver.rejecting", 1, "at 0", 0),
+        ("receiver.rejecting", 6000, "at 60", 60),
+        ("receiver.rejecting", 6000, "at 120", 120),
     ]
 
 
 def test_when_it_is_over_that_is_said_once_with_all_of_them(clock: Clock, logged: Lines) -> None:
-    """Once no event was refused for a while, and one is accepted."""
-    refusing = RefusalLog(clock)
-    refusing.refused("full")
+    """Once no event was rejected for a while, and one is accepted."""
+    rejecting = RejectionLog(clock)
+    rejecting.rejected("full")
     clock.now += 5
-    refusing.refused("full")
+    rejecting.rejected("full")
     clock.now += 11
     for _ in range(3):
-        refusing.accepted()
-    assert [line["action"] for line in logged] == ["receiver.refusing", "receiver.accepting_again"]
-    assert logged[-1]["refused"] == 2
-    assert not refusing.active
+        rejecting.accepted()
+    assert [line["action"] for line in logged] == ["receiver.rejecting", "receiver.accepting_again"]
+    assert logged[-1]["rejected"] == 2
+    assert not rejecting.active
 
 
 def test_one_that_is_taken_between_two_that_are_not_ends_nothing(clock: Clock, logged: Lines) -> None:
     """A disk that is all but full takes the small ones."""
-    refusing = RefusalLog(clock)
+    rejecting = RejectionLog(clock)
     for _ in range(50):
-        refusing.refused("full")
-        refusing.accepted()
+        rejecting.rejected("full")
+        rejecting.accepted()
         clock.now += 1
-    assert [line["action"] for line in logged] == ["receiver.refusing"]
+    assert [line["action"] for line in logged] == ["receiver.rejecting"]
 
 
 def test_the_next_time_is_said_at_once_again(clock: Clock, logged: Lines) -> None:
     """However soon it comes after the last."""
-    refusing = RefusalLog(clock)
+    rejecting = RejectionLog(clock)
     for _ in range(2):
-        refusing.refused("full")
+        rejecting.rejected("full")
         clock.now += 11
-        refusing.accepted()
-    assert [line["action"] for line in logged] == ["receiver.refusing", "receiver.accepting_again"] * 2
+        rejecting.accepted()
+    assert [line["action"] for line in logged] == ["receiver.rejecting", "receiver.accepting_again"] * 2

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.spool import refused_entries
+from bridge.spool import set_aside_entries
 from bridge.spool.entries import SpoolContents, SpoolEntry
-from bridge.spool.listing import read_contents, read_refused, retry_now
-from bridge.spool.refused_entries import (
+from bridge.spool.listing import read_contents, read_set_aside, retry_now
+from bridge.spool.set_aside_entries import (
     FORBIDDEN,
     MAX_KINDS,
     NACKED,
     Refusal,
-    RefusedKind,
+    SetAsideKind,
     to_find_due_kinds,
     to_record_confirmed,
-    to_record_refused,
+    to_record_refusal,
     to_retry_soon,
     to_set_aside,
     to_take_due,
@@ -50,7 +50,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The time, as the test says it."""
     made = Clock()
-    monkeypatch.setattr(refused_entries, "unix_ms_now", made)
+    monkeypatch.setattr(set_aside_entries, "unix_ms_now", made)
     return made
 
 
@@ -91,11 +91,11 @@ def test_what_is_set_aside_is_there_when_the_file_is_opened_again(path: Path) ->
     with closing(SpoolFile(path, min_free_bytes=0)) as first:
         first.write(ENTRIES, ())
         first.run_task(to_set_aside(FORBID, (1, 3)))
-        (seen,) = first.run_task(refused_entries.to_read_refused())
+        (seen,) = first.run_task(set_aside_entries.to_read_set_aside())
     with closing(SpoolFile(path, min_free_bytes=0)) as again:
         assert again.contents().entries == 10
-        assert read_refused(path) == (seen,)
-        assert seen == RefusedKind(FORBIDDEN, "newname", "ACCESS_REFUSED", 1, seen.retry_at, 2)
+        assert read_set_aside(path) == (seen,)
+        assert seen == SetAsideKind(FORBIDDEN, "newname", "ACCESS_REFUSED", 1, seen.retry_at, 2)
 
 
 def test_the_pauses_grow_from_a_second_to_ten_minutes(file: SpoolFile, clock: Clock) -> None:
@@ -103,7 +103,7 @@ def test_the_pauses_grow_from_a_second_to_ten_minutes(file: SpoolFile, clock: Cl
     file.run_task(to_set_aside(NACK, (1,)))
     began, attempts = clock.now, []
     while True:
-        (seen,) = file.run_task(refused_entries.to_read_refused())
+        (seen,) = file.run_task(set_aside_entries.to_read_set_aside())
         clock.now = seen.retry_at
         if clock.now - began > HOUR:
             break
@@ -138,7 +138,7 @@ def test_one_stands_for_its_kind_until_it_has_passed(file: SpoolFile, clock: Clo
     assert due(file) == [FORBID.kind]
     assert tried(file, FORBID) == [1]
     assert due(file) == []
-    file.run_task(to_record_refused(FORBID.kind, "still"))
+    file.run_task(to_record_refusal(FORBID.kind, "still"))
     clock.now += 3 * SECOND
     assert due(file) == [FORBID.kind]
     assert tried(file, FORBID) == [2], "another one than the last time"
@@ -146,7 +146,7 @@ def test_one_stands_for_its_kind_until_it_has_passed(file: SpoolFile, clock: Clo
     file.write((), (2,))
     assert due(file) == [FORBID.kind]
     assert sorted(tried(file, FORBID, 100)) == [1, 3, 4, 5, 6, 7, 8]
-    assert read_refused(file.path)[0].reply_text == "still"
+    assert read_set_aside(file.path)[0].reply_text == "still"
     file.write((), range(1, 9))
     clock.now += HOUR
     assert tried(file, FORBID) == []
@@ -173,11 +173,11 @@ def test_what_the_disk_would_not_remove_is_not_tried(file: SpoolFile, clock: Clo
 
 def test_names_beyond_count_share_one_kind(file: SpoolFile, monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider may think of any number of them, and each kind is tried now and then."""
-    monkeypatch.setattr(refused_entries, "MAX_KINDS", 3)
+    monkeypatch.setattr(set_aside_entries, "MAX_KINDS", 3)
     assert MAX_KINDS > 3
     for entry in ENTRIES:
         file.run_task(to_set_aside(Refusal(FORBIDDEN, f"name{entry.id}", ""), (entry.id,)))
-    assert sorted(seen.entries for seen in read_refused(file.path)) == [1, 1, 1, 7]
+    assert sorted(seen.entries for seen in read_set_aside(file.path)) == [1, 1, 1, 7]
 
 
 def test_somebody_may_have_all_of_it_tried_now(file: SpoolFile, clock: Clock) -> None:
@@ -212,7 +212,7 @@ def test_a_file_of_an_older_release_can_be_looked_at(path: Path) -> None:
         old.execute("INSERT INTO entries VALUES (1, 5, x'01020304')")
         old.commit()
     assert read_contents(path) == SpoolContents(1, 68, 5, 1)
-    assert read_refused(path) == ()
+    assert read_set_aside(path) == ()
     retry_now(path)
     opened = SpoolFile(path, min_free_bytes=0)
     opened.run_task(to_set_aside(FORBID, (1,)))

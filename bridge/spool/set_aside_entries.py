@@ -1,7 +1,7 @@
-"""Refused entries: set aside in tables of their own, so that all others can move, and retried with backoff. Blocking.
+"""Set-aside entries: RabbitMQ refused them. They are in a table of their own, so that all others can be drained. Blocking.
 
 Each function whose name starts with `to_` returns a task for the file. A task runs in one transaction, which is fsynced
-before its result is returned. An attempt is recorded before it is made, so that neither a kill nor a failing disk leads to
+before its result is returned. Each kind is retried with backoff. An attempt is recorded before it is made, so that neither a kill nor a failing disk leads to
 attempts without a pause.
 """
 
@@ -37,6 +37,7 @@ MAX_KINDS: Final = 1000
 """In one file. Event names come from the provider, so their number has no limit; the rest share one kind."""
 _OTHER_KINDS: Final = "(others)"
 
+# The column `said` holds `Refusal.reply_text`: files of earlier releases have it under this name.
 SCHEMA: Final = (
     """
     CREATE TABLE IF NOT EXISTS set_aside (
@@ -54,7 +55,7 @@ SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS refusals_due ON refusals (retry_at)",
 )
 
-_SELECT_REFUSED: Final = """
+_SELECT_SET_ASIDE: Final = """
     SELECT reason, routing_key, said, attempts, retry_at,
            (SELECT count(*) FROM set_aside WHERE set_aside.kind = refusals.kind) AS entries
     FROM refusals ORDER BY entries DESC, kind
@@ -79,8 +80,8 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class RefusedKind:
-    """The refused entries of one kind, for people and metrics."""
+class SetAsideKind:
+    """The set-aside entries of one kind, for people and metrics."""
 
     reason: str
     """One of `REASONS`."""
@@ -96,7 +97,7 @@ class RefusedKind:
 
 
 def to_set_aside(refusal: Refusal, ids: Iterable[int]) -> EntryTask[None]:
-    """Move these entries to the refused ones."""
+    """Set these entries aside."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
         now = unix_ms_now()
@@ -170,7 +171,7 @@ def to_retry_soon(kinds: Iterable[str]) -> EntryTask[None]:
 
 
 def to_retry_now() -> EntryTask[None]:
-    """Make all refused entries due now."""
+    """Make all set-aside entries due now."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
         for (kind,) in connection.execute("SELECT kind FROM refusals").fetchall():
@@ -190,7 +191,7 @@ def to_record_confirmed(kind: str) -> EntryTask[None]:
     return task
 
 
-def to_record_refused(kind: str, reply_text: str) -> EntryTask[None]:
+def to_record_refusal(kind: str, reply_text: str) -> EntryTask[None]:
     """Record RabbitMQ's text of the last refusal."""
 
     def task(connection: sqlite3.Connection, _: Container[int]) -> None:
@@ -199,18 +200,18 @@ def to_record_refused(kind: str, reply_text: str) -> EntryTask[None]:
     return task
 
 
-def to_read_refused() -> EntryTask[tuple[RefusedKind, ...]]:
-    """All kinds of refused entries. It counts every entry, which takes time."""
+def to_read_set_aside() -> EntryTask[tuple[SetAsideKind, ...]]:
+    """All kinds of set-aside entries. It counts every entry, which takes time."""
 
-    def task(connection: sqlite3.Connection, _: Container[int]) -> tuple[RefusedKind, ...]:
-        found = (RefusedKind(*row) for row in connection.execute(_SELECT_REFUSED))
+    def task(connection: sqlite3.Connection, _: Container[int]) -> tuple[SetAsideKind, ...]:
+        found = (SetAsideKind(*row) for row in connection.execute(_SELECT_SET_ASIDE))
         return tuple(one for one in found if one.entries)
 
     return task
 
 
 def has_tables(connection: sqlite3.Connection) -> bool:
-    """Whether it has the tables of refused entries. A file of an earlier release does not."""
+    """Whether it has the tables of set-aside entries. A file of an earlier release does not."""
     found = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('set_aside', 'refusals')")
     return bool(found.fetchone()[0] == 2)  # noqa: PLR2004 -- two names are asked for
 

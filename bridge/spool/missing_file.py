@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logs.logger("spool")
 
 
-def replace_file(
+def copy_to_new_file(
     old: SpoolFile, directory: Path, *, min_free_bytes: int = 0, anyway: bool = False
 ) -> SpoolFile:
     """Create a new file in the folder with the contents of the old one, and close the old one.
