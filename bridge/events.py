@@ -101,8 +101,8 @@ def parse(body: bytes) -> Event:
     """
     try:
         return _event(orjson.loads(body))
-    except (orjson.JSONDecodeError, _RoundedError) as refusal:
-        document = _load_exactly(body, refusal)
+    except (orjson.JSONDecodeError, _RoundedError) as error:
+        document = _load_exactly(body, error)
     return _event(document, exact=True)
 
 
@@ -168,7 +168,7 @@ def _holds_a_float(data: Any) -> bool:
     return False
 
 
-def _load_exactly(body: bytes, refusal: Exception) -> Any:
+def _load_exactly(body: bytes, orjson_error: Exception) -> Any:
     """Parse JSON with all digits of its numbers, with lone surrogates, and after a byte order mark; much slower.
 
     It cannot read very deep nesting either. That counts as malformed, and is kept in the quarantine.
@@ -177,19 +177,19 @@ def _load_exactly(body: bytes, refusal: Exception) -> Any:
         raise NotJsonError("the body is empty")
     try:
         return json.loads(
-            body.decode("utf-8-sig"), parse_constant=_refuse_constant, parse_int=_integer, parse_float=_number
+            body.decode("utf-8-sig"), parse_constant=_reject_constant, parse_int=_integer, parse_float=_number
         )
     except RecursionError:
-        raise MalformedError("the body is nested too deeply to be read") from refusal
+        raise MalformedError("the body is nested too deeply to be read") from orjson_error
     except UnicodeDecodeError:
-        raise NotJsonError("the body is not UTF-8 text") from refusal
+        raise NotJsonError("the body is not UTF-8 text") from orjson_error
     except MalformedError:
         raise
     except ValueError:
-        raise NotJsonError(f"the body is not JSON: {refusal}") from refusal
+        raise NotJsonError(f"the body is not JSON: {orjson_error}") from orjson_error
 
 
-def _refuse_constant(constant: str) -> NoReturn:
+def _reject_constant(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
@@ -255,8 +255,8 @@ def _identity(message_id: str, name: str, time: int | Decimal, data: Any) -> str
         # Five elements: the text can never be equal to that of another event.
         try:
             canonical = orjson.dumps(["exactly", *_writable(content)], option=orjson.OPT_SORT_KEYS)
-        except (orjson.JSONEncodeError, RecursionError) as refusal:
-            raise MalformedError("event.data is nested too deeply to be read") from refusal
+        except (orjson.JSONEncodeError, RecursionError) as error:
+            raise MalformedError("event.data is nested too deeply to be read") from error
     return digest(canonical)
 
 

@@ -54,7 +54,7 @@ class Deliveries:
             connection: an open connection from `open_connection`.
             queue: an existing queue or stream.
             prefetch: how many messages may be unacknowledged.
-            acknowledge_every: acknowledge so many together, at the next `receive`; for callers that cannot lose
+            acknowledge_every: acknowledge this many together, at the next `receive`; for callers that cannot lose
                 anything. None: only `acknowledge` does.
             arguments: of `basic.consume`.
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_NACKING_SECONDS: Final = 10.0
-"""So long nothing but nacks for one routing key: then the channel is replaced."""
+"""After this time with nothing but nacks for one routing key, the channel is replaced."""
 _MAX_PAUSE_SECONDS: Final = 600.0
 _MAX_NAMED: Final = 5
 

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 log = logs.logger("amqp")
 
 UNRESPONSIVE_SECONDS: Final = 5.0
-"""No confirm for so long: the connection is open and dead. A quorum queue under load takes below 1 s."""
+"""After this time without a confirm the connection counts as dead, although it is open. A quorum queue under load takes
+below 1 s."""
 
 _MAX_REOPEN_SECONDS: Final = 1.0
 

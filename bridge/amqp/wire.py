@@ -37,7 +37,7 @@ _BLOCKED: Final = 10 << 16 | 60
 _UNBLOCKED: Final = 10 << 16 | 61
 _HEARTBEAT: Final = Heartbeat().marshal()
 _FED_HEARTBEAT_SECONDS: Final = 1.0
-"""aiormq expects frames as a sign of life. While all frames are handled here, it is fed a heartbeat so often."""
+"""aiormq expects frames as a sign of life. While all frames are handled here, it is fed a heartbeat in this interval."""
 
 
 TRANSPORT_FACTORY: Final = "transport_factory"

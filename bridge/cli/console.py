@@ -57,12 +57,12 @@ terminal = _Terminal()
 _errors = _Terminal(stderr=True)
 
 
-def settings_of(context: typer.Context, *, log_foreign_variables: bool = False) -> Settings:
-    """The settings that `main`'s callback loads. Variables that only look like settings are named, once.
+def settings_of(context: typer.Context, *, warn: bool = True) -> Settings:
+    """The settings that `main`'s callback loads. Variables that look like settings and are none are named, once.
 
     Args:
         context: the command's context.
-        log_foreign_variables: `run_role` logs these variables, so they are not printed here.
+        warn: whether to print the ignored variables. A role does not: `run_role` logs them.
 
     Raises:
         typer.Exit: the settings are not usable; the reason was printed.
@@ -72,7 +72,7 @@ def settings_of(context: typer.Context, *, log_foreign_variables: bool = False) 
         settings = load()
     except InvalidSettingsError as error:
         fail(str(error), BAD_USAGE)
-    if not log_foreign_variables:
+    if warn:
         warn_foreign_variables()
     return settings
 

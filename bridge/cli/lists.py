@@ -15,8 +15,8 @@ from bridge.telemetry.terminal import one_line
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-ON_A_TERMINAL: Final = 100
-"""Rows at the most, where nobody says how many. What programs read is never cut unasked."""
+MAX_TERMINAL_ROWS: Final = 100
+"""Rows of a table on a terminal, unless `--limit` says how many. Output for programs is not limited."""
 
 _BETWEEN: Final = 3
 """Characters between two cells: two blanks and a line."""

@@ -79,7 +79,7 @@ class _Commands(TyperGroup):
 
 
 def load_command(name: str) -> Any:
-    """The parser of a command, as its module makes it. From now on a signal ends the process, if it is to end at once."""
+    """The parser of a command, as its module makes it. For commands that do not end in order, unblocks the signals."""
     if name not in LONG_RUNNING:
         startup.release_signals()
     command = typer.main.get_command(import_module(f"bridge.cli.{name}").app)

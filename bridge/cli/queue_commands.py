@@ -14,7 +14,7 @@ from rich.text import Text
 
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.cli.console import BAD_USAGE, fail, on_terminal, print_json, progress, terminal
-from bridge.cli.lists import ON_A_TERMINAL, print_list, print_summary
+from bridge.cli.lists import MAX_TERMINAL_ROWS, print_list, print_summary
 from bridge.cli.queue_view import NO_EVENT, T, print_unread
 from bridge.dead_letters import message_file
 from bridge.dead_letters.message_file import MessageFile, MessageFileError
@@ -73,7 +73,7 @@ class QueueCommands(Generic[T]):
     def replay(
         self, wanted: Callable[[T], bool], *, ids: Sequence[str] | None, rate: float, dry_run: bool
     ) -> None:
-        found = asyncio.run(self.operations.select(wanted, to_take_out=True))
+        found = asyncio.run(self.operations.select(wanted, before_removal=True))
         if dry_run:
             self._print_dry_run(found, "replayed", ids, self.view.preview_of_replay)
             return
@@ -109,7 +109,7 @@ class QueueCommands(Generic[T]):
         path = to or message_file.unused_path(Path(), self.view.file_stem)
         if os.path.lexists(path):  # false in a folder that may not be entered: writing there says so
             fail(f"{path} exists already, and is not overwritten; name another", BAD_USAGE)
-        found = asyncio.run(self.operations.select(wanted, to_take_out=True))
+        found = asyncio.run(self.operations.select(wanted, before_removal=True))
         if dry_run or not found.messages:
             self._print_dry_run(found, "discarded", ids, "to be discarded")
             self._fail_for_missing(ids, [message.id for message in found.messages])
@@ -125,12 +125,12 @@ class QueueCommands(Generic[T]):
         try:
             with progress("discarding", len(found.messages)) as advance, file:
 
-                def kept(message: T) -> None:
+                def discarded(message: T) -> None:
                     done.append(message.id)
                     advance()
 
                 discarding = self.operations.discard(
-                    lambda message: message.id in agreed, file=file, kept=kept
+                    lambda message: message.id in agreed, file=file, discarded=discarded
                 )
                 unseen = asyncio.run(discarding)
         finally:
@@ -146,7 +146,7 @@ class QueueCommands(Generic[T]):
             if after not in names:
                 fail(f"--after: '{after}' is not among {self.view.where}; begin anew without it")
             rest = rest[names.index(after) + 1 :]
-        most = limit or (ON_A_TERMINAL if on_terminal() and not self.as_json else len(rest))
+        most = limit or (MAX_TERMINAL_ROWS if on_terminal() and not self.as_json else len(rest))
         more = most < len(rest)
         return Page(rest[:most], _names(found)[len(found) - len(rest) + most - 1] if more else None)
 
@@ -227,10 +227,10 @@ def _outcome(
         verb: `replayed` or `discarded`.
         found: what was chosen.
         done: how many were replayed or discarded.
-        missing: ids that were asked for, and are not there.
-        unseen: how many are out of reach; None where it came to no end.
-        dry_run: whether none was to be touched.
-        more: what else is said.
+        missing: ids that were asked for, and are not in the queue.
+        unseen: how many were not read, because they lie beyond the first ones; None if it was interrupted.
+        dry_run: whether nothing was to be changed.
+        more: further keys of the document.
     """
     return {
         "dry_run": dry_run,
@@ -249,7 +249,7 @@ def _absent(ids: Sequence[str] | None, there: Collection[str]) -> Sequence[str]:
 
 
 def _names(found: Sequence[T]) -> Sequence[str]:
-    """The id of each; what has an id of another before it, `ID#2`."""
+    """Each message's id; a second one with the same id gets `ID#2`."""
     seen: Counter[str] = Counter()
     names = []
     for one in found:

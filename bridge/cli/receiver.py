@@ -17,7 +17,7 @@ from bridge.telemetry.health import PortTakenError
 
 app = typer.Typer(add_completion=False)
 
-_REFUSALS: Final = (PortTakenError, SupervisorError)
+_EXPECTED: Final = (PortTakenError, SupervisorError)
 
 
 @app.command(
@@ -36,14 +36,14 @@ def receiver(context: typer.Context) -> None:
 
     What it has to say are logs; with logs.format = "json" (BRIDGE_LOGS__FORMAT) a JSON document a line.
     """
-    settings = settings_of(context, log_foreign_variables=True)
+    settings = settings_of(context, warn=False)
     drain = settings.receiver.drain_timeout
     if settings.receiver.processes > 1:
-        run_role(settings, supervisor.receivers, refusals=_REFUSALS, drain=drain)
+        run_role(settings, supervisor.receivers, expected=_EXPECTED, drain=drain)
     else:
         run_role(
             settings,
             lambda settings, stop: role.receiver(settings, Lifetime(stop=stop)),
-            refusals=_REFUSALS,
+            expected=_EXPECTED,
             drain=drain,
         )

@@ -25,7 +25,7 @@ def run_role(
     settings: Settings,
     role: Callable[[Settings, Stop], Coroutine[None, None, None]],
     *,
-    refusals: tuple[type[Exception], ...],
+    expected: tuple[type[Exception], ...],
     drain: float = 0.0,
 ) -> None:
     """Run a role until a signal, or until it ends by itself.
@@ -33,7 +33,7 @@ def run_role(
     Args:
         settings: all settings.
         role: called with the settings, and an event that is set when it must stop.
-        refusals: the exceptions with which it cannot go on; their message is one line.
+        expected: the exceptions with which it cannot go on; their message is one line.
         drain: seconds that it may take to finish what is in flight. `ENDING_SECONDS` later it is ended.
 
     Raises:
@@ -51,20 +51,20 @@ def run_role(
             lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS, process_ends=True
         )
     except InvalidSettingsError as error:
-        _refuse(settings, str(error), BAD_USAGE)
-    except refusals as error:
-        _refuse(settings, str(error), FAILED)
+        _fail(settings, str(error), BAD_USAGE)
+    except expected as error:
+        _fail(settings, str(error), FAILED)
     except Exception as error:
         exit_if_threads_remain(FAILED, error)
         raise
     exit_if_threads_remain(0)
 
 
-def _refuse(settings: Settings, reason: str, code: int) -> NoReturn:
+def _fail(settings: Settings, reason: str, code: int) -> NoReturn:
     """Write the reason: as a JSON log line if programs read the log, else as a line for people."""
     try:
         if logs.writes_json(settings.logs):
-            log.error(reason, action="process.refused")
+            log.error(reason, action="process.failed")
             raise typer.Exit(code)
         fail(reason, code)
     finally:

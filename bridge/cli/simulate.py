@@ -115,7 +115,7 @@ def simulate(
         connections=connections,
     )
     try:
-        habits = TrafficProfile(
+        profile = TrafficProfile(
             parse_mix(events or ()), duplicates / 100, disorder / 100, malformed / 100, first_id
         )
     except InvalidMixError as error:
@@ -131,11 +131,11 @@ def simulate(
             document = reply.document
             write({"id": document.get("id"), "event": shot.name, "durability": document.get("durability")})
 
-        def refused(shot: Posting, outcome: AnswerKind) -> None:
+        def rejected(shot: Posting, outcome: AnswerKind) -> None:
             if ledger_refused:
                 write({"event": shot.name, "status": outcome.status, "why": outcome.durability})
 
-        tally = _driven(target, Traffic(habits, seed=seed), pace, accepted=accepted, refused=refused)
+        tally = _driven(target, Traffic(profile, seed=seed), pace, accepted=accepted, rejected=rejected)
     _tell(tally, as_json=as_json)
     if not tally.is_good:
         raise typer.Exit(FAILED)
@@ -166,13 +166,13 @@ def _driven(
     pace: LoadPace,
     *,
     accepted: Callable[[Posting, WebhookReply], None],
-    refused: Callable[[Posting, AnswerKind], None],
+    rejected: Callable[[Posting, AnswerKind], None],
 ) -> LoadResult:
     """Post until the end or Ctrl-C. Returns the answers."""
     tallies = []
 
     async def main(stop: asyncio.Event) -> None:
-        driver = LoadDriver(url, traffic, pace, accepted=accepted, refused=refused)
+        driver = LoadDriver(url, traffic, pace, accepted=accepted, rejected=rejected)
         tallies.append(driver.result)
         async with (
             background_task(_show(driver.result, pace), name="simulate.show"),

@@ -63,4 +63,4 @@ def simulator(
             await stop.wait()
         log.info("simulator stopped", action="simulator.stopped")
 
-    run_role(settings_of(context, log_foreign_variables=True), serve, refusals=(OSError,))
+    run_role(settings_of(context, warn=False), serve, expected=(OSError,))

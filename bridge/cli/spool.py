@@ -121,7 +121,7 @@ def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = 
 
 
 async def _drained(settings: Settings, moved: Callable[[int], None]) -> int:
-    """Also where running receivers have all of it, an alarm of RabbitMQ is what it waits for."""
+    """Reports an alarm even if there is nothing for us to drain: the receivers wait for it, too."""
     if _all_that_waits(settings):
         await _check_alarm(settings)
     return await drain_spools(settings, moved)
@@ -129,7 +129,7 @@ async def _drained(settings: Settings, moved: Callable[[int], None]) -> int:
 
 async def _check_alarm(settings: Settings) -> None:
     if alarm := await alarm_of(settings.rabbitmq):
-        raise BrokerBlockedError(f"RabbitMQ is blocked: it has a {alarm}, and takes nothing")
+        raise BrokerBlockedError(f"RabbitMQ is blocked: it has a {alarm}, and blocks publishers")
 
 
 def _print_dry_run(files: list[FileStatus], waiting: int, *, as_json: bool) -> None:

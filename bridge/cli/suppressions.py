@@ -22,7 +22,7 @@ from bridge.cli.console import (
     terminal,
 )
 from bridge.cli.help_epilog import LIST, page
-from bridge.cli.lists import ON_A_TERMINAL, JsonList, Sheet, print_list, print_rows, print_summary
+from bridge.cli.lists import MAX_TERMINAL_ROWS, JsonList, Sheet, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, DryRun, ListJson
 from bridge.operations import suppressions as operations
 from bridge.operations.suppressions import ListQuery
@@ -262,7 +262,7 @@ def history(
 
 
 def _most(limit: int | None, *, as_json: bool) -> int | None:
-    return limit or (ON_A_TERMINAL if on_terminal() and not as_json else None)
+    return limit or (MAX_TERMINAL_ROWS if on_terminal() and not as_json else None)
 
 
 def _print_shown(shown: int, total: int, following: str | None) -> None:

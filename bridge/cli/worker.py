@@ -31,10 +31,10 @@ def worker(context: typer.Context) -> None:
 
     What it has to say are logs; with logs.format = "json" (BRIDGE_LOGS__FORMAT) a JSON document a line.
     """
-    settings = settings_of(context, log_foreign_variables=True)
+    settings = settings_of(context, warn=False)
     run_role(
         settings,
         lambda settings, stop: role.worker(settings, Lifetime(stop=stop)),
-        refusals=(PortTakenError, TopologyRefusedError, StoreError),
+        expected=(PortTakenError, TopologyRefusedError, StoreError),
         drain=settings.worker.drain_timeout,
     )

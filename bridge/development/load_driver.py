@@ -43,7 +43,7 @@ class LoadPace:
     seconds: float | None = None
     """`count` and `seconds` end the load, whichever comes first. None is never."""
     burst: int = 1
-    """So many posts become due at once; the rate stays the same."""
+    """How many posts become due at once; the rate stays the same."""
     connections: int = 32
 
 
@@ -87,7 +87,7 @@ class LoadDriver:
         pace: LoadPace,
         *,
         accepted: Callable[[Posting, WebhookReply], None],
-        refused: Callable[[Posting, AnswerKind], None],
+        rejected: Callable[[Posting, AnswerKind], None],
     ) -> None:
         """Create a driver.
 
@@ -96,14 +96,14 @@ class LoadDriver:
             traffic: what to post.
             pace: rate and duration.
             accepted: called for each event that was answered 200.
-            refused: called for each event with another answer, or none.
+            rejected: called for each event with another answer, or none.
         """
         self.result = LoadResult()
         self._url = url
         self._traffic = traffic
         self._rate = pace
         self._accepted = accepted
-        self._refused = refused
+        self._rejected = rejected
         self._gave_up = False
         self._waiting: asyncio.Queue[tuple[float, Posting]] = asyncio.Queue()
 
@@ -176,14 +176,14 @@ class LoadDriver:
             if reply.status == HTTPStatus.OK:
                 self._accepted(posting, reply)
             else:
-                self._refused(posting, outcome)
+                self._rejected(posting, outcome)
 
     def _count_missing(self, posting: Posting, why: str, due: float, *, wrong: bool = True) -> None:
         """There was no answer."""
         outcome = AnswerKind(NO_ANSWER, why)
         self._count(outcome, due, wrong=wrong)
         if posting.kind is BodyKind.EVENT:
-            self._refused(posting, outcome)
+            self._rejected(posting, outcome)
 
     def _count(self, outcome: AnswerKind, due: float, *, wrong: bool) -> None:
         self.result.seconds[outcome].append(time.perf_counter() - due)

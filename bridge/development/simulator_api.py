@@ -91,12 +91,12 @@ def _api(handler: Handler) -> Handler:
             await asyncio.sleep(faults.slow_seconds)
         expected = f"Bearer {simulator.token}"
         if request.headers.get("Authorization") != expected or faults.takes("unauthorized"):
-            return _refusal(401, "the token is wrong")
+            return _error(401, "the token is wrong")
         if faults.takes("throttle"):
             headers = {"Retry-After": faults.retry_after} if faults.retry_after else None
-            return _refusal(429, "too many calls", headers)
+            return _error(429, "too many calls", headers)
         if faults.takes("fail"):
-            return _refusal(500, "something is broken here")
+            return _error(500, "something is broken here")
         if faults.takes("garbage"):
             return web.Response(text="<html>Welcome</html>", content_type="text/html")
         return await handler(request)
@@ -108,7 +108,7 @@ async def _create_message(request: web.Request) -> web.Response:
     document = await _object_in(request)
     missing = [key for key in ("from_email", "to", "subject") if not isinstance(document.get(key), str)]
     if missing:
-        return _refusal(422, f"required: {', '.join(missing)}")
+        return _error(422, f"required: {', '.join(missing)}")
     simulator = request.app[_SIMULATOR]
     message = simulator.message(simulator.add_message(document["to"]))
     message.update({key: document[key] for key in _MESSAGE_FIELDS if key in document})
@@ -117,13 +117,13 @@ async def _create_message(request: web.Request) -> web.Response:
 
 async def _show_message(request: web.Request) -> web.Response:
     message = request.app[_SIMULATOR].find(request.match_info["id"])
-    return _refusal(404, "there is no such message") if message is None else _json(200, message)
+    return _error(404, "there is no such message") if message is None else _json(200, message)
 
 
 async def _set_webhook(request: web.Request) -> web.Response:
     url = (await _object_in(request)).get("url")
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        return _refusal(422, "required: url")
+        return _error(422, "required: url")
     request.app[_SIMULATOR].webhook_url = url
     return _json(200, {"url": url})
 
@@ -136,7 +136,7 @@ async def _unset_webhook(request: web.Request) -> web.Response:
     simulator = request.app[_SIMULATOR]
     url = (await _object_in(request)).get("url")
     if url is None or url != simulator.webhook_url:
-        return _refusal(404, "that is not the webhook")
+        return _error(404, "that is not the webhook")
     simulator.webhook_url = None
     return web.Response(status=204)
 
@@ -151,7 +151,7 @@ async def _object_in(request: web.Request) -> dict[str, Any]:
     raise web.HTTPBadRequest(text="the body is not a JSON object")
 
 
-def _refusal(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
+def _error(status: int, detail: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """An error. The provider does not document the format of its own."""
     return _json(status, {"errors": [{"code": status, "detail": detail}]}, headers)
 

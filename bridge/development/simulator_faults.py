@@ -45,7 +45,7 @@ class Faults:
     unknown_until: float = 0.0
     """404 for every lookup before this time, Unix seconds."""
     repeat_events: Annotated[int, Field(ge=1, le=100)] = 1
-    """Every event is posted so many times."""
+    """How often every event is posted."""
 
     _lookups: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -86,11 +86,11 @@ class TrafficProfile:
 class Traffic:
     """An endless sequence of bodies. A seed always gives the same ones, except for their timestamps."""
 
-    def __init__(self, habits: TrafficProfile, *, seed: int) -> None:
-        self._habits = habits
+    def __init__(self, profile: TrafficProfile, *, seed: int) -> None:
+        self._profile = profile
         self._random = Random(seed)  # noqa: S311 -- a reproducible order, not a secret
-        self._names = tuple(habits.weights)
-        self._weights = tuple(habits.weights.values())
+        self._names = tuple(profile.weights)
+        self._weights = tuple(profile.weights.values())
         self._number = 0
         self._recent: deque[Posting] = deque(maxlen=_MAX_REPEATABLE)
         self._held: list[tuple[int, int, Posting]] = []
@@ -100,19 +100,19 @@ class Traffic:
         while True:
             if self._held and self._held[0][0] <= self._number:
                 return self._posted(heappop(self._held)[-1])
-            if self._recent and self._happens(self._habits.duplicates):
+            if self._recent and self._happens(self._profile.duplicates):
                 return self._random.choice(self._recent)
             posting = self._new()
-            if not self._happens(self._habits.disorder):
+            if not self._happens(self._profile.disorder):
                 return self._posted(posting)
             heappush(
                 self._held, (self._number + self._random.randint(1, _MAX_OVERTAKEN_BY), self._number, posting)
             )
 
     def _new(self) -> Posting:
-        number = self._habits.first_id + self._number
+        number = self._profile.first_id + self._number
         self._number += 1
-        if self._happens(self._habits.malformed):
+        if self._happens(self._profile.malformed):
             return self._malformed(number)
         name = self._random.choices(self._names, self._weights)[0]
         data = (

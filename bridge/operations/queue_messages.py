@@ -55,7 +55,7 @@ class MessageList(Generic[T]):
 
     @property
     def unseen(self) -> int:
-        """How many are out of `queue_reader.MAX_HELD`."""
+        """How many lie beyond the first `queue_reader.MAX_HELD`, and were not read."""
         return self.total - self.seen
 
 
@@ -80,15 +80,15 @@ class QueueOperations(Generic[T]):
     can_replay: Callable[[T], bool] = lambda _: True
     """A replay leaves the others in the queue."""
 
-    async def select(self, wanted: Callable[[T], bool], *, to_take_out: bool = False) -> MessageList[T]:
+    async def select(self, wanted: Callable[[T], bool], *, before_removal: bool = False) -> MessageList[T]:
         """The messages that match. They stay in the queue, in their order.
 
         Args:
             wanted: which.
-            to_take_out: whether that is what comes next, so that a queue without our delivery limit is looked at, too.
+            before_removal: whether the messages will be removed next. Then a queue without our delivery limit is accepted.
         """
         messages: list[T] = []
-        async with _reading(self.settings, self.place, to_take_out=to_take_out) as reading:
+        async with _reading(self.settings, self.place, before_removal=before_removal) as reading:
             async for batch in reading.batches():
                 messages += [found.summary for found in batch if wanted(found.summary)]
         return MessageList(messages, reading.seen, reading.total)
@@ -140,14 +140,14 @@ class QueueOperations(Generic[T]):
             return await self._take_out(lambda summary: self.can_replay(summary) and wanted(summary), handle)
 
     async def discard(
-        self, wanted: Callable[[T], bool], *, file: MessageFile[T], kept: Callable[[T], None]
+        self, wanted: Callable[[T], bool], *, file: MessageFile[T], discarded: Callable[[T], None]
     ) -> int:
         """Remove messages for good, each after it was written to a file.
 
         Args:
             wanted: which.
             file: the messages are written to it.
-            kept: called for each message that was removed.
+            discarded: called for each message that was removed.
 
         Returns:
             As `_take_out`.
@@ -160,7 +160,7 @@ class QueueOperations(Generic[T]):
             await asyncio.to_thread(file.append, batch)
             for found in batch:
                 await reading.acknowledge(found)
-                kept(found.summary)
+                discarded(found.summary)
 
         return await self._take_out(wanted, handle)
 
@@ -176,7 +176,7 @@ class QueueOperations(Generic[T]):
         """
         left: int | None = None
         while left is None or left > 0:
-            async with _reading(self.settings, self.place, most=left, to_take_out=True) as reading:
+            async with _reading(self.settings, self.place, most=left, before_removal=True) as reading:
                 async for batch in reading.batches():
                     if chosen := [found for found in batch if wanted(found.summary)]:
                         await handle(reading, chosen)
@@ -187,17 +187,17 @@ class QueueOperations(Generic[T]):
 
 @asynccontextmanager
 async def _reading(
-    settings: Settings, place: InspectedQueue[T], *, most: int | None = None, to_take_out: bool = False
+    settings: Settings, place: InspectedQueue[T], *, most: int | None = None, before_removal: bool = False
 ) -> AsyncIterator[QueueReader[T]]:
     async with await _connect(settings.rabbitmq) as connection:
         with session_errors_as_loss(connection):
-            await _check_delivery_limit(connection, settings, place.queue, to_take_out=to_take_out)
+            await _check_delivery_limit(connection, settings, place.queue, before_removal=before_removal)
             async with QueueReader.open(connection, place, most=most) as reading:
                 yield reading
 
 
 async def _check_delivery_limit(
-    connection: AbstractConnection, settings: Settings, queue: str, *, to_take_out: bool
+    connection: AbstractConnection, settings: Settings, queue: str, *, before_removal: bool
 ) -> None:
     """Each reading is a delivery: a queue without our delivery limit would drop messages that are read often.
 
@@ -216,7 +216,7 @@ async def _check_delivery_limit(
     except TopologyMismatchError as mismatch:
         if mismatch.argument != _LIMIT:
             raise
-        if not to_take_out:
+        if not before_removal:
             raise TopologyRefusedError(
                 f"queue '{queue}' stands with other arguments than the bridge needs: without its {_LIMIT} RabbitMQ 4 drops "
                 "messages that are read often; empty it with `replay` and `discard`, delete it, and run "

@@ -143,7 +143,7 @@ class _Scan:
         self._stream = names.archive
         self._confirming = confirming
         self._moved = moved
-        self._at_once = _BATCH if order.rate is None else max(1, min(_BATCH, int(order.rate)))
+        self._batch_size = _BATCH if order.rate is None else max(1, min(_BATCH, int(order.rate)))
         self._clock = asyncio.get_running_loop().time
         self._due = 0.0
         self._taken: list[ArchivedEvent] = []
@@ -173,7 +173,7 @@ class _Scan:
             self._scanned += 1
             if takes(event):
                 self._taken.append(event)
-                if len(self._taken) >= self._at_once:
+                if len(self._taken) >= self._batch_size:
                     await self._step(event.offset)
         if self._clock() > self._due:
             await self._step(events[-1].offset)

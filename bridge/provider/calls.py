@@ -51,7 +51,7 @@ class ApiCalls:
         self._rate = RateLimiter(settings.rate, sleep=sleep, clock=clock)
         token = settings.api_token.get_secret_value().strip() if settings.api_token else ""
         self._token = token or None
-        self._addresses = [url for url in (settings.base_url, settings.fallback_url) if url]
+        self._base_urls = [url for url in (settings.base_url, settings.fallback_url) if url]
 
     @property
     def has_token(self) -> bool:
@@ -93,12 +93,12 @@ class ApiCalls:
 
     async def _attempt(self, call: ApiRequest, slots: _RateSlots, token: str) -> ApiResponse:
         failures: list[ProviderUnavailableError] = []
-        for address in self._addresses:
+        for base_url in self._base_urls:
             await slots.next()
             try:
-                return await self._ask(address, call, token)
-            except ThrottledError as refusal:
-                self._rate.pause(refusal.retry_after or 0.0)
+                return await self._ask(base_url, call, token)
+            except ThrottledError as throttled:
+                self._rate.pause(throttled.retry_after or 0.0)
                 raise
             except ProviderUnavailableError as failure:
                 failures.append(failure)
@@ -107,10 +107,10 @@ class ApiCalls:
         kind = ServerFailureError if answered else ProviderUnavailableError
         raise kind("; ".join(map(str, failures)), wait or None)
 
-    async def _ask(self, address: str, call: ApiRequest, token: str) -> ApiResponse:
-        host, began = host_of(address), time.monotonic()
+    async def _ask(self, base_url: str, call: ApiRequest, token: str) -> ApiResponse:
+        host, began = host_of(base_url), time.monotonic()
         try:
-            answer = await send(self._session, address, call, token)
+            answer = await send(self._session, base_url, call, token)
         except TimeoutError as error:
             self._count("timeout", began)
             limit = f"{self._settings.timeout:g} s"

@@ -29,7 +29,7 @@ class ThrottledError(ProviderUnavailableError):
 
 
 class UnauthorizedError(ProviderError):
-    """The provider refused the API token (401 or 403)."""
+    """The provider rejected the API token (401 or 403)."""
 
 
 class UnknownMessageError(ProviderError):

@@ -48,12 +48,12 @@ class ApiResponse:
         return _succeeded(self.status)
 
 
-async def send(session: aiohttp.ClientSession, address: str, call: ApiRequest, token: str) -> ApiResponse:
+async def send(session: aiohttp.ClientSession, base_url: str, call: ApiRequest, token: str) -> ApiResponse:
     """Send one request.
 
     Args:
         session: its timeout covers request and answer.
-        address: the base URL, without a slash at its end.
+        base_url: without a slash at its end.
         call: the request.
         token: the provider's API token.
 
@@ -62,7 +62,7 @@ async def send(session: aiohttp.ClientSession, address: str, call: ApiRequest, t
     """
     async with session.request(
         call.method,
-        URL(address + call.path, encoded=True),
+        URL(base_url + call.path, encoded=True),
         data=call.body,
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
         # A redirect could send the token or the webhook's URL to another server.
@@ -91,10 +91,10 @@ async def _without_automatic_retry(
         raise aiohttp.ClientConnectionError(str(lost)) from lost
 
 
-def host_of(address: str) -> str:
+def host_of(url: str) -> str:
     """Scheme, host and port of a base URL, for error messages."""
-    url = URL(address)
-    return f"{url.scheme}://{url.host_port_subcomponent}"
+    parsed = URL(url)
+    return f"{parsed.scheme}://{parsed.host_port_subcomponent}"
 
 
 def excerpt(text: str, token: str) -> str:

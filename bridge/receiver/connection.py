@@ -41,7 +41,7 @@ class WebhookConnection(PlainConnection):
         super().__init__(manager, served, **options)
         self._body: StreamReader = EMPTY_PAYLOAD
         """Body of the newest request."""
-        self._refused = False
+        self._has_failed = False
         self._hidden_waiter: asyncio.Future[None] | None = None
         """aiohttp's future for the next request, hidden from it during the fast path."""
 
@@ -55,7 +55,7 @@ class WebhookConnection(PlainConnection):
 
     def data_received(self, data: bytes) -> None:
         """As aiohttp, but a request that has started always gets its whole body, or an error."""
-        if self._refused:
+        if self._has_failed:
             return  # the answer closes the connection; aiohttp's parser would reject each further piece again
         waiter, self._waiter = self._waiter, None
         self._feed_parser(data)
@@ -153,7 +153,7 @@ class WebhookConnection(PlainConnection):
 
     def _stop_parsing(self, error: BaseException) -> None:
         """The parser has failed. Drop the traceback: it holds the received data in a reference cycle."""
-        self._refused = True
+        self._has_failed = True
         error.__traceback__ = None
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _BACKLOG: Final = 2048
 _LINGER_SECONDS: Final = 1.0
-"""How long the rest of a refused body is read and dropped, so that the client sees the answer."""
+"""How long the rest of a rejected body is read and dropped, so that the client sees the answer."""
 
 
 class _Server(web.Server):

@@ -46,13 +46,13 @@ def run_until_signal(
     at_once: bool = True,
     process_ends: bool = False,
 ) -> None:
-    """Run `main` on uvloop until it returns. A signal to stop sets its event.
+    """Run `main` on uvloop until it returns. A stop signal sets the event that `main` was given.
 
     From then on there is a deadline, which holds even if a thread, the loop or a disk hangs: then the process ends with the
     exit code `ABANDONED`.
 
     Args:
-        main: returns soon after its event is set. It may set the event itself when it begins to shut down.
+        main: returns soon after the event is set. It may set the event itself when it begins to shut down.
         patience: seconds from the signal to the deadline.
         at_once: whether a second signal ends the process at once, with the exit code 128 + its number. Else it is ignored.
         process_ends: whether the process ends after this. Then what still hangs after `main` has returned, such as a DNS
@@ -112,7 +112,7 @@ class _Shutdown:
         self._loop = loop
         self._patience = patience
         self._at_once = at_once
-        self._nothing_follows = process_ends
+        self._process_ends = process_ends
         self._deadline = threading.Timer(patience, self._abandon)
         self._closing = threading.Timer(_CLOSING_SECONDS, self._leave)
         self._deadline.daemon = self._closing.daemon = True
@@ -130,7 +130,7 @@ class _Shutdown:
 
     def finished_in_order(self) -> None:
         """`main` has returned; only the loop has still to be closed."""
-        if self._nothing_follows:
+        if self._process_ends:
             self._closing.start()
 
     def finish(self) -> None:

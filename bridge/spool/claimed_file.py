@@ -114,7 +114,7 @@ class ClaimedFile:
         Args:
             file: the current file.
             reason: for the log.
-            entries: how many it had, for the log: so many there are to recover.
+            entries: how many it had, for the log: this many are to be recovered.
 
         Raises:
             SpoolError: the folder cannot be written.

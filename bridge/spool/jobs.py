@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bridge.spool.set_aside_entries import EntryTask
 
 _MAX_PER_COMMIT: Final = 5000
-"""Jobs in one commit, at most about so many: it limits how long the first of them waits."""
+"""About how many jobs one commit may have: it limits how long the first of them waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ def _count_attempt(connection: sqlite3.Connection, kind: str, now: int) -> None:
 
 
 def _bring_forward(connection: sqlite3.Connection, kind: str, to: int) -> None:
-    """Make the kind due at `to`, and so many of its entries as one round of retries needs."""
+    """Make the kind due at `to`, and as many of its entries as one round of retries needs."""
     connection.execute("UPDATE refusals SET retry_at = min(retry_at, ?) WHERE kind = ?", (to, kind))
     connection.execute(
         "UPDATE set_aside SET retry_at = ? WHERE id IN "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logs.logger("spool")
 
 STALLED_SECONDS: Final = 1.0
-"""A disk that does not answer for so long counts as hanging: new events fail at once, and nothing piles up."""
+"""A disk that does not answer for this time counts as hanging: new events fail at once, and nothing piles up."""
 
 
 class StallDetector:

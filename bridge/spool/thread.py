@@ -31,7 +31,7 @@ _OPENING_SECONDS: Final = 2.0
 _ENDING_SECONDS: Final = 2.0
 """A disk that takes longer is not waited for. Its callers have had an answer, and it was not 200."""
 _MAINTENANCE_SECONDS: Final = 0.5
-"""How often the file is checked; after so long without a job it may be shrunk."""
+"""Interval of the checks of the file. After this time without a job it may be shrunk."""
 
 
 class SpoolThread:

@@ -103,7 +103,7 @@ async def test_spool_drain_says_that_rabbitmq_is_blocked_and_how_many_wait(
     assert said.code == of_a_receiver.code == 1
     for outcome, count in ((said, 50), (of_a_receiver, 20)):
         last = outcome.stderr.splitlines()[-1]
-        assert f"RabbitMQ is blocked: it has a {WORDS}, and takes nothing" in last
+        assert f"RabbitMQ is blocked: it has a {WORDS}, and blocks publishers" in last
         assert f"{count} events wait in {tmp_path / 'spool'}" in last
 
 

@@ -52,7 +52,7 @@ def answered(metrics: Metrics, answer: str) -> float:
     return metrics.registry.get_sample_value("bridge_answers_total", {"answer": answer}) or 0
 
 
-def is_refusal(answer: Answer, status: str, reason: str) -> bool:
+def is_rejection(answer: Answer, status: str, reason: str) -> bool:
     version, _, said = answer.status_line.partition(" ")
     assert said == status
     assert version in {"HTTP/1.1", "HTTP/1.0"}, "1.0 where aiohttp could not read the request's own version"
@@ -159,14 +159,14 @@ async def test_what_is_not_json_is_refused(
     receiver: Receiving, metrics: Metrics, content: bytes, reason: str
 ) -> None:
     """400 with the reason, counted; the next event is accepted."""
-    assert is_refusal(await ask(receiver.port, post(content)), "400 Bad Request", reason)
+    assert is_rejection(await ask(receiver.port, post(content)), "400 Bad Request", reason)
     assert answered(metrics, "400") == 1
     assert await goes_on(receiver)
 
 
 async def test_a_post_without_a_body_at_all_is_refused(receiver: Receiving) -> None:
     """Neither a length nor chunks: the body is empty."""
-    assert is_refusal(await ask(receiver.port, head("POST")), "400 Bad Request", "the body is empty")
+    assert is_rejection(await ask(receiver.port, head("POST")), "400 Bad Request", "the body is empty")
     assert await goes_on(receiver)
 
 
@@ -203,7 +203,7 @@ async def test_a_wrong_token_is_404_whatever_the_method(
     for method in ("POST", "GET", "DELETE"):
         request = f"{method} {path} HTTP/1.1\r\nHost: bridge\r\nContent-Length: {len(DOCUMENTED)}\r\n\r\n"
         answer = await ask(receiver.port, request.encode() + DOCUMENTED)
-        assert is_refusal(answer, "404 Not Found", "there is nothing here")
+        assert is_rejection(answer, "404 Not Found", "there is nothing here")
         assert TOKEN.encode() not in answer.body
     assert answered(metrics, "404") == 3
     assert await goes_on(receiver)
@@ -222,7 +222,7 @@ async def test_a_wrong_method_is_answered_with_the_right_ones(
 ) -> None:
     """405 with `Allow`, and the body is not read as an event."""
     answer = await ask(receiver.port, head(method, f"Content-Length: {len(DOCUMENTED)}") + DOCUMENTED)
-    assert is_refusal(answer, "405 Method Not Allowed", "GET, HEAD, POST")
+    assert is_rejection(answer, "405 Method Not Allowed", "GET, HEAD, POST")
     assert answer.headers["allow"] == "GET, HEAD, POST"
     assert answered(metrics, "405") == 1
     assert answered(metrics, "confirmed") == 0
@@ -247,7 +247,7 @@ async def test_64_kib_are_taken_and_one_byte_more_is_not(
     """The limit is on the body, however it is framed; the process goes on."""
     assert (await ask(receiver.port, framed(sized(MAX_BODY)))).json["durability"] == "confirmed"
     answer = await ask(receiver.port, framed(sized(MAX_BODY + 1)))
-    assert is_refusal(answer, TOO_LARGE, "the body is larger than 65536 bytes")
+    assert is_rejection(answer, TOO_LARGE, "the body is larger than 65536 bytes")
     assert answer.headers["connection"] == "close"
     assert answered(metrics, "413") == 1
     assert await goes_on(receiver)
@@ -257,7 +257,7 @@ async def test_a_length_above_64_kib_is_refused_before_the_body_comes(receiver: 
     """The client hears it at once, and the connection ends: what follows would not be a request."""
     async with Wire.to(receiver.port) as wire:
         wire.send(head("POST", "Content-Length: 1000000000000"))
-        assert is_refusal(await wire.answer(), TOO_LARGE, "65536")
+        assert is_rejection(await wire.answer(), TOO_LARGE, "65536")
         assert await wire.rest() == b""
 
 
@@ -265,7 +265,7 @@ async def test_chunks_without_end_are_refused(receiver: Receiving) -> None:
     """What goes over the limit in chunks is not kept, and the rest of it is not waited for."""
     async with Wire.to(receiver.port) as wire:
         wire.send(head("POST", "Transfer-Encoding: chunked"), b"10000\r\n", b" " * 65536, b"\r\n1\r\n \r\n")
-        assert is_refusal(await wire.answer(), TOO_LARGE, "65536")
+        assert is_rejection(await wire.answer(), TOO_LARGE, "65536")
         assert await wire.rest() == b""
     assert await goes_on(receiver)
 
@@ -275,9 +275,9 @@ async def test_a_compressed_body_counts_as_what_it_unpacks_to(receiver: Receivin
     packed = post(gzip.compress(DOCUMENTED), "Content-Encoding: gzip")
     assert (await ask(receiver.port, packed)).json["durability"] == "confirmed"
     bomb = post(gzip.compress(sized(50_000_000)), "Content-Encoding: gzip")
-    assert is_refusal(await ask(receiver.port, bomb), TOO_LARGE, "65536")
+    assert is_rejection(await ask(receiver.port, bomb), TOO_LARGE, "65536")
     garbage = post(DOCUMENTED, "Content-Encoding: gzip")
-    assert is_refusal(await ask(receiver.port, garbage), "400 Bad Request", "badly encoded")
+    assert is_rejection(await ask(receiver.port, garbage), "400 Bad Request", "badly encoded")
     assert await goes_on(receiver)
 
 
@@ -303,7 +303,7 @@ async def test_a_client_that_asks_first_is_refused_before_it_sends(
     """The body that would be refused is never asked for."""
     async with Wire.to(receiver.port) as wire:
         wire.send(head("POST", f"Content-Length: {length}", "Expect: 100-continue", token=token))
-        assert is_refusal(await wire.answer(), status, "")
+        assert is_rejection(await wire.answer(), status, "")
 
 
 async def test_a_body_too_slow_is_408(overrides: dict[str, Any], metrics: Metrics, rabbit: Rabbit) -> None:
@@ -313,7 +313,7 @@ async def test_a_body_too_slow_is_408(overrides: dict[str, Any], metrics: Metric
         async with Wire.to(receiver.port) as wire:
             wire.send(head("POST", "Content-Length: 100"), b'{"message":')
             answer = await wire.answer()
-            assert is_refusal(answer, "408 Request Timeout", "the body did not arrive in 0.2 s")
+            assert is_rejection(answer, "408 Request Timeout", "the body did not arrive in 0.2 s")
             assert answer.headers["connection"] == "close"
             assert await wire.rest() == b""
         assert answered(metrics, "408") == 1
@@ -355,7 +355,7 @@ async def test_broken_chunks_are_refused(receiver: Receiving, metrics: Metrics, 
     with capture_logs() as logs:
         async with Wire.to(receiver.port) as wire:
             wire.send(head("POST", "Transfer-Encoding: chunked"), chunks, post(DOCUMENTED))
-            assert is_refusal(await wire.answer(), "400 Bad Request", "")
+            assert is_rejection(await wire.answer(), "400 Bad Request", "")
             assert await wire.rest() == b""
     assert answered(metrics, "400") == 1
     assert not [line for line in logs if line["log_level"] == "error"]
@@ -369,7 +369,7 @@ async def test_chunks_that_break_on_the_way_are_refused_once(receiver: Receiving
             wire.send(head("POST", "Transfer-Encoding: chunked", "Expect: 100-continue"))
             assert (await wire.answer()).status_line == "HTTP/1.1 100 Continue"
             wire.send(b"1\r\n{\r\nzz\r\n")
-            assert is_refusal(await wire.answer(), "400 Bad Request", "badly encoded")
+            assert is_rejection(await wire.answer(), "400 Bad Request", "badly encoded")
             assert await wire.rest() == b""
     assert answered(metrics, "400") == 1
     assert not [line for line in logs if line["log_level"] == "error"]
@@ -414,7 +414,7 @@ async def test_what_is_not_http_is_refused(receiver: Receiving, metrics: Metrics
     with capture_logs() as logs:
         async with Wire.to(receiver.port) as wire:
             wire.send(garbage)
-            assert is_refusal(await wire.answer(), "400 Bad Request", "not an HTTP request")
+            assert is_rejection(await wire.answer(), "400 Bad Request", "not an HTTP request")
             assert await wire.rest() == b""
     assert answered(metrics, "400") == 1
     assert not [line for line in logs if line["log_level"] == "error"]
@@ -477,9 +477,9 @@ async def test_without_a_broker_it_is_503(overrides: dict[str, Any], metrics: Me
         async with receiving(settings, metrics, exchange_alone(settings)) as receiver:
             for content in (DOCUMENTED, b"{}"):
                 answer = await ask(receiver.port, post(content))
-                assert is_refusal(answer, "503 Service Unavailable", NEITHER)
+                assert is_rejection(answer, "503 Service Unavailable", NEITHER)
                 assert answer.headers["retry-after"] == "5"
-            assert is_refusal(await ask(receiver.port, post(b"")), "400 Bad Request", "empty")
+            assert is_rejection(await ask(receiver.port, post(b"")), "400 Bad Request", "empty")
             assert answered(metrics, "503") == 2
 
 
@@ -495,7 +495,7 @@ async def test_a_confirm_that_does_not_come_is_503_in_time(
             proxy.to_client.pause()
             for content in (DOCUMENTED, b"{}"):
                 answer = await ask(receiver.port, post(content))
-                assert is_refusal(answer, "503 Service Unavailable", NEITHER)
+                assert is_rejection(answer, "503 Service Unavailable", NEITHER)
                 assert answer.headers["retry-after"] == "7"
             proxy.resume()
             await receiver.line.publisher.wait_until_idle()
@@ -517,6 +517,6 @@ async def test_more_than_the_window_in_flight_is_503(
             wire.send(post(DOCUMENTED))
             await eventually(lambda: receiver.line.publisher.in_flight == 1)
             answer = await ask(receiver.port, post(DOCUMENTED))
-            assert is_refusal(answer, "503 Service Unavailable", NEITHER)
+            assert is_rejection(answer, "503 Service Unavailable", NEITHER)
             proxy.resume()
             assert (await wire.answer()).json["durability"] == "confirmed"

@@ -177,7 +177,7 @@ async def test_what_takes_long_is_done_in_several_readings(
     kept: list[str] = []
     with MessageFile(tmp_path / "kept.jsonl", message_file.dead_letter_document) as file:
         unseen = await dead_letter_operations(settings).discard(
-            DeadLetterFilter().matches, file=file, kept=lambda letter: kept.append(letter.id)
+            DeadLetterFilter().matches, file=file, discarded=lambda letter: kept.append(letter.id)
         )
     assert (kept, unseen) == (ids(range(60)), 0)
     assert await workplace.dead() == []

@@ -364,7 +364,7 @@ async def test_a_mistake_in_the_url_ends_the_start_with_one_line(
     url = server.url(**wrong)
     worker = await processes.start("worker", overrides=changed(overrides, suppression={"database_url": url}))
     assert await worker.ended() == 1
-    (said,) = worker.refused
+    (said,) = worker.failures
     assert line in said
     assert url.rpartition("@")[2] in said
     assert wrong.get("password", postgres.PASSWORD) not in "".join(worker.lines).replace("wrong ", "")
@@ -397,7 +397,7 @@ async def test_a_right_that_is_missing_ends_the_start_with_one_line(
         "worker", overrides=changed(overrides, suppression={"database_url": limited})
     )
     assert await worker.ended() == 1
-    (said,) = worker.refused
+    (said,) = worker.failures
     assert line in said
 
 

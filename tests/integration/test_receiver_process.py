@@ -188,7 +188,7 @@ async def test_a_port_that_is_taken_is_one_line(
         overrides["receiver"]["port"] = port
         receiver = await processes.start("receiver", overrides=overrides)
         assert await receiver.ended() == 1
-    [line] = receiver.refused
+    [line] = receiver.failures
     assert line.startswith(f"the receiver cannot listen on 127.0.0.1:{port}: ")
     assert "BRIDGE_RECEIVER__PORT" in line
 

@@ -157,7 +157,7 @@ async def test_a_word_to_stop_ends_all_of_them_in_order(
         assert await receivers.supervisor.ended() == 0
     assert not [pid for pid in pids if alive(pid)]
     assert not folder.exists()
-    assert not receivers.supervisor.refused
+    assert not receivers.supervisor.failures
 
 
 async def test_a_word_to_stop_that_reaches_every_process_more_than_once_harms_nobody(
@@ -229,7 +229,7 @@ async def test_a_process_that_does_not_end_is_killed_and_the_exit_code_says_so(
         receivers.supervisor.send(signal.SIGTERM)
         assert await receivers.supervisor.ended() == 1
     assert not [pid for pid in pids if alive(pid)]
-    [line] = receivers.supervisor.refused
+    [line] = receivers.supervisor.failures
     assert line == "receiver processes that did not end in time: 1"
 
 
@@ -244,7 +244,7 @@ async def test_a_port_that_another_receiver_has_is_one_line(
         second = await processes.start("receiver", overrides=two)
         assert await second.ended() == 1
         await ends(receivers.supervisor)
-    [line] = second.refused
+    [line] = second.failures
     assert line.startswith(f"the receiver cannot listen on 127.0.0.1:{receivers.port}: ")
     assert "BRIDGE_RECEIVER__PORT" in line
 
@@ -257,7 +257,7 @@ async def test_settings_that_no_process_can_use_end_all_of_them_with_one_line(
     two["receiver"]["tokens"] = []
     receiver = await processes.start("receiver", overrides=two)
     assert await receiver.ended() == 2
-    [line] = receiver.refused
+    [line] = receiver.failures
     assert line.startswith("receiver.tokens: ")
 
 

@@ -161,7 +161,7 @@ async def test_dead_letters_that_cannot_be_decoded_are_listed_shown_kept_and_put
     path = tmp_path / "kept.jsonl"
     with MessageFile(path, dead_letter_document) as file:
         await dead_letter_operations(settings).discard(
-            lambda letter: letter.id == "bad-3", file=file, kept=lambda _: None
+            lambda letter: letter.id == "bad-3", file=file, discarded=lambda _: None
         )
     kept = orjson.loads(path.read_text())
     raw = base64.b64decode(

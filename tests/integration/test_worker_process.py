@@ -261,7 +261,7 @@ async def test_a_queue_of_other_arguments_ends_the_worker_with_one_line(
         await channel.declare_queue(rabbit.names.suppression, durable=True)
     worker = await processes.start("worker", overrides=overrides)
     assert await worker.ended() == 1
-    [line] = worker.refused
+    [line] = worker.failures
     assert rabbit.names.suppression in line
 
 

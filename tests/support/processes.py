@@ -41,9 +41,9 @@ class Process:
         return self._process.pid
 
     @property
-    def refused(self) -> list[str]:
+    def failures(self) -> list[str]:
         """Why it ended, in its own words; and what it wrote that is no event of its log."""
-        told = [event["message"] for event in self._events if event.get("action") == "process.refused"]
+        told = [event["message"] for event in self._events if event.get("action") == "process.failed"]
         return told + [line for line in self.lines if not line.startswith("{")]
 
     def send(self, number: signal.Signals) -> None:

@@ -31,8 +31,8 @@ class LostAfterOne:
     def __init__(self, messages: list[Any]) -> None:
         self._messages = messages
 
-    async def select(self, wanted: Callable[[Any], bool], *, to_take_out: bool) -> MessageList[Any]:
-        assert to_take_out
+    async def select(self, wanted: Callable[[Any], bool], *, before_removal: bool) -> MessageList[Any]:
+        assert before_removal
         found = [message for message in self._messages if wanted(message)]
         return MessageList(found, len(found), len(found))
 

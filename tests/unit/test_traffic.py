@@ -19,8 +19,8 @@ from bridge.development.traffic import (
 from bridge.events import KNOWN_NAMES, MalformedError, NotJsonError
 
 
-def posted(habits: TrafficProfile, count: int, *, seed: int = 1) -> list[Posting]:
-    traffic = Traffic(habits, seed=seed)
+def posted(profile: TrafficProfile, count: int, *, seed: int = 1) -> list[Posting]:
+    traffic = Traffic(profile, seed=seed)
     return [traffic.next() for _ in range(count)]
 
 
@@ -89,6 +89,6 @@ def test_malformed_bodies_are_what_they_are_said_to_be() -> None:
 
 def test_a_seed_is_the_same_traffic_again() -> None:
     """Names, order and kinds; another seed is another one."""
-    habits = TrafficProfile(duplicates=0.1, disorder=0.1, malformed=0.1)
-    shapes = [[(shot.kind, shot.name) for shot in posted(habits, 300, seed=seed)] for seed in (1, 1, 2)]
+    profile = TrafficProfile(duplicates=0.1, disorder=0.1, malformed=0.1)
+    shapes = [[(shot.kind, shot.name) for shot in posted(profile, 300, seed=seed)] for seed in (1, 1, 2)]
     assert shapes[0] == shapes[1] != shapes[2]
