@@ -82,15 +82,21 @@ async def test_a_suppression_queue_that_was_deleted_is_left_to_the_worker(
             await channel.declare_queue(rabbit.names.suppression, passive=True)
 
 
+@pytest.fixture
+def topology_checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first wait for a check begins, which lasts for 30 s else."""
+    monkeypatch.setattr(role, "TOPOLOGY_CHECK_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("topology_checked_often")
 async def test_what_is_unbound_while_the_connection_lasts_is_bound_again(
-    publisher: Publisher, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, rabbit: Rabbit
 ) -> None:
     """Nobody reconnects: the receiver looks again and again."""
     assert publisher.usable
     async with rabbit.channel() as channel:
         queue = await channel.get_queue(rabbit.names.suppression)
         await queue.unbind(rabbit.names.events, "hard_bounced")
-        monkeypatch.setattr(role, "TOPOLOGY_CHECK_SECONDS", 0.05)
         exchange = await channel.get_exchange(rabbit.names.events)
         async with asyncio.timeout(40):
             while not await rabbit.depth(rabbit.names.suppression):
