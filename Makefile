@@ -100,15 +100,15 @@ rotate-token: python ## Put a new token in front of the webhook's in config/secr
 retire-token: python ## Take the old one away, once the provider posts with the new one
 	@$(PYTHON) config/make_secrets.py --retire-token $(ARGS)
 
-.PHONY: check lint format types floors pages
-check: lint format types floors pages ## Hold it to its rules: linter, formatter, strict types, floors of the house, docs
+.PHONY: check lint format types layers pages
+check: lint format types layers pages ## Hold the code to its rules: linter, formatter, strict types, layers of imports, docs
 lint: dependencies
 	$(BIN)/ruff check
 format: dependencies
 	$(BIN)/ruff format --check
 types: dependencies
 	$(BIN)/mypy
-floors: dependencies
+layers: dependencies
 	$(BIN)/lint-imports
 pages: dependencies
 	$(BIN)/python -m tests.docs --check

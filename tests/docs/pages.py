@@ -17,7 +17,7 @@ _MADE: Final[dict[str, Callable[[str], str]]] = {
     "docs/reference/commands.md": tables.commands,
     "docs/reference/metrics.md": tables.metrics,
     "docs/reference/topology.md": tables.exchanges_and_queues,
-    "CONTRIBUTING.md": tables.floors,
+    "CONTRIBUTING.md": tables.layers,
 }
 """Page -> what makes its table, of the page as it stands."""
 _BEGIN: Final = "<!-- made by `make docs`; do not edit from here -->"

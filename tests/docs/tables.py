@@ -228,22 +228,22 @@ def _arguments(declared: topology.Exchange | topology.Queue) -> str:
     )
 
 
-def floors(_: str) -> str:
-    """From the top down, as import-linter's contract has them; what each room is for from its first line."""
+def layers(_: str) -> str:
+    """From the top down, as import-linter's contract has them; what each package is for from its first line."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    (layers,) = (
+    (found,) = (
         one["layers"] for one in project["tool"]["importlinter"]["contracts"] if one["type"] == "layers"
     )
     rows = [
-        (str(len(layers) - at), f"`{room}`", _line(_purpose(room)))
-        for at, floor in enumerate(layers)
-        for room in floor.split(" | ")
+        (str(len(found) - at), f"`{package}`", _line(_purpose(package)))
+        for at, layer in enumerate(found)
+        for package in layer.split(" | ")
     ]
-    return table(("floor", "room", "what it is for"), rows)
+    return table(("layer", "package", "what it is for"), rows)
 
 
-def _purpose(room: str) -> str:
-    place = ROOT / "bridge" / room
+def _purpose(package: str) -> str:
+    place = ROOT / "bridge" / package
     module = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
     docstring = ast.get_docstring(ast.parse(module.read_text())) or UNKNOWN
     return docstring.partition("\n\n")[0]
