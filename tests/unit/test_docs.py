@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import pytest
@@ -103,3 +104,51 @@ def test_no_page_leaves_out_a_setting() -> None:
     rows = rows_of((REFERENCE / "settings.md").read_text())
     assert {knob.key for knob in sections.setting_names()} <= {row[0].strip("`") for row in rows}
     assert all(row[-1] for row in rows)
+
+
+def test_the_figures_of_performance_are_those_of_the_benchmark() -> None:
+    """Each table that `make bench` wrote stands in the page as it is."""
+    measured = (ROOT / "tests" / "programs" / "bench" / "results.md").read_text().splitlines()
+    shown = (ROOT / "docs" / "performance.md").read_text().splitlines()
+    assert set(filter(lambda line: line.startswith("|"), measured)) <= set(shown)
+
+
+def test_the_figures_of_the_readme_can_be_derived() -> None:
+    """Of the comparison: the events/s from the benchmark, and the lines of code as `wc -l` counts them, within a tenth."""
+    readme = (ROOT / "README.md").read_text()
+    results = (ROOT / "tests" / "programs" / "bench" / "results.md").read_text()
+    ratio = {
+        name: cells.split(" | ")[5]
+        for name, cells in re.findall(r"^\| ([^|]+) \| (.+us.+) \|$", results, re.MULTILINE)
+        if cells.count("|") == 8
+    }
+    ours, theirs, fastify = (
+        ratio["bridge confirmed"],
+        f"{ratio['naive aio-pika']} and {ratio['FastAPI + FastStream']}",
+        ratio["Fastify + rabbitmq-client"],
+    )
+    assert f"| {ours} | {theirs} | {fastify} |" in readme
+    (said,) = re.findall(r"\| ([\d,]+) lines of Python", readme)
+    counted = sum(path.read_text().count("\n") for path in (ROOT / "bridge").rglob("*.py"))
+    assert abs(int(said.replace(",", "")) - counted) < counted / 10
+
+
+def test_the_page_for_on_call_explains_each_problem_of_the_spool() -> None:
+    """Every warning and error that the spool can log has a row, which says what to do."""
+    logged = {
+        keyword.value.value
+        for module in (ROOT / "bridge" / "spool").glob("*.py")
+        for call in ast.walk(ast.parse(module.read_text()))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in {"warning", "error"}
+        for keyword in call.keywords
+        if keyword.arg == "action" and isinstance(keyword.value, ast.Constant)
+    }
+    explained = {
+        action
+        for row in rows_of((ROOT / "docs" / "operate.md").read_text())
+        for action in re.findall(r"`([^`]+)`", row[0])
+    }
+    assert "spool.lost" in logged
+    assert logged <= explained
