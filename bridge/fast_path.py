@@ -103,4 +103,10 @@ def _log_off(part: str, *, reason: str, library: str = "", **more: str) -> None:
         return
     _choice.logged.add(subject)
     details = {"library": library} | more if library else {}
-    log.warning("the plain path is used", action="fast_path.off", part=part, reason=reason, **details)
+    log.warning(
+        "the fast path is off: the slower plain path is used",
+        action="fast_path.off",
+        part=part,
+        reason=reason,
+        **details,
+    )

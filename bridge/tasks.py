@@ -71,8 +71,8 @@ async def _wait(event: asyncio.Event) -> None:
     await event.wait()
 
 
-async def run_shielded(work: Coroutine[Any, Any, T], *, name: str, patience: float | None = None) -> T:
-    """Do the work. A cancellation is raised when the work is done, or after `patience` seconds."""
+async def run_shielded(work: Coroutine[Any, Any, T], *, name: str, abandon_after: float | None = None) -> T:
+    """Do the work. A cancellation is raised when the work is done, or after `abandon_after` seconds."""
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(work, name=name)
     cancelled: asyncio.CancelledError | None = None
@@ -81,8 +81,8 @@ async def run_shielded(work: Coroutine[Any, Any, T], *, name: str, patience: flo
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError as error:
-            if cancelled is None and patience is not None:
-                abandoning = loop.call_later(patience, task.cancel)
+            if cancelled is None and abandon_after is not None:
+                abandoning = loop.call_later(abandon_after, task.cancel)
             cancelled = error
     if abandoning is not None:
         abandoning.cancel()

@@ -30,9 +30,9 @@ StartPosition = str | int | datetime
 
 _PREFETCH: Final = 1000
 _LAST_CHUNK_SECONDS: Final = 2.0
-"""A stream sends its last chunk at once. After so long without one it is empty."""
+"""A stream sends its last chunk at once. After this time without one it is empty."""
 _SILENT_SECONDS: Final = 10.0
-"""So long without a message, before the last one: RabbitMQ counts as lost."""
+"""After this time without a message, before the last one, RabbitMQ counts as lost."""
 _OFFSET: Final = EncodedHeader(OFFSET_HEADER)
 
 

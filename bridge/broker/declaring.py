@@ -44,23 +44,23 @@ class RefusedPart:
     part: TopologyPart
     error: TopologyRefusedError | BrokerUnavailableError
     """Its message is one line: what is wrong, and what to do."""
-    needed: bool
+    required: bool
     """Whether the caller cannot work without it."""
 
 
 async def apply_topology(
-    connection: AbstractConnection, topology: Topology, mode: str, *, needed: Collection[str]
+    connection: AbstractConnection, topology: Topology, mode: str, *, required: Collection[str]
 ) -> tuple[RefusedPart, ...]:
     """Declare or check as much of the topology as possible, according to the setting `rabbitmq.declare`.
 
-    Every part is tried, whatever is refused: the needed parts first, the subscribers' last.
+    Every part is tried, whatever is refused: the required parts first, the subscribers' last.
 
     Args:
         connection: an open connection; it uses channels of its own.
         topology: the planned one.
         mode: `always` declares, `never` only checks that a part exists, `auto` declares what the broker user
             may declare and checks that the rest exists.
-        needed: names of the exchanges and queues without which the caller cannot work.
+        required: names of the exchanges and queues without which the caller cannot work.
 
     Returns:
         What is refused.
@@ -75,7 +75,7 @@ async def apply_topology(
         async with asyncio.timeout(_TIMEOUT_SECONDS), _Declarer.on(connection) as declarer:
             # Exchanges before what is bound to them.
             for part in sorted(
-                parts, key=lambda part: (not part.topology.exchanges, part.name not in needed)
+                parts, key=lambda part: (not part.topology.exchanges, part.name not in required)
             ):
                 if not part.of_subscriber:
                     await _try(part, declarer.by_mode(mode), errors)
@@ -88,16 +88,16 @@ async def apply_topology(
                     _try_for_subscriber(connection, part, mode, errors), name=f"declare {part.what}"
                 )
     return tuple(
-        RefusedPart(part, errors[part], part.name in needed and not _is_harmless(part, errors[part]))
+        RefusedPart(part, errors[part], part.name in required and not _is_harmless(part, errors[part]))
         for part in parts
         if part in errors and not _may_differ(part, errors[part])
     )
 
 
-def raise_if_needed(refused: Iterable[RefusedPart]) -> None:
-    """Raise the error of the first refused part that is needed, if there is one."""
+def raise_if_required(refused: Iterable[RefusedPart]) -> None:
+    """Raise the error of the first refused part that is required, if there is one."""
     for one in refused:
-        if one.needed:
+        if one.required:
             raise one.error
 
 
@@ -110,7 +110,7 @@ async def apply_all(connection: AbstractConnection, topology: Topology, mode: st
         BrokerUnavailableError: something is not up yet.
         BrokerUnavailableError, aiormq.exceptions.AMQPError: as `apply_topology`.
     """
-    for one in await apply_topology(connection, topology, mode, needed=()):
+    for one in await apply_topology(connection, topology, mode, required=()):
         raise one.error
 
 

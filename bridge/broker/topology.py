@@ -76,7 +76,7 @@ class Names:
         return f"{self.prefix}suppression.dead"
 
     def retry(self, delay: float) -> str:
-        """The delay queue for so many seconds: `suppression.retry.30s`, `.5m`, `.1h`."""
+        """The delay queue for this many seconds: `suppression.retry.30s`, `.5m`, `.1h`."""
         return f"{self.prefix}suppression.retry.{_short_duration(delay)}"
 
     @property

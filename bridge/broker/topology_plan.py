@@ -20,7 +20,7 @@ RabbitMQ 4, but on 3.10 it drops every message at once.
 """
 
 _DELIVERY_LIMIT = 100
-"""`x-delivery-limit` of the suppression queue: after so many deliveries a message becomes a dead letter.
+"""`x-delivery-limit` of the suppression queue: after this many deliveries a message becomes a dead letter.
 
 The default is 20 on RabbitMQ 4, none on 3.10. A killed worker costs each of its unacknowledged messages one delivery, so
 the limit must be far above what restarts use, and still stop a message that kills its workers.
@@ -56,7 +56,7 @@ def plan(
         retry_delays: seconds; for each there is a delay queue, which dead-letters back to the suppression queue.
     """
     names = Names(settings.prefix)
-    own = [
+    of_subscribers = [
         Queue(
             f"{settings.prefix}{subscriber.queue}",
             _without_delivery_limit(),
@@ -80,7 +80,7 @@ def plan(
             Queue(names.unrouted, _without_delivery_limit(), may_differ=_DELIVERY_LIMIT_ARGUMENT),
             Queue(names.malformed, _without_delivery_limit(), may_differ=_DELIVERY_LIMIT_ARGUMENT),
             Queue(names.archive, _archive(settings)),
-            *own,
+            *of_subscribers,
         ),
         bindings=(
             *_bindings(names.events, names.suppression, suppressing),
@@ -89,7 +89,7 @@ def plan(
             Binding(names.events, names.archive, "#"),
             *(
                 binding
-                for queue, subscriber in zip(own, subscribers, strict=True)
+                for queue, subscriber in zip(of_subscribers, subscribers, strict=True)
                 for binding in _bindings(names.events, queue.name, subscriber.events)
             ),
         ),

@@ -19,7 +19,7 @@ _LOG_MESSAGES: Final = {
     True: "RabbitMQ refuses a required part of the topology: work waits",
     False: "RabbitMQ refuses an optional part of the topology: everything else works",
 }
-"""By whether the part is needed."""
+"""By whether the part is required."""
 
 
 class TopologyRefusals:
@@ -46,7 +46,7 @@ class TopologyRefusals:
             if part.name not in before:
                 action = "topology.subscriber_refused" if part.of_subscriber else "topology.refused"
                 log.error(
-                    _LOG_MESSAGES[one.needed],
+                    _LOG_MESSAGES[one.required],
                     action=action,
                     name=part.name,
                     reason=reason,

@@ -66,7 +66,7 @@ def dev(
     logs.configure(sections.Logs(level="warning"))
     run_until_signal(
         lambda stop: _dev(stop, _Run(directory.absolute(), port, rabbitmq_url, config), view),
-        patience=_ENDING_SECONDS,
+        deadline_seconds=_ENDING_SECONDS,
     )
 
 

@@ -58,7 +58,7 @@ def doctor(context: typer.Context, as_json: ListJson = False) -> None:
         print_list(asdict(finding) for finding in findings)
     else:
         _print(findings)
-    if any(finding.verdict is CheckStatus.FAILED for finding in findings):
+    if any(finding.status is CheckStatus.FAILED for finding in findings):
         raise typer.Exit(FAILED)
 
 
@@ -67,8 +67,8 @@ def _print(findings: list[Finding]) -> None:
     width = max(len(finding.check) for finding in findings)
     for finding in findings:
         seen = _indented(one_line(finding.seen), width + 11)
-        verdict = (f"{finding.verdict:<7}", _STYLES[finding.verdict])
-        terminal.print(Text.assemble(verdict, f"  {finding.check:<{width}}  {seen}"))
+        status = (f"{finding.status:<7}", _STYLES[finding.status])
+        terminal.print(Text.assemble(status, f"  {finding.check:<{width}}  {seen}"))
         if finding.advice:
             advice = _indented(one_line(finding.advice), width + 13)
             terminal.print(Text(f"{'':{width + 11}}→ {advice}", "bold"))

@@ -48,7 +48,7 @@ def run_role(
         )
     try:
         run_until_signal(
-            lambda stop: role(settings, stop), patience=drain + ENDING_SECONDS, process_ends=True
+            lambda stop: role(settings, stop), deadline_seconds=drain + ENDING_SECONDS, process_ends=True
         )
     except InvalidSettingsError as error:
         _fail(settings, str(error), BAD_USAGE)

@@ -109,7 +109,7 @@ async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[Re
         nonlocal refused
         safe = await backfill_marker.safe_to_declare(connection, planned, names, "always")
         wanted = planned if safe else topology.without_queues(planned, names.suppression)
-        refused = await declaring.apply_topology(connection, wanted, "always", needed=())
+        refused = await declaring.apply_topology(connection, wanted, "always", required=())
         for one in refused:
             if isinstance(one.error, BrokerUnavailableError) and not one.part.of_subscriber:
                 raise one.error  # the queue is starting, and will be up soon

@@ -43,12 +43,12 @@ BATCH_SIZE: Final = 50
 """How many messages are handled together."""
 
 MAX_HOLD_SECONDS: Final = 900.0
-"""Then the rest is requeued: RabbitMQ closes a channel with a message unacknowledged for 30 minutes."""
+"""After this time the rest is requeued: RabbitMQ closes a channel with a message unacknowledged for 30 minutes."""
 
 _LOCK_TIMEOUT_SECONDS: Final = 10.0
 """Timeout for another reader to finish."""
 _SILENT_SECONDS: Final = 10.0
-"""So long without a message, before the last one: RabbitMQ counts as lost."""
+"""After this time without a message, before the last one, RabbitMQ counts as lost."""
 _POLL_SECONDS: Final = 0.1
 
 
@@ -102,7 +102,7 @@ class QueueReader(Generic[T]):
         Args:
             connection: an open connection from `open_connection`. While it lasts, no other reader can read the queue.
             queue: to read.
-            most: only so many from the head of the queue.
+            most: only this many from the head of the queue.
 
         Raises:
             BusyError: another reader uses it.

@@ -1,4 +1,4 @@
-"""RabbitMQ's alarms: while memory or disk is short, it takes nothing that is published, and says so to publishers only."""
+"""RabbitMQ's alarms: while memory or disk is short, it blocks publishers, and says so only to them."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _ADVICE: Final = (
 
 
 async def alarm_on(connection: AbstractConnection) -> str:
-    """Why RabbitMQ takes nothing from this connection, such as `memory alarm (low on memory)`; empty where it does.
+    """Why RabbitMQ blocks publishes on this connection, such as `memory alarm (low on memory)`; empty if it does not.
 
-    A publish is tried in a transaction that is rolled back, as RabbitMQ tells nobody else. While there is an alarm, it
-    reads nothing more from this connection after that: `cut` it.
+    A publish is tried in a transaction that is rolled back, because RabbitMQ reports an alarm only to connections that publish.
+    After that it reads nothing more from this connection while there is an alarm: `cut` it.
     """
     blocked: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def tell(reason: str) -> None:
+    def on_blocked(reason: str) -> None:
         if not blocked.done():
             blocked.set_result(reason)
 
     watching = asyncio.create_task(
-        path_of(connection).watch(connection, blocked=tell, unblocked=lambda: None), name="alarm watch"
+        path_of(connection).watch(connection, blocked=on_blocked, unblocked=lambda: None), name="alarm watch"
     )
     trying = asyncio.create_task(_try(connection), name="alarm probe")
     either: list[asyncio.Future[Any]] = [blocked, trying]
@@ -98,7 +98,7 @@ def describe_alarm(reason: str) -> str:
 
 
 async def _try(connection: AbstractConnection) -> None:
-    """A publish, and a question after it: RabbitMQ may refuse the one before it stops to read."""
+    """A publish, then a request: RabbitMQ may still refuse the publish before it stops reading."""
     await may_write(connection, "")
     with call_errors_as_loss(connection):
         await (await connection.channel(publisher_confirms=False)).close()

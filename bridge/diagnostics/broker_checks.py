@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bridge.settings.sections import Settings
 
 _MIN_VERSION: Final = (3, 10)
-_UNTRIED_VERSION: Final = (5, 0)
+_FIRST_UNTESTED_VERSION: Final = (5, 0)
 
 _APPLY: Final = "run `bridge topology apply` as a user who may configure"
 _ENABLE_API: Final = "enable the plugin rabbitmq_management, or set rabbitmq.management_url, to see it"
@@ -42,7 +42,7 @@ class BrokerContext:
     version: str
     management: ManagementApi
     publishing: AbstractConnection | None
-    """Another one, for what publishes; None while an alarm has RabbitMQ take nothing."""
+    """Another connection, to try publishes on; None while an alarm makes RabbitMQ block publishers."""
     planned: Topology = field(init=False)
     names: topology.Names = field(init=False)
 
@@ -56,7 +56,7 @@ async def version(check: str, context: BrokerContext) -> Finding:
     number = version_numbers(context.version)
     if number < _MIN_VERSION:
         return failed(check, f"RabbitMQ {context.version}", "upgrade it to 3.10 or newer")
-    if number >= _UNTRIED_VERSION:
+    if number >= _FIRST_UNTESTED_VERSION:
         return warning(
             check, f"RabbitMQ {context.version}", "the bridge is made for 3.10 to 4.x; try it first"
         )
@@ -108,17 +108,17 @@ async def topology_check(check: str, context: BrokerContext) -> Finding:
 
 
 async def backfill(check: str, context: BrokerContext) -> Finding:
-    """No backfill is due: a worker fills a suppression queue that was deleted from the archive."""
+    """No backfill is due: the suppression queue has all its events, or a worker has refilled it from the archive."""
     waiting = await ready_messages(context.connection, context.names.backfill)
     if waiting is None:
         return skipped(check, f"queue '{context.names.backfill}' is missing", _APPLY)
     if waiting:
         return warning(
             check,
-            f"'{context.names.suppression}' was deleted, and has still to be filled from the archive",
-            "check that a worker runs, which does it; at the end its log has `worker.backfilled`",
+            f"'{context.names.suppression}' has missed events (it was deleted, or lost bindings), and is still being refilled",
+            "check that a worker runs: it refills the queue from the archive; at the end its log has `worker.backfilled`",
         )
-    return ok(check, f"'{context.names.suppression}' has not been deleted, or has been filled again")
+    return ok(check, f"'{context.names.suppression}' has missed no events, or has been refilled")
 
 
 async def alternate_exchange(check: str, context: BrokerContext) -> Finding:
@@ -207,7 +207,7 @@ async def _compare_by_declaring(check: str, context: BrokerContext, blind: str) 
     without_bindings = topology.Topology(context.planned.exchanges, context.planned.queues, ())
     if context.settings.rabbitmq.declare == "never":
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
-    refused = await declaring.apply_topology(context.connection, without_bindings, "always", needed=())
+    refused = await declaring.apply_topology(context.connection, without_bindings, "always", required=())
     others = [one.error for one in refused if isinstance(one.error, TopologyMismatchError)]
     if others:
         return failed(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Binding
     from bridge.settings.sections import RabbitMQ
 
-_PATIENCE_SECONDS: Final = 5.0
+_TIMEOUT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,14 @@ class BrokerMonitor:
 
     async def _over_amqp(self) -> tuple[str, str | None, list[QueueStatus]]:
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
                 if self._connection is None or self._connection.is_closed:
                     self._connection = await connect_to_any(self._settings, name=CONNECTION_NAME)
                 with session_errors_as_loss(self._connection):
                     queues = [await _depth(self._connection, name) for name in self._names]
                 return "", version_of(self._connection), queues
         except TimeoutError:
-            problem = f"RabbitMQ does not answer within {_PATIENCE_SECONDS:g} s"
+            problem = f"RabbitMQ does not answer within {_TIMEOUT_SECONDS:g} s"
         except BrokerUnavailableError as error:
             problem = str(error)
         if self._connection is not None:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding
     from bridge.settings.sections import Settings
 
-PATIENCE_SECONDS: Final = 6.0
+TIMEOUT_SECONDS: Final = 6.0
 """For one check. They run side by side; only those of the broker wait until it is known whether it has an alarm."""
 
 _ALARMS: Final = "alarms"
@@ -100,8 +100,11 @@ async def _broker(settings: Settings) -> list[Finding]:
         else ok(check, f"{len(settings.rabbitmq.urls)} of {len(settings.rabbitmq.urls)} URLs answer")
     )
     try:
-        async with management.connect(settings.rabbitmq) as api, _publishing(settings, api) as (alarm, free):
-            context = BrokerContext(settings, connection, version_of(connection), api, free)
+        async with (
+            management.connect(settings.rabbitmq) as api,
+            _publishing(settings, api) as (alarm, unblocked),
+        ):
+            context = BrokerContext(settings, connection, version_of(connection), api, unblocked)
             return [reachable, alarm] + await asyncio.gather(
                 *(
                     _with_timeout(name, partial(_run_broker_check, examiner, name, context))
@@ -116,13 +119,14 @@ async def _broker(settings: Settings) -> list[Finding]:
 async def _publishing(
     settings: Settings, api: ManagementApi
 ) -> AsyncIterator[tuple[Finding, AbstractConnection | None]]:
-    """Whether there is an alarm; and where there is none, a connection for what publishes.
+    """Whether there is an alarm; and if there is none, a connection to try publishes on.
 
-    One on which something was published is dead while there is an alarm: all else is asked on another.
+    During an alarm RabbitMQ stops reading a connection that has published. So publishes are tried on a connection of
+    their own.
     """
     connection: AbstractConnection | None = None
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             connection = await connect_to_any(settings.rabbitmq, name=CONNECTION_NAME)
             alarm = await broker_alarms.alarm_on(connection)
             finding = await broker_alarms.alarm_finding(_ALARMS, alarm, api)
@@ -130,12 +134,12 @@ async def _publishing(
         finding = failed(_ALARMS, str(loss), "look again; see RabbitMQ's log")
     except TimeoutError:
         finding = _timed_out(_ALARMS)
-    free = connection if finding.verdict is CheckStatus.OK else None
+    unblocked = connection if finding.status is CheckStatus.OK else None
     try:
-        yield finding, free
+        yield finding, unblocked
     finally:
         if connection is not None:
-            if free is None:
+            if unblocked is None:
                 cut(connection)
             await close_quietly(connection)
 
@@ -184,7 +188,7 @@ async def _database(settings: Settings) -> list[Finding]:
 async def _provider(settings: Settings) -> list[Finding]:
     checks = ("provider token", "webhook")
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await provider_checks.token_and_webhook(checks, settings)
     except TimeoutError:
         return [_timed_out(name) for name in checks]
@@ -220,7 +224,7 @@ async def _machine(settings: Settings) -> list[Finding]:
 
 async def _with_timeout(name: str, examiner: Callable[[], Awaitable[Finding]]) -> Finding:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             return await examiner()
     except TimeoutError:
         return _timed_out(name)
@@ -228,5 +232,5 @@ async def _with_timeout(name: str, examiner: Callable[[], Awaitable[Finding]]) -
 
 def _timed_out(name: str) -> Finding:
     return failed(
-        name, f"no answer in {PATIENCE_SECONDS:g} s", "check what it waits for: network, disk or broker"
+        name, f"no answer in {TIMEOUT_SECONDS:g} s", "check what it waits for: network, disk or broker"
     )

@@ -24,7 +24,7 @@ class Finding:
 
     check: str
     """Name of the check, for example `alternate exchange`."""
-    verdict: CheckStatus
+    status: CheckStatus
     seen: str
     """One line, without secrets."""
     advice: str = ""

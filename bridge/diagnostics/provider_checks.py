@@ -40,11 +40,11 @@ _ENABLE: Final = "set it: bridge webhook enable, with receiver.public_url and re
 async def token_and_webhook(checks: tuple[str, str], settings: Settings) -> list[Finding]:
     """One call, which needs a valid token, and returns the webhook."""
     token, webhook = checks
-    impatient = settings.provider.model_copy(
+    one_attempt = settings.provider.model_copy(
         update={"attempts": 1, "timeout": min(settings.provider.timeout, _CALL_SECONDS / 2)}
     )
     try:
-        async with provider.connect(impatient, Metrics()) as client:
+        async with provider.connect(one_attempt, Metrics()) as client:
             seen = await client.read_webhook()
     except MissingTokenError:
         return [

@@ -41,7 +41,7 @@ _LABELS: Final = {
 }
 """The samples that are read: name -> the label by whose values they are summed; empty: no label."""
 
-_PATIENCE_SECONDS: Final = 3.0
+_TIMEOUT_SECONDS: Final = 3.0
 """The timeout for all requests to one role."""
 
 _WHERE: Final = "say where this one's is, with --metrics or health.roles (BRIDGE_HEALTH__ROLES)"
@@ -118,7 +118,7 @@ async def _resolve_all(text: str) -> list[str]:
 async def _ask(session: aiohttp.ClientSession, url: str) -> RoleStatus:
     base = url.removesuffix("/metrics")
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             async with session.get(f"{base}/metrics") as answer:
                 answer.raise_for_status()
                 text = await answer.text()
@@ -128,7 +128,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> RoleStatus:
                 life = orjson.loads(await answer.read())
         counts = _read(text)
     except TimeoutError:
-        return RoleStatus(base, f"no answer in {_PATIENCE_SECONDS:g} s")
+        return RoleStatus(base, f"no answer in {_TIMEOUT_SECONDS:g} s")
     except (aiohttp.ClientError, OSError) as error:
         return RoleStatus(base, connect_failure(error))
     except ValueError:
@@ -175,9 +175,9 @@ def _part(parts: Any, name: str) -> Any:
     if not isinstance(parts, dict):
         return None
     processes = parts.get("processes")
-    common_errors = [parts, *processes.values()] if isinstance(processes, dict) else [parts]
+    documents = [parts, *processes.values()] if isinstance(processes, dict) else [parts]
     return next(
-        (one[name] for one in common_errors if isinstance(one, dict) and isinstance(one.get(name), dict)),
+        (one[name] for one in documents if isinstance(one, dict) and isinstance(one.get(name), dict)),
         None,
     )
 

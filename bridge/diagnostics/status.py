@@ -218,7 +218,9 @@ def _wrong_backfill(markers: QueueStatus, events: LabelledValues) -> list[str]:
     if not markers.ready:
         return []
     so_far = f"{int(sum(events.values())):,} events since the workers' start"
-    return [f"the suppression queue was deleted, and has still to be filled from the archive: {so_far}"]
+    return [
+        f"the suppression queue has missed events (it was deleted, or lost bindings), and is still being refilled: {so_far}"
+    ]
 
 
 def _wrong_spool(seen: SpoolStatus) -> list[str]:

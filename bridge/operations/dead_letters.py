@@ -26,7 +26,7 @@ def dead_letter_operations(settings: Settings) -> QueueOperations[DeadLetter]:
         settings,
         inspect_dead_letters(names.dead),
         message=partial(_as_new, queue=names.suppression),
-        needed=required_by_worker(settings),
+        required=required_by_worker(settings),
         retry_action="dead.replay_waiting",
     )
 

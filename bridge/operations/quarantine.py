@@ -21,7 +21,7 @@ def quarantine_operations(settings: Settings) -> QueueOperations[QuarantinedBody
         settings,
         inspect_quarantine(names.malformed),
         message=partial(event_message_of, exchange=names.events),
-        needed=frozenset({names.events}),
+        required=frozenset({names.events}),
         retry_action="quarantine.replay_waiting",
         can_replay=lambda body: body.event is not None,
     )

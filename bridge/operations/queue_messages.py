@@ -73,7 +73,7 @@ class QueueOperations(Generic[T]):
     place: InspectedQueue[T]
     message: Callable[[HeldMessage[T]], Message]
     """Makes the message that a replay publishes."""
-    needed: frozenset[str]
+    required: frozenset[str]
     """Names of the exchanges and queues that a replay requires."""
     retry_action: str
     """The action of the log line when a message cannot be published, and is tried again."""
@@ -134,7 +134,7 @@ class QueueOperations(Generic[T]):
                     await limiter.acquire()
                     tasks.create_task(one(reading, found))
 
-        role_topology = RoleTopology(self.settings, planned_topology(self.settings), self.needed)
+        role_topology = RoleTopology(self.settings, planned_topology(self.settings), self.required)
         async with publishing(link, publisher, role_topology) as publish:
             await wait_while_running(link.up, publish)
             return await self._take_out(lambda summary: self.can_replay(summary) and wanted(summary), handle)

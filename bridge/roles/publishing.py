@@ -39,7 +39,7 @@ class DeclaredTopology(Protocol):
 
 @asynccontextmanager
 async def publishing(
-    link: Link, publisher: Publisher, topology: DeclaredTopology, *, patient: bool = False
+    link: Link, publisher: Publisher, topology: DeclaredTopology, *, keep_trying: bool = False
 ) -> AsyncIterator[asyncio.Task[None]]:
     """A publisher on a supervised connection. The end waits for confirms of what is in flight.
 
@@ -50,14 +50,14 @@ async def publishing(
         link: the connection.
         publisher: runs its sessions on it.
         topology: declares the topology before anything is published.
-        patient: whether to go on trying after a refusal, and to check the topology at intervals. Else a refusal in the first
+        keep_trying: whether to go on trying after a refusal, and to check the topology at intervals. Else a refusal in the first
             session ends the task.
     """
 
     async def declare(connection: AbstractConnection) -> None:
         await topology.declare(connection, include_suppression=not link.was_up)
 
-    async def patiently(connection: AbstractConnection) -> None:
+    async def retrying_session(connection: AbstractConnection) -> None:
         try:
             await declare(connection)
         except TopologyRefusedError as refusal:
@@ -66,11 +66,13 @@ async def publishing(
             publish=publisher.session(connection), topology=_check_topology(link, declare, connection)
         )
 
-    async def at_once(connection: AbstractConnection) -> None:
+    async def single_session(connection: AbstractConnection) -> None:
         await declare(connection)
         await publisher.session(connection)
 
-    async with background_task(link.run(patiently if patient else at_once), name="publish") as publish:
+    async with background_task(
+        link.run(retrying_session if keep_trying else single_session), name="publish"
+    ) as publish:
         yield publish
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_CONFIRMS_SECONDS):

@@ -104,7 +104,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                 ),
                 default_port=RECEIVER_HEALTH_PORT,
             ),
-            publishing(link, publisher, role_topology, patient=True) as publish,
+            publishing(link, publisher, role_topology, keep_trying=True) as publish,
             background_task(parts.drain.run(), name="drain") as drain_task,
             background_task(token_file.follow(access.replace_tokens), name="tokens") as following,
             server.serve(settings.receiver, parts.handler) as lifetime.port,

@@ -26,7 +26,7 @@ class RoleTopology:
 
     settings: Settings
     planned: Topology
-    needed: frozenset[str]
+    required: frozenset[str]
     """Names of exchanges and queues."""
     refusals: TopologyRefusals | None = None
     """Are told what is refused."""
@@ -50,10 +50,10 @@ class RoleTopology:
         planned = self.planned
         if not await self._may_make_suppression(connection, names, include_suppression=include_suppression):
             planned = topology.without_queues(planned, names.suppression)
-        refused = await declaring.apply_topology(connection, planned, mode, needed=self.needed)
+        refused = await declaring.apply_topology(connection, planned, mode, required=self.required)
         if self.refusals is not None:
             self.refusals.update(refused)
-        declaring.raise_if_needed(refused)
+        declaring.raise_if_required(refused)
 
     async def _may_make_suppression(
         self, connection: AbstractConnection, names: Names, *, include_suppression: bool

@@ -42,7 +42,7 @@ _LOG_SECONDS: Final = 0.5
 def run_until_signal(
     main: Callable[[Stop], Coroutine[Any, Any, None]],
     *,
-    patience: float = ENDING_SECONDS,
+    deadline_seconds: float = ENDING_SECONDS,
     at_once: bool = True,
     process_ends: bool = False,
 ) -> None:
@@ -53,7 +53,7 @@ def run_until_signal(
 
     Args:
         main: returns soon after the event is set. It may set the event itself when it begins to shut down.
-        patience: seconds from the signal to the deadline.
+        deadline_seconds: seconds from the signal to the deadline.
         at_once: whether a second signal ends the process at once, with the exit code 128 + its number. Else it is ignored.
         process_ends: whether the process ends after this. Then what still hangs after `main` has returned, such as a DNS
             look-up, is abandoned soon, with the exit code 0.
@@ -63,7 +63,7 @@ def run_until_signal(
     loop = runner.get_loop()
     # The default executor's threads would be waited for, also those that wait for a disk that is gone.
     loop.set_default_executor(AbandonableThreads())
-    end = _Shutdown(loop, patience=patience, at_once=at_once, process_ends=process_ends)
+    end = _Shutdown(loop, deadline_seconds=deadline_seconds, at_once=at_once, process_ends=process_ends)
     try:
         with runner:
             runner.run(_run_with_deadline(main, end))
@@ -106,14 +106,14 @@ class _Shutdown:
     """The shutdown of this process. It runs in threads of its own, which wait for nothing else."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, patience: float, at_once: bool, process_ends: bool
+        self, loop: asyncio.AbstractEventLoop, *, deadline_seconds: float, at_once: bool, process_ends: bool
     ) -> None:
         self.stop = Stop()
         self._loop = loop
-        self._patience = patience
+        self._deadline_seconds = deadline_seconds
         self._at_once = at_once
         self._process_ends = process_ends
-        self._deadline = threading.Timer(patience, self._abandon)
+        self._deadline = threading.Timer(deadline_seconds, self._abandon)
         self._closing = threading.Timer(_CLOSING_SECONDS, self._leave)
         self._deadline.daemon = self._closing.daemon = True
         self._has_begun = threading.Lock()
@@ -169,7 +169,7 @@ class _Shutdown:
             log.error,
             "the shutdown takes too long: abandoning what it waits for",
             action="process.abandoned",
-            seconds=self._patience,
+            seconds=self._deadline_seconds,
             tasks=_tasks(self._loop),
             threads=_threads(),
         )

@@ -198,7 +198,7 @@ async def _open_list(
             nonlocal store
             while store is None:
                 with suppress(StoreUnavailableError):
-                    store = await database.ask(
+                    store = await database.call(
                         lambda: opened.enter_async_context(
                             Store.open(url, lease_seconds=settings.worker.take_over_after)
                         ),

@@ -28,7 +28,7 @@ from bridge.settings.values import (
     Level,
     Port,
     Seconds,
-    SuppressingEvent,
+    SuppressingEventName,
     Tokens,
     blank_is_none,
     event_names,
@@ -149,7 +149,7 @@ class Suppression(Section):
 
     database_url: SecretStr = SecretStr("sqlite+aiosqlite:///suppressions.sqlite3")
     events: Annotated[
-        tuple[SuppressingEvent, ...], NoDecode, BeforeValidator(split_names), AfterValidator(event_names)
+        tuple[SuppressingEventName, ...], NoDecode, BeforeValidator(split_names), AfterValidator(event_names)
     ] = Field(default=("hard_bounced", "complained"), min_length=1)
 
 
@@ -234,10 +234,10 @@ class Settings(BaseSettings):
         """Where they were read from."""
         return self._origin
 
-    def plain(self, **sections: Section) -> Settings:
-        """The same with other sections, and of a class that can be pickled: what `load_settings` gives is not."""
+    def picklable(self, **replaced_sections: Section) -> Settings:
+        """A copy with these sections replaced, that can be pickled: what `load_settings` returns cannot."""
         own = {name: getattr(self, name) for name in Settings.model_fields}
-        made = Settings.model_construct(**own | sections)
+        made = Settings.model_construct(**own | replaced_sections)
         made._origin = self._origin  # noqa: SLF001 -- of our own class
         return made
 

@@ -142,6 +142,6 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0.01, le=7 * 86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(not_blank), AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-SuppressingEvent = Literal["hard_bounced", "complained", "unsubscribed"]
+SuppressingEventName = Literal["hard_bounced", "complained", "unsubscribed"]
 
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)]

@@ -55,7 +55,7 @@ class Child:
         """
         self._config = config
         self._metrics = metrics
-        self._patience = config.settings.receiver.drain_timeout + _ENDING_SECONDS
+        self._deadline_seconds = config.settings.receiver.drain_timeout + _ENDING_SECONDS
         self.pid: int | None = None
         """The id of the running process; None if there is none."""
         self.ended_late = False
@@ -157,7 +157,7 @@ class Child:
         if process.stdin:
             process.stdin.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._deadline_seconds):
                 self.ended_late |= await process.wait() == ABANDONED
                 return
         self.ended_late = True

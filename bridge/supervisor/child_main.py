@@ -45,7 +45,7 @@ def _serve(config: ChildConfig) -> int:
     try:
         run_until_signal(
             lambda stop: _receive(config, stop),
-            patience=config.settings.receiver.drain_timeout + _ENDING_SECONDS,
+            deadline_seconds=config.settings.receiver.drain_timeout + _ENDING_SECONDS,
             at_once=False,
             process_ends=True,
         )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bridge.supervisor.child import Child
     from bridge.telemetry.multiprocess import SharedMetrics
 
-_PATIENCE_SECONDS: Final = 1.0
+_TIMEOUT_SECONDS: Final = 1.0
 _READY: Final = 200
 
 
@@ -82,5 +82,5 @@ def _session(child: Child) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         "http://receiver",  # any host name: the socket is the address
         connector=aiohttp.UnixConnector(str(child.health_socket), force_close=True),
-        timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
     )

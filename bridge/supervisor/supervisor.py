@@ -86,7 +86,7 @@ async def _health(
 
 
 def _with_port(settings: Settings, port: int) -> Settings:
-    return settings.plain(receiver=settings.receiver.model_copy(update={"port": port}))
+    return settings.picklable(receiver=settings.receiver.model_copy(update={"port": port}))
 
 
 @contextmanager

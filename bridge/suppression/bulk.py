@@ -64,9 +64,9 @@ def chunks(
 ) -> Iterator[Sequence[Any]]:
     """The values in order, in one chunk for each statement. `lists` is how often a statement has each value in a list."""
     ordered = sorted(values)
-    at_once = len(ordered) if connection.dialect.name == _POSTGRESQL else MAX_PARAMETERS // lists
-    for start in range(0, len(ordered), at_once or 1):
-        yield ordered[start : start + at_once]
+    batch_size = len(ordered) if connection.dialect.name == _POSTGRESQL else MAX_PARAMETERS // lists
+    for start in range(0, len(ordered), batch_size or 1):
+        yield ordered[start : start + batch_size]
 
 
 def is_one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElement[bool]:

@@ -110,7 +110,7 @@ class Outbox:
 
     @property
     def lease_renewal_due(self) -> bool:
-        """Whether it is time to `claim_lease`."""
+        """Whether it is time to `write_lease_holder`."""
         return self._lease.renewal_due
 
     @property
@@ -121,7 +121,7 @@ class Outbox:
     async def pending(self, limit: int) -> list[Change]:
         """Up to `limit` changes that are not published, oldest first; none while another process holds the lease.
 
-        This takes the lease if it is free. It only reads if the lease was claimed before.
+        This takes the lease if it is free. It only reads if we hold the lease and its renewal is not due.
 
         A change appears when its transaction is committed, which may be after later changes. The changes of one entry are
         committed in the order of their ids: each is written under the lock of that entry.
@@ -129,7 +129,7 @@ class Outbox:
         Raises:
             StoreError: the list cannot be read or written (`StoreUnavailableError` where waiting may help).
         """
-        return await self._oldest(limit) if await self._lease.take() else []
+        return await self._oldest(limit) if await self._lease.try_acquire() else []
 
     async def lease_is_free(self) -> bool:
         """Whether no process holds the lease. This only reads.
@@ -139,13 +139,13 @@ class Outbox:
         """
         return await self._lease.is_free()
 
-    async def claim_lease(self) -> bool:
+    async def write_lease_holder(self) -> bool:
         """Renew the lease, or take it if it is free. Returns whether it is ours. This writes.
 
         Raises:
             StoreError: the list cannot be written (`StoreUnavailableError` where waiting may help).
         """
-        return await self._lease.claim()
+        return await self._lease.write_holder()
 
     async def release_lease(self) -> None:
         """Release the lease, so that another process can publish at once. The next `pending` asks for it again.

@@ -69,12 +69,14 @@ async def exclude_writers(connection: AsyncConnection) -> None:
         await connection.execute(text(f"LOCK TABLE {model.liftings.name} IN EXCLUSIVE MODE"))
 
 
-async def keep_lifting(
+async def record_removal(
     connection: AsyncConnection, address: str, reasons: Iterable[Reason], now: int
 ) -> None:
     """From now on no event that happened until `now` (Unix seconds) puts the address on the list for these reasons."""
     rows = [{"address": address, "reason": reason.value, "lifted_at": now} for reason in sorted(reasons)]
-    await connection.execute(_keeping(connection.dialect.name), bulk.as_parameters(connection, rows))
+    await connection.execute(
+        _record_removal_statement(connection.dialect.name), bulk.as_parameters(connection, rows)
+    )
 
 
 @lru_cache(maxsize=4)
@@ -95,7 +97,7 @@ def _reading(dialect: str) -> CompoundSelect[Any]:
 
 
 @lru_cache(maxsize=4)
-def _keeping(dialect: str) -> Insert:
+def _record_removal_statement(dialect: str) -> Insert:
     table = model.liftings
     adding = bulk.insert_statement(dialect, table, ("address", "reason", "lifted_at"))
     given = adding.excluded.lifted_at

@@ -36,7 +36,7 @@ TASK_NAME: Final = "suppression list"
 class Database(ABC):
     """One engine. Errors inside `read` and `write` are raised as `StoreError`."""
 
-    patience: ClassVar[float | None]
+    abandon_after: ClassVar[float | None]
     """Seconds for which a `shielded` method goes on when its caller is cancelled; None: until it is done."""
 
     def __init__(self, engine: AsyncEngine, name: str) -> None:
@@ -175,13 +175,13 @@ def shielded(
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
     """A method that finishes what it has begun when its caller is cancelled, and only then raises CancelledError.
 
-    That takes milliseconds. If the database does not answer within its `patience`, the transaction is abandoned, which
+    That takes milliseconds. If the database does not answer within `abandon_after` seconds, the transaction is abandoned, which
     rolls it back.
     """
 
     @functools.wraps(method)
     async def whole(of: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        patience = of._database.patience  # noqa: SLF001 -- the method's own
-        return await run_shielded(method(of, *args, **kwargs), name=TASK_NAME, patience=patience)
+        abandon_after = of._database.abandon_after  # noqa: SLF001 -- the method's own
+        return await run_shielded(method(of, *args, **kwargs), name=TASK_NAME, abandon_after=abandon_after)
 
     return whole

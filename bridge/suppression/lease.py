@@ -65,10 +65,10 @@ class Lease:
 
     @property
     def renewal_due(self) -> bool:
-        """Whether it is time to `claim` it: we do not hold it, or it should be renewed."""
+        """Whether it is time to `write_holder`: we do not hold it, or it should be renewed."""
         return monotonic_seconds() >= self._renew_at
 
-    async def take(self) -> bool:
+    async def try_acquire(self) -> bool:
         """Take it if it is free, or renew it when that is due. Returns whether we hold it.
 
         Raises:
@@ -76,7 +76,7 @@ class Lease:
         """
         if not self.is_held and not await self.is_free():
             return False
-        return await self.claim() if self.renewal_due else True
+        return await self.write_holder() if self.renewal_due else True
 
     @shielded
     async def is_free(self) -> bool:
@@ -102,15 +102,15 @@ class Lease:
         return bool(now - self._seen_at >= row.seconds)
 
     @shielded
-    async def claim(self) -> bool:
-        """Renew it, or take it after `is_free` returned true. Returns whether we hold it. This writes.
+    async def write_holder(self) -> bool:
+        """Write that we hold it: to renew it, or to take it after `is_free` returned true. Returns whether we hold it.
 
         Raises:
             StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
         """
         began = monotonic_seconds()
         async with self._database.write_autocommit() as connection:
-            taken = await connection.scalar(self._claiming(connection.dialect.name)) is not None
+            taken = await connection.scalar(self._write_holder_statement(connection.dialect.name)) is not None
         self._until = began + self._seconds if taken else 0.0
         self._renew_at = began + self.renew_every if taken else 0.0
         return taken
@@ -135,7 +135,7 @@ class Lease:
                 .values(holder=NOBODY, renewals=leases.c.renewals + 1)
             )
 
-    def _claiming(self, dialect: str) -> ReturningInsert[tuple[int]]:
+    def _write_holder_statement(self, dialect: str) -> ReturningInsert[tuple[int]]:
         """Take it if it is ours or released, or if it was not renewed since we read it; else it returns no row."""
         insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         adding = insert(leases).values(name=self._name, holder=self._me, renewals=1, seconds=self._seconds)

@@ -63,11 +63,11 @@ _SETTINGS_OF_A_MIGRATION: Final = _SETTINGS | {"statement_timeout": "0"}
 class PostgresqlDatabase(Database):
     """A database on a server, shared by several processes.
 
-    When the caller is cancelled, a transaction is finished if PostgreSQL answers within the patience. If not, the
+    When the caller is cancelled, a transaction is finished if PostgreSQL answers within `abandon_after` seconds. If not, the
     connection is closed, which rolls the transaction back: a stop never waits for a server that is gone.
     """
 
-    patience: ClassVar[float | None] = 0.5
+    abandon_after: ClassVar[float | None] = 0.5
 
     def __init__(self, database_url: str) -> None:
         """Args: the URL. Nothing is connected.

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _TABLES: Final = {
     model.suppressions: ("SELECT", "INSERT", "UPDATE"),
     model.changes: ("SELECT", "INSERT", "UPDATE"),
+    # UPDATE for the FOR KEY SHARE of `current_state.read`. Only `bridge suppressions remove` inserts.
     model.liftings: ("SELECT", "UPDATE"),
     model.handled_events: ("SELECT", "INSERT"),
     model.known_messages: ("SELECT", "INSERT", "UPDATE"),

@@ -47,7 +47,7 @@ class SqliteDatabase(Database):
     would keep SQLite's lock. It takes at most as long as another process holds the lock.
     """
 
-    patience: ClassVar[float | None] = None
+    abandon_after: ClassVar[float | None] = None
 
     def __init__(self, url: URL) -> None:
         """Args: `sqlite:///file`. Nothing is opened.

@@ -13,8 +13,8 @@ from bridge.suppression.addresses import normalise
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError, StoreError
-from bridge.suppression.incidents import RecordedIncident
 from bridge.suppression.policy import Reason
+from bridge.suppression.suppressing_events import RecordedEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bridge.suppression.changes import Change
     from bridge.suppression.database import Database
     from bridge.suppression.entries import Entry
-    from bridge.suppression.incidents import Incident, RecordOutcome
+    from bridge.suppression.suppressing_events import RecordOutcome, SuppressingEvent
 
 _RELEASE_SECONDS: Final = 0.5
 """How long the end of a process may wait for the release of its lease; otherwise the lease expires."""
@@ -77,39 +77,37 @@ class Store:
 
     @shielded
     async def record(
-        self, incidents: Sequence[Incident], *, actor: str, addresses: Mapping[str, str] = NO_ADDRESSES
-    ) -> list[RecordedIncident]:
-        """Record incidents in one transaction. Returns a result for each, in the same order.
+        self, events: Sequence[SuppressingEvent], *, actor: str, addresses: Mapping[str, str] = NO_ADDRESSES
+    ) -> list[RecordedEvent]:
+        """Record events in one transaction. Returns a result for each, in the same order.
 
         An event id counts once, even if it comes often or several workers record it.
 
         Args:
-            incidents: what happened.
+            events: what happened.
             actor: who makes the changes, for the change log.
             addresses: message id -> address, to `remember` in the same transaction.
 
         Raises:
             InvalidAddressError: one of the addresses is invalid; nothing was changed.
-            RefusedValueError: the database refuses one of the incidents; nothing was changed.
+            RefusedValueError: the database refuses one of the events; nothing was changed.
         """
         causes: dict[str, writing.Cause] = {}
-        for incident in incidents:
-            causes.setdefault(incident.event_id, _cause(incident))
+        for event in events:
+            causes.setdefault(event.event_id, _cause(event))
         if not causes:
             return []
         now = self._now()
         async with self._database.write() as connection:
-            claimed = await writing.claim_events(connection, causes, now)
-            fresh = [event_id for event_id in causes if event_id in claimed]
+            unhandled = await writing.mark_handled(connection, causes, now)
+            fresh = [event_id for event_id in causes if event_id in unhandled]
             done = await writing.upsert_entries(
                 connection, [causes[event_id] for event_id in fresh], actor=actor, now=now
             )
             await writing.upsert_addresses(connection, addresses, now)
         outcomes: dict[str, RecordOutcome] = dict(zip(fresh, done, strict=True))
-        # The first incident of an event pops its outcome; its repeats find none.
-        return [
-            RecordedIncident(incident, outcomes.pop(incident.event_id, "repeated")) for incident in incidents
-        ]
+        # Of several with one event id the first takes the outcome; the others are repeats.
+        return [RecordedEvent(event, outcomes.pop(event.event_id, "repeated")) for event in events]
 
     @shielded
     async def known_addresses(self, message_ids: Collection[str]) -> dict[str, str]:
@@ -271,13 +269,13 @@ class Store:
         return int(self._clock())
 
 
-def _cause(incident: Incident) -> writing.Cause:
+def _cause(event: SuppressingEvent) -> writing.Cause:
     return writing.Cause(
-        address=normalise(incident.address),
-        original=incident.address,
-        reason=incident.reason,
-        at=incident.event_at,
-        event_id=incident.event_id,
-        message_id=incident.message_id,
-        evidence=incident.evidence,
+        address=normalise(event.address),
+        original=event.address,
+        reason=event.reason,
+        at=event.event_at,
+        event_id=event.event_id,
+        message_id=event.message_id,
+        evidence=event.evidence,
     )

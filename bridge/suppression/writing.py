@@ -52,7 +52,7 @@ class Cause:
         return self.address, self.reason
 
 
-async def claim_events(connection: AsyncConnection, event_ids: Iterable[str], now: int) -> set[str]:
+async def mark_handled(connection: AsyncConnection, event_ids: Iterable[str], now: int) -> set[str]:
     """Mark the events as handled at `now` (Unix seconds). Returns those that were not handled before.
 
     On PostgreSQL the INSERT waits for another worker's transaction with the same id, and the second one returns no row.
@@ -61,7 +61,7 @@ async def claim_events(connection: AsyncConnection, event_ids: Iterable[str], no
     rows = [{"event_id": event_id, "handled_at": now} for event_id in sorted(event_ids)]
     return set(
         await connection.scalars(
-            _claim_statement(connection.dialect.name), bulk.as_parameters(connection, rows)
+            _mark_handled_statement(connection.dialect.name), bulk.as_parameters(connection, rows)
         )
     )
 
@@ -163,7 +163,7 @@ async def delete_entries(
     for one in entries:
         del current.ends[address][one.reason]
         remaining.append(current.reasons(address, now))
-    await current_state.keep_lifting(connection, address, reasons, now)
+    await current_state.record_removal(connection, address, reasons, now)
     table = model.suppressions
     removed = [entry.reason.value for entry in entries]
     chosen = and_(table.c.address == address, table.c.reason.in_(removed))
@@ -238,7 +238,7 @@ def _later(one: int | None, other: int | None) -> int | None:
 
 
 @lru_cache(maxsize=4)
-def _claim_statement(dialect: str) -> ReturningInsert[Any]:
+def _mark_handled_statement(dialect: str) -> ReturningInsert[Any]:
     table = model.handled_events
     adding = bulk.insert_statement(dialect, table, ("event_id", "handled_at"))
     return adding.on_conflict_do_nothing(index_elements=[table.c.event_id]).returning(table.c.event_id)

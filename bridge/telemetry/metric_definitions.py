@@ -37,8 +37,8 @@ class MetricDefinitions:
 
     @cached_property
     def build(self) -> Gauge:
-        says = "1, with the version that runs"
-        return self._gauge("bridge_build_info", says, "version", "python", together="max")
+        help_text = "1, with the version that runs"
+        return self._gauge("bridge_build_info", help_text, "version", "python", multiprocess_mode="max")
 
     @cached_property
     def answers(self) -> Counter:
@@ -46,13 +46,13 @@ class MetricDefinitions:
 
     @cached_property
     def tokens(self) -> Gauge:
-        says = "Tokens that are valid now in the webhook's URL"
-        return self._gauge("bridge_tokens", says, together="livemin")
+        help_text = "Tokens that are valid now in the webhook's URL"
+        return self._gauge("bridge_tokens", help_text, multiprocess_mode="livemin")
 
     @cached_property
     def admitted(self) -> Counter:
-        says = "Requests with a valid token: the first of receiver.tokens, or another one"
-        return self._counter("bridge_requests_admitted", says, "token")
+        help_text = "Requests with a valid token: the first of receiver.tokens, or another one"
+        return self._counter("bridge_requests_admitted", help_text, "token")
 
     @cached_property
     def answer_seconds(self) -> BulkHistogram:
@@ -64,8 +64,8 @@ class MetricDefinitions:
 
     @cached_property
     def event_age(self) -> BulkHistogram:
-        says = "From the timestamp of an event to the stage that it has reached"
-        return self._histogram("bridge_event_age_seconds", says, AGE_BUCKETS, "stage")
+        help_text = "From the timestamp of an event to the stage that it has reached"
+        return self._histogram("bridge_event_age_seconds", help_text, AGE_BUCKETS, "stage")
 
     @cached_property
     def publishes(self) -> Counter:
@@ -95,8 +95,8 @@ class MetricDefinitions:
 
     @cached_property
     def broker_up(self) -> Gauge:
-        says = "1 while the connection to RabbitMQ is open, by use"
-        return self._gauge("bridge_broker_up", says, "use", together="livemin")
+        help_text = "1 while the connection to RabbitMQ is open, by use"
+        return self._gauge("bridge_broker_up", help_text, "use", multiprocess_mode="livemin")
 
     @cached_property
     def broker_state(self) -> Gauge:
@@ -108,13 +108,13 @@ class MetricDefinitions:
 
     @cached_property
     def topology_refused(self) -> Gauge:
-        says = "1 while RabbitMQ refuses to declare an exchange or queue as planned"
-        return self._gauge("bridge_topology_refused", says, "name", together="livemax")
+        help_text = "1 while RabbitMQ refuses to declare an exchange or queue as planned"
+        return self._gauge("bridge_topology_refused", help_text, "name", multiprocess_mode="livemax")
 
     @cached_property
     def backfill_due(self) -> Gauge:
-        says = "1 while the suppression queue is still to be filled from the archive"
-        return self._gauge("bridge_backfill_due", says, together="livemax")
+        help_text = "1 while the suppression queue is still to be filled from the archive"
+        return self._gauge("bridge_backfill_due", help_text, multiprocess_mode="livemax")
 
     @cached_property
     def backfilled(self) -> Counter:
@@ -136,23 +136,23 @@ class MetricDefinitions:
 
     @cached_property
     def spool_oldest_seconds(self) -> Gauge:
-        says = "Age of the spool's oldest event"
-        return self._gauge("bridge_spool_oldest_seconds", says, together="livemax")
+        help_text = "Age of the spool's oldest event"
+        return self._gauge("bridge_spool_oldest_seconds", help_text, multiprocess_mode="livemax")
 
     @cached_property
     def spool_set_aside(self) -> Gauge:
-        says = "Events in the spool that RabbitMQ refuses, by reason"
-        return self._gauge("bridge_spool_set_aside_entries", says, "reason")
+        help_text = "Events in the spool that RabbitMQ refuses, by reason"
+        return self._gauge("bridge_spool_set_aside_entries", help_text, "reason")
 
     @cached_property
     def spool_refusing(self) -> Gauge:
-        says = "1 while the spool takes no events"
-        return self._gauge("bridge_spool_refusing", says, together="livemax")
+        help_text = "1 while the spool takes no events"
+        return self._gauge("bridge_spool_refusing", help_text, multiprocess_mode="livemax")
 
     @cached_property
     def consumed(self) -> Counter:
-        says = "Messages that RabbitMQ has delivered to the worker"
-        return self._counter("bridge_events_consumed", says, "redelivered")
+        help_text = "Messages that RabbitMQ has delivered to the worker"
+        return self._counter("bridge_events_consumed", help_text, "redelivered")
 
     @cached_property
     def unacknowledged_messages(self) -> Gauge:
@@ -181,8 +181,8 @@ class MetricDefinitions:
 
     @cached_property
     def retries(self) -> Counter:
-        says = "Messages put into a delay queue, by reason and delay in seconds"
-        return self._counter("bridge_retries", says, "reason", "delay")
+        help_text = "Messages put into a delay queue, by reason and delay in seconds"
+        return self._counter("bridge_retries", help_text, "reason", "delay")
 
     @cached_property
     def dead_letters(self) -> Counter:
@@ -194,8 +194,8 @@ class MetricDefinitions:
 
     @cached_property
     def provider_seconds(self) -> BulkHistogram:
-        says = "Duration of a call to the provider, by status"
-        return self._histogram("bridge_provider_call_seconds", says, SLOW_BUCKETS, "status")
+        help_text = "Duration of a call to the provider, by status"
+        return self._histogram("bridge_provider_call_seconds", help_text, SLOW_BUCKETS, "status")
 
     @cached_property
     def pauses(self) -> Counter:
@@ -203,13 +203,13 @@ class MetricDefinitions:
 
     @cached_property
     def breaker_state(self) -> Gauge:
-        says = "Circuit breaker of a dependency: 0 closed, 1 half-open, 2 open"
-        return self._gauge("bridge_breaker_state", says, "dependency")
+        help_text = "Circuit breaker of a dependency: 0 closed, 1 half-open, 2 open"
+        return self._gauge("bridge_breaker_state", help_text, "dependency")
 
     @cached_property
     def oldest_call_seconds(self) -> Gauge:
-        says = "Age of the oldest call to a dependency without an answer"
-        return self._gauge("bridge_oldest_call_seconds", says, "dependency", together="livemax")
+        help_text = "Age of the oldest call to a dependency without an answer"
+        return self._gauge("bridge_oldest_call_seconds", help_text, "dependency", multiprocess_mode="livemax")
 
     @cached_property
     def stuck(self) -> Counter:
@@ -241,11 +241,13 @@ class MetricDefinitions:
     def relayed(self) -> Counter:
         return self._counter("bridge_changes_relayed", "Changes of the list published")
 
-    def _counter(self, name: str, says: str, *labels: str) -> Counter:
-        return Counter(name, says, labels, registry=self.registry)
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, says: str, *labels: str, together: Aggregation = "livesum") -> Gauge:
-        return Gauge(name, says, labels, registry=self.registry, multiprocess_mode=together)
+    def _gauge(
+        self, name: str, help_text: str, *labels: str, multiprocess_mode: Aggregation = "livesum"
+    ) -> Gauge:
+        return Gauge(name, help_text, labels, registry=self.registry, multiprocess_mode=multiprocess_mode)
 
-    def _histogram(self, name: str, says: str, bounds: tuple[float, ...], *labels: str) -> BulkHistogram:
-        return BulkHistogram(name, says, labels, buckets=bounds, registry=self.registry)
+    def _histogram(self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> BulkHistogram:
+        return BulkHistogram(name, help_text, labels, buckets=bounds, registry=self.registry)

@@ -42,14 +42,14 @@ class AddressLookup:
         self._client = client
         self._provider = provider
         self._throttle_slots = asyncio.Semaphore(ceil(settings.rate))
-        self._open = self._in_progress = 0
+        self._unfinished = self._in_progress = 0
         self.steps = 0
         """How many calls have ended, with or without success."""
 
     @property
     def waiting(self) -> int:
         """How many look-ups have no call in progress: they wait for the rate limit, their backoff or the breaker."""
-        return self._open - self._in_progress
+        return self._unfinished - self._in_progress
 
     async def address(self, message_id: str) -> str:
         """Look up the address of this message.
@@ -58,7 +58,7 @@ class AddressLookup:
             MissingTokenError: there is no API token, so the provider cannot be asked.
             UnexpectedAnswerError: the answer cannot be used.
             UnknownMessageError: the provider does not know the message, after `provider.attempts`.
-            ProviderUnavailableError, UnauthorizedError, NotHttpError: it failed so often while others succeeded.
+            ProviderUnavailableError, UnauthorizedError, NotHttpError: it failed `provider.attempts` times while others succeeded.
         """
         counted = _FailureCount(self._provider, self._settings.attempts)
         # One object for each look-up: a shared one would mix the state of its callers.
@@ -68,11 +68,11 @@ class AddressLookup:
             stop=counted.exhausted,
             reraise=True,
         )
-        self._open += 1
+        self._unfinished += 1
         try:
             address: str = await retrying(self._ask, message_id)
         finally:
-            self._open -= 1
+            self._unfinished -= 1
         return address
 
     async def _ask(self, message_id: str) -> str:
@@ -81,7 +81,7 @@ class AddressLookup:
                 f"the address of message {message_id} is not known, and without provider.api_token "
                 "(BRIDGE_PROVIDER__API_TOKEN) the provider cannot be asked"
             )
-        return await self._provider.ask(
+        return await self._provider.call(
             lambda: self._call(message_id),
             errors=failures.PROVIDER_ERRORS,
             subject=message_id,
@@ -92,7 +92,7 @@ class AddressLookup:
         if probe is not None:
             await self._client.wait_for_rate()
             return
-        # Few at a time: those that are here when the breaker opens would be asked before the probe.
+        # Few at a time: calls already waiting here when the breaker opens would be made before the probe.
         async with self._throttle_slots:
             if self._provider.available:
                 await self._client.wait_for_rate()
@@ -126,7 +126,7 @@ class _FailureCount:
         if isinstance(error, UnknownMessageError) or others_succeed:
             enough = self._attempts
         elif isinstance(error, failures.ERRORS_OF_ONE_MESSAGE) and self._provider.available:
-            # It seems to be the only one. At its second failure it is known whether the look-ups beside it have failed, too.
+            # This message seems to be the only one that fails; a second failure shows whether others failed meanwhile.
             enough = max(self._attempts, 2)
         else:
             return False

@@ -1,4 +1,7 @@
-"""Fills a suppression queue that was deleted or unbound from the archive. A marker message says that this is due."""
+"""Refills the suppression queue from the archive, after the queue was deleted or lost its bindings.
+
+A marker message says that this is due.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,7 @@ class Backfill:
         self._publisher = publisher
         self._names = names
         self._suppressing = suppressing
-        self._at_once = max(1, min(_BATCH, window // 2))
+        self._batch_size = max(1, min(_BATCH, window // 2))
         self._ensure_topology = ensure_topology
         self._due = metrics.backfill_due
         self._events = metrics.backfilled
@@ -98,53 +101,53 @@ class Backfill:
 
     async def fill_if_due(self, connection: AbstractConnection) -> bool:
         """Fill the queue if that is due. Returns whether it is still due, because another worker is filling it."""
-        due = bool(await ready_messages(connection, self._names.backfill))
-        self._due.set(due)
-        if not due:
+        is_due = bool(await ready_messages(connection, self._names.backfill))
+        self._due.set(is_due)
+        if not is_due:
             return False
         lock = f"{self._names.backfill}.lock"
         if not await exclusive_lock.try_acquire(connection, lock):
             return True
-        marked = await backfill_marker.read_markers(connection, self._names.backfill)
-        if marked is not None:
+        pending = await backfill_marker.read_markers(connection, self._names.backfill)
+        if pending is not None:
             # Bind before the end of the archive is read: later events reach the queue by its binding.
             await self._ensure_topology(connection)
-            await self._fill(connection, marked)
+            await self._fill(connection, pending)
         await exclusive_lock.release(connection, lock)
         self._due.set(0)
         return False
 
-    async def _fill(self, connection: AbstractConnection, due: PendingBackfill) -> None:
+    async def _fill(self, connection: AbstractConnection, pending: PendingBackfill) -> None:
         log.info(
             "the suppression queue has missed events: filling it from the archive",
             action="worker.backfill",
-            offset=due.offset,
+            offset=pending.offset,
         )
         count, noted_at = 0, asyncio.get_running_loop().time()
-        begin = archive.FIRST if due.offset is None else due.offset
+        begin = archive.FIRST if pending.offset is None else pending.offset
         async with aclosing(archive.read_archive(connection, self._names.archive, begin=begin)) as found:
             async for events in found:
                 count += await self._publish(
                     [event for event in events if canonical_name(event.routing_key) in self._suppressing]
                 )
                 if asyncio.get_running_loop().time() - noted_at > _MARK_SECONDS:
-                    due = await self._note(connection, due, events[-1].offset + 1)
+                    pending = await self._note(connection, pending, events[-1].offset + 1)
                     noted_at = asyncio.get_running_loop().time()
-        await backfill_marker.remove_markers(connection, self._names.backfill, due.ids)
+        await backfill_marker.remove_markers(connection, self._names.backfill, pending.ids)
         log.info("the suppression queue is filled again", action="worker.backfilled", events=count)
 
     async def _note(
-        self, connection: AbstractConnection, due: PendingBackfill, offset: int
+        self, connection: AbstractConnection, pending: PendingBackfill, offset: int
     ) -> PendingBackfill:
         """Publish a new marker with this offset, and remove the old ones once it is confirmed."""
         marker = backfill_marker.make_marker(self._names.backfill, offset)
         await self._confirmed([marker])
-        await backfill_marker.remove_markers(connection, self._names.backfill, due.ids)
+        await backfill_marker.remove_markers(connection, self._names.backfill, pending.ids)
         return backfill_marker.PendingBackfill(offset, frozenset({marker.message_id}))
 
     async def _publish(self, events: Sequence[ArchivedEvent]) -> int:
-        for begin in range(0, len(events), self._at_once):
-            chunk = events[begin : begin + self._at_once]
+        for begin in range(0, len(events), self._batch_size):
+            chunk = events[begin : begin + self._batch_size]
             await self._confirmed(
                 [
                     archive.copy_of_event(event, exchange="", routing_key=self._names.suppression)

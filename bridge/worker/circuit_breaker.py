@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
 _FIRST_PAUSE_SECONDS: Final = 0.2
-_UNTRIED_EVERY_SECONDS: Final = 1.0
-"""While it is open, a call of a subject that has not failed yet is let through this often: others may be to blame."""
+_EXTRA_PROBE_EVERY_SECONDS: Final = 1.0
+"""While it is open, a call of a subject that has not failed is let through this often: the outage may be due to other
+subjects only."""
 
 
 class BreakerState(IntEnum):
@@ -39,8 +40,8 @@ class Probe:
     subject: Hashable
     admitted: asyncio.Future[bool]
     """True: let through as a probe. False: the breaker has closed."""
-    untried: bool = False
-    """Let through during the pause, because its subject has not failed yet."""
+    is_extra: bool = False
+    """Let through during the pause, because its subject has not failed since the last success."""
 
 
 class CircuitBreaker:
@@ -85,8 +86,8 @@ class CircuitBreaker:
         self._failed: dict[Hashable, int] = {}
         """Subject -> number of its last failure since the last success. A greater number is a later failure."""
         self._failure_number = 0
-        self._until = self._next_untried_at = 0.0
-        self._hold_untried = False
+        self._until = self._next_extra_probe_at = 0.0
+        self._hold_extra_probes = False
         self._failed_probes: set[Hashable] = set()
         """Subjects whose probes have failed since the last pause ended."""
         self._waiting: list[Probe] = []
@@ -151,7 +152,7 @@ class CircuitBreaker:
             probe: the call's own, if it was one.
         """
         self.reason = str(error)
-        self._hold_untried = isinstance(error, self._common_errors)
+        self._hold_extra_probes = isinstance(error, self._common_errors)
         may_be_the_subject = subject is not None and isinstance(error, self._subject_errors)
         again = subject in self._failed
         self._failure_number += 1
@@ -161,7 +162,7 @@ class CircuitBreaker:
             self._failures += not (may_be_the_subject and again)
             if self._failures >= self._failure_limit:
                 self._open()
-        elif probe is not None and not probe.untried:
+        elif probe is not None and not probe.is_extra:
             self._failed_probes.add(subject)
             others = (
                 may_be_the_subject
@@ -174,7 +175,7 @@ class CircuitBreaker:
     def _open(self) -> None:
         now = asyncio.get_running_loop().time()
         if self._closed:
-            self._next_untried_at = now + _UNTRIED_EVERY_SECONDS
+            self._next_extra_probe_at = now + _EXTRA_PROBE_EVERY_SECONDS
         self.pause = min(self._max_pause, _FIRST_PAUSE_SECONDS * 2 ** min(self.pauses, 30))
         self.pauses += 1
         self._until = now + self.pause
@@ -194,19 +195,19 @@ class CircuitBreaker:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        none_probes = all(probe.untried for probe in self._probing)
-        if none_probes and now >= self._until and (probe := self._next_probe()) is not None:
+        only_extra_probes = all(probe.is_extra for probe in self._probing)
+        if only_extra_probes and now >= self._until and (probe := self._next_probe()) is not None:
             self._admit(probe)
-        elif now >= self._next_untried_at and (probe := self._next_untried()) is not None:
-            probe.untried = True
+        elif now >= self._next_extra_probe_at and (probe := self._next_extra_probe()) is not None:
+            probe.is_extra = True
             self._admit(probe)
-        times = [self._until] * (none_probes and now < self._until)
-        times += [self._next_untried_at] * (now < self._next_untried_at)
+        times = [self._until] * (only_extra_probes and now < self._until)
+        times += [self._next_extra_probe_at] * (now < self._next_extra_probe_at)
         if times:
             self._timer = loop.call_at(min(times), self._admit_next)
 
     def _admit(self, probe: Probe) -> None:
-        self._next_untried_at = asyncio.get_running_loop().time() + _UNTRIED_EVERY_SECONDS
+        self._next_extra_probe_at = asyncio.get_running_loop().time() + _EXTRA_PROBE_EVERY_SECONDS
         self._waiting.remove(probe)
         self._probing.add(probe)
         probe.admitted.set_result(True)
@@ -216,8 +217,8 @@ class CircuitBreaker:
         candidates = (one for one in reversed(self._waiting) if one.subject not in self._failed_probes)
         return min(candidates, key=lambda one: self._failed.get(one.subject, 0), default=None)
 
-    def _next_untried(self) -> Probe | None:
-        if self._hold_untried:
+    def _next_extra_probe(self) -> Probe | None:
+        if self._hold_extra_probes:
             return None
         return next(
             (

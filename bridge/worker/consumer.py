@@ -156,7 +156,7 @@ class Consumer:
             handle=self._handler.run(deliveries.inbox, deliveries.report),
             acknowledge=deliveries.acknowledge(connection, channel),
             route_failures=deliveries.route_failures(),
-            stop=self._drain(connection, channel, deliveries),
+            stop=self._finish_in_flight(connection, channel, deliveries),
             cancelled=self._cancelled(cancelled),
             idle=self._idle(deliveries),
             channel=wait_channel_closed(channel),
@@ -164,7 +164,7 @@ class Consumer:
         )
         await path.close_delivery_channel(connection, channel)
 
-    async def _drain(
+    async def _finish_in_flight(
         self, connection: AbstractConnection, channel: AiormqChannel, deliveries: UnacknowledgedDeliveries
     ) -> None:
         await self._stopping.wait()
@@ -175,7 +175,7 @@ class Consumer:
                     await channel.basic_cancel(_TAG)
             async with asyncio.timeout(self._settings.drain_timeout):
                 await deliveries.wait_until_empty()
-        log.info("stopped consuming", action="worker.drained", requeued=len(deliveries))
+        log.info("stopped consuming", action="worker.stopped_consuming", requeued=len(deliveries))
 
     def _on_acknowledge(self, results: Sequence[DeliveryResult], seconds: Sequence[float]) -> None:
         self._counts.acknowledging(results, seconds, time.time())

@@ -14,7 +14,7 @@ class DeliveryResult(NamedTuple):
 
     delivery: Delivery
     outcome: str
-    """For the metrics: `added`, `updated`, `repeated`, `ignored`; or `failed`, which becomes `delayed` or `dead`."""
+    """For the metrics: one of `consumer_metrics.OUTCOMES`; or `failed`, which becomes `delayed` or `dead`."""
     failure: Failure | None = None
     """Why the message is moved to another queue; None where it is not."""
     happened_at: int | None = None

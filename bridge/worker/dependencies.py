@@ -107,7 +107,7 @@ class Dependency:
             reason = f"a call has not been answered for {self.oldest_call:.0f} s"
         return {"state": worst.state.text, "reason": reason}
 
-    async def ask(
+    async def call(
         self,
         call: Callable[[], Awaitable[T]],
         *,

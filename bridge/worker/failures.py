@@ -148,7 +148,7 @@ class FailureRouter:
         self._retries = retries
         self._dead_letters = dead_letters
         self._publishes = publishes
-        self._patience = give_up_after
+        self._give_up_after = give_up_after
         self._grace = min(unknown_grace, give_up_after)
         self._routing = 0
 
@@ -178,7 +178,7 @@ class FailureRouter:
             where=failure.where,
         )
         lagging = failure.reason == UNKNOWN_MESSAGE and history.reason_age >= self._grace
-        if failure.retryable and history.age < self._patience and not lagging:
+        if failure.retryable and history.age < self._give_up_after and not lagging:
             await self._retries.delay(incoming, history)
             return "delayed"
         await self._dead_letters.move_to_dead_letters(incoming, DeadLetterCause(failure.reason, history))

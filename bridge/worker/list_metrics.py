@@ -20,8 +20,8 @@ log = logs.logger("worker")
 
 LIST_EVERY_SECONDS: Final = 60.0
 OUTBOX_EVERY_SECONDS: Final = 5.0
-_MAX_DUTY_CYCLE: Final = 100.0
-"""Counting takes at most one part in 100 of the time: a list of millions is counted less often."""
+_MAX_DUTY_CYCLE: Final = 0.01
+"""Counting takes at most this share of the time: a list of millions is counted less often."""
 
 
 class ListMetrics:
@@ -68,7 +68,7 @@ class ListMetrics:
                 self.counting = False
                 self.counts += 1
         ended = time.monotonic()
-        return ended + max(every, (ended - began) * _MAX_DUTY_CYCLE)
+        return ended + max(every, (ended - began) / _MAX_DUTY_CYCLE)
 
     async def _count_entries(self) -> None:
         for reason, entries in (await self._store.count_by_reason()).items():

@@ -67,8 +67,9 @@ class Relay:
         self._metrics = metrics
         metrics.before_scrape(lambda: metrics.outbox_lease.set(outbox.holds_lease))
         self._wake_up = asyncio.Event()
-        self._at_once = _BATCH
-        self._has_lease = False
+        self._batch_size = _BATCH
+        self._logged_as_holder = False
+        """Whether the log has named this worker as the holder of the lease."""
         self._nacks = 0
         """How many times in a row RabbitMQ has nacked the oldest change."""
         self.busy = False
@@ -126,7 +127,7 @@ class Relay:
             await self._publisher.renew_channel()
 
     async def _release_lease(self) -> None:
-        self._has_lease = False
+        self._logged_as_holder = False
         with suppress(StoreUnavailableError):  # then it expires
             await self._outbox.release_lease()
 
@@ -140,8 +141,8 @@ class Relay:
             return False
         changes: Sequence[Change] = ()
         if await self._take_lease():
-            changes = await self._database.ask(
-                lambda: self._outbox.pending(self._at_once), errors=DATABASE_ERRORS
+            changes = await self._database.call(
+                lambda: self._outbox.pending(self._batch_size), errors=DATABASE_ERRORS
             )
         self.steps += 1
         outcomes = await self._publish(changes)
@@ -151,38 +152,40 @@ class Relay:
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
         ids = [change.id for change, _ in zip(changes, published, strict=False)]
         if ids:
-            await self._database.ask(
+            await self._database.call(
                 lambda: self._outbox.mark_published(ids), errors=DATABASE_ERRORS, operation="write"
             )
         self.steps += 1
         self._metrics.relayed.inc(len(published))
-        self._at_once = _BATCH if published else 1
+        self._batch_size = _BATCH if published else 1
         if outcomes and not published and outcomes[0] is not None:
             raise outcomes[0]
         return bool(published)
 
     async def _take_lease(self) -> bool:
         """Take the lease if it is free, or renew it. Returns whether it is ours."""
-        mine = self._outbox.holds_lease or await self._database.ask(
+        mine = self._outbox.holds_lease or await self._database.call(
             self._outbox.lease_is_free, errors=DATABASE_ERRORS
         )
         if mine:
             mine = await self._keep_lease()
-        if mine and not self._has_lease:
+        if mine and not self._logged_as_holder:
             log.info(
                 "this worker publishes the changes of the list from now on", action="relay.lease_acquired"
             )
-        elif self._has_lease and not mine:
+        elif self._logged_as_holder and not mine:
             log.warning(
                 "another worker publishes the changes of the list from now on", action="relay.lease_lost"
             )
-        self._has_lease = mine
+        self._logged_as_holder = mine
         return mine
 
     async def _keep_lease(self) -> bool:
         if not self._outbox.lease_renewal_due:
             return True
-        return await self._database.ask(self._outbox.claim_lease, errors=DATABASE_ERRORS, operation="write")
+        return await self._database.call(
+            self._outbox.write_lease_holder, errors=DATABASE_ERRORS, operation="write"
+        )
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
         """Publish the changes. Returns an error or None for each, in order, up to the first that could not be sent."""

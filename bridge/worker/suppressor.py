@@ -10,7 +10,7 @@ from bridge import events
 from bridge.amqp.properties import decode_properties
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
-from bridge.suppression.incidents import Incident
+from bridge.suppression.suppressing_events import SuppressingEvent
 from bridge.tasks import task_group
 from bridge.telemetry import logs, metric_definitions
 from bridge.telemetry.scrubbing import masked
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from bridge.amqp.message_types import Delivery
     from bridge.events import Event
     from bridge.settings.sections import Settings
-    from bridge.suppression.incidents import RecordedIncident
     from bridge.suppression.policy import Policy, Reason
     from bridge.suppression.store import Store
+    from bridge.suppression.suppressing_events import RecordedEvent
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.address_lookup import AddressLookup
     from bridge.worker.dependencies import Dependency, Operation
@@ -41,14 +41,14 @@ ACTOR = "worker"
 
 _UNCHANGED: Final = MappingProxyType(
     {
-        "repeated": "was handled before",
-        "outdated": "has happened before a person took the address off the list: it stays off",
+        "repeated": "event was handled before",
+        "outdated": "event is older than the removal of the address from the list: the address stays off",
     }
 )
 """Outcome -> message of the log, for an event that changes nothing."""
 
 
-class _Case(NamedTuple):
+class _PendingEvent(NamedTuple):
     """A delivery whose event suppresses an address, which may still be unknown."""
 
     delivery: Delivery
@@ -100,22 +100,22 @@ class Suppressor:
         Raises:
             StoreError: the list cannot be used, and waiting does not help.
         """
-        cases: asyncio.Queue[_Case] = asyncio.Queue()
+        queue: asyncio.Queue[_PendingEvent] = asyncio.Queue()
 
         def report_step(result: DeliveryResult) -> None:
             self.steps += 1
             report(result)
 
         async with task_group() as tasks:
-            tasks.create_task(self._read(inbox, cases, report_step), name="worker.read")
+            tasks.create_task(self._read(inbox, queue, report_step), name="worker.read")
             while True:
-                batch = await self._collect(cases)
+                batch = await self._collect(queue)
                 missing = await self._handle(batch, report_step)
-                for case in missing:
-                    tasks.create_task(self._look_up(case, cases, report_step), name="worker.look_up")
+                for pending in missing:
+                    tasks.create_task(self._look_up(pending, queue, report_step), name="worker.look_up")
 
     async def _read(
-        self, inbox: asyncio.Queue[Delivery], cases: asyncio.Queue[_Case], report: Report
+        self, inbox: asyncio.Queue[Delivery], queue: asyncio.Queue[_PendingEvent], report: Report
     ) -> None:
         bound = log.bind()  # once: else structlog would make a logger for each line
         while True:
@@ -138,26 +138,26 @@ class Suppressor:
                     name=event.name,
                 )
             else:
-                cases.put_nowait(_Case(delivery, event, reason))
+                queue.put_nowait(_PendingEvent(delivery, event, reason))
 
-    async def _collect(self, cases: asyncio.Queue[_Case]) -> list[_Case]:
-        """The next batch: up to `batch_size` cases, after a short wait for more (`linger`).
+    async def _collect(self, queue: asyncio.Queue[_PendingEvent]) -> list[_PendingEvent]:
+        """The next batch: up to `batch_size` events, after a short wait for more (`linger`).
 
         While one batch is written, the next one gathers in the queue. A full batch does not wait.
         """
-        batch = [await cases.get()]
+        batch = [await queue.get()]
         try:
             async with asyncio.timeout(self._worker.linger):
                 while len(batch) < self._worker.batch_size:
-                    batch.append(await cases.get())
+                    batch.append(await queue.get())
         except TimeoutError:
             pass
         return batch
 
-    async def _handle(self, batch: Sequence[_Case], report: Report) -> list[_Case]:
-        """Record the cases that have an address. Returns those that need a look-up.
+    async def _handle(self, batch: Sequence[_PendingEvent], report: Report) -> list[_PendingEvent]:
+        """Record the events that have an address. Returns those that need a look-up.
 
-        If the database refuses a batch, each half is tried, down to the case that is to blame.
+        If the database refuses a batch, each half is tried, down to the event that is to blame.
         """
         try:
             return await self._handle_whole(batch, report)
@@ -169,18 +169,18 @@ class Suppressor:
         missing = await self._handle(batch[:middle], report)
         return missing + await self._handle(batch[middle:], report)
 
-    async def _handle_whole(self, batch: Sequence[_Case], report: Report) -> list[_Case]:
-        missing: list[_Case] = []
-        ready: list[tuple[_Case, Incident]] = []
+    async def _handle_whole(self, batch: Sequence[_PendingEvent], report: Report) -> list[_PendingEvent]:
+        missing: list[_PendingEvent] = []
+        ready: list[tuple[_PendingEvent, SuppressingEvent]] = []
         invalid: list[DeliveryResult] = []
-        for case in await self._with_known_addresses(batch):
-            if case.address is None:
-                missing.append(case)
+        for pending in await self._with_known_addresses(batch):
+            if pending.address is None:
+                missing.append(pending)
                 continue
             try:
-                ready.append((case, _incident(case, case.address)))
+                ready.append((pending, _suppressing_event(pending, pending.address)))
             except InvalidAddressError as error:
-                invalid.append(failed_delivery(case.delivery, failures.failure_of(error)))
+                invalid.append(failed_delivery(pending.delivery, failures.failure_of(error)))
         if ready:
             await self._record(ready, report)
         # Only now: a refused batch is handled again, and each result is reported once.
@@ -188,76 +188,83 @@ class Suppressor:
             report(result)
         return missing
 
-    async def _with_known_addresses(self, batch: Sequence[_Case]) -> list[_Case]:
-        wanted = {case.event.message_id for case in batch if case.address is None}
+    async def _with_known_addresses(self, batch: Sequence[_PendingEvent]) -> list[_PendingEvent]:
+        wanted = {pending.event.message_id for pending in batch if pending.address is None}
         if not wanted:
             return list(batch)
-        known = await self._ask_until_answered(lambda: self._store.known_addresses(wanted), operation="read")
+        known = await self._call_until_answered(lambda: self._store.known_addresses(wanted), operation="read")
         return [
-            case if case.address is not None else case._replace(address=known.get(case.event.message_id))
-            for case in batch
+            pending
+            if pending.address is not None
+            else pending._replace(address=known.get(pending.event.message_id))
+            for pending in batch
         ]
 
-    async def _record(self, ready: Sequence[tuple[_Case, Incident]], report: Report) -> None:
+    async def _record(self, ready: Sequence[tuple[_PendingEvent, SuppressingEvent]], report: Report) -> None:
         looked_up = {
-            case.event.message_id: case.address for case, _ in ready if case.looked_up and case.address
+            pending.event.message_id: pending.address
+            for pending, _ in ready
+            if pending.looked_up and pending.address
         }
-        incidents = [incident for _, incident in ready]
-        recorded = await self._ask_until_answered(
-            lambda: self._store.record(incidents, actor=ACTOR, addresses=looked_up), operation="write"
+        suppressing = [event for _, event in ready]
+        recorded = await self._call_until_answered(
+            lambda: self._store.record(suppressing, actor=ACTOR, addresses=looked_up),
+            operation="write",
         )
         self._sizes.observe(len(ready))
         bound = log.bind()  # once: else structlog would make a logger for each line
-        for (case, incident), done in zip(ready, recorded, strict=True):
-            report(_result(case, done))
+        for (pending, event), done in zip(ready, recorded, strict=True):
+            report(_result(pending, done))
             bound.info(
                 _UNCHANGED.get(done.outcome, "suppressed"),
                 action=f"suppression.{done.outcome}",
-                event_id=incident.event_id,
-                reason=incident.reason.value,
-                address=self._shown(normalise(incident.address)),
+                event_id=event.event_id,
+                reason=event.reason.value,
+                address=self._shown(normalise(event.address)),
             )
         self._on_recorded()
 
-    async def _look_up(self, case: _Case, cases: asyncio.Queue[_Case], report: Report) -> None:
+    async def _look_up(
+        self, pending: _PendingEvent, queue: asyncio.Queue[_PendingEvent], report: Report
+    ) -> None:
         log.debug(
             "asking the provider for the address",
             action="worker.look_up",
-            event_id=case.event.id,
-            message_id=case.event.message_id,
+            event_id=pending.event.id,
+            message_id=pending.event.message_id,
         )
         try:
-            address = await self._address_lookup.address(case.event.message_id)
+            address = await self._address_lookup.address(pending.event.message_id)
         except failures.LOOKUP_ERRORS as error:
-            report(failed_delivery(case.delivery, failures.failure_of(error)))
+            report(failed_delivery(pending.delivery, failures.failure_of(error)))
         else:
-            cases.put_nowait(case._replace(address=address, looked_up=True))
+            queue.put_nowait(pending._replace(address=address, looked_up=True))
 
-    async def _ask_until_answered(self, call: Callable[[], Awaitable[T]], *, operation: Operation) -> T:
-        """Ask the database until it answers. Its breaker decides when to ask again."""
+    async def _call_until_answered(self, call: Callable[[], Awaitable[T]], *, operation: Operation) -> T:
+        """Call the database until it answers. Its breaker decides when to try again."""
         while True:
             try:
-                return await self._database.ask(call, errors=failures.DATABASE_ERRORS, operation=operation)
+                return await self._database.call(call, errors=failures.DATABASE_ERRORS, operation=operation)
             except StoreUnavailableError:
                 continue
             finally:
                 self.steps += 1
 
 
-def _result(case: _Case, recorded: RecordedIncident) -> DeliveryResult:
+def _result(pending: _PendingEvent, recorded: RecordedEvent) -> DeliveryResult:
     # What is not on the list now says nothing of how long its event took to get there.
-    happened_at = None if recorded.outcome in _UNCHANGED else case.event.timestamp
-    return DeliveryResult(case.delivery, recorded.outcome, happened_at=happened_at)
+    happened_at = None if recorded.outcome in _UNCHANGED else pending.event.timestamp
+    return DeliveryResult(pending.delivery, recorded.outcome, happened_at=happened_at)
 
 
-def _incident(case: _Case, address: str) -> Incident:
+def _suppressing_event(pending: _PendingEvent, address: str) -> SuppressingEvent:
     """Raises InvalidAddressError where the address is invalid."""
     normalise(address)
-    return Incident(
+    return SuppressingEvent(
         address=address,
-        reason=case.reason,
-        event_id=case.event.id,
-        event_at=case.event.timestamp,
-        message_id=case.event.message_id,
-        evidence=case.delivery.body,
+        reason=pending.reason,
+        event_id=pending.event.id,
+        event_at=pending.event.timestamp,
+        message_id=pending.event.message_id,
+        evidence=pending.delivery.body,
     )

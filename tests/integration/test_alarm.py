@@ -78,11 +78,11 @@ async def test_the_doctor_names_the_alarm_and_all_else_is_looked_at(
             said = await bridge("doctor", "--json", directory=tmp_path, **variables | more)
             findings = {one["check"]: one for one in orjson.loads(said.stdout)["items"]}
             assert said.code == 1
-            failed = [check for check, one in findings.items() if one["verdict"] == "failed"]
+            failed = [check for check, one in findings.items() if one["status"] == "failed"]
             assert failed == ["alarms"], findings
             assert findings["alarms"]["seen"].startswith(f"RabbitMQ has a {WORDS}")
             assert "in the spool" in findings["alarms"]["advice"]
-            assert findings["permissions"]["verdict"] == "skipped"
+            assert findings["permissions"]["status"] == "skipped"
             assert "no answer" not in said.stdout
     said = await bridge("doctor", directory=tmp_path, **variables)
     assert said.code == 0

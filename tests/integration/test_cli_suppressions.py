@@ -15,9 +15,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from bridge.cli import main, suppressions
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import commands as processes
 from tests.support import stores
 from tests.support.postgres import is_postgresql
@@ -58,8 +58,10 @@ def suppressed(database_url: str) -> None:
         async with Store.open(database_url) as store:
             await store.record(
                 [
-                    Incident("Jane@Example.org", Reason.HARD_BOUNCE, "e1", 1_539_062_173, "41", b'{"a":1}'),
-                    Incident("jane@example.org", Reason.COMPLAINT, "e2", 1_539_062_174, "42", b"{}"),
+                    SuppressingEvent(
+                        "Jane@Example.org", Reason.HARD_BOUNCE, "e1", 1_539_062_173, "41", b'{"a":1}'
+                    ),
+                    SuppressingEvent("jane@example.org", Reason.COMPLAINT, "e2", 1_539_062_174, "42", b"{}"),
                 ],
                 actor="worker",
             )
@@ -244,15 +246,15 @@ def test_who_forgets_a_limit_gets_everything(
     monkeypatch.setattr("bridge.operations.suppressions.PAGE", 7)
     addresses = [f"a{number:03}@example.org" for number in range(130)]
     reasons = (Reason.HARD_BOUNCE, Reason.COMPLAINT)
-    incidents = [
-        Incident(address, reason, f"{address}{reason}", 1_539_062_173, "41", b"{}")
+    suppressing_events = [
+        SuppressingEvent(address, reason, f"{address}{reason}", 1_539_062_173, "41", b"{}")
         for address in addresses
         for reason in reasons
     ]
 
     async def record() -> None:
         async with Store.open(database_url) as store:
-            await store.record(incidents, actor="worker")
+            await store.record(suppressing_events, actor="worker")
 
     asyncio.run(record())
     whole = json.loads(bridge("list", "--json").stdout)

@@ -58,11 +58,11 @@ class Surroundings:
     variables: dict[str, str] = field(default_factory=dict)
 
     async def examined(self, **variables: str) -> tuple[int, dict[str, tuple[str, str, str]]]:
-        """Exit code, and check -> verdict, what was seen, advice; as a program reads it."""
+        """Exit code, and check -> status, what was seen, advice; as a program reads it."""
         said = await bridge("doctor", "--json", directory=self.directory, **self.variables | variables)
         assert said.stderr == ""
         return said.code, {
-            finding["check"]: (finding["verdict"], finding["seen"], finding["advice"])
+            finding["check"]: (finding["status"], finding["seen"], finding["advice"])
             for finding in orjson.loads(said.stdout)["items"]
         }
 
@@ -129,8 +129,8 @@ async def declared(connection: aio_pika.abc.AbstractConnection, surroundings: Su
     )
 
 
-def verdicts(findings: dict[str, tuple[str, str, str]]) -> dict[str, str]:
-    return {check: verdict for check, (verdict, _, _) in findings.items()}
+def statuses(findings: dict[str, tuple[str, str, str]]) -> dict[str, str]:
+    return {check: status for check, (status, _, _) in findings.items()}
 
 
 async def test_where_all_is_well_nothing_has_failed(well: Surroundings, rabbit: Rabbit) -> None:
@@ -140,7 +140,7 @@ async def test_where_all_is_well_nothing_has_failed(well: Surroundings, rabbit: 
     assert code == 0
     assert {
         v
-        for check, v in verdicts(findings).items()
+        for check, v in statuses(findings).items()
         if check not in {"settings in force", "spool disk", "policies", "queues that refuse"}
     } == {"ok"}
     assert "bindings cannot be seen" in findings["topology"][1]
@@ -198,7 +198,7 @@ async def test_a_broker_that_is_away(well: Surroundings) -> None:
     assert line.startswith("failed RabbitMQ reachable amqp://127.0.0.1:1/: ")
     assert "→ start it" in line
     _, findings = await well.examined(BRIDGE_RABBITMQ__URLS=NOBODY)
-    assert {verdicts(findings)[check] for check in OF_THE_BROKER} == {"skipped"}
+    assert {statuses(findings)[check] for check in OF_THE_BROKER} == {"skipped"}
 
 
 async def test_one_url_of_several_that_is_away_is_a_warning(
@@ -229,15 +229,15 @@ async def test_a_broker_that_says_nothing_does_not_hang_it(well: Surroundings) -
 
 
 @pytest.mark.parametrize(
-    ("version", "verdict"), [("3.9.29", "failed"), ("3.10.8", "ok"), ("4.2.1", "ok"), ("5.0.0", "warning")]
+    ("version", "status"), [("3.9.29", "failed"), ("3.10.8", "ok"), ("4.2.1", "ok"), ("5.0.0", "warning")]
 )
-async def test_versions(version: str, verdict: str, rabbit: Rabbit) -> None:
+async def test_versions(version: str, status: str, rabbit: Rabbit) -> None:
     """3.10 to 4.x are supported; there is no node of another here, so the check is asked itself."""
     settings = load_settings()
     async with management.connect(settings.rabbitmq) as api:
         bench = broker_checks.BrokerContext(settings, rabbit.connection, version, api, None)
         finding = await broker_checks.version("RabbitMQ version", bench)
-    assert finding.verdict == verdict
+    assert finding.status == status
     assert finding.seen == f"RabbitMQ {version}"
 
 
@@ -682,7 +682,7 @@ def test_fewer_file_descriptors_than_any_receiver_needs(monkeypatch: pytest.Monk
     """Below what every system gives, it has failed."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
     finding = machine_checks.descriptors("file descriptors", sections.Receiver())
-    assert finding.verdict is CheckStatus.FAILED
+    assert finding.status is CheckStatus.FAILED
 
 
 async def test_help_has_an_example_and_the_variables(tmp_path: Path) -> None:

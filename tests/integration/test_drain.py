@@ -101,7 +101,7 @@ async def wired(settings: Settings) -> AsyncIterator[Parts]:
 
     async with (
         open_parts(settings, Access([TOKEN]), metrics) as parts,
-        publishing(parts.link, parts.publisher, Declared(declare), patient=True),
+        publishing(parts.link, parts.publisher, Declared(declare), keep_trying=True),
     ):
         await parts.link.up.wait()
         yield Parts(parts.publisher, parts.drain_publisher, parts.spool, parts.mover, parts.drain, metrics)

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bridge.suppression import current_state, writing
 from bridge.suppression.errors import ProtectedComplaintError
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import postgres, stores
 from tests.support.clock import Clock
 from tests.support.scraping import becoming, free_port
@@ -44,12 +44,14 @@ async def store(database_url: str, clock: Clock) -> AsyncIterator[Store]:
         yield opened
 
 
-def incident(event_id: str, at: int, reason: Reason = Reason.HARD_BOUNCE, address: str = JANE) -> Incident:
-    return Incident(address, reason, event_id, at, f"m-{event_id}", b"{}")
+def suppressing_event(
+    event_id: str, at: int, reason: Reason = Reason.HARD_BOUNCE, address: str = JANE
+) -> SuppressingEvent:
+    return SuppressingEvent(address, reason, event_id, at, f"m-{event_id}", b"{}")
 
 
-async def outcomes(store: Store, *incidents: Incident) -> list[str]:
-    return [recorded.outcome for recorded in await store.record(incidents, actor="worker")]
+async def outcomes(store: Store, *suppressing_events: SuppressingEvent) -> list[str]:
+    return [recorded.outcome for recorded in await store.record(suppressing_events, actor="worker")]
 
 
 async def lift(store: Store, reason: Reason | None = None) -> None:
@@ -58,46 +60,50 @@ async def lift(store: Store, reason: Reason | None = None) -> None:
 
 async def test_an_older_event_does_not_put_back_what_a_person_has_lifted(store: Store, clock: Clock) -> None:
     """Nor one of the same second; a newer one does, and then older ones do not count to it."""
-    await outcomes(store, incident("e1", NOW - 10))
+    await outcomes(store, suppressing_event("e1", NOW - 10))
     await lift(store, Reason.HARD_BOUNCE)
-    late = [incident("e2", NOW - 3600), incident("e3", NOW), incident("e2", NOW - 3600)]
+    late = [
+        suppressing_event("e2", NOW - 3600),
+        suppressing_event("e3", NOW),
+        suppressing_event("e2", NOW - 3600),
+    ]
     assert await outcomes(store, *late) == ["outdated", "outdated", "repeated"]
     assert await store.check(JANE) == []
     assert [change.action for change in await store.history(JANE)] == ["added", "removed"]
     clock.now += 60
-    newer = incident("e5", NOW + 1)
-    assert await outcomes(store, incident("e4", NOW - 1), newer) == ["outdated", "added"]
-    assert await outcomes(store, incident("e6", NOW - 2), *late) == ["outdated", *["repeated"] * 3]
+    newer = suppressing_event("e5", NOW + 1)
+    assert await outcomes(store, suppressing_event("e4", NOW - 1), newer) == ["outdated", "added"]
+    assert await outcomes(store, suppressing_event("e6", NOW - 2), *late) == ["outdated", *["repeated"] * 3]
     (entry,) = await store.check(JANE)
     assert (entry.count, entry.first_event_at, entry.message_id) == (1, NOW + 1, "m-e5")
 
 
 async def test_one_reason_lifts_that_reason_of_that_address(store: Store) -> None:
     """What was not lifted is put there by an event of any time."""
-    await outcomes(store, incident("e1", NOW - 10))
+    await outcomes(store, suppressing_event("e1", NOW - 10))
     await lift(store, Reason.HARD_BOUNCE)
     old = NOW - 3600
     assert await outcomes(
         store,
-        incident("e2", old),
-        incident("e3", old, Reason.COMPLAINT),
-        incident("e4", old, address="joe@example.org"),
+        suppressing_event("e2", old),
+        suppressing_event("e3", old, Reason.COMPLAINT),
+        suppressing_event("e4", old, address="joe@example.org"),
     ) == ["outdated", "added", "added"]
 
 
 async def test_all_reasons_lift_also_what_has_not_come_yet(store: Store) -> None:
     """But a complaint only where it could have been lifted: with the override, a name and a note."""
-    await outcomes(store, incident("e1", NOW - 10))
+    await outcomes(store, suppressing_event("e1", NOW - 10))
     await store.remove(JANE, reason=None, actor="ann", note="new mailbox")
     complaint, unsubscribing = (
-        incident("e2", NOW - 9, Reason.COMPLAINT),
-        incident("e3", NOW - 9, Reason.UNSUBSCRIBE),
+        suppressing_event("e2", NOW - 9, Reason.COMPLAINT),
+        suppressing_event("e3", NOW - 9, Reason.UNSUBSCRIBE),
     )
     assert await outcomes(store, complaint, unsubscribing) == ["added", "outdated"]
     with pytest.raises(ProtectedComplaintError):
         await store.remove(JANE, reason=None, actor="ann", note="new mailbox")
     await lift(store)
-    assert await outcomes(store, incident("e4", NOW - 8, Reason.COMPLAINT)) == ["outdated"]
+    assert await outcomes(store, suppressing_event("e4", NOW - 8, Reason.COMPLAINT)) == ["outdated"]
     assert await store.check(JANE) == []
 
 
@@ -107,7 +113,7 @@ async def test_a_person_puts_it_back_whenever_they_want_to(store: Store) -> None
     await lift(store)
     await store.add(JANE, actor="bob", note="not yet")
     await store.add(JANE, reason=Reason.HARD_BOUNCE, actor="bob", note="not yet")
-    assert await outcomes(store, incident("e1", NOW - 1)) == ["outdated"]
+    assert await outcomes(store, suppressing_event("e1", NOW - 1)) == ["outdated"]
     assert [(entry.reason, entry.count) for entry in await store.check(JANE)] == [
         (Reason.HARD_BOUNCE, 1),
         (Reason.MANUAL, 1),
@@ -120,7 +126,7 @@ async def test_the_last_lifting_counts(store: Store, clock: Clock) -> None:
         clock.now = now
         await store.add(JANE, reason=Reason.HARD_BOUNCE, actor="ann", note="")
         await lift(store)
-    assert await outcomes(store, incident("e1", NOW + 100), incident("e2", NOW + 101)) == [
+    assert await outcomes(store, suppressing_event("e1", NOW + 100), suppressing_event("e2", NOW + 101)) == [
         "outdated",
         "added",
     ]
@@ -130,7 +136,9 @@ async def test_what_was_lifted_before_the_update_stays_lifted(
     database_url: str, store: Store, clock: Clock
 ) -> None:
     """The log of changes has it, from which the newer revision takes it, once for each reason."""
-    await outcomes(store, incident("e1", NOW - 10), incident("e2", NOW - 10, Reason.COMPLAINT))
+    await outcomes(
+        store, suppressing_event("e1", NOW - 10), suppressing_event("e2", NOW - 10, Reason.COMPLAINT)
+    )
     await lift(store, Reason.COMPLAINT)
     clock.now += 100
     await store.add(JANE, reason=Reason.COMPLAINT, actor="ann", note="")
@@ -139,9 +147,9 @@ async def test_what_was_lifted_before_the_update_stays_lifted(
     async with Store.open(database_url, clock=clock) as updated:
         assert await outcomes(
             updated,
-            incident("e3", NOW + 100, Reason.COMPLAINT),
-            incident("e4", NOW + 101, Reason.COMPLAINT),
-            incident("e5", NOW - 20),
+            suppressing_event("e3", NOW + 100, Reason.COMPLAINT),
+            suppressing_event("e4", NOW + 101, Reason.COMPLAINT),
+            suppressing_event("e5", NOW - 20),
         ) == ["outdated", "added", "updated"]
 
 
@@ -150,7 +158,7 @@ async def test_a_lifting_that_is_kept_outlives_the_log(store: Store, database_ur
     await store.add(JANE, actor="ann", note="")
     await lift(store)
     await stores.execute(database_url, "DELETE FROM changes")
-    assert await outcomes(store, incident("e1", NOW - 1)) == ["outdated"]
+    assert await outcomes(store, suppressing_event("e1", NOW - 1)) == ["outdated"]
 
 
 class Happening(NamedTuple):
@@ -170,7 +178,7 @@ class Step(NamedTuple):
     at: int
     order: int
     """Of those at the same time."""
-    what: Incident | Lifting
+    what: SuppressingEvent | Lifting
 
 
 REASONS = st.sampled_from([Reason.HARD_BOUNCE, Reason.COMPLAINT])
@@ -200,7 +208,7 @@ def test_whatever_comes_when_and_how_often_leaves_the_same_list(database_url: st
         def holds(happenings: list[Happening], liftings: list[Lifting], chance: Random) -> None:
             address = f"jane{next(numbers)}@example.org"
             events = [
-                incident(f"{address} {number}", NOW + happening.at, happening.reason, address)
+                suppressing_event(f"{address} {number}", NOW + happening.at, happening.reason, address)
                 for number, happening in enumerate(happenings)
             ]
             steps = [Step(lifting.at, chance.randrange(99), lifting) for lifting in liftings]
@@ -219,13 +227,13 @@ async def _follow(
     workers: Sequence[Store], clock: Clock, address: str, steps: Sequence[Step], chance: Random
 ) -> None:
     """Deliver and lift, each at its time; what is delivered in a row makes batches of one worker or the other."""
-    batch: list[Incident] = []
+    batch: list[SuppressingEvent] = []
     for step in steps:
         if batch and (isinstance(step.what, Lifting) or chance.random() < 0.5):
             await outcomes(chance.choice(workers), *batch)
             batch.clear()
         clock.now = NOW + step.at
-        if isinstance(step.what, Incident):
+        if isinstance(step.what, SuppressingEvent):
             batch.append(step.what)
             continue
         # So that there is something to lift.
@@ -241,7 +249,9 @@ async def _listed(store: Store, address: str) -> dict[Reason, tuple[int, int, in
     }
 
 
-def _expected(events: Sequence[Incident], liftings: Sequence[Lifting]) -> dict[Reason, tuple[int, int, int]]:
+def _expected(
+    events: Sequence[SuppressingEvent], liftings: Sequence[Lifting]
+) -> dict[Reason, tuple[int, int, int]]:
     """Of each reason what has happened since it was lifted for the last time: how often, first and last."""
     listed = {}
     for reason in (Reason.COMPLAINT, Reason.HARD_BOUNCE):
@@ -275,7 +285,9 @@ async def test_a_batch_waits_for_who_lifts(postgresql_url: str, clock: Clock) ->
         async with one._database.write() as connection:
             await current_state.exclude_writers(connection)
             await writing.delete_entries(connection, [entry], reasons=Reason, actor="ann", note="", now=NOW)
-            recording = asyncio.create_task(outcomes(two, incident("e1", NOW - 9), incident("e2", NOW + 9)))
+            recording = asyncio.create_task(
+                outcomes(two, suppressing_event("e1", NOW - 9), suppressing_event("e2", NOW + 9))
+            )
             await _somebody_waits(postgresql_url)
         assert await recording == ["outdated", "added"]
 

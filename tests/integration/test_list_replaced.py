@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import event
 
 from bridge.suppression.errors import StoreError, StoreUnavailableError
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import stores
 from tests.support.commands import bridge
 from tests.support.working import bounces, changed
@@ -38,12 +38,12 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 async def store(file: Path) -> AsyncIterator[Store]:
     async with Store.open(f"sqlite:///{file}") as opened:
-        await opened.record([incident("before")], actor="worker")
+        await opened.record([suppressing_event("before")], actor="worker")
         yield opened
 
 
-def incident(name: str) -> Incident:
-    return Incident(f"{name}@example.org", Reason.HARD_BOUNCE, name, 1000, f"m-{name}", b"{}")
+def suppressing_event(name: str) -> SuppressingEvent:
+    return SuppressingEvent(f"{name}@example.org", Reason.HARD_BOUNCE, name, 1000, f"m-{name}", b"{}")
 
 
 def copied(file: Path) -> Path:
@@ -119,14 +119,16 @@ async def test_what_is_recorded_afterwards_is_in_the_file_at_the_path(
 ) -> None:
     """And what was there before is there, too; whether the store goes on or is opened anew."""
     fault(file)
-    assert [done.outcome for done in await store.record([incident("after")], actor="worker")] == ["added"]
+    assert [done.outcome for done in await store.record([suppressing_event("after")], actor="worker")] == [
+        "added"
+    ]
     assert [entry.address for entry in await store.entries(limit=9)] == [
         "after@example.org",
         "before@example.org",
     ]
     assert listed(file) == ["after", "before"]
     async with Store.open(f"sqlite:///{file}") as another:
-        await another.record([incident("last")], actor="worker")
+        await another.record([suppressing_event("last")], actor="worker")
     assert len(await store.entries(limit=9)) == 3
     assert sorted(path.name for path in file.parent.iterdir() if path.name.startswith("list.")) == [
         "list.sqlite3",
@@ -138,7 +140,7 @@ async def test_what_is_recorded_afterwards_is_in_the_file_at_the_path(
 async def test_a_reader_sees_the_file_at_the_path(store: Store, file: Path) -> None:
     """Of a list that was restored from before, too: nobody is told what only the file that is gone knows."""
     backup = copied(file)
-    await store.record([incident("since")], actor="worker")
+    await store.record([suppressing_event("since")], actor="worker")
     backup.rename(file)
     remove_logs(file)
     assert await store.check("since@example.org") == []
@@ -157,8 +159,8 @@ async def test_a_commit_into_a_file_that_is_replaced_meanwhile_is_not_taken_for_
 
     event.listen(engine, "commit", replace, once=True)
     with pytest.raises(StoreUnavailableError, match="replaced"):
-        await store.record([incident("meanwhile")], actor="worker")
-    outcomes = [done.outcome for done in await store.record([incident("meanwhile")], actor="worker")]
+        await store.record([suppressing_event("meanwhile")], actor="worker")
+    outcomes = [done.outcome for done in await store.record([suppressing_event("meanwhile")], actor="worker")]
     assert outcomes == ["added"]
     assert "meanwhile" in listed(file)
 
@@ -166,7 +168,7 @@ async def test_a_commit_into_a_file_that_is_replaced_meanwhile_is_not_taken_for_
 async def test_a_file_of_an_earlier_revision_is_brought_to_ours(store: Store, file: Path) -> None:
     """As at the start; and what the numbers of changes were is not begun anew."""
     for number in range(5):
-        await store.record([incident(f"o{number}")], actor="worker")
+        await store.record([suppressing_event(f"o{number}")], actor="worker")
     (newest,) = [change.id for change in await store.outbox.pending(99)][-1:]
     older = file.with_name("older")
     with closing(sqlite3.connect(copied(file))) as source, closing(sqlite3.connect(older)) as target:
@@ -178,7 +180,7 @@ async def test_a_file_of_an_earlier_revision_is_brought_to_ours(store: Store, fi
     await stores.downgrade(f"sqlite+aiosqlite:///{older}", "0001")
     older.rename(file)
     remove_logs(file)
-    await store.record([incident("after")], actor="worker")
+    await store.record([suppressing_event("after")], actor="worker")
     assert listed(file) == ["after"]
     assert [change.id for change in await store.outbox.pending(99)] == [newest + 1]
 
@@ -187,7 +189,7 @@ async def test_an_empty_file_becomes_a_list(store: Store, file: Path) -> None:
     """Whoever puts one there wants to begin anew."""
     file.with_name("empty").touch()
     file.with_name("empty").rename(file)
-    await store.record([incident("after")], actor="worker")
+    await store.record([suppressing_event("after")], actor="worker")
     assert listed(file) == ["after"]
 
 
@@ -198,9 +200,9 @@ async def test_a_file_that_is_no_list_is_waited_for(store: Store, file: Path) ->
     file.with_name("notes").rename(file)
     for _ in range(2):
         with pytest.raises(StoreUnavailableError, match="file is not a database"):
-            await store.record([incident("after")], actor="worker")
+            await store.record([suppressing_event("after")], actor="worker")
     backup.rename(file)
-    await store.record([incident("after")], actor="worker")
+    await store.record([suppressing_event("after")], actor="worker")
     assert listed(file) == ["after", "before"]
 
 
@@ -208,10 +210,10 @@ async def test_a_folder_that_is_gone_is_waited_for(store: Store, file: Path) -> 
     """The list is written back as soon as there is a place for it: the open file still has all of it."""
     file.parent.rename(file.parent.with_name("moved"))
     with pytest.raises(StoreError, match="cannot be written back") as refusal:
-        await store.record([incident("after")], actor="worker")
+        await store.record([suppressing_event("after")], actor="worker")
     assert isinstance(refusal.value, StoreUnavailableError)
     file.parent.mkdir()
-    await store.record([incident("after")], actor="worker")
+    await store.record([suppressing_event("after")], actor="worker")
     assert listed(file) == ["after", "before"]
 
 

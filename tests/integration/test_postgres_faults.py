@@ -143,11 +143,11 @@ async def test_a_stopped_server_is_not_waited_for_by_each_part_of_a_worker_that_
         assert await worker.ended() == 0
     finally:
         server.resume()
-    drained, stopped = [
+    finished, stopped = [
         datetime.fromisoformat((await worker.says(action))["timestamp"])
-        for action in ("worker.drained", "worker.stopped")
+        for action in ("worker.stopped_consuming", "worker.stopped")
     ]
-    assert (stopped - drained).total_seconds() < 3.5, "of the ten, the drain has five"
+    assert (stopped - finished).total_seconds() < 3.5, "of the ten, the drain has five"
     assert await workplace.left() == bounces(range(11, 31))
 
 

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from bridge.suppression.errors import StoreError, StoreUnavailableError
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.postgresql import PostgresqlDatabase
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support.commands import bridge
 from tests.support.pooler import PGBOUNCER, pooled
 from tests.support.stores import NEWEST
@@ -39,8 +39,10 @@ SETTINGS = {
 }
 
 
-def incident(event_id: str) -> Incident:
-    return Incident(f"{event_id}@example.org", Reason.HARD_BOUNCE, event_id, 1000, f"m-{event_id}", b"{}")
+def suppressing_event(event_id: str) -> SuppressingEvent:
+    return SuppressingEvent(
+        f"{event_id}@example.org", Reason.HARD_BOUNCE, event_id, 1000, f"m-{event_id}", b"{}"
+    )
 
 
 @pytest.mark.parametrize("through_pooler", [True, False], ids=["pooled", "direct"])
@@ -69,7 +71,7 @@ async def test_a_list_is_kept_through_a_pooler_in_session_mode(postgresql_url: s
         )
         assert (made.code, f"revision {NEWEST} now" in made.stdout) == (0, True), made
         async with Store.open(through) as one, Store.open(through) as other:
-            everything = [incident(f"e{number}") for number in range(50)]
+            everything = [suppressing_event(f"e{number}") for number in range(50)]
             recorded = await asyncio.gather(
                 *(store.record(everything, actor="worker") for store in (one, other) for _ in range(3))
             )

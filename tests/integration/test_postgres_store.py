@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import event, text
 
 from bridge.suppression.errors import RefusedValueError, StoreError, StoreUnavailableError
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import postgres
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
@@ -40,22 +40,24 @@ async def beside(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-def incident(event_id: str, address: str = "jane@example.org") -> Incident:
-    return Incident(address, Reason.HARD_BOUNCE, event_id, 1000, f"m-{event_id}", b"{}")
+def suppressing_event(event_id: str, address: str = "jane@example.org") -> SuppressingEvent:
+    return SuppressingEvent(address, Reason.HARD_BOUNCE, event_id, 1000, f"m-{event_id}", b"{}")
 
 
 @pytest.mark.parametrize(
     ("refused", "why"),
     [
-        (replace(incident("e1"), message_id="a\0b"), "invalid byte sequence"),
-        (replace(incident("e\0"), message_id="b"), "invalid byte sequence"),
-        (replace(incident("e1"), message_id="\ud800"), "surrogates not allowed"),
-        (replace(incident("e1"), event_at=2**63), "out of int64 range"),
+        (replace(suppressing_event("e1"), message_id="a\0b"), "invalid byte sequence"),
+        (replace(suppressing_event("e\0"), message_id="b"), "invalid byte sequence"),
+        (replace(suppressing_event("e1"), message_id="\ud800"), "surrogates not allowed"),
+        (replace(suppressing_event("e1"), event_at=2**63), "out of int64 range"),
     ],
 )
-async def test_a_refusal_names_no_value_of_the_others(store: Store, refused: Incident, why: str) -> None:
+async def test_a_refusal_names_no_value_of_the_others(
+    store: Store, refused: SuppressingEvent, why: str
+) -> None:
     """Batches are handed over as arrays: what the driver says of one quotes its beginning, which we do not repeat."""
-    others = [incident(f"o{number}", f"o{number}@example.org") for number in range(50)]
+    others = [suppressing_event(f"o{number}", f"o{number}@example.org") for number in range(50)]
     with pytest.raises(RefusedValueError, match=why) as refusal:
         await store.record([*others, refused], actor="worker")
     assert "example.org" not in str(refusal.value)
@@ -75,23 +77,30 @@ async def test_a_lock_that_is_not_to_be_had_is_waited_for_by_the_caller(
     store: Store, postgresql_url: str
 ) -> None:
     """PostgreSQL gives up after the lock's time-out; nothing is changed, and later it goes."""
-    await store.record([incident("e1")], actor="worker")
+    await store.record([suppressing_event("e1")], actor="worker")
     async with beside(postgresql_url) as other:
         await other.execute("SELECT * FROM suppressions FOR UPDATE")
         with pytest.raises(StoreUnavailableError, match="lock timeout"):
-            await store.record([incident("e2")], actor="worker")
-    assert [done.outcome for done in await store.record([incident("e2")], actor="worker")] == ["updated"]
+            await store.record([suppressing_event("e2")], actor="worker")
+    assert [done.outcome for done in await store.record([suppressing_event("e2")], actor="worker")] == [
+        "updated"
+    ]
 
 
 async def test_of_two_that_deadlock_one_is_asked_to_try_again(store: Store, postgresql_url: str) -> None:
     """A deadlock with somebody who takes locks in an order of their own; no update is lost."""
-    await store.record([incident("a1", "a@example.org"), incident("b1", "b@example.org")], actor="worker")
+    await store.record(
+        [suppressing_event("a1", "a@example.org"), suppressing_event("b1", "b@example.org")], actor="worker"
+    )
     lock = "SELECT * FROM suppressions WHERE address = $1 FOR UPDATE"
     async with beside(postgresql_url) as other:
         await other.execute("SET LOCAL deadlock_timeout = '10s'")
         await other.fetch(lock, "b@example.org")
         recording = asyncio.create_task(
-            store.record([incident("a2", "a@example.org"), incident("b2", "b@example.org")], actor="worker")
+            store.record(
+                [suppressing_event("a2", "a@example.org"), suppressing_event("b2", "b@example.org")],
+                actor="worker",
+            )
         )
         waiting = (
             "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -101,16 +110,18 @@ async def test_of_two_that_deadlock_one_is_asked_to_try_again(store: Store, post
         await other.fetch(lock, "a@example.org")
         with pytest.raises(StoreUnavailableError, match="deadlock detected"):
             await recording
-    await store.record([incident("a2", "a@example.org"), incident("b2", "b@example.org")], actor="worker")
+    await store.record(
+        [suppressing_event("a2", "a@example.org"), suppressing_event("b2", "b@example.org")], actor="worker"
+    )
     assert [entry.count for entry in await store.entries(limit=9)] == [2, 2]
 
 
 async def test_a_write_that_is_given_up_in_a_black_hole_is_undone(postgresql_url: str) -> None:
     """Who is cancelled does not wait for a server that is gone; its connection is never used again."""
     async with Proxy.serve(postgresql_url) as proxy, Store.open(proxy.url(postgresql_url)) as store:
-        await store.record([incident("e1")], actor="worker")
+        await store.record([suppressing_event("e1")], actor="worker")
         proxy.to_client.pause()
-        recording = asyncio.create_task(store.record([incident("e2")], actor="worker"))
+        recording = asyncio.create_task(store.record([suppressing_event("e2")], actor="worker"))
         await asyncio.sleep(0)
         async with asyncio.timeout(10):
             recording.cancel()
@@ -118,7 +129,7 @@ async def test_a_write_that_is_given_up_in_a_black_hole_is_undone(postgresql_url
                 await recording
         proxy.cut()
         proxy.resume()
-        outcomes = [done.outcome for done in await store.record([incident("e2")], actor="worker")]
+        outcomes = [done.outcome for done in await store.record([suppressing_event("e2")], actor="worker")]
         assert outcomes == ["updated"]
         assert [entry.count for entry in await store.check("jane@example.org")] == [2]
 
@@ -140,13 +151,13 @@ async def test_connections_that_were_closed_meanwhile_are_replaced_without_a_wor
         "AND datname = current_database()",
     )
     await eventually(lambda: all(connection.is_closed() for connection in used))
-    await store.record([incident("e1")], actor="worker")
+    await store.record([suppressing_event("e1")], actor="worker")
     assert len(await store.check("jane@example.org")) == 1
 
 
 async def test_a_reader_may_ask_a_list_that_it_may_not_change(store: Store, postgresql_url: str) -> None:
     """For `bridge suppressions check`, a role with SELECT is enough; to open it for writing is refused."""
-    await store.record([incident("e1")], actor="worker")
+    await store.record([suppressing_event("e1")], actor="worker")
     name = f"reader_{postgresql_url.rpartition('/')[2]}"
     await postgres.execute(
         postgresql_url,
@@ -167,7 +178,7 @@ async def test_a_reader_may_ask_a_list_that_it_may_not_change(store: Store, post
 async def test_each_question_is_planned_for_the_list_as_it_is(store: Store) -> None:
     """A plan that is kept from when the list was empty reads all of it for every batch, once it is long."""
     for number in range(10):
-        await store.record([incident(f"e{number}")], actor="worker")
+        await store.record([suppressing_event(f"e{number}")], actor="worker")
     async with store._database.read() as connection:
         kept = (
             "SELECT sum(generic_plans), sum(custom_plans) > 20 FROM pg_prepared_statements "

@@ -86,7 +86,7 @@ async def child(stop):
 
 log.info("runs", action="test.runs")
 what = sys.argv[1]
-run_until_signal(globals()[what], patience=float(sys.argv[2]), process_ends=what.startswith("left"))
+run_until_signal(globals()[what], deadline_seconds=float(sys.argv[2]), process_ends=what.startswith("left"))
 exit_if_threads_remain(0)
 """
 
@@ -106,10 +106,10 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Start the program above; what it does, and how long its end may take."""
     started: list[Process] = []
 
-    async def starting(what: str, patience: float) -> Process:
+    async def starting(what: str, deadline_seconds: float) -> Process:
         process = Process(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-c", PROGRAM, what, str(patience),
+                sys.executable, "-c", PROGRAM, what, str(deadline_seconds),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
                 cwd=tmp_path,
             )

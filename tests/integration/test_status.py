@@ -323,7 +323,7 @@ async def test_a_backfill_that_is_due_is_not_well(
     assert "1,234 events" in line
     examined = await bridge("doctor", "--json", directory=tmp_path, **variables)
     [finding] = [one for one in orjson.loads(examined.stdout)["items"] if one["check"] == "backfill"]
-    assert finding["verdict"] == "warning"
+    assert finding["status"] == "warning"
 
 
 async def test_a_refused_queue_of_a_subscriber_is_not_well(

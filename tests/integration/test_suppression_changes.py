@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from bridge.suppression.changes import Lag
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import stores
 from tests.support.clock import Clock
 
@@ -37,7 +37,7 @@ async def store(database_url: str, clock: Clock) -> AsyncIterator[Store]:
 async def bounce(store: Store, *names: str) -> None:
     await store.record(
         [
-            Incident(f"{name}@Example.org", Reason.HARD_BOUNCE, f"event of {name}", 1, "7", b"{}")
+            SuppressingEvent(f"{name}@Example.org", Reason.HARD_BOUNCE, f"event of {name}", 1, "7", b"{}")
             for name in names
         ],
         actor="worker",

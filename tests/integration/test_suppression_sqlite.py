@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.suppression.errors import StoreError, StoreUnavailableError
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,22 +32,22 @@ async def store(file: Path) -> AsyncIterator[Store]:
         yield opened
 
 
-def incident(event_id: str, address: str = "jane@example.org") -> Incident:
-    return Incident(address, Reason.HARD_BOUNCE, event_id, 1000, f"m-{event_id}", b"{}")
+def suppressing_event(event_id: str, address: str = "jane@example.org") -> SuppressingEvent:
+    return SuppressingEvent(address, Reason.HARD_BOUNCE, event_id, 1000, f"m-{event_id}", b"{}")
 
 
-async def outcomes(store: Store, *incidents: Incident) -> list[str]:
-    return [recorded.outcome for recorded in await store.record(incidents, actor="worker")]
+async def outcomes(store: Store, *suppressing_events: SuppressingEvent) -> list[str]:
+    return [recorded.outcome for recorded in await store.record(suppressing_events, actor="worker")]
 
 
 async def test_a_cancelled_record_raises_only_after_it_is_done(store: Store) -> None:
     """What was begun is finished first: the event has been handled."""
-    task = asyncio.create_task(store.record([incident("e1")], actor="worker"))
+    task = asyncio.create_task(store.record([suppressing_event("e1")], actor="worker"))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await outcomes(store, incident("e1")) == ["repeated"]
+    assert await outcomes(store, suppressing_event("e1")) == ["repeated"]
 
 
 async def test_the_file_is_durable_and_lets_readers_read(store: Store, file: Path) -> None:
@@ -71,19 +71,19 @@ async def test_a_locked_database_is_unavailable_and_then_works_again(file: Path)
             with pytest.raises(
                 StoreUnavailableError, match=r"list\.sqlite3 cannot be used now: database is locked"
             ):
-                await outcomes(store, incident("e1"))
+                await outcomes(store, suppressing_event("e1"))
             other.execute("ROLLBACK")
-        assert await outcomes(store, incident("e1")) == ["added"]
+        assert await outcomes(store, suppressing_event("e1")) == ["added"]
 
 
 async def test_a_full_disk_is_unavailable_and_keeps_nothing_of_the_batch(file: Path) -> None:
     """SQLite's own word for it is tried with a file that must not grow."""
     async with Store.open(f"sqlite:///{file}") as store:
-        await outcomes(store, incident("e1"))
+        await outcomes(store, suppressing_event("e1"))
         async with store._database.read() as connection:
             pages = (await connection.exec_driver_sql("PRAGMA page_count")).scalar()
             await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-        huge = [incident(f"f{number}", f"joe{number}@example.org") for number in range(2000)]
+        huge = [suppressing_event(f"f{number}", f"joe{number}@example.org") for number in range(2000)]
         with pytest.raises(StoreUnavailableError, match="full"):
             await outcomes(store, *huge)
         assert [entry.address for entry in await store.entries(limit=10)] == ["jane@example.org"]

@@ -20,9 +20,9 @@ from bridge.suppression.errors import (
     StoreError,
     StoreUnavailableError,
 )
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import stores
 from tests.support.clock import Clock
 
@@ -46,13 +46,15 @@ async def store(database_url: str, clock: Clock) -> AsyncIterator[Store]:
         yield opened
 
 
-def incident(
+def suppressing_event(
     event_id: str,
     address: str = "jane@example.org",
     reason: Reason = Reason.HARD_BOUNCE,
     at: int = 1000,
-) -> Incident:
-    return Incident(address, reason, event_id, at, f"m-{event_id}", f"evidence of {event_id}".encode())
+) -> SuppressingEvent:
+    return SuppressingEvent(
+        address, reason, event_id, at, f"m-{event_id}", f"evidence of {event_id}".encode()
+    )
 
 
 def compared_with_collation(
@@ -64,13 +66,13 @@ def compared_with_collation(
     return True if there != here else None
 
 
-async def outcomes(store: Store, *incidents: Incident) -> list[str]:
-    return [recorded.outcome for recorded in await store.record(incidents, actor="worker")]
+async def outcomes(store: Store, *suppressing_events: SuppressingEvent) -> list[str]:
+    return [recorded.outcome for recorded in await store.record(suppressing_events, actor="worker")]
 
 
 async def test_an_incident_becomes_an_entry_with_its_cause(store: Store) -> None:
     """Every column says what happened; the address is found in any spelling."""
-    assert await outcomes(store, incident("e1", "Jane@Example.ORG")) == ["added"]
+    assert await outcomes(store, suppressing_event("e1", "Jane@Example.ORG")) == ["added"]
     (entry,) = await store.check(" JANE@example.org")
     assert entry.address == "jane@example.org"
     assert entry.original == "Jane@Example.ORG"
@@ -83,13 +85,15 @@ async def test_an_incident_becomes_an_entry_with_its_cause(store: Store) -> None
 
 async def test_the_same_event_twice_is_one_entry_with_the_same_count(store: Store) -> None:
     """Within a batch and across batches; the log has one line for it, too."""
-    assert await outcomes(store, incident("e1"), incident("e1"), incident("e2")) == [
+    assert await outcomes(
+        store, suppressing_event("e1"), suppressing_event("e1"), suppressing_event("e2")
+    ) == [
         "added",
         "repeated",
         "updated",
     ]
     before = await store.check("jane@example.org")
-    assert await outcomes(store, incident("e2"), incident("e1")) == ["repeated", "repeated"]
+    assert await outcomes(store, suppressing_event("e2"), suppressing_event("e1")) == ["repeated", "repeated"]
     assert await store.check("jane@example.org") == before
     assert before[0].count == 2
     assert [change.event_id for change in await store.history("jane@example.org")] == ["e1", "e2"]
@@ -102,13 +106,20 @@ async def test_nothing_to_record_is_nothing_done(store: Store) -> None:
 
 async def test_counts_and_times_hold_in_any_order(store: Store, clock: Clock) -> None:
     """First and last event time are the smallest and the greatest; the first cause keeps its place."""
-    assert await outcomes(store, incident("e1", at=500), incident("e2", at=900), incident("e3", at=100)) == [
+    assert await outcomes(
+        store,
+        suppressing_event("e1", at=500),
+        suppressing_event("e2", at=900),
+        suppressing_event("e3", at=100),
+    ) == [
         "added",
         "updated",
         "updated",
     ]
     clock.now += 60
-    assert await outcomes(store, incident("e4", "JANE@example.org", at=50), incident("e5", at=700)) == [
+    assert await outcomes(
+        store, suppressing_event("e4", "JANE@example.org", at=50), suppressing_event("e5", at=700)
+    ) == [
         "updated",
         "updated",
     ]
@@ -124,7 +135,9 @@ async def test_counts_and_times_hold_in_any_order(store: Store, clock: Clock) ->
 
 async def test_each_reason_is_an_entry_of_its_own(store: Store) -> None:
     """A complaint does not hide a hard bounce of the same address."""
-    assert await outcomes(store, incident("e1"), incident("e2", reason=Reason.COMPLAINT)) == [
+    assert await outcomes(
+        store, suppressing_event("e1"), suppressing_event("e2", reason=Reason.COMPLAINT)
+    ) == [
         "added",
         "added",
     ]
@@ -138,7 +151,7 @@ async def test_each_reason_is_an_entry_of_its_own(store: Store) -> None:
 
 async def test_every_cause_is_in_the_log_with_its_own_evidence(store: Store) -> None:
     """What the entry does not keep, the log does."""
-    await outcomes(store, incident("e1"), incident("e2"))
+    await outcomes(store, suppressing_event("e1"), suppressing_event("e2"))
     assert [
         (change.action, change.actor, change.event_id, change.message_id, change.evidence, change.at)
         for change in await store.history("Jane@example.org")
@@ -151,9 +164,11 @@ async def test_every_cause_is_in_the_log_with_its_own_evidence(store: Store) -> 
 async def test_a_bad_incident_in_the_middle_leaves_nothing(store: Store) -> None:
     """The address that is none takes the whole batch with it, before anything is written."""
     with pytest.raises(InvalidAddressError):
-        await outcomes(store, incident("e1"), incident("e2", "no address"), incident("e3"))
+        await outcomes(
+            store, suppressing_event("e1"), suppressing_event("e2", "no address"), suppressing_event("e3")
+        )
     assert await store.entries(limit=10) == []
-    assert await outcomes(store, incident("e1")) == ["added"]
+    assert await outcomes(store, suppressing_event("e1")) == ["added"]
 
 
 async def test_a_database_that_fails_half_way_keeps_nothing_of_the_batch(
@@ -162,15 +177,23 @@ async def test_a_database_that_fails_half_way_keeps_nothing_of_the_batch(
     """List, log and handled events are one transaction: the last statement undoes the first."""
     await stores.refuse(database_url, "e2", "no room for e2")
     with pytest.raises(StoreError, match="no room for e2"):
-        await outcomes(store, incident("e1"), incident("e2"), incident("e3", "joe@example.org"))
+        await outcomes(
+            store,
+            suppressing_event("e1"),
+            suppressing_event("e2"),
+            suppressing_event("e3", "joe@example.org"),
+        )
     assert await store.entries(limit=10) == []
     assert await store.history("jane@example.org") == []
-    assert await outcomes(store, incident("e1"), incident("e3", "joe@example.org")) == ["added", "added"]
+    assert await outcomes(store, suppressing_event("e1"), suppressing_event("e3", "joe@example.org")) == [
+        "added",
+        "added",
+    ]
 
 
 async def test_a_record_that_is_cancelled_is_done_or_not_done(store: Store) -> None:
     """Stopped at whatever point: no half batch, no lock that stays, and each event counts once in the end."""
-    batch = [incident(f"e{number}") for number in range(40)]
+    batch = [suppressing_event(f"e{number}") for number in range(40)]
     for patience, event in enumerate(batch):
         task = asyncio.create_task(store.record([event], actor="worker"))
         await asyncio.wait({task}, timeout=patience / 10_000)
@@ -185,7 +208,10 @@ async def test_a_record_that_is_cancelled_is_done_or_not_done(store: Store) -> N
 
 async def test_a_large_batch_is_exact(store: Store) -> None:
     """More rows than SQLite takes parameters in one statement, with addresses that come again and again."""
-    batch = [incident(f"e{number}", f"jane{number % 700}@example.org", at=number) for number in range(7000)]
+    batch = [
+        suppressing_event(f"e{number}", f"jane{number % 700}@example.org", at=number)
+        for number in range(7000)
+    ]
     answers = await outcomes(store, *batch)
     assert (answers.count("added"), answers.count("updated")) == (700, 6300)
     assert {entry.count for entry in await store.entries(limit=1000)} == {10}
@@ -195,7 +221,7 @@ RECORDER = """
 import asyncio, sys
 from bridge.suppression.policy import Reason
 from bridge.settings.sections import Logs
-from bridge.suppression.incidents import Incident
+from bridge.suppression.suppressing_events import SuppressingEvent
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
 
@@ -206,9 +232,9 @@ async def main(url, name):
         print("open", flush=True)
         sys.stdin.readline()
         for batch in range(20):
-            mine = [Incident("jane@example.org", Reason.HARD_BOUNCE, f"{name}-{batch}-{n}", batch, "1", b"")
+            mine = [SuppressingEvent("jane@example.org", Reason.HARD_BOUNCE, f"{name}-{batch}-{n}", batch, "1", b"")
                     for n in range(5)]
-            shared = [Incident("joe@example.org", Reason.COMPLAINT, f"shared-{batch}-{n}", batch, "1", b"")
+            shared = [SuppressingEvent("joe@example.org", Reason.COMPLAINT, f"shared-{batch}-{n}", batch, "1", b"")
                       for n in range(5)]
             outcomes += [recorded.outcome for recorded in await store.record(mine + shared, actor=name)]
     print(*(outcomes.count(outcome) for outcome in ("added", "updated", "repeated")))
@@ -250,7 +276,7 @@ async def test_two_processes_record_at_once_and_every_event_counts_once(database
 
 async def test_many_tasks_and_two_stores_record_at_once(database_url: str) -> None:
     """Two engines, ten tasks each, the same ten events from all: each counts once."""
-    batch = [incident(f"e{number}", at=number) for number in range(10)]
+    batch = [suppressing_event(f"e{number}", at=number) for number in range(10)]
     async with Store.open(database_url) as one, Store.open(database_url) as two:
         answers = await asyncio.gather(*(outcomes(store, *batch) for store in [one, two] * 10))
         (entry,) = await one.check("jane@example.org")
@@ -302,9 +328,11 @@ async def test_what_was_looked_up_is_kept_with_what_it_was_looked_up_for(store: 
     """One transaction has both; an address that is none keeps both out."""
     looked_up = {"m-e1": "Jane@example.org"}
     with pytest.raises(InvalidAddressError):
-        await store.record([incident("e1"), incident("e2", "joe")], actor="worker", addresses=looked_up)
+        await store.record(
+            [suppressing_event("e1"), suppressing_event("e2", "joe")], actor="worker", addresses=looked_up
+        )
     assert await store.known_addresses(["m-e1"]) == {}
-    await store.record([incident("e1")], actor="worker", addresses=looked_up)
+    await store.record([suppressing_event("e1")], actor="worker", addresses=looked_up)
     assert await store.known_addresses(["m-e1"]) == looked_up
 
 
@@ -315,24 +343,24 @@ async def test_a_value_that_the_database_cannot_take_is_refused_and_nothing_is_c
     await stores.refuse(database_url, "e2", "not this one")
     looked_up = {"m-e1": "jane@example.org"}
     for refused, why in (
-        (incident("e2"), "not this one"),
-        (incident("e3", at=2**63), "too large|out of int64 range"),
-        (replace(incident("e4"), message_id="\ud800"), "surrogates not allowed"),
+        (suppressing_event("e2"), "not this one"),
+        (suppressing_event("e3", at=2**63), "too large|out of int64 range"),
+        (replace(suppressing_event("e4"), message_id="\ud800"), "surrogates not allowed"),
     ):
         with pytest.raises(RefusedValueError, match=why) as refusal:
-            await store.record([incident("e1"), refused], actor="worker", addresses=looked_up)
+            await store.record([suppressing_event("e1"), refused], actor="worker", addresses=looked_up)
         assert not isinstance(refusal.value, StoreUnavailableError)
     assert await store.entries(limit=1) == []
     assert await store.known_addresses(looked_up) == {}
-    assert await outcomes(store, incident("e1")) == ["added"]
+    assert await outcomes(store, suppressing_event("e1")) == ["added"]
 
 
 async def test_pages_follow_each_other_without_gap(store: Store) -> None:
     """Ordered by address and reason; the next page begins after the last entry of the page before."""
     await outcomes(
         store,
-        *(incident(f"b{name}", f"{name}@example.org") for name in "cab"),
-        incident("c", "b@example.org", Reason.COMPLAINT),
+        *(suppressing_event(f"b{name}", f"{name}@example.org") for name in "cab"),
+        suppressing_event("c", "b@example.org", Reason.COMPLAINT),
     )
     seen, after = [], None
     while page := await store.entries(limit=3, after=after):
@@ -381,13 +409,13 @@ async def test_an_entry_suppresses_until_it_expires_and_never_ends_sooner(store:
 
 async def test_removing_takes_one_reason_or_all(store: Store) -> None:
     """What was removed is answered and logged; an event that was handled does not bring it back."""
-    await outcomes(store, incident("e1"), incident("e2", reason=Reason.UNSUBSCRIBE))
+    await outcomes(store, suppressing_event("e1"), suppressing_event("e2", reason=Reason.UNSUBSCRIBE))
     await store.add("jane@example.org", actor="ann", note="")
     (removed,) = await store.remove(
         "JANE@example.org", reason=Reason.HARD_BOUNCE, actor="ann", note="new mailbox"
     )
     assert removed.reason is Reason.HARD_BOUNCE
-    assert await outcomes(store, incident("e1")) == ["repeated"]
+    assert await outcomes(store, suppressing_event("e1")) == ["repeated"]
     others = await store.remove("jane@example.org", reason=None, actor="ann", note="")
     assert [entry.reason for entry in others] == [Reason.MANUAL, Reason.UNSUBSCRIBE]
     assert await store.check("jane@example.org") == []
@@ -399,7 +427,7 @@ async def test_removing_takes_one_reason_or_all(store: Store) -> None:
         "m-e1",
         b"evidence of e1",
     )
-    assert await outcomes(store, incident("e9", at=NOW + 1)) == ["added"]
+    assert await outcomes(store, suppressing_event("e9", at=NOW + 1)) == ["added"]
 
 
 @pytest.mark.parametrize("reason", [None, Reason.HARD_BOUNCE])
@@ -426,7 +454,7 @@ async def test_a_complaint_is_not_lifted_by_accident(
     store: Store, *, override: bool, actor: str, note: str
 ) -> None:
     """Without an override, a name and a note nothing is removed, not even the other entries."""
-    await outcomes(store, incident("e1"), incident("e2", reason=Reason.COMPLAINT))
+    await outcomes(store, suppressing_event("e1"), suppressing_event("e2", reason=Reason.COMPLAINT))
     for reason in (None, Reason.COMPLAINT):
         with pytest.raises(ProtectedComplaintError, match="has complained"):
             await store.remove("jane@example.org", reason=reason, actor=actor, note=note, override=override)
@@ -436,7 +464,7 @@ async def test_a_complaint_is_not_lifted_by_accident(
 
 async def test_a_complaint_is_lifted_on_purpose(store: Store) -> None:
     """With an override, a name and a note; the log keeps both."""
-    await outcomes(store, incident("e1", reason=Reason.COMPLAINT))
+    await outcomes(store, suppressing_event("e1", reason=Reason.COMPLAINT))
     await store.remove("jane@example.org", reason=None, actor="ann", note="subscribed anew", override=True)
     assert await store.check("jane@example.org") == []
     last = (await store.history("jane@example.org"))[-1]

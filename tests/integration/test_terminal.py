@@ -17,9 +17,9 @@ from bridge import events
 from bridge.broker.messages import message_from_body
 from bridge.receiver.handler import WEBHOOK_PATH
 from bridge.settings.sources import CONFIG_VARIABLE
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.conftest import TOKEN
 from tests.support.archiving import archive
 from tests.support.manual import every_command
@@ -103,10 +103,10 @@ async def everywhere(
     """It stands in the list, in the dead letters, in the quarantine, at the provider, in names of files."""
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
         await store.add(ADDRESS, actor=HOSTILE, note=HOSTILE)
-        incident = Incident(
+        suppressing_event = SuppressingEvent(
             '"[bold]b"@example.org', Reason.HARD_BOUNCE, HOSTILE, AT, HOSTILE, HOSTILE.encode()
         )
-        await store.record([incident], actor=HOSTILE)
+        await store.record([suppressing_event], actor=HOSTILE)
     headers: dict[str, Any] = dict.fromkeys(
         ("dead-reason", "dead-error", "retry-where", HOSTILE[:60]), HOSTILE
     )

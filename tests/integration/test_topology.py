@@ -178,7 +178,7 @@ async def test_a_queue_of_an_earlier_release_without_our_delivery_limit_stands(
             await channel.declare_queue(queue, durable=True, arguments=dict(QUORUM))
     try:
         assert (
-            await declaring.apply_topology(rabbit.connection, planned_topology(subscribed), mode, needed=())
+            await declaring.apply_topology(rabbit.connection, planned_topology(subscribed), mode, required=())
             == ()
         )
         await publish(rabbit, "delivered")
@@ -256,9 +256,9 @@ async def test_a_refused_part_costs_only_itself(rabbit: Rabbit, subscribed: Sett
         await channel.declare_queue(billing, durable=True)
     try:
         [refused] = await declaring.apply_topology(
-            rabbit.connection, planned_topology(subscribed), "auto", needed={rabbit.names.suppression}
+            rabbit.connection, planned_topology(subscribed), "auto", required={rabbit.names.suppression}
         )
-        assert (refused.part.name, refused.needed) == (billing, False)
+        assert (refused.part.name, refused.required) == (billing, False)
         assert "argument 'x-queue-type'" in str(refused.error)
         await publish(rabbit, "delivered")
         await publish(rabbit, "hard_bounced")
@@ -278,7 +278,7 @@ async def test_a_queue_of_another_connection_alone_costs_only_itself(
     async with await aio_pika.connect(amqp_url) as other, other.channel() as channel:
         await channel.declare_queue(billing, exclusive=True)
         [refused] = await declaring.apply_topology(
-            rabbit.connection, planned_topology(subscribed), "auto", needed=()
+            rabbit.connection, planned_topology(subscribed), "auto", required=()
         )
     assert "is exclusive to another connection" in str(refused.error)
     async with rabbit.channel() as channel:
@@ -290,16 +290,16 @@ async def test_a_required_part_is_reported_as_such(rabbit: Rabbit, settings: Set
     async with rabbit.channel() as channel:
         await channel.declare_exchange(rabbit.names.events, "topic", durable=True)
         await channel.declare_exchange(rabbit.names.changes, "fanout", durable=True)
-    needed = {rabbit.names.events, rabbit.names.changes}
+    required = {rabbit.names.events, rabbit.names.changes}
     refused = await declaring.apply_topology(
-        rabbit.connection, planned_topology(settings), "auto", needed=needed
+        rabbit.connection, planned_topology(settings), "auto", required=required
     )
-    assert [(one.part.name, one.needed) for one in refused] == [
+    assert [(one.part.name, one.required) for one in refused] == [
         (rabbit.names.events, False),
         (rabbit.names.changes, True),
     ]
     with pytest.raises(TopologyMismatchError, match=rabbit.names.changes):
-        declaring.raise_if_needed(refused)
+        declaring.raise_if_required(refused)
 
 
 @pytest.mark.parametrize("processes_behind_the_port", [1, 2])

@@ -37,7 +37,7 @@ async def publisher(settings: Settings, link: Link, metrics: Metrics) -> AsyncIt
     """As the receiver's, on a topology that stands."""
     made = make_publisher(settings, link, metrics, window=10)
     standing = RoleTopology(settings, planned_topology(settings), required_by_receiver(settings))
-    async with publishing(link, made, standing, patient=True):
+    async with publishing(link, made, standing, keep_trying=True):
         async with asyncio.timeout(20):
             await link.up.wait()
         yield made

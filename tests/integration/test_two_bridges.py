@@ -65,13 +65,13 @@ async def test_the_doctor_reports_a_settings_file_that_was_changed_since_a_role_
 
 
 async def in_force(file: Path) -> str:
-    """The doctor's verdict."""
+    """The status of the doctor's finding."""
     said = await bridge("--config", str(file), "doctor", "--json", directory=file.parent)
     [finding] = [one for one in orjson.loads(said.stdout)["items"] if one["check"] == "settings in force"]
-    if finding["verdict"] == "warning":
+    if finding["status"] == "warning":
         assert f"{file} has other settings now" in finding["seen"]
         assert "start them anew" in finding["advice"]
-    return str(finding["verdict"])
+    return str(finding["status"])
 
 
 async def roles_of(

@@ -64,7 +64,7 @@ async def publishing(settings: Settings, metrics: Metrics, declare: Declare) -> 
     """A publisher on a connection of its own; before it is open, the first time and again, it declares."""
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = roles.make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
-    async with roles.publishing(link, publisher, Declared(declare), patient=True):
+    async with roles.publishing(link, publisher, Declared(declare), keep_trying=True):
         yield Line(link, publisher, link.up)
 
 
@@ -74,7 +74,7 @@ async def receiving(settings: Settings, metrics: Metrics, declare: Declare) -> A
     access = Access([token.get_secret_value() for token in settings.receiver.tokens])
     async with (
         open_parts(settings, access, metrics) as parts,
-        roles.publishing(parts.link, parts.publisher, Declared(declare), patient=True),
+        roles.publishing(parts.link, parts.publisher, Declared(declare), keep_trying=True),
         background_task(parts.drain.run(), name="drain"),
         server.serve(settings.receiver, parts.handler) as port,
     ):

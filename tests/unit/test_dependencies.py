@@ -55,7 +55,7 @@ class Place:
         self.most_at_once = 0
 
     async def ask(self, subject: str | None = None, *, operation: Operation = "read") -> str:
-        return await self.dependency.ask(
+        return await self.dependency.call(
             lambda: self._call(subject), errors=(Down,), subject=subject, operation=operation
         )
 
@@ -126,7 +126,7 @@ async def test_an_error_that_does_not_speak_against_it_is_an_answer() -> None:
 
     for _ in range(2 * FAILURES):
         with pytest.raises(KeyError):
-            await place.dependency.ask(unknown, errors=(Down,))
+            await place.dependency.call(unknown, errors=(Down,))
     assert place.dependency.available
     assert place.dependency.successes == 2 * FAILURES
 
@@ -287,7 +287,7 @@ async def test_who_has_not_failed_yet_does_not_wait_for_a_long_pause(
     )
     breaker.failed(error("why"), subject="bad")
     breaker._until += 60
-    breaker._next_untried_at = 0.0
+    breaker._next_extra_probe_at = 0.0
     bad, good = (asyncio.create_task(breaker.acquire(subject)) for subject in ("bad", "good"))
     for _ in range(5):
         await asyncio.sleep(0)
@@ -319,7 +319,7 @@ async def test_the_answer_to_a_call_from_before_closes_it() -> None:
         await answered.wait()
         return "well"
 
-    early = asyncio.create_task(place.dependency.ask(slow, errors=(Down,)))
+    early = asyncio.create_task(place.dependency.call(slow, errors=(Down,)))
     await asyncio.sleep(0)
     await place.open()
     assert not place.dependency.available
@@ -340,7 +340,7 @@ async def test_who_waits_for_the_rate_while_it_opens_does_not_call() -> None:
     async def call() -> str:
         raise AssertionError("it is open")
 
-    waiting = asyncio.create_task(place.dependency.ask(call, errors=(Down,), throttle=throttle))
+    waiting = asyncio.create_task(place.dependency.call(call, errors=(Down,), throttle=throttle))
     await asyncio.sleep(0)
     await place.open()
     place.dependency._breakers["read"]._until += 60
@@ -361,7 +361,7 @@ async def test_a_cancelled_probe_lets_the_next_one_go() -> None:
         await asyncio.Event().wait()
         raise AssertionError("it is cancelled")
 
-    probe = asyncio.create_task(place.dependency.ask(never, errors=(Down,)))
+    probe = asyncio.create_task(place.dependency.call(never, errors=(Down,)))
     await eventually(lambda: place.dependency.description()["state"] == "half-open")
     waiting = asyncio.create_task(place.ask())
     await asyncio.sleep(0)
@@ -400,7 +400,7 @@ async def test_a_call_that_is_not_answered_is_logged_while_its_breaker_is_closed
         return "well"
 
     assert place.sample("bridge_oldest_call_seconds") == 0
-    call = asyncio.create_task(place.dependency.ask(slow, errors=(Down,)))
+    call = asyncio.create_task(place.dependency.call(slow, errors=(Down,)))
     await asyncio.sleep(0)
     assert place.dependency.available
     assert not place.dependency.answering

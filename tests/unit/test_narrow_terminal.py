@@ -39,9 +39,9 @@ from bridge.operations.replay import ReplayOrder, ReplayProgress
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.set_aside_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support.manual import every_command
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ async def fill_list(folder: Path) -> None:
     async with Store.open(f"sqlite+aiosqlite:///{folder}/list.sqlite3") as store:
         for event_id, address in (("other", "jane@example.org"), (ID, ADDRESS)):
             await store.record(
-                [Incident(address, Reason.HARD_BOUNCE, event_id, AT, "4711-8899", b"")], actor="w"
+                [SuppressingEvent(address, Reason.HARD_BOUNCE, event_id, AT, "4711-8899", b"")], actor="w"
             )
             await store.add(address, actor="caroline.long-surname", note=NOTE)
 

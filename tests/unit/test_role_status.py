@@ -44,15 +44,15 @@ def test_the_file_system_is_that_of_the_nearest_mount_point(path: str, kind: str
 
 
 @pytest.mark.parametrize(
-    ("megabytes", "verdict"), [(0, "ok"), (7, "ok"), (9, "warning"), (10, "failed")], ids=str
+    ("megabytes", "status"), [(0, "ok"), (7, "ok"), (9, "warning"), (10, "failed")], ids=str
 )
-def test_what_a_spool_holds_is_compared_with_its_limit(tmp_path: Path, megabytes: int, verdict: str) -> None:
+def test_what_a_spool_holds_is_compared_with_its_limit(tmp_path: Path, megabytes: int, status: str) -> None:
     """A full spool answers 503 however much room its disk has."""
     with closing(claim_file(tmp_path, min_free_bytes=0)) as file:
         file.write([SpoolEntry(number, 1, b"x" * 1024**2) for number in range(1, 1 + megabytes)], ())
     spool = Spool(directory=tmp_path, max_bytes=10 * 1024**2, min_free_bytes=0)
     finding = machine_checks.spool_space("spool space", spool)
-    assert finding.verdict == verdict
+    assert finding.status == status
     assert megabytes < 9 or "spool.max_bytes" in finding.seen
 
 

@@ -292,7 +292,7 @@ def test_the_file_that_holds_a_setting_alone_is_known(
     assert load_settings().origin.files.get("rabbitmq.urls") == folder / "rabbitmq__url"
     monkeypatch.setenv("BRIDGE_RECEIVER__TOKENS_FILE", str(named))
     assert load_settings().origin.files.get("receiver.tokens") == named
-    assert load_settings().plain().origin.files["receiver.tokens"] == named
+    assert load_settings().picklable().origin.files["receiver.tokens"] == named
     assert (
         load_settings(overrides={"receiver": {"tokens": [TOKEN]}}).origin.files.get("receiver.tokens") is None
     )

@@ -11,9 +11,9 @@ import aio_pika
 import uvloop
 
 from bridge import events
-from bridge.suppression.incidents import Incident
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
 
 PREFETCH = 100
 
@@ -33,7 +33,7 @@ async def main(amqp_url: str, queue_name: str, database_url: str) -> None:
                     if reason is None:
                         continue
                     known = await store.known_addresses([event.message_id])
-                    incident = Incident(
+                    suppressing_event = SuppressingEvent(
                         address=known[event.message_id],
                         reason=reason,
                         event_id=event.id,
@@ -41,7 +41,7 @@ async def main(amqp_url: str, queue_name: str, database_url: str) -> None:
                         message_id=event.message_id,
                         evidence=message.body,
                     )
-                    await store.record([incident], actor="worker")
+                    await store.record([suppressing_event], actor="worker")
 
 
 if __name__ == "__main__":

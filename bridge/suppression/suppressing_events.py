@@ -12,7 +12,7 @@ RecordOutcome = Literal["added", "updated", "outdated", "repeated"]
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
+class SuppressingEvent:
     """An event that suppresses, with its address."""
 
     address: str
@@ -27,10 +27,10 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedIncident:
-    """The result of recording an incident."""
+class RecordedEvent:
+    """The result of recording a suppressing event."""
 
-    incident: Incident
+    event: SuppressingEvent
     outcome: RecordOutcome
     """Nothing was changed where it is `repeated`, as this event id was handled before, or `outdated`, as a person has
     taken the address off the list since the event happened."""
