@@ -1,4 +1,4 @@
-"""What a dead letter says of itself, and which dead letters are meant."""
+"""Describes a dead letter by its headers, and selects dead letters. `dead_letter_queue` makes them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes messages that cannot be handled to the dead-letter queue, with the reason."""
+"""Makes dead letters: publishes messages that cannot be handled to the dead-letter queue, with the reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor's checks of RabbitMQ."""
+"""The doctor's checks of RabbitMQ, except for those that have a module `broker_*` of their own. `doctor` lists all."""
 
 from __future__ import annotations
 

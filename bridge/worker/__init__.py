@@ -1,1 +1,12 @@
-"""The worker: takes events from the suppression queue, and keeps the suppression list."""
+"""The worker: takes events from the suppression queue, and keeps the suppression list.
+
+The way of a delivery, and what stands beside it:
+
+- `consumer` consumes the queue, with `consumer_metrics`. `unacknowledged` holds the deliveries until each has a
+  `delivery_result`;
+- `suppressor` handles them: it reads the event, finds the address (`address_lookup` asks the provider) and records it on the
+  list. `failures` decides what a failed attempt means: a delay queue, the dead letters (by `tracked_publisher`), or a wait;
+- `dependencies` are the provider and the database, each behind a `circuit_breaker`;
+- `relay` publishes the changes of the list, and `backfill` refills the queue from the archive;
+- `watchdog` and its `progress_checks` notice a stuck worker. `readiness` and `list_metrics` show its state.
+"""
