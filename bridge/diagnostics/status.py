@@ -219,7 +219,7 @@ def _wrong_backfill(markers: QueueStatus, events: LabelledValues) -> list[str]:
         return []
     so_far = f"{int(sum(events.values())):,} events since the workers' start"
     return [
-        f"the suppression queue has missed events (it was deleted, or lost bindings), and is still being refilled: {so_far}"
+        f"the suppression queue has missed events (it was deleted, or lost bindings), and is still being refilled from the archive: {so_far}"
     ]
 
 
