@@ -1,4 +1,4 @@
-"""Times: read as programs write them that were told "Unix seconds", and written as RFC 3339."""
+"""Timestamps: reads Unix seconds in the variants that programs send, and writes RFC 3339."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the fields of a frame stand that is read at the socket: AMQP 0-9-1, 2.3.5."""
+"""Positions of the fields in a frame that is read at the socket: AMQP 0-9-1, 2.3.5."""
 
 from __future__ import annotations
 

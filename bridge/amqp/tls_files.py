@@ -10,19 +10,19 @@ from yarl import URL
 
 from bridge.certificates import unusable
 
-_NAMED: Final = ("cafile", "certfile", "keyfile")
-"""Parameters of the URL, as aiormq reads them; and `capath`, which is a folder."""
-_OF_AUTHORITIES: Final = ("cafile",)
+_FILE_PARAMETERS: Final = ("cafile", "certfile", "keyfile")
+"""Parameters of the URL, as aiormq reads them. There is also `capath`, which is a folder."""
+_CA_PARAMETERS: Final = ("cafile",)
 
 
 def problem(url: str) -> str:
-    """Why no connection can be made with these files: waiting does not mend it. Empty if it is not for them."""
+    """Why these files make a connection impossible, until somebody mends them; empty if they do not."""
     parsed = URL(url)
     if parsed.scheme != "amqps":
         return ""
     given = {name: path for name, path in parsed.query.items() if path}
-    files = [(name, given[name]) for name in _NAMED if name in given]
-    return unusable(files, authorities=_OF_AUTHORITIES) or _folder(given) or _pair(given)
+    files = [(name, given[name]) for name in _FILE_PARAMETERS if name in given]
+    return unusable(files, authorities=_CA_PARAMETERS) or _folder(given) or _pair(given)
 
 
 def _folder(given: dict[str, str]) -> str:

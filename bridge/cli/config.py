@@ -35,9 +35,11 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
         print_json({name: _plain(getattr(settings, name)) for name in Settings.model_fields})
         return
     rows = []
-    for knob in setting_names():
-        section, _, name = knob.key.partition(".")
-        rows.append((knob.key, _shown(_plain(getattr(getattr(settings, section), name))), knob.variable))
+    for setting in setting_names():
+        section, _, name = setting.key.partition(".")
+        rows.append(
+            (setting.key, _shown(_plain(getattr(getattr(settings, section), name))), setting.variable)
+        )
     rows.append(("subscribers", _shown([subscriber.queue for subscriber in settings.subscribers]), ""))
     heads = (Head("Setting", whole=True), "Value", Head("Environment variable", whole=True))
     print_rows(heads, rows)

@@ -144,8 +144,8 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def say_beside(line: str) -> None:
-    """A line on standard error, for whoever looks on while a program reads the output."""
+def print_to_stderr(line: str) -> None:
+    """A line on standard error, for people, while the output is for a program."""
     with suppress(OSError):
         _errors.print(one_line(line))
 

@@ -49,12 +49,12 @@ def _counted(number: int) -> str:
     return f"{number:,} dead letter{'' if number == 1 else 's'}"
 
 
-_REASON = Head("Reason", narrowest=11)
+_REASON = Head("Reason", min_width=11)
 
 DEAD_LETTERS: QueueView[DeadLetter] = QueueView(
     where="the dead letters",
     counted=_counted,
-    not_there="there is no dead letter '{}'; see `bridge dead list`",
+    not_found="there is no dead letter '{}'; see `bridge dead list`",
     heads=(Head("ID", whole=True), "Event", _REASON, "Attempts", "Age"),
     cells=lambda letter, now: (
         letter.id,

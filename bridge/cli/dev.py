@@ -15,7 +15,7 @@ from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.cli.console import (
     fails_with,
     json_text,
-    say_beside,
+    print_to_stderr,
     terminal,
     warn_foreign_variables,
     write_json,
@@ -78,43 +78,43 @@ class _Run(NamedTuple):
 
 
 class _View(NamedTuple):
-    """Who looks on, and how it is told."""
+    """How the output is printed: for people, or for programs."""
 
-    says: Callable[[str], None]
-    """What happens to the whole."""
-    introduce: Callable[[development.StackAddresses], None]
-    show: Callable[[development.StackEvent], None]
+    print_status: Callable[[str], None]
+    """A line about the whole stack."""
+    print_locations: Callable[[development.StackLocations], None]
+    print_event: Callable[[development.StackEvent], None]
 
 
 async def _dev(stop: asyncio.Event, run: _Run, view: _View) -> None:
-    view.says("starting: RabbitMQ, simulator, receiver, worker …")
+    view.print_status("starting: RabbitMQ, simulator, receiver, worker …")
     # Ctrl-C also ends a start that waits for ever, such as for a broker that does not run.
-    async with background_task(_live(run, view), name="dev") as living:
-        await wait_while_running(stop, living)
-        view.says("stopping …")
+    async with background_task(_run_stack(run, view), name="dev") as running:
+        await wait_while_running(stop, running)
+        view.print_status("stopping …")
 
 
-async def _live(run: _Run, view: _View) -> None:
+async def _run_stack(run: _Run, view: _View) -> None:
     """Run everything until one of its parts ends. A cancellation stops all of it in order."""
     directory, port, rabbitmq_url, config = run
     async with (
-        development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as everything,
-        development.stack_events(everything) as seen,
+        development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as stack,
+        development.stack_events(stack) as events,
     ):
-        view.introduce(everything.addresses)
-        async with background_task(_show(seen, view), name="show") as showing:
-            ended, _ = await asyncio.wait([showing, *everything.parts], return_when=asyncio.FIRST_COMPLETED)
-        for part in ended:
-            part.result()
+        view.print_locations(stack.locations)
+        async with background_task(_print_events(events, view), name="print") as printing:
+            ended, _ = await asyncio.wait([printing, *stack.parts], return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
     raise BrokerUnavailableError(f"RabbitMQ has ended; see {directory}/rabbitmq/output.log")
 
 
-async def _show(all_of_it: AsyncIterator[development.StackEvent], view: _View) -> None:
-    async for seen in all_of_it:
-        view.show(seen)
+async def _print_events(events: AsyncIterator[development.StackEvent], view: _View) -> None:
+    async for seen in events:
+        view.print_event(seen)
 
 
-def _print(seen: development.StackEvent) -> None:
+def _print_event(seen: development.StackEvent) -> None:
     style = "bold red" if seen.suppression else "cyan"
     label = f"list: {seen.kind}" if seen.suppression else f"event: {seen.kind}"
     terminal.print(f"{label:<22} {seen.detail}", style=style, highlight=False, markup=False)
@@ -124,21 +124,21 @@ def _write(document: dict[str, Any]) -> None:
     write_json(json_text(document) + "\n", at_once=True)
 
 
-def _introduce(places: development.StackAddresses) -> None:
-    for name, place in (
-        ("webhook", places.webhook),
-        ("RabbitMQ", places.rabbitmq),
-        ("provider (simulated)", places.provider),
-        ("settings", places.config),
+def _print_locations(locations: development.StackLocations) -> None:
+    for name, location in (
+        ("webhook", locations.webhook),
+        ("RabbitMQ", locations.rabbitmq),
+        ("provider (simulated)", locations.provider),
+        ("settings", locations.config),
     ):
-        terminal.print(f"{name:<22}{place}", highlight=False, markup=False)
+        terminal.print(f"{name:<22}{location}", highlight=False, markup=False)
     event = '{"message": {"id": 1}, "event": {"name": "hard_bounced", "timestamp": 1539062173}}'
     terminal.print("\nTry, in another terminal:\n")
-    terminal.print(f"curl -i {places.webhook} -d '{event}'", highlight=False, markup=False)
-    command = f"{_program()} --config {places.config}"
+    terminal.print(f"curl -i {locations.webhook} -d '{event}'", highlight=False, markup=False)
+    command = f"{_program()} --config {locations.config}"
     terminal.print(f"{command} suppressions list", highlight=False, markup=False)
-    asked = "".join(f" --metrics {url}" for url in places.health)
-    terminal.print(f"{command} status{asked}\n", highlight=False, markup=False)
+    options = "".join(f" --metrics {url}" for url in locations.health)
+    terminal.print(f"{command} status{options}\n", highlight=False, markup=False)
     terminal.print("Ctrl-C stops all of it.\n")
 
 
@@ -147,9 +147,9 @@ def _program() -> str:
     return os.path.relpath(Path(sys.executable).with_name("bridge"))
 
 
-_FOR_PEOPLE: Final = _View(terminal.print, _introduce, _print)
+_FOR_PEOPLE: Final = _View(terminal.print, _print_locations, _print_event)
 _FOR_PROGRAMS: Final = _View(
-    say_beside,
-    lambda places: _write({"places": asdict(places)}),
+    print_to_stderr,
+    lambda locations: _write({"places": asdict(locations)}),
     lambda seen: _write({"list" if seen.suppression else "event": seen.kind, "detail": seen.detail}),
 )

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bridge.cli.columns import column_widths, wrap
-from bridge.cli.console import json_text, on_terminal, say_beside, terminal, write_json
+from bridge.cli.console import json_text, on_terminal, print_to_stderr, terminal, write_json
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
@@ -18,34 +18,34 @@ if TYPE_CHECKING:
 MAX_TERMINAL_ROWS: Final = 100
 """Rows of a table on a terminal, unless `--limit` says how many. Output for programs is not limited."""
 
-_BETWEEN: Final = 3
+_CELL_GAP: Final = 3
 """Characters between two cells: two blanks and a line."""
-_EDGES: Final = 4
+_EDGES_WIDTH: Final = 4
 """Characters of both edges of a table."""
 _INDENT: Final = 2
 
-_BEGUN: Final = '{"items": ['
+_JSON_START: Final = '{"items": ['
 
 
 class Head(NamedTuple):
-    """Of a column."""
+    """The head of a column."""
 
     name: str
     whole: bool = False
-    """It has ids, addresses or names, which people copy: none is broken or shortened."""
-    narrowest: int = 0
-    """Characters that it has at least: so that a time breaks between day and clock."""
+    """Whether its cells are never broken or shortened: ids, addresses and names, which people copy."""
+    min_width: int = 0
+    """Characters: so that a time breaks between date and clock time."""
 
 
 class Cell(NamedTuple):
-    """What people and programs read differently."""
+    """A cell that differs for people (`shown`) and programs (`exact`)."""
 
     shown: str
     exact: str | int
 
 
-class Sheet:
-    """Rows for people: a table when all are there; where it is no terminal, a line each, as they come."""
+class RowPrinter:
+    """Prints rows: on a terminal as one table at the end, elsewhere each at once, as a line with tabs."""
 
     def __init__(self, *heads: Head | str) -> None:
         self._heads = [Head(head) if isinstance(head, str) else head for head in heads]
@@ -60,7 +60,7 @@ class Sheet:
         _write_line(one_line(_for_programs(cell)) for cell in cells)
 
     def end(self) -> None:
-        """There are no more. A table without any is not shown; lines have their heads in any case."""
+        """No row follows. An empty table is not printed; lines always start with the heads."""
         if self._rows is None:
             self._begin()
         elif self._rows and (table := self._table(self._rows)):
@@ -74,16 +74,16 @@ class Sheet:
             _write_line(head.name for head in self._heads)
 
     def _table(self, rows: list[list[str]]) -> Table | None:
-        """None where not even the longest words fit beside each other."""
+        """None if the columns do not fit, even if words are split."""
         for parts, edges in ((False, True), (False, False), (True, False)):
-            between = _BETWEEN * (len(self._heads) - 1) + (_EDGES if edges else 0)
+            between = _CELL_GAP * (len(self._heads) - 1) + (_EDGES_WIDTH if edges else 0)
             if chosen := self._widths(rows, terminal.width - between, parts=parts):
                 return self._table_of(rows, chosen, edges=edges)
         return None
 
     def _widths(self, rows: list[list[str]], available: int, *, parts: bool) -> list[int] | None:
         columns = [
-            [head.name, " " * head.narrowest, *(row[at] for row in rows)]
+            [head.name, " " * head.min_width, *(row[at] for row in rows)]
             for at, head in enumerate(self._heads)
         ]
         return column_widths(columns, [head.whole for head in self._heads], available, parts=parts)
@@ -97,7 +97,7 @@ class Sheet:
         return table
 
     def _print_records(self, rows: list[list[str]]) -> None:
-        """Each row as lines. What people copy is left to the terminal's own way of breaking lines."""
+        """Each row as several lines. The terminal breaks cells that people copy, so that they can be copied whole."""
         width = max(len(head.name) for head in self._heads) + _INDENT
         for row in rows:
             for head, cell in zip(self._heads, row, strict=True):
@@ -110,25 +110,24 @@ class Sheet:
 
 def print_rows(heads: Sequence[Head | str], rows: Iterable[Sequence[str | int | Cell]]) -> None:
     """A whole list for people."""
-    sheet = Sheet(*heads)
+    printer = RowPrinter(*heads)
     for row in rows:
-        sheet.add(*row)
-    sheet.end()
+        printer.add(*row)
+    printer.end()
 
 
 def print_summary(line: str) -> None:
-    """A line below a list; on standard error where programs read the list itself."""
+    """A line below a list; on standard error if the list is for programs."""
     if on_terminal():
         terminal.print(_wrapped(one_line(line), terminal.width))
     else:
-        say_beside(line)
+        print_to_stderr(line)
 
 
 class JsonList:
     """`{"items": [...], "total": ..., "next": ...}`, an item a line, written as they come.
 
-    `total` is how many there are, and `next` from where to go on with `--after`: null where these were all that
-    remained. What is cut short is no JSON, so that nobody takes a part for the whole.
+    `total` is how many there are; `next` is the value of `--after` for the next page, null on the last page. Interrupted output is not valid JSON, so that it is not mistaken for the whole list.
     """
 
     def __init__(self) -> None:
@@ -136,19 +135,19 @@ class JsonList:
         """How many were written."""
 
     def add(self, item: Any) -> None:
-        write_json(f"{',' if self.count else _BEGUN}\n{json_text(item)}")
+        write_json(f"{',' if self.count else _JSON_START}\n{json_text(item)}")
         self.count += 1
 
     def end(self, *, total: int, following: str | None = None, **more: Any) -> None:
-        """There are no more here; `more` is what else the document says."""
+        """No item follows on this page. Args: `more`: further keys of the document."""
         rest = json_text({"total": total, "next": following, **more}).removeprefix("{")
-        write_json(("\n" if self.count else _BEGUN) + f"], {rest}\n", at_once=True)
+        write_json(("\n" if self.count else _JSON_START) + f"], {rest}\n", at_once=True)
 
 
 def print_list(
     items: Iterable[Any], *, total: int | None = None, following: str | None = None, **more: Any
 ) -> None:
-    """A whole list for programs; `total` is their number unless it is said."""
+    """A whole list for programs; `total` is the number of items unless it is given."""
     document = JsonList()
     for item in items:
         document.add(item)

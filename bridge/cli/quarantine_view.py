@@ -47,7 +47,7 @@ def _counted(number: int) -> str:
 QUARANTINE: QueueView[QuarantinedBody] = QueueView(
     where="the quarantine",
     counted=_counted,
-    not_there="there is no body '{}' in the quarantine; see `bridge quarantine list`",
+    not_found="there is no body '{}' in the quarantine; see `bridge quarantine list`",
     heads=(Head("ID", whole=True), "Now", "Reason", "Bytes", "Age"),
     cells=lambda body, now: (
         body.id,

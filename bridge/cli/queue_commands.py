@@ -63,7 +63,7 @@ class QueueCommands(Generic[T]):
     def show(self, message_id: str) -> None:
         found = asyncio.run(self.operations.find(lambda message: message.id == message_id))
         if found is None:
-            fail(self.view.not_there.format(message_id))
+            fail(self.view.not_found.format(message_id))
         if self.as_json:
             print_json(message_file.as_json(self.view.document(found)))
             return
@@ -193,16 +193,16 @@ class QueueCommands(Generic[T]):
             terminal.print(f"discarded {self.view.counted(len(done))}{where}")
 
     def _confirm(self, question: str, *, yes: bool) -> None:
-        """Where a program asks, nobody is there to answer."""
+        """Ask for confirmation. A program cannot answer, so `--json` requires `--yes`."""
         if yes:
             return
         if self.as_json:
-            fail("with --json say --yes, too: nobody is asked", BAD_USAGE)
+            fail("--json needs --yes: there is nobody to confirm it", BAD_USAGE)
         typer.confirm(question, abort=True, err=not on_terminal())
 
     def _fail_for_missing(self, ids: Sequence[str] | None, done: Collection[str]) -> None:
-        if gone := _absent(ids, done):
-            fail(f"not among {self.view.where}: {', '.join(gone)}")
+        if missing := _absent(ids, done):
+            fail(f"not among {self.view.where}: {', '.join(missing)}")
 
 
 def require_one_selection(ids: Collection[str], *, conditions: bool, everything: bool) -> None:
@@ -244,7 +244,7 @@ def _outcome(
 
 
 def _absent(ids: Sequence[str] | None, there: Collection[str]) -> Sequence[str]:
-    """Those that were asked for, and are not there."""
+    """The ids that were asked for, and were not found."""
     return sorted(set(ids or ()) - set(there))
 
 

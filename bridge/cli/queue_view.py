@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NO_EVENT: Final = "no event"
 
 
-class Waiting(Protocol):
+class WaitingMessage(Protocol):
     """A message that waits for a person."""
 
     @property
@@ -32,7 +32,7 @@ class Waiting(Protocol):
     def age(self, now: int) -> float | None: ...
 
 
-T = TypeVar("T", bound=Waiting)
+T = TypeVar("T", bound=WaitingMessage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class QueueView(Generic[T]):
     """With the article: `the dead letters`."""
     counted: Callable[[int], str]
     """1 -> `1 dead letter`."""
-    not_there: str
-    """What is said of an id that is not there, with `{}` for the id."""
+    not_found: str
+    """The error text for an id that is not in the queue, with `{}` for the id."""
     heads: tuple[Head | str, ...]
     cells: Callable[[T, int], tuple[str | int | Cell, ...]]
     """A row of the list for people."""
@@ -60,7 +60,7 @@ class QueueView(Generic[T]):
     file_stem: str
     """The name of that file begins with it."""
     preview_of_replay: str
-    """What a dry run says, behind the number."""
+    """The text of a dry run after the number."""
     problem: Callable[[T], str] = lambda _: ""
     """Why a replay leaves a message in the queue; empty if it does not."""
     key_of_staying: str = ""

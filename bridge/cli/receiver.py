@@ -37,13 +37,13 @@ def receiver(context: typer.Context) -> None:
     What it has to say are logs; with logs.format = "json" (BRIDGE_LOGS__FORMAT) a JSON document a line.
     """
     settings = settings_of(context, warn=False)
-    drain = settings.receiver.drain_timeout
+    drain_timeout = settings.receiver.drain_timeout
     if settings.receiver.processes > 1:
-        run_role(settings, supervisor.receivers, expected=_EXPECTED, drain=drain)
+        run_role(settings, supervisor.receivers, expected=_EXPECTED, drain_timeout=drain_timeout)
     else:
         run_role(
             settings,
             lambda settings, stop: role.receiver(settings, Lifetime(stop=stop)),
             expected=_EXPECTED,
-            drain=drain,
+            drain_timeout=drain_timeout,
         )

@@ -26,7 +26,7 @@ def run_role(
     role: Callable[[Settings, Stop], Coroutine[None, None, None]],
     *,
     expected: tuple[type[Exception], ...],
-    drain: float = 0.0,
+    drain_timeout: float = 0.0,
 ) -> None:
     """Run a role until a signal, or until it ends by itself.
 
@@ -34,7 +34,7 @@ def run_role(
         settings: all settings.
         role: called with the settings, and an event that is set when it must stop.
         expected: the exceptions with which it cannot go on; their message is one line.
-        drain: seconds that it may take to finish what is in flight. `ENDING_SECONDS` later it is ended.
+        drain_timeout: seconds that it may take to finish what is in flight. `ENDING_SECONDS` later it is ended.
 
     Raises:
         typer.Exit: it could not go on; the message was written.
@@ -48,7 +48,9 @@ def run_role(
         )
     try:
         run_until_signal(
-            lambda stop: role(settings, stop), deadline_seconds=drain + ENDING_SECONDS, process_ends=True
+            lambda stop: role(settings, stop),
+            deadline_seconds=drain_timeout + ENDING_SECONDS,
+            process_ends=True,
         )
     except InvalidSettingsError as error:
         _fail(settings, str(error), BAD_USAGE)

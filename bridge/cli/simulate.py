@@ -121,22 +121,22 @@ def simulate(
     except InvalidMixError as error:
         fail(str(error), BAD_USAGE)
     with ExitStack() as stack:
-        book = None if ledger is None else stack.enter_context(ledger.open("wb", buffering=0))
+        ledger_file = None if ledger is None else stack.enter_context(ledger.open("wb", buffering=0))
 
         def write(entry: dict[str, Any]) -> None:
-            if book is not None:
-                book.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
+            if ledger_file is not None:
+                ledger_file.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
 
-        def accepted(shot: Posting, reply: WebhookReply) -> None:
+        def accepted(posting: Posting, reply: WebhookReply) -> None:
             document = reply.document
-            write({"id": document.get("id"), "event": shot.name, "durability": document.get("durability")})
+            write({"id": document.get("id"), "event": posting.name, "durability": document.get("durability")})
 
-        def rejected(shot: Posting, outcome: AnswerKind) -> None:
+        def rejected(posting: Posting, outcome: AnswerKind) -> None:
             if ledger_refused:
-                write({"event": shot.name, "status": outcome.status, "why": outcome.durability})
+                write({"event": posting.name, "status": outcome.status, "why": outcome.durability})
 
-        tally = _driven(target, Traffic(profile, seed=seed), pace, accepted=accepted, rejected=rejected)
-    _tell(tally, as_json=as_json)
+        tally = _drive(target, Traffic(profile, seed=seed), pace, accepted=accepted, rejected=rejected)
+    _print_result(tally, as_json=as_json)
     if not tally.is_good:
         raise typer.Exit(FAILED)
 
@@ -160,7 +160,7 @@ def _is_http(text: str) -> bool:
     return url.scheme in {"http", "https"} and bool(url.host)
 
 
-def _driven(
+def _drive(
     url: str,
     traffic: Traffic,
     pace: LoadPace,
@@ -205,7 +205,7 @@ async def _show(tally: LoadResult, pace: LoadPace) -> None:
             progress.update(bar, completed=tally.posted, answered=tally.answered, wrong=tally.wrong)
 
 
-def _tell(tally: LoadResult, *, as_json: bool) -> None:
+def _print_result(tally: LoadResult, *, as_json: bool) -> None:
     rows: list[dict[str, Any]] = [
         {
             "status": outcome.status,

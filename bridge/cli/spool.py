@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 _FILE = Head("File", whole=True)
-_ASIDE = (_FILE, "Reason", "Routing key", "Events", "Attempts", "Next", "RabbitMQ says")
+_SET_ASIDE_HEADS = (_FILE, "Reason", "Routing key", "Events", "Attempts", "Next", "RabbitMQ says")
 
 app = typer.Typer(
     help="Events that wait on disk for RabbitMQ.",
@@ -64,7 +64,7 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
     print_rows((_FILE, "Events", "Bytes", "Oldest", "Receiver", "Problem"), map(_row, files))
     if any(file.set_aside for file in files):
         print_summary("set aside, because RabbitMQ refuses them:")
-        print_rows(_ASIDE, _rows_of_aside(files))
+        print_rows(_SET_ASIDE_HEADS, _set_aside_rows(files))
 
 
 @app.command(
@@ -93,9 +93,9 @@ def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = 
             _print_dry_run(list_files(settings.spool.directory), waiting, as_json=as_json)
             return
         with progress("draining", waiting) as advance:
-            moved = asyncio.run(_drained(settings, advance))
+            moved = asyncio.run(_drain(settings, advance))
     except BrokerBlockedError as blocked:
-        fail(f"{blocked}; {_all_that_waits(settings):,} events wait in {settings.spool.directory}")
+        fail(f"{blocked}; {_all_waiting(settings):,} events wait in {settings.spool.directory}")
     files = list_files(settings.spool.directory)
     left = _waiting(settings)
     if as_json:
@@ -103,7 +103,7 @@ def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = 
     else:
         terminal.print(f"{moved:,} events are in RabbitMQ")
         for file in files:
-            _tell_who_has(file)
+            _print_owner(file)
     for file in files:
         if file.in_use and file.set_aside:
             retry_now(file.path)
@@ -112,7 +112,7 @@ def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = 
                 terminal.print(f"{file.path.name}: its receiver retries {set_aside:,} set-aside events now")
     if left:
         said = "; ".join(
-            dict.fromkeys(_refused(one) for file in files if not file.in_use for one in file.set_aside)
+            dict.fromkeys(_refusal_text(one) for file in files if not file.in_use for one in file.set_aside)
         )
         fail(
             f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them"
@@ -120,9 +120,9 @@ def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = 
         )
 
 
-async def _drained(settings: Settings, moved: Callable[[int], None]) -> int:
+async def _drain(settings: Settings, moved: Callable[[int], None]) -> int:
     """Reports an alarm even if there is nothing for us to drain: the receivers wait for it, too."""
-    if _all_that_waits(settings):
+    if _all_waiting(settings):
         await _check_alarm(settings)
     return await drain_spools(settings, moved)
 
@@ -139,7 +139,7 @@ def _print_dry_run(files: list[FileStatus], waiting: int, *, as_json: bool) -> N
     else:
         terminal.print(f"would publish {waiting:,} events")
         for file in files:
-            _tell_who_has(file)
+            _print_owner(file)
             if file.in_use and file.set_aside:
                 set_aside = sum(one.entries for one in file.set_aside)
                 terminal.print(
@@ -149,8 +149,8 @@ def _print_dry_run(files: list[FileStatus], waiting: int, *, as_json: bool) -> N
                 terminal.print(Text(f"{file.path.name}: it cannot be read: {file.problem}"))
 
 
-def _tell_who_has(file: FileStatus) -> None:
-    """Print who must drain a file that we cannot drain."""
+def _print_owner(file: FileStatus) -> None:
+    """Print who has to drain a file that we cannot drain."""
     if file.in_use is None:
         terminal.print(f"{file.path.name}: it belongs to another user, who must drain it")
     elif file.in_use and file.contents is not None and file.contents.entries:
@@ -168,8 +168,8 @@ def _waiting(settings: Settings) -> int:
     )
 
 
-def _all_that_waits(settings: Settings) -> int:
-    """In files of running receivers, too."""
+def _all_waiting(settings: Settings) -> int:
+    """Events in all files, also those of running receivers."""
     return sum(file.contents.entries for file in list_files(settings.spool.directory) if file.contents)
 
 
@@ -206,11 +206,11 @@ def _row(file: FileStatus) -> tuple[str | int | Cell, ...]:
 
 
 def _named(file: FileStatus) -> Cell:
-    """People have read in which folder."""
+    """For people without the folder, which is printed above the table."""
     return Cell(file.path.name, str(file.path))
 
 
-def _rows_of_aside(files: Iterable[FileStatus]) -> Iterator[tuple[str | int | Cell, ...]]:
+def _set_aside_rows(files: Iterable[FileStatus]) -> Iterator[tuple[str | int | Cell, ...]]:
     for file in files:
         for one in file.set_aside:
             following = Cell(f"in {duration_text(_until(one))}", _until(one))
@@ -219,7 +219,7 @@ def _rows_of_aside(files: Iterable[FileStatus]) -> Iterator[tuple[str | int | Ce
             )  # fmt: skip
 
 
-def _refused(one: SetAsideKind) -> str:
+def _refusal_text(one: SetAsideKind) -> str:
     of_key = f" of '{one.routing_key}'" if one.routing_key else ""
     return f"{one.entries:,} {one.reason}{of_key}: {one.reply_text}"
 

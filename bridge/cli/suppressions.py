@@ -22,7 +22,7 @@ from bridge.cli.console import (
     terminal,
 )
 from bridge.cli.help_epilog import LIST, page
-from bridge.cli.lists import MAX_TERMINAL_ROWS, JsonList, Sheet, print_list, print_rows, print_summary
+from bridge.cli.lists import MAX_TERMINAL_ROWS, JsonList, RowPrinter, print_list, print_rows, print_summary
 from bridge.cli.options import AsJson, DryRun, ListJson
 from bridge.operations import suppressions as operations
 from bridge.operations.suppressions import ListQuery
@@ -162,11 +162,11 @@ def list_(
         )
         document.end(total=listed.total, following=listed.following)
         return
-    sheet = Sheet(*suppressions_view.ENTRY)
+    printer = RowPrinter(*suppressions_view.ENTRY)
     listed = _answer(
-        operations.list_entries(settings, wanted, lambda entry: sheet.add(*suppressions_view.row(entry)))
+        operations.list_entries(settings, wanted, lambda entry: printer.add(*suppressions_view.row(entry)))
     )
-    sheet.end()
+    printer.end()
     _print_shown(listed.shown, listed.total, listed.following)
 
 

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from bridge.suppression.entries import Entry
 
 # Where the terminal is narrow a reason stays one word, and a date one line.
-_REASON: Final = Head("Reason", narrowest=11)
+_REASON: Final = Head("Reason", min_width=11)
 ENTRY: Final = (
     Head("Address", whole=True),
     _REASON,
     "Count",
-    Head("Last, UTC", narrowest=10),
+    Head("Last, UTC", min_width=10),
     "Expires",
 )
 CHANGE: Final = (
-    Head("At, UTC", narrowest=10),
+    Head("At, UTC", min_width=10),
     "What",
     _REASON,
     "Who",

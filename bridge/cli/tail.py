@@ -49,9 +49,9 @@ def tail(
 ) -> None:
     """Show events as they come in, until Ctrl-C.
 
-    They are copies, in a queue of its own that goes when the command ends: nobody gets less. Whoever reads too slowly
-    misses the oldest. Of a click's URL, what may be a secret (the query, long numbers in the path) is hidden, and
-    addresses are masked as they are in logs. A lost connection to RabbitMQ is told on standard error, and tried again.
+    They are copies, in a temporary queue of this command: other consumers are not affected. If the output is read too
+    slowly, the oldest are dropped. Of a click's URL, what may be a secret (the query, long numbers in the path) is hidden, and
+    addresses are masked as they are in logs. A lost connection to RabbitMQ is reported on standard error, and retried.
     """
     settings = settings_with_logs(context, "info")
     write = _write_json if as_json else _write_line

@@ -51,7 +51,7 @@ def plan(
     rows += [
         ("binding", f"{binding.exchange} → {binding.queue}", binding.key) for binding in planned.bindings
     ]
-    print_rows(("Kind", Head("Name", whole=True), Head("Arguments", narrowest=10)), rows)
+    print_rows(("Kind", Head("Name", whole=True), Head("Arguments", min_width=10)), rows)
 
 
 @app.command(

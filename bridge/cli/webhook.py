@@ -41,7 +41,7 @@ app = typer.Typer(
 )
 
 
-def _web_address(url: str | None) -> str | None:
+def _http_url(url: str | None) -> str | None:
     if url not in {None, _STANDARD_INPUT} and not str(url).startswith(("http://", "https://")):
         fail("a webhook's URL starts with http:// or https://", BAD_USAGE)
     return url
@@ -77,7 +77,7 @@ def enable(
     url: Annotated[
         str | None,
         typer.Argument(
-            callback=_web_address,
+            callback=_http_url,
             help="The receiver's public URL. Without it: receiver.public_url and the first of receiver.tokens. "
             "- reads it from standard input.",
         ),
@@ -117,11 +117,11 @@ def _print_change(target: str, url: str | None, now: str | None, *, as_json: boo
 
 
 def _given(url: str | None) -> str | None:
-    """The URL, or what stands on standard input in its place."""
+    """The URL, or the one on standard input if it is `-`."""
     if url != _STANDARD_INPUT:
         return url
     line = sys.stdin.readline().strip()
-    return _web_address(line) if line not in {"", _STANDARD_INPUT} else None
+    return _http_url(line) if line not in {"", _STANDARD_INPUT} else None
 
 
 def _target(receiver: Receiver, url: str | None) -> str:
@@ -152,7 +152,7 @@ def disable(
     url: Annotated[
         str | None,
         typer.Argument(
-            callback=_web_address, help="Without it, the one that is set. - reads it from standard input."
+            callback=_http_url, help="Without it, the one that is set. - reads it from standard input."
         ),
     ] = None,
     *,
@@ -198,11 +198,11 @@ async def _disable(client: ProviderClient, url: str | None) -> str | None:
 
 
 def _ask(settings: Settings, question: Callable[[ProviderClient], Awaitable[T]]) -> T:
-    async def asked() -> T:
+    async def ask() -> T:
         async with connect(settings.provider, Metrics()) as client:
             return await question(client)
 
-    return asyncio.run(asked())
+    return asyncio.run(ask())
 
 
 def _say(line: str) -> None:

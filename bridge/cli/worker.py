@@ -36,5 +36,5 @@ def worker(context: typer.Context) -> None:
         settings,
         lambda settings, stop: role.worker(settings, Lifetime(stop=stop)),
         expected=(PortTakenError, TopologyRefusedError, StoreError),
-        drain=settings.worker.drain_timeout,
+        drain_timeout=settings.worker.drain_timeout,
     )

@@ -40,12 +40,12 @@ TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it protects a port of 1
 MESSAGES: Final = 1000
 """The simulator knows the messages 1 to 1000: recipient1@example.org and so on."""
 _CONFIG: Final = "bridge.toml"
-_COUNTED_SECONDS: Final = 5.0
+_COUNTS_TIMEOUT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class StackAddresses:
+class StackLocations:
     """URLs and files of the running stack."""
 
     webhook: str
@@ -59,7 +59,7 @@ class StackAddresses:
 
 @dataclass(frozen=True, slots=True)
 class StackEvent:
-    """An event, or a change of the list, for a line on the screen."""
+    """An event, or a change of the list, to be printed in one line."""
 
     kind: str
     """The event's name, or the kind of change."""
@@ -71,7 +71,7 @@ class StackEvent:
 class Stack:
     """The running stack. Each role runs until the stack ends, or the role fails."""
 
-    addresses: StackAddresses
+    locations: StackLocations
     settings: Settings
     parts: tuple[asyncio.Task[None], ...]
 
@@ -122,7 +122,7 @@ async def stack(
             await _wait_until_counted(settings)
         webhook = f"http://127.0.0.1:{lifetimes[0].port}{WEBHOOK_PATH}{TOKEN}"
         simulator.webhook_url = webhook
-        addresses = StackAddresses(
+        locations = StackLocations(
             webhook=webhook,
             rabbitmq=rabbitmq_url,
             provider=simulator.base_url,
@@ -132,14 +132,14 @@ async def stack(
             if ports == default_ports and settings.health == sections.Health()
             else tuple(f"http://127.0.0.1:{one}" for one in ports),
         )
-        yield Stack(addresses, settings, parts)
+        yield Stack(locations, settings, parts)
 
 
 @asynccontextmanager
 async def stack_events(running: Stack) -> AsyncIterator[AsyncIterator[StackEvent]]:
     """Every event and every change of the list from now on, through a temporary queue."""
     names = topology.Names(running.settings.rabbitmq.prefix)
-    async with await open_connection(running.addresses.rabbitmq, name="bridge dev") as connection:
+    async with await open_connection(running.locations.rabbitmq, name="bridge dev") as connection:
         bindings = [(names.events, "#"), (names.changes, "#")]
         async with consume_temporary_queue(connection, bindings, name=f"{names.prefix}dev") as deliveries:
             yield _stack_events(deliveries, names.changes)
@@ -168,7 +168,7 @@ async def _role(role: Any, lifetime: Lifetime) -> AsyncIterator[asyncio.Task[Non
 async def _wait_until_counted(settings: Settings) -> None:
     """Until the management API knows the counts of every queue, so that `bridge status` shows them; about a second."""
     with suppress(ManagementError, TimeoutError):
-        async with asyncio.timeout(_COUNTED_SECONDS), management.connect(settings.rabbitmq) as api:
+        async with asyncio.timeout(_COUNTS_TIMEOUT_SECONDS), management.connect(settings.rabbitmq) as api:
             for queue in planned_topology(settings).queues:
                 while (view := await api.queue(queue.name)) is None or view.unacknowledged is None:  # noqa: ASYNC110 -- it can only be asked
                     await asyncio.sleep(_POLL_SECONDS)

@@ -30,8 +30,8 @@ class Backoff(wait_base):
 
     def __call__(self, retry_state: RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        asked = error.retry_after if isinstance(error, ServerFailureError) else None
-        return max(self._backoff(retry_state), asked or 0.0)
+        requested = error.retry_after if isinstance(error, ServerFailureError) else None
+        return max(self._backoff(retry_state), requested or 0.0)
 
 
 class RateLimiter:

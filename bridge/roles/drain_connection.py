@@ -35,7 +35,7 @@ async def open_drain_connection(
     live: Publisher,
     known_refusals: KnownRefusals,
 ) -> AsyncIterator[tuple[DrainPublisher, asyncio.Task[None]]]:
-    """A connection that is opened when there is something to drain, and kept; and its task.
+    """The drain's publisher, on a connection that is opened when there is something to drain; and the connection's task.
 
     Args:
         settings: where RabbitMQ is.
@@ -75,5 +75,5 @@ async def open_drain_connection(
         on_topology_damaged=live.request_topology_repair,
         on_recovered=live.note_confirmed_elsewhere,
     )
-    async with background_task(connected(), name="drain connection") as drain_task:
-        yield drain_publisher, drain_task
+    async with background_task(connected(), name="drain connection") as connection_task:
+        yield drain_publisher, connection_task

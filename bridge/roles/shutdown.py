@@ -63,12 +63,12 @@ def run_until_signal(
     loop = runner.get_loop()
     # The default executor's threads would be waited for, also those that wait for a disk that is gone.
     loop.set_default_executor(AbandonableThreads())
-    end = _Shutdown(loop, deadline_seconds=deadline_seconds, at_once=at_once, process_ends=process_ends)
+    shutdown = _Shutdown(loop, deadline_seconds=deadline_seconds, at_once=at_once, process_ends=process_ends)
     try:
         with runner:
-            runner.run(_run_with_deadline(main, end))
+            runner.run(_run_with_deadline(main, shutdown))
     finally:
-        end.finish()
+        shutdown.finish()
 
 
 def exit_if_threads_remain(code: int, error: Exception | None = None) -> None:
@@ -92,14 +92,14 @@ def exit_if_threads_remain(code: int, error: Exception | None = None) -> None:
         os._exit(code)
 
 
-async def _run_with_deadline(main: Callable[[Stop], Coroutine[Any, Any, None]], end: _Shutdown) -> None:
-    end.listen()
-    async with background_task(end.begin_when_stopped(), name="end"):
+async def _run_with_deadline(main: Callable[[Stop], Coroutine[Any, Any, None]], shutdown: _Shutdown) -> None:
+    shutdown.listen()
+    async with background_task(shutdown.begin_when_stopped(), name="shutdown"):
         try:
-            await main(end.stop)
+            await main(shutdown.stop)
         finally:
-            end.begin()
-        end.finished_in_order()
+            shutdown.begin()
+        shutdown.finished_in_order()
 
 
 class _Shutdown:
@@ -114,7 +114,7 @@ class _Shutdown:
         self._at_once = at_once
         self._process_ends = process_ends
         self._deadline = threading.Timer(deadline_seconds, self._abandon)
-        self._closing = threading.Timer(_CLOSING_SECONDS, self._leave)
+        self._closing = threading.Timer(_CLOSING_SECONDS, self._exit_while_closing)
         self._deadline.daemon = self._closing.daemon = True
         self._has_begun = threading.Lock()
         self._over = False
@@ -158,7 +158,7 @@ class _Shutdown:
         if self._has_begun.acquire(blocking=False):
             self._deadline.start()
 
-    def _leave(self) -> NoReturn:
+    def _exit_while_closing(self) -> NoReturn:
         _log_with_timeout(log.warning, _THREADS_LEFT, action="process.threads_left", threads=_threads())
         _exit_now(os.EX_OK)
 
@@ -214,7 +214,7 @@ def _threads() -> list[str]:
     ]
 
 
-def _log_with_timeout(write: Callable[..., Any], *said: Any, **fields: Any) -> None:
-    speaking = threading.Thread(target=partial(write, *said, **fields), daemon=True)
-    speaking.start()
-    speaking.join(_LOG_SECONDS)
+def _log_with_timeout(write: Callable[..., Any], *arguments: Any, **fields: Any) -> None:
+    writer = threading.Thread(target=partial(write, *arguments, **fields), daemon=True)
+    writer.start()
+    writer.join(_LOG_SECONDS)

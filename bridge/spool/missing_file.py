@@ -31,7 +31,7 @@ def copy_to_new_file(
         old: the file, which is no longer in the folder.
         directory: the folder; created if it is missing.
         min_free_bytes: must stay free on its disk, for later writes to the new file.
-        anyway: continue with what can be read.
+        anyway: continue without what cannot be read.
 
     Raises:
         SpoolUnreadableError: the old file cannot be read.

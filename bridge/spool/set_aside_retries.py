@@ -45,7 +45,7 @@ class SetAsideRetries:
         own: bool = True,
         moved: Callable[[int], None] = lambda _: None,
     ) -> int:
-        """Retry the set-aside entries that are due; returns how many were confirmed. One stands for its kind at first.
+        """Retry the set-aside entries that are due; returns how many were confirmed. Of each kind one is tried at first.
 
         Args:
             source: where the entries are.

@@ -107,12 +107,12 @@ class SpoolFile:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
             ids = [(one,) for one in removed]
-            gone = self._connection.executemany("DELETE FROM entries WHERE id = ?", ids).rowcount
-            if gone < len(ids):
-                gone += self._connection.executemany("DELETE FROM set_aside WHERE id = ?", ids).rowcount
+            deleted = self._connection.executemany("DELETE FROM entries WHERE id = ?", ids).rowcount
+            if deleted < len(ids):
+                deleted += self._connection.executemany("DELETE FROM set_aside WHERE id = ?", ids).rowcount
         if added and not self._is_known_in_place():
             raise SpoolMissingError(self.path, committed=True)
-        return max(0, gone)
+        return max(0, deleted)
 
     def run_task(self, task: EntryTask[T], removed: Container[int] = ()) -> T:
         """Run a task on the set-aside entries, in one transaction.

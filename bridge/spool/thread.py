@@ -27,9 +27,9 @@ T = TypeVar("T")
 log = logs.logger("spool")
 
 _OPENING_SECONDS: Final = 2.0
-"""The receiver starts without a folder that takes longer; it is used later."""
+"""How long the start waits for the folder. A slower one is used later."""
 _ENDING_SECONDS: Final = 2.0
-"""A disk that takes longer is not waited for. Its callers have had an answer, and it was not 200."""
+"""How long the end waits for the disk. Requests that still wait for it were answered, and not with 200."""
 _MAINTENANCE_SECONDS: Final = 0.5
 """Interval of the checks of the file. After this time without a job it may be shrunk."""
 

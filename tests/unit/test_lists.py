@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ID = "5f2b6c0d9e8a7f6b5c4d3e2f1a0b9c8d"
-HEADS = (Head("ID", whole=True), Head("Reason", narrowest=11), "Attempts", "Age")
+HEADS = (Head("ID", whole=True), Head("Reason", min_width=11), "Attempts", "Age")
 MORE = (Head("Address", whole=True), Head("Event", whole=True), "Note")
 ADDRESS = f"{'x' * 60}@a-long-name-of-a-domain.example.org"
 

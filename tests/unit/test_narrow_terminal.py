@@ -124,7 +124,7 @@ def show_simulated(_: Path) -> None:
     result = LoadResult()
     result.seconds[AnswerKind("200", "confirmed")] = array("d", [0.001, 0.012])
     result.seconds[AnswerKind("-", "ServerDisconnectedError")] = array("d", [0.5])
-    simulate._tell(result, as_json=False)
+    simulate._print_result(result, as_json=False)
 
 
 def show_findings(_: Path) -> None:
