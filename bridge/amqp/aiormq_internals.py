@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiormq import Channel
     from yarl import URL
 
-    from bridge.amqp.confirm_frames import ConfirmListener
+    from bridge.amqp.message_path import ConfirmListener
     from bridge.amqp.message_types import Delivery, Message
     from bridge.amqp.wire import FrameHandler
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from pamqp import commands as spec
 from pamqp import frame
@@ -21,6 +21,9 @@ from bridge.amqp.frame_layout import (
 )
 from bridge.amqp.properties import decode_properties
 
+if TYPE_CHECKING:
+    from bridge.amqp.message_path import ConfirmListener
+
 _CONFIRM: Final = Struct(">BHIIQBB")
 """A whole `basic.ack` or `basic.nack`: frame header, class and method, delivery tag, flags, the last octet."""
 _MULTIPLE: Final = 1
@@ -29,19 +32,6 @@ _ACK: Final = 60 << 16 | 80
 _NACK: Final = 60 << 16 | 120
 _RETURN: Final = 60 << 16 | 50
 _CLOSE: Final = 20 << 16 | 40
-
-
-class ConfirmListener(Protocol):
-    """Receives confirms, nacks and returns of a channel. It must not raise: the socket calls it."""
-
-    def acked(self, delivery_tag: int, *, multiple: bool) -> None: ...
-
-    def nacked(self, delivery_tag: int, *, multiple: bool) -> None: ...
-
-    def returned(self, message: spec.Basic.Return, message_id: str) -> None: ...
-
-    def closed(self, code: int, text: str) -> None:
-        """RabbitMQ has closed the channel. Nothing more may be written on it."""
 
 
 class ConfirmHandler:

@@ -16,10 +16,23 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
     from aiormq import Channel
+    from pamqp import commands as spec
     from yarl import URL
 
-    from bridge.amqp.confirm_frames import ConfirmListener
     from bridge.amqp.message_types import Delivery, Message
+
+
+class ConfirmListener(Protocol):
+    """Receives confirms, nacks and returns of a channel. It must not raise: both paths call it from the event loop."""
+
+    def acked(self, delivery_tag: int, *, multiple: bool) -> None: ...
+
+    def nacked(self, delivery_tag: int, *, multiple: bool) -> None: ...
+
+    def returned(self, message: spec.Basic.Return, message_id: str) -> None: ...
+
+    def closed(self, code: int, text: str) -> None:
+        """RabbitMQ has closed the channel. Nothing more may be written on it."""
 
 
 class ConfirmChannel(Protocol):

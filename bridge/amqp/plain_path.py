@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aiormq.abc import DeliveredMessage
     from yarl import URL
 
-    from bridge.amqp.confirm_frames import ConfirmListener
+    from bridge.amqp.message_path import ConfirmListener
     from bridge.amqp.message_types import Message
 
 _ALARM_POLL_SECONDS: Final = 0.1

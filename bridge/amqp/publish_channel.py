@@ -142,7 +142,7 @@ class PublishChannel:
         for callback, _, _ in lost.values():
             self._fail(callback, LOST, error)
 
-    # From here on: `confirm_frames.ConfirmListener`.
+    # From here on: `message_path.ConfirmListener`.
 
     def acked(self, delivery_tag: int, *, multiple: bool) -> None:
         confirmed = 0

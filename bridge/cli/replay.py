@@ -90,13 +90,13 @@ def replay(
     order = role.ReplayOrder(selection, to, from_offset=from_offset, rate=rate, dry_run=dry_run)
     progress = role.ReplayProgress()
     try:
-        whole = _replayed(settings, order, progress)
+        finished = _replay(settings, order, progress)
     except (role.ReplayError, BrokerUnavailableError) as error:
         if progress.next is not None:
-            _tell(order, progress, as_json=as_json, whole=False)
+            _print_result(order, progress, as_json=as_json, finished=False)
         fail(str(error))
-    _tell(order, progress, as_json=as_json, whole=whole)
-    if not whole:
+    _print_result(order, progress, as_json=as_json, finished=finished)
+    if not finished:
         raise typer.Exit(INTERRUPTED)
 
 
@@ -107,25 +107,25 @@ def _moment(text: str) -> datetime | None:
         fail(str(error), BAD_USAGE)
 
 
-def _replayed(settings: Settings, order: role.ReplayOrder, progress: role.ReplayProgress) -> bool:
+def _replay(settings: Settings, order: role.ReplayOrder, progress: role.ReplayProgress) -> bool:
     """Replay. Returns whether it was finished, not interrupted."""
-    whole = False
+    finished = False
 
     async def main(stop: asyncio.Event) -> None:
-        nonlocal whole
-        with _bar(progress) as moved:
+        nonlocal finished
+        with _progress_bar(progress) as moved:
             async with background_task(
                 role.replay(settings, order, progress, moved), name="replay"
             ) as replaying:
                 await wait_while_running(stop, replaying)
-                whole = replaying.done()
+                finished = replaying.done()
 
     run_until_signal(main)
-    return whole
+    return finished
 
 
 @contextmanager
-def _bar(progress: role.ReplayProgress) -> Iterator[Callable[[], None]]:
+def _progress_bar(progress: role.ReplayProgress) -> Iterator[Callable[[], None]]:
     columns = (
         TextColumn("reading"),
         BarColumn(),
@@ -146,7 +146,9 @@ def _bar(progress: role.ReplayProgress) -> Iterator[Callable[[], None]]:
         yield moved
 
 
-def _tell(order: role.ReplayOrder, progress: role.ReplayProgress, *, as_json: bool, whole: bool) -> None:
+def _print_result(
+    order: role.ReplayOrder, progress: role.ReplayProgress, *, as_json: bool, finished: bool
+) -> None:
     if as_json:
         print_json(
             {
@@ -154,7 +156,7 @@ def _tell(order: role.ReplayOrder, progress: role.ReplayProgress, *, as_json: bo
                 "events": dict(progress.selected),
                 "total": progress.selected.total(),
                 "published": not order.dry_run,
-                "finished": whole,
+                "finished": finished,
                 "next_offset": progress.next,
             }
         )
@@ -166,15 +168,15 @@ def _tell(order: role.ReplayOrder, progress: role.ReplayProgress, *, as_json: bo
         + (" would be replayed" if order.dry_run else f" are in {_destination(order)}")
     )
     if progress.next is not None:
-        what = "for events archived from now on" if whole else "interrupted; to go on"
-        print_summary(f"{what}: {_from_there(order, progress.next)}")
+        what = "for events archived from now on" if finished else "interrupted; to go on"
+        print_summary(f"{what}: {_options_to_continue(order, progress.next)}")
 
 
 def _destination(order: role.ReplayOrder) -> str:
     return "RabbitMQ again, for all queues" if order.queue is None else f"the queue '{order.queue}'"
 
 
-def _from_there(order: role.ReplayOrder, offset: int) -> str:
+def _options_to_continue(order: role.ReplayOrder, offset: int) -> str:
     """The options to go on with: relative times are replaced by absolute ones."""
     times = {"--since": order.selection.since, "--until": order.selection.until}
     fixed = [f"{option} {at.isoformat()} " for option, at in times.items() if at is not None]

@@ -117,7 +117,7 @@ def show_replayed(_: Path) -> None:
     progress = ReplayProgress(
         scanned=12_345, selected=Counter({"hard_bounced": 1200, "unsubscribed": 7}), next=7
     )
-    replay._tell(ReplayOrder(ArchiveSelection(), QUEUE), progress, as_json=False, whole=True)
+    replay._print_result(ReplayOrder(ArchiveSelection(), QUEUE), progress, as_json=False, finished=True)
 
 
 def show_simulated(_: Path) -> None:

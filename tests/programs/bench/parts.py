@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
     from aiormq import Channel
 
-    from bridge.amqp.confirm_frames import ConfirmListener
-    from bridge.amqp.message_path import ConfirmChannel
+    from bridge.amqp.message_path import ConfirmChannel, ConfirmListener
     from bridge.amqp.message_types import Message
     from bridge.amqp.publish_errors import PublishError
 
