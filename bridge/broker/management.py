@@ -34,16 +34,16 @@ class ManagementError(Exception):
 class ManagementApi:
     """The API of one broker. Every method raises `ManagementError` if the API does not answer."""
 
-    def __init__(self, session: aiohttp.ClientSession, addresses: list[str], virtual_host: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, base_urls: list[str], virtual_host: str) -> None:
         """Create a client; `connect` does so from the settings.
 
         Args:
             session: with user, password and timeout.
-            addresses: of the API, tried in this order until one answers.
+            base_urls: of the API, tried in this order until one answers.
             virtual_host: the one to look at.
         """
         self._session = session
-        self._addresses = addresses
+        self._base_urls = base_urls
         self._host = quote(virtual_host, safe="")
 
     async def nodes(self) -> list[Node]:
@@ -106,24 +106,24 @@ class ManagementApi:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
             raise ManagementError(
-                f"what answers at {self._addresses[0]} is not RabbitMQ's management API; "
+                f"what answers at {self._base_urls[0]} is not RabbitMQ's management API; "
                 "set rabbitmq.management_url"
             ) from None
 
     async def _ask(self, path: str) -> tuple[bytes | None, str | None]:
-        """Body (None for a 404) and Date header of the first address that answers. Later calls use only that address."""
+        """Body (None for a 404) and Date header of the first URL that answers. Later calls use only that one."""
         failures = []
-        for address in self._addresses:
+        for base_url in self._base_urls:
             try:
-                async with self._session.get(URL(f"{address}/api/{path}", encoded=True)) as answer:
+                async with self._session.get(URL(f"{base_url}/api/{path}", encoded=True)) as answer:
                     body = await answer.read()
             except TimeoutError:
-                failures.append(f"{address}: no answer in time")
+                failures.append(f"{base_url}: no answer in time")
             except (aiohttp.ClientError, OSError) as error:
-                failures.append(f"{address}: {connect_failure(error)}")
+                failures.append(f"{base_url}: {connect_failure(error)}")
             else:
-                self._addresses = [address]
-                return _checked_body(answer, body, address)
+                self._base_urls = [base_url]
+                return _checked_body(answer, body, base_url)
         raise ManagementError(f"RabbitMQ's management API cannot be reached ({'; '.join(failures)})")
 
 
@@ -163,35 +163,35 @@ async def connect(settings: RabbitMQ) -> AsyncIterator[ManagementApi]:
         headers={"Authorization": authorization},
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
-        yield ManagementApi(session, _addresses(settings), settings.virtual_host)
+        yield ManagementApi(session, _base_urls(settings), settings.virtual_host)
 
 
 def connect_failure(error: Exception) -> str:
-    """Why there was no HTTP answer, without the address, which aiohttp repeats."""
+    """Why there was no HTTP answer, without host and port, which aiohttp repeats."""
     return error_line(error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error)
 
 
-def _addresses(settings: RabbitMQ) -> list[str]:
+def _base_urls(settings: RabbitMQ) -> list[str]:
     if settings.management_url is not None:
         return [settings.management_url]
-    addresses = []
+    base_urls = []
     for secret in settings.urls:
         url = URL(secret.get_secret_value())
         scheme, port = _PORTS[url.scheme]
-        addresses.append(str(URL.build(scheme=scheme, host=url.host or "", port=port)))
-    return list(dict.fromkeys(addresses))
+        base_urls.append(str(URL.build(scheme=scheme, host=url.host or "", port=port)))
+    return list(dict.fromkeys(base_urls))
 
 
 def _checked_body(
-    answer: aiohttp.ClientResponse, body: bytes, address: str
+    answer: aiohttp.ClientResponse, body: bytes, base_url: str
 ) -> tuple[bytes | None, str | None]:
     if answer.status == HTTPStatus.NOT_FOUND:
         return None, answer.headers.get("Date")
     if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise ManagementError(
-            f"RabbitMQ's management API ({address}) refuses this user; "
+            f"RabbitMQ's management API ({base_url}) refuses this user; "
             "give it the tag `monitoring` (rabbitmqctl set_user_tags)"
         )
     if answer.status != HTTPStatus.OK:
-        raise ManagementError(f"RabbitMQ's management API ({address}) answered {answer.status}")
+        raise ManagementError(f"RabbitMQ's management API ({base_url}) answered {answer.status}")
     return body, answer.headers.get("Date")

@@ -33,7 +33,7 @@ app = typer.Typer(add_completion=False)
 _REFRESH_SECONDS: Final = 2.0
 
 
-def _web_addresses(texts: list[str] | None) -> list[str] | None:
+def _http_urls(texts: list[str] | None) -> list[str] | None:
     for text in texts or ():
         try:
             url = URL(text)
@@ -72,7 +72,7 @@ def status(
         list[str] | None,
         typer.Option(
             metavar="URL",
-            callback=_web_addresses,
+            callback=_http_urls,
             help="Health address of a receiver or worker, http://host:8090; once for each of them. "
             "Without it, those of health.roles, or else of one receiver and one worker on this machine.",
         ),

@@ -121,23 +121,23 @@ def _check_webhook(check: str, text: str | None, receiver: Receiver) -> Finding:
     """The webhook's URL is valid, and is ours. Its token is never shown."""
     if text is None:
         return failed(check, "none is set: the provider sends no events", _ENABLE)
-    address = _address(text)
-    if address is None:
+    url = _webhook_url(text)
+    if url is None:
         return failed(check, "the URL that is set is not one of a receiver", _ENABLE)
     if not receiver.tokens:
         return warning(
-            check, f"{address}; whether its token is right is unknown", "set receiver.tokens here, too"
+            check, f"{url}; whether its token is right is unknown", "set receiver.tokens here, too"
         )
-    if wrong := _not_ours(address, receiver):
+    if wrong := _not_ours(url, receiver):
         return failed(check, wrong, _ENABLE)
-    if not address.secure:
-        return warning(check, f"{address} is not https: its token can be read by others", "put TLS in front")
+    if not url.secure:
+        return warning(check, f"{url} is not https: its token can be read by others", "put TLS in front")
     unsure = "" if receiver.public_url else "; the host is not checked: set receiver.public_url"
-    return ok(check, f"{address}{unsure}")
+    return ok(check, f"{url}{unsure}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class _WebhookUrl:
     """The parts of a webhook's URL."""
 
     front: str
@@ -149,7 +149,7 @@ class _Address:
         return f"{self.front}{WEBHOOK_PATH}…"
 
 
-def _address(text: str) -> _Address | None:
+def _webhook_url(text: str) -> _WebhookUrl | None:
     """None unless the text has the form `https://host/webhooks/msndr/TOKEN`."""
     try:
         url = URL(text)
@@ -158,13 +158,13 @@ def _address(text: str) -> _Address | None:
     before, found, token = url.path.partition(WEBHOOK_PATH)
     if url.scheme not in {"http", "https"} or not url.host or not found or not token or "/" in token:
         return None
-    return _Address(f"{url.origin()}{before}", token, url.scheme == "https")
+    return _WebhookUrl(f"{url.origin()}{before}", token, url.scheme == "https")
 
 
-def _not_ours(address: _Address, receiver: Receiver) -> str:
+def _not_ours(url: _WebhookUrl, receiver: Receiver) -> str:
     """Why a receiver with these settings would not get or accept the events; empty if it would."""
-    if not Access(secret.get_secret_value() for secret in receiver.tokens).allows(address.token):
-        return f"{address} ends in a token that is not in receiver.tokens: all events are refused"
-    if receiver.public_url is not None and address.front != (front := public_base_url(receiver.public_url)):
-        return f"{address} is not below receiver.public_url, {front}"
+    if not Access(secret.get_secret_value() for secret in receiver.tokens).allows(url.token):
+        return f"{url} ends in a token that is not in receiver.tokens: all events are refused"
+    if receiver.public_url is not None and url.front != (front := public_base_url(receiver.public_url)):
+        return f"{url} is not below receiver.public_url, {front}"
     return ""

@@ -24,7 +24,7 @@ _ADVICE: Final = (
 
 async def settings_in_force(check: str, settings: Settings) -> Finding:
     """A settings file that was changed since a role's start is not in force there, and nothing else would say so."""
-    urls = role_status.addresses(settings.health)
+    urls = role_status.health_urls(settings.health)
     async with aiohttp.ClientSession() as session:
         seen = role_status.without_others(
             await role_status.ask_all(session, urls), identity_of(settings.rabbitmq)

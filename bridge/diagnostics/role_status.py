@@ -76,7 +76,7 @@ class RoleStatus:
         return dict(self.counts.get(name, {}))
 
 
-def addresses(health: Health) -> list[str]:
+def health_urls(health: Health) -> list[str]:
     """Where roles of these settings serve their health: as `health.roles` says, or else on this machine."""
     if health.roles:
         return list(health.roles)

@@ -29,7 +29,7 @@ class RoleTopology:
     required: frozenset[str]
     """Names of exchanges and queues."""
     refusals: TopologyRefusals | None = None
-    """Are told what is refused."""
+    """Updated with what is refused."""
     missing_bindings: MissingBindings | None = None
     """Finds missing bindings of the suppression queue: without them it has missed events."""
 

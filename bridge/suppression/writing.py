@@ -71,8 +71,8 @@ async def upsert_entries(
 ) -> list[Done]:
     """Insert or update the entries of these causes, and log each. Returns what each did, in their order.
 
-    An event that is not newer than the lifting of its entry does nothing: a person knew better, whichever of the two
-    came first.
+    An event that is not newer than the lifting of its entry does nothing, whichever of the two
+    was recorded first: the decision of a person counts.
 
     Args:
         connection: in a transaction that writes.

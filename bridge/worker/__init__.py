@@ -1,6 +1,6 @@
 """The worker: takes events from the suppression queue, and keeps the suppression list.
 
-The way of a delivery, and what stands beside it:
+The way of a delivery, and the modules that support it:
 
 - `consumer` consumes the queue, with `consumer_metrics`. `unacknowledged` holds the deliveries until each has a
   `delivery_result`;

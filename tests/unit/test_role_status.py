@@ -84,8 +84,8 @@ async def test_a_host_name_stands_for_all_its_addresses(monkeypatch: pytest.Monk
 
 def test_roles_are_looked_for_where_the_settings_have_them() -> None:
     """A receiver and a worker on this machine; the one of this port where there is one; never at 0.0.0.0."""
-    assert role_status.addresses(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
-    assert role_status.addresses(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound
+    assert role_status.health_urls(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
+    assert role_status.health_urls(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_roles_are_looked_for_where_the_settings_have_them() -> None:
 )
 def test_an_ipv6_host_has_brackets_in_a_url(host: str, urls: list[str]) -> None:
     """And every address of the machine is asked at its own."""
-    assert role_status.addresses(Health(host=host)) == urls
+    assert role_status.health_urls(Health(host=host)) == urls
 
 
 async def test_a_role_on_ipv6_is_seen() -> None:
@@ -115,7 +115,7 @@ async def test_a_role_on_ipv6_is_seen() -> None:
         health.serve(place, check, exposition, default_port=0),
         aiohttp.ClientSession() as session,
     ):
-        [seen] = await role_status.ask_all(session, role_status.addresses(place))
+        [seen] = await role_status.ask_all(session, role_status.health_urls(place))
     assert (seen.problem, seen.kind, seen.ready) == ("", "worker", True)
 
 
@@ -135,6 +135,6 @@ async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
         health.serve(place, check, exposition, default_port=0),
         aiohttp.ClientSession() as session,
     ):
-        [seen] = await role_status.ask_all(session, role_status.addresses(place))
+        [seen] = await role_status.ask_all(session, role_status.health_urls(place))
     assert (seen.kind, seen.ready) == ("receiver", True)
     assert seen.reasons == ("broker: RabbitMQ refuses all publishes: access to topic 'opened' refused",)
