@@ -66,7 +66,7 @@ def _fail(settings: Settings, reason: str, code: int) -> NoReturn:
     """Write the reason: as a JSON log line if programs read the log, else as a line for people."""
     try:
         if logs.writes_json(settings.logs):
-            log.error(reason, action="process.failed")
+            log.error(reason, action="process.cannot_run")
             raise typer.Exit(code)
         fail(reason, code)
     finally:

@@ -90,7 +90,7 @@ async def test_a_receiver_without_tokens_ends_with_one_line(tmp_path: Path) -> N
     assert (refused.code, refused.stdout) == (2, "")
     [line] = refused.stderr.splitlines()
     said = json.loads(line)
-    assert said["action"] == "process.failed"
+    assert said["action"] == "process.cannot_run"
     assert said["message"].startswith("receiver.tokens: at least one is needed")
     assert "BRIDGE_RECEIVER__TOKENS" in said["message"]
 

@@ -43,7 +43,7 @@ class Process:
     @property
     def failures(self) -> list[str]:
         """Why it ended, in its own words; and what it wrote that is no event of its log."""
-        told = [event["message"] for event in self._events if event.get("action") == "process.failed"]
+        told = [event["message"] for event in self._events if event.get("action") == "process.cannot_run"]
         return told + [line for line in self.lines if not line.startswith("{")]
 
     def send(self, number: signal.Signals) -> None:
