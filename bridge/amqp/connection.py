@@ -200,8 +200,8 @@ class Link:
     def _set_state(self, state: LinkState, reason: str) -> None:
         self._state = state
         self._reason = reason
-        for event, is_so in ((self.up, LinkState.UP), (self.blocked, LinkState.BLOCKED)):
-            if state is is_so:
+        for event, its_state in ((self.up, LinkState.UP), (self.blocked, LinkState.BLOCKED)):
+            if state is its_state:
                 event.set()
             else:
                 event.clear()

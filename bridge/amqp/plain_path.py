@@ -12,7 +12,7 @@ from struct import error as StructError  # noqa: N812 -- it is a class
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from aiormq import exceptions as refusals
+from aiormq import exceptions as aiormq_errors
 from aiormq.exceptions import AMQPError, DeliveryError
 from pamqp import commands as spec
 
@@ -39,19 +39,19 @@ _ALARM_POLL_SECONDS: Final = 0.1
 _UNKNOWN_ALARM: Final = "an alarm of unknown kind"
 _CODES: Final[Mapping[type[Exception], int]] = MappingProxyType(
     {
-        refusals.ChannelAccessRefused: 403,
-        refusals.ChannelNotFoundEntity: 404,
-        refusals.ChannelLockedResource: 405,
-        refusals.ChannelPreconditionFailed: 406,
-        refusals.ConnectionFrameError: 501,
-        refusals.ConnectionSyntaxError: 502,
-        refusals.ConnectionCommandInvalid: 503,
-        refusals.ConnectionChannelError: 504,
-        refusals.ConnectionUnexpectedFrame: 505,
-        refusals.ConnectionResourceError: 506,
-        refusals.ConnectionNotAllowed: 530,
-        refusals.ConnectionNotImplemented: 540,
-        refusals.ConnectionInternalError: 541,
+        aiormq_errors.ChannelAccessRefused: 403,
+        aiormq_errors.ChannelNotFoundEntity: 404,
+        aiormq_errors.ChannelLockedResource: 405,
+        aiormq_errors.ChannelPreconditionFailed: 406,
+        aiormq_errors.ConnectionFrameError: 501,
+        aiormq_errors.ConnectionSyntaxError: 502,
+        aiormq_errors.ConnectionCommandInvalid: 503,
+        aiormq_errors.ConnectionChannelError: 504,
+        aiormq_errors.ConnectionUnexpectedFrame: 505,
+        aiormq_errors.ConnectionResourceError: 506,
+        aiormq_errors.ConnectionNotAllowed: 530,
+        aiormq_errors.ConnectionNotImplemented: 540,
+        aiormq_errors.ConnectionInternalError: 541,
     }
 )
 """aiormq turns these reply codes (AMQP 0-9-1, 1.2) into classes; of all others it keeps the number."""
@@ -216,7 +216,7 @@ def _closed_with(closing: asyncio.Future[Any]) -> tuple[int, str] | None:
     if not closing.done() or closing.cancelled():
         return None
     match closing.exception():
-        case (refusals.ChannelClosed() | refusals.ConnectionClosed()) as error:
+        case (aiormq_errors.ChannelClosed() | aiormq_errors.ConnectionClosed()) as error:
             match error.args:
                 case (int(code), text):
                     return code, str(text)

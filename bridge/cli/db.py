@@ -43,7 +43,7 @@ class DatabaseState(NamedTuple):
 def upgrade(
     context: typer.Context,
     wait: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to go on trying while the database does not answer.")
+        float, typer.Option(min=0.1, help="Seconds to keep trying while the database does not answer.")
     ] = 5.0,
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +72,7 @@ def upgrade(
         *LIST,
         codes={
             0: "it has the newest revision",
-            1: "it could not be asked, or has a revision that is not known",
+            1: "it could not be read, or has an unknown revision",
             NEEDS_UPGRADE: "it can be used after `bridge db upgrade`",
         },
     )

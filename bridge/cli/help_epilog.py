@@ -39,13 +39,13 @@ def page(
         ends_in_order: whether a signal to stop has no exit code of its own.
     """
     meanings = dict(sorted({**_EACH, **codes}.items()))
-    said = [f"{code}, {meaning}" for code, meaning in meanings.items()]
+    explained = [f"{code}, {meaning}" for code, meaning in meanings.items()]
     if not ends_in_order:
-        said.append(_BY_SIGNAL)
+        explained.append(_BY_SIGNAL)
     return "\n\n".join(
         (
             f"Example: bridge {example}",
             f"Environment: {', '.join(('BRIDGE_CONFIG', *variables))}.",
-            f"Exit codes: {'; '.join(said)}.",
+            f"Exit codes: {'; '.join(explained)}.",
         )
     )

@@ -28,7 +28,7 @@ Limit = Annotated[
 ]
 After = Annotated[
     str | None,
-    typer.Option("--after", metavar="ID", help="Go on behind this one: `next` of the list before."),
+    typer.Option("--after", metavar="ID", help="Continue after this message: `next` of the previous page."),
 ]
 Rate = Annotated[float, typer.Option("--rate", min=MIN_RATE, help="The maximum number a second.")]
 To = Annotated[

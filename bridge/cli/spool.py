@@ -74,7 +74,7 @@ def status(context: typer.Context, as_json: ListJson = False) -> None:
         *BROKER,
         codes={
             0: "nothing is left but what running receivers have",
-            1: "RabbitMQ is away, blocked by an alarm or has refused some, or a file cannot be read",
+            1: "RabbitMQ cannot be reached, is blocked by an alarm or refuses events, or a file cannot be read",
         },
     )
 )
@@ -111,12 +111,12 @@ def drain(context: typer.Context, *, dry_run: DryRun = False, as_json: AsJson = 
             if not as_json:
                 terminal.print(f"{file.path.name}: its receiver retries {set_aside:,} set-aside events now")
     if left:
-        said = "; ".join(
+        refusals = "; ".join(
             dict.fromkeys(_refusal_text(one) for file in files if not file.in_use for one in file.set_aside)
         )
         fail(
             f"{left:,} events are still in {settings.spool.directory}: RabbitMQ refused them"
-            + (f": {said}" if said else "; see its limits")
+            + (f": {refusals}" if refusals else "; see its limits")
         )
 
 

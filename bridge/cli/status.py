@@ -56,7 +56,7 @@ def _http_urls(texts: list[str] | None) -> list[str] | None:
         "BRIDGE_HEALTH__PORT",
         codes={
             0: "all of it has answered and is well; or --watch was ended by Ctrl-C",
-            1: "something is wrong, and said",
+            1: "something is wrong; the output says what",
         },
     )
 )
@@ -81,7 +81,7 @@ def status(
 ) -> None:
     """Show events, roles, RabbitMQ and its queues, spool, dead letters and circuit breakers. It changes nothing.
 
-    RabbitMQ's management API may be missing: what cannot be seen without it is said, and is no fault.
+    RabbitMQ's management API may be missing: the output says what is not known without it; that is not an error.
     """
     settings = settings_with_logs(context, "error")
     urls = metrics or []

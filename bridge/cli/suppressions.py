@@ -81,8 +81,8 @@ OneReason = Annotated[Reason | None, typer.Option("--reason", help="Only the ent
         *LIST,
         codes={
             0: "none is suppressed",
-            1: "the list could not be asked, or the answer not be printed: take it for unknown",
-            2: "one is no address, or the settings are wrong: none was looked up",
+            1: "the list could not be read, or the result not be printed: treat the addresses as unknown",
+            2: "one is not an address, or the settings are wrong: none was looked up",
             SUPPRESSED: "at least one is suppressed, whether that could be printed or not",
         },
     )
@@ -118,7 +118,9 @@ def _show_check(addresses: list[str], found: list[list[Entry]], *, as_json: bool
         print_rows(suppressions_view.ENTRY, rows)
     for address, entries in zip(addresses, found, strict=True):
         if not entries:
-            say = print_summary if rows else _print_line  # in a pipe, what follows a table is no row of it
+            say = (
+                print_summary if rows else _print_line
+            )  # in a pipe, a line after a table must not look like a row
             say(f"{address} is not suppressed")
 
 
@@ -146,14 +148,16 @@ def list_(
     after: Annotated[
         str | None,
         typer.Option(
-            "--after", metavar="REASON:ADDRESS", help="Go on behind this entry: `next` of the list before."
+            "--after",
+            metavar="REASON:ADDRESS",
+            help="Continue after this entry: `next` of the previous page.",
         ),
     ] = None,
     as_json: ListJson = False,
 ) -> None:
     """Show the list, ordered by address; entries that have expired, too."""
-    behind = None if after is None else suppressions_view.place(after)
-    wanted = ListQuery(reason, _most(limit, as_json=as_json), behind)
+    start_after = None if after is None else suppressions_view.place(after)
+    wanted = ListQuery(reason, _most(limit, as_json=as_json), start_after)
     settings = settings_with_logs(context, "error")
     if as_json:
         document = JsonList()
@@ -200,7 +204,7 @@ def add(
         *LIST,
         codes={
             1: "it is not on the list, or has complained and --override or --note is missing, or the list could not "
-            "be asked: nothing is removed"
+            "be read: nothing is removed"
         },
     )
 )
@@ -242,11 +246,13 @@ def history(
     limit: Limit = None,
     after: Annotated[
         int | None,
-        typer.Option("--after", metavar="ID", help="Go on behind this change: `next` of the list before."),
+        typer.Option(
+            "--after", metavar="ID", help="Continue after this change: `next` of the previous page."
+        ),
     ] = None,
     as_json: ListJson = False,
 ) -> None:
-    """Show every change that an address has seen, oldest first: when, what, who and why."""
+    """Show every change of an address, oldest first: when, what, who and why."""
     settings = settings_with_logs(context, "error")
     most = _most(limit, as_json=as_json)
     found = _answer(operations.history(settings, address, limit=most, after=after))

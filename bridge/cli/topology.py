@@ -59,20 +59,20 @@ def plan(
         "topology apply --wait 60",
         *BROKER,
         "BRIDGE_SUBSCRIBERS",
-        codes={1: "RabbitMQ is away, or has refused some, which is named"},
+        codes={1: "RabbitMQ cannot be reached, or refuses a part, which is named"},
     )
 )
 @fails_with(TopologyRefusedError, BrokerUnavailableError)
 def apply(
     context: typer.Context,
     wait: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to go on trying while RabbitMQ does not answer.")
+        float, typer.Option(min=0.1, help="Seconds to keep trying while RabbitMQ does not answer.")
     ] = 5.0,
     as_json: AsJson = False,
 ) -> None:
-    """Declare it all, as a user of RabbitMQ who may configure; what stands already as it should is left as it is.
+    """Declare everything, as a user of RabbitMQ with the permission `configure`. What exists as planned is not changed.
 
-    What RabbitMQ refuses is named, and does not keep the rest from being declared.
+    What RabbitMQ refuses is named. The rest is declared all the same.
     """
     settings = settings_with_logs(context, "error")
     planned = planned_topology(settings)

@@ -160,15 +160,15 @@ def _checked(answer: ApiResponse, host: str, wait: float | None, token: str) -> 
     status = answer.status
     if answer.succeeded or status == HTTPStatus.NOT_FOUND:
         return answer
-    said = f"{answer.call}: {host} answered {status}"
+    text = f"{answer.call}: {host} answered {status}"
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         raise UnauthorizedError(
-            f"{said}: the API token is wrong; set provider.api_token (BRIDGE_PROVIDER__API_TOKEN)"
+            f"{text}: the API token is wrong; set provider.api_token (BRIDGE_PROVIDER__API_TOKEN)"
         )
     if reason := excerpt(answer.body.decode(errors="replace"), token):
-        said = f"{said}: {reason}"
+        text = f"{text}: {reason}"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise ThrottledError(said, wait)
+        raise ThrottledError(text, wait)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        raise ServerFailureError(said, wait)
-    raise UnexpectedAnswerError(said)
+        raise ServerFailureError(text, wait)
+    raise UnexpectedAnswerError(text)
