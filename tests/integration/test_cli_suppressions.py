@@ -476,7 +476,7 @@ def test_help_of_check_documents_its_exit_codes(bridge: Bridge) -> None:
     """A script that relies on them finds them there."""
     text = " ".join(bridge("check", "--help").stdout.split())
     assert (
-        "Exit codes: 0, none is suppressed; 1, the list could not be asked, or the answer not be printed"
+        "Exit codes: 0, none is suppressed; 1, the list could not be read, or the result not be printed"
         in text
     )
     assert "; 3, at least one is suppressed, whether that could be printed or not;" in text

@@ -218,3 +218,20 @@ def test_a_file_of_an_older_release_can_be_looked_at(path: Path) -> None:
     opened.run_task(to_set_aside(FORBID, (1,)))
     assert opened.contents() == SpoolContents(1, 68, 5, 1)
     opened.close()
+
+
+def test_set_aside_entries_of_an_older_release_are_read(path: Path) -> None:
+    """Tables and columns keep their names: a file outlives the release that wrote it."""
+    with closing(SpoolFile(path, min_free_bytes=0)) as file:
+        file.write(ENTRIES[:1], ())
+    with closing(sqlite3.connect(path)) as old:
+        old.execute(
+            "INSERT INTO set_aside (id, received_at, body, kind, attempts, retry_at) "
+            "VALUES (7, 5, x'01', 'forbidden newname', 0, 6)"
+        )
+        old.execute(
+            "INSERT INTO refusals (kind, reason, routing_key, said, attempts, retry_at) "
+            "VALUES ('forbidden newname', 'forbidden', 'newname', 'ACCESS_REFUSED', 1, 6)"
+        )
+        old.commit()
+    assert read_set_aside(path) == (SetAsideKind(FORBIDDEN, "newname", "ACCESS_REFUSED", 1, 6, 1),)
