@@ -28,15 +28,19 @@ help: ## List these targets
 run: packages dependencies ## Run all of it on this machine: a private RabbitMQ, a provider simulator, the roles
 	@$(BIN)/bridge dev $(ARGS)
 
+# Python keeps what it has compiled there, even where the environment forbids it beside the source: else each of some
+# thousand processes of the tests would compile the bridge anew.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX='$(CURDIR)/$(VENV)/pycache' $(BIN)/pytest
+
 # Twice as many at once as there are cores: what takes long in them is waiting. On one core, too: that tests bear each
 # other's company is part of what they test.
 .PHONY: test
 test: packages postgresql pgbouncer promtool dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
-	@$(BIN)/pytest -n $$((2 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
+	@$(PYTEST) -n $$((2 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
 
 .PHONY: test-fast
 test-fast: packages postgresql promtool dependencies ## Unit tests, and the integration tests that start nothing (within a minute)
-	@$(BIN)/pytest -n $$(nproc 2>/dev/null || echo 1) \
+	@$(PYTEST) -n $$(nproc 2>/dev/null || echo 1) \
 	    tests/unit $$(grep -l '^pytestmark = pytest.mark.quick' tests/integration/*.py) $(ARGS)
 
 # What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.
@@ -120,7 +124,7 @@ docs: dependencies ## Write the tables of docs/reference that are made from code
 # `make test` runs the tour, too.
 .PHONY: docs-check
 docs-check: packages pages ## Hold the docs to the code: tables, links, names, commands; and run the README's tour
-	@$(BIN)/pytest tests/integration/test_readme.py $(ARGS)
+	@$(PYTEST) tests/integration/test_readme.py $(ARGS)
 
 # For every Python from 3.11 on, and every system: uv writes down the hash of each file of a release. It asks the index
 # alone, so what else lies on this machine has no say. All locks are cut out of one set of versions.
