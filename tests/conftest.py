@@ -75,6 +75,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+    # As Ctrl-C: what the tests have started ends, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX)]:
         del os.environ[name]  # what is set for a bridge that runs beside the tests is none of theirs
     if hasattr(config, "workerinput") or NODE_VARIABLE in os.environ or not _needs_broker(config):
