@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Binding
     from bridge.settings.sections import RabbitMQ
 
-_TIMEOUT_SECONDS: Final = 5.0
+_TIMEOUT_SECONDS: Final = 10.0
+"""For all queues together. A RabbitMQ that is busy, such as with an import of definitions, still answers in that time."""
 
 
 @dataclass(frozen=True, slots=True)
