@@ -12,7 +12,8 @@ from bridge.cli.console import print_json, settings_of
 from bridge.cli.help_epilog import page
 from bridge.cli.lists import Head, print_rows
 from bridge.cli.options import AsJson
-from bridge.settings.sections import Section, Settings, setting_names
+from bridge.settings.section import Section
+from bridge.settings.sections import Settings, setting_names
 from bridge.settings.sources import SECRETS_VARIABLE
 
 app = typer.Typer(

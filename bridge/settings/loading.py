@@ -17,7 +17,8 @@ from pydantic_settings import (
 
 from bridge.settings import sources
 from bridge.settings.errors import InvalidSettingsError
-from bridge.settings.sections import Section, Settings, setting_names
+from bridge.settings.section import Section
+from bridge.settings.sections import Settings, setting_names
 from bridge.settings.sources import ENVIRONMENT_PREFIX, SECRETS_VARIABLE, Origin
 from bridge.settings.values import complaint_of
 from bridge.text import collapse

@@ -7,9 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     SecretStr,
@@ -17,6 +15,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
+from bridge.settings.list_sections import Suppression
+from bridge.settings.section import Section
 from bridge.settings.sources import ENVIRONMENT_PREFIX, Origin
 from bridge.settings.values import (
     MAX_SECONDS,
@@ -28,7 +28,6 @@ from bridge.settings.values import (
     Level,
     Port,
     Seconds,
-    SuppressingEventName,
     Tokens,
     blank_is_none,
     event_names,
@@ -37,7 +36,6 @@ from bridge.settings.values import (
     not_reserved,
     queue_of_another,
     split,
-    split_names,
     split_urls,
 )
 
@@ -50,12 +48,6 @@ _CHANGES_OF_THE_LIST = frozenset({"added", "updated", "removed", "expired"})
 
 
 FastPath = Annotated[Literal["auto", "http", "amqp", "off"], BeforeValidator(lower)]
-
-
-class Section(BaseModel):
-    """A section of the settings. Times are in seconds and sizes in bytes; `config/bridge.toml` says what each setting is for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RabbitMQ(Section):
@@ -142,15 +134,6 @@ class Worker(Section):
     stuck_after: Seconds = 300.0
     take_over_after: Annotated[Seconds, Field(ge=1.0, le=86_400)] = 10.0
     drain_timeout: Seconds = 5.0
-
-
-class Suppression(Section):
-    """`[suppression]`: the database of the list, and which events put an address on it."""
-
-    database_url: SecretStr = SecretStr("sqlite+aiosqlite:///suppressions.sqlite3")
-    events: Annotated[
-        tuple[SuppressingEventName, ...], NoDecode, BeforeValidator(split_names), AfterValidator(event_names)
-    ] = Field(default=("hard_bounced", "complained"), min_length=1)
 
 
 class Health(Section):

@@ -54,4 +54,5 @@ class Entry:
 def entry_of(row: Row[Any]) -> Entry:
     """The entry in a row of the table `suppressions`."""
     columns = dict(row._mapping)  # noqa: SLF001 -- SQLAlchemy's public way to a row's names, despite its underscore
+    del columns["domain"]  # it is a part of the address
     return Entry(**(columns | {"reason": Reason(row.reason)}))

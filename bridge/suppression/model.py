@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     Index,
@@ -41,7 +42,23 @@ suppressions: Final = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
+    Column(
+        "domain", _KEY, nullable=False, server_default=""
+    ),  # empty where only a hash of the address is kept
     PrimaryKeyConstraint("address", "reason"),
+)
+Index(
+    "ix_suppressions_domain_address_reason",
+    suppressions.c.domain,
+    suppressions.c.address,
+    suppressions.c.reason,
+)
+Index("ix_suppressions_updated_at", suppressions.c.updated_at)
+Index(
+    "ix_suppressions_expires_at",
+    suppressions.c.expires_at,
+    sqlite_where=suppressions.c.expires_at.is_not(None),
+    postgresql_where=suppressions.c.expires_at.is_not(None),
 )
 
 changes: Final = Table(
@@ -87,6 +104,7 @@ handled_events: Final = Table(
     Column("handled_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+Index("ix_handled_events_handled_at", handled_events.c.handled_at)
 
 known_messages: Final = Table(
     "known_messages",
@@ -96,6 +114,7 @@ known_messages: Final = Table(
     Column("known_at", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
+Index("ix_known_messages_known_at", known_messages.c.known_at)
 
 leases: Final = Table(
     "leases",
@@ -107,3 +126,94 @@ leases: Final = Table(
     sqlite_with_rowid=False,
 )
 """The leases: holder (empty: nobody), number of renewals, and duration in seconds."""
+
+soft_bounces: Final = Table(
+    "soft_bounces",
+    metadata,
+    Column("address", _KEY, nullable=False),
+    Column("event_id", _KEY, nullable=False),
+    Column("message_id", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("evidence", LargeBinary),
+    PrimaryKeyConstraint("address", "event_id"),
+)
+"""The soft bounces of each address: the policy counts them, in the order in which they happened."""
+Index("ix_soft_bounces_at", soft_bounces.c.at)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("address", _KEY, primary_key=True),
+    Column("delivered_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""When a message was last delivered to an address: soft bounces until then do not count."""
+Index("ix_deliveries_delivered_at", deliveries.c.delivered_at)
+
+allow_rules: Final = Table(
+    "allow_rules",
+    metadata,
+    Column("pattern", _KEY, primary_key=True),  # an address, or a domain
+    Column("over_complaints", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+"""The allow-list."""
+
+erasures: Final = Table(
+    "erasures",
+    metadata,
+    Column("key", _KEY, primary_key=True),
+    Column("erased_at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+"""The keyed hashes that have taken the place of erased addresses."""
+
+imports: Final = Table(
+    "imports",
+    metadata,
+    Column("fingerprint", _KEY, primary_key=True),
+    Column("rows_done", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("added", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("unchanged", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+)
+"""How far each import has come: written in the transaction of its rows, so that a killed one goes on where it was."""
+
+idempotent_requests: Final = Table(
+    "idempotent_requests",
+    metadata,
+    Column("key", _KEY, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("made_at", BigInteger, nullable=False),
+)
+"""Requests with an `Idempotency-Key`, and their answers, written in the transaction of what they did."""
+Index("ix_idempotent_requests_made_at", idempotent_requests.c.made_at)
+
+freshness: Final = Table(
+    "freshness",
+    metadata,
+    Column("source", _KEY, primary_key=True),
+    Column("reported_at", Double, nullable=False),
+    Column("oldest_held", Double),
+    Column("oldest_delayed", Double),
+    Column("delayed_until", Double),
+    Column("oldest_dead", Double),
+)
+"""What each worker knows of events that wait: a check says from it how far the list may be behind."""
+
+marks: Final = Table(
+    "marks",
+    metadata,
+    Column("name", _KEY, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""How far work has come that goes through a table in small steps."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from bridge.suppression import current_state, opening, reading, writing
-from bridge.suppression.addresses import normalise
+from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError, StoreError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
     from typing import Self
 
+    from bridge.suppression.address_keys import AddressKeys
     from bridge.suppression.changes import Change
     from bridge.suppression.database import Database
     from bridge.suppression.entries import Entry
@@ -40,10 +41,12 @@ class Store:
         clock: Callable[[], float] = time.time,
         *,
         lease_seconds: float = LEASE_SECONDS,
+        keys: AddressKeys = PLAIN,
     ) -> None:
         """Use `open` instead. Args: a database with the newest revision; otherwise as there."""
         self._database = database
         self._clock = clock
+        self._keys = keys
         self.outbox = Outbox(database, clock, lease_seconds=lease_seconds)
         """The changes that are not published yet."""
 
@@ -56,6 +59,7 @@ class Store:
         create: bool = True,
         clock: Callable[[], float] = time.time,
         lease_seconds: float = LEASE_SECONDS,
+        keys: AddressKeys = PLAIN,
     ) -> AsyncIterator[Self]:
         """Open the list in this database, and migrate it to the newest revision.
 
@@ -65,9 +69,10 @@ class Store:
                 like an empty list.
             clock: the time in Unix seconds.
             lease_seconds: how long another process waits before it takes over publishing.
+            keys: under which key each address stands.
         """
         async with opening.open_database(database_url, create=create) as database:
-            store = cls(database, clock, lease_seconds=lease_seconds)
+            store = cls(database, clock, lease_seconds=lease_seconds, keys=keys)
             try:
                 yield store
             finally:
@@ -94,7 +99,7 @@ class Store:
         """
         causes: dict[str, writing.Cause] = {}
         for event in events:
-            causes.setdefault(event.event_id, _cause(event))
+            causes.setdefault(event.event_id, self._cause(event))
         if not causes:
             return []
         now = self._now()
@@ -130,7 +135,7 @@ class Store:
         Raises:
             InvalidAddressError: it is not an address.
         """
-        key = normalise(address)
+        key = self._keys.written(address)
         async with self._database.read() as connection:
             return await reading.read_entries(connection, key, in_force_at=self._now())
 
@@ -177,7 +182,9 @@ class Store:
             InvalidAddressError: it is no address.
         """
         now = self._now()
-        cause = writing.Cause(normalise(address), address, reason, at=now, note=note, expires_at=expires_at)
+        cause = writing.Cause(
+            self._keys.written(address), address, reason, at=now, note=note, expires_at=expires_at
+        )
         async with self._database.write() as connection:
             await writing.upsert_entries(connection, [cause], actor=actor, now=now)
             return await reading.read_entry(connection, cause.key)
@@ -212,7 +219,7 @@ class Store:
             ProtectedComplaintError: one is a complaint, and the override, the actor or the note is missing;
                 nothing was removed.
         """
-        key = normalise(address)
+        key = self._keys.written(address)
         may_lift_complaints = override and bool(actor.strip()) and bool(note.strip())
         async with self._database.write() as connection:
             await current_state.exclude_writers(connection)
@@ -250,7 +257,7 @@ class Store:
         Raises:
             InvalidAddressError: it is no address.
         """
-        key = normalise(address)
+        key = self._keys.written(address)
         async with self._database.read() as connection:
             return await reading.read_history(connection, key, limit=limit, after=after)
 
@@ -261,21 +268,20 @@ class Store:
         Raises:
             InvalidAddressError: it is no address.
         """
-        key = normalise(address)
+        key = self._keys.written(address)
         async with self._database.read() as connection:
             return await reading.count_changes(connection, key)
 
     def _now(self) -> int:
         return int(self._clock())
 
-
-def _cause(event: SuppressingEvent) -> writing.Cause:
-    return writing.Cause(
-        address=normalise(event.address),
-        original=event.address,
-        reason=event.reason,
-        at=event.event_at,
-        event_id=event.event_id,
-        message_id=event.message_id,
-        evidence=event.evidence,
-    )
+    def _cause(self, event: SuppressingEvent) -> writing.Cause:
+        return writing.Cause(
+            address=self._keys.written(event.address),
+            original=event.address,
+            reason=event.reason,
+            at=event.event_at,
+            event_id=event.event_id,
+            message_id=event.message_id,
+            evidence=event.evidence,
+        )

@@ -224,6 +224,7 @@ def _merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
                 "created_at": now,
                 "updated_at": now,
                 "expires_at": cause.expires_at,
+                "domain": cause.address.rpartition("@")[2],
             }
         else:
             row["first_event_at"] = min(row["first_event_at"], cause.at)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from bridge.broker import topology, topology_plan
 from bridge.settings import sections
+from bridge.settings.section import Section
 from bridge.telemetry.metric_definitions import MetricDefinitions
 from bridge.telemetry.multiprocess import SharedMetrics
 from tests.support.manual import every_command
@@ -49,7 +50,7 @@ def settings(_: str) -> str:
     parts = []
     for section, field in sections.Settings.model_fields.items():
         model = sections.Subscriber if section == "subscribers" else field.annotation
-        if not (isinstance(model, type) and issubclass(model, sections.Section)):
+        if not (isinstance(model, type) and issubclass(model, Section)):
             raise TypeError(f"{section} is no section")
         head = "[[subscribers]]" if section == "subscribers" else section
         kinds = model.model_json_schema()["properties"]

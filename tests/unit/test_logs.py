@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 import bridge
-from bridge.settings.sections import Logs, Provider, RabbitMQ, Receiver, Settings, Suppression
+from bridge.settings.list_sections import Suppression
+from bridge.settings.sections import Logs, Provider, RabbitMQ, Receiver, Settings
 from bridge.telemetry import logs, scrubbing
 
 if TYPE_CHECKING:

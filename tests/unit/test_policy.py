@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bridge import events
-from bridge.settings.sections import Suppression
+from bridge.settings.list_sections import Suppression
 from bridge.suppression.policy import Policy, Reason, UnsuitableEventError
 
 
