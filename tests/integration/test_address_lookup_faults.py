@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.support.ports import free_port
 from tests.support.working import bounces, changed
 
 if TYPE_CHECKING:
@@ -116,8 +116,7 @@ async def test_one_bad_message_alone_leaves_the_worker_ready(
 ) -> None:
     """It waits in the delay queue, and there is nothing left that could say how the provider is."""
     async with Scene.of(overrides, [kind]) as scene:
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            port = server.getsockname()[1]
+        port = free_port()
         worker = await processes.start("worker", overrides=changed(scene.overrides, health={"port": port}))
         await worker.says("worker.started")
         await workplace.send(*bounces([1]))

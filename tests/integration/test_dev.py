@@ -22,6 +22,7 @@ from bridge.settings import sections
 from bridge.settings.loading import load_settings
 from tests.support.bodies import every_body
 from tests.support.leftovers import end_processes_of, processes_of
+from tests.support.ports import free_port
 from tests.support.private import open_to_others
 
 if TYPE_CHECKING:
@@ -141,10 +142,10 @@ async def test_a_port_in_use_is_one_clear_line(
 ) -> None:
     """Exit code 1; the line names the address."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = str(taken.getsockname()[1])
-        dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url, port=port)
+        dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url, port=str(port))
         assert await dev.ended() == 1
     assert len(dev.lines) == 1
     assert dev.lines[0].startswith("bridge: ")

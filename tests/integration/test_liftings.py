@@ -18,7 +18,8 @@ from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import postgres, stores
 from tests.support.clock import Clock
-from tests.support.scraping import becoming, free_port
+from tests.support.ports import free_port
+from tests.support.scraping import becoming
 from tests.support.working import body_of, changed
 
 if TYPE_CHECKING:

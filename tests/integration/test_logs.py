@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from tests.conftest import OTHER_TOKEN, TOKEN
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
-from tests.support.scraping import free_port
 from tests.support.wire import Wire, ask, post
 from tests.support.working import body_of, bounces, changed
 

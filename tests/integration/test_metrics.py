@@ -13,8 +13,9 @@ from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT
 from bridge.telemetry.multiprocess import SharedMetrics
 from bridge.worker import list_metrics
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
-from tests.support.scraping import becoming, free_port, scraped
+from tests.support.scraping import becoming, scraped
 from tests.support.supervised import connected, folder_of
 from tests.support.wire import ask, post
 from tests.support.working import body_of, bounces, changed, working

@@ -18,6 +18,7 @@ import pytest
 from bridge.suppression import model
 from tests.support import postgres
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.postgres import Databases, Server
 from tests.support.proxy import Proxy
 from tests.support.working import bounced, bounces, changed
@@ -329,7 +330,7 @@ async def test_a_worker_that_starts_before_its_database_waits_for_it(
 ) -> None:
     """It says so in the log and in `/readyz`; it works as soon as the database is there, and ends when told to."""
     await server.stop()
-    port = postgres.free_port()
+    port = free_port()
     worker = await processes.start("worker", overrides=changed(overrides, health={"port": port}))
     said = await worker.says("worker.pause", times=2, dependency="database")
     assert "cannot be used now" in said["error"]

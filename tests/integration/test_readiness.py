@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import pytest
 
 from bridge.settings.sections import Spool as SpoolSettings
 from tests.conftest import TOKEN
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ async def proxy(amqp_url: str) -> AsyncIterator[Proxy]:
 @pytest.fixture
 def through_proxy(overrides: Overrides, proxy: Proxy, amqp_url: str) -> Overrides:
     overrides["rabbitmq"] |= {"urls": [proxy.url(amqp_url)], "reconnect_max": 0.1}
-    overrides["health"]["port"] = _free_port()
+    overrides["health"]["port"] = free_port()
     return overrides
 
 
@@ -199,12 +199,6 @@ async def test_health_says_nothing_else(through_proxy: Overrides, processes: Pro
         for path in ("/livez", "/readyz", "/metrics"):
             async with receiver.http.get(f"http://127.0.0.1:{port}{path}") as answer:
                 assert answer.status == 404
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def _block(folder: Path) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 
 from bridge.receiver.body import MAX_BODY
 from tests.conftest import TOKEN
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.wire import TOO_LARGE, Wire, ask, chunked, head, post
 
@@ -182,9 +183,9 @@ async def test_a_port_that_is_taken_is_one_line(
     """Which address, and which setting to change; exit code 1."""
     assert rabbit
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        port = free_port()
+        taken.bind(("127.0.0.1", port))
         taken.listen()
-        port = taken.getsockname()[1]
         overrides["receiver"]["port"] = port
         receiver = await processes.start("receiver", overrides=overrides)
         assert await receiver.ended() == 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.supervised import alive, body, connected, folder_of, started
 from tests.support.wire import Wire, post
@@ -182,6 +183,7 @@ async def test_a_supervisor_that_is_killed_takes_its_processes_with_it(
     processes: Processes, two: Overrides, proxy: Proxy, rabbit: Rabbit
 ) -> None:
     """They notice, finish what is in flight, free the port and leave nothing."""
+    two["receiver"]["port"] = free_port()
     async with connected(processes, two) as receivers:
         pids, folder = await receivers.pids(), folder_of(await receivers.pids())
         async with rabbit.listening(rabbit.names.events, "#") as events, Wire.to(receivers.port) as wire:
@@ -278,9 +280,3 @@ async def arrive(events: Listener, ids: set[str]) -> None:
 
 def broker_is_down(said: dict[str, Any]) -> bool:
     return all(part["broker"]["state"] == "down" for part in said.values())
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from yarl import URL
 
 from bridge.development import private_node
 from tests.conftest import TOKEN
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -70,9 +70,7 @@ class Receiver:
 
 @asynccontextmanager
 async def started(processes: Processes, overrides: Overrides) -> AsyncIterator[Receiver]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        overrides["health"]["port"] = one.getsockname()[1]
+    overrides["health"]["port"] = free_port()
     process = await processes.start("receiver", overrides=overrides)
     port = (await process.says("receiver.started"))["port"]
     await process.says("broker.connected")

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from tests.support.masks import signals
-from tests.support.scraping import free_port
+from tests.support.ports import free_port
 from tests.support.supervised import alive
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
 from tests.support.commands import bridge
-from tests.support.ports import free_ports
+from tests.support.ports import free_port, free_ports
 from tests.support.warm_starts import start_bridge
 from tests.support.working import body_of, changed, working
 
@@ -330,7 +330,7 @@ async def test_a_refused_queue_of_a_subscriber_is_not_well(
     overrides: Overrides, variables: dict[str, str], rabbit: Rabbit, tmp_path: Path
 ) -> None:
     """Its team has made it as a classic one: the receiver works on, and says so."""
-    [port] = free_ports(1)
+    port = free_port()
     subscribed: dict[str, Any] = changed(overrides, health={"port": port})
     subscribed["subscribers"] = [{"queue": "crm", "events": ["opened"]}]
     crm = f"{rabbit.names.prefix}crm"
@@ -463,7 +463,7 @@ async def serving(
     metrics: Metrics, parts: dict[str, dict[str, str]] | None = None, *, ready: bool = True
 ) -> AsyncIterator[str]:
     """The health address of a role that counts this; yields its URL."""
-    [port] = free_ports(1)
+    port = free_port()
     check, exposition = health.process_health(metrics, lambda: Readiness(ready, parts or {}))
     async with health.serve(sections.Health(port=port), check, exposition, default_port=0):
         yield f"http://127.0.0.1:{port}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pytest
 from bridge.development.simulator_faults import Faults
 from bridge.suppression.store import Store
 from tests.support import stores
+from tests.support.ports import free_port
 from tests.support.working import bounces, changed
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ FOREVER = (
 @pytest.fixture
 def overrides(overrides: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Stuck after half a second, on a port that is known beforehand."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    return changed(overrides, worker={"stuck_after": 0.5}, health={"port": port})
+    return changed(overrides, worker={"stuck_after": 0.5}, health={"port": free_port()})
 
 
 async def test_a_worker_of_whose_messages_none_gets_any_further_is_stuck_until_one_does(

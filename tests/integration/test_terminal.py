@@ -23,7 +23,7 @@ from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.conftest import TOKEN
 from tests.support.archiving import archive
 from tests.support.manual import every_command
-from tests.support.ports import free_ports
+from tests.support.ports import free_port, free_ports
 from tests.support.showing import shown, shown_while
 from tests.support.working import AT, body_of, properties_of
 
@@ -290,7 +290,7 @@ async def test_what_runs_everything_writes_nothing_that_steers_a_terminal(
         [_, url] = next(line for line in written.splitlines() if line.startswith("webhook")).split()
         await _post(url)
 
-    [port] = free_ports(1)
+    port = free_port()
     everything = await shown_while(
         ["--config", "dev.toml", "dev", "--rabbitmq-url", amqp_url, "--port", "0"],
         directory=tmp_path, variables={}, ready="Ctrl-C stops all of it.", act=post_all, until="event: opened",

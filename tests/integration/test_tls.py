@@ -15,7 +15,7 @@ from bridge.amqp.message_types import make_message
 from bridge.development import private_node
 from bridge.settings.loading import load_settings
 from tests.support.eventually import eventually
-from tests.support.ports import free_ports
+from tests.support.ports import free_port
 from tests.support.receiving import exchange_alone, publishing
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def tls_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
     authority = trustme.CA()
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        [port] = free_ports(1)
+        port = free_port()
         node = private_node.running_node(folder / "node", extra_config=_listening(authority, folder, port))
         runner.run(stack.enter_async_context(node))
         try:

@@ -16,7 +16,8 @@ import pytest
 from tests.conftest import TOKEN
 from tests.support.commands import bridge
 from tests.support.eventually import eventually
-from tests.support.scraping import becoming, free_port, scraped
+from tests.support.ports import free_port
+from tests.support.scraping import becoming, scraped
 from tests.support.wire import ask, post
 
 if TYPE_CHECKING:

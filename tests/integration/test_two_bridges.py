@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import TOKEN
 from tests.support.commands import bridge
-from tests.support.scraping import free_port
+from tests.support.ports import free_port
 from tests.support.wire import ask, post
 
 if TYPE_CHECKING:

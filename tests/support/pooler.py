@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from yarl import URL
 
-from tests.support.postgres import OWNER, PASSWORD, as_server, free_port, give
+from tests.support.ports import free_port
+from tests.support.postgres import OWNER, PASSWORD, as_server, give
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

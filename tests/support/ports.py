@@ -1,15 +1,16 @@
-"""Ports for those who must know theirs beforehand."""
+"""Ports for those who must know theirs beforehand, and ports where nobody listens: the only place that gives them."""
 
 from __future__ import annotations
 
-import socket
+from bridge.development.ports import free_ports
+
+__all__ = ["free_port", "free_ports"]
 
 
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+def free_port() -> int:
+    """One that no other test is given and no client's connection, in any test process of this machine.
+
+    Nobody listens there: who needs just that need do nothing more.
+    """
+    [port] = free_ports(1)
+    return port

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import uuid
@@ -17,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import asyncpg
 from yarl import URL
+
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -231,8 +232,3 @@ def make_data(data: Path) -> None:
 def _children(pid: int) -> list[int]:
     """The processes that a PostgreSQL has for its connections and its chores."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])

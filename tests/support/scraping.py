@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -40,12 +39,6 @@ async def becoming(port: int, holds: Callable[[Samples], bool]) -> Samples:
     except TimeoutError:
         raise AssertionError(f"the metrics stay at {samples}") from None
     return samples
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _name(name: str, labels: dict[str, str]) -> str:

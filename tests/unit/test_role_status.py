@@ -18,6 +18,7 @@ from bridge.spool.entries import SpoolEntry
 from bridge.telemetry import health
 from bridge.telemetry.metrics import Metrics
 from bridge.threads import run_abandonable
+from tests.support.ports import free_port
 
 MOUNTS = """\
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -104,10 +105,7 @@ def test_an_ipv6_host_has_brackets_in_a_url(host: str, urls: list[str]) -> None:
 
 async def test_a_role_on_ipv6_is_seen() -> None:
     """Its health is served and asked at ::1."""
-    with closing(socket.socket(socket.AF_INET6)) as free:
-        free.bind(("::1", 0))
-        port = free.getsockname()[1]
-    place = Health(host="::1", port=port)
+    place = Health(host="::1", port=free_port())
     check, exposition = health.process_health(
         Metrics(), lambda: health.Readiness(ready=True, parts={"consume": {"state": "up"}})
     )
@@ -121,9 +119,7 @@ async def test_a_role_on_ipv6_is_seen() -> None:
 
 async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
     """Its connection is up, and it is ready, for it spools: the reason is told all the same."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        place = Health(host="127.0.0.1", port=one.getsockname()[1])
+    place = Health(host="127.0.0.1", port=free_port())
     broker: dict[str, object] = {
         "state": "up",
         "reason": "connected",

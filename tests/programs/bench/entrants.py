@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -20,6 +19,7 @@ from bridge.settings import sections
 from tests.programs.bench import node_modules
 from tests.programs.bench.load import CHECKOUT
 from tests.programs.faults.stage import TOKEN, WEBHOOK
+from tests.support.ports import free_port
 from tests.support.processes import Processes
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _program(
 
     @asynccontextmanager
     async def start(place: Place) -> AsyncIterator[Running]:
-        port, log = _free_port(), place.directory() / "output.log"
+        port, log = free_port(), place.directory() / "output.log"
         with log.open("wb") as sink:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -101,10 +101,10 @@ def _bridge(
 
     @asynccontextmanager
     async def start(place: Place) -> AsyncIterator[Running]:
-        directory, port, health = place.directory(), _free_port(), _free_port()
+        directory, port, health = place.directory(), free_port(), free_port()
         receiver: dict[str, Any] = {"host": "127.0.0.1", "port": port, "tokens": [TOKEN]}
         settings = {
-            "rabbitmq": {"urls": [place.node.url if broker else f"amqp://127.0.0.1:{_free_port()}/"]},
+            "rabbitmq": {"urls": [place.node.url if broker else f"amqp://127.0.0.1:{free_port()}/"]},
             "receiver": receiver | ({"processes": processes} if processes > 1 else {}),
             "spool": {"directory": str(directory / "spool")},
             "health": {"port": health},
@@ -197,9 +197,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     except TimeoutError:
         process.kill()
         await process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import socket
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -14,6 +13,7 @@ import aiohttp
 from bridge.development import private_node
 from bridge.receiver.handler import WEBHOOK_PATH
 from tests.programs.faults.steady import resident_bytes
+from tests.support.ports import free_port
 from tests.support.processes import Processes
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Stage:
 
     async def receiver(self) -> Receiver:
         """Start one; it listens."""
-        health = _free_port()
+        health = free_port()
         settings: dict[str, dict[str, Any]] = {
             "rabbitmq": {"urls": [self.node.url]},
             "receiver": {"host": "127.0.0.1", "port": 0, "tokens": [TOKEN]},
@@ -92,10 +92,3 @@ async def set_up(directory: Path) -> AsyncIterator[Stage]:
     """The broker runs; all that is started on the stage ends with it."""
     async with private_node.running_node(directory / "rabbit") as node, Processes(directory) as processes:
         yield Stage(directory, node, processes)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
