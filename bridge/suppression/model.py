@@ -203,12 +203,15 @@ freshness: Final = Table(
     metadata,
     Column("source", _KEY, primary_key=True),
     Column("reported_at", Double, nullable=False),
+    Column("drained_at", Double, nullable=False),
+    Column("caught_up_to", Double, nullable=False),
+    Column("requeued_by", Double, nullable=False),
     Column("oldest_held", Double),
-    Column("oldest_delayed", Double),
-    Column("delayed_until", Double),
+    Column("oldest_returning", Double),
+    Column("returned_by", Double),
     Column("oldest_dead", Double),
 )
-"""What each worker knows of events that wait: a check says from it how far the list may be behind."""
+"""What each worker knows of events that wait, in Unix seconds: `freshness.Report` explains the columns."""
 
 marks: Final = Table(
     "marks",

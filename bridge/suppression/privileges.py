@@ -19,6 +19,7 @@ _TABLES: Final = {
     model.handled_events: ("SELECT", "INSERT"),
     model.known_messages: ("SELECT", "INSERT", "UPDATE"),
     model.leases: ("SELECT", "INSERT", "UPDATE"),
+    model.freshness: ("SELECT", "INSERT", "UPDATE", "DELETE"),
 }
 
 

@@ -13,6 +13,7 @@ from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError, StoreError
+from bridge.suppression.freshness import Freshness
 from bridge.suppression.policy import Reason
 from bridge.suppression.suppressing_events import RecordedEvent
 
@@ -49,6 +50,8 @@ class Store:
         self._keys = keys
         self.outbox = Outbox(database, clock, lease_seconds=lease_seconds)
         """The changes that are not published yet."""
+        self.freshness = Freshness(database, clock)
+        """How far the list may be behind."""
 
     @classmethod
     @asynccontextmanager

@@ -119,9 +119,12 @@ def _add_tables(key: sa.types.TypeEngine[str]) -> None:
         "freshness",
         sa.Column("source", key, primary_key=True),
         sa.Column("reported_at", sa.Double, nullable=False),
+        sa.Column("drained_at", sa.Double, nullable=False),
+        sa.Column("caught_up_to", sa.Double, nullable=False),
+        sa.Column("requeued_by", sa.Double, nullable=False),
         sa.Column("oldest_held", sa.Double),
-        sa.Column("oldest_delayed", sa.Double),
-        sa.Column("delayed_until", sa.Double),
+        sa.Column("oldest_returning", sa.Double),
+        sa.Column("returned_by", sa.Double),
         sa.Column("oldest_dead", sa.Double),
     )
     op.create_table(
