@@ -2,11 +2,13 @@
 
 It has no threads and no event loop. It loads all of the bridge but the command line: that looks at the terminal and at
 the environment when it is imported, so each child imports it. A child takes over what a started program would get from
-its parent, and then runs `python -m bridge`'s own code, from outside of every function of this module.
+its parent, and then runs `python -m bridge`'s own code, from outside of every function of this module. It ends as Python
+does, but does not take apart what this process has loaded.
 """
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import json
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import bridge
 
@@ -36,6 +38,8 @@ _NOT_LOADED = (
     *("bridge.receiver.connection", "bridge.amqp.wire", "bridge.amqp.frames", "bridge.amqp.aiormq_internals"),
 )
 """What is imported by each process: the command line, what runs when it is imported, and the fast path."""
+_ALSO_LOADED = ("typer", "rich.progress", "aiosqlite", "asyncpg", "encodings.idna")
+"""Libraries of the command line, and what others load when they are used. They look at nothing when they are imported."""
 _STOPPED_BY_TERMINAL = {signal.SIGINT}
 """A Ctrl-C ends the tests, and they end this process: it is only for the children."""
 
@@ -52,13 +56,39 @@ def main() -> None:
     found = _serve(socket.socket(fileno=int(sys.argv[1])))
     if found is not None:
         _become(*found)
-        runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+        try:
+            runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            if end.code is not None and not isinstance(end.code, int):
+                raise
+            _end(end.code or 0)
+
+
+def _end(code: int) -> NoReturn:
+    """The end of Python, without its last part: it takes all modules apart, and so copies the memory of this process.
+
+    What the child has made and left is deleted, and so says what it says to the last.
+
+    Raises:
+        SystemExit: some output is not written; Python ends it in its own way.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # it waits for threads, as Python does
+    atexit._run_exitfuncs()
+    gc.collect()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except OSError:
+        raise SystemExit(code) from None
+    os._exit(code)
 
 
 def _load() -> None:
     for module in pkgutil.walk_packages(bridge.__path__, "bridge."):
         if not module.name.startswith(_NOT_LOADED):
             importlib.import_module(module.name)
+    for library in _ALSO_LOADED:
+        importlib.import_module(library)
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()  # the collector does not touch, and so not copy, the memory that the children share
