@@ -105,7 +105,7 @@ def row_of_change(change: Change) -> tuple[str | int | Cell, ...]:
     return (
         time_cell(change.at),
         change.action,
-        change.reason.value,
+        "" if change.reason is None else change.reason.value,
         change.actor,
         change.note,
         change.message_id or "",

@@ -43,8 +43,10 @@ PROVIDER_URL = "https://api.msndr.net/v1"
 PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
 """The provider's documented alternative."""
 
-_CHANGES_OF_THE_LIST = frozenset({"added", "updated", "removed", "expired"})
-"""Routing keys of the exchange `suppression.changes`, and `expired`, which a reader may expect there."""
+_CHANGES_OF_THE_LIST = frozenset(
+    {"added", "updated", "removed", "expired", "allowed", "disallowed", "erased"}
+)
+"""Routing keys of the exchange `suppression.changes`."""
 
 
 FastPath = Annotated[Literal["auto", "http", "amqp", "off"], BeforeValidator(lower)]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from bridge.suppression.database import Database
 
-Action = Literal["added", "updated", "removed"]
+Action = Literal["added", "updated", "removed", "expired", "allowed", "disallowed", "erased"]
 
 PUBLISH_LEASE: Final = "publish changes"
 """The lease of the process that publishes the changes."""
@@ -39,8 +39,9 @@ class Change:
     """When the list was changed, in Unix seconds (not when the event happened)."""
     action: Action
     address: str
-    """Normalised."""
-    reason: Reason
+    """Normalised; of a change of the allow-list, the address or domain of the rule."""
+    reason: Reason | None
+    """None for a change of the allow-list."""
     actor: str
     note: str
     event_id: str | None
@@ -58,7 +59,7 @@ class Change:
             "id": self.id,
             "action": self.action,
             "address": self.address,
-            "reason": self.reason.value,
+            "reason": None if self.reason is None else self.reason.value,
             "at": rfc3339(self.at),
             "actor": self.actor,
             "note": self.note,
@@ -206,7 +207,7 @@ def change_of(row: Row[Any]) -> Change:
         at=row.at,
         action=row.action,
         address=row.address,
-        reason=Reason(row.reason),
+        reason=Reason(row.reason) if row.reason else None,
         actor=row.actor,
         note=row.note,
         event_id=row.event_id,

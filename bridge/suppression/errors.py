@@ -28,5 +28,9 @@ class ProtectedComplaintError(StoreError):
     """A complaint can only be removed with an override, an actor and a note."""
 
 
+class NoSuchRuleError(StoreError):
+    """There is no such rule on the allow-list."""
+
+
 class NotSuppressedError(StoreError):
     """The address is not on the list, or not for that reason."""

@@ -18,6 +18,7 @@ class Reason(StrEnum):
     HARD_BOUNCE = "hard_bounce"
     COMPLAINT = "complaint"
     UNSUBSCRIBE = "unsubscribe"
+    SKIPPED = "skipped"
     SOFT_BOUNCE = "soft_bounce"
     MANUAL = "manual"
 

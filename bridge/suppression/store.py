@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.suppression import current_state, opening, reading, writing
 from bridge.suppression.address_keys import PLAIN
+from bridge.suppression.allow_list import AllowList
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError, StoreError
@@ -52,6 +53,8 @@ class Store:
         """The changes that are not published yet."""
         self.freshness = Freshness(database, clock)
         """How far the list may be behind."""
+        self.allow_list = AllowList(database, clock, keys)
+        """Who is written to all the same."""
 
     @classmethod
     @asynccontextmanager

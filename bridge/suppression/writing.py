@@ -115,7 +115,7 @@ async def _put(
         new.discard(cause.key)
         current.put(cause.key, ends[cause.key])
         remaining.append(current.reasons(cause.address, now))
-    await _append_changes(
+    await append_changes(
         connection,
         [
             {
@@ -168,7 +168,7 @@ async def delete_entries(
     removed = [entry.reason.value for entry in entries]
     chosen = and_(table.c.address == address, table.c.reason.in_(removed))
     await connection.execute(delete(table).where(chosen))
-    await _append_changes(
+    await append_changes(
         connection,
         [
             {
@@ -198,9 +198,10 @@ async def upsert_addresses(connection: AsyncConnection, addresses: Mapping[str, 
     )
 
 
-async def _append_changes(
+async def append_changes(
     connection: AsyncConnection, changes: Sequence[Row], *, actor: str, now: int
 ) -> None:
+    """Append these changes to the log: the columns that they do not share."""
     rows = [{"at": now, "actor": actor} | change for change in changes]
     adding = bulk.insert_statement(connection.dialect.name, model.changes, tuple(rows[0]))
     await connection.execute(adding, bulk.as_parameters(connection, rows))
