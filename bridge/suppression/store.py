@@ -17,6 +17,7 @@ from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintErro
 from bridge.suppression.freshness import Freshness
 from bridge.suppression.policy import Reason
 from bridge.suppression.suppressing_events import RecordedEvent
+from bridge.suppression.transfer.exporting import Exporter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -55,6 +56,8 @@ class Store:
         """How far the list may be behind."""
         self.allow_list = AllowList(database, clock, keys)
         """Who is written to all the same."""
+        self.exports = Exporter(database, clock)
+        """The list as a file."""
 
     @classmethod
     @asynccontextmanager
