@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from bridge.suppression.address_keys import keys_of
 from bridge.suppression.addresses import normalise
 from bridge.suppression.store import Store
 
@@ -164,5 +165,6 @@ async def history(settings: Settings, address: str, *, limit: int | None, after:
 @asynccontextmanager
 async def _open(settings: Settings) -> AsyncIterator[Store]:
     """The list; a missing one is an error."""
-    async with Store.open(settings.suppression.database_url.get_secret_value(), create=False) as store:
+    url = settings.suppression.database_url.get_secret_value()
+    async with Store.open(url, create=False, keys=keys_of(settings.suppression)) as store:
         yield store

@@ -18,6 +18,7 @@ from bridge.provider import client as provider
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, required_by_worker
+from bridge.suppression.address_keys import keys_of
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Policy
 from bridge.suppression.store import Store
@@ -191,6 +192,7 @@ async def _open_list(
         StoreError: the list cannot be opened, and waiting does not help.
     """
     url = settings.suppression.database_url.get_secret_value()
+    keys = keys_of(settings.suppression)
     async with AsyncExitStack() as opened:
         store: Store | None = None
 
@@ -200,7 +202,7 @@ async def _open_list(
                 with suppress(StoreUnavailableError):
                     store = await database.call(
                         lambda: opened.enter_async_context(
-                            Store.open(url, lease_seconds=settings.worker.take_over_after)
+                            Store.open(url, lease_seconds=settings.worker.take_over_after, keys=keys)
                         ),
                         errors=failures.DATABASE_ERRORS,
                     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -11,11 +11,12 @@ from pydantic import (
     Field,
     PrivateAttr,
     SecretStr,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
-from bridge.settings.list_sections import Suppression
+from bridge.settings.list_sections import Retention, Suppression
 from bridge.settings.section import Section
 from bridge.settings.sources import ENVIRONMENT_PREFIX, Origin
 from bridge.settings.values import (
@@ -208,11 +209,20 @@ class Settings(BaseSettings):
     provider: Provider = Provider()
     worker: Worker = Worker()
     suppression: Suppression = Suppression()
+    retention: Retention = Retention()
     health: Health = Health()
     logs: Logs = Logs()
     development: Development = Development()
     subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_no_queue_twice)] = ()
     _origin: Origin = PrivateAttr(default_factory=Origin)
+
+    @model_validator(mode="after")
+    def _log_keeps_no_addresses(self) -> Self:
+        if self.suppression.privacy == "hmac" and not self.logs.mask_addresses:
+            raise ValueError(
+                "logs.mask_addresses = false would write addresses that suppression.privacy = hmac keeps nowhere"
+            )
+        return self
 
     @property
     def origin(self) -> Origin:

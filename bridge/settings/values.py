@@ -17,6 +17,8 @@ MAX_SECONDS = 366 * 86_400
 """The upper limit of all times: timers overflow at some number."""
 MIN_TOKEN_LENGTH = 16
 """Minimum length of a token, in characters: it is the only proof that a POST comes from the provider."""
+MIN_PRIVACY_KEY_LENGTH = 32
+"""Minimum length of a privacy key's secret, in characters: who can guess it can test addresses against the hashes."""
 
 
 def split(value: Any) -> Any:
@@ -97,6 +99,26 @@ def _api_token(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _privacy_key(secret: SecretStr) -> SecretStr:
+    key_id, colon, key = secret.get_secret_value().partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9._-]{1,32}", key_id):
+        raise ValueError("a privacy key is written as ID:SECRET, with letters, digits or . _ - as the id")
+    if len(key) < MIN_PRIVACY_KEY_LENGTH or not (key.isascii() and key.isprintable()) or " " in key:
+        raise ValueError(
+            f"the secret of a privacy key is {MIN_PRIVACY_KEY_LENGTH} or more printable ASCII characters "
+            "without spaces, as `openssl rand -hex 32` makes them"
+        )
+    return secret
+
+
+def distinct_key_ids(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Each id stands for one secret: a hash names the id only."""
+    ids = [key.get_secret_value().partition(":")[0] for key in keys]
+    if twice := [one for one in dict.fromkeys(ids) if ids.count(one) > 1]:
+        raise ValueError(f"the id '{twice[0]}' is there twice; give a new key a new id")
+    return keys
+
+
 def split_names(value: Any) -> Any:
     """As `split`, with canonical names. The type refuses items that are not text."""
     items = split(value)
@@ -138,6 +160,8 @@ ApiToken = Annotated[SecretStr, AfterValidator(_api_token)]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 Tokens = Annotated[tuple[Token, ...], BeforeValidator(split)]
+PrivacyKey = Annotated[SecretStr, AfterValidator(_privacy_key)]
+Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
 Delay = Annotated[float, Field(ge=0.01, le=7 * 86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(not_blank), AfterValidator(_host)]
