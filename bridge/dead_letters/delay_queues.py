@@ -48,8 +48,8 @@ class DelayQueues:
         self._longest_wait = longest_wait
         self._metrics = metrics
 
-    async def delay(self, incoming: Delivery, history: RetryHistory) -> None:
-        """Publish a copy to a delay queue; returns when RabbitMQ has confirmed it.
+    async def delay(self, incoming: Delivery, history: RetryHistory) -> float:
+        """Publish a copy to a delay queue; returns for how many seconds, when RabbitMQ has confirmed it.
 
         Only then may the caller acknowledge the original.
 
@@ -80,6 +80,7 @@ class DelayQueues:
             where=history.where,
             error=history.error,
         )
+        return seconds
 
 
 def delay_label(seconds: float) -> str:

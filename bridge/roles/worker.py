@@ -29,7 +29,9 @@ from bridge.worker import failures
 from bridge.worker.address_lookup import AddressLookup
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
+from bridge.worker.dead_letter_age import DeadLetterAge
 from bridge.worker.dependencies import SLOW_SECONDS, Dependency
+from bridge.worker.freshness import FreshnessReporter, WaitingEvents
 from bridge.worker.list_metrics import ListMetrics
 from bridge.worker.progress_checks import WorkerParts, database_check, worker_checks
 from bridge.worker.readiness import worker_readiness
@@ -166,7 +168,9 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         async def session(connection: AbstractConnection) -> None:
             await role_topology.declare(connection)
             await run_until_first_ends(
-                consume=parts.consumer.session(connection, opened=opened), backfill=backfill.run(connection)
+                consume=parts.consumer.session(connection, opened=opened),
+                backfill=backfill.run(connection),
+                freshness=parts.freshness.run(connection, backfill),
             )
 
         async with (
@@ -177,6 +181,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             await lifetime.wait_until_stopped(consuming, relaying, counting, watching, publish)
             log.info("worker stopping", action="worker.stopping")
             await parts.consumer.stop()
+            await parts.freshness.report_end()
             for task in (consuming, relaying, counting):
                 task.cancel()  # all at once: then a database that does not answer is waited for only once
     log.info("worker stopped", action="worker.stopped")
@@ -243,6 +248,7 @@ async def _build_parts(
         )
         failures.create_metric_labels(metrics, delays=settings.worker.retry_delays)
         publishes = TrackedPublisher(publisher)
+        waiting = WaitingEvents(DeadLetterAge(names.dead))
         router = failures.FailureRouter(
             DelayQueues(
                 publishes,
@@ -255,6 +261,7 @@ async def _build_parts(
             publishes=publishes,
             give_up_after=settings.worker.give_up_after,
             unknown_grace=settings.provider.unknown_grace,
+            on_moved=waiting.moved,
         )
         consumer = Consumer(
             settings.worker,
@@ -262,6 +269,10 @@ async def _build_parts(
             handler=suppressor,
             route_failure=router.route,
             metrics=metrics,
+            on_requeued=waiting.requeued,
+        )
+        freshness = FreshnessReporter(
+            store.freshness, waiting, consumer, names=names, database=dependencies.database, metrics=metrics
         )
         list_metrics = ListMetrics(store, database=dependencies.database, metrics=metrics)
-        yield WorkerParts(consumer, suppressor, address_lookup, router, relay, list_metrics)
+        yield WorkerParts(consumer, suppressor, address_lookup, router, relay, freshness, list_metrics)

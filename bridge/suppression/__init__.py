@@ -2,8 +2,8 @@
 
 Five parts:
 
-- what others use: `store` (all queries and changes), `changes` (the change log, and the outbox with its `lease`), `entries`,
-  `suppressing_events`, `errors`;
+- what others use: `store` (all queries and changes), `changes` (the change log, and the outbox with its `lease`), `freshness` (how
+  far the list may be behind), `entries`, `suppressing_events`, `errors`;
 - the rules, without I/O: `policy` (which events suppress), `addresses` and `mailboxes` (one spelling for each mailbox),
   `address_keys` (under which key it is stored);
 - files that come and go: `transfer`, a room of its own;

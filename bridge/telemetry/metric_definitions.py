@@ -224,6 +224,11 @@ class MetricDefinitions:
         )
 
     @cached_property
+    def fresh_as_of(self) -> Gauge:
+        help_text = "Unix time until which every event that RabbitMQ had taken is on the list"
+        return self._gauge("bridge_list_fresh_as_of_timestamp_seconds", help_text)
+
+    @cached_property
     def outbox_changes(self) -> Gauge:
         return self._gauge("bridge_outbox_changes", "Changes of the list that are not published yet")
 

@@ -79,6 +79,8 @@ class Backfill:
         self._suppressing = suppressing
         self._batch_size = max(1, min(_BATCH, window // 2))
         self._ensure_topology = ensure_topology
+        self.pending = True
+        """Whether the queue may miss events: it is due, or nobody has looked yet."""
         self._due = metrics.backfill_due
         self._events = metrics.backfilled
         self._due.set(0)
@@ -103,6 +105,7 @@ class Backfill:
         """Fill the queue if that is due. Returns whether it is still due, because another worker is filling it."""
         is_due = bool(await ready_messages(connection, self._names.backfill))
         self._due.set(is_due)
+        self.pending = is_due
         if not is_due:
             return False
         lock = f"{self._names.backfill}.lock"
@@ -115,6 +118,7 @@ class Backfill:
             await self._fill(connection, pending)
         await exclusive_lock.release(connection, lock)
         self._due.set(0)
+        self.pending = False
         return False
 
     async def _fill(self, connection: AbstractConnection, pending: PendingBackfill) -> None:

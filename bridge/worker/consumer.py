@@ -71,6 +71,7 @@ class Consumer:
         handler: DeliveryHandler,
         route_failure: RouteFailure,
         metrics: Metrics,
+        on_requeued: Callable[[Sequence[bytes]], None] = lambda _: None,
         idle_after: float = IDLE_SECONDS,
     ) -> None:
         """Make a consumer that does nothing until its first session.
@@ -81,6 +82,7 @@ class Consumer:
             handler: handles the deliveries.
             route_failure: moves a message that has failed to another queue; returns the outcome when RabbitMQ has confirmed it.
             metrics: counts the deliveries, and how they were handled.
+            on_requeued: called at the end of a session with the encoded properties of the deliveries that RabbitMQ requeues.
             idle_after: seconds without a delivery after which the consumer is set up again.
         """
         self._settings = settings
@@ -88,6 +90,7 @@ class Consumer:
         self._handler = handler
         self._route_failure = route_failure
         self._counts = ConsumerMetrics(metrics)
+        self._on_requeued = on_requeued
         self._idle_after = idle_after
         self._deliveries: UnacknowledgedDeliveries | None = None
         self._stopping = asyncio.Event()
@@ -111,6 +114,16 @@ class Consumer:
         """How many deliveries are not acknowledged yet."""
         return 0 if self._deliveries is None else len(self._deliveries)
 
+    @property
+    def unacknowledged_properties(self) -> list[bytes]:
+        """The encoded properties of each delivery that is not acknowledged yet."""
+        return [] if self._deliveries is None else self._deliveries.properties
+
+    @property
+    def latest_properties(self) -> bytes | None:
+        """The encoded properties of the delivery that came last, of those that came for the first time; None: there is none."""
+        return None if self._deliveries is None else self._deliveries.latest_properties
+
     async def session(self, connection: AbstractConnection, *, opened: Callable[[], None]) -> None:
         """Consume on this connection. Returns after `stop` was called, when all deliveries are acknowledged.
 
@@ -130,6 +143,7 @@ class Consumer:
             while not self._stopping.is_set():
                 await self._consume(connection, _on_reopened)
         finally:
+            self._on_requeued(self.unacknowledged_properties)
             self._deliveries = None
             self._at_rest.set()
 

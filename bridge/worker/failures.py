@@ -23,13 +23,15 @@ from bridge.suppression.addresses import InvalidAddressError, SeveralAddressesEr
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from bridge.amqp.message_types import Delivery
     from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
     from bridge.dead_letters.delay_queues import DelayQueues
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.tracked_publisher import TrackedPublisher
+
+    OnMoved = Callable[[Delivery, float | None], None]
 
 MALFORMED: Final = "malformed"
 UNDECODABLE: Final = "undecodable"
@@ -135,6 +137,7 @@ class FailureRouter:
         publishes: TrackedPublisher,
         give_up_after: float,
         unknown_grace: float,
+        on_moved: OnMoved = lambda _incoming, _seconds: None,
     ) -> None:
         """Make a router.
 
@@ -144,12 +147,15 @@ class FailureRouter:
             publishes: the publisher of both.
             give_up_after: seconds after the first failure in which a message is tried again.
             unknown_grace: the same for a message that the provider does not know.
+            on_moved: called before a message that is in another queue is acknowledged: with the seconds for which a delay
+                queue has it, or with None if it is a dead letter.
         """
         self._retries = retries
         self._dead_letters = dead_letters
         self._publishes = publishes
         self._give_up_after = give_up_after
         self._grace = min(unknown_grace, give_up_after)
+        self._on_moved = on_moved
         self._routing = 0
 
     @property
@@ -179,7 +185,8 @@ class FailureRouter:
         )
         lagging = failure.reason == UNKNOWN_MESSAGE and history.reason_age >= self._grace
         if failure.retryable and history.age < self._give_up_after and not lagging:
-            await self._retries.delay(incoming, history)
+            self._on_moved(incoming, await self._retries.delay(incoming, history))
             return "delayed"
         await self._dead_letters.move_to_dead_letters(incoming, DeadLetterCause(failure.reason, history))
+        self._on_moved(incoming, None)
         return "dead"

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bridge.worker.consumer import Consumer
     from bridge.worker.dependencies import Dependency
     from bridge.worker.failures import FailureRouter
+    from bridge.worker.freshness import FreshnessReporter
     from bridge.worker.list_metrics import ListMetrics
     from bridge.worker.relay import Relay
     from bridge.worker.suppressor import Suppressor
@@ -28,6 +29,7 @@ class WorkerParts:
     address_lookup: AddressLookup
     failure_router: FailureRouter
     relay: Relay
+    freshness: FreshnessReporter
     list_metrics: ListMetrics
 
 

@@ -45,11 +45,15 @@ class UnacknowledgedDeliveries:
         """The deliveries that no handler has taken yet."""
         self.taken = 0
         """How many deliveries have come on this channel."""
+        self.latest_properties: bytes | None = None
+        """The encoded properties of the last one that was not redelivered."""
         self._route_failure = route_failure
         self._on_acknowledge = on_acknowledge
         self._on_delivery = on_delivery
         self._held: dict[int, float] = {}
         """Delivery tag -> monotonic seconds of its arrival."""
+        self._properties: dict[int, bytes] = {}
+        """Delivery tag -> its encoded properties."""
         self._done: list[DeliveryResult] = []
         """Results of deliveries that can be acknowledged."""
         self._to_route: asyncio.Queue[DeliveryResult] = asyncio.Queue()
@@ -60,10 +64,18 @@ class UnacknowledgedDeliveries:
     def __len__(self) -> int:
         return len(self._held)
 
+    @property
+    def properties(self) -> list[bytes]:
+        """The encoded properties of each delivery that is not acknowledged."""
+        return list(self._properties.values())
+
     def take(self, delivery: Delivery) -> None:
         """Take a delivery that has just come."""
         self.taken += 1
         self._held[delivery.tag] = time.monotonic()
+        self._properties[delivery.tag] = delivery.properties
+        if not delivery.redelivered:
+            self.latest_properties = delivery.properties
         self._empty.clear()
         self._on_delivery(delivery)
         self.inbox.put_nowait(delivery)
@@ -93,6 +105,8 @@ class UnacknowledgedDeliveries:
             results, self._done = self._done, []
             tags = sorted(result.delivery.tag for result in results)
             now = time.monotonic()
+            for tag in tags:
+                self._properties.pop(tag, None)
             self._on_acknowledge(results, [now - self._held.pop(tag, now) for tag in tags])
             oldest_held = min(self._held, default=tags[-1] + 1)
             all_up_to = max((tag for tag in tags if tag < oldest_held), default=None)

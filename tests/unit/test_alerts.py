@@ -45,6 +45,22 @@ class Case:
 
 CASES = [
     Case(
+        "BridgeListIsBehind",
+        "a dead letter waits for two hours",
+        {f"bridge_list_fresh_as_of_timestamp_seconds{{{WORKER}}}": "0x480"},
+        "2h",
+        "checks of the list may miss events of the last 2h 0m 0s",
+    ),
+    Case(
+        "BridgeListIsBehind",
+        "a worker that has only just started knows less than the other",
+        {
+            f"bridge_list_fresh_as_of_timestamp_seconds{{{WORKER}}}": "0+15x480",
+            'bridge_list_fresh_as_of_timestamp_seconds{job="worker",instance="10.0.0.9:8091"}': "0x480",
+        },
+        "2h",
+    ),
+    Case(
         "BridgeReceiverAway",
         "stopped: service discovery has dropped it",
         {f"up{{{RECEIVER}}}": "1x20 stale"},

@@ -40,6 +40,7 @@ class Scene:
                     self.address_lookup,
                     self.failure_router,
                     self.relay,
+                    None,
                     self.list_metrics,
                 ),
             )
