@@ -126,6 +126,24 @@ class Database(ABC):
         """A transaction during which no other process can migrate."""
         return self.write()
 
+    async def overwrite_deleted(self, connection: AsyncConnection) -> None:  # noqa: B027 -- only SQLite can
+        """From now on what this connection deletes is overwritten in the file, where the database can do that."""
+
+    async def discard_deleted(self) -> None:  # noqa: B027 -- only SQLite can
+        """Discard the copies of deleted rows in the write-ahead log, where nobody reads them and the database can do that.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+
+    @abstractmethod
+    async def vacuum(self) -> None:
+        """Write all tables anew, so that nothing of what was deleted is left in them. Meanwhile others cannot write.
+
+        Raises:
+            StoreError: the database cannot be written, or we may not do that.
+        """
+
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()

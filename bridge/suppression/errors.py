@@ -34,3 +34,7 @@ class NoSuchRuleError(StoreError):
 
 class NotSuppressedError(StoreError):
     """The address is not on the list, or not for that reason."""
+
+
+class NoPrivacyKeyError(StoreError):
+    """Without a privacy key nobody can be erased, nor addresses be hashed."""

@@ -11,7 +11,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bridge.suppression import postgresql_url, privileges
+from bridge.suppression import model, postgresql_url, privileges
 from bridge.suppression.database import Database
 from bridge.suppression.errors import SETTING, NoListError, StoreError
 from bridge.suppression.postgresql_session import CLOSE_SECONDS, CONNECT_SECONDS, Sessions
@@ -128,6 +128,16 @@ class PostgresqlDatabase(Database):
                     # Without the lock within lock_timeout, the list is unavailable.
                     await connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
                     yield connection
+        finally:
+            await engine.dispose()
+
+    async def vacuum(self) -> None:
+        engine = _engine(self._dsn, _SETTINGS_OF_A_MIGRATION, _MIGRATION_SECONDS)
+        try:
+            with self.translated_errors():
+                async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                    for table in model.metadata.sorted_tables:
+                        await connection.execute(text(f"VACUUM (FULL, ANALYZE) {table.name}"))
         finally:
             await engine.dispose()
 

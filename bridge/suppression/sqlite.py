@@ -37,6 +37,9 @@ BUSY_TIMEOUT: Final = 5.0
 
 _BEGIN: Final = "bridge_begin"
 _ATTEMPTS: Final = 5
+_TRUNCATE_LOG: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
+_READERS_SECONDS: Final = 0.1
+"""Until those who read from the write-ahead log are asked again whether they have finished."""
 _NO_DATABASE: Final = "file is not a database"
 
 
@@ -118,6 +121,22 @@ class SqliteDatabase(Database):
     async def migrate(self) -> Revisions:
         # A second process waits for the lock of the first, and then finds the migration done.
         return await run_shielded(super().migrate(), name=TASK_NAME)
+
+    async def overwrite_deleted(self, connection: AsyncConnection) -> None:
+        await connection.exec_driver_sql("PRAGMA secure_delete = ON")
+
+    async def discard_deleted(self) -> None:
+        for _ in range(_ATTEMPTS):
+            async with self.write_autocommit() as connection:
+                busy = (await connection.exec_driver_sql(_TRUNCATE_LOG)).scalar_one()
+            if not busy:
+                return
+            await asyncio.sleep(_READERS_SECONDS)
+
+    async def vacuum(self) -> None:
+        async with self.write_autocommit() as connection:
+            await connection.exec_driver_sql("VACUUM")
+        await self.discard_deleted()
 
     async def close(self) -> None:
         await run_shielded(super().close(), name=TASK_NAME)

@@ -13,6 +13,7 @@ from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.allow_list import AllowList
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.database import shielded
+from bridge.suppression.erasing import Erasures
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError, StoreError
 from bridge.suppression.freshness import Freshness
 from bridge.suppression.policy import Reason
@@ -56,6 +57,8 @@ class Store:
         """How far the list may be behind."""
         self.allow_list = AllowList(database, clock, keys)
         """Who is written to all the same."""
+        self.erasures = Erasures(database, clock, keys)
+        """Who was erased."""
         self.exports = Exporter(database, clock)
         """The list as a file."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import and_, case, delete
 
 from bridge.suppression import bulk, current_state, model
+from bridge.suppression.address_keys import domain_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -225,7 +226,7 @@ def _merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
                 "created_at": now,
                 "updated_at": now,
                 "expires_at": cause.expires_at,
-                "domain": cause.address.rpartition("@")[2],
+                "domain": domain_of(cause.address),
             }
         else:
             row["first_event_at"] = min(row["first_event_at"], cause.at)
