@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.addresses import normalise
+from bridge.suppression.list_filter import ListFilter
 from bridge.suppression.store import Store
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ async def _show_pages(store: Store, query: ListQuery, show: Callable[[Entry], No
     last = after
     while more and (most is None or shown < most):
         size = PAGE if most is None else min(PAGE, most - shown)
-        entries = await store.entries(reason=reason, limit=size + 1, after=last)
+        entries = await store.entries(ListFilter(reason=reason), limit=size + 1, after=last)
         more = len(entries) > size
         for entry in entries[:size]:
             show(entry)

@@ -61,6 +61,10 @@ class AddressKeys:
         """
         return (self.written(address),)
 
+    def looked_up_many(self, normalised: Sequence[str]) -> list[tuple[str, ...]]:
+        """The same for each of many addresses, in order; they are normalised already."""
+        return list(zip(normalised, strict=True))
+
 
 class KeyedAddresses(AddressKeys):
     """With privacy keys. An address stands under its hash by the first of them if only hashes are kept, or if it was erased.
@@ -84,6 +88,9 @@ class KeyedAddresses(AddressKeys):
             return (plain,)
         hashed = tuple(key.hash(plain) for key in self.privacy_keys)
         return (*hashed, plain) if self.hashes else (plain, *hashed)
+
+    def looked_up_many(self, normalised: Sequence[str]) -> list[tuple[str, ...]]:
+        return [self.looked_up(address) for address in normalised]
 
 
 PLAIN: Final = AddressKeys()

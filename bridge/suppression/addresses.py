@@ -12,7 +12,7 @@ import idna
 from bridge.suppression.mailboxes import mailbox_candidates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 MAX_ADDRESS_LENGTH: Final = 320
 """Characters of an address: 64 before the @-sign, and 255 after it."""
@@ -28,10 +28,10 @@ class SeveralAddressesError(InvalidAddressError):
     """The text has more than one mailbox, and nobody knows which of them is meant."""
 
 
-# Nearly all addresses are so plain that they need no more than lower case.
-_PLAIN: Final = re.compile(
-    r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]+@[a-z0-9_-]+(?:\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE
-)
+# Nearly all addresses are so plain that they need no more than lower case. Without IGNORECASE a match takes half the time.
+_PLAIN_ADDRESS: Final = r"[a-zA-Z0-9.!#$%&'*+/=?^_`{|}~-]++@[a-zA-Z0-9_-]++(?:\.[a-zA-Z0-9_-]++)*+"
+_PLAIN: Final = re.compile(_PLAIN_ADDRESS)
+_PLAIN_LINES: Final = re.compile(rf"(?:{_PLAIN_ADDRESS}\n)*+")
 
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffd"
 """What is in no address: control characters, and what is left of bytes that are no text."""
@@ -75,6 +75,35 @@ def normalise(address: str) -> str:
     if len(found) > 1:
         raise SeveralAddressesError(f"not one e-mail address, but {len(found)}")
     return found.pop()
+
+
+def normalise_many(addresses: Sequence[str]) -> list[str | InvalidAddressError]:
+    """The spelling of each on the list, in order, or why it is no address.
+
+    Where all of them are plain it is one match for all of them.
+    """
+    lines = "\n".join(addresses) + "\n"
+    if max(map(len, addresses), default=0) <= MAX_ADDRESS_LENGTH and _PLAIN_LINES.fullmatch(lines):
+        plain = lines.lower().split("\n")[:-1]
+        if len(plain) == len(addresses):  # else one of them has more than one line
+            return list(plain)
+    return [_normalised(address) for address in addresses]
+
+
+def _normalised(address: str) -> str | InvalidAddressError:
+    try:
+        return normalise(address)
+    except InvalidAddressError as error:
+        return error
+
+
+def normalise_domain(domain: str) -> str:
+    """The spelling of a domain on the list: lower-case IDNA, without an @-sign in front of it or a dot at its end.
+
+    Raises:
+        InvalidAddressError: it is no domain.
+    """
+    return _domain(domain.strip().removeprefix("@"))
 
 
 def _keys(text: str) -> Iterator[str]:

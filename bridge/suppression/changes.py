@@ -34,7 +34,7 @@ class Change:
     """One entry of the change log."""
 
     id: int
-    """Ascending: of two changes of the same address and reason, the later one has the greater id."""
+    """Ascending in the order in which changes become visible: whoever has read up to one has not missed an earlier one."""
     at: int
     """When the list was changed, in Unix seconds (not when the event happened)."""
     action: Action
@@ -124,8 +124,7 @@ class Outbox:
 
         This takes the lease if it is free. It only reads if we hold the lease and its renewal is not due.
 
-        A change appears when its transaction is committed, which may be after later changes. The changes of one entry are
-        committed in the order of their ids: each is written under the lock of that entry.
+        Changes are committed in the order of their ids: each writer takes a lock before it gets its first one.
 
         Raises:
             StoreError: the list cannot be read or written (`StoreUnavailableError` where waiting may help).

@@ -14,7 +14,7 @@ from sqlalchemy import case, literal_column, select, text, union_all
 from bridge.suppression import bulk, model
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection
 
     from sqlalchemy import CompoundSelect
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -70,10 +70,14 @@ async def exclude_writers(connection: AsyncConnection) -> None:
 
 
 async def record_removal(
-    connection: AsyncConnection, address: str, reasons: Iterable[Reason], now: int
+    connection: AsyncConnection, keys: Collection[str], reasons: Collection[Reason], now: int
 ) -> None:
     """From now on no event that happened until `now` (Unix seconds) puts the address on the list for these reasons."""
-    rows = [{"address": address, "reason": reason.value, "lifted_at": now} for reason in sorted(reasons)]
+    rows = [
+        {"address": key, "reason": reason.value, "lifted_at": now}
+        for key in sorted(keys)
+        for reason in sorted(reasons)
+    ]
     await connection.execute(
         _record_removal_statement(connection.dialect.name), bulk.as_parameters(connection, rows)
     )

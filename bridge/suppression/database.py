@@ -45,6 +45,7 @@ class Database(ABC):
         self._engine = engine
         self._writer = engine
         self._autocommit_writer = engine
+        self._autocommit_reader = engine
         self._write_lock: AbstractAsyncContextManager[Any] = nullcontext()
         """Entered for each write."""
 
@@ -53,6 +54,13 @@ class Database(ABC):
         """A read transaction. It never waits for a writer."""
         with self.translated_errors():
             async with self._connected(self._engine) as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def read_autocommit(self) -> AsyncIterator[AsyncConnection]:
+        """For one statement that reads: it saves the round trips of a transaction. It never waits for a writer."""
+        with self.translated_errors():
+            async with self._connected(self._autocommit_reader) as connection:
                 yield connection
 
     @asynccontextmanager

@@ -38,3 +38,7 @@ class NotSuppressedError(StoreError):
 
 class NoPrivacyKeyError(StoreError):
     """Without a privacy key nobody can be erased, nor addresses be hashed."""
+
+
+class IdempotencyConflictError(StoreError):
+    """Another request was made with the same idempotency key."""

@@ -80,6 +80,7 @@ class PostgresqlDatabase(Database):
         self._opened = False
         super().__init__(_engine(self._dsn, _SETTINGS, COMMAND_SECONDS), address.name)
         self._autocommit_writer = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit_reader = self._autocommit_writer
 
     def check_before_connecting(self, *, create: bool) -> None:
         """Nothing is known without a connection."""

@@ -64,6 +64,7 @@ class SqliteDatabase(Database):
         self._file = Path(self.name)
         self._writer = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
         self._autocommit_writer = self._engine.execution_options(**{_BEGIN: None})
+        self._autocommit_reader = self._autocommit_writer
         # SQLite has one writer at a time: those of this process wait here, in order, not in SQLite's busy loop.
         self._write_lock = asyncio.Lock()
         self._repair_lock = asyncio.Lock()

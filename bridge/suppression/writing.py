@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import and_, case, delete
+from sqlalchemy import and_, case, delete, func, select
 
 from bridge.suppression import bulk, current_state, model
 from bridge.suppression.address_keys import domain_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     Done = Literal["added", "updated", "outdated"]
     Row = dict[str, Any]
+
+CHANGE_IDS_LOCK: Final = 0x627269646765_0002
+"""Key of the advisory lock under which changes get their ids: `bridge` in ASCII, then 2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,7 @@ async def _put(
                 "message_id": cause.message_id,
                 "evidence": cause.evidence,
                 "reasons": reasons,
+                "expires_at": ends[cause.key],
             }
             for cause, did, reasons in zip(causes, done, remaining, strict=True)
         ],
@@ -141,7 +145,8 @@ async def delete_entries(
     connection: AsyncConnection,
     entries: Sequence[Entry],
     *,
-    reasons: Iterable[Reason],
+    keys: Collection[str],
+    reasons: Collection[Reason],
     actor: str,
     note: str,
     now: int,
@@ -153,21 +158,21 @@ async def delete_entries(
     Args:
         connection: in a transaction that writes.
         entries: one or more, of the same address.
+        keys: under which the address may stand.
         reasons: for which older events do not put the address back.
         actor: who deletes them, for the change log.
         note: why, for the change log.
         now: Unix seconds.
     """
-    address = entries[0].address
-    current = await current_state.read(connection, [address])
+    current = await current_state.read(connection, keys)
     remaining = []
     for one in entries:
-        del current.ends[address][one.reason]
-        remaining.append(current.reasons(address, now))
-    await current_state.record_removal(connection, address, reasons, now)
+        del current.ends[one.address][one.reason]
+        remaining.append(current.reasons(one.address, now))
+    await current_state.record_removal(connection, keys, reasons, now)
     table = model.suppressions
-    removed = [entry.reason.value for entry in entries]
-    chosen = and_(table.c.address == address, table.c.reason.in_(removed))
+    removed = {entry.reason.value for entry in entries}
+    chosen = and_(table.c.address.in_(keys), table.c.reason.in_(removed))
     await connection.execute(delete(table).where(chosen))
     await append_changes(
         connection,
@@ -181,6 +186,7 @@ async def delete_entries(
                 "message_id": entry.message_id,
                 "evidence": entry.evidence,
                 "reasons": reasons,
+                "expires_at": entry.expires_at,
             }
             for entry, reasons in zip(entries, remaining, strict=True)
         ],
@@ -202,10 +208,24 @@ async def upsert_addresses(connection: AsyncConnection, addresses: Mapping[str, 
 async def append_changes(
     connection: AsyncConnection, changes: Sequence[Row], *, actor: str, now: int
 ) -> None:
-    """Append these changes to the log: the columns that they do not share."""
+    """Append these changes to the log: the columns that they do not share.
+
+    It is the last statement of a transaction that locks rows: the lock under which ids are given is held until its end.
+    """
+    await _lock_change_ids(connection)
     rows = [{"at": now, "actor": actor} | change for change in changes]
     adding = bulk.insert_statement(connection.dialect.name, model.changes, tuple(rows[0]))
     await connection.execute(adding, bulk.as_parameters(connection, rows))
+
+
+async def _lock_change_ids(connection: AsyncConnection) -> None:
+    """From here to the commit one transaction at a time: so ids become visible in their order.
+
+    PostgreSQL gives ids before the commit: without this, whoever reads changes behind the last id that he knows could
+    miss one that is committed later. SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(select(func.pg_advisory_xact_lock(CHANGE_IDS_LOCK)))
 
 
 def _merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:

@@ -285,7 +285,9 @@ async def test_a_batch_waits_for_who_lifts(postgresql_url: str, clock: Clock) ->
         entry = await one.add(JANE, reason=Reason.HARD_BOUNCE, actor="ann", note="")
         async with one._database.write() as connection:
             await current_state.exclude_writers(connection)
-            await writing.delete_entries(connection, [entry], reasons=Reason, actor="ann", note="", now=NOW)
+            await writing.delete_entries(
+                connection, [entry], keys=[JANE], reasons=list(Reason), actor="ann", note="", now=NOW
+            )
             recording = asyncio.create_task(
                 outcomes(two, suppressing_event("e1", NOW - 9), suppressing_event("e2", NOW + 9))
             )

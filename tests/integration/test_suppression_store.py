@@ -20,6 +20,7 @@ from bridge.suppression.errors import (
     StoreError,
     StoreUnavailableError,
 )
+from bridge.suppression.list_filter import ListFilter
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
@@ -368,7 +369,9 @@ async def test_pages_follow_each_other_without_gap(store: Store) -> None:
         seen += [(entry.address[0], entry.reason.value) for entry in page]
         after = (page[-1].address, page[-1].reason)
     assert seen == [("a", "hard_bounce"), ("b", "complaint"), ("b", "hard_bounce"), ("c", "hard_bounce")]
-    assert [entry.address[0] for entry in await store.entries(reason=Reason.COMPLAINT, limit=9)] == ["b"]
+    assert [
+        entry.address[0] for entry in await store.entries(ListFilter(reason=Reason.COMPLAINT), limit=9)
+    ] == ["b"]
 
 
 async def test_a_person_can_add_an_address(store: Store, clock: Clock) -> None:
