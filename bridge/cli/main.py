@@ -26,6 +26,7 @@ COMMANDS: Final = MappingProxyType(
     {
         "receiver": "Take the provider's webhooks, and publish each event to RabbitMQ before the answer.",
         "worker": "Keep the suppression list from hard bounces and complaints.",
+        "api": "Serve the suppression list over HTTP, to senders and other services.",
         "dev": "Run everything on this machine: RabbitMQ, a simulator of the provider, receiver and worker.",
         "webhook": "The URL to which the provider posts events: show it, set it, turn it off.",
         "topology": "Exchanges, queues and bindings: plan, apply, export.",
@@ -45,7 +46,7 @@ COMMANDS: Final = MappingProxyType(
 )
 """Each is a module of this package, with an `app`; and what it does, as the first paragraph of its own help says it."""
 LONG_RUNNING: Final = frozenset(
-    {"receiver", "worker", "dev", "simulator", "simulate", "tail", "replay", "status"},
+    {"receiver", "worker", "api", "dev", "simulator", "simulate", "tail", "replay", "status"},
 )
 """Commands that run until a signal, and end in order if it comes while they are loaded."""
 

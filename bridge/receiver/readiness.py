@@ -32,7 +32,7 @@ def receiver_readiness(
         spool: takes the events that RabbitMQ cannot take.
         refusals: the refused parts of the topology.
         close_reason: why RabbitMQ closed the last channel; empty once it confirms again.
-        tokens: describes the webhook's tokens, see `describe_tokens`.
+        tokens: describes the webhook's tokens.
     """
     state = spool.state
     refused = {"refused": reason} if (reason := close_reason()) else {}
@@ -52,16 +52,6 @@ def receiver_readiness(
             **refusals.description(),
         },
     )
-
-
-def describe_tokens(valid: int, problem: str) -> dict[str, Any]:
-    """The webhook's tokens, for `/readyz`.
-
-    Args:
-        valid: how many there are.
-        problem: why their file cannot be used, while the tokens that were read before are kept; empty if it can.
-    """
-    return {"valid": valid} | ({"state": "kept", "reason": problem} if problem else {})
 
 
 def export_spool_metrics(spool: Spool, metrics: Metrics) -> None:

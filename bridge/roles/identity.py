@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bridge.amqp.connection import Link
     from bridge.settings.sections import RabbitMQ, Settings
+    from bridge.settings.sources import Origin
 
 BRIDGE: Final = "bridge"
 SETTINGS: Final = "settings"
@@ -63,10 +64,16 @@ def read_identity(part: Any) -> Identity | None:
         return None
 
 
+def settings_file(origin: Origin) -> dict[str, str]:
+    """The settings file with which a role was started, for `/readyz`; empty where it has none."""
+    if origin.config is None:
+        return {}
+    return {"file": str(origin.config.absolute()), "fingerprint": origin.fingerprint}
+
+
 def identified(settings: Settings, link: Link, check: Callable[[], Readiness]) -> Callable[[], Readiness]:
     """The same readiness, and who says so."""
-    origin = settings.origin
-    file = {"file": str(origin.config.absolute()), "fingerprint": origin.fingerprint} if origin.config else {}
+    file = settings_file(settings.origin)
 
     def ready() -> Readiness:
         said = check()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from pydantic import TypeAdapter
+
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker import topology
@@ -22,6 +24,7 @@ from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, required_by_receiver
 from bridge.roles.token_file import TokenFile
 from bridge.settings.errors import InvalidSettingsError
+from bridge.settings.values import Tokens
 from bridge.spool.drain import Drain
 from bridge.spool.drain_publisher import DrainPublisher
 from bridge.spool.folder import other_files
@@ -80,7 +83,12 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
     refusals = TopologyRefusals(planned, metrics)
     role_topology = RoleTopology(settings, planned, required_by_receiver(settings), refusals)
     access = Access(tokens, metrics)
-    token_file = TokenFile("receiver.tokens", settings.origin.files.get("receiver.tokens"), tokens)
+    token_file = TokenFile(
+        "receiver.tokens",
+        settings.origin.files.get("receiver.tokens"),
+        tokens,
+        kind=TypeAdapter(Tokens),
+    )
     async with flushed_every_second(metrics), open_parts(settings, access, metrics) as parts:
         link, publisher, spool = parts.link, parts.publisher, parts.spool
         readiness.export_spool_metrics(spool, metrics)
@@ -98,7 +106,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                             spool,
                             refusals,
                             lambda: publisher.last_close_reason,
-                            lambda: readiness.describe_tokens(access.token_count, token_file.problem),
+                            token_file.description,
                         ),
                     ),
                 ),

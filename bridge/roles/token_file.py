@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from bridge.settings import sources
 from bridge.settings.errors import InvalidSettingsError
-from bridge.settings.values import Tokens, complaint_of
+from bridge.settings.values import complaint_of
 from bridge.telemetry import logs
 from bridge.threads import run_abandonable
 
@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pydantic import SecretStr
+    from pydantic import SecretStr, TypeAdapter
 
 log = logs.logger("roles")
 
 CHECK_EVERY_SECONDS: Final = 1.0
-
-_TOKENS: Final[TypeAdapter[tuple[SecretStr, ...]]] = TypeAdapter(Tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +38,33 @@ class _FileContent:
 class TokenFile:
     """The tokens of one setting. While its file is followed, they are those in the file."""
 
-    def __init__(self, setting: str, path: Path | None, tokens: Sequence[str]) -> None:
+    def __init__(
+        self,
+        setting: str,
+        path: Path | None,
+        tokens: Sequence[str],
+        *,
+        kind: TypeAdapter[tuple[SecretStr, ...]],
+    ) -> None:
         """Make one that rests until `follow`.
 
         Args:
             setting: its name, such as `receiver.tokens`.
             path: of the file; None where the tokens are given otherwise: then they never change.
             tokens: as they were read at the start.
+            kind: reads and checks the text of the file.
         """
         self._setting = setting
         self._path = path
         self._tokens = tuple(tokens)
+        self._kind = kind
         self.problem = ""
         """Why the file is not followed at the moment; empty while it is."""
+
+    def description(self) -> dict[str, Any]:
+        """How many tokens are valid, and why their file is not followed, for `/readyz`."""
+        kept = {"state": "kept", "reason": self.problem} if self.problem else {}
+        return {"valid": len(self._tokens)} | kept
 
     async def follow(self, on_change: Callable[[tuple[str, ...]], None]) -> None:
         """Read the file each second, until cancelled. If it cannot be used, the valid tokens stay, and the log says so.
@@ -104,7 +116,7 @@ class TokenFile:
         if seen.problem:
             raise InvalidSettingsError(seen.problem)
         try:
-            tokens = _TOKENS.validate_python(seen.text)
+            tokens = self._kind.validate_python(seen.text)
         except ValidationError as invalid:
             raise InvalidSettingsError(f"{self._setting}: {complaint_of(invalid)}") from None
         if not tokens:

@@ -16,6 +16,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
+from bridge.settings.api_section import Api
 from bridge.settings.list_sections import Retention, Suppression
 from bridge.settings.section import Section
 from bridge.settings.sources import ENVIRONMENT_PREFIX, Origin
@@ -210,6 +211,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     suppression: Suppression = Suppression()
     retention: Retention = Retention()
+    api: Api = Api()
     health: Health = Health()
     logs: Logs = Logs()
     development: Development = Development()

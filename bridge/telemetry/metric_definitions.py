@@ -246,6 +246,22 @@ class MetricDefinitions:
     def relayed(self) -> Counter:
         return self._counter("bridge_changes_relayed", "Changes of the list published")
 
+    @cached_property
+    def api_answers(self) -> Counter:
+        help_text = "Answers of the API, by route, status and name of the token"
+        return self._counter("bridge_api_answers", help_text, "route", "status", "token")
+
+    @cached_property
+    def api_answer_seconds(self) -> BulkHistogram:
+        help_text = "From a request's head to its answer, by route of the API"
+        return self._histogram("bridge_api_answer_seconds", help_text, FAST_BUCKETS, "route")
+
+    @cached_property
+    def api_checked(self) -> Counter:
+        return self._counter(
+            "bridge_api_addresses_checked", "Addresses that the API was asked about", "result"
+        )
+
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(name, help_text, labels, registry=self.registry)
 

@@ -146,7 +146,8 @@ def _secrets_in(value: Any) -> Iterator[SecretStr]:
 
 def _forms(secret: str) -> Collection[str]:
     if "://" not in secret:
-        return {secret, quote(secret, safe="")}
+        token = secret.rpartition(":")[2]  # of `name:scopes:TOKEN`
+        return {secret, quote(secret, safe=""), token}
     found = _URL.match(secret)
     if (
         found is None or found["password"] == found["user"]

@@ -1,0 +1,8 @@
+"""The suppression list over HTTP, for senders and other services. It knows nothing of RabbitMQ.
+
+- `server` listens; `application` has every endpoint, with its scope. `boundary` is around each request: who asks (`access`), what
+  goes wrong (`problems`), and what is counted.
+- What comes in: `bodies` reads JSON, `fields` checks its values and those of queries.
+- The endpoints: `checks`.
+- `freshness` keeps how far the list may be behind.
+"""

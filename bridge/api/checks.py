@@ -1,0 +1,101 @@
+"""May these addresses be written to? And why not?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from bridge.api import fields
+from bridge.api.bodies import answer, read_object
+from bridge.api.problems import invalid_field
+from bridge.suppression.addresses import InvalidAddressError
+from bridge.timestamps import rfc3339
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from bridge.api.access import Caller
+    from bridge.api.freshness import Freshness
+    from bridge.suppression.entries import Entry
+    from bridge.suppression.store import Store
+    from bridge.telemetry.metrics import Metrics
+
+MAX_ADDRESSES: Final = 10_000
+"""In one request."""
+ADDRESS: Final = "address"
+_ALLOWED, _SUPPRESSED, _INVALID = "allowed", "suppressed", "invalid"
+"""Label values of what was asked about."""
+
+
+class Checks:
+    """Answers checks from the list."""
+
+    def __init__(self, store: Store, freshness: Freshness, metrics: Metrics) -> None:
+        """Args: the list; how far it may be behind; metrics: count the addresses."""
+        self._store = store
+        self._freshness = freshness
+        self._counters = {
+            result: metrics.buffered_counter(metrics.api_checked.labels(result))
+            for result in (_ALLOWED, _SUPPRESSED, _INVALID)
+        }
+
+    async def many(self, request: web.Request, _: Caller) -> web.Response:
+        """1 to 10,000 addresses, answered in the order asked. One that is no address has an error of its own."""
+        fields.query(request)
+        body = await read_object(request)
+        fields.only(body, "addresses")
+        addresses = fields.texts(fields.items(body, "addresses", most=MAX_ADDRESSES), "addresses")
+        results = [await self._result(address) for address in addresses]
+        self._count(results)
+        return answer({"fresh_as_of": self._freshness.as_of, "results": results})
+
+    async def one(self, request: web.Request, _: Caller) -> web.Response:
+        """One address, with everything that is known about the entries that suppress it."""
+        fields.query(request)
+        address = request.match_info[ADDRESS]
+        try:
+            entries = await self._store.check(address)
+        except InvalidAddressError as error:
+            raise invalid_field(ADDRESS, str(error)) from None
+        result = _result(address, entries)
+        self._count([result])
+        return answer(
+            {"fresh_as_of": self._freshness.as_of}
+            | result
+            | {"entries": [entry.document() for entry in entries]}
+        )
+
+    def _count(self, results: list[dict[str, Any]]) -> None:
+        allowed = sum(result["allowed"] for result in results)
+        invalid = sum(result["error"] is not None for result in results)
+        self._counters[_ALLOWED].count += allowed
+        self._counters[_INVALID].count += invalid
+        self._counters[_SUPPRESSED].count += len(results) - allowed - invalid
+
+    async def _result(self, address: str) -> dict[str, Any]:
+        try:
+            return _result(address, await self._store.check(address))
+        except InvalidAddressError as error:
+            return {
+                "address": address,
+                "allowed": False,
+                "reasons": [],
+                "allow_rule": None,
+                "error": str(error),
+            }
+
+
+def _result(address: str, entries: list[Entry]) -> dict[str, Any]:
+    return {
+        "address": address,
+        "allowed": not entries,
+        "reasons": [
+            {
+                "reason": entry.reason.value,
+                "since": rfc3339(entry.first_event_at),
+                "expires": None if entry.expires_at is None else rfc3339(entry.expires_at),
+            }
+            for entry in entries
+        ],
+        "allow_rule": None,
+        "error": None,
+    }
