@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from bridge.broker.queue_counts import queue_counts
 from bridge.broker.topology import Names
 
 if TYPE_CHECKING:
@@ -77,14 +78,10 @@ class Rabbit:
 
     async def depth(self, queue: str) -> int:
         """Messages that are ready in a queue."""
-        async with self.channel() as channel:
-            declared = await channel.declare_queue(queue, passive=True)
-            return declared.declaration_result.message_count or 0
+        return (await queue_counts(self.connection, queue))[0]
 
     async def consumers(self, queue: str) -> int:
-        async with self.channel() as channel:
-            declared = await channel.declare_queue(queue, passive=True)
-            return declared.declaration_result.consumer_count or 0
+        return (await queue_counts(self.connection, queue))[1]
 
     async def stands(self, queue: str) -> bool:
         try:

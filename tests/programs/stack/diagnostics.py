@@ -11,12 +11,14 @@ import aio_pika
 from bridge.amqp.connection import open_connection
 from bridge.broker.topology import Names
 from tests.programs.stack.engine import ROOT, EngineError
+from tests.programs.stack.settling import still_wrong
 
 if TYPE_CHECKING:
     from tests.programs.stack.stack import Stack
 
 _TOKENS: Final = "receiver_tokens"
-_SECONDS: Final = 15.0
+_WELL_SECONDS: Final = 60.0
+_ROTATED_SECONDS: Final = 60.0
 _ASK: Final = (
     "import sys, urllib.request, urllib.error\n"
     "try: print(urllib.request.urlopen(sys.argv[1], timeout=4).status)\n"
@@ -25,14 +27,21 @@ _ASK: Final = (
 
 
 async def well(stack: Stack) -> list[str]:
-    """`doctor` finds nothing that fails, and `status` knows where the roles are."""
-    wrong = []
-    for command in ("doctor", "status"):
-        try:
-            await stack.bridge(command)
-        except EngineError as error:
-            wrong.append(f"bridge {command}: {error}")
-    return wrong
+    """`doctor` finds nothing that fails, and `status`, which knows where the roles are, nothing that is wrong.
+
+    Not at once: a worker is healthy for Docker as soon as it is alive, and it consumes a little later.
+    """
+    looks = (lambda: _failed(stack), lambda: _not_well(stack))
+    return [line for look in looks for line in await still_wrong(look, patience=_WELL_SECONDS)]
+
+
+async def _failed(stack: Stack) -> list[str]:
+    findings = (await stack.examined("doctor"))["items"]
+    return [f"bridge doctor: {one['check']}: {one['seen']}" for one in findings if one["status"] == "failed"]
+
+
+async def _not_well(stack: Stack) -> list[str]:
+    return [f"bridge status: {line}" for line in (await stack.examined("status"))["wrong"]]
 
 
 async def discarding(stack: Stack) -> list[str]:
@@ -64,17 +73,16 @@ async def rotated(stack: Stack) -> list[str]:
 async def _answers(stack: Stack, expected: dict[str, str]) -> list[str]:
     """What is answered otherwise, for each token, after a good while."""
     [receiver] = await stack.containers("receiver")
-    answered: dict[str, str] = {}
-    try:
-        async with asyncio.timeout(_SECONDS):
-            while answered != expected:
-                for token in expected:
-                    url = f"http://127.0.0.1:8080/webhooks/msndr/{token}"
-                    said = await stack.execute(receiver, "python", "-ISc", _ASK, url)
-                    answered[token] = said.strip()
-    except TimeoutError:
-        return [f"the tokens are answered {list(answered.values())}, not {list(expected.values())}"]
-    return []
+
+    async def look() -> list[str]:
+        answered = []
+        for token in expected:
+            url = f"http://127.0.0.1:8080/webhooks/msndr/{token}"
+            answered.append((await stack.execute(receiver, "python", "-ISc", _ASK, url)).strip())
+        wanted = list(expected.values())
+        return [] if answered == wanted else [f"the tokens are answered {answered}, not {wanted}"]
+
+    return await still_wrong(look, patience=_ROTATED_SECONDS)
 
 
 async def _make(option: str, stack: Stack) -> None:

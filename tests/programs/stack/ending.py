@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker.topology import Names
 from tests.programs.stack import comparison
+from tests.programs.stack.settling import still_wrong
 from tests.programs.stack.stack import UnwellError
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ _NAMES: Final = Names()
 _RETRY: Final = f"{_NAMES.suppression}.retry."
 _PATIENCE_SECONDS: Final = 180.0
 """A message may be in the delay queue of 30 s; that of 5 min is for what has failed twice."""
-_LOOK_EVERY_SECONDS: Final = 1.0
+_COUNTED_SECONDS: Final = 6.0
+"""RabbitMQ counts each queue every 5 s, each at another time: a message may be on its way from one to the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +73,12 @@ async def worked_off(stack: Stack, answers: Answers, ledger: Ledger, *, load_beg
     answers.read_on()
     began = time.monotonic()
     await ledger.has(answers.accepted.keys())
-    await _until("the spool is empty", lambda: _spool(stack))
-    await _until("suppression and its delay queues are empty", lambda: _waiting(stack))
-    await _until("all changes of the list are published", lambda: _outbox(stack))
+    await _until(lambda: _spool(stack))
+    await _until(lambda: _waiting(stack))
     took = time.monotonic() - began
+    await asyncio.sleep(_COUNTED_SECONDS)
+    await _until(lambda: _waiting(stack))
+    await _until(lambda: _outbox(stack))
     entries = await _entries_told(stack, ledger)
     return Totals(
         posted=answers.accepted.total() + answers.refused.total() + answers.interrupted,
@@ -98,26 +102,27 @@ async def _entries_told(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
     return entries
 
 
-async def _until(what: str, left: Callable[[], Awaitable[float]]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while waiting := await left():
-        if time.monotonic() > deadline:
-            raise UnwellError(f"in {_PATIENCE_SECONDS:g} s it has not come to this: {what}; {waiting:g} left")
-        await asyncio.sleep(_LOOK_EVERY_SECONDS)
+async def _until(left: Callable[[], Awaitable[list[str]]]) -> None:
+    if wrong := await still_wrong(left, patience=_PATIENCE_SECONDS):
+        raise UnwellError("; ".join(wrong))
 
 
-async def _spool(stack: Stack) -> float:
-    counts = [await stack.counted(one, "bridge_spool_entries") for one in await stack.containers("receiver")]
-    return sum(counts)
+async def _spool(stack: Stack) -> list[str]:
+    return await _counted(stack, "receiver", "bridge_spool_entries")
 
 
-async def _waiting(stack: Stack) -> float:
-    queues = await stack.queues()
-    return sum(
-        count for name, count in queues.items() if name == _NAMES.suppression or name.startswith(_RETRY)
-    )
+async def _waiting(stack: Stack) -> list[str]:
+    return [
+        f"{count} messages are in {name}"
+        for name, count in (await stack.queues()).items()
+        if count and (name == _NAMES.suppression or name.startswith(_RETRY))
+    ]
 
 
-async def _outbox(stack: Stack) -> float:
-    counts = [await stack.counted(one, "bridge_outbox_changes") for one in await stack.containers("worker")]
-    return max(counts)
+async def _outbox(stack: Stack) -> list[str]:
+    return await _counted(stack, "worker", "bridge_outbox_changes")
+
+
+async def _counted(stack: Stack, service: str, metric: str) -> list[str]:
+    counts = {one.name: await stack.counted(one, metric) for one in await stack.containers(service)}
+    return [f"{name}: {metric} is {count:g}" for name, count in counts.items() if count]

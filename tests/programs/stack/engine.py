@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
 ROOT: Final = Path(__file__).parents[3]
 COMPOSE_FILE: Final = ROOT / "docker-compose.yml"
@@ -20,6 +20,8 @@ OVERRIDE_FILE: Final = Path(__file__).with_name("compose.yml")
 
 _PATIENCE_SECONDS: Final = 120.0
 _LAST_LINES: Final = 15
+"""Of its output, and of its errors; what it has to say may be in either."""
+SUCCESS: Final = (0,)
 
 
 class EngineError(RuntimeError):
@@ -76,6 +78,7 @@ class Engine:
         files: Sequence[Path] = (COMPOSE_FILE, OVERRIDE_FILE),
         unset: Sequence[str] = (),
         patience: float = _PATIENCE_SECONDS,
+        codes: Collection[int] = SUCCESS,
     ) -> str:
         """What the command printed.
 
@@ -84,11 +87,12 @@ class Engine:
             files: of the project.
             unset: variables that shall have their defaults.
             patience: seconds until it must have ended.
+            codes: exit codes with which it has not failed.
 
         Raises:
             EngineError: it failed.
         """
-        return (await self._run(self._of_project(files, arguments), patience, unset))[0]
+        return (await self._run(self._of_project(files, arguments), patience, unset, codes))[0]
 
     async def warnings(self, *arguments: str, files: Sequence[Path]) -> str:
         """What Compose has to say of its files beside what it was asked for.
@@ -103,7 +107,13 @@ class Engine:
         named = [argument for file in files for argument in ("-f", str(file))]
         return [*self._compose, "-p", self.project, *named, *arguments]
 
-    async def _run(self, command: list[str], patience: float, unset: Sequence[str] = ()) -> tuple[str, str]:
+    async def _run(
+        self,
+        command: list[str],
+        patience: float,
+        unset: Sequence[str] = (),
+        codes: Collection[int] = SUCCESS,
+    ) -> tuple[str, str]:
         # In a session of its own: the Ctrl-C that ends us must not end, halfway, what we wait for.
         try:
             process = await asyncio.create_subprocess_exec(
@@ -130,8 +140,8 @@ class Engine:
                 with suppress(ProcessLookupError):
                     process.terminate()
                 await process.wait()
-        said = error_out.decode(errors="replace")
-        if process.returncode:
-            last = "\n".join((said.strip() or out.decode(errors="replace")).splitlines()[-_LAST_LINES:])
-            raise EngineError(f"{shlex.join(command)}: ended with {process.returncode}\n{last}")
-        return out.decode(errors="replace"), said
+        printed, said = out.decode(errors="replace"), error_out.decode(errors="replace")
+        if process.returncode not in codes:
+            last = [line for text in (printed, said) for line in text.splitlines()[-_LAST_LINES:]]
+            raise EngineError("\n".join([f"{shlex.join(command)}: ended with {process.returncode}", *last]))
+        return printed, said

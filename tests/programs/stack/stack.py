@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
-from tests.programs.stack.engine import ROOT, Engine, EngineError
+from tests.programs.stack.engine import ROOT, SUCCESS, Engine, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 STAYING: Final = ("rabbitmq", "postgres", "receiver", "worker", "provider")
 """Services that run for as long as the stack stands."""
@@ -199,11 +199,14 @@ class Stack:
         command = ("rabbitmqctl", "--quiet", "list_queues", "name", "messages", "--formatter", "json")
         return {one["name"]: one["messages"] for one in json.loads(await self.execute(rabbitmq, *command))}
 
-    async def bridge(self, *arguments: str) -> Any:
+    async def bridge(self, *arguments: str, codes: Collection[int] = SUCCESS) -> Any:
         """What `docker compose run --rm bridge ... --json` prints."""
-        return json.loads(
-            await self.engine.compose("run", "--rm", "--no-deps", "--no-TTY", "bridge", *arguments, "--json")
-        )
+        run = ("run", "--rm", "--no-deps", "--no-TTY", "bridge", *arguments, "--json")
+        return json.loads(await self.engine.compose(*run, codes=codes))
+
+    async def examined(self, command: str) -> Any:
+        """The same of `doctor` and `status`, which end with 1 where they have found something."""
+        return await self.bridge(command, codes=(0, 1))
 
     async def last_words(self) -> str:
         """The end of each container's log."""

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tests.programs.stack.settling import still_wrong
 from tests.programs.stack.stack import UnwellError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 WORKERS: Final = 4
 _HANDLED: Final = "bridge_events_handled_total"
+_PATIENCE_SECONDS: Final = 60.0
+"""Until each worker has begun to consume."""
 _SHARING_SECONDS: Final = 15.0
 _FAIR: Final = 0.5
 """Of an even share, what each worker has at least."""
@@ -97,7 +100,9 @@ async def _scale(stack: Stack, number: int) -> str:
 
 
 async def _share(stack: Stack) -> str:
-    """How the events spread over the workers, which do not know of each other."""
+    """How the events spread over the workers, which do not know of each other, once all of them are at work."""
+    if idle := await still_wrong(lambda: _idle(stack), patience=_PATIENCE_SECONDS):
+        raise UnwellError("; ".join(idle))
     before = await _handled(stack)
     await asyncio.sleep(_SHARING_SECONDS)
     after = await _handled(stack)
@@ -107,6 +112,11 @@ async def _share(stack: Stack) -> str:
     if min(shares) < _FAIR / len(shares):
         raise UnwellError(f"{len(shares)} workers do not share evenly: {said}")
     return said
+
+
+async def _idle(stack: Stack) -> list[str]:
+    """A worker is healthy as soon as it is alive, and it consumes a little later."""
+    return [f"{name} has handled no event" for name, count in (await _handled(stack)).items() if not count]
 
 
 async def _handled(stack: Stack) -> dict[str, float]:

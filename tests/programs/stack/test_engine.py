@@ -26,7 +26,16 @@ async def test_where_there_is_no_docker_it_says_what_to_do(monkeypatch: pytest.M
 
 
 async def test_a_command_that_fails_leaves_its_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the command, to try it by hand."""
-    monkeypatch.setenv("DOCKER", "sh -c 'echo cannot connect to the daemon >&2; exit 3'")
-    with pytest.raises(EngineError, match=r"ended with 3\ncannot connect to the daemon"):
+    """With the command, to try it by hand. What it has found may be in its output, beside warnings in its errors."""
+    monkeypatch.setenv("DOCKER", "sh -c 'echo a warning >&2; echo no worker consumes; exit 3'")
+    with pytest.raises(EngineError, match=r"ended with 3\nno worker consumes\na warning"):
         await Engine("a-project", {}).docker("ps")
+
+
+async def test_an_exit_code_may_be_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As that of a command that has found something: what it prints says what."""
+    monkeypatch.setenv("COMPOSE", "sh -c 'echo not well; exit 1'")
+    engine = Engine("a-project", {})
+    assert await engine.compose("run", files=[], codes=(0, 1)) == "not well\n"
+    with pytest.raises(EngineError, match="ended with 1"):
+        await engine.compose("run", files=[])
