@@ -132,7 +132,7 @@ def _event(document: Any, *, exact: bool = False) -> Event:
         or (data and _holds_a_float(data))
     ):
         raise _RoundedError
-    message_id = _message_id(message_id)
+    message_id = message_id_of(message_id)
     name = _name(event.get("name"))
     time = _time(timestamp)
     if not data and (data is None or data in _EMPTY):
@@ -209,7 +209,12 @@ def _number(text: str) -> float | Decimal:
     return value if exact == Decimal(repr(value)) else exact
 
 
-def _message_id(value: Any) -> str:
+def message_id_of(value: Any) -> str:
+    """The provider's message id as text: `1`, `1.0` and `"1"` are one id.
+
+    Raises:
+        MalformedError: it is neither a whole number nor a printable text of up to `MAX_MESSAGE_ID_CHARACTERS`.
+    """
     if type(value) is int:
         return str(value)
     if isinstance(value, str) and 0 < len(value) <= MAX_MESSAGE_ID_CHARACTERS and value.isprintable():

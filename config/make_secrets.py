@@ -33,14 +33,16 @@ class User(NamedTuple):
 
 
 # The worker's own are `suppression` and what begins with `suppression.`. To publish to one of them by name (retries,
-# dead letters) is to write to the default exchange, amq.default; to bind or to read again, to read the events.
+# dead letters) is to write to the default exchange, amq.default; to bind or to read again, to read the events. A sender is
+# a program of yours that announces what it has sent.
 USERS = {
     "operator": User(configure=".*", write=".*", read=".*", tags=("monitoring",)),
     "receiver": User(configure="^$", write=r"^email\.events$", read="^$"),
+    "sender": User(configure="^$", write=r"^email\.messages$", read="^$"),
     "worker": User(
         configure=r"^suppression(\..+)?$",
         write=r"^(suppression(\..+)?|amq\.default)$",
-        read=r"^(suppression(\..+)?|email\.events(\.archive)?)$",
+        read=r"^(suppression(\..+)?|email\.events(\.archive)?|email\.messages)$",
         tags=("management",),  # to see in the management API whether its queue is still bound
     ),
 }

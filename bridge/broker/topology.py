@@ -85,6 +85,16 @@ class Names:
         return f"{self.prefix}suppression.changes"
 
     @property
+    def messages(self) -> str:
+        """The topic exchange to which senders publish which message they have sent to which address."""
+        return f"{self.prefix}email.messages"
+
+    @property
+    def announced(self) -> str:
+        """The worker's queue of these."""
+        return f"{self.prefix}suppression.messages"
+
+    @property
     def backfill(self) -> str:
         """The queue of backfill markers: the suppression queue still has to be filled from the archive."""
         return f"{self.prefix}suppression.backfill"

@@ -19,8 +19,11 @@ Each read or requeue counts as a delivery, and RabbitMQ 4 drops a message after 
 RabbitMQ 4, but on 3.10 it drops every message at once.
 """
 
+SENT = "email.sent"
+"""The routing key with which senders announce what they have sent."""
+
 _DELIVERY_LIMIT = 100
-"""`x-delivery-limit` of the suppression queue: after this many deliveries a message becomes a dead letter.
+"""`x-delivery-limit` of the worker's queues: after this many deliveries a message becomes a dead letter.
 
 The default is 20 on RabbitMQ 4, none on 3.10. A killed worker costs each of its unacknowledged messages one delivery, so
 the limit must be far above what restarts use, and still stop a message that kills its workers.
@@ -70,6 +73,7 @@ def plan(
             Exchange(names.unrouted, "fanout"),
             Exchange(names.events, "topic", {"alternate-exchange": names.unrouted}),
             Exchange(names.changes, "topic"),
+            Exchange(names.messages, "topic"),
         ),
         # The suppression queue before the archive: if only the archive exists, the suppression queue was deleted.
         queues=(
@@ -79,6 +83,7 @@ def plan(
             *(Queue(names.retry(delay), _delay_queue(names.suppression, delay)) for delay in retry_delays),
             Queue(names.unrouted, _without_delivery_limit(), may_differ=_DELIVERY_LIMIT_ARGUMENT),
             Queue(names.malformed, _without_delivery_limit(), may_differ=_DELIVERY_LIMIT_ARGUMENT),
+            Queue(names.announced, _dead_lettering(names.malformed) | {"x-delivery-limit": _DELIVERY_LIMIT}),
             Queue(names.archive, _archive(settings)),
             *of_subscribers,
         ),
@@ -86,6 +91,7 @@ def plan(
             *_bindings(names.events, names.suppression, suppressing),
             Binding(names.unrouted, names.unrouted, ""),
             Binding(names.events, names.malformed, MALFORMED),
+            Binding(names.messages, names.announced, SENT),
             Binding(names.events, names.archive, "#"),
             *(
                 binding

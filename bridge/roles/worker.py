@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +18,7 @@ from bridge.provider import client as provider
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, required_by_worker
+from bridge.roles.worker_dependencies import WorkerDependencies
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Policy
@@ -27,10 +28,16 @@ from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
 from bridge.worker.address_lookup import AddressLookup
+from bridge.worker.announcements import (
+    PREFETCH,
+    AnnouncementCounts,
+    Announcements,
+    consume_announcements,
+)
 from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
+from bridge.worker.consumer_metrics import ConsumerMetrics
 from bridge.worker.dead_letter_age import DeadLetterAge
-from bridge.worker.dependencies import SLOW_SECONDS, Dependency
 from bridge.worker.freshness import FreshnessReporter, WaitingEvents
 from bridge.worker.list_metrics import ListMetrics
 from bridge.worker.progress_checks import WorkerParts, database_check, worker_checks
@@ -41,56 +48,19 @@ from bridge.worker.tracked_publisher import TrackedPublisher
 from bridge.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import AsyncIterator
-    from typing import Self
 
     from aio_pika.abc import AbstractConnection
 
     from bridge.amqp.publisher import Publisher
     from bridge.roles.lifetime import Lifetime
-    from bridge.settings.sections import Provider, Settings
+    from bridge.settings.sections import Settings
+    from bridge.worker.dependencies import Dependency
 
 log = logs.logger("roles")
 
 WORKER_HEALTH_PORT: Final = 8091
 """The default of `health.port`. Each role has another one, so that all can run on one machine."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Dependencies:
-    """The worker's dependencies beside RabbitMQ, each behind circuit breakers."""
-
-    provider: Dependency
-    database: Dependency
-
-    @classmethod
-    def of(cls, settings: Settings, metrics: Metrics) -> Self:
-        failure_limit, max_pause = settings.worker.breaker_failures, settings.worker.pause_max
-        return cls(
-            Dependency(
-                failures.PROVIDER,
-                failure_limit=failure_limit,
-                max_pause=max_pause,
-                metrics=metrics,
-                slow_after=_longest_call(settings.provider),
-                subject_errors=failures.ERRORS_OF_ONE_MESSAGE,
-                common_errors=failures.ERRORS_OF_ALL_MESSAGES,
-            ),
-            # One failure is enough: it comes after the database's own wait for a lock.
-            Dependency(
-                failures.DATABASE,
-                failure_limit=1,
-                max_pause=max_pause,
-                metrics=metrics,
-                slow_after=min(SLOW_SECONDS, settings.worker.stuck_after),
-            ),
-        )
-
-
-def _longest_call(settings: Provider) -> float:
-    """Seconds that a look-up can take: both URLs, with a pause for `Retry-After`."""
-    return 2 * settings.timeout + settings.retry_after_max + SLOW_SECONDS
 
 
 async def worker(settings: Settings, lifetime: Lifetime) -> None:
@@ -110,7 +80,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     publisher = make_publisher(settings, publish_link, metrics, window=settings.worker.prefetch)
     planned = planned_topology(settings)
     refusals = TopologyRefusals(planned, metrics)
-    dependencies = _Dependencies.of(settings, metrics)
+    dependencies = WorkerDependencies.of(settings, metrics)
     watchdog = Watchdog(
         (database_check(dependencies.database),), after=settings.worker.stuck_after, metrics=metrics
     )
@@ -171,6 +141,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                 consume=parts.consumer.session(connection, opened=opened),
                 backfill=backfill.run(connection),
                 freshness=parts.freshness.run(connection, backfill),
+                announcements=consume_announcements(parts.announcement_consumer, connection),
             )
 
         async with (
@@ -180,7 +151,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         ):
             await lifetime.wait_until_stopped(consuming, relaying, counting, watching, publish)
             log.info("worker stopping", action="worker.stopping")
-            await parts.consumer.stop()
+            await asyncio.gather(parts.consumer.stop(), parts.announcement_consumer.stop())
             await parts.freshness.report_end()
             for task in (consuming, relaying, counting):
                 task.cancel()  # all at once: then a database that does not answer is waited for only once
@@ -219,7 +190,7 @@ async def _open_list(
 
 @asynccontextmanager
 async def _build_parts(
-    settings: Settings, store: Store, dependencies: _Dependencies, publisher: Publisher, metrics: Metrics
+    settings: Settings, store: Store, dependencies: WorkerDependencies, publisher: Publisher, metrics: Metrics
 ) -> AsyncIterator[WorkerParts]:
     """Make the worker's parts: from the queue to the list, and from the list to the exchange of changes."""
     names = topology.Names(settings.rabbitmq.prefix)
@@ -268,11 +239,36 @@ async def _build_parts(
             queue=names.suppression,
             handler=suppressor,
             route_failure=router.route,
-            metrics=metrics,
+            counts=ConsumerMetrics(metrics),
             on_requeued=waiting.requeued,
         )
         freshness = FreshnessReporter(
             store.freshness, waiting, consumer, names=names, database=dependencies.database, metrics=metrics
         )
+        announcements = Announcements(
+            store,
+            publishes,
+            quarantine=names.malformed,
+            database=dependencies.database,
+            longest_wait=pause_max,
+            metrics=metrics,
+        )
+        announcement_consumer = Consumer(
+            settings.worker.model_copy(update={"prefetch": PREFETCH}),
+            queue=names.announced,
+            handler=announcements,
+            route_failure=announcements.route_failure,
+            counts=AnnouncementCounts(),
+        )
         list_metrics = ListMetrics(store, database=dependencies.database, metrics=metrics)
-        yield WorkerParts(consumer, suppressor, address_lookup, router, relay, freshness, list_metrics)
+        yield WorkerParts(
+            consumer,
+            suppressor,
+            address_lookup,
+            router,
+            relay,
+            freshness,
+            list_metrics,
+            announcements,
+            announcement_consumer,
+        )

@@ -112,6 +112,11 @@ class MetricDefinitions:
         return self._gauge("bridge_topology_refused", help_text, "name", multiprocess_mode="livemax")
 
     @cached_property
+    def announced(self) -> Counter:
+        help_text = "Messages that senders have announced by RabbitMQ, by outcome"
+        return self._counter("bridge_messages_announced", help_text, "outcome")
+
+    @cached_property
     def backfill_due(self) -> Gauge:
         help_text = "1 while the suppression queue is still to be filled from the archive"
         return self._gauge("bridge_backfill_due", help_text, multiprocess_mode="livemax")

@@ -7,6 +7,7 @@ The way of a delivery, and the modules that support it:
 - `suppressor` handles them: it reads the event, finds the address (`address_lookup` asks the provider) and records it on the
   list. `failures` decides what a failed attempt means: a delay queue, the dead letters (by `tracked_publisher`), or a wait;
 - `dependencies` are the provider and the database, each behind a `circuit_breaker`;
+- `announcements` keeps the addresses that senders announce, so that no look-up is needed;
 - `freshness` reports how old the events are that wait: `waiting_events` and `dead_letter_age` know of them;
 - `relay` publishes the changes of the list, and `backfill` refills the queue from the archive;
 - `watchdog` and its `progress_checks` notice a stuck worker. `readiness` and `list_metrics` show its state.

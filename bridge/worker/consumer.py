@@ -17,7 +17,6 @@ from bridge.amqp.errors import (
 from bridge.amqp.message_path import path_of
 from bridge.tasks import run_until_first_ends
 from bridge.telemetry import logs
-from bridge.worker.consumer_metrics import ConsumerMetrics
 from bridge.worker.unacknowledged import UnacknowledgedDeliveries
 
 if TYPE_CHECKING:
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     from bridge.amqp.message_types import Delivery
     from bridge.settings.sections import Worker
-    from bridge.telemetry.metrics import Metrics
     from bridge.worker.delivery_result import DeliveryResult
     from bridge.worker.unacknowledged import RouteFailure
 
@@ -56,6 +54,18 @@ class DeliveryHandler(Protocol):
         """Handle what comes in the inbox. Args: the deliveries; a function that takes the result of each."""
 
 
+class DeliveryCounts(Protocol):
+    """Counts the deliveries of one consumer, over all its sessions: `ConsumerMetrics`."""
+
+    acknowledged: int
+
+    def watch(self, prefetch: int, unacknowledged: Callable[[], int]) -> None: ...
+    def taken(self, delivery: Delivery) -> None: ...
+    def acknowledging(
+        self, results: Sequence[DeliveryResult], seconds: Sequence[float], now: float
+    ) -> None: ...
+
+
 class Consumer:
     """Consumes one queue, on the connection of its session.
 
@@ -70,7 +80,7 @@ class Consumer:
         queue: str,
         handler: DeliveryHandler,
         route_failure: RouteFailure,
-        metrics: Metrics,
+        counts: DeliveryCounts,
         on_requeued: Callable[[Sequence[bytes]], None] = lambda _: None,
         idle_after: float = IDLE_SECONDS,
     ) -> None:
@@ -81,7 +91,7 @@ class Consumer:
             queue: the queue's name.
             handler: handles the deliveries.
             route_failure: moves a message that has failed to another queue; returns the outcome when RabbitMQ has confirmed it.
-            metrics: counts the deliveries, and how they were handled.
+            counts: counts the deliveries, and how they were handled.
             on_requeued: called at the end of a session with the encoded properties of the deliveries that RabbitMQ requeues.
             idle_after: seconds without a delivery after which the consumer is set up again.
         """
@@ -89,15 +99,14 @@ class Consumer:
         self._queue = queue
         self._handler = handler
         self._route_failure = route_failure
-        self._counts = ConsumerMetrics(metrics)
+        self._counts = counts
         self._on_requeued = on_requeued
         self._idle_after = idle_after
         self._deliveries: UnacknowledgedDeliveries | None = None
         self._stopping = asyncio.Event()
         self._at_rest = asyncio.Event()
         self._at_rest.set()
-        metrics.prefetch.set(settings.prefetch)
-        metrics.before_scrape(lambda: metrics.unacknowledged_messages.set(self.unacknowledged))
+        counts.watch(settings.prefetch, lambda: self.unacknowledged)
 
     @property
     def acknowledged(self) -> int:

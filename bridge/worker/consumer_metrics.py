@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.telemetry import metric_definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from bridge.amqp.message_types import Delivery
     from bridge.telemetry.buffered import BufferedCounter
@@ -32,6 +32,12 @@ class ConsumerMetrics:
             self._outcome_counter(outcome)
         self._seconds = metrics.buffered_histogram(metrics.handling_seconds, metric_definitions.SLOW_BUCKETS)
         self._ages = metrics.age_histogram(metric_definitions.HANDLED)
+
+    def watch(self, prefetch: int, unacknowledged: Callable[[], int]) -> None:
+        """Show these. Args: how many deliveries may be unacknowledged; how many are."""
+        metrics = self._metrics
+        metrics.prefetch.set(prefetch)
+        metrics.before_scrape(lambda: metrics.unacknowledged_messages.set(unacknowledged()))
 
     def taken(self, delivery: Delivery) -> None:
         """A delivery has come."""

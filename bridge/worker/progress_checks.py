@@ -11,6 +11,7 @@ from bridge.worker.watchdog import ProgressCheck
 if TYPE_CHECKING:
     from bridge.amqp.connection import Link
     from bridge.worker.address_lookup import AddressLookup
+    from bridge.worker.announcements import Announcements
     from bridge.worker.consumer import Consumer
     from bridge.worker.dependencies import Dependency
     from bridge.worker.failures import FailureRouter
@@ -31,6 +32,8 @@ class WorkerParts:
     relay: Relay
     freshness: FreshnessReporter
     list_metrics: ListMetrics
+    announcements: Announcements
+    announcement_consumer: Consumer
 
 
 def database_check(database: Dependency) -> ProgressCheck:
@@ -55,6 +58,10 @@ def worker_checks(
         waiting = parts.address_lookup.waiting + parts.failure_router.waiting
         return parts.consumer.unacknowledged > waiting and rabbitmq_up() and database.available
 
+    def has_announcements() -> bool:
+        waiting = parts.announcements.quarantining
+        return parts.announcement_consumer.unacknowledged > waiting and database.available
+
     return (
         ProgressCheck(
             "deliveries",
@@ -66,6 +73,12 @@ def worker_checks(
                 parts.address_lookup.steps,
                 parts.failure_router.steps,
             ),
+        ),
+        ProgressCheck(
+            "announcements",
+            "announcements of senders are not acknowledged, and none of them makes progress",
+            due=has_announcements,
+            progress=lambda: (parts.announcement_consumer.acknowledged, parts.announcements.steps),
         ),
         ProgressCheck(
             "consumer",

@@ -14,7 +14,7 @@ from yarl import URL
 
 from bridge.broker import declaring
 from bridge.broker.topology import Names
-from bridge.broker.topology_plan import planned_topology
+from bridge.broker.topology_plan import SENT, planned_topology
 from bridge.development.emission import event_body
 from bridge.settings.loading import load_settings
 from config import make_secrets
@@ -95,7 +95,7 @@ async def test_the_receiver_confirms_events(
 async def test_the_worker_keeps_the_list(
     house: House, overrides: dict[str, dict[str, Any]], processes: Processes
 ) -> None:
-    """It handles, tells of changes and parks what is no event; its own queue, deleted, it makes again."""
+    """It handles, tells of changes and parks what is no event, nor an announcement; its own queue, deleted, it makes again."""
     await declared(house, overrides)
     async with house.as_user("operator") as operator:
         settings = load_settings(overrides=house.overrides_of("operator", overrides))
@@ -105,6 +105,11 @@ async def test_the_worker_keeps_the_list(
             await workplace.send(*bounces([1, 2]))
             await workplace.put(b"no event")
             await workplace.changes(2)
+            async with house.as_user("sender") as sender, sender.channel() as channel:
+                exchange = await channel.get_exchange(NAMES.messages, ensure=False)
+                await exchange.publish(aio_pika.Message(b"no announcement"), routing_key=SENT)
+            async with operator.reading(NAMES.malformed) as quarantine:
+                assert (await quarantine.next()).body == b"no announcement"
             async with operator.reading(NAMES.dead) as dead:
                 assert (await dead.next()).body == b"no event"
             async with operator.channel() as channel:
@@ -151,6 +156,11 @@ def consumes(queue: str) -> Callable[[AbstractChannel], Coroutine[Any, Any, None
         pytest.param("receiver", publishes(NAMES.changes), id="the receiver publishes changes of the list"),
         pytest.param("receiver", publishes(""), id="the receiver publishes past the exchange"),
         pytest.param("receiver", consumes(NAMES.suppression), id="the receiver consumes"),
+        pytest.param("sender", declares, id="a sender declares"),
+        pytest.param("sender", publishes(NAMES.events), id="a sender publishes events"),
+        pytest.param("sender", publishes(""), id="a sender publishes past the exchange"),
+        pytest.param("sender", consumes(NAMES.announced), id="a sender consumes"),
+        pytest.param("worker", publishes(NAMES.messages), id="the worker announces"),
         pytest.param("worker", declares, id="the worker declares a queue that is none of its own"),
         pytest.param("worker", deletes_the_archive, id="the worker deletes the archive"),
         pytest.param("worker", publishes(NAMES.events), id="the worker publishes events"),

@@ -38,7 +38,7 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
             BRIDGE_RABBITMQ__PREFIX=prefix,
         )
         assert (applied.code, applied.stderr) == (0, "")
-        assert applied.stdout == "3 exchanges, 9 queues exist as planned\n"
+        assert applied.stdout == "4 exchanges, 10 queues exist as planned\n"
     told = await bridge(
         "topology", "apply", "--json", directory=tmp_path,
         BRIDGE_RABBITMQ__URLS=amqp_url, BRIDGE_RABBITMQ__PREFIX=prefix,

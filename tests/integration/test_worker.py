@@ -14,6 +14,7 @@ from bridge.settings.loading import load_settings
 from bridge.suppression.store import Store
 from bridge.tasks import background_task
 from bridge.worker.consumer import Consumer
+from bridge.worker.consumer_metrics import ConsumerMetrics
 from bridge.worker.delivery_result import DeliveryResult
 from tests.support.working import body_of, bounced, bounces, changed, working
 
@@ -233,7 +234,7 @@ async def _consuming(settings: Settings, metrics: Metrics, work: _Remembering) -
         queue=topology.Names(settings.rabbitmq.prefix).suppression,
         handler=work,
         route_failure=_never,
-        metrics=metrics,
+        counts=ConsumerMetrics(metrics),
         idle_after=0.3,
     )
     opened = _Opened()

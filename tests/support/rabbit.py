@@ -96,8 +96,9 @@ class Rabbit:
         async with self.channel() as channel:
             delayed = [names.retry(delay) for delay in (*RETRY_DELAYS, *_DEFAULT_DELAYS)]
             for queue in (
-                names.archive, names.unrouted, names.malformed, names.dead, names.backfill, names.suppression, *delayed
+                names.archive, names.unrouted, names.malformed, names.dead, names.backfill, names.suppression,
+                names.announced, *delayed
             ):  # fmt: skip
                 await channel.queue_delete(queue)
-            for exchange in (names.events, names.unrouted, names.changes):
+            for exchange in (names.events, names.unrouted, names.changes, names.messages):
                 await channel.exchange_delete(exchange)

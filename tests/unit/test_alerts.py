@@ -47,13 +47,13 @@ CASES = [
     Case(
         "BridgeListIsBehind",
         "a dead letter waits for two hours",
-        {f"bridge_list_fresh_as_of_timestamp_seconds{{{WORKER}}}": "0x480"},
+        {f"bridge_list_fresh_as_of_timestamp_seconds{{{WORKER}}}": "1x480"},
         "2h",
-        "checks of the list may miss events of the last 2h 0m 0s",
+        "checks of the list may miss events of the last 1h 59m 59s",
     ),
     Case(
         "BridgeListIsBehind",
-        "a worker that has only just started knows less than the other",
+        "a worker that has not reported yet",
         {
             f"bridge_list_fresh_as_of_timestamp_seconds{{{WORKER}}}": "0+15x480",
             'bridge_list_fresh_as_of_timestamp_seconds{job="worker",instance="10.0.0.9:8091"}': "0x480",

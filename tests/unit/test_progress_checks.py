@@ -28,6 +28,8 @@ class Scene:
         self.failure_router = SimpleNamespace(steps=0, waiting=0)
         self.relay = SimpleNamespace(steps=0, busy=False)
         self.list_metrics = SimpleNamespace(counts=0, counting=False)
+        self.announcements = SimpleNamespace(steps=0, quarantining=0)
+        self.announcement_consumer = SimpleNamespace(unacknowledged=0, acknowledged=0)
         self.database = SimpleNamespace(available=True, oldest_call_at=None)
         self.publish = SimpleNamespace(state=LinkState.UP)
         self.consume = SimpleNamespace(attempts=1)
@@ -42,6 +44,8 @@ class Scene:
                     self.relay,
                     None,
                     self.list_metrics,
+                    self.announcements,
+                    self.announcement_consumer,
                 ),
             )
         )

@@ -87,6 +87,14 @@ FORBIDDEN: Final[dict[str, dict[str, Attempt]]] = {
         "publish changes of the list": _publish(_NAMES.changes, "added"),
         "publish to amq.topic": _publish("amq.topic", "anything"),
     },
+    "sender": {
+        "declare a queue": _declare("stack-test.intruder"),
+        "publish an event": _publish(_NAMES.events, "hard_bounced"),
+        "publish to a queue by its name": _publish("", _NAMES.suppression),
+        "publish changes of the list": _publish(_NAMES.changes, "added"),
+        "read the announcements": _read(_NAMES.announced),
+        "bind a queue to the announcements": _bind(EVENTS_QUEUE, _NAMES.messages),
+    },
     "worker": {
         "publish an event": _publish(_NAMES.events, "hard_bounced"),
         "publish to amq.topic": _publish("amq.topic", "anything"),
