@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from bridge.api import checks
+from bridge.api.allow import Allow
 from bridge.api.bodies import MAX_BYTES, TIMEOUT
 from bridge.api.boundary import ACCESS, METRICS, Endpoint, boundary
-from bridge.settings.api_section import CHECK, READ
+from bridge.api.changes import Feed
+from bridge.api.checks import Checks
+from bridge.api.entries import Entries
+from bridge.api.erasing import Erasing
+from bridge.api.exporting import Exporting
+from bridge.settings.api_section import CHECK, OVERRIDE, READ, WRITE
 
 if TYPE_CHECKING:
     from bridge.api.access import Access
@@ -19,8 +24,10 @@ if TYPE_CHECKING:
     from bridge.suppression.store import Store
     from bridge.telemetry.metrics import Metrics
 
+FEED: Final = web.AppKey("feed", Feed)
 VERSION: Final = "/v1"
 _ADDRESS: Final = "{address:[^/]+}"
+_PATTERN: Final = "{pattern:[^/]+}"
 """Any text: the handler says what is wrong with it. A slash in an address is sent as %2F."""
 
 
@@ -35,12 +42,27 @@ class Parts:
     metrics: Metrics
 
 
-def endpoints(parts: Parts) -> list[Endpoint]:
+def endpoints(parts: Parts, feed: Feed) -> list[Endpoint]:
     """All that need a token. What comes first is matched first."""
-    check = checks.Checks(parts.store, parts.freshness, parts.metrics)
+    store = parts.store
+    check = Checks(store, parts.freshness, parts.metrics)
+    entries, allow = Entries(store), Allow(store)
+    suppressions = f"{VERSION}/suppressions"
+    one, rule = f"{suppressions}/{_ADDRESS}", f"{VERSION}/allow/{_PATTERN}"
     return [
-        Endpoint("POST", f"{VERSION}/suppressions/check", CHECK, check.many),
-        Endpoint("GET", f"{VERSION}/suppressions/{_ADDRESS}", READ, check.one),
+        Endpoint("POST", f"{suppressions}/check", CHECK, check.many),
+        Endpoint("GET", f"{suppressions}/export", READ, Exporting(store).export),
+        Endpoint("GET", suppressions, READ, entries.list),
+        Endpoint("POST", suppressions, WRITE, entries.add),
+        Endpoint("GET", one, READ, check.one),
+        Endpoint("DELETE", one, WRITE, entries.remove),
+        Endpoint("GET", f"{one}/history", READ, entries.history),
+        Endpoint("POST", f"{one}/erase", OVERRIDE, Erasing(store).erase),
+        Endpoint("GET", f"{VERSION}/changes", READ, feed.changes),
+        Endpoint("GET", f"{VERSION}/allow", READ, allow.list),
+        Endpoint("GET", rule, READ, allow.get),
+        Endpoint("PUT", rule, WRITE, allow.put),
+        Endpoint("DELETE", rule, WRITE, allow.delete),
     ]
 
 
@@ -49,5 +71,8 @@ def application(parts: Parts) -> web.Application:
     app = web.Application(middlewares=[boundary], client_max_size=parts.settings.max_body_bytes)
     app[ACCESS], app[METRICS] = parts.access, parts.metrics
     app[MAX_BYTES], app[TIMEOUT] = parts.settings.max_body_bytes, parts.settings.body_timeout
-    app.add_routes([endpoint.route() for endpoint in endpoints(parts)])
+    feed = app[FEED] = Feed(parts.store)
+    app.cleanup_ctx.append(feed.running)
+    app.on_shutdown.append(feed.close)
+    app.add_routes([endpoint.route() for endpoint in endpoints(parts, feed)])
     return app

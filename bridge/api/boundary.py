@@ -12,6 +12,7 @@ from aiohttp import web
 from bridge.api.access import Access, Caller
 from bridge.api.bodies import MAX_BYTES, too_large
 from bridge.api.problems import (
+    IDEMPOTENCY_CONFLICT,
     INTERNAL,
     INVALID_REQUEST,
     LIST_FAILED,
@@ -20,7 +21,12 @@ from bridge.api.problems import (
     NOT_FOUND,
     ProblemError,
 )
-from bridge.suppression.errors import RefusedValueError, StoreError, StoreUnavailableError
+from bridge.suppression.errors import (
+    IdempotencyConflictError,
+    RefusedValueError,
+    StoreError,
+    StoreUnavailableError,
+)
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
@@ -114,6 +120,8 @@ def _problem_of_list(error: StoreError) -> ProblemError:
             "its database does not answer; send the same request again",
             headers=_RETRY_AFTER,
         )
+    if isinstance(error, IdempotencyConflictError):
+        return ProblemError(IDEMPOTENCY_CONFLICT, str(error))
     if isinstance(error, RefusedValueError):
         return ProblemError(
             INVALID_REQUEST, "the list's database refuses one of the values; nothing was changed"

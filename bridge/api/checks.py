@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.api import fields
 from bridge.api.bodies import answer, read_object
 from bridge.api.problems import invalid_field
-from bridge.suppression.addresses import InvalidAddressError
-from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from bridge.api.access import Caller
     from bridge.api.freshness import Freshness
-    from bridge.suppression.entries import Entry
+    from bridge.suppression.checking import Checked
     from bridge.suppression.store import Store
     from bridge.telemetry.metrics import Metrics
 
@@ -44,19 +42,20 @@ class Checks:
         body = await read_object(request)
         fields.only(body, "addresses")
         addresses = fields.texts(fields.items(body, "addresses", most=MAX_ADDRESSES), "addresses")
-        results = [await self._result(address) for address in addresses]
+        checked = await self._store.check_many(addresses)
+        results = [_result(asked, one) for asked, one in zip(addresses, checked, strict=True)]
         self._count(results)
         return answer({"fresh_as_of": self._freshness.as_of, "results": results})
 
     async def one(self, request: web.Request, _: Caller) -> web.Response:
-        """One address, with everything that is known about the entries that suppress it."""
+        """One address, with all its entries: also those that have ended, or over which the allow-list wins."""
         fields.query(request)
         address = request.match_info[ADDRESS]
-        try:
-            entries = await self._store.check(address)
-        except InvalidAddressError as error:
-            raise invalid_field(ADDRESS, str(error)) from None
-        result = _result(address, entries)
+        (checked,) = await self._store.check_many([address])
+        if checked.error is not None:
+            raise invalid_field(ADDRESS, checked.error)
+        entries = await self._store.entries_of(address)
+        result = _result(address, checked)
         self._count([result])
         return answer(
             {"fresh_as_of": self._freshness.as_of}
@@ -71,31 +70,13 @@ class Checks:
         self._counters[_INVALID].count += invalid
         self._counters[_SUPPRESSED].count += len(results) - allowed - invalid
 
-    async def _result(self, address: str) -> dict[str, Any]:
-        try:
-            return _result(address, await self._store.check(address))
-        except InvalidAddressError as error:
-            return {
-                "address": address,
-                "allowed": False,
-                "reasons": [],
-                "allow_rule": None,
-                "error": str(error),
-            }
 
-
-def _result(address: str, entries: list[Entry]) -> dict[str, Any]:
+def _result(asked: str, checked: Checked) -> dict[str, Any]:
+    """The answer for one address, in the spelling in which it was asked for: so that it is found again."""
     return {
-        "address": address,
-        "allowed": not entries,
-        "reasons": [
-            {
-                "reason": entry.reason.value,
-                "since": rfc3339(entry.first_event_at),
-                "expires": None if entry.expires_at is None else rfc3339(entry.expires_at),
-            }
-            for entry in entries
-        ],
-        "allow_rule": None,
-        "error": None,
+        "address": asked,
+        "allowed": checked.allowed,
+        "reasons": [reason.document() for reason in checked.reasons],
+        "allow_rule": checked.allow_rule,
+        "error": checked.error,
     }

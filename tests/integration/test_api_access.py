@@ -119,7 +119,7 @@ async def test_a_failure_is_a_problem_and_the_next_request_is_served(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(api.store), "check", fail)
+        patch.setattr(type(api.store), "check_many", fail)
         answer = await api.get("/v1/suppressions/jane@example.org")
     assert (answer.status, answer.problem) == (status, problem)
     assert "db.internal" not in str(answer.body)

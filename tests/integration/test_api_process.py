@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,36 @@ async def test_it_serves_and_ends_without_rabbitmq(processes: Processes, overrid
     process.send(signal.SIGTERM)
     assert await process.ended() == 0
     assert OLD not in "".join(process.lines)
+
+
+async def test_sigterm_ends_a_request_that_waits_for_changes(
+    processes: Processes, overrides: dict[str, Any]
+) -> None:
+    """It is answered at once, and not cut off; then the process ends in order."""
+    overrides["api"]["tokens"] = [f"mailer:read:{OLD}"]
+    process, base = await started(processes, overrides)
+    headers, sent = {"Authorization": f"Bearer {OLD}"}, asyncio.Event()
+
+    async def note(*_: object) -> None:
+        sent.set()
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(note)
+    async with aiohttp.ClientSession(headers=headers, trace_configs=[tracing]) as session:
+
+        async def wait() -> Any:
+            async with session.get(f"{base}/v1/changes?wait=60") as answer:
+                return await answer.json()
+
+        first = asyncio.create_task(wait())
+        await sent.wait()
+        async with session.get(
+            f"{base}/v1/changes"
+        ) as answer:  # on another connection, and answered behind the first
+            assert answer.status == 200
+        process.send(signal.SIGTERM)
+        assert await first == {"changes": [], "next": 0}
+    assert await process.ended() == 0
 
 
 async def test_tokens_in_a_file_are_rotated_without_a_restart(

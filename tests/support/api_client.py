@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 import orjson
+from pydantic import SecretStr
 from yarl import URL
 
 from bridge.api import server
 from bridge.api.access import Access
-from bridge.api.application import Parts, application
+from bridge.api.application import FEED, Parts, application
 from bridge.api.freshness import Freshness
 from bridge.settings.api_section import CHECK, SCOPES, Api, ApiToken
+from bridge.settings.list_sections import Suppression
+from bridge.suppression.address_keys import keys_of
 from bridge.suppression.store import Store
 from bridge.telemetry.metrics import Metrics
 from tests.support.clock import Clock
@@ -22,7 +25,10 @@ from tests.support.clock import Clock
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from aiohttp import web
     from multidict import CIMultiDictProxy
+
+    from bridge.api.changes import Feed
 
 NOW: Final = 1_700_000_000
 ALL: Final = "all"
@@ -74,6 +80,11 @@ class ApiClient:
     metrics: Metrics
     clock: Clock
     freshness: Freshness
+    app: web.Application
+
+    @property
+    def feed(self) -> Feed:
+        return self.app[FEED]
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -118,14 +129,15 @@ class ApiClient:
 
 
 @asynccontextmanager
-async def serving(database_url: str, **settings: Any) -> AsyncIterator[ApiClient]:
+async def serving(database_url: str, *, privacy_key: str = "", **settings: Any) -> AsyncIterator[ApiClient]:
     """The API over the list in this database, at the time `NOW`, until the context ends."""
+    keys = keys_of(Suppression(privacy_keys=(SecretStr(privacy_key),) if privacy_key else ()))
     clock, section = Clock(NOW), Api(port=0, **settings)
     access, metrics, freshness = Access(TOKENS, rate=section.rate), Metrics(), Freshness()
-    async with Store.open(database_url, clock=clock) as store:
+    async with Store.open(database_url, clock=clock, keys=keys) as store:
         app = application(Parts(section, store, freshness, access, metrics))
         async with (
             server.serve(section, app) as port,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
         ):
-            yield ApiClient(port, session, store, access, metrics, clock, freshness)
+            yield ApiClient(port, session, store, access, metrics, clock, freshness, app)

@@ -1,0 +1,77 @@
+"""The list as a file, streamed: it may be longer than the memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from bridge.api import fields, pages
+from bridge.suppression.errors import StoreError
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from bridge.api.access import Caller
+    from bridge.suppression.store import Store
+    from bridge.suppression.transfer.exporting import Format
+
+log = logs.logger("api")
+
+_TYPES: Final[dict[Format, str]] = {
+    "csv": "text/csv; charset=utf-8; header=present",
+    "ndjson": "application/x-ndjson",
+}
+_CHUNKS_BEFORE_THE_HEAD: Final = 2
+"""The header of a CSV, and the first page: a list that does not answer is then a problem, not a file that ends early."""
+
+
+class Exporting:
+    """Writes the list out."""
+
+    def __init__(self, store: Store) -> None:
+        """Args: the list."""
+        self._exports = store.exports
+
+    async def export(self, request: web.Request, _: Caller) -> web.StreamResponse:
+        """The entries in force, ordered by address and reason."""
+        given = fields.query(request, "format", "evidence", *pages.FILTERS)
+        form: Format = "ndjson" if fields.query_choice(given, "format", _TYPES) == "ndjson" else "csv"
+        chunks = self._exports.chunks(
+            form, pages.list_filter(given), evidence=fields.query_flag(given, "evidence")
+        )
+        first = await _some(chunks, _CHUNKS_BEFORE_THE_HEAD)
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": _TYPES[form],
+                "Content-Disposition": f'attachment; filename="suppressions.{form}"',
+                "Cache-Control": "no-store",
+            }
+        )
+        await response.prepare(request)
+        for chunk in first:
+            await response.write(chunk)
+        try:
+            async for chunk in chunks:
+                await response.write(chunk)
+        except StoreError as error:
+            # The head is sent. Without the last chunk of the encoding the client knows that something is missing.
+            _abort(request, error)
+            return response
+        await response.write_eof()
+        return response
+
+
+def _abort(request: web.Request, error: StoreError) -> None:
+    log.error("an export ends early: the list failed", action="api.export_failed", reason=str(error))
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def _some(chunks: AsyncIterator[bytes], count: int) -> list[bytes]:
+    """At most so many of them."""
+    found: list[bytes] = []
+    while len(found) < count and (chunk := await anext(chunks, None)) is not None:
+        found.append(chunk)
+    return found
