@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
+_CHECKED: Final = '{"addresses": ["recipient1@example.org", "recipient2@example.org"]}'
 _ENDING_SECONDS: Final = 60.0
 """The roles stop one after the other, and then the RabbitMQ node, which may take half of this time."""
 
@@ -51,12 +52,13 @@ def dev(
     context: typer.Context,
     directory: Annotated[Path, typer.Option(help="The folder for all files.")] = Path(".dev"),
     port: Annotated[int, typer.Option(help="The receiver's port on 127.0.0.1; 0: any free one.")] = 8080,
+    api_port: Annotated[int, typer.Option(help="The API's port on 127.0.0.1; 0: any free one.")] = 8081,
     rabbitmq_url: Annotated[
         str | None, typer.Option(help="The URL of a running broker, instead of a private node.")
     ] = None,
     as_json: LineJson = False,
 ) -> None:
-    """Run everything on this machine: RabbitMQ, a simulator of the provider, receiver and worker.
+    """Run everything on this machine: RabbitMQ, a simulator of the provider, receiver, worker and API.
 
     Ctrl-C stops all of it.
     """
@@ -65,7 +67,7 @@ def dev(
     warn_foreign_variables()
     logs.configure(sections.Logs(level="warning"))
     run_until_signal(
-        lambda stop: _dev(stop, _Run(directory.absolute(), port, rabbitmq_url, config), view),
+        lambda stop: _dev(stop, _Run(directory.absolute(), port, api_port, rabbitmq_url, config), view),
         deadline_seconds=_ENDING_SECONDS,
     )
 
@@ -73,6 +75,7 @@ def dev(
 class _Run(NamedTuple):
     directory: Path
     port: int
+    api_port: int
     rabbitmq_url: str | None
     config: Path | None
 
@@ -87,7 +90,7 @@ class _View(NamedTuple):
 
 
 async def _dev(stop: asyncio.Event, run: _Run, view: _View) -> None:
-    view.print_status("starting: RabbitMQ, simulator, receiver, worker …")
+    view.print_status("starting: RabbitMQ, simulator, receiver, worker, API …")
     # Ctrl-C also ends a start that waits for ever, such as for a broker that does not run.
     async with background_task(_run_stack(run, view), name="dev") as running:
         await wait_while_running(stop, running)
@@ -96,9 +99,15 @@ async def _dev(stop: asyncio.Event, run: _Run, view: _View) -> None:
 
 async def _run_stack(run: _Run, view: _View) -> None:
     """Run everything until one of its parts ends. A cancellation stops all of it in order."""
-    directory, port, rabbitmq_url, config = run
+    directory = run.directory
     async with (
-        development.stack(directory, rabbitmq_url=rabbitmq_url, port=port, config=config) as stack,
+        development.stack(
+            directory,
+            rabbitmq_url=run.rabbitmq_url,
+            port=run.port,
+            api_port=run.api_port,
+            config=run.config,
+        ) as stack,
         development.stack_events(stack) as events,
     ):
         view.print_locations(stack.locations)
@@ -127,6 +136,7 @@ def _write(document: dict[str, Any]) -> None:
 def _print_locations(locations: development.StackLocations) -> None:
     for name, location in (
         ("webhook", locations.webhook),
+        ("API", locations.api),
         ("RabbitMQ", locations.rabbitmq),
         ("provider (simulated)", locations.provider),
         ("settings", locations.config),
@@ -135,6 +145,9 @@ def _print_locations(locations: development.StackLocations) -> None:
     event = '{"message": {"id": 1}, "event": {"name": "hard_bounced", "timestamp": 1539062173}}'
     terminal.print("\nTry, in another terminal:\n")
     terminal.print(f"curl -i {locations.webhook} -d '{event}'", highlight=False, markup=False)
+    header = f"Authorization: Bearer {development.API_TOKEN}"
+    check = f"curl {locations.api}/v1/suppressions/check -H '{header}' --json '{_CHECKED}'"
+    terminal.print(check, highlight=False, markup=False)
     command = f"{_program()} --config {locations.config}"
     terminal.print(f"{command} suppressions list", highlight=False, markup=False)
     options = "".join(f" --metrics {url}" for url in locations.health)

@@ -1,4 +1,4 @@
-"""Runs everything of `bridge dev` in this process: a private RabbitMQ node, the simulator, receiver and worker."""
+"""Runs everything of `bridge dev` in this process: a private RabbitMQ node, the simulator, receiver, worker and API."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from bridge.development import private_node
 from bridge.development.ports import are_free, free_ports
 from bridge.development.simulator_api import serve_simulator
 from bridge.receiver.handler import WEBHOOK_PATH
+from bridge.roles.api import API_HEALTH_PORT, api
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT, receiver
 from bridge.roles.worker import WORKER_HEALTH_PORT, worker
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bridge.settings.sections import Settings
 
 TOKEN: Final = "dev-token-not-a-secret"  # noqa: S105 -- it protects a port of 127.0.0.1, and is public
+API_TOKEN: Final = "dev-api-token-not-a-secret"  # noqa: S105 -- as above
 MESSAGES: Final = 1000
 """The simulator knows the messages 1 to 1000: recipient1@example.org and so on."""
 _CONFIG: Final = "bridge.toml"
@@ -49,12 +51,13 @@ class StackLocations:
     """URLs and files of the running stack."""
 
     webhook: str
+    api: str
     rabbitmq: str
     provider: str
     config: Path
     directory: Path
     health: tuple[str, ...]
-    """Health URLs of receiver and worker; empty if they have the default ports, which `bridge status` knows."""
+    """Health URLs of receiver, worker and API; empty if they have the default ports, which `bridge status` knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Stack:
 
 @asynccontextmanager
 async def stack(
-    directory: Path, *, rabbitmq_url: str | None, port: int, config: Path | None
+    directory: Path, *, rabbitmq_url: str | None, port: int, api_port: int, config: Path | None
 ) -> AsyncIterator[Stack]:
     """Start the stack in this folder; at the end stop all of it, leaving no process behind.
 
@@ -86,11 +89,12 @@ async def stack(
         directory: absolute path, for the node, the list, and a settings file for other commands.
         rabbitmq_url: a running broker to use instead of a private node.
         port: of the receiver on 127.0.0.1; 0 is a free one.
+        api_port: the same of the API.
         config: settings to start from.
 
     Raises:
         NodeError: RabbitMQ cannot be started.
-        PortTakenError: the receiver's port is in use.
+        PortTakenError: the receiver's port or the API's is in use.
         TopologyRefusedError: the given broker has another topology.
         OSError: the folder cannot be created.
     """
@@ -103,18 +107,19 @@ async def stack(
             )
             rabbitmq_url, management_url = node.url, node.management_url
         simulator = await open_parts.enter_async_context(serve_simulator(messages=MESSAGES))
-        overrides = _overrides(directory, rabbitmq_url, simulator, port)
+        overrides = _overrides(directory, rabbitmq_url, simulator, port, api_port)
         if management_url is not None:
             overrides["rabbitmq"]["management_url"] = management_url
         settings = load_settings(config, overrides)
         fast_path.configure(settings.development.fast_path)
-        lifetimes = Lifetime(), Lifetime()
-        default_ports = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT)
-        ports = default_ports if port and are_free(*default_ports) else free_ports(2)
-        receiving, working = (_with_health(settings, one) for one in ports)
+        lifetimes = Lifetime(), Lifetime(), Lifetime()
+        default_ports = (RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT, API_HEALTH_PORT)
+        ports = default_ports if port and are_free(*default_ports) else free_ports(len(default_ports))
+        receiving, working, answering = (_with_health(settings, one) for one in ports)
         parts = (
             await open_parts.enter_async_context(_role(receiver(receiving, lifetimes[0]), lifetimes[0])),
             await open_parts.enter_async_context(_role(worker(working, lifetimes[1]), lifetimes[1])),
+            await open_parts.enter_async_context(_role(api(answering, lifetimes[2]), lifetimes[2])),
         )
         # The receiver has started without RabbitMQ, too: the first event that is tried would only be spooled.
         await wait_while_running(lifetimes[0].connected, *parts)
@@ -124,6 +129,7 @@ async def stack(
         simulator.webhook_url = webhook
         locations = StackLocations(
             webhook=webhook,
+            api=f"http://127.0.0.1:{lifetimes[2].port}",
             rabbitmq=rabbitmq_url,
             provider=simulator.base_url,
             config=_write_config(directory, settings, overrides),
@@ -181,11 +187,16 @@ def _prepare_folder(directory: Path) -> None:
 
 
 def _overrides(
-    directory: Path, rabbitmq_url: str, simulator: Simulator, port: int
+    directory: Path, rabbitmq_url: str, simulator: Simulator, port: int, api_port: int
 ) -> dict[str, dict[str, Any]]:
     return {
         "rabbitmq": {"urls": [rabbitmq_url]},
         "receiver": {"host": "127.0.0.1", "port": port, "processes": 1, "tokens": [TOKEN]},
+        "api": {
+            "host": "127.0.0.1",
+            "port": api_port,
+            "tokens": [f"dev:check+read+write+override:{API_TOKEN}"],
+        },
         "provider": {"base_url": simulator.base_url, "api_token": simulator.token},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/suppressions.sqlite3"},
         "spool": {"directory": f"{directory}/spool"},

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _ADVICE: Final = (
     "start them anew, for a role reads its settings at its start; in Compose: "
-    "docker compose up -d --wait --force-recreate receiver worker"
+    "docker compose up -d --wait --force-recreate receiver worker api"
 )
 
 
 async def settings_in_force(check: str, settings: Settings) -> Finding:
     """A settings file that was changed since a role's start is not in force there, and nothing else would say so."""
-    urls = role_status.health_urls(settings.health)
+    urls = role_status.health_urls(settings)
     async with aiohttp.ClientSession() as session:
         seen = role_status.without_others(
             await role_status.ask_all(session, urls), identity_of(settings.rabbitmq)

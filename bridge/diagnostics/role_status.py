@@ -1,4 +1,4 @@
-"""The state of receivers and workers, read from their health endpoints."""
+"""The state of receivers, workers and APIs, read from their health endpoints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from yarl import URL
 
 from bridge.broker.management import connect_failure
+from bridge.roles.api import API_HEALTH_PORT
 from bridge.roles.identity import BRIDGE, SETTINGS, read_identity
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.roles.worker import WORKER_HEALTH_PORT
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bridge.roles.identity import Identity
-    from bridge.settings.sections import Health
+    from bridge.settings.sections import Settings
 
 LabelledValues = dict[str, float]
 """Label value -> number."""
@@ -54,13 +55,13 @@ _WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 -- looke
 
 @dataclass(frozen=True, slots=True)
 class RoleStatus:
-    """The state of one receiver or worker."""
+    """The state of one receiver, worker or API."""
 
     url: str
     problem: str = ""
     """Why it cannot be read; empty if it can."""
     kind: str = "?"
-    """`receiver`, `worker`, or `?` if it is unknown."""
+    """`receiver`, `worker`, `api`, or `?` if it is unknown."""
     ready: bool = False
     reasons: tuple[str, ...] = ()
     """The problems that `/readyz` and `/livez` report."""
@@ -76,12 +77,18 @@ class RoleStatus:
         return dict(self.counts.get(name, {}))
 
 
-def health_urls(health: Health) -> list[str]:
-    """Where roles of these settings serve their health: as `health.roles` says, or else on this machine."""
+def health_urls(settings: Settings) -> list[str]:
+    """Where roles of these settings serve their health: as `health.roles` says, or else on this machine.
+
+    There need not be an API: it is asked if it has tokens.
+    """
+    health = settings.health
     if health.roles:
         return list(health.roles)
     host = _WILDCARDS.get(health.host, health.host)
-    ports = [health.port] if health.port else [RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT]
+    ports = [RECEIVER_HEALTH_PORT, WORKER_HEALTH_PORT, *([API_HEALTH_PORT] if settings.api.tokens else [])]
+    if health.port:
+        ports = [health.port]
     return [str(URL.build(scheme="http", host=host, port=port)) for port in ports]
 
 
@@ -132,7 +139,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> RoleStatus:
     except (aiohttp.ClientError, OSError) as error:
         return RoleStatus(base, connect_failure(error))
     except ValueError:
-        return RoleStatus(base, "the answer is not one of a receiver or worker")
+        return RoleStatus(base, "the answer is not one of a receiver, worker or API")
     reasons = _reasons(parts) + _reasons({"livez": life})
     return RoleStatus(
         base,
@@ -183,12 +190,14 @@ def _part(parts: Any, name: str) -> Any:
 
 
 def _kind(parts: Any) -> str:
-    """A receiver has a spool, a supervisor has processes, a worker consumes."""
+    """A receiver has a spool, a supervisor has processes, a worker consumes, an API has tokens and a database."""
     if not isinstance(parts, dict):
         return "?"
     if {"spool", "processes"} & parts.keys():
         return "receiver"
-    return "worker" if "consume" in parts else "?"
+    if "consume" in parts:
+        return "worker"
+    return "api" if {"tokens", "database"} <= parts.keys() else "?"
 
 
 def _reasons(parts: Any, path: str = "") -> list[str]:

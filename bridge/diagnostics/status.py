@@ -110,7 +110,7 @@ class StatusMonitor:
                 BrokerMonitor(settings.rabbitmq, api, queues, planned.bindings)
             )
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            yield cls(settings, broker, session, urls or role_status.health_urls(settings.health))
+            yield cls(settings, broker, session, urls or role_status.health_urls(settings))
 
     async def read(self) -> Status:
         """Read the state once. This takes a few seconds at most, even if something does not answer."""

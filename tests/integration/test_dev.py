@@ -179,7 +179,7 @@ async def _dev(
 ) -> Process:
     """`bridge dev` in a folder of its own; its settings keep it apart from others on the same broker."""
     return await processes.start(
-        "dev", "--directory", str(tmp_path / "dev"), "--port", port, *arguments,
+        "dev", "--directory", str(tmp_path / "dev"), "--port", port, "--api-port", "0", *arguments,
         overrides={"rabbitmq": {"prefix": prefix}, "receiver": {"confirm_wait": 10}, **further},
         fresh=True,  # its command line names the folder: that is how its processes are found
     )  # fmt: skip
@@ -193,6 +193,14 @@ async def _tour(dev: Process) -> None:
         assert orjson.loads(await answer.read())["durability"] == "confirmed"
     assert "message 1" in await dev.prints("event: hard_bounced")
     assert "recipient1@example.org (hard_bounce)" in await dev.prints("list: added")
+    _, url, _, header, _, body = shlex.split(await dev.prints("/v1/suppressions/check"))
+    headers = dict([header.split(": ")]) | {"Content-Type": "application/json"}
+    async with aiohttp.ClientSession(headers=headers) as http, http.post(url, data=body) as answer:
+        results = (await answer.json())["results"]
+    assert [(one["address"], one["allowed"]) for one in results] == [
+        ("recipient1@example.org", False),
+        ("recipient2@example.org", True),
+    ]
     _, *command = shlex.split(await dev.prints("suppressions list"))
     listing = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bridge", *command, "--json", stdout=asyncio.subprocess.PIPE
@@ -202,7 +210,7 @@ async def _tour(dev: Process) -> None:
 
 
 async def _all_is_well(dev: Process) -> None:
-    """`bridge status`, as it is printed, finds both roles and RabbitMQ's management API."""
+    """`bridge status`, as it is printed, finds all roles and RabbitMQ's management API."""
     _, *command = shlex.split(await dev.prints(" status"))
     status = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bridge", *command, "--json", stdout=asyncio.subprocess.PIPE
@@ -210,7 +218,7 @@ async def _all_is_well(dev: Process) -> None:
     output, _ = await status.communicate()
     seen = orjson.loads(output)
     assert (status.returncode, seen["wrong"]) == (0, [])
-    assert [role["kind"] for role in seen["roles"]] == ["receiver", "worker"]
+    assert [role["kind"] for role in seen["roles"]] == ["receiver", "worker", "api"]
     assert seen["broker"]["unbound"] == []
     assert all(queue["unacknowledged"] is not None for queue in seen["broker"]["queues"])
 

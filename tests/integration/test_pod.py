@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LINKS = service_links(*SERVICES)
 OURS = sorted(name for name in LINKS if name.startswith("BRIDGE_"))
 IGNORED = f"bridge: variables that are not settings are ignored: {OURS[0]}, "
-ROLES = ("receiver", "worker", "dev", "simulator")
+ROLES = ("receiver", "worker", "api", "dev", "simulator")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ async def test_all_of_it_on_one_machine_starts_among_service_links(
 ) -> None:
     """`bridge dev`, until it prints what to try."""
     dev = await processes.start(
-        "dev", "--directory", str(tmp_path / "dev"), "--port", "0", "--rabbitmq-url", amqp_url,
+        "dev", "--directory", str(tmp_path / "dev"), "--port", "0", "--api-port", "0", "--rabbitmq-url", amqp_url,
         overrides={"rabbitmq": {"prefix": prefix}}, environment=LINKS,
     )  # fmt: skip
     await dev.prints("curl")

@@ -106,7 +106,7 @@ async def _dev(processes: Processes, folder: Path) -> Process:
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m bridge "$@"\n')
     program.chmod(0o755)
     return await processes.start(
-        "dev", "--directory", str(folder / ".dev"), "--port", "0",
+        "dev", "--directory", str(folder / ".dev"), "--port", "0", "--api-port", "0",
         overrides={"receiver": {"confirm_wait": 10}},
     )  # fmt: skip
 

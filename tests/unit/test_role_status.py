@@ -10,9 +10,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from bridge.diagnostics import machine_checks, role_status
-from bridge.settings.sections import Health, Spool
+from bridge.settings.api_section import Api
+from bridge.settings.sections import Health, Settings, Spool
 from bridge.spool.claiming import claim_file
 from bridge.spool.entries import SpoolEntry
 from bridge.telemetry import health
@@ -83,10 +85,16 @@ async def test_a_host_name_stands_for_all_its_addresses(monkeypatch: pytest.Monk
     assert all(role.problem for role in seen)
 
 
+def health_urls(health: Health, api: Api | None = None) -> list[str]:
+    return role_status.health_urls(Settings.model_construct(health=health, api=api or Api()))
+
+
 def test_roles_are_looked_for_where_the_settings_have_them() -> None:
     """A receiver and a worker on this machine; the one of this port where there is one; never at 0.0.0.0."""
-    assert role_status.health_urls(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
-    assert role_status.health_urls(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound
+    api = Api(tokens=(SecretStr("shop:check:0123456789abcdef"),))
+    assert health_urls(Health(), api=api)[2:] == ["http://127.0.0.1:8092"], "an API, if it has tokens"
+    assert health_urls(Health()) == ["http://127.0.0.1:8090", "http://127.0.0.1:8091"]
+    assert health_urls(Health(host="0.0.0.0", port=9000)) == ["http://127.0.0.1:9000"]  # noqa: S104 -- asked, not bound
 
 
 @pytest.mark.parametrize(
@@ -100,7 +108,7 @@ def test_roles_are_looked_for_where_the_settings_have_them() -> None:
 )
 def test_an_ipv6_host_has_brackets_in_a_url(host: str, urls: list[str]) -> None:
     """And every address of the machine is asked at its own."""
-    assert role_status.health_urls(Health(host=host)) == urls
+    assert health_urls(Health(host=host)) == urls
 
 
 async def test_a_role_on_ipv6_is_seen() -> None:
@@ -113,8 +121,24 @@ async def test_a_role_on_ipv6_is_seen() -> None:
         health.serve(place, check, exposition, default_port=0),
         aiohttp.ClientSession() as session,
     ):
-        [seen] = await role_status.ask_all(session, role_status.health_urls(place))
+        [seen] = await role_status.ask_all(session, health_urls(place))
     assert (seen.problem, seen.kind, seen.ready) == ("", "worker", True)
+
+
+async def test_an_api_is_seen_and_says_why_it_is_not_ready() -> None:
+    """It has neither a spool nor a consumer, and no broker."""
+    place = Health(host="127.0.0.1", port=free_port())
+    parts: dict[str, dict[str, object]] = {
+        "database": {"state": "down", "reason": "it does not answer"},
+        "tokens": {"valid": 1},
+    }
+    check, exposition = health.process_health(Metrics(), lambda: health.Readiness(ready=False, parts=parts))
+    async with (
+        health.serve(place, check, exposition, default_port=0),
+        aiohttp.ClientSession() as session,
+    ):
+        [seen] = await role_status.ask_all(session, health_urls(place))
+    assert (seen.kind, seen.ready, seen.reasons) == ("api", False, ("database: it does not answer",))
 
 
 async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
@@ -131,6 +155,6 @@ async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
         health.serve(place, check, exposition, default_port=0),
         aiohttp.ClientSession() as session,
     ):
-        [seen] = await role_status.ask_all(session, role_status.health_urls(place))
+        [seen] = await role_status.ask_all(session, health_urls(place))
     assert (seen.kind, seen.ready) == ("receiver", True)
     assert seen.reasons == ("broker: RabbitMQ refuses all publishes: access to topic 'opened' refused",)
