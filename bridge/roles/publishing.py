@@ -25,6 +25,9 @@ log = logs.logger("roles")
 
 TOPOLOGY_CHECK_SECONDS: Final = 30.0
 """How often the topology is checked: what was deleted or unbound is declared again within this time."""
+_FIRST_CHECK_SECONDS: Final = 1.0
+"""The first check of a topology that was not complete: somebody may just be declaring it, as at the start of a whole stack.
+Each further check comes after twice the time, up to the above."""
 
 LAST_CONFIRMS_SECONDS: Final = 1.0
 """How long the last confirms may take at the end. What has none by then is in the spool, or still in its queue."""
@@ -33,7 +36,7 @@ LAST_CONFIRMS_SECONDS: Final = 1.0
 class DeclaredTopology(Protocol):
     """Declares a topology, as `RoleTopology` does."""
 
-    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> bool:
         """As `RoleTopology.declare`."""
 
 
@@ -54,16 +57,17 @@ async def publishing(
             session ends the task.
     """
 
-    async def declare(connection: AbstractConnection) -> None:
-        await topology.declare(connection, include_suppression=not link.was_up)
+    async def declare(connection: AbstractConnection) -> bool:
+        return await topology.declare(connection, include_suppression=not link.was_up)
 
     async def retrying_session(connection: AbstractConnection) -> None:
         try:
-            await declare(connection)
+            complete = await declare(connection)
         except TopologyRefusedError as refusal:
             raise BrokerUnavailableError(str(refusal)) from refusal
         await run_until_first_ends(
-            publish=publisher.session(connection), topology=_check_topology(link, declare, connection)
+            publish=publisher.session(connection),
+            topology=_check_topology(link, declare, connection, complete=complete),
         )
 
     async def single_session(connection: AbstractConnection) -> None:
@@ -80,15 +84,21 @@ async def publishing(
 
 
 async def _check_topology(
-    link: Link, declare: Callable[[AbstractConnection], Awaitable[None]], connection: AbstractConnection
+    link: Link,
+    declare: Callable[[AbstractConnection], Awaitable[bool]],
+    connection: AbstractConnection,
+    *,
+    complete: bool,
 ) -> None:
     """Declare again what was deleted or unbound, without a reconnect.
 
     Raises:
         BrokerUnavailableError: something that is required is refused: nothing may be published.
     """
+    pause = TOPOLOGY_CHECK_SECONDS if complete else _FIRST_CHECK_SECONDS
     while True:
-        await asyncio.sleep(TOPOLOGY_CHECK_SECONDS)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, TOPOLOGY_CHECK_SECONDS)
         if link.state is not LinkState.UP:
             continue  # a blocked connection does not answer
         try:

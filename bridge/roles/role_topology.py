@@ -33,13 +33,16 @@ class RoleTopology:
     missing_bindings: MissingBindings | None = None
     """Finds missing bindings of the suppression queue: without them it has missed events."""
 
-    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> bool:
         """Declare the topology.
 
         Args:
             connection: an open connection.
             include_suppression: whether to declare a missing suppression queue, too, after a marker says that it must be
                 filled from the archive.
+
+        Returns:
+            Whether nothing is refused.
 
         Raises:
             TopologyRefusedError: something that is required is refused.
@@ -54,6 +57,7 @@ class RoleTopology:
         if self.refusals is not None:
             self.refusals.update(refused)
         declaring.raise_if_required(refused)
+        return not refused
 
     async def _may_make_suppression(
         self, connection: AbstractConnection, names: Names, *, include_suppression: bool

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Names
     from bridge.telemetry.metrics import Metrics
 
-    EnsureTopology = Callable[[AbstractConnection], Awaitable[None]]
+    EnsureTopology = Callable[[AbstractConnection], Awaitable[object]]
 
 log = logs.logger("worker")
 

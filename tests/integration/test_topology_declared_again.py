@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aio_pika
 import pytest
@@ -13,10 +13,16 @@ from pamqp import commands as spec
 from bridge.amqp.connection import Link
 from bridge.amqp.message_types import Message, make_message
 from bridge.amqp.publish_errors import LostError
+from bridge.broker import declaring
+from bridge.broker.topology import Topology
 from bridge.broker.topology_plan import planned_topology
+from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.roles import publishing as role
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.role_topology import RoleTopology, required_by_receiver
+from bridge.settings.loading import load_settings
+from tests.support.eventually import eventually
+from tests.support.working import changed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -88,6 +94,12 @@ def topology_checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(role, "TOPOLOGY_CHECK_SECONDS", 0.05)
 
 
+@pytest.fixture
+def topology_never_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is complete."""
+    monkeypatch.setattr(role, "TOPOLOGY_CHECK_SECONDS", 3600.0)
+
+
 @pytest.mark.usefixtures("topology_checked_often")
 async def test_what_is_unbound_while_the_connection_lasts_is_bound_again(
     publisher: Publisher, rabbit: Rabbit
@@ -101,3 +113,24 @@ async def test_what_is_unbound_while_the_connection_lasts_is_bound_again(
         async with asyncio.timeout(40):
             while not await rabbit.depth(rabbit.names.suppression):
                 await exchange.publish(aio_pika.Message(b"{}"), "hard_bounced")
+
+
+@pytest.mark.usefixtures("topology_never_checked_again")
+async def test_what_somebody_is_still_declaring_is_seen_soon(
+    rabbit: Rabbit, overrides: dict[str, Any], metrics: Metrics
+) -> None:
+    """As at the start of a stack, where it comes up in the middle of it: `status` does not say for half a minute what is over."""
+    settings = load_settings(overrides=changed(overrides, rabbitmq={"declare": "never"}))
+    planned = planned_topology(settings)
+    refusals = TopologyRefusals(planned, metrics)
+    link = Link(settings.rabbitmq, use="publish", metrics=metrics)
+    standing = RoleTopology(settings, planned, required_by_receiver(settings), refusals)
+    await declaring.declare(rabbit.connection, Topology(planned.exchanges, (), ()))
+    async with publishing(
+        link, make_publisher(settings, link, metrics, window=10), standing, keep_trying=True
+    ):
+        async with asyncio.timeout(20):
+            await link.up.wait()
+        assert refusals.description()
+        await declaring.declare(rabbit.connection, planned)
+        await eventually(lambda: not refusals.description())

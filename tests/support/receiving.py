@@ -54,9 +54,10 @@ class Declared:
 
     by: Declare
 
-    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> None:
+    async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> bool:
         del include_suppression
         await self.by(connection)
+        return True
 
 
 @asynccontextmanager
