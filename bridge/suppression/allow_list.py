@@ -16,7 +16,7 @@ from bridge.suppression.policy import Reason
 from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -213,7 +213,9 @@ class AllowList:
         await writing.append_changes(connection, [change], actor=rule.actor, now=now)
 
 
-async def rules_for(connection: AsyncConnection, keys_of: dict[str, Sequence[str]]) -> dict[str, AllowRule]:
+async def rules_for(
+    connection: AsyncConnection, keys_of: Mapping[str, Sequence[str]]
+) -> dict[str, AllowRule]:
     """Address -> the rule that holds for it: its own, else that of its domain. Without those that have none.
 
     Args:

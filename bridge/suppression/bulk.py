@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Column, ColumnElement, Table
+    from sqlalchemy import Column, ColumnElement, Dialect, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.types import TypeEngine
 
@@ -46,6 +46,25 @@ def as_parameters(connection: AsyncConnection, rows: Rows) -> Rows | dict[str, l
     if connection.dialect.name != _POSTGRESQL:
         return rows
     return {name: [row[name] for row in rows] for name in rows[0]}
+
+
+async def write_rows(connection: AsyncConnection, statement: Insert, rows: Rows) -> None:
+    """Execute a statement of `insert_statement` with these rows, at least one, which have the same keys.
+
+    To SQLite they go as they are: SQLAlchemy takes as long to look at a row as SQLite to write it.
+    """
+    if connection.dialect.name == _POSTGRESQL:
+        await connection.execute(statement, as_parameters(connection, rows))
+        return
+    sql, names = _for_driver(statement, connection.dialect, tuple(rows[0]))
+    await connection.exec_driver_sql(sql, [tuple([row[name] for name in names]) for row in rows])
+
+
+@lru_cache(maxsize=8)
+def _for_driver(statement: Insert, dialect: Dialect, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The statement as text, and the names of its parameters in their order."""
+    compiled = statement.compile(dialect=dialect, column_keys=list(names))
+    return str(compiled), tuple(getattr(compiled, "positiontup", None) or ())
 
 
 def column_in(

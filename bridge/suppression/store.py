@@ -17,6 +17,7 @@ from bridge.suppression.freshness import Freshness
 from bridge.suppression.list_reader import ListReader
 from bridge.suppression.list_writer import ListWriter
 from bridge.suppression.transfer.exporting import Exporter
+from bridge.suppression.transfer.importing import Imports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -55,6 +56,8 @@ class Store(ListReader, ListWriter):
         """Who was erased."""
         self.exports = Exporter(database, clock)
         """The list as a file."""
+        self.imports = Imports(database, clock, keys)
+        """Files that are put on the list."""
 
     @classmethod
     @asynccontextmanager

@@ -215,7 +215,7 @@ async def append_changes(
     await _lock_change_ids(connection)
     rows = [{"at": now, "actor": actor} | change for change in changes]
     adding = bulk.insert_statement(connection.dialect.name, model.changes, tuple(rows[0]))
-    await connection.execute(adding, bulk.as_parameters(connection, rows))
+    await bulk.write_rows(connection, adding, rows)
 
 
 async def _lock_change_ids(connection: AsyncConnection) -> None:

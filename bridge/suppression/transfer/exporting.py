@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from base64 import b64encode
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import orjson
 from sqlalchemy import select, tuple_
@@ -43,6 +43,14 @@ class Condition(Protocol):
         """The same for a query of the table `suppressions`."""
 
 
+class Part(NamedTuple):
+    """A part of a file."""
+
+    data: bytes
+    entries: int
+    """How many are in it."""
+
+
 class Exporter:
     """Writes the list out. It locks nobody out: a page is as the list was when it was read."""
 
@@ -66,13 +74,20 @@ class Exporter:
         Raises:
             StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
         """
+        async for part in self.parts(form, chosen, evidence=evidence):
+            yield part.data
+
+    async def parts(
+        self, form: Format, chosen: Condition | None = None, *, evidence: bool = False
+    ) -> AsyncIterator[Part]:
+        """The same, with the number of entries in each part."""
         written = _csv if form == "csv" else _ndjson
         names = (*COLUMNS, EVIDENCE) if evidence else COLUMNS
         if form == "csv":
-            yield _lines([names])
+            yield Part(_lines([names]), 0)
         after: tuple[str, str] | None = None
         while rows := await self._page(names, chosen, after):
-            yield written(names, rows)
+            yield Part(written(names, rows), len(rows))
             after = rows[-1][0], rows[-1][1]
 
     @shielded
@@ -108,7 +123,7 @@ def _csv(names: Sequence[str], rows: Sequence[Any]) -> bytes:
             as_text(updated),
             "" if expires is None else as_text(expires),
         )
-        lines.append((*cells, _base64(row[10]) or "") if with_evidence else cells)
+        lines.append((*cells, escaped(_base64(row[10]) or "")) if with_evidence else cells)
     return _lines(lines)
 
 

@@ -1,0 +1,80 @@
+"""The rows of one transaction of an import: what they do to the entries, and the log of it. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from bridge.suppression.address_keys import domain_of
+from bridge.suppression.current_state import CurrentState
+from bridge.suppression.policy import Reason
+
+if TYPE_CHECKING:
+    from bridge.suppression.allow_list import AllowRule
+    from bridge.suppression.transfer.merging import Found, Key, Outcome
+    from bridge.suppression.transfer.rows import ImportedRow
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of one transaction, as they come to stand on the list."""
+
+    found: Found
+    now: int
+    rules: dict[str, AllowRule] = field(default_factory=dict)
+    """Address -> the rule of the allow-list that holds for it."""
+    written: dict[Key, tuple[ImportedRow, bool]] = field(default_factory=dict)
+    """The row that each changed entry comes from, and whether that is all of it."""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    _state: CurrentState = field(default_factory=CurrentState)
+
+    def __post_init__(self) -> None:
+        for key, entry in self.found.entries.items():
+            self._state.put(key, entry.expires_at)
+
+    def put(self, row: ImportedRow) -> Outcome:
+        outcome = self.found.put(row, self.now)
+        if outcome in {"added", "updated"}:
+            key = row.address, row.reason
+            first, _ = self.written.get(key, (row, True))
+            self.written[key] = first, outcome == "added"
+            self._state.put(key, self.found.entries[key].expires_at)
+            self.changes.append(
+                {
+                    "action": outcome,
+                    "address": row.address,
+                    "reason": row.reason,
+                    "event_id": None,
+                    "message_id": row.message_id,
+                    "evidence": None,
+                    "reasons": self._reasons(row.address),
+                    "expires_at": self.found.entries[key].expires_at,
+                }
+            )
+        return outcome
+
+    def entry(self, key: Key) -> dict[str, Any]:
+        """The row of the table `suppressions`."""
+        row, is_all = self.written[key]
+        first, last, count, expires_at = self.found.entries[key]
+        return {
+            "address": row.address,
+            "reason": row.reason,
+            "original": row.original,
+            "first_event_at": first,
+            "last_event_at": last,
+            "count": count,
+            "message_id": row.message_id,
+            "evidence": row.evidence,
+            "created_at": self.now if row.created_at is None else row.created_at,
+            "updated_at": row.updated_at if is_all and row.updated_at is not None else self.now,
+            "expires_at": expires_at,
+            "domain": domain_of(row.address),
+        }
+
+    def _reasons(self, address: str) -> str:
+        reasons = self._state.reasons(address, self.now)
+        rule = self.rules.get(address)
+        if rule is None:
+            return reasons
+        return ",".join(one for one in reasons.split(",") if one and not rule.allows(Reason(one)))
