@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import getpass
-import os
-import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from bridge.cli import suppressions_view
-from bridge.cli.console import (
-    BAD_USAGE,
-    fail,
-    fails_with,
-    on_terminal,
-    print_json,
-    settings_with_logs,
-    terminal,
-)
+from bridge.cli import suppressions_allow, suppressions_check, suppressions_view
+from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_with_logs, terminal
 from bridge.cli.help_epilog import LIST, page
-from bridge.cli.lists import MAX_TERMINAL_ROWS, JsonList, RowPrinter, print_list, print_rows, print_summary
+from bridge.cli.lists import JsonList, RowPrinter, print_list, print_rows, print_summary
+from bridge.cli.moments import moment, moment_ahead
 from bridge.cli.options import AsJson, DryRun, ListJson
+from bridge.cli.suppressions_answer import answer
+from bridge.cli.suppressions_options import Actor, Limit, Note, most_of, print_shown
 from bridge.operations import suppressions as operations
 from bridge.operations.suppressions import ListQuery
-from bridge.suppression.addresses import InvalidAddressError, normalise
+from bridge.suppression.addresses import InvalidAddressError, normalise_domain
 from bridge.suppression.errors import StoreError
+from bridge.suppression.list_filter import ListFilter
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from bridge.suppression.entries import Entry
-
-    T = TypeVar("T")
-
-SUPPRESSED: Final = 3
-"""Exit code of `check`: the address, or one of several, must not be written to."""
+    from bridge.suppression.reading import StateThen
 
 app = typer.Typer(
     help="The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where "
@@ -50,101 +35,42 @@ app = typer.Typer(
 )
 
 
-def _login_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):  # a container's user need not have a name
-        return f"uid {os.getuid()}"
-
-
 Address = Annotated[str, typer.Argument(help="An e-mail address, in any spelling.")]
-Addresses = Annotated[
-    list[str], typer.Argument(metavar="ADDRESS...", help="E-mail addresses, in any spelling.")
-]
-Note = Annotated[str, typer.Option("--note", help="Why, for the log.")]
-Actor = Annotated[
-    str,
-    typer.Option(
-        "--actor", default_factory=_login_name, show_default="your login name", help="Who, for the log."
-    ),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option("--limit", min=1, help="How many at the most; without, 100 on a terminal, else all."),
-]
 OneReason = Annotated[Reason | None, typer.Option("--reason", help="Only the entry of this reason.")]
 
 
-@app.command(
-    epilog=page(
-        "suppressions check jane@example.org joe@example.org",
-        *LIST,
-        codes={
-            0: "none is suppressed",
-            1: "the list could not be read, or the result not be printed: treat the addresses as unknown",
-            2: "one is not an address, or the settings are wrong: none was looked up",
-            SUPPRESSED: "at least one is suppressed, whether that could be printed or not",
-        },
-    )
-)
-@fails_with(StoreError)
-def check(context: typer.Context, addresses: Addresses, as_json: AsJson = False) -> None:
-    """Ask whether addresses must not be written to: the exit code says it.
-
-    With --json, of one address: {"address": ..., "suppressed": ..., "entries": [...]}. Of several: a list of these.
-    """
-    found = _answer(operations.check(settings_with_logs(context, "error"), addresses))
-    suppressed = any(found)
-    try:
-        _show_check(addresses, found, as_json=as_json)
-        sys.stdout.flush()
-    except (OSError, SystemExit):  # rich ends the process when a pipe is closed
-        if not suppressed:
-            raise
-    if suppressed:
-        raise typer.Exit(SUPPRESSED)
-
-
-def _show_check(addresses: list[str], found: list[list[Entry]], *, as_json: bool) -> None:
-    if as_json:
-        documents = [_checked(address, entries) for address, entries in zip(addresses, found, strict=True)]
-        if len(documents) == 1:
-            print_json(documents[0])
-        else:
-            print_list(documents)
-        return
-    rows = [suppressions_view.row(entry) for entries in found for entry in entries]
-    if rows:
-        print_rows(suppressions_view.ENTRY, rows)
-    for address, entries in zip(addresses, found, strict=True):
-        if not entries:
-            say = (
-                print_summary if rows else _print_line
-            )  # in a pipe, a line after a table must not look like a row
-            say(f"{address} is not suppressed")
-
-
-def _print_line(line: str) -> None:
-    terminal.print(Text(line))
-
-
-def _checked(address: str, entries: list[Entry]) -> dict[str, Any]:
-    return {
-        "address": normalise(address),
-        "suppressed": bool(entries),
-        "entries": [entry.document() for entry in entries],
-    }
+app.command(epilog=suppressions_check.EPILOG)(fails_with(StoreError)(suppressions_check.check))
+app.add_typer(suppressions_allow.app, name="allow")
 
 
 @app.command(
     name="list",
-    epilog=page("suppressions list --reason complaint --limit 20 --after complaint:jane@example.org", *LIST),
+    epilog=page("suppressions list --domain example.org --reason hard_bounce --since 7d", *LIST),
 )
 @fails_with(StoreError)
 def list_(
     context: typer.Context,
+    *,
     reason: Annotated[Reason | None, typer.Option("--reason", help="Only entries of this reason.")] = None,
+    domain: Annotated[str | None, typer.Option("--domain", help="Only addresses of this domain.")] = None,
+    search: Annotated[str | None, typer.Option("--search", help="Only addresses with this in them.")] = None,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            "--since", metavar="TIME", parser=moment, help="Made or updated since then: 2h, 7d, or ISO 8601."
+        ),
+    ] = None,
+    expiring_before: Annotated[
+        int | None,
+        typer.Option(
+            "--expiring-before",
+            metavar="TIME",
+            parser=moment_ahead,
+            help="Ending within 2h or 7d, or before a time in ISO 8601; those that have ended, too.",
+        ),
+    ] = None,
     limit: Limit = None,
+    every: Annotated[bool, typer.Option("--all", help="All of them, however many there are.")] = False,
     after: Annotated[
         str | None,
         typer.Option(
@@ -157,21 +83,35 @@ def list_(
 ) -> None:
     """Show the list, ordered by address; entries that have expired, too."""
     start_after = None if after is None else suppressions_view.place(after)
-    wanted = ListQuery(reason, _most(limit, as_json=as_json), start_after)
+    wanted = ListFilter(
+        reason=reason,
+        domain=None if domain is None else _domain(domain),
+        text=search,
+        changed_since=since,
+        expiring_before=expiring_before,
+    )
+    query = ListQuery(wanted, most_of(limit, every=every, as_json=as_json), start_after)
     settings = settings_with_logs(context, "error")
     if as_json:
         document = JsonList()
-        listed = _answer(
-            operations.list_entries(settings, wanted, lambda entry: document.add(entry.document()))
+        listed = answer(
+            operations.list_entries(settings, query, lambda entry: document.add(entry.document()))
         )
         document.end(total=listed.total, following=listed.following)
         return
     printer = RowPrinter(*suppressions_view.ENTRY)
-    listed = _answer(
-        operations.list_entries(settings, wanted, lambda entry: printer.add(*suppressions_view.row(entry)))
+    listed = answer(
+        operations.list_entries(settings, query, lambda entry: printer.add(*suppressions_view.row(entry)))
     )
     printer.end()
-    _print_shown(listed.shown, listed.total, listed.following)
+    print_shown(listed.shown, listed.total, listed.following)
+
+
+def _domain(text: str) -> str:
+    try:
+        return normalise_domain(text)
+    except InvalidAddressError as error:
+        fail(str(error), BAD_USAGE)
 
 
 @app.command(epilog=page('suppressions add jane@example.org --note "asked by phone"', *LIST))
@@ -190,7 +130,7 @@ def add(
     JSON of --dry-run: {"dry_run": true, "address": text, "added": whether it would be new, "reasons": [...]}.
     """
     settings = settings_with_logs(context, "error")
-    done = _answer(operations.add(settings, address, actor=actor, note=note, dry_run=dry_run))
+    done = answer(operations.add(settings, address, actor=actor, note=note, dry_run=dry_run))
     if as_json:
         print_json(suppressions_view.addition_document(address, done))
     else:
@@ -230,19 +170,31 @@ def remove(
     removing = operations.remove(
         settings, address, reason=reason, actor=actor, note=note, override=override, dry_run=dry_run
     )
-    done = _answer(removing)
+    done = answer(removing)
     if as_json:
         print_json(suppressions_view.removal_document(done, dry_run=dry_run))
     else:
         terminal.print(Text(suppressions_view.removal(done, dry_run=dry_run)))
 
 
-@app.command(epilog=page("suppressions history jane@example.org", *LIST))
+@app.command(
+    epilog=page(
+        "suppressions history jane@example.org --at 2026-05-02T10:00:00Z",
+        *LIST,
+        codes={suppressions_check.SUPPRESSED: "with --at: it was suppressed then"},
+    )
+)
 @fails_with(StoreError)
 def history(
     context: typer.Context,
     address: Address,
     *,
+    at: Annotated[
+        int | None,
+        typer.Option(
+            "--at", metavar="TIME", parser=moment, help="Was it suppressed then? 2h, 7d (ago), or ISO 8601."
+        ),
+    ] = None,
     limit: Limit = None,
     after: Annotated[
         int | None,
@@ -252,32 +204,30 @@ def history(
     ] = None,
     as_json: ListJson = False,
 ) -> None:
-    """Show every change of an address, oldest first: when, what, who and why."""
+    """Show every change of an address, oldest first: when, what, who and why. With --at, whether it was suppressed then.
+
+    JSON of --at: {"address": ..., "at": ..., "suppressed": ..., "reasons": [...], "change": id of the last change until then}.
+    """
     settings = settings_with_logs(context, "error")
-    most = _most(limit, as_json=as_json)
-    found = _answer(operations.history(settings, address, limit=most, after=after))
+    if at is not None:
+        _show_state(address, at, answer(operations.state_at(settings, address, at)), as_json=as_json)
+        return
+    found = answer(operations.history(settings, address, limit=most_of(limit, as_json=as_json), after=after))
     if as_json:
         items = (change.document() for change in found.changes)
         print_list(items, total=found.total, following=found.following)
         return
     print_rows(suppressions_view.CHANGE, map(suppressions_view.row_of_change, found.changes))
     if found.total:
-        _print_shown(len(found.changes), found.total, found.following)
+        print_shown(len(found.changes), found.total, found.following)
     else:
         print_summary(f"{address} was never on the list")
 
 
-def _most(limit: int | None, *, as_json: bool) -> int | None:
-    return limit or (MAX_TERMINAL_ROWS if on_terminal() and not as_json else None)
-
-
-def _print_shown(shown: int, total: int, following: str | None) -> None:
-    more = f"; more with --after {following}" if following else ""
-    print_summary(f"{shown:,} of {total:,}{more}")
-
-
-def _answer(question: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(question)
-    except InvalidAddressError as error:
-        fail(str(error), BAD_USAGE)
+def _show_state(address: str, at: int, state: StateThen, *, as_json: bool) -> None:
+    if as_json:
+        print_json(suppressions_view.state_document(address, at, state))
+    else:
+        terminal.print(Text(suppressions_view.state(address, at, state)))
+    if state.reasons:
+        raise typer.Exit(suppressions_check.SUPPRESSED)

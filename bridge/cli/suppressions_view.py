@@ -9,6 +9,7 @@ from bridge.cli.lists import Head
 from bridge.cli.times import time_cell
 from bridge.suppression.addresses import normalise
 from bridge.suppression.policy import Reason
+from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from bridge.operations.suppressions import Addition, Removal
     from bridge.suppression.changes import Change
     from bridge.suppression.entries import Entry
+    from bridge.suppression.reading import StateThen
 
 # Where the terminal is narrow a reason stays one word, and a date one line.
 _REASON: Final = Head("Reason", min_width=11)
@@ -94,6 +96,24 @@ def removal_document(done: Removal, *, dry_run: bool) -> dict[str, Any]:
         "reasons": [entry.reason.value for entry in done.left],
     }
     return {"dry_run": True} | document if dry_run else document
+
+
+def state(address: str, at: int, then: StateThen) -> str:
+    """Whether it was suppressed at a time, in one line."""
+    when = f"at {rfc3339(at)}"
+    if then.reasons:
+        return f"{address} was suppressed {when} ({', '.join(then.reasons)})"
+    return f"{address} was not suppressed {when}" + ("" if then.change else ": it had never been on the list")
+
+
+def state_document(address: str, at: int, then: StateThen) -> dict[str, Any]:
+    return {
+        "address": normalise(address),
+        "at": rfc3339(at),
+        "suppressed": bool(then.reasons),
+        "reasons": [reason.value for reason in then.reasons],
+        "change": then.change,
+    }
 
 
 def row(entry: Entry) -> tuple[str | int | Cell, ...]:

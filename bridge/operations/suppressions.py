@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.addresses import normalise
-from bridge.suppression.list_filter import ListFilter
 from bridge.suppression.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from bridge.settings.sections import Settings
     from bridge.suppression.changes import Change
+    from bridge.suppression.checking import Checked
     from bridge.suppression.entries import Entry
+    from bridge.suppression.list_filter import ListFilter
     from bridge.suppression.policy import Reason
+    from bridge.suppression.reading import StateThen
 
 PAGE: Final = 500
 """How many entries are read at once."""
+AT_ONCE: Final = 10_000
+"""How many addresses of a file are asked for with one query."""
 
 
 class ListQuery(NamedTuple):
     """Which entries of the list are read."""
 
-    reason: Reason | None
+    wanted: ListFilter
     limit: int | None
     after: tuple[str, str] | None
     """Address and reason of the entry before."""
+
+
+class CheckedLines(NamedTuple):
+    """How many addresses of a file are what."""
+
+    allowed: int
+    suppressed: int
+    invalid: int
+    """They are no addresses."""
 
 
 class Listed(NamedTuple):
@@ -76,8 +91,26 @@ async def check(settings: Settings, addresses: Sequence[str]) -> list[list[Entry
     """
     for address in addresses:
         normalise(address)
-    async with _open(settings) as store:
+    async with open_list(settings) as store:
         return [await store.check(address) for address in addresses]
+
+
+async def check_lines(
+    settings: Settings, addresses: Iterable[str], show: Callable[[str, Checked], None]
+) -> CheckedLines:
+    """Ask for many addresses, `AT_ONCE` with each query, and call `show` with each as it was given and its answer.
+
+    Raises:
+        StoreError: the list cannot be read. What was shown before holds.
+    """
+    counts: Counter[str] = Counter()
+    lines = iter(addresses)
+    async with open_list(settings) as store:
+        while some := list(islice(lines, AT_ONCE)):
+            for line, answer in zip(some, await store.check_many(some), strict=True):
+                counts["invalid" if answer.error else "allowed" if answer.allowed else "suppressed"] += 1
+                show(line, answer)
+    return CheckedLines(counts["allowed"], counts["suppressed"], counts["invalid"])
 
 
 async def list_entries(settings: Settings, query: ListQuery, show: Callable[[Entry], None]) -> Listed:
@@ -86,18 +119,18 @@ async def list_entries(settings: Settings, query: ListQuery, show: Callable[[Ent
     Raises:
         StoreError: the list cannot be read.
     """
-    async with _open(settings) as store:
+    async with open_list(settings) as store:
         return await _show_pages(store, query, show)
 
 
 async def _show_pages(store: Store, query: ListQuery, show: Callable[[Entry], None]) -> Listed:
-    reason, most, after = query
+    wanted, most, after = query
     shown = 0
     more = True
     last = after
     while more and (most is None or shown < most):
         size = PAGE if most is None else min(PAGE, most - shown)
-        entries = await store.entries(ListFilter(reason=reason), limit=size + 1, after=last)
+        entries = await store.entries(wanted, limit=size + 1, after=last)
         more = len(entries) > size
         for entry in entries[:size]:
             show(entry)
@@ -105,8 +138,7 @@ async def _show_pages(store: Store, query: ListQuery, show: Callable[[Entry], No
             shown += 1
     if after is None and not more:
         return Listed(shown, shown, None)  # as many as there were, whatever comes meanwhile
-    counts = await store.count_by_reason()
-    total = sum(counts.values()) if reason is None else counts[reason]
+    total = await store.count(wanted)
     return Listed(shown, total, f"{last[1]}:{last[0]}" if more and last is not None else None)
 
 
@@ -117,7 +149,7 @@ async def add(settings: Settings, address: str, *, actor: str, note: str, dry_ru
         InvalidAddressError: it is no address.
         StoreError: the list cannot be changed.
     """
-    async with _open(settings) as store:
+    async with open_list(settings) as store:
         entry = None if dry_run else await store.add(address, actor=actor, note=note)
         return Addition(entry, await store.check(address))
 
@@ -139,7 +171,7 @@ async def remove(
         StoreError: it is not on the list, or has complained and the override or the note is missing, or the list cannot
             be changed.
     """
-    async with _open(settings) as store:
+    async with open_list(settings) as store:
         removed = await store.remove(
             address, reason=reason, actor=actor, note=note, override=override, dry_run=dry_run
         )
@@ -154,7 +186,7 @@ async def history(settings: Settings, address: str, *, limit: int | None, after:
         InvalidAddressError: it is no address.
         StoreError: the list cannot be read.
     """
-    async with _open(settings) as store:
+    async with open_list(settings) as store:
         changes = await store.history(address, limit=None if limit is None else limit + 1, after=after)
         more = limit is not None and len(changes) > limit
         changes = changes[:limit]
@@ -163,8 +195,19 @@ async def history(settings: Settings, address: str, *, limit: int | None, after:
         return History(changes, total, str(changes[-1].id) if more else None)
 
 
+async def state_at(settings: Settings, address: str, at: int) -> StateThen:
+    """What the list said of an address at this time (Unix seconds).
+
+    Raises:
+        InvalidAddressError: it is no address.
+        StoreError: the list cannot be read.
+    """
+    async with open_list(settings) as store:
+        return await store.suppressed_at(address, at)
+
+
 @asynccontextmanager
-async def _open(settings: Settings) -> AsyncIterator[Store]:
+async def open_list(settings: Settings) -> AsyncIterator[Store]:
     """The list; a missing one is an error."""
     url = settings.suppression.database_url.get_secret_value()
     async with Store.open(url, create=False, keys=keys_of(settings.suppression)) as store:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from bridge.suppression.addresses import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from bridge.settings.list_sections import Suppression
 
@@ -61,9 +61,10 @@ class AddressKeys:
         """
         return (self.written(address),)
 
-    def looked_up_many(self, normalised: Sequence[str]) -> list[tuple[str, ...]]:
-        """The same for each of many addresses, in order; they are normalised already."""
-        return list(zip(normalised, strict=True))
+    def further_keys(self, normalised: Iterable[str]) -> dict[str, str]:
+        """The keys under which these addresses, which are normalised, may stand besides; each with its address."""
+        del normalised
+        return {}
 
 
 class KeyedAddresses(AddressKeys):
@@ -89,8 +90,8 @@ class KeyedAddresses(AddressKeys):
         hashed = tuple(key.hash(plain) for key in self.privacy_keys)
         return (*hashed, plain) if self.hashes else (plain, *hashed)
 
-    def looked_up_many(self, normalised: Sequence[str]) -> list[tuple[str, ...]]:
-        return [self.looked_up(address) for address in normalised]
+    def further_keys(self, normalised: Iterable[str]) -> dict[str, str]:
+        return {key.hash(address): address for address in normalised for key in self.privacy_keys}
 
 
 PLAIN: Final = AddressKeys()

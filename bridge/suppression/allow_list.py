@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from bridge.suppression import bulk, current_state, model, writing
 from bridge.suppression.addresses import InvalidAddressError, normalise
@@ -164,6 +164,14 @@ class AllowList:
             query = query.where(table.c.pattern > after)
         async with self._database.read() as connection:
             return [_rule_of(row) for row in await connection.execute(query)]
+
+    @shielded
+    async def count(self) -> int:
+        """The number of rules."""
+        async with self._database.read() as connection:
+            return (
+                await connection.execute(select(func.count()).select_from(model.allow_rules))
+            ).scalar_one()
 
     async def rules_for(
         self, connection: AsyncConnection, addresses: Collection[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from bridge.suppression import checking, list_filter, reading
@@ -37,12 +36,13 @@ class ListReader(ListPart):
             addresses: in any spelling. One that is no address gets an answer with an error.
         """
         normalised = normalise_many(addresses)
-        valid = [one for one in normalised if isinstance(one, str)]
-        keys = self._keys.looked_up_many(valid)
+        valid = {one for one in normalised if isinstance(one, str)}
+        further = self._keys.further_keys(valid)
         async with self._database.read_autocommit() as connection:
-            found = await checking.read_in_force(connection, set(chain.from_iterable(keys)), self._now())
-            rules = await rules_for(connection, checking.listed(valid, keys, found)) if found else {}
-        return checking.answers(normalised, keys, found, rules)
+            found = await checking.read_in_force(connection, valid, further, self._now())
+            keys_of = {address: self._keys.looked_up(address) for address in found.in_force if found.rules}
+            rules = await rules_for(connection, keys_of) if keys_of else {}
+        return checking.answers(normalised, found.in_force, rules)
 
     @shielded
     async def check(self, address: str) -> list[Entry]:

@@ -7,47 +7,34 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import structlog
 import typer
-from typer.testing import CliRunner, Result
 
-from bridge.cli import main, suppressions
+from bridge.cli import suppressions
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import commands as processes
-from tests.support import stores
+from tests.support import list_commands, stores
 from tests.support.postgres import is_postgresql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.list_commands import Bridge
+
 pytestmark = pytest.mark.quick
 
-COMMANDS = ("check", "list", "add", "remove", "history")
-
-
-class Bridge(Protocol):
-    def __call__(self, *arguments: str) -> Result: ...
+COMMANDS = ("check", "list", "add", "remove", "history", "allow")
 
 
 @pytest.fixture
 def bridge(database_url: str) -> Iterator[Bridge]:
     """`bridge suppressions …` on a database of its own, in a terminal that is wide enough."""
-    app = typer.Typer()
-    app.callback()(main.options)
-    app.add_typer(suppressions.app, name="suppressions")
-    url = database_url if is_postgresql(database_url) else f"{database_url}?timeout=0.05"
-    environment = {"BRIDGE_SUPPRESSION__DATABASE_URL": url, "COLUMNS": "200"}
-
-    def run(*arguments: str) -> Result:
-        return CliRunner(env=environment).invoke(app, ["suppressions", *arguments])
-
-    yield run
-    structlog.reset_defaults()  # the commands let only errors through, in this process
+    with list_commands.on(database_url) as run:
+        yield run
 
 
 @pytest.fixture
@@ -159,12 +146,16 @@ def test_what_is_no_address_exits_with_2(bridge: Bridge, command: str) -> None:
 
 def every_command() -> list[list[str]]:
     """Each command there is, with an address for each argument that it needs; also those that are still to come."""
-    group = typer.main.get_command(suppressions.app)
-    assert isinstance(group, typer.core.TyperGroup)
-    return [
-        [name, *("a@example.org" for one in command.params if one.param_type_name == "argument")]
-        for name, command in group.commands.items()
-    ]
+    return list(_commands_of(typer.main.get_command(suppressions.app)))
+
+
+def _commands_of(command: Any) -> Iterator[list[str]]:
+    if not isinstance(command, typer.core.TyperGroup):
+        yield ["a@example.org" for one in command.params if one.param_type_name == "argument"]
+        return
+    for name, one in command.commands.items():
+        for rest in _commands_of(one):
+            yield [name, *rest]
 
 
 @pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
