@@ -37,7 +37,7 @@ def planned_topology(settings: Settings) -> Topology:
     """The topology for these settings."""
     return plan(
         settings.rabbitmq,
-        suppressing=settings.suppression.events,
+        suppressing=settings.suppression.used_events,
         subscribers=settings.subscribers,
         retry_delays=settings.worker.retry_delays,
     )

@@ -19,6 +19,7 @@ from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.lists import print_rows, print_summary
 from bridge.cli.options import AsJson
 from bridge.operations import replay as role
+from bridge.operations.archive_scan import ArchiveProgress
 from bridge.roles.shutdown import run_until_signal
 from bridge.tasks import background_task, wait_while_running
 
@@ -88,7 +89,7 @@ def replay(
         event or (), message_id or (), since=_moment(since), until=_moment(before)
     )
     order = role.ReplayOrder(selection, to, from_offset=from_offset, rate=rate, dry_run=dry_run)
-    progress = role.ReplayProgress()
+    progress = ArchiveProgress()
     try:
         finished = _replay(settings, order, progress)
     except (role.ReplayError, BrokerUnavailableError) as error:
@@ -107,7 +108,7 @@ def _moment(text: str) -> datetime | None:
         fail(str(error), BAD_USAGE)
 
 
-def _replay(settings: Settings, order: role.ReplayOrder, progress: role.ReplayProgress) -> bool:
+def _replay(settings: Settings, order: role.ReplayOrder, progress: ArchiveProgress) -> bool:
     """Replay. Returns whether it was finished, not interrupted."""
     finished = False
 
@@ -125,7 +126,7 @@ def _replay(settings: Settings, order: role.ReplayOrder, progress: role.ReplayPr
 
 
 @contextmanager
-def _progress_bar(progress: role.ReplayProgress) -> Iterator[Callable[[], None]]:
+def _progress_bar(progress: ArchiveProgress) -> Iterator[Callable[[], None]]:
     columns = (
         TextColumn("reading"),
         BarColumn(),
@@ -147,7 +148,7 @@ def _progress_bar(progress: role.ReplayProgress) -> Iterator[Callable[[], None]]
 
 
 def _print_result(
-    order: role.ReplayOrder, progress: role.ReplayProgress, *, as_json: bool, finished: bool
+    order: role.ReplayOrder, progress: ArchiveProgress, *, as_json: bool, finished: bool
 ) -> None:
     if as_json:
         print_json(

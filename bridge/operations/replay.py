@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from aiolimiter import AsyncLimiter
@@ -14,13 +12,14 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from bridge.amqp.backoff import tenacity_wait
 from bridge.amqp.connection import Link
-from bridge.amqp.errors import BrokerUnavailableError, call_errors_as_loss
+from bridge.amqp.errors import call_errors_as_loss
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import PublishError, ReturnedError
 from bridge.broker import archive, topology
 from bridge.broker.queue_counts import queue_exists
+from bridge.operations.archive_scan import BATCH, ArchiveProgress, ArchiveScan, wait_connected
 from bridge.roles.publishing import make_publisher
-from bridge.tasks import background_task, wait_while_running
+from bridge.tasks import background_task
 from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 
@@ -31,18 +30,12 @@ if TYPE_CHECKING:
 
     from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
-    from bridge.broker.archive import ArchivedEvent, StartPosition
+    from bridge.broker.archive import ArchivedEvent
     from bridge.broker.archive_selection import ArchiveSelection
     from bridge.settings.sections import Settings
 
 log = logs.logger("operations")
 
-_CONNECT_SECONDS: Final = 10.0
-"""For the first connection. A connection that is lost later is retried for ever."""
-_BATCH: Final = 500
-"""How many events may wait for confirms. After an interruption this many may be published twice."""
-_STEP_SECONDS: Final = 0.5
-"""The longest time between two updates of the progress."""
 _MAX_BACKOFF_SECONDS: Final = 5.0
 
 
@@ -64,30 +57,9 @@ class ReplayOrder:
     dry_run: bool = False
     """Count only."""
 
-    @property
-    def begin(self) -> StartPosition:
-        if self.from_offset is not None:
-            return self.from_offset
-        return self.selection.archived_since or archive.FIRST
-
-
-@dataclass(slots=True)
-class ReplayProgress:
-    """The progress of a replay."""
-
-    first: int | None = None
-    """Offset of the first event that was read."""
-    last: int | None = None
-    """Offset of the last event to read; None if the archive is empty."""
-    next: int | None = None
-    """Offset to go on from: everything selected before it is confirmed."""
-    scanned: int = 0
-    selected: Counter[str] = field(default_factory=Counter)
-    """Name -> number of selected events that are confirmed; in a dry run, that were counted."""
-
 
 async def replay(
-    settings: Settings, order: ReplayOrder, progress: ReplayProgress, moved: Callable[[], None]
+    settings: Settings, order: ReplayOrder, progress: ArchiveProgress, moved: Callable[[], None]
 ) -> None:
     """Read the archive up to its present end, and publish the selected events, at least once.
 
@@ -107,8 +79,17 @@ async def replay(
     names = topology.Names(settings.rabbitmq.prefix)
     reading = Link(settings.rabbitmq, use="consume", metrics=metrics)
     writing = Link(settings.rabbitmq, use="publish", metrics=metrics)
-    publisher = make_publisher(settings, writing, metrics, window=2 * _BATCH)
-    scan = _Scan(order, progress, names, _ConfirmedPublisher(order, names.events, publisher, writing), moved)
+    publisher = make_publisher(settings, writing, metrics, window=2 * BATCH)
+    confirming = _ConfirmedPublisher(order, names.events, publisher, writing)
+    scan = ArchiveScan(
+        names.archive,
+        order.selection,
+        progress,
+        take=_count_only if order.dry_run else confirming.publish,
+        moved=moved,
+        from_offset=order.from_offset,
+        batch_size=BATCH if order.rate is None else max(1, min(BATCH, int(order.rate))),
+    )
 
     async def session(connection: AbstractConnection) -> None:
         if progress.last is None:  # later, a broker that is starting may not have them yet
@@ -121,79 +102,14 @@ async def replay(
             publish = await stack.enter_async_context(
                 background_task(writing.run(publisher.session), name="replay.publish")
             )
-            await _wait_connected(writing, publish)
+            await wait_connected(writing, publish)
         read = await stack.enter_async_context(background_task(reading.run(session), name="replay.read"))
-        await _wait_connected(reading, read)
+        await wait_connected(reading, read)
         await read
 
 
-class _Scan:
-    """Reads the archive, on one connection after the other."""
-
-    def __init__(
-        self,
-        order: ReplayOrder,
-        progress: ReplayProgress,
-        names: topology.Names,
-        confirming: _ConfirmedPublisher,
-        moved: Callable[[], None],
-    ) -> None:
-        self._order = order
-        self._progress = progress
-        self._stream = names.archive
-        self._confirming = confirming
-        self._moved = moved
-        self._batch_size = _BATCH if order.rate is None else max(1, min(_BATCH, int(order.rate)))
-        self._clock = asyncio.get_running_loop().time
-        self._due = 0.0
-        self._taken: list[ArchivedEvent] = []
-        self._scanned = 0
-
-    async def session(self, connection: AbstractConnection) -> None:
-        progress = self._progress
-        if progress.last is None:
-            progress.last = await archive.last_offset(connection, self._stream)
-        if progress.last is None:
-            return
-        if progress.next is None:
-            progress.next = self._order.from_offset
-        begin = self._order.begin if progress.next is None else progress.next
-        self._begin_step()
-        reading = archive.read_archive(connection, self._stream, begin=begin, last=progress.last)
-        async with aclosing(reading) as found:
-            async for events in found:
-                if progress.first is None:
-                    progress.first = events[0].offset
-                await self._look_at(events)
-        await self._step(progress.last)
-
-    async def _look_at(self, events: Sequence[ArchivedEvent]) -> None:
-        takes = self._order.selection.takes
-        for event in events:
-            self._scanned += 1
-            if takes(event):
-                self._taken.append(event)
-                if len(self._taken) >= self._batch_size:
-                    await self._step(event.offset)
-        if self._clock() > self._due:
-            await self._step(events[-1].offset)
-
-    async def _step(self, offset: int) -> None:
-        """Publish what was selected up to this offset; when it is confirmed, move the offset on."""
-        if self._taken and not self._order.dry_run:
-            await self._confirming.publish(self._taken)
-        progress = self._progress
-        progress.selected.update(event.routing_key for event in self._taken)
-        progress.scanned += self._scanned
-        progress.next = max(progress.next or 0, offset + 1)
-        self._begin_step()
-        self._moved()
-
-    def _begin_step(self) -> None:
-        """Begin a step. After a lost connection the interrupted step is repeated."""
-        self._taken = []
-        self._scanned = 0
-        self._due = self._clock() + _STEP_SECONDS
+async def _count_only(events: Sequence[ArchivedEvent]) -> None:
+    """For a dry run."""
 
 
 class _ConfirmedPublisher:
@@ -250,16 +166,6 @@ async def _check_endpoints(connection: AbstractConnection, names: topology.Names
                 await channel.close()
         except ChannelNotFoundEntity:
             raise ReplayError(f"there is no exchange '{names.events}'; see `bridge topology apply`") from None
-
-
-async def _wait_connected(link: Link, work: asyncio.Task[None]) -> None:
-    try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
-            await wait_while_running(link.up, work)
-    except TimeoutError:
-        raise BrokerUnavailableError(
-            f"RabbitMQ cannot be reached in {_CONNECT_SECONDS:g} s: {link.reason}"
-        ) from None
 
 
 def _log_retry(retrying: RetryCallState) -> None:

@@ -38,6 +38,7 @@ from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
 from bridge.worker.consumer_metrics import ConsumerMetrics
 from bridge.worker.dead_letter_age import DeadLetterAge
+from bridge.worker.expirer import Expirer
 from bridge.worker.freshness import FreshnessReporter, WaitingEvents
 from bridge.worker.list_metrics import ListMetrics
 from bridge.worker.progress_checks import WorkerParts, database_check, worker_checks
@@ -119,7 +120,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         backfill = Backfill(
             publisher,
             names,
-            suppressing=settings.suppression.events,
+            suppressing=settings.suppression.used_events,
             window=settings.worker.prefetch,
             ensure_topology=role_topology.declare,
             metrics=metrics,
@@ -148,12 +149,13 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             background_task(consume_link.run(session), name="worker.consume") as consuming,
             background_task(parts.relay.run(), name="worker.relay") as relaying,
             background_task(parts.list_metrics.run(), name="worker.list_metrics") as counting,
+            background_task(parts.expirer.run(), name="worker.expirer") as expiring,
         ):
-            await lifetime.wait_until_stopped(consuming, relaying, counting, watching, publish)
+            await lifetime.wait_until_stopped(consuming, relaying, counting, expiring, watching, publish)
             log.info("worker stopping", action="worker.stopping")
             await asyncio.gather(parts.consumer.stop(), parts.announcement_consumer.stop())
             await parts.freshness.report_end()
-            for task in (consuming, relaying, counting):
+            for task in (consuming, relaying, counting, expiring):
                 task.cancel()  # all at once: then a database that does not answer is waited for only once
     log.info("worker stopped", action="worker.stopped")
 
@@ -178,7 +180,12 @@ async def _open_list(
                 with suppress(StoreUnavailableError):
                     store = await database.call(
                         lambda: opened.enter_async_context(
-                            Store.open(url, lease_seconds=settings.worker.take_over_after, keys=keys)
+                            Store.open(
+                                url,
+                                lease_seconds=settings.worker.take_over_after,
+                                keys=keys,
+                                policy=Policy.of(settings.suppression),
+                            )
                         ),
                         errors=failures.DATABASE_ERRORS,
                     )
@@ -210,7 +217,7 @@ async def _build_parts(
         address_lookup = AddressLookup(settings.provider, client=client, provider=dependencies.provider)
         suppressor = Suppressor(
             settings=settings,
-            policy=Policy(settings.suppression.events),
+            policy=Policy.of(settings.suppression),
             store=store,
             database=dependencies.database,
             address_lookup=address_lookup,
@@ -261,6 +268,9 @@ async def _build_parts(
             counts=AnnouncementCounts(),
         )
         list_metrics = ListMetrics(store, database=dependencies.database, metrics=metrics)
+        expirer = Expirer(
+            store, database=dependencies.database, on_ended=relay.changes_pending, metrics=metrics
+        )
         yield WorkerParts(
             consumer,
             suppressor,
@@ -271,4 +281,5 @@ async def _build_parts(
             list_metrics,
             announcements,
             announcement_consumer,
+            expirer,
         )

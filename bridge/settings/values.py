@@ -15,6 +15,8 @@ from bridge.text import collapse
 
 MAX_SECONDS = 366 * 86_400
 """The upper limit of all times: timers overflow at some number."""
+MAX_AGE = 100 * 366 * 86_400
+"""The upper limit of times after which something ends."""
 MIN_TOKEN_LENGTH = 16
 """Minimum length of a token, in characters: it is the only proof that a POST comes from the provider."""
 MIN_PRIVACY_KEY_LENGTH = 32
@@ -163,9 +165,11 @@ Tokens = Annotated[tuple[Token, ...], BeforeValidator(split)]
 PrivacyKey = Annotated[SecretStr, AfterValidator(_privacy_key)]
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Age = Annotated[int, Field(ge=1, le=MAX_AGE)]
+"""Seconds that nothing waits for: they are only compared with times."""
 Delay = Annotated[float, Field(ge=0.01, le=7 * 86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(not_blank), AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-SuppressingEventName = Literal["hard_bounced", "complained", "unsubscribed"]
+SuppressingEventName = Literal["hard_bounced", "complained", "unsubscribed", "skipped", "soft_bounced"]
 
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)]

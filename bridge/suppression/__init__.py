@@ -4,13 +4,14 @@ Five parts:
 
 - what others use: `store`, which is the questions of `list_reader`, the changes of `list_writer`, and as attributes further parts
   (each a `list_part`): `allow_list`, `freshness` (how far the list may be behind), `erasing` (with `erased_texts` and `key_moves`),
-  and the outbox, which is in `changes`, with its
-  `lease`. What goes in and comes out: `checking`, `announcements`, `entries`, `list_filter`, `additions`, `idempotency`, `suppressing_events`,
-  `changes`, `errors`;
-- the rules, without I/O: `policy` (which events suppress), `addresses` and `mailboxes` (one spelling for each mailbox),
-  `address_keys` (under which key it is stored);
+  `expiry` (what ends), and the outbox, which is in `changes`, with its `lease`. What goes in and comes out: `checking`,
+  `announcements`, `entries`, `list_filter`, `additions`, `idempotency`, `suppressing_events`, `changes`, `errors`. `rehearsal`
+  tries another policy on a list of its own;
+- the rules, without I/O: `policy` (which events suppress, and for how long), `soft_bounces` (when there are enough), `addresses`
+  and `mailboxes` (one spelling for each mailbox), `address_keys` (under which key it is stored);
 - files that come and go: `transfer`, a room of its own;
-- the statements: `reading`, `writing` and `current_state`, many rows at once by `bulk`, on the tables of `model`;
+- the statements: `reading`, `writing` (with `entry_rows`) and `current_state`, many rows at once by `bulk`, on the tables of
+  `model`. `recording` is what an event does, with `soft_bounce_entries` (and `soft_bounce_rows`); `change_log` is written last;
 - the databases: `opening` chooses one. `database` has what they share; `migrating` and `migrations` bring the tables up to date.
   SQLite: `sqlite`, `sqlite_file`, `sqlite_replacement`. PostgreSQL: `postgresql`, `postgresql_session`, `postgresql_url`,
   `privileges`, `sqlstates`, `tls_files`.

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import delete, func, select
 
-from bridge.suppression import bulk, current_state, model, writing
+from bridge.suppression import bulk, current_state, model
+from bridge.suppression.address_keys import domain_of
 from bridge.suppression.addresses import InvalidAddressError, normalise
+from bridge.suppression.change_log import NewChange, append_changes
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NoSuchRuleError, ProtectedComplaintError
 from bridge.suppression.policy import Reason
@@ -23,10 +25,9 @@ if TYPE_CHECKING:
 
     from bridge.suppression.address_keys import AddressKeys
     from bridge.suppression.bulk import Insert
+    from bridge.suppression.changes import Action
     from bridge.suppression.database import Database
 
-_NO_REASON: Final = ""
-"""What a change of the allow-list has in the column `reason`."""
 _HOST: Final = "x@"
 """Makes an address of a domain, so that both are normalised by the same rules."""
 
@@ -199,7 +200,7 @@ class AllowList:
         domain = _domain_of(pattern)
         return self._keys.looked_up(pattern) if domain is None else (domain,)
 
-    async def _log(self, connection: AsyncConnection, action: str, rule: AllowRule, *, now: int) -> None:
+    async def _log(self, connection: AsyncConnection, action: Action, rule: AllowRule, *, now: int) -> None:
         """Log what was done. For an address the change says what suppresses it now; for a domain nobody knows whom."""
         reasons = None
         if "@" in rule.pattern:
@@ -208,17 +209,10 @@ class AllowList:
             in_force = [Reason(reason) for reason in found.reasons(rule.pattern, now).split(",") if reason]
             allowing = holding.get(rule.pattern)
             reasons = ",".join(one for one in in_force if allowing is None or not allowing.allows(one))
-        change = {
-            "action": action,
-            "address": rule.pattern,
-            "reason": _NO_REASON,
-            "note": rule.note,
-            "event_id": None,
-            "message_id": None,
-            "evidence": None,
-            "reasons": reasons,
-        }
-        await writing.append_changes(connection, [change], actor=rule.actor, now=now)
+        change = NewChange(
+            action, rule.pattern, None, note=rule.note, reasons=reasons, expires_at=None, actor=rule.actor
+        )
+        await append_changes(connection, [change], actor=rule.actor, now=now)
 
 
 async def rules_for(
@@ -241,11 +235,6 @@ async def rules_for(
                 holding[address] = found[pattern]
                 break
     return holding
-
-
-def domain_of(address: str) -> str:
-    """The domain of a normalised address; empty where only a hash of the address is known."""
-    return address.rpartition("@")[2] if "@" in address else ""
 
 
 async def _read(connection: AsyncConnection, pattern: str) -> AllowRule | None:

@@ -14,7 +14,7 @@ from sqlalchemy import case, literal_column, select, text, union_all
 from bridge.suppression import bulk, model
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from sqlalchemy import CompoundSelect
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -59,6 +59,22 @@ async def read(connection: AsyncConnection, addresses: Collection[str]) -> Curre
     return found
 
 
+async def read_liftings(connection: AsyncConnection, addresses: Collection[str]) -> dict[Key, int]:
+    """When a person has last taken these addresses off the list, Unix seconds."""
+    table = model.liftings
+    found: dict[Key, int] = {}
+    for some in bulk.column_in(connection, table.c.address, addresses):
+        for address, reason, lifted_at in await connection.execute(select(table).where(some)):
+            found[address, reason] = lifted_at
+    return found
+
+
+async def exclude_removals(connection: AsyncConnection) -> None:
+    """Whoever wants to take something off the list waits until this transaction ends, as after `read`."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text(f"LOCK TABLE {model.liftings.name} IN ROW SHARE MODE"))
+
+
 async def exclude_writers(connection: AsyncConnection) -> None:
     """Wait until nobody else writes to the list; others that want to write wait until this transaction ends.
 
@@ -73,10 +89,14 @@ async def record_removal(
     connection: AsyncConnection, keys: Collection[str], reasons: Collection[Reason], now: int
 ) -> None:
     """From now on no event that happened until `now` (Unix seconds) puts the address on the list for these reasons."""
+    await record_liftings(connection, {(key, reason): now for key in keys for reason in reasons})
+
+
+async def record_liftings(connection: AsyncConnection, lifted_at: Mapping[Key, int]) -> None:
+    """From now on no event puts an address back on the list for a reason that happened until its time, Unix seconds."""
     rows = [
-        {"address": key, "reason": reason.value, "lifted_at": now}
-        for key in sorted(keys)
-        for reason in sorted(reasons)
+        {"address": address, "reason": str(reason), "lifted_at": lifted_at[address, reason]}
+        for address, reason in sorted(lifted_at)
     ]
     await connection.execute(
         _record_removal_statement(connection.dialect.name), bulk.as_parameters(connection, rows)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bridge.suppression import bulk, current_state, erased_texts, model, writing
+from bridge.suppression import bulk, current_state, erased_texts, model
 from bridge.suppression.address_keys import PLAIN, is_hash
 from bridge.suppression.addresses import InvalidAddressError
+from bridge.suppression.change_log import NewChange, append_changes
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NoPrivacyKeyError
 from bridge.suppression.key_moves import move
@@ -161,11 +162,8 @@ class Erasures:
                 await connection.execute(
                     _insert_erasure(connection, key=key, erased_at=now, actor=actor, note=note)
                 )
-                change = {
-                    "action": "erased", "address": key, "reason": NO_REASON, "note": note, "event_id": None,
-                    "message_id": None, "evidence": None, "reasons": ",".join(reasons),
-                }  # fmt: skip
-                await writing.append_changes(connection, [change], actor=actor, now=now)
+                change = NewChange("erased", key, None, ",".join(reasons), note=note)
+                await append_changes(connection, [change], actor=actor, now=now)
         return Erased(key, reasons, found, repeated)
 
     async def _reasons(self, connection: AsyncConnection, keys: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from bridge.suppression import additions, current_state, idempotency, reading, writing
+from bridge.suppression import additions, current_state, idempotency, reading, recording, writing
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError
 from bridge.suppression.list_part import ListPart
 from bridge.suppression.policy import Reason
-from bridge.suppression.suppressing_events import RecordedEvent
+from bridge.suppression.suppressing_events import RecordedEvent, SuppressingEvent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from bridge.suppression.additions import Addition, AdditionResult
     from bridge.suppression.entries import Entry
     from bridge.suppression.idempotency import IdempotentRequest
-    from bridge.suppression.suppressing_events import RecordOutcome, SuppressingEvent
+    from bridge.suppression.policy import Policy
+    from bridge.suppression.suppressing_events import Delivered, ListEvent
 
 NO_ADDRESSES: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -26,11 +27,14 @@ NO_ADDRESSES: Final[Mapping[str, str]] = MappingProxyType({})
 class ListWriter(ListPart):
     """The changes of the list."""
 
+    _policy: Policy
+    """For how long events suppress."""
+
     @shielded
     async def record(
-        self, events: Sequence[SuppressingEvent], *, actor: str, addresses: Mapping[str, str] = NO_ADDRESSES
+        self, events: Sequence[ListEvent], *, actor: str, addresses: Mapping[str, str] = NO_ADDRESSES
     ) -> list[RecordedEvent]:
-        """Record events in one transaction. Returns a result for each, in the same order.
+        """Record events and deliveries in one transaction. Returns a result for each, in the same order.
 
         An event id counts once, even if it comes often or several workers record it.
 
@@ -44,21 +48,28 @@ class ListWriter(ListPart):
             RefusedValueError: the database refuses one of the events; nothing was changed.
         """
         causes: dict[str, writing.Cause] = {}
+        deliveries: dict[str, Delivered] = {}
         for event in events:
-            causes.setdefault(event.event_id, self._cause(event))
-        if not causes:
+            if isinstance(event, SuppressingEvent):
+                causes.setdefault(event.event_id, self._cause(event))
+            else:
+                key = self._keys.written(event.address)
+                deliveries[key] = max(deliveries.get(key, event), event, key=_time_of)
+        if not events:
             return []
         now = self._now()
         async with self._database.write() as connection:
-            unhandled = await writing.mark_handled(connection, causes, now)
-            fresh = [event_id for event_id in causes if event_id in unhandled]
             await writing.upsert_addresses(connection, addresses, now)
-            done = await writing.upsert_entries(
-                connection, [causes[event_id] for event_id in fresh], actor=actor, now=now
+            outcomes = await recording.record(
+                connection, causes, deliveries, rule=self._policy.soft_bounces, actor=actor, now=now
             )
-        outcomes: dict[str, RecordOutcome] = dict(zip(fresh, done, strict=True))
         # Of several with one event id the first takes the outcome; the others are repeats.
-        return [RecordedEvent(event, outcomes.pop(event.event_id, "repeated")) for event in events]
+        return [
+            RecordedEvent(event, outcomes.pop(event.event_id, "repeated"))
+            if isinstance(event, SuppressingEvent)
+            else RecordedEvent(event, "counted")
+            for event in events
+        ]
 
     @shielded
     async def remember(self, addresses: Mapping[str, str]) -> None:
@@ -192,4 +203,9 @@ class ListWriter(ListPart):
             event_id=event.event_id,
             message_id=event.message_id,
             evidence=event.evidence,
+            expires_at=self._policy.expires_at(event.reason, event.event_at),
         )
+
+
+def _time_of(delivered: Delivered) -> tuple[int, str]:
+    return delivered.event_at, delivered.event_id

@@ -13,9 +13,11 @@ from bridge.suppression.allow_list import AllowList
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.erasing import Erasures
 from bridge.suppression.errors import StoreError
+from bridge.suppression.expiry import Expiry
 from bridge.suppression.freshness import Freshness
 from bridge.suppression.list_reader import ListReader
 from bridge.suppression.list_writer import ListWriter
+from bridge.suppression.policy import DEFAULT_POLICY
 from bridge.suppression.transfer.exporting import Exporter
 from bridge.suppression.transfer.importing import Imports
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from bridge.suppression.address_keys import AddressKeys
     from bridge.suppression.database import Database
+    from bridge.suppression.policy import Policy
 
 _RELEASE_SECONDS: Final = 0.5
 """How long the end of a process may wait for the release of its lease; otherwise the lease expires."""
@@ -43,9 +46,13 @@ class Store(ListReader, ListWriter):
         *,
         lease_seconds: float = LEASE_SECONDS,
         keys: AddressKeys = PLAIN,
+        policy: Policy = DEFAULT_POLICY,
     ) -> None:
         """Use `open` instead. Args: a database with the newest revision; otherwise as there."""
         super().__init__(database, clock, keys=keys)
+        self._policy = policy
+        self.expiry = Expiry(database, clock, keys=keys)
+        """What has ended."""
         self.outbox = Outbox(database, clock, lease_seconds=lease_seconds)
         """The changes that are not published yet."""
         self.freshness = Freshness(database, clock)
@@ -69,6 +76,7 @@ class Store(ListReader, ListWriter):
         clock: Callable[[], float] = time.time,
         lease_seconds: float = LEASE_SECONDS,
         keys: AddressKeys = PLAIN,
+        policy: Policy = DEFAULT_POLICY,
     ) -> AsyncIterator[Self]:
         """Open the list in this database, and migrate it to the newest revision.
 
@@ -79,9 +87,10 @@ class Store(ListReader, ListWriter):
             clock: the time in Unix seconds.
             lease_seconds: how long another process waits before it takes over publishing.
             keys: under which key each address stands.
+            policy: for how long events suppress.
         """
         async with opening.open_database(database_url, create=create) as database:
-            store = cls(database, clock, lease_seconds=lease_seconds, keys=keys)
+            store = cls(database, clock, lease_seconds=lease_seconds, keys=keys, policy=policy)
             try:
                 yield store
             finally:

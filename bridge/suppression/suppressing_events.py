@@ -1,14 +1,17 @@
-"""What puts an address on the list, and what came of recording it."""
+"""What changes the list: events that suppress and deliveries, and what came of recording them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-if TYPE_CHECKING:
-    from bridge.suppression.policy import Reason
+from bridge.suppression.addresses import normalise
 
-RecordOutcome = Literal["added", "updated", "outdated", "repeated"]
+if TYPE_CHECKING:
+    from bridge.events import Event
+    from bridge.suppression.policy import Policy, Reason
+
+RecordOutcome = Literal["added", "updated", "counted", "outdated", "repeated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +30,47 @@ class SuppressingEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedEvent:
-    """The result of recording a suppressing event."""
+class Delivered:
+    """A delivery to an address: soft bounces until then do not count."""
 
-    event: SuppressingEvent
+    address: str
+    """In any spelling; the list normalises it."""
+    event_id: str
+    event_at: int
+    """When it happened, Unix seconds."""
+    message_id: str
+    evidence: bytes
+    """The event as the provider sent it."""
+
+
+ListEvent = SuppressingEvent | Delivered
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """The result of recording an event."""
+
+    event: ListEvent
     outcome: RecordOutcome
-    """Nothing was changed where it is `repeated`, as this event id was handled before, or `outdated`, as a person has
-    taken the address off the list since the event happened."""
+    """`counted`: it is a delivery, or a soft bounce that changes no entry. Nothing was changed where it is `repeated`, as
+    this event id was handled before, or `outdated`: a person has taken the address off the list since the event
+    happened, or what it would have suppressed is over, or a soft bounce was followed by a delivery."""
+
+
+def event_of_address(event: Event, address: str, evidence: bytes, *, policy: Policy) -> ListEvent:
+    """What an event that the policy uses is for the list.
+
+    Args:
+        event: as it was parsed.
+        address: to which its message was sent.
+        evidence: the event as the provider sent it.
+        policy: which events suppress.
+
+    Raises:
+        InvalidAddressError: the address is invalid.
+    """
+    normalise(address)
+    reason = policy.reason_for(event.name)
+    if reason is None:
+        return Delivered(address, event.id, event.timestamp, event.message_id, evidence)
+    return SuppressingEvent(address, reason, event.id, event.timestamp, event.message_id, evidence)

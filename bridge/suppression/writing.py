@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from sqlalchemy import and_, case, delete, func, select
+from sqlalchemy import and_, delete
 
 from bridge.suppression import bulk, current_state, model
-from bridge.suppression.address_keys import domain_of
+from bridge.suppression.change_log import NewChange, append_changes
+from bridge.suppression.entry_rows import merged, upsert_statement
+from bridge.suppression.expiry import end_entries
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
     from sqlalchemy.sql.dml import ReturningInsert
 
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
     from bridge.suppression.policy import Reason
 
     Done = Literal["added", "updated", "outdated"]
-    Row = dict[str, Any]
 
-CHANGE_IDS_LOCK: Final = 0x627269646765_0002
-"""Key of the advisory lock under which changes get their ids: `bridge` in ASCII, then 2."""
+
+class PutEntries(NamedTuple):
+    """What became of some causes."""
+
+    changes: list[NewChange]
+    """For `append_changes`."""
+    done: list[Done]
+    """What each did, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ async def upsert_entries(
     """Insert or update the entries of these causes, and log each. Returns what each did, in their order.
 
     An event that is not newer than the lifting of its entry does nothing, whichever of the two
-    was recorded first: the decision of a person counts.
+    was recorded first: the decision of a person counts. Neither does one whose entry would have ended by now.
 
     Args:
         connection: in a transaction that writes.
@@ -85,25 +91,58 @@ async def upsert_entries(
         now: Unix seconds.
     """
     before = await current_state.read(connection, {cause.address for cause in causes})
-    outdated = [_is_outdated(cause, before) for cause in causes]
+    put = await put_entries(connection, causes, before, now=now)
+    await append_changes(connection, put.changes, actor=actor, now=now)
+    return put.done
+
+
+async def put_entries(
+    connection: AsyncConnection, causes: Sequence[Cause], current: CurrentState, *, now: int
+) -> PutEntries:
+    """The same as `upsert_entries`, but for the log.
+
+    Args:
+        connection: in a transaction that writes.
+        causes: events and manual additions.
+        current: the state of their addresses; it is kept up to date.
+        now: Unix seconds.
+    """
+    outdated = [_is_outdated(cause, current, now) for cause in causes]
     valid = [cause for cause, late in zip(causes, outdated, strict=True) if not late]
-    done = iter(await _put(connection, valid, before, actor=actor, now=now))
-    return ["outdated" if late else next(done) for late in outdated]
+    # What has ended makes room for a new entry, whether somebody has taken it off the list already or not.
+    ended = {cause.address for cause in valid if _has_ended(current, cause, now)}
+    changes = await end_entries(connection, ended, current, now=now) if ended else []
+    made = await _put(connection, valid, current, now=now)
+    done = iter(made)
+    return PutEntries([*changes, *made], ["outdated" if late else _did(next(done)) for late in outdated])
 
 
-def _is_outdated(cause: Cause, before: CurrentState) -> bool:
-    lifted_at = before.lifted_at.get(cause.key)
-    # A manual addition is a decision made now. Events have whole seconds: within one second the order is not known.
-    return lifted_at is not None and cause.event_id is not None and cause.at <= lifted_at
+def _did(change: NewChange) -> Done:
+    return "added" if change.action == "added" else "updated"
+
+
+def _is_outdated(cause: Cause, current: CurrentState, now: int) -> bool:
+    if cause.event_id is None:  # a person's decision, made now
+        return False
+    if cause.expires_at is not None and cause.expires_at <= now:
+        return True
+    lifted_at = current.lifted_at.get(cause.key)
+    # Events have whole seconds: within one second the order is not known.
+    return lifted_at is not None and cause.at <= lifted_at
+
+
+def _has_ended(current: CurrentState, cause: Cause, now: int) -> bool:
+    end = current.ends.get(cause.address, {}).get(cause.reason)
+    return end is not None and end <= now
 
 
 async def _put(
-    connection: AsyncConnection, causes: Sequence[Cause], current: CurrentState, *, actor: str, now: int
-) -> list[Done]:
+    connection: AsyncConnection, causes: Sequence[Cause], current: CurrentState, *, now: int
+) -> list[NewChange]:
     if not causes:
         return []
-    rows = _merged(causes, now)
-    upsert = _upsert_statement(connection.dialect.name)
+    rows = merged(causes, now)
+    upsert = upsert_statement(connection.dialect.name)
     result = await connection.execute(
         upsert, bulk.as_parameters(connection, [rows[key] for key in sorted(rows)])
     )
@@ -112,33 +151,24 @@ async def _put(
         counts[address, reason], ends[address, reason] = count, expires_at
     # An entry that existed before has a greater count than the causes of this call.
     new = {key for key, row in rows.items() if counts[key] == row["count"]}
-    done: list[Done] = []
-    remaining: list[str] = []
+    changes = []
     for cause in causes:
-        done.append("added" if cause.key in new else "updated")
-        new.discard(cause.key)
         current.put(cause.key, ends[cause.key])
-        remaining.append(current.reasons(cause.address, now))
-    await append_changes(
-        connection,
-        [
-            {
-                "action": did,
-                "address": cause.address,
-                "reason": cause.reason.value,
-                "note": cause.note,
-                "event_id": cause.event_id,
-                "message_id": cause.message_id,
-                "evidence": cause.evidence,
-                "reasons": reasons,
-                "expires_at": ends[cause.key],
-            }
-            for cause, did, reasons in zip(causes, done, remaining, strict=True)
-        ],
-        actor=actor,
-        now=now,
-    )
-    return done
+        changes.append(
+            NewChange(
+                "added" if cause.key in new else "updated",
+                cause.address,
+                cause.reason,
+                note=cause.note,
+                event_id=cause.event_id,
+                message_id=cause.message_id,
+                evidence=cause.evidence,
+                reasons=current.reasons(cause.address, now),
+                expires_at=ends[cause.key],
+            )
+        )
+        new.discard(cause.key)
+    return changes
 
 
 async def delete_entries(
@@ -177,17 +207,16 @@ async def delete_entries(
     await append_changes(
         connection,
         [
-            {
-                "action": "removed",
-                "address": entry.address,
-                "reason": entry.reason.value,
-                "note": note,
-                "event_id": None,
-                "message_id": entry.message_id,
-                "evidence": entry.evidence,
-                "reasons": reasons,
-                "expires_at": entry.expires_at,
-            }
+            NewChange(
+                "removed",
+                entry.address,
+                entry.reason,
+                note=note,
+                message_id=entry.message_id,
+                evidence=entry.evidence,
+                reasons=reasons,
+                expires_at=entry.expires_at,
+            )
             for entry, reasons in zip(entries, remaining, strict=True)
         ],
         actor=actor,
@@ -205,85 +234,11 @@ async def upsert_addresses(connection: AsyncConnection, addresses: Mapping[str, 
     )
 
 
-async def append_changes(
-    connection: AsyncConnection, changes: Sequence[Row], *, actor: str, now: int
-) -> None:
-    """Append these changes to the log: the columns that they do not share.
-
-    It is the last statement of a transaction that locks rows: the lock under which ids are given is held until its end.
-    """
-    await _lock_change_ids(connection)
-    rows = [{"at": now, "actor": actor} | change for change in changes]
-    adding = bulk.insert_statement(connection.dialect.name, model.changes, tuple(rows[0]))
-    await bulk.write_rows(connection, adding, rows)
-
-
-async def _lock_change_ids(connection: AsyncConnection) -> None:
-    """From here to the commit one transaction at a time: so ids become visible in their order.
-
-    PostgreSQL gives ids before the commit: without this, whoever reads changes behind the last id that he knows could
-    miss one that is committed later. SQLite has one writer at a time anyway.
-    """
-    if connection.dialect.name == "postgresql":
-        await connection.execute(select(func.pg_advisory_xact_lock(CHANGE_IDS_LOCK)))
-
-
-def _merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
-    """One row for each entry: a statement can insert or update an entry only once."""
-    rows: dict[Key, Row] = {}
-    for cause in causes:
-        row = rows.get(cause.key)
-        if row is None:
-            rows[cause.key] = {
-                "address": cause.address,
-                "reason": cause.reason.value,
-                "original": cause.original,
-                "first_event_at": cause.at,
-                "last_event_at": cause.at,
-                "count": 1,
-                "message_id": cause.message_id,
-                "evidence": cause.evidence,
-                "created_at": now,
-                "updated_at": now,
-                "expires_at": cause.expires_at,
-                "domain": domain_of(cause.address),
-            }
-        else:
-            row["first_event_at"] = min(row["first_event_at"], cause.at)
-            row["last_event_at"] = max(row["last_event_at"], cause.at)
-            row["count"] += 1
-            row["expires_at"] = _later(row["expires_at"], cause.expires_at)
-    return rows
-
-
-def _later(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else max(one, other)
-
-
 @lru_cache(maxsize=4)
 def _mark_handled_statement(dialect: str) -> ReturningInsert[Any]:
     table = model.handled_events
     adding = bulk.insert_statement(dialect, table, ("event_id", "handled_at"))
     return adding.on_conflict_do_nothing(index_elements=[table.c.event_id]).returning(table.c.event_id)
-
-
-@lru_cache(maxsize=4)
-def _upsert_statement(dialect: str) -> ReturningInsert[Any]:
-    """Insert an entry, or add to its count. Its first cause stays, and it never expires earlier than before."""
-    stored = model.suppressions.c
-    adding = bulk.insert_statement(dialect, model.suppressions, tuple(column.name for column in stored))
-    given = adding.excluded
-    for_good = stored.expires_at.is_(None) | given.expires_at.is_(None)
-    return adding.on_conflict_do_update(
-        index_elements=[stored.address, stored.reason],
-        set_={
-            "first_event_at": _smaller(stored.first_event_at, given.first_event_at),
-            "last_event_at": _greater(stored.last_event_at, given.last_event_at),
-            "count": stored.count + given.count,
-            "updated_at": given.updated_at,
-            "expires_at": case((for_good, None), else_=_greater(stored.expires_at, given.expires_at)),
-        },
-    ).returning(stored.address, stored.reason, stored.count, stored.expires_at)
 
 
 @lru_cache(maxsize=4)
@@ -293,12 +248,3 @@ def _address_statement(dialect: str) -> Insert:
         index_elements=["message_id"],
         set_={"address": adding.excluded.address, "known_at": adding.excluded.known_at},
     )
-
-
-# SQLite's `min` and `max` of two values are LEAST and GREATEST in PostgreSQL; CASE works in both.
-def _smaller(one: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
-    return case((other < one, other), else_=one)
-
-
-def _greater(one: ColumnElement[int], other: ColumnElement[int]) -> ColumnElement[int]:
-    return case((other > one, other), else_=one)

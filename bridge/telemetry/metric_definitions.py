@@ -234,6 +234,12 @@ class MetricDefinitions:
         return self._gauge("bridge_list_fresh_as_of_timestamp_seconds", help_text)
 
     @cached_property
+    def list_expired(self) -> Counter:
+        return self._counter(
+            "bridge_list_expired", "Entries that have ended and were taken off the list", "reason"
+        )
+
+    @cached_property
     def outbox_changes(self) -> Gauge:
         return self._gauge("bridge_outbox_changes", "Changes of the list that are not published yet")
 

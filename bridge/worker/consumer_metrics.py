@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.delivery_result import DeliveryResult
 
-OUTCOMES: Final = ("added", "updated", "outdated", "repeated", "ignored", "delayed", "dead")
+OUTCOMES: Final = ("added", "updated", "counted", "outdated", "repeated", "ignored", "delayed", "dead")
 """The outcomes of an acknowledged delivery."""
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bridge.worker.announcements import Announcements
     from bridge.worker.consumer import Consumer
     from bridge.worker.dependencies import Dependency
+    from bridge.worker.expirer import Expirer
     from bridge.worker.failures import FailureRouter
     from bridge.worker.freshness import FreshnessReporter
     from bridge.worker.list_metrics import ListMetrics
@@ -34,6 +35,7 @@ class WorkerParts:
     list_metrics: ListMetrics
     announcements: Announcements
     announcement_consumer: Consumer
+    expirer: Expirer
 
 
 def database_check(database: Dependency) -> ProgressCheck:

@@ -10,7 +10,7 @@ from bridge import events
 from bridge.amqp.properties import decode_properties
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
-from bridge.suppression.suppressing_events import SuppressingEvent
+from bridge.suppression.suppressing_events import Delivered, event_of_address
 from bridge.tasks import task_group
 from bridge.telemetry import logs, metric_definitions
 from bridge.telemetry.scrubbing import masked
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from bridge.amqp.message_types import Delivery
     from bridge.events import Event
     from bridge.settings.sections import Settings
-    from bridge.suppression.policy import Policy, Reason
+    from bridge.suppression.policy import Policy
     from bridge.suppression.store import Store
-    from bridge.suppression.suppressing_events import RecordedEvent
+    from bridge.suppression.suppressing_events import ListEvent, RecordedEvent
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.address_lookup import AddressLookup
     from bridge.worker.dependencies import Dependency, Operation
@@ -42,18 +42,18 @@ ACTOR = "worker"
 _UNCHANGED: Final = MappingProxyType(
     {
         "repeated": "event was handled before",
-        "outdated": "event is older than the removal of the address from the list: the address stays off",
+        "outdated": "event does not count: the address was taken off the list since, or what it suppressed is over",
+        "counted": "soft bounce counted: the list stays as it is",
     }
 )
-"""Outcome -> message of the log, for an event that changes nothing."""
+"""Outcome -> message of the log, for an event that changes no entry."""
 
 
 class _PendingEvent(NamedTuple):
-    """A delivery whose event suppresses an address, which may still be unknown."""
+    """A delivery whose event the policy uses; its address may still be unknown."""
 
     delivery: Delivery
     event: Event
-    reason: Reason
     address: str | None = None
     looked_up: bool = False
 
@@ -128,8 +128,9 @@ class Suppressor:
             except (events.NotJsonError, events.MalformedError) as error:
                 report(failed_delivery(delivery, failures.malformed(error)))
                 continue
-            reason = self._policy.reason_for(event.name)
-            if reason is None:
+            if self._policy.uses(event.name):
+                queue.put_nowait(_PendingEvent(delivery, event))
+            else:
                 report(DeliveryResult(delivery, "ignored"))
                 bound.debug(
                     "event ignored: it suppresses nobody",
@@ -137,8 +138,6 @@ class Suppressor:
                     event_id=event.id,
                     name=event.name,
                 )
-            else:
-                queue.put_nowait(_PendingEvent(delivery, event, reason))
 
     async def _collect(self, queue: asyncio.Queue[_PendingEvent]) -> list[_PendingEvent]:
         """The next batch: up to `batch_size` events, after a short wait for more (`linger`).
@@ -171,20 +170,28 @@ class Suppressor:
 
     async def _handle_whole(self, batch: Sequence[_PendingEvent], report: Report) -> list[_PendingEvent]:
         missing: list[_PendingEvent] = []
-        ready: list[tuple[_PendingEvent, SuppressingEvent]] = []
-        invalid: list[DeliveryResult] = []
+        ready: list[tuple[_PendingEvent, ListEvent]] = []
+        rest: list[DeliveryResult] = []
         for pending in await self._with_known_addresses(batch):
             if pending.address is None:
-                missing.append(pending)
+                # There are many deliveries, and most are to addresses that never bounce: nobody is asked for those.
+                if self._policy.uses_delivery(pending.event.name):
+                    rest.append(DeliveryResult(pending.delivery, "ignored"))
+                else:
+                    missing.append(pending)
                 continue
             try:
-                ready.append((pending, _suppressing_event(pending, pending.address)))
+                event = event_of_address(
+                    pending.event, pending.address, pending.delivery.body, policy=self._policy
+                )
             except InvalidAddressError as error:
-                invalid.append(failed_delivery(pending.delivery, failures.failure_of(error)))
+                rest.append(failed_delivery(pending.delivery, failures.failure_of(error)))
+            else:
+                ready.append((pending, event))
         if ready:
             await self._record(ready, report)
         # Only now: a refused batch is handled again, and each result is reported once.
-        for result in invalid:
+        for result in rest:
             report(result)
         return missing
 
@@ -200,21 +207,23 @@ class Suppressor:
             for pending in batch
         ]
 
-    async def _record(self, ready: Sequence[tuple[_PendingEvent, SuppressingEvent]], report: Report) -> None:
+    async def _record(self, ready: Sequence[tuple[_PendingEvent, ListEvent]], report: Report) -> None:
         looked_up = {
             pending.event.message_id: pending.address
             for pending, _ in ready
             if pending.looked_up and pending.address
         }
-        suppressing = [event for _, event in ready]
+        happened = [event for _, event in ready]
         recorded = await self._call_until_answered(
-            lambda: self._store.record(suppressing, actor=ACTOR, addresses=looked_up),
+            lambda: self._store.record(happened, actor=ACTOR, addresses=looked_up),
             operation="write",
         )
         self._sizes.observe(len(ready))
         bound = log.bind()  # once: else structlog would make a logger for each line
         for (pending, event), done in zip(ready, recorded, strict=True):
             report(_result(pending, done))
+            if isinstance(event, Delivered):
+                continue  # there are many, and few of them end an entry: the change log has those
             bound.info(
                 _UNCHANGED.get(done.outcome, "suppressed"),
                 action=f"suppression.{done.outcome}",
@@ -255,16 +264,3 @@ def _result(pending: _PendingEvent, recorded: RecordedEvent) -> DeliveryResult:
     # What is not on the list now says nothing of how long its event took to get there.
     happened_at = None if recorded.outcome in _UNCHANGED else pending.event.timestamp
     return DeliveryResult(pending.delivery, recorded.outcome, happened_at=happened_at)
-
-
-def _suppressing_event(pending: _PendingEvent, address: str) -> SuppressingEvent:
-    """Raises InvalidAddressError where the address is invalid."""
-    normalise(address)
-    return SuppressingEvent(
-        address=address,
-        reason=pending.reason,
-        event_id=pending.event.id,
-        event_at=pending.event.timestamp,
-        message_id=pending.event.message_id,
-        evidence=pending.delivery.body,
-    )

@@ -204,7 +204,7 @@ def exchanges_and_queues(page: str) -> str:
     defaults = sections.Settings.model_construct()
     planned = topology_plan.plan(
         defaults.rabbitmq,
-        suppressing=defaults.suppression.events,
+        suppressing=defaults.suppression.used_events,
         retry_delays=defaults.worker.retry_delays,
         subscribers=[_EXAMPLE_OF_SUBSCRIBER],
     )

@@ -125,7 +125,7 @@ async def filling(
         backfill = Backfill(
             publisher,
             names,
-            suppressing=settings.suppression.events,
+            suppressing=settings.suppression.used_events,
             window=100,
             ensure_topology=stand,
             metrics=metrics,

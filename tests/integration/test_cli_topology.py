@@ -45,7 +45,7 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
     )  # fmt: skip
     assert json.loads(told.stdout) == {"exchanges": 3, "queues": 9, "refused": []}
     planned = topology_plan.plan(
-        settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
+        settings.rabbitmq, suppressing=settings.suppression.used_events, retry_delays=DEFAULT_DELAYS
     )
     await declaring.apply_all(rabbit.connection, planned, "never")
 
@@ -164,7 +164,7 @@ async def test_what_export_prints_rabbitmq_imports(
     definitions.write_text(printed("export", url=amqp_url, prefix=prefix))
     await control.run("import_definitions", str(definitions))
     planned = topology_plan.plan(
-        settings.rabbitmq, suppressing=settings.suppression.events, retry_delays=DEFAULT_DELAYS
+        settings.rabbitmq, suppressing=settings.suppression.used_events, retry_delays=DEFAULT_DELAYS
     )
     await declaring.check(rabbit.connection, planned)
     await declaring.declare(rabbit.connection, planned)

@@ -20,8 +20,9 @@ from bridge.broker.forwarded_properties import RAW_HEADER
 from bridge.cli import dead_letters_view
 from bridge.dead_letters.dead_letter_description import DeadLetterFilter
 from bridge.dead_letters.message_file import MessageFile, dead_letter_document
+from bridge.operations.archive_scan import ArchiveProgress
 from bridge.operations.dead_letters import dead_letter_operations
-from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
+from bridge.operations.replay import ReplayOrder, replay
 from bridge.operations.tail import TailedEvent, tail
 from bridge.tasks import background_task
 from tests.support.undecodable import (
@@ -188,7 +189,7 @@ async def test_the_archive_is_read_past_what_cannot_be_decoded(
         await put(rabbit, rabbit.names.archive, encoded, body_of("hard_bounced", place))
     await workplace.send(*bounces([9]))
     await workplace.left()
-    order, progress = ReplayOrder(ArchiveSelection(), rabbit.names.suppression), ReplayProgress()
+    order, progress = ReplayOrder(ArchiveSelection(), rabbit.names.suppression), ArchiveProgress()
     await replay(settings, order, progress, lambda: None)
     assert progress.scanned == len(UNDECODABLE) + 2
     async with working(settings):

@@ -87,7 +87,7 @@ def designed(settings: Settings) -> Declare:
 
     async def declare(connection: AbstractConnection) -> None:
         planned = topology_plan.plan(
-            settings.rabbitmq, suppressing=settings.suppression.events, subscribers=settings.subscribers
+            settings.rabbitmq, suppressing=settings.suppression.used_events, subscribers=settings.subscribers
         )
         await declaring.apply_all(connection, planned, settings.rabbitmq.declare)
 

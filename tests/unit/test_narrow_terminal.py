@@ -34,8 +34,9 @@ from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
 from bridge.diagnostics.finding import failed
 from bridge.diagnostics.role_status import RoleStatus
 from bridge.diagnostics.status import EventCount, Status
+from bridge.operations.archive_scan import ArchiveProgress
 from bridge.operations.queue_messages import MessageList
-from bridge.operations.replay import ReplayOrder, ReplayProgress
+from bridge.operations.replay import ReplayOrder
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.set_aside_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
@@ -114,7 +115,7 @@ def count_bodies(_: Path) -> None:
 
 
 def show_replayed(_: Path) -> None:
-    progress = ReplayProgress(
+    progress = ArchiveProgress(
         scanned=12_345, selected=Counter({"hard_bounced": 1200, "unsubscribed": 7}), next=7
     )
     replay._print_result(ReplayOrder(ArchiveSelection(), QUEUE), progress, as_json=False, finished=True)

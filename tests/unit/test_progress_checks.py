@@ -46,6 +46,7 @@ class Scene:
                     self.list_metrics,
                     self.announcements,
                     self.announcement_consumer,
+                    None,
                 ),
             )
         )

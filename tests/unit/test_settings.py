@@ -279,6 +279,12 @@ def test_a_secret_that_is_no_setting_is_named(sources: Sources) -> None:
             "hard_bounced,opened",
             "suppression.events.1: Input should be 'hard_bounced'",
         ),
+        (
+            "SUPPRESSION__SOFT_BOUNCE_EXPIRY",
+            "2592001",
+            "suppression: soft_bounce_expiry_max (2592000 s) is below soft_bounce_expiry (2592001 s)",
+        ),
+        ("SUPPRESSION__SKIP_EXPIRY", "0", "suppression.skip_expiry: Input should be greater than or equal"),
         ("LOGS__LEVEL", "loud", "logs.level: Input should be 'debug', 'info', 'warning' or 'error'"),
         ("PROVIDER", SECRET, "provider: given as a whole (as BRIDGE_PROVIDER,"),
         ("SUBSCRIBERS", SECRET, "subscribers: given as a whole (as BRIDGE_SUBSCRIBERS,"),

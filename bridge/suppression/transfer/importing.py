@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import delete, select, update
 
-from bridge.suppression import allow_list, bulk, key_moves, model, writing
+from bridge.suppression import allow_list, bulk, key_moves, model
 from bridge.suppression.address_keys import is_hash
+from bridge.suppression.change_log import append_rows
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import StoreError
 from bridge.suppression.transfer.batch import Batch
@@ -223,7 +224,7 @@ class Imports:
             await bulk.write_rows(connection, upsert_statement(connection.dialect.name), entries)
             more = {"note": manner.note, "published_at": None if manner.publish else now}
             changes = [change | more for change in batch.changes]
-            await writing.append_changes(connection, changes, actor=manner.actor, now=now)
+            await append_rows(connection, changes, actor=manner.actor, now=now)
         return outcomes
 
 

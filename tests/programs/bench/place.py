@@ -39,7 +39,7 @@ class Place:
         self._directory = directory
         self._numbers = itertools.count()
         settings = load_settings()
-        self._topology = topology_plan.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+        self._topology = topology_plan.plan(settings.rabbitmq, suppressing=settings.suppression.used_events)
 
     def directory(self) -> Path:
         """A new one, on the disk that is measured on."""

@@ -19,7 +19,8 @@ from bridge.broker.archive_selection import ArchiveSelection
 from bridge.broker.messages import message_from_body
 from bridge.development import private_node
 from bridge.development.traffic import Traffic, TrafficProfile
-from bridge.operations.replay import ReplayOrder, ReplayProgress, replay
+from bridge.operations.archive_scan import ArchiveProgress
+from bridge.operations.replay import ReplayOrder, replay
 from bridge.settings import sections
 from bridge.settings.loading import load_settings
 from bridge.tasks import background_task, wait_while_running
@@ -65,7 +66,7 @@ async def _fill(settings: Settings, events: int) -> None:
     publisher = Publisher(link, max_in_flight=_WINDOW, stalled_after=10, metrics=Metrics())
 
     async def session(connection: AbstractConnection) -> None:
-        planned = topology_plan.plan(settings.rabbitmq, suppressing=settings.suppression.events)
+        planned = topology_plan.plan(settings.rabbitmq, suppressing=settings.suppression.used_events)
         await declaring.declare(connection, topology.without_queues(planned, topology.Names().suppression))
         await publisher.session(connection)
 
@@ -83,7 +84,7 @@ async def _fill(settings: Settings, events: int) -> None:
 
 
 async def _scan(settings: Settings, what: str, selection: ArchiveSelection) -> None:
-    progress = ReplayProgress()
+    progress = ArchiveProgress()
     steps: list[tuple[float, int]] = []
     cpu = time.process_time()
     await replay(

@@ -1,0 +1,95 @@
+"""Appends lines to the change log, in the transaction of what they tell of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import func, select
+
+from bridge.suppression import bulk, model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bridge.suppression.changes import Action
+    from bridge.suppression.policy import Reason
+
+CHANGE_IDS_LOCK: Final = 0x627269646765_0002
+"""Key of the advisory lock under which changes get their ids: `bridge` in ASCII, then 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewChange:
+    """A line for the log."""
+
+    action: Action
+    address: str
+    """Key of the entry, or pattern of the rule."""
+    reason: Reason | None
+    """Of the entry; None where it is another change."""
+    reasons: str | None
+    """Those in force after it, as `CurrentState.reasons` has them; None: not known."""
+    expires_at: int | None = None
+    """When the entry ends, as of this change, Unix seconds."""
+    note: str = ""
+    """Why."""
+    event_id: str | None = None
+    """The event that did it, if one did."""
+    message_id: str | None = None
+    """Of this event; of an entry that leaves the list, of the one that had made it."""
+    evidence: bytes | None = None
+    """The same, as the provider sent it."""
+    actor: str | None = None
+    """Who did it; None: who makes all changes of this transaction."""
+
+
+async def append_changes(
+    connection: AsyncConnection, changes: Sequence[NewChange], *, actor: str, now: int
+) -> None:
+    """Append these changes to the log, in their order; each may have an actor of its own.
+
+    It is the last statement of a transaction that locks rows: the lock under which ids are given is held until its end.
+    """
+    rows = [
+        {
+            "action": change.action,
+            "address": change.address,
+            "reason": "" if change.reason is None else change.reason.value,
+            "actor": actor if change.actor is None else change.actor,
+            "note": change.note,
+            "event_id": change.event_id,
+            "message_id": change.message_id,
+            "evidence": change.evidence,
+            "reasons": change.reasons,
+            "expires_at": change.expires_at,
+        }
+        for change in changes
+    ]
+    if rows:
+        await append_rows(connection, rows, actor=actor, now=now)
+
+
+async def append_rows(
+    connection: AsyncConnection, rows: Sequence[dict[str, Any]], *, actor: str, now: int
+) -> None:
+    """The same with rows of the table, at least one, which have the same keys. Those that they do not have are shared.
+
+    It is the last statement of a transaction that locks rows: the lock under which ids are given is held until its end.
+    """
+    await _lock_change_ids(connection)
+    complete = [{"at": now, "actor": actor} | row for row in rows]
+    adding = bulk.insert_statement(connection.dialect.name, model.changes, tuple(complete[0]))
+    await bulk.write_rows(connection, adding, complete)
+
+
+async def _lock_change_ids(connection: AsyncConnection) -> None:
+    """From here to the commit one transaction at a time: so ids become visible in their order.
+
+    PostgreSQL gives ids before the commit: without this, whoever reads changes behind the last id that he knows could
+    miss one that is committed later. SQLite has one writer at a time anyway.
+    """
+    if connection.dialect.name == "postgresql":
+        await connection.execute(select(func.pg_advisory_xact_lock(CHANGE_IDS_LOCK)))
