@@ -93,6 +93,7 @@ async def test_a_stack_that_runs_is_shown_and_well(
         working(workers),
     ):
         await wait_while_running(lifetime.started, taking)
+        await wait_while_running(lifetime.connected, taking)
         token = overrides["receiver"]["tokens"][0]
         async with aiohttp.ClientSession() as session:
             for number, name in enumerate(("opened", "opened", "clicked"), 1):
