@@ -65,7 +65,7 @@ BODIES = (
     ),
 )
 """For roles and what shows events as they come."""
-STAYING = {("receiver",), ("worker",), ("tail",), ("dev",), ("simulator",)}
+STAYING = {("receiver",), ("worker",), ("api",), ("tail",), ("dev",), ("simulator",)}
 """They stay until a signal, and have tests of their own here."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 """Our own, of the logs' lines. What would set them in a body has more in it that steers."""
@@ -243,9 +243,9 @@ async def test_no_command_writes_what_steers_a_terminal(
 async def test_a_role_writes_nothing_that_steers_a_terminal(
     settings: Settings, overrides: dict[str, Any], rabbit: Rabbit, workplace: Workplace, tmp_path: Path
 ) -> None:
-    """Receiver, worker and tail, each with bodies, names and headers full of it, and with a line for each event."""
+    """Receiver, worker, API and tail, each with bodies, names and headers full of it, and with a line for each event."""
     del workplace  # the queues must stand
-    [port, *health] = free_ports(3)
+    [port, api, *health] = free_ports(5)
     variables = _of_roles(settings, overrides, tmp_path)
 
     async def post_all(_: str) -> None:
@@ -270,7 +270,14 @@ async def test_a_role_writes_nothing_that_steers_a_terminal(
         ["worker"], directory=tmp_path, ready="worker.started", act=move_to_dead_letters, until="worker.dead_letter",
         variables=variables | {"BRIDGE_HEALTH__PORT": str(health[1])},
     )  # fmt: skip
-    for written in (receiving, working):
+    asking = await shown_while(
+        ["api"], directory=tmp_path, ready="api.started", act=lambda _: _ask_api(api), until="api.started",
+        variables=variables | {
+            "BRIDGE_API__PORT": str(api), "BRIDGE_API__TOKENS": f"a-sender:check+read:{TOKEN}",
+            "BRIDGE_HEALTH__PORT": str(health[2]),
+        },
+    )  # fmt: skip
+    for written in (receiving, working, asking):
         _steers_nothing(_COLOURS.sub("", written))
     for arguments in (["tail"], ["tail", "--json"]):
         tailing = await shown_while(
@@ -308,6 +315,16 @@ async def test_what_runs_everything_writes_nothing_that_steers_a_terminal(
         variables={}, ready="simulator.started", act=ask, until="simulator.started",
     )  # fmt: skip
     _steers_nothing(_COLOURS.sub("", simulating))
+
+
+async def _ask_api(port: int) -> None:
+    """In a path, in a header, and as what is looked for."""
+    api = URL.build(scheme="http", host="127.0.0.1", port=port, path="/v1/suppressions")
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}", "X-It": "\x9b1m"}) as http:
+        async with http.get(api / IN_A_PATH) as answer:
+            assert answer.status in {400, 404, 422}
+        async with http.post(api / "check", json={"addresses": [HOSTILE]}) as answer:
+            assert answer.status == 200
 
 
 async def _post(url: str) -> None:
