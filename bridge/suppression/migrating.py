@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,7 +37,7 @@ class Revisions:
 
 def revisions(connection: Connection) -> Revisions:
     """The revisions of the database on this connection."""
-    scripts = ScriptDirectory.from_config(_alembic())
+    scripts = _scripts()
     current = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in scripts.walk_revisions()}
     return Revisions(current, scripts.get_current_head() or "", current is None or current in known)
@@ -54,6 +55,12 @@ def upgrade(connection: Connection) -> Revisions:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return before
+
+
+@cache
+def _scripts() -> ScriptDirectory:
+    """The migrations of this bridge. They are read once: it takes longer than the question to the database."""
+    return ScriptDirectory.from_config(_alembic())
 
 
 def _alembic() -> Config:
