@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import tempfile
 import uuid
@@ -23,9 +24,10 @@ from bridge.development.simulator_api import serve_simulator
 from bridge.settings.loading import load_settings
 from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.telemetry.metrics import Metrics
+from tests.support import stores
 from tests.support.managed import Managed, managed_node
 from tests.support.node import Control
-from tests.support.postgres import DATA_VARIABLE, Databases, Server, give, make_data
+from tests.support.postgres import DATA_VARIABLE, LentDatabases, Server, give, make_data
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
 from tests.support.scheduling import SHARED_NODES, Scheduling, shared_node
@@ -48,6 +50,8 @@ API_VARIABLE = "TEST_RABBITMQ_API"
 """The same for its management API."""
 POSTGRESQL_VARIABLE = "TEST_POSTGRESQL_URL"
 """The same for the PostgreSQL: its superuser's URL."""
+LISTS_VARIABLE = "TEST_EMPTY_LISTS"
+"""The folder of the empty lists that are copied."""
 TOKEN = "a-token-for-tests-1"
 OTHER_TOKEN = "a-token-for-tests-2"
 
@@ -111,7 +115,7 @@ async def _start(stack: AsyncExitStack, directory: Path) -> None:
     """Both at once: they wait for other things than each other."""
     node, postgres = await asyncio.gather(
         stack.enter_async_context(private_node.running_node(directory / "rabbitmq", management=True)),
-        _start_postgresql(stack, directory / "postgresql" / "data"),
+        _start_postgresql(stack, directory / "postgresql"),
     )
     os.environ[NODE_VARIABLE] = node.url
     assert node.management_url is not None
@@ -120,11 +124,15 @@ async def _start(stack: AsyncExitStack, directory: Path) -> None:
     os.environ[POSTGRESQL_VARIABLE] = postgres.url()
 
 
-async def _start_postgresql(stack: AsyncExitStack, data: Path) -> Server:
-    """This run's; and what other servers start with, which some tests break."""
+async def _start_postgresql(stack: AsyncExitStack, directory: Path) -> Server:
+    """This run's; what other servers start with, which some tests break; and empty lists, to be copied."""
+    data = directory / "data"
     await asyncio.to_thread(make_data, data)
     os.environ[DATA_VARIABLE] = str(data)
-    return await stack.enter_async_context(Server.running(settings=_NEVER_KILLED))
+    server = await stack.enter_async_context(Server.running(settings=_NEVER_KILLED))
+    await stores.make_empty_lists(server, directory)
+    os.environ[LISTS_VARIABLE] = str(directory)
+    return server
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -135,7 +143,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         runner.run(stack.aclose())
         runner.close()
         for name in (
-            NODE_VARIABLE, NODE_ENVIRONMENT_VARIABLE, API_VARIABLE, POSTGRESQL_VARIABLE, DATA_VARIABLE
+            NODE_VARIABLE, NODE_ENVIRONMENT_VARIABLE, API_VARIABLE, POSTGRESQL_VARIABLE, DATA_VARIABLE, LISTS_VARIABLE
         ):  # fmt: skip
             os.environ.pop(name, None)
 
@@ -178,21 +186,45 @@ def alarmed() -> Iterator[Managed]:
         yield node
 
 
+@pytest.fixture(scope="session")
+def lent_databases() -> LentDatabases:
+    """On the PostgreSQL of this run."""
+    return LentDatabases(os.environ[POSTGRESQL_VARIABLE])
+
+
 @pytest.fixture
-async def postgresql_url() -> AsyncIterator[str]:
+async def postgresql_url(lent_databases: LentDatabases) -> AsyncIterator[str]:
     """A database of this test's own, with nothing in it, whose user may do everything."""
-    databases = Databases(os.environ[POSTGRESQL_VARIABLE])
-    url = await databases.fresh()
-    yield url
-    await databases.drop(url)
+    async with lent_databases.lent() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def empty_list_script() -> str:
+    """What makes an empty list in PostgreSQL."""
+    return Path(os.environ[LISTS_VARIABLE], stores.EMPTY_SCRIPT).read_text()
+
+
+@pytest.fixture
+async def postgresql_list(lent_databases: LentDatabases, empty_list_script: str) -> AsyncIterator[str]:
+    """As `postgresql_url`, with an empty list in it."""
+    async with lent_databases.lent(empty_list_script) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a list of this test's own, in either database; a test that takes it holds for both."""
+    """Of an empty list of this test's own, in either database; a test that takes it holds for both.
+
+    Where a test or its module has the mark `no_list`, the list is still to be made.
+    """
+    empty = request.node.get_closest_marker("no_list") is None
     if request.param == "postgresql":
-        return str(request.getfixturevalue("postgresql_url"))
-    return f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"
+        return str(request.getfixturevalue("postgresql_list" if empty else "postgresql_url"))
+    file = tmp_path / "list.sqlite3"
+    if empty:
+        shutil.copy(Path(os.environ[LISTS_VARIABLE], stores.EMPTY_FILE), file)
+    return f"sqlite+aiosqlite:///{file}"
 
 
 @pytest.fixture(params=["fast", "plain"])

@@ -14,6 +14,8 @@ from tests.support import stores
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+pytestmark = pytest.mark.no_list
+
 FOR_GOOD = "NULL"
 
 ENTRY = """

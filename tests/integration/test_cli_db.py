@@ -16,6 +16,8 @@ from tests.support.stores import NEWEST
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.no_list
+
 
 @pytest.fixture
 def name(database_url: str) -> str:

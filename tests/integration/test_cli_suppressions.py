@@ -158,6 +158,7 @@ def _commands_of(command: Any) -> Iterator[list[str]]:
             yield [name, *rest]
 
 
+@pytest.mark.no_list
 @pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
 def test_a_list_that_is_not_there_is_not_made(
     bridge: Bridge, database_url: str, arguments: list[str]
@@ -175,6 +176,7 @@ def test_a_list_that_is_not_there_is_not_made(
         assert not Path(stores.file_of(database_url)).exists()
 
 
+@pytest.mark.no_list
 @pytest.mark.parametrize("arguments", every_command(), ids=" ".join)
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_a_file_without_a_list_gets_none(bridge: Bridge, database_url: str, arguments: list[str]) -> None:
