@@ -3,6 +3,7 @@
 - `server` listens; `application` has every endpoint, with its scope. `boundary` is around each request: who asks (`access`), what
   goes wrong (`problems`), and what is counted.
 - What comes in: `bodies` reads JSON, `fields` checks its values and those of queries, `pages` knows filters and cursors.
-- The endpoints: `checks`, `entries`, `changes`, `allow`, `erasing`, `exporting`.
+- The endpoints: `checks`, `entries`, `changes`, `messages`, `allow`, `erasing`, `exporting`.
+- `contract` serves the OpenAPI file, and the page that `page` makes of it.
 - `freshness` keeps how far the list may be behind.
 """

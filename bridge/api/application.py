@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from bridge.api import contract
 from bridge.api.allow import Allow
 from bridge.api.bodies import MAX_BYTES, TIMEOUT
 from bridge.api.boundary import ACCESS, METRICS, Endpoint, boundary
@@ -15,6 +16,7 @@ from bridge.api.checks import Checks
 from bridge.api.entries import Entries
 from bridge.api.erasing import Erasing
 from bridge.api.exporting import Exporting
+from bridge.api.messages import Messages
 from bridge.settings.api_section import CHECK, OVERRIDE, READ, WRITE
 
 if TYPE_CHECKING:
@@ -26,9 +28,9 @@ if TYPE_CHECKING:
 
 FEED: Final = web.AppKey("feed", Feed)
 VERSION: Final = "/v1"
-_ADDRESS: Final = "{address:[^/]+}"
+_ADDRESS: Final = "{address:(?!(?:check|export)(?:/|$))[^/]+}"
 _PATTERN: Final = "{pattern:[^/]+}"
-"""Any text: the handler says what is wrong with it. A slash in an address is sent as %2F."""
+"""Any text but the names of other resources: the handler says what is wrong with it. A slash in it is sent as %2F."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ def endpoints(parts: Parts, feed: Feed) -> list[Endpoint]:
         Endpoint("GET", f"{one}/history", READ, entries.history),
         Endpoint("POST", f"{one}/erase", OVERRIDE, Erasing(store).erase),
         Endpoint("GET", f"{VERSION}/changes", READ, feed.changes),
+        Endpoint("POST", f"{VERSION}/messages", WRITE, Messages(store).announce),
         Endpoint("GET", f"{VERSION}/allow", READ, allow.list),
         Endpoint("GET", rule, READ, allow.get),
         Endpoint("PUT", rule, WRITE, allow.put),
@@ -74,5 +77,5 @@ def application(parts: Parts) -> web.Application:
     feed = app[FEED] = Feed(parts.store)
     app.cleanup_ctx.append(feed.running)
     app.on_shutdown.append(feed.close)
-    app.add_routes([endpoint.route() for endpoint in endpoints(parts, feed)])
+    app.add_routes([*(endpoint.route() for endpoint in endpoints(parts, feed)), *contract.routes()])
     return app

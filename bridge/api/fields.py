@@ -6,10 +6,11 @@ Each function raises `ProblemError` with the place of what is wrong, such as `ad
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.api.problems import FieldError, invalid, invalid_field
-from bridge.timestamps import unix_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -22,6 +23,10 @@ MAX_NOTE: Final = 1000
 _STRING: Final = "must be a string"
 _LATEST: Final = 253_402_300_799
 """The end of the year 9999."""
+_RFC_3339: Final = re.compile(
+    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<clock>[0-9]{2}:[0-9]{2}:[0-9]{2})(?:\.[0-9]+)?"
+    r"(?P<zone>[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
 _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 """What no database takes."""
 _FLAGS: Final = {"true": True, "false": False}
@@ -81,13 +86,14 @@ def flag(document: Mapping[str, Any], name: str) -> bool:
 
 
 def time(value: Any, where: str) -> int | None:
-    """A time in RFC 3339, in Unix seconds; None stays None."""
+    """A time in RFC 3339, in Unix seconds; what is before 1970 counts as its beginning. None stays None."""
     if value is None:
         return None
-    seconds = unix_seconds(value, latest=_LATEST) if isinstance(value, str) else None
-    if seconds is None:
-        raise invalid_field(where, "must be a time in RFC 3339, such as 2026-11-26T08:00:00Z")
-    return int(seconds)
+    if isinstance(value, str) and (found := _RFC_3339.fullmatch(value)) is not None:
+        with suppress(ValueError):  # there is no such day
+            moment = datetime.fromisoformat(f"{found['day']}T{found['clock']}{found['zone'].upper()}")
+            return min(max(int(moment.timestamp()), 0), _LATEST)
+    raise invalid_field(where, "must be a time in RFC 3339, such as 2026-11-26T08:00:00Z")
 
 
 def query(request: web.Request, *names: str) -> dict[str, str]:

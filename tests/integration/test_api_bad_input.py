@@ -33,6 +33,32 @@ DOCUMENTS: Final[list[tuple[str, Any, list[str]]]] = [
     (CHECKS + "?addresses=a", {"addresses": ["a@b.example"]}, ["query.addresses"]),
 ]
 """Path, body, and the places of what is wrong in it."""
+LIST: Final = "/v1/suppressions"
+QUERIES: Final = (
+    *(
+        (f"{LIST}?cursor={cursor}", "query.cursor")
+        for cursor in ("", "x", "bm8", "W10", "WzEsMl0", "WyJhIl0", "%00", "%FF")
+    ),
+    (f"{LIST}?cursor=WyJhXHUwMDAwIiwiYiJd", "query.cursor"),
+    ("/v1/allow?cursor=WyJhIiwiYiJd", "query.cursor"),
+    (f"{LIST}?reason=because", "query.reason"),
+    (f"{LIST}?raeson=manual", "query.raeson"),
+    (f"{LIST}?limit=1&limit=2", "query.limit"),
+    (f"{LIST}?limit=0", "query.limit"),
+    (f"{LIST}?limit=1001", "query.limit"),
+    (f"{LIST}?limit=%D9%A3", "query.limit"),
+    (f"{LIST}?text=%00", "query.text"),
+    (f"{LIST}?domain=a%20b", "query.domain"),
+    (f"{LIST}?changed_since=2026-02-30T00:00:00Z", "query.changed_since"),
+    (f"{LIST}?changed_since=2026-02-03", "query.changed_since"),
+    (f"{LIST}/export?format=xml", "query.format"),
+    (f"{LIST}/a@b.example/history?at=now", "query.at"),
+    (f"{LIST}/a@b.example%0D%0ABcc:c@d.example", "address"),
+    (f"{LIST}/{'a' * 310}@example.org", "address"),
+    (f"{LIST}/%00@b.example", "address"),
+    ("/v1/allow/a%0D%0Ab.example", "pattern"),
+)
+"""Paths, and the place of what is wrong in each."""
 NO_JSON: Final = (
     b"",
     b"{",
@@ -69,6 +95,13 @@ async def test_a_body_of_another_type_is_refused(api: ApiClient) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     answer = await api.ask("POST", CHECKS, body=b"{}", headers=form)
     assert (answer.status, answer.problem) == (415, "unsupported-media-type")
+
+
+async def test_a_query_that_does_not_fit_is_named_with_its_place(api: ApiClient) -> None:
+    """Cursors of others, unknown and repeated parameters, times and numbers that are none, header injection."""
+    for path, place in QUERIES:
+        answer = await api.get(path)
+        assert (answer.status, answer.problem, answer.places) == (422, "invalid-request", [place]), path
 
 
 @pytest.mark.parametrize("chunked", [False, True])
