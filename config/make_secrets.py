@@ -20,7 +20,11 @@ FOLDER = Path(__file__).parent / "secrets"
 
 WEBHOOK_TOKENS = "receiver_tokens"
 TOKENS = (WEBHOOK_TOKENS, "provider_api_token")
-DATABASE_PASSWORDS = ("postgres_password", "database_owner_password", "database_worker_password")
+API_TOKENS = "api_tokens"
+API_SCOPES = {"sender": "check+write", "people": "check+read+write+override"}
+"""Name of a token of the API -> its scopes, as docs/api.md explains them."""
+DATABASE_USERS = ("owner", "worker", "api")
+DATABASE_PASSWORDS = ("postgres_password", *(f"database_{user}_password" for user in DATABASE_USERS))
 
 
 class User(NamedTuple):
@@ -72,6 +76,10 @@ def make(folder: Path) -> None:
     made = [name for name in sorted(passwords) if not (folder / name).exists()]
     for name in made:
         write(folder / name, secrets.token_urlsafe(24))
+    if not (folder / API_TOKENS).exists():  # these have their names and scopes with them
+        made.append(API_TOKENS)
+        tokens = (f"{name}:{scopes}:{secrets.token_urlsafe(24)}" for name, scopes in API_SCOPES.items())
+        write(folder / API_TOKENS, ",".join(tokens))
     for name, content in derived({name: (folder / name).read_text().strip() for name in passwords}).items():
         write(folder / name, content)
     print(f"secrets: made {', '.join(made)} in {folder}" if made else f"secrets: all are in {folder}")
@@ -112,7 +120,7 @@ def derived(secret: dict[str, str]) -> dict[str, str]:
         },
         **{
             f"database_{user}_url": database.format(user=user, password=secret[f"database_{user}_password"])
-            for user in ("owner", "worker")
+            for user in DATABASE_USERS
         },
         "rabbitmq_definitions": json.dumps(definitions(secret), indent=2),
     }

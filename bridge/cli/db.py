@@ -1,4 +1,4 @@
-"""`bridge db`: the revision of the list's database, and the upgrade to the newest one."""
+"""`bridge db`: the revision of the list's database, the upgrade to the newest one, and the rights of the API's user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEEDS_UPGRADE: Final = 3
 _AGAIN_SECONDS: Final = 0.5
 
 app = typer.Typer(
-    help="The database of the suppression list: show its revision, and upgrade it.",
+    help="The database of the suppression list: show its revision, upgrade it, and give the API's user its rights.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     epilog=page("db status", *LIST),
@@ -64,6 +64,24 @@ def upgrade(
             highlight=False,
             markup=False,
         )
+
+
+@app.command(epilog=page("db grant bridge_api", *LIST))
+@fails_with(StoreError)
+def grant(
+    context: typer.Context,
+    user: Annotated[str, typer.Argument(help="A user of PostgreSQL, who exists already.")],
+    as_json: AsJson = False,
+) -> None:
+    """Give a PostgreSQL user the rights that `bridge api` needs, and no others. To be run as the owner of the tables.
+
+    Run it again after each upgrade.
+    """
+    name = asyncio.run(_grant(settings_with_logs(context, "error"), user))
+    if as_json:
+        print_json({"database": name, "user": user})
+    else:
+        terminal.print(f"{user} may be the API's user of {name}", highlight=False, markup=False)
 
 
 @app.command(
@@ -112,6 +130,13 @@ async def _upgrade(settings: Settings, wait: float) -> DatabaseState:
                 database.check_before_connecting(create=True)
                 before = await database.migrate()
         return DatabaseState(database.name, before)
+
+
+async def _grant(settings: Settings, user: str) -> str:
+    async with opening.database_at(_url(settings)) as database:
+        database.check_before_connecting(create=False)
+        await database.grant_api(user)
+        return database.name
 
 
 async def _status(settings: Settings) -> DatabaseState:

@@ -32,7 +32,7 @@ COMMANDS: Final = MappingProxyType(
         "topology": "Exchanges, queues and bindings: plan, apply, export.",
         "spool": "Events that wait on disk for RabbitMQ.",
         "suppressions": "The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where there is none, each command here ends with exit code 1.",
-        "db": "The database of the suppression list: show its revision, and upgrade it.",
+        "db": "The database of the suppression list: show its revision, upgrade it, and give the API's user its rights.",
         "dead": "Dead letters: messages that could not be handled. List, show, replay and discard them.",
         "quarantine": "The quarantine: bodies that could not be read as events. List, show, replay and discard them.",
         "replay": "Publish events from the archive again, at least once, with the same bodies and ids.",

@@ -111,7 +111,7 @@ async def _open_list(
             nonlocal store
             while store is None:
                 try:
-                    store = await opened.enter_async_context(Store.open(url, keys=keys))
+                    store = await opened.enter_async_context(Store.open(url, keys=keys, role="api"))
                 except StoreUnavailableError as error:
                     freshness.failed(error)
                     await asyncio.sleep(_OPEN_EVERY_SECONDS)

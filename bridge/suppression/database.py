@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from bridge.suppression.migrating import Revisions
+    from bridge.suppression.privileges import Role
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -109,8 +110,16 @@ class Database(ABC):
         """Raises StoreError if it is known without a connection that there is no list."""
 
     @abstractmethod
-    async def open(self, *, create: bool) -> None:
-        """Migrate the list to the newest revision. With `create`, make it if there is none."""
+    async def open(self, *, create: bool, role: Role) -> None:
+        """Migrate the list to the newest revision. With `create`, make it if there is none, and check the role's rights."""
+
+    @abstractmethod
+    async def grant_api(self, user: str) -> None:
+        """Give this user of the database the rights that `bridge api` needs, and no others.
+
+        Raises:
+            StoreError: there are no users, or not this one, or we may not (`StoreUnavailableError` where waiting may help).
+        """
 
     async def migrate(self) -> Revisions:
         """Migrate the list to the newest revision, one process at a time. Returns the revisions before.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from bridge.suppression.database import Database
+    from bridge.suppression.privileges import Role
 
 _FORMS = "sqlite+aiosqlite:///file or postgresql+asyncpg://user:password@host:port/database"
 
@@ -37,12 +38,13 @@ async def database_at(database_url: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def open_database(database_url: str, *, create: bool) -> AsyncIterator[Database]:
+async def open_database(database_url: str, *, create: bool, role: Role = "worker") -> AsyncIterator[Database]:
     """The database of this URL, migrated to the newest revision.
 
     Args:
         database_url: `sqlite+aiosqlite:///file` or `postgresql+asyncpg://user:password@host:port/database`.
         create: make the list if there is none.
+        role: whose rights the user of the database must have.
 
     Raises:
         StoreError: the URL cannot be used; there is no such folder, file or database; we may not use it; or a newer
@@ -51,7 +53,7 @@ async def open_database(database_url: str, *, create: bool) -> AsyncIterator[Dat
     """
     async with database_at(database_url) as database:
         database.check_before_connecting(create=create)
-        await database.open(create=create)
+        await database.open(create=create, role=role)
         yield database
 
 

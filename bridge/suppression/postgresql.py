@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
     from bridge.suppression.migrating import Revisions
+    from bridge.suppression.privileges import Role
 
 MIGRATION_LOCK: Final = 0x627269646765_0001
 """Key of the advisory lock under which one process migrates: `bridge` in ASCII, then 1."""
@@ -85,7 +86,7 @@ class PostgresqlDatabase(Database):
     def check_before_connecting(self, *, create: bool) -> None:
         """Nothing is known without a connection."""
 
-    async def open(self, *, create: bool) -> None:
+    async def open(self, *, create: bool, role: Role) -> None:
         found = await self.revisions()
         if found.current is None and not create:
             raise NoListError(
@@ -96,7 +97,7 @@ class PostgresqlDatabase(Database):
             await self.migrate()
         if create:
             async with self.read() as connection:
-                missing = await privileges.missing_privileges(connection)
+                missing = await privileges.missing_privileges(connection, role)
             if missing:
                 raise StoreError(
                     f"the user of the suppression list {self.name} may not {', '.join(missing)}: "
@@ -107,6 +108,10 @@ class PostgresqlDatabase(Database):
     async def connections_left(self) -> int:
         async with self.read() as connection:
             return int(await connection.scalar(_CONNECTIONS_LEFT) or 0)
+
+    async def grant_api(self, user: str) -> None:
+        async with self.write() as connection:
+            await privileges.grant_api(connection, user)
 
     async def migrate(self) -> Revisions:
         try:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import ConnectionPoolEntry
 
     from bridge.suppression.migrating import Revisions
+    from bridge.suppression.privileges import Role
 
 SCHEMES: Final = frozenset({"sqlite", "sqlite+aiosqlite"})
 
@@ -97,7 +98,13 @@ class SqliteDatabase(Database):
             raise StoreError(f"the suppression list {file} cannot be opened: {error}") from error
         sqlite_file.make_private(file)
 
-    async def open(self, *, create: bool) -> None:
+    async def grant_api(self, user: str) -> None:
+        raise StoreError(
+            f"SQLite has no users: whoever may write {self.name} may change the list; '{user}' has no rights of its own"
+        )
+
+    async def open(self, *, create: bool, role: Role) -> None:
+        del role  # there are no users
         found = await self.revisions()
         if found.current is None and not create:  # an empty file, or somebody else's database
             raise self._no_list()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from bridge.suppression.address_keys import AddressKeys
     from bridge.suppression.database import Database
     from bridge.suppression.policy import Policy
+    from bridge.suppression.privileges import Role
 
 _RELEASE_SECONDS: Final = 0.5
 """How long the end of a process may wait for the release of its lease; otherwise the lease expires."""
@@ -77,6 +78,7 @@ class Store(ListReader, ListWriter):
         lease_seconds: float = LEASE_SECONDS,
         keys: AddressKeys = PLAIN,
         policy: Policy = DEFAULT_POLICY,
+        role: Role = "worker",
     ) -> AsyncIterator[Self]:
         """Open the list in this database, and migrate it to the newest revision.
 
@@ -88,8 +90,9 @@ class Store(ListReader, ListWriter):
             lease_seconds: how long another process waits before it takes over publishing.
             keys: under which key each address stands.
             policy: for how long events suppress.
+            role: whose rights the user of the database must have.
         """
-        async with opening.open_database(database_url, create=create) as database:
+        async with opening.open_database(database_url, create=create, role=role) as database:
             store = cls(database, clock, lease_seconds=lease_seconds, keys=keys, policy=policy)
             try:
                 yield store

@@ -26,6 +26,7 @@ takes_promtool = pytest.mark.skipif(
 
 RECEIVER = 'job="receiver",instance="10.0.0.2:8090"'
 WORKER = 'job="worker",instance="10.0.0.3:8091"'
+API = 'job="api",instance="10.0.0.5:8092"'
 FIRST = {"job": "receiver", "instance": "10.0.0.2:8090"}
 SECOND = {"job": "worker", "instance": "10.0.0.3:8091"}
 PAUSED = "for most of ten minutes the circuit breaker of the provider was open: workers wait for it"
@@ -88,6 +89,28 @@ CASES = [
         {f"up{{{WORKER}}}": "1x20 stale"},
         "10m",
         "no worker answers: the suppression list is not updated",
+    ),
+    Case(
+        "BridgeApiAway",
+        "stopped",
+        {f"up{{{API}}}": "1x20 stale"},
+        "10m",
+        "no API answers: senders cannot ask whom they may write to",
+    ),
+    Case("BridgeApiAway", "there has never been one", {f"up{{{WORKER}}}": "1x60"}, "10m"),
+    Case("BridgeApiAway", "restarted once", {f"up{{{API}}}": "1x20 stale _ 0 1x20"}, "7m"),
+    Case(
+        "BridgeApiFails",
+        "its database is away",
+        {f'bridge_api_answers_total{{route="POST /v1/suppressions/check",status="503",{API}}}': "0x10 3x20"},
+        "4m",
+        "the API answered requests of senders with an error of its own (5xx)",
+    ),
+    Case(
+        "BridgeApiFails",
+        "senders make mistakes",
+        {f'bridge_api_answers_total{{route="none",status="422",{API}}}': "0x10 30x20"},
+        "4m",
     ),
     Case(
         "BridgeRabbitMQAway",
@@ -332,6 +355,8 @@ CASES = [
 WELL = {
     f"up{{{RECEIVER}}}": "1x80",
     f"up{{{WORKER}}}": "1x80",
+    f"up{{{API}}}": "1x80",
+    f'bridge_api_answers_total{{route="POST /v1/suppressions/check",status="200",{API}}}': "0+100x80",
     'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x80",
     f'bridge_answers_total{{answer="503",{RECEIVER}}}': "0x80",
     f'bridge_broker_state{{state="down",use="publish",{RECEIVER}}}': "0x80",
@@ -346,6 +371,7 @@ WELL = {
     f'bridge_worker_stuck_total{{component="relay",{WORKER}}}': "0x80",
     f'bridge_dead_letters_total{{reason="unresolved",{WORKER}}}': "0x80",
     f"bridge_backfill_due{{{WORKER}}}": "0x80",
+    f"bridge_list_fresh_as_of_timestamp_seconds{{{WORKER}}}": "0+15x80",
     f"bridge_outbox_changes{{{WORKER}}}": "0 3 0 0 2x76",
     f"bridge_outbox_oldest_seconds{{{WORKER}}}": "0x80",
     f"bridge_outbox_lease{{{WORKER}}}": "1x80",

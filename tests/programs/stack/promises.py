@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.programs.stack import diagnostics, privileges
+from tests.programs.stack import api_promises, diagnostics, privileges
 from tests.programs.stack.engine import COMPOSE_FILE, OVERRIDE_FILE, EngineError
 from tests.programs.stack.stack import OURS, STAYING
 
@@ -25,6 +25,7 @@ _WRITE: Final = "for folder in / /etc /opt/bridge /usr/local; do touch $folder/w
 _RESOLVE: Final = "import socket; print(socket.getaddrinfo('postgres', 5432))"
 _CONNECT: Final = "import socket; socket.create_connection(('{}', 5432), 3)"
 _SHORTEST_SECRET: Final = 16
+_PUBLISHING: Final = ("receiver", "api")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +87,21 @@ async def _unprivileged(stack: Stack) -> list[str]:
     return wrong
 
 
-async def _one_port(stack: Stack) -> list[str]:
+async def _few_ports(stack: Stack) -> list[str]:
     wrong = []
     for name, service in (await _configured(stack)).items():
         wrong += [
             f"{name} publishes {port}"
             for port in service.get("ports", [])
-            if name != "receiver" or port.get("host_ip") != "127.0.0.1"
+            if name not in _PUBLISHING or port.get("host_ip") != "127.0.0.1"
         ]
-    [receiver] = await stack.inspect(one.id for one in await stack.containers("receiver"))
-    for bindings in receiver["NetworkSettings"]["Ports"].values():
-        wrong += [
-            f"receiver: {one['HostIp']}:{one['HostPort']}"
-            for one in bindings or []
-            if one["HostIp"] != "127.0.0.1"
-        ]
+    for published in await stack.inspect(one.id for one in await stack.containers(*_PUBLISHING)):
+        for bindings in published["NetworkSettings"]["Ports"].values():
+            wrong += [
+                f"{published['Name']}: {one['HostIp']}:{one['HostPort']}"
+                for one in bindings or []
+                if one["HostIp"] != "127.0.0.1"
+            ]
     return wrong
 
 
@@ -148,6 +149,9 @@ async def _no_secret_shown(stack: Stack) -> list[str]:
         **{f"docker top {one}": await stack.engine.docker("top", one) for one in running},
     }
     secrets = {file.name: file.read_text().strip() for file in stack.secrets.iterdir()}
+    for one in secrets.pop("api_tokens").split(","):  # with the token of each stand its name and its scopes
+        name, _, token = one.split(":")
+        secrets[f"the API's token '{name}'"] = token
     short = [f"{name} is shorter than a secret" for name, it in secrets.items() if len(it) < _SHORTEST_SECRET]
     return short + [
         f"{where}: {name}" for where, text in shown.items() for name, it in secrets.items() if it in text
@@ -174,10 +178,16 @@ async def _never_fell(stack: Stack) -> list[str]:
 async def _configured(stack: Stack) -> dict[str, dict[str, Any]]:
     """Services as docker-compose.yml alone has them, with what is in force where nothing is set.
 
-    This run's own variables are part of it, as anybody's would be, but for the port, which is the default.
+    This run's own variables are part of it, as anybody's would be, but for the ports, which are the default.
     """
     text = await stack.engine.compose(
-        "--profile", "*", "config", "--format", "json", files=[COMPOSE_FILE], unset=["RECEIVER_PUBLISH"]
+        "--profile",
+        "*",
+        "config",
+        "--format",
+        "json",
+        files=[COMPOSE_FILE],
+        unset=["RECEIVER_PUBLISH", "API_PUBLISH"],
     )
     services: dict[str, dict[str, Any]] = json.loads(text)["services"]
     return services
@@ -188,8 +198,11 @@ ALL: Final[dict[str, Look]] = {
     "no process of any container is root's": _no_root,
     "our containers cannot write to their root": _read_only,
     "no capabilities, and none to be gained": _unprivileged,
-    "the receiver's port is the only one published, on 127.0.0.1": _one_port,
+    "only the ports of receiver and API are published, on 127.0.0.1": _few_ports,
     "the receiver cannot reach PostgreSQL": _no_way_to_postgres,
+    "the API cannot reach RabbitMQ": api_promises.no_way_to_rabbitmq,
+    "the API's user of the database may do its own work and no more": api_promises.least_rights,
+    "the API answers senders by their tokens": api_promises.answering,
     "limits, log rotation and a health check everywhere": _bounded,
     "no secret is shown by Docker": _no_secret_shown,
     "no compiler in the image": _no_compiler,
@@ -201,6 +214,7 @@ ALL: Final[dict[str, Look]] = {
 """What is promised -> how to look whether it holds."""
 
 AFTERWARDS: Final[dict[str, Look]] = {
+    "the API says no for addresses of the list": api_promises.says_no,
     "no container has ended by itself": _never_fell,
     "no secret is shown by Docker, in the logs of all this neither": _no_secret_shown,
 }

@@ -140,10 +140,12 @@ ALL: Final = (
     Step(f"scale workers {WORKERS} to 1", _scale_down),
     _restart("worker"),
     _restart("receiver"),
+    _restart("api"),
     _restart("provider"),
     _restart("postgres"),
     _restart("rabbitmq"),
     _kill("receiver"),
+    _kill("api"),
     _kill("postgres"),
     _kill("rabbitmq"),
 )
