@@ -14,6 +14,7 @@ from tests.programs.faults.events import KNOWN_MESSAGES, SUPPRESSING, address_of
 from tests.programs.faults.ledger import Ledger
 from tests.programs.faults.load import Load
 from tests.support.node import Control
+from tests.support.ports import free_ports
 from tests.support.processes import Process, Processes
 from tests.support.proxy import Proxy
 
@@ -87,8 +88,7 @@ class Scene:
     async def start_receiver(self, number: int = 0) -> None:
         """Start it, or start it again, on its port; it is there when it listens."""
         receiver = await self._processes.start("receiver", overrides=self._settings(self.ports[number]))
-        started = await receiver.says("receiver.started")
-        self.ports[number] = started["port"]
+        await receiver.says("receiver.started")
         self.receivers[number : number + 1] = [receiver]
 
     async def start_worker(self, number: int = 0) -> None:
@@ -147,7 +147,7 @@ async def set_up(directory: Path, cast: Cast, *, rate: float, events: int) -> As
         scene.simulator = await stack.enter_async_context(serve_simulator(messages=KNOWN_MESSAGES))
         if cast.spool_disk_bytes is not None:
             await stack.enter_async_context(_small_disk(scene.spool_directory, cast.spool_disk_bytes))
-        scene.ports = [0] * cast.receivers
+        scene.ports = free_ports(cast.receivers)  # each receiver is started again on its own
         scene.receivers, scene.workers = [], []
         for number in range(cast.receivers):
             await scene.start_receiver(number)
