@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import any_, bindparam, func, select
+from sqlalchemy import any_, bindparam, func, literal_column, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -29,8 +29,18 @@ _POSTGRESQL: Final = "postgresql"
 
 
 @lru_cache(maxsize=32)
-def insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> Insert:
-    """An INSERT of these columns that supports ON CONFLICT. Execute it with the result of `as_parameters`."""
+def insert_statement(
+    dialect: str, table: Table, names: tuple[str, ...], *, lock: int | None = None
+) -> Insert:
+    """An INSERT of these columns that supports ON CONFLICT. Execute it with the result of `as_parameters`.
+
+    Args:
+        dialect: the database's.
+        table: into which.
+        names: of the columns.
+        lock: key of an advisory lock, which PostgreSQL takes before the first row gets its defaults, until the transaction
+            ends. It costs no round trip.
+    """
     if dialect != _POSTGRESQL:
         return sqlite.insert(table)
     arrays = (bindparam(name, type_=_array_of(table.c[name])) for name in names)
@@ -38,6 +48,12 @@ def insert_statement(dialect: str, table: Table, names: tuple[str, ...]) -> Inse
     rows = rows.render_derived()
     # In the order of the parameters: it is the order of the changes' ids, and that in which rows are locked.
     chosen = select(*(rows.c[name] for name in names)).order_by(rows.c.place)
+    if lock is not None:
+        # The function is volatile, so the planner keeps it; all rows are sorted before the first one is inserted.
+        locked = select(func.pg_advisory_xact_lock(literal_column(str(lock))).label("locked")).subquery(
+            "locked"
+        )
+        chosen = chosen.select_from(locked.join(rows, true()))
     return postgresql.insert(table).from_select(names, chosen)
 
 

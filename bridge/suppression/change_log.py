@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import func, select
-
 from bridge.suppression import bulk, model
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ async def append_changes(
 ) -> None:
     """Append these changes to the log, in their order; each may have an actor of its own.
 
-    It is the last statement of a transaction that locks rows: the lock under which ids are given is held until its end.
+    It is the last statement of a transaction that locks rows: see `append_rows`.
     """
     rows = [
         {
@@ -77,19 +75,12 @@ async def append_rows(
 ) -> None:
     """The same with rows of the table, at least one, which have the same keys. Those that they do not have are shared.
 
-    It is the last statement of a transaction that locks rows: the lock under which ids are given is held until its end.
+    From here to the commit one transaction at a time, so that ids become visible in their order. PostgreSQL gives them
+    before the commit: otherwise whoever reads behind the last id that he knows could miss one that is committed later.
+    (SQLite has one writer at a time anyway.) So a transaction locks no more rows after this: it might wait for another
+    that waits here.
     """
-    await _lock_change_ids(connection)
     complete = [{"at": now, "actor": actor} | row for row in rows]
-    adding = bulk.insert_statement(connection.dialect.name, model.changes, tuple(complete[0]))
+    names = tuple(complete[0])
+    adding = bulk.insert_statement(connection.dialect.name, model.changes, names, lock=CHANGE_IDS_LOCK)
     await bulk.write_rows(connection, adding, complete)
-
-
-async def _lock_change_ids(connection: AsyncConnection) -> None:
-    """From here to the commit one transaction at a time: so ids become visible in their order.
-
-    PostgreSQL gives ids before the commit: without this, whoever reads changes behind the last id that he knows could
-    miss one that is committed later. SQLite has one writer at a time anyway.
-    """
-    if connection.dialect.name == "postgresql":
-        await connection.execute(select(func.pg_advisory_xact_lock(CHANGE_IDS_LOCK)))
