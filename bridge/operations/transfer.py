@@ -6,11 +6,12 @@ import asyncio
 import csv
 import os
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bridge import private_files
 from bridge.suppression.address_keys import keys_of
+from bridge.suppression.policy import Policy, Reason
 from bridge.suppression.store import Store
 from bridge.suppression.transfer.cells import escaped
 from bridge.suppression.transfer.importing import ImportState
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bridge.settings.sections import Settings
-    from bridge.suppression.policy import Reason
     from bridge.suppression.transfer.columns import Columns, Source
     from bridge.suppression.transfer.exporting import Condition, Format
     from bridge.suppression.transfer.importing import Imports, Manner
@@ -55,6 +55,8 @@ class ImportOrder:
     dry_run: bool = False
     again: bool = False
     """Whether a file is imported anew that was imported before."""
+    end_of: Callable[[Reason, int], int | None] = lambda _, __: None
+    """When a row ends that has no end in the file, by its reason and time (Unix seconds); None: it does not."""
 
 
 @dataclass(slots=True)
@@ -81,7 +83,19 @@ async def import_file(settings: Settings, order: ImportOrder, moved: Moved) -> I
         OSError: the file for rejected rows cannot be written.
     """
     async with _open(settings) as store:
-        return await import_into(store, order, moved)
+        return await import_into(store, replace(order, end_of=_ends(settings)), moved)
+
+
+def _ends(settings: Settings) -> Callable[[Reason, int], int | None]:
+    """As the policy has it for events; a soft bounce ends as the first ones do."""
+    policy = Policy.of(settings.suppression)
+
+    def end_of(reason: Reason, at: int) -> int | None:
+        if reason is Reason.SOFT_BOUNCE:
+            return at + int(settings.suppression.soft_bounce_expiry)
+        return policy.expires_at(reason, at)
+
+    return end_of
 
 
 async def import_into(store: Store, order: ImportOrder, moved: Moved) -> ImportResult:
@@ -129,7 +143,7 @@ def _stage(
     """Bring all rows into the order of the list. Returns how many were rejected, and how many were not."""
 
     def reader_of(columns: Columns) -> RowReader:
-        return RowReader(columns, written_at=min(source.written_at, now), now=now)
+        return RowReader(columns, written_at=min(source.written_at, now), now=now, end_of=order.end_of)
 
     rejected = accepted = 0
     with _rejected_rows(order.rejected, source) as write:

@@ -67,7 +67,7 @@ def as_parameters(connection: AsyncConnection, rows: Rows) -> Rows | dict[str, l
 async def write_rows(connection: AsyncConnection, statement: Insert, rows: Rows) -> None:
     """Execute a statement of `insert_statement` with these rows, at least one, which have the same keys.
 
-    To SQLite they go as they are: SQLAlchemy takes as long to look at a row as SQLite to write it.
+    The statement must have no other parameters. To SQLite they go as they are: SQLAlchemy takes as long to look at a row as SQLite to write it.
     """
     if connection.dialect.name == _POSTGRESQL:
         await connection.execute(statement, as_parameters(connection, rows))

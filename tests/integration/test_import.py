@@ -30,8 +30,13 @@ MANNER = Manner("me", "import of list.csv")
 
 
 @pytest.fixture
-async def store(database_url: str) -> AsyncIterator[Store]:
-    async with Store.open(database_url, clock=Clock(NOW)) as opened:
+def clock() -> Clock:
+    return Clock(NOW)
+
+
+@pytest.fixture
+async def store(database_url: str, clock: Clock) -> AsyncIterator[Store]:
+    async with Store.open(database_url, clock=clock) as opened:
         yield opened
 
 
@@ -174,6 +179,28 @@ async def test_an_old_row_does_not_put_back_what_a_person_took_off(
     assert counts(result) == (2, 0, 0, 3, 0)
     on_list = await stores.query(database_url, "SELECT address FROM suppressions ORDER BY address")
     assert [row[0] for row in on_list] == ["ends@x.org", "new@x.org"]
+
+
+async def test_what_has_ended_makes_room_for_a_new_entry(
+    store: Store, order: transfer.ImportOrder, clock: Clock
+) -> None:
+    """The log says both; a row without an end ends as the policy has it."""
+    await store.add("a@x.org", actor="me", note="", expires_at=NOW + 1)
+    await store.add("b@x.org", reason=Reason.SOFT_BOUNCE, actor="me", note="", expires_at=NOW + 99)
+    clock.now += 9
+    write(order, f"a@x.org,manual,{NOW + 5}", f"b@x.org,soft_bounce,{NOW + 5}")
+
+    def end_of(reason: Reason, at: int) -> int | None:
+        return at + 120 if reason is Reason.SOFT_BOUNCE else None
+
+    order = replace(order, end_of=end_of)
+    planned = await imported(store, replace(order, dry_run=True))
+    assert counts(planned) == counts(await imported(store, order)) == (1, 1, 0, 0, 0)
+    (entry,) = await store.check("a@x.org")
+    assert (entry.first_event_at, entry.count, entry.expires_at) == (NOW + 5, 1, None)
+    assert [change.action for change in await store.history("a@x.org")] == ["added", "expired", "added"]
+    (entry,) = await store.check("b@x.org")
+    assert entry.expires_at == NOW + 125
 
 
 async def test_a_dry_run_says_what_then_happens(

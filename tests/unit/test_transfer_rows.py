@@ -28,11 +28,15 @@ WRITTEN = 1_690_000_000
 AT = 1_539_062_173  # 2018-10-09T05:16:13Z
 
 
+def _end_of(reason: Reason, at: int) -> int | None:
+    return at + 60 if reason is Reason.SOFT_BOUNCE else None
+
+
 def read(header: str, row: str, **options: object) -> ImportedRow:
     """The row of a CSV file with this header."""
     names, cells = csv.reader(io.StringIO(f"{header}\n{row}\n"), strict=True)
     columns = recognise(names, **options)  # type: ignore[arg-type]  # they are the caller's
-    return RowReader(columns, written_at=WRITTEN, now=NOW, soft_bounce_seconds=60).read(cells)
+    return RowReader(columns, written_at=WRITTEN, now=NOW, end_of=_end_of).read(cells)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from bridge.suppression.transfer.rows import ImportedRow
 
 
+def state_of(found: Found) -> CurrentState:
+    """The same as whoever else changes the list has it."""
+    state = CurrentState()
+    for key, entry in found.entries.items():
+        state.put(key, entry.expires_at)
+    return state
+
+
 @dataclass(slots=True)
 class Batch:
     """The rows of one transaction, as they come to stand on the list."""
@@ -26,11 +34,10 @@ class Batch:
     written: dict[Key, tuple[ImportedRow, bool]] = field(default_factory=dict)
     """The row that each changed entry comes from, and whether that is all of it."""
     changes: list[dict[str, Any]] = field(default_factory=list)
-    _state: CurrentState = field(default_factory=CurrentState)
+    _state: CurrentState = field(init=False)
 
     def __post_init__(self) -> None:
-        for key, entry in self.found.entries.items():
-            self._state.put(key, entry.expires_at)
+        self._state = state_of(self.found)
 
     def put(self, row: ImportedRow) -> Outcome:
         outcome = self.found.put(row, self.now)

@@ -6,9 +6,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import orjson
-from sqlalchemy import text
+from sqlalchemy import case, literal_column, text
 
 from bridge.suppression import bulk, model
+from bridge.suppression.policy import Reason
 from bridge.suppression.transfer.merging import Found, Merged
 
 if TYPE_CHECKING:
@@ -78,10 +79,19 @@ def _looking_up(dialect: str, table: str, names: str) -> TextClause:
 
 @lru_cache(maxsize=4)
 def upsert_statement(dialect: str) -> Insert:
-    """Writes entries as they were merged. What an entry was first made from stays."""
+    """Writes entries as they were merged. What an entry was first made from stays.
+
+    An entry for soft bounces that is imported upon has no message from then on: no event changes it any more, as when a
+    person adds to it.
+    """
     stored = model.suppressions.c
     adding = bulk.insert_statement(dialect, model.suppressions, tuple(column.name for column in stored))
     merged = ("first_event_at", "last_event_at", "count", "expires_at", "updated_at")
+    by_events = stored.reason != literal_column(
+        f"'{Reason.SOFT_BOUNCE.value}'"
+    )  # `write_rows` gives no other
     return adding.on_conflict_do_update(
-        index_elements=[stored.address, stored.reason], set_={name: adding.excluded[name] for name in merged}
+        index_elements=[stored.address, stored.reason],
+        set_={name: adding.excluded[name] for name in merged}
+        | {name: case((by_events, stored[name])) for name in ("message_id", "evidence")},
     )

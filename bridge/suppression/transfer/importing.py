@@ -10,10 +10,11 @@ from sqlalchemy import delete, select, update
 
 from bridge.suppression import allow_list, bulk, key_moves, model
 from bridge.suppression.address_keys import is_hash
-from bridge.suppression.change_log import append_rows
+from bridge.suppression.change_log import append_changes, append_rows
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import StoreError
-from bridge.suppression.transfer.batch import Batch
+from bridge.suppression.expiry import end_entries
+from bridge.suppression.transfer.batch import Batch, state_of
 from bridge.suppression.transfer.batch_statements import (
     exclusive_writer,
     read_found,
@@ -166,6 +167,7 @@ class Imports:
         keyed = [row._replace(address=self._keys.written(row.address)) for row in rows]
         async with self._database.read() as connection:
             found = await read_found(connection, keyed)
+        found.without_ended(now)
         return [found.put(row, now) for row in keyed]
 
     @shielded
@@ -214,7 +216,12 @@ class Imports:
     async def _put(
         self, connection: AsyncConnection, rows: Sequence[ImportedRow], manner: Manner, now: int
     ) -> list[Outcome]:
-        batch = Batch(await read_found(connection, rows), now)
+        found = await read_found(connection, rows)
+        if ended := found.without_ended(now):
+            # What has ended makes room for a new entry, whether somebody has taken it off the list already or not.
+            changes = await end_entries(connection, ended, state_of(found), now=now)
+            await append_changes(connection, changes, actor=manner.actor, now=now)
+        batch = Batch(found, now)
         if await connection.scalar(select(model.allow_rules.c.pattern).limit(1)) is not None:
             keys_of = {row.address: self._keys.looked_up(row.address) for row in rows}
             batch.rules = await allow_list.rules_for(connection, keys_of)
@@ -223,8 +230,8 @@ class Imports:
             entries = [batch.entry(key) for key in sorted(batch.written)]
             await bulk.write_rows(connection, upsert_statement(connection.dialect.name), entries)
             more = {"note": manner.note, "published_at": None if manner.publish else now}
-            changes = [change | more for change in batch.changes]
-            await append_rows(connection, changes, actor=manner.actor, now=now)
+            logged = [change | more for change in batch.changes]
+            await append_rows(connection, logged, actor=manner.actor, now=now)
         return outcomes
 
 

@@ -32,6 +32,15 @@ class Found:
     lifted_at: dict[Key, int] = field(default_factory=dict)
     """When a person has last taken it off the list, Unix seconds."""
 
+    def without_ended(self, now: int) -> set[str]:
+        """Forget the entries that have ended by `now` (Unix seconds). Returns their addresses."""
+        ended = [
+            key for key, one in self.entries.items() if one.expires_at is not None and one.expires_at <= now
+        ]
+        for key in ended:
+            del self.entries[key]
+        return {address for address, _ in ended}
+
     def put(self, row: ImportedRow, now: int) -> Outcome:
         """Put the row on the list, and say what that did.
 

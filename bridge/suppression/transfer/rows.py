@@ -48,6 +48,10 @@ class ImportedRow(NamedTuple):
     """None: it is there for good."""
 
 
+def _for_good(_: Reason, __: int) -> None:
+    return None
+
+
 class RowReader:
     """Reads the rows of one file."""
 
@@ -57,7 +61,7 @@ class RowReader:
         *,
         written_at: int,
         now: int,
-        soft_bounce_seconds: int | None = None,
+        end_of: Callable[[Reason, int], int | None] = _for_good,
     ) -> None:
         """Make one for the rows of one file.
 
@@ -65,12 +69,12 @@ class RowReader:
             columns: what stands where.
             written_at: Unix seconds: when a row without a time is thought to have happened.
             now: Unix seconds; later times are refused.
-            soft_bounce_seconds: after which a soft bounce ends that the file gives no end; None: it does not.
+            end_of: when a row ends that the file gives no end, by its reason and time; None: it does not.
         """
         self._columns = columns
         self._written_at = written_at
         self._latest = now + _SKEW_SECONDS
-        self._soft_bounce_seconds = soft_bounce_seconds
+        self._end_of = end_of
         self.read: Callable[[Sequence[str]], ImportedRow] = self._own if columns.own else self._foreign
         """Read the cells of a row; raises `RejectedRowError`."""
 
@@ -88,8 +92,8 @@ class RowReader:
         if at > self._latest:
             raise RejectedRowError(f"its time {times.as_text(at)} lies in the future")
         expires_at = self._time(cells, columns.expires)
-        if expires_at is None and reason is Reason.SOFT_BOUNCE and self._soft_bounce_seconds is not None:
-            expires_at = at + self._soft_bounce_seconds
+        if expires_at is None:
+            expires_at = self._end_of(reason, at)
         original = cells[columns.address]
         return ImportedRow(_key(original), reason.value, original.strip(), at, at, expires_at=expires_at)
 

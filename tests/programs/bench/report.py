@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.results import Bar, Results
     from tests.programs.bench.scaling import ScalingRow
     from tests.programs.bench.throughput import Row
+    from tests.programs.bench.transfer import TransferRow
     from tests.programs.bench.working import WorkerRow
 
 _MIB: Final = 1024**2
@@ -65,6 +66,8 @@ def tables(results: Results) -> list[Table]:
         found.append(_workers(results.workers))
     if results.scaling:
         found.append(_scaling(results.scaling))
+    if results.transfers:
+        found.append(_transfers(results.transfers))
     if lines := tuple(map(_bar, bars(results))):
         found.append(Table("The bar", ("what", "measured", "bar", "aim", "holds"), lines))
     return found
@@ -168,6 +171,26 @@ def _workers(rows: Sequence[WorkerRow]) -> Table:
                     f"{row.events_per_second:,.0f}",
                     f"{row.cpu_us:.0f} us",
                     _ratio(row.ratio),
+                )
+            )
+            for row in rows
+        ),
+    )
+
+
+def _transfers(rows: Sequence[TransferRow]) -> Table:
+    return Table(
+        "The list from a file and into one, by `bridge suppressions import` and `export`",
+        ("command", "store", "entries", "time", "CPU of the command", "peak memory"),
+        tuple(
+            Line(
+                (
+                    row.command,
+                    row.store,
+                    f"{row.rows:,}",
+                    f"{row.seconds:.1f} s",
+                    f"{row.cpu:.1f} s",
+                    f"{row.peak / _MB:.0f} MB",
                 )
             )
             for row in rows

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from tests.programs.bench import entrants
+from tests.programs.bench import entrants, transfer
 from tests.programs.bench.working import POSTGRESQL, SQLITE, WORKER
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.scaling import ScalingRow
     from tests.programs.bench.throughput import Measurement, Row
+    from tests.programs.bench.transfer import TransferRow
     from tests.programs.bench.working import WorkerRow
 
 _MB: Final = 1e6
@@ -33,6 +34,7 @@ class Results:
     scaling: tuple[ScalingRow, ...]
     errors: tuple[str, ...]
     """What could not be measured at all, and why."""
+    transfers: tuple[TransferRow, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -81,8 +83,17 @@ def bars(results: Results) -> list[Bar]:
             None,
             "MB",
         ),
+        *(bar for row in results.transfers for bar in _transfer(row)),
     ]
     return [bar for bar in every if bar is not None]
+
+
+def _transfer(row: TransferRow) -> tuple[Bar | None, ...]:
+    what = f"{row.command} of {row.rows:,} entries, {row.store}"
+    return (
+        _at_most(what, row.seconds, transfer.SECONDS, None, "s"),
+        _at_most(f"{what}: memory", row.peak / _MB, transfer.BYTES / _MB, None, "MB"),
+    )
 
 
 def _at_most(what: str, measured: float | None, bar: float, aim: float | None, unit: str = "") -> Bar | None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tests.programs.bench import entrants, longer, machine, place, scaling, throughput, working
+from tests.programs.bench import entrants, longer, machine, place, scaling, throughput, transfer, working
 from tests.programs.bench.results import Results
 from tests.programs.bench.throughput import FAILURES, said
 
@@ -23,7 +23,15 @@ ANSWER_TIMES: Final = "answer times"
 MEMORY: Final = "memory"
 WORKER: Final = "worker"
 SCALING: Final = "scaling"
-ALL: Final = (*(contender.name for contender in entrants.ALL), ANSWER_TIMES, MEMORY, WORKER, SCALING)
+TRANSFER: Final = "import and export"
+ALL: Final = (
+    *(contender.name for contender in entrants.ALL),
+    ANSWER_TIMES,
+    MEMORY,
+    WORKER,
+    SCALING,
+    TRANSFER,
+)
 """What can be chosen."""
 
 
@@ -74,6 +82,9 @@ async def everything(choice: Choice, say: Say) -> Results:
     several = None
     if SCALING in choice.names:
         several = await _kept(SCALING, scaling.measure(rounds=choice.rounds, say=say), failed, say)
+    transfers = None
+    if TRANSFER in choice.names:
+        transfers = await _kept(TRANSFER, transfer.measure(rounds=1, say=say), failed, say)
     return Results(
         about=about,
         receivers=tuple(rows),
@@ -82,6 +93,7 @@ async def everything(choice: Choice, say: Say) -> Results:
         memory=memory,
         workers=tuple(workers or ()),
         scaling=tuple(several or ()),
+        transfers=tuple(transfers or ()),
         errors=tuple(f"{name}: {why}" for name, why in failed.items()),
     )
 

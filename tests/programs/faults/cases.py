@@ -293,6 +293,7 @@ ALL: Final = (
     ),
     Case("list file replaced, then removed", list_cases.list_replaced),
     Case("four workers on one SQLite file", list_cases.four_workers, Cast(workers=4)),
+    Case("import SIGKILL, again and again", list_cases.import_killed),
     Case("hard bounces in odd spellings, broker SIGKILL", broker_killed, Cast(spelt_oddly=True)),
     Case("broker down and receiver restarted", broker_down_and_receiver_restarted, quick=True),
 )

@@ -1,17 +1,21 @@
-"""Faults of the list's file: it is replaced and removed under a worker, and four workers share one."""
+"""Faults of the list: its file is replaced and removed under a worker, four workers share one, an import is killed."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import signal
 import sqlite3
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aio_pika
 
 from bridge.broker.topology import Names
+from bridge.suppression.store import Store
+from tests.support.commands import environment_without_settings
 from tests.support.eventually import eventually
+from tests.support.warm_starts import start_bridge
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 PAUSED_SECONDS: Final = 20.0
 """Longer than the turn to publish lasts, `worker.take_over_after`."""
 _NAMES: Final = Names()
+_IMPORTED: Final = 30_000
+"""Rows of the file that is imported."""
+_KILLS: Final = 3
+_LOOK_EVERY_SECONDS: Final = 0.005
 
 
 async def list_replaced(scene: Scene) -> None:
@@ -57,6 +65,71 @@ async def four_workers(scene: Scene) -> None:
             seen.add(number)
     if not new or new != sorted(new):
         raise AssertionError(f"of {len(new)} changes, some were published after later ones")
+
+
+async def import_killed(scene: Scene) -> None:
+    """A file is imported beside the worker, and the import killed again and again: the list is that of one clean import."""
+    file = scene.directory / "bounces.csv"
+    rows = (
+        f"zzz{number * 7919 % _IMPORTED}@import.example.org,bounce,{number}" for number in range(_IMPORTED)
+    )
+    file.write_text("\n".join(("address,reason,created_at", *rows, "nobody,bounce,1", "")))
+    chance, done, kills = random.Random(), 0, 0  # noqa: S311 -- of a test
+    while (
+        killed := await _import(file, scene.list_file, until=done + chance.randrange(1, 4000))
+    ) is not None:
+        done, kills = killed, kills + 1
+    clean = scene.directory / "clean.sqlite3"
+    async with Store.open(f"sqlite+aiosqlite:///{clean}"):
+        pass
+    await _import(file, clean)
+    if kills < _KILLS:
+        raise AssertionError(f"the import was killed only {kills} times")
+    if (found := _of_import(scene.list_file)) != _of_import(clean):
+        raise AssertionError(f"after {kills} kills the list is not that of one import: {found[1:]}")
+
+
+async def _import(file: Path, database: Path, *, until: int | None = None) -> int | None:
+    """Import it, or kill the import when so many rows are done. Returns how many then are; None: it has ended in order."""
+    url = f"sqlite+aiosqlite:///{database}?timeout=30"
+    environment = environment_without_settings() | {"BRIDGE_SUPPRESSION__DATABASE_URL": url}
+    process = await start_bridge("suppressions", "import", str(file), cwd=file.parent, env=environment)
+    ending = asyncio.create_task(process.communicate())
+    try:
+        while not ending.done():
+            await asyncio.wait([ending], timeout=_LOOK_EVERY_SECONDS)
+            if until is not None and not ending.done() and _rows_done(database) >= until:
+                process.kill()
+                await ending
+                return _rows_done(database)
+    finally:
+        if not ending.done():
+            process.kill()
+            await ending
+    if await process.wait() != 0:
+        raise AssertionError(f"the import failed: {ending.result()[1].decode()}")
+    return None
+
+
+def _rows_done(database: Path) -> int:
+    with closing(sqlite3.connect(database, timeout=30)) as reader:
+        return int(reader.execute("SELECT coalesce(max(rows_done), 0) FROM imports").fetchone()[0])
+
+
+def _of_import(database: Path) -> tuple[list[Any], list[Any], list[Any]]:
+    """The entries that were imported, how many changes there are of them, and what the import has counted."""
+    with closing(sqlite3.connect(database, timeout=30)) as reader:
+        entries = reader.execute(
+            "SELECT address, reason, original, first_event_at, last_event_at, count FROM suppressions "
+            "WHERE domain = 'import.example.org' ORDER BY address"
+        ).fetchall()
+        changes = reader.execute(
+            "SELECT action, count(*), count(DISTINCT address) FROM changes WHERE note = 'import of bounces.csv' GROUP BY action"
+        ).fetchall()
+        counted = reader.execute(
+            "SELECT rows_done, added, updated, unchanged, rejected, finished_at IS NOT NULL FROM imports"
+        ).fetchall()
+    return entries, changes, counted
 
 
 def _restore(file: Path) -> None:
