@@ -22,6 +22,7 @@ from bridge.roles.worker_dependencies import WorkerDependencies
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Policy
+from bridge.suppression.retention import limits_of
 from bridge.suppression.store import Store
 from bridge.tasks import background_task, run_until_first_ends, wait_while_running
 from bridge.telemetry import health, logs
@@ -42,6 +43,7 @@ from bridge.worker.expirer import Expirer
 from bridge.worker.freshness import FreshnessReporter, WaitingEvents
 from bridge.worker.list_metrics import ListMetrics
 from bridge.worker.progress_checks import WorkerParts, database_check, worker_checks
+from bridge.worker.pruner import Pruner
 from bridge.worker.readiness import worker_readiness
 from bridge.worker.relay import Relay
 from bridge.worker.suppressor import Suppressor
@@ -150,12 +152,15 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             background_task(parts.relay.run(), name="worker.relay") as relaying,
             background_task(parts.list_metrics.run(), name="worker.list_metrics") as counting,
             background_task(parts.expirer.run(), name="worker.expirer") as expiring,
+            background_task(parts.pruner.run(), name="worker.pruner") as pruning,
         ):
-            await lifetime.wait_until_stopped(consuming, relaying, counting, expiring, watching, publish)
+            await lifetime.wait_until_stopped(
+                consuming, relaying, counting, expiring, pruning, watching, publish
+            )
             log.info("worker stopping", action="worker.stopping")
             await asyncio.gather(parts.consumer.stop(), parts.announcement_consumer.stop())
             await parts.freshness.report_end()
-            for task in (consuming, relaying, counting, expiring):
+            for task in (consuming, relaying, counting, expiring, pruning):
                 task.cancel()  # all at once: then a database that does not answer is waited for only once
     log.info("worker stopped", action="worker.stopped")
 
@@ -271,6 +276,9 @@ async def _build_parts(
         expirer = Expirer(
             store, database=dependencies.database, on_ended=relay.changes_pending, metrics=metrics
         )
+        soft_bounces = Policy.of(settings.suppression).soft_bounces
+        limits = limits_of(settings.retention, soft_bounce_seconds=soft_bounces.memory)
+        pruner = Pruner(store.retention, limits, database=dependencies.database, metrics=metrics)
         yield WorkerParts(
             consumer,
             suppressor,
@@ -279,6 +287,7 @@ async def _build_parts(
             relay,
             freshness,
             list_metrics,
+            pruner,
             announcements,
             announcement_consumer,
             expirer,

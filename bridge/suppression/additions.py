@@ -61,15 +61,16 @@ def causes_of(
     return causes, results
 
 
-def completed(results: Iterable[AdditionResult], done: Sequence[Done]) -> list[AdditionResult]:
-    """The results with what became of each valid address."""
-    outcomes = iter(done)
-    return [
-        one
-        if one.error is not None
-        else replace(one, outcome="added" if next(outcomes) == "added" else "updated")
-        for one in results
-    ]
+def completed(
+    results: Iterable[AdditionResult], placed: Iterable[Cause], done: Iterable[Done]
+) -> list[AdditionResult]:
+    """The results with what became of each valid address, and the key under which it is."""
+    outcomes = zip(placed, done, strict=True)
+    return [one if one.error is not None else _completed(one, *next(outcomes)) for one in results]
+
+
+def _completed(result: AdditionResult, cause: Cause, done: Done) -> AdditionResult:
+    return replace(result, address=cause.address, outcome="added" if done == "added" else "updated")
 
 
 def answer_of(results: Sequence[AdditionResult]) -> bytes:

@@ -84,14 +84,17 @@ class KeyedAddresses(AddressKeys):
         return self.privacy_keys[0].hash(key) if self.hashes and not is_hash(key) else key
 
     def looked_up(self, address: str) -> tuple[str, ...]:
-        plain = super().written(address)
-        if is_hash(plain):
-            return (plain,)
-        hashed = tuple(key.hash(plain) for key in self.privacy_keys)
-        return (*hashed, plain) if self.hashes else (plain, *hashed)
+        return self._keys_of(super().written(address))
 
     def further_keys(self, normalised: Iterable[str]) -> dict[str, str]:
-        return {key.hash(address): address for address in normalised for key in self.privacy_keys}
+        plain = [one for one in normalised if not is_hash(one)]
+        return {key.hash(address): address for address in plain for key in self.privacy_keys}
+
+    def _keys_of(self, plain: str) -> tuple[str, ...]:
+        if is_hash(plain):
+            return (plain,)
+        hashed = [key.hash(plain) for key in self.privacy_keys]
+        return (*hashed, plain) if self.hashes else (plain, *hashed)
 
 
 PLAIN: Final = AddressKeys()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import delete, func, select
 
-from bridge.suppression import bulk, current_state, model
-from bridge.suppression.address_keys import domain_of
+from bridge.suppression import bulk, current_state, key_moves, model
+from bridge.suppression.address_keys import domain_of, is_hash
 from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.change_log import NewChange, append_changes
 from bridge.suppression.database import shielded
@@ -107,6 +107,8 @@ class AllowList:
         now = int(self._clock())
         async with self._database.write() as connection:
             await current_state.exclude_writers(connection)
+            if _domain_of(pattern) is None:
+                key = (await key_moves.places(connection, self._keys, [pattern]))[pattern].key
             before = await _read(connection, key)
             rule = AllowRule(key, over_complaints, before.created_at if before else now, actor, note)
             row = {name: getattr(rule, name) for name in AllowRule.__slots__}
@@ -203,7 +205,7 @@ class AllowList:
     async def _log(self, connection: AsyncConnection, action: Action, rule: AllowRule, *, now: int) -> None:
         """Log what was done. For an address the change says what suppresses it now; for a domain nobody knows whom."""
         reasons = None
-        if "@" in rule.pattern:
+        if "@" in rule.pattern or is_hash(rule.pattern):
             found = await current_state.read(connection, [rule.pattern])
             holding = await self.rules_for(connection, [rule.pattern])
             in_force = [Reason(reason) for reason in found.reasons(rule.pattern, now).split(",") if reason]

@@ -14,18 +14,15 @@ from bridge.suppression.addresses import InvalidAddressError
 from bridge.suppression.change_log import NewChange, append_changes
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NoPrivacyKeyError
-from bridge.suppression.key_moves import move
+from bridge.suppression.key_moves import hidden_message, move
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bridge.suppression.address_keys import AddressKeys, PrivacyKey
+    from bridge.suppression.address_keys import AddressKeys
     from bridge.suppression.database import Database
-
-NO_REASON: Final = ""
-"""What an erasure has in the column `reason` of the change log: it is about all of them."""
 
 _PAGE: Final = 5_000
 """Known messages that are read at once: nobody else waits for that."""
@@ -156,7 +153,7 @@ class Erasures:
             messages = await _messages_of(connection, keys)
             found["known messages"] = await _forget(connection, messages)
             await move(connection, {old: key for old in keys if old != key})
-            await _strip(connection, key, self._keys.privacy_keys[0])
+            await _strip(connection, key, self._keys)
             reasons = await self._reasons(connection, (key,))
             if not repeated:
                 await connection.execute(
@@ -211,7 +208,7 @@ class Erasures:
                 await _forget(connection, messages)
 
 
-async def _strip(connection: AsyncConnection, key: str, privacy_key: PrivacyKey) -> None:
+async def _strip(connection: AsyncConnection, key: str, keys: AddressKeys) -> None:
     """Take from the rows under this hash what leads back to the person. A rule that allows the address goes entirely."""
     entries, changes, bounces = model.suppressions, model.changes, model.soft_bounces
     for table in (entries, changes):
@@ -222,7 +219,7 @@ async def _strip(connection: AsyncConnection, key: str, privacy_key: PrivacyKey)
         select(bounces.c.message_id).where(bounces.c.address == key).distinct()
     ):
         of_it = (bounces.c.address == key, bounces.c.message_id == message)
-        hidden = message if is_hash(message) else privacy_key.hash(f"message {message}")
+        hidden = hidden_message(keys, message)
         await connection.execute(update(bounces).where(*of_it).values(message_id=hidden, evidence=None))
     await connection.execute(delete(model.allow_rules).where(model.allow_rules.c.pattern == key))
 

@@ -13,6 +13,7 @@ from sqlalchemy import delete, insert, select, update
 from bridge.suppression import bulk, current_state, model
 from bridge.suppression.address_keys import domain_of, is_hash
 from bridge.suppression.addresses import InvalidAddressError
+from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.address_keys import AddressKeys
+    from bridge.suppression.suppressing_events import Delivered
     from bridge.suppression.writing import Cause
 
     Row = dict[str, Any]
@@ -93,7 +95,7 @@ async def placed(connection: AsyncConnection, keys: AddressKeys, causes: Sequenc
     if not keys.privacy_keys:
         return list(causes)
     found = await places(connection, keys, {cause.original for cause in causes})
-    return [_beside(found[cause.original], cause) for cause in causes]
+    return [_beside(found[cause.original], cause, keys) for cause in causes]
 
 
 async def placed_messages(
@@ -115,6 +117,27 @@ async def placed_messages(
     }
 
 
+async def placed_deliveries(
+    connection: AsyncConnection, keys: AddressKeys, deliveries: Mapping[str, Delivered]
+) -> dict[str, Delivered]:
+    """Key -> the delivery, as `placed`. Args: as there; a key -> the delivery, with its address in any spelling."""
+    if not keys.privacy_keys:
+        return dict(deliveries)
+    found = await places(connection, keys, {one.address for one in deliveries.values()})
+    return {
+        found[one.address].key: one
+        if not is_hash(found[one.address].key)
+        else _delivered(found[one.address], one)
+        for one in deliveries.values()
+    }
+
+
+def _delivered(place: Place, delivered: Delivered) -> Delivered:
+    if place.erased:
+        return replace(delivered, message_id="", evidence=b"")
+    return replace(delivered, evidence=evidence_beside(place.key, delivered.evidence) or b"")
+
+
 def _is_valid(keys: AddressKeys, address: str) -> bool:
     try:
         keys.written(address)
@@ -123,14 +146,22 @@ def _is_valid(keys: AddressKeys, address: str) -> bool:
     return True
 
 
-def _beside(place: Place, cause: Cause) -> Cause:
+def hidden_message(keys: AddressKeys, message_id: str) -> str:
+    """What stands for a message of an erased person where messages must be told apart."""
+    return message_id if is_hash(message_id) else keys.privacy_keys[0].hash(f"message {message_id}")
+
+
+def _beside(place: Place, cause: Cause, keys: AddressKeys) -> Cause:
     if not is_hash(place.key):
         return cause
+    message_id = cause.message_id
+    if place.erased and message_id is not None:
+        message_id = hidden_message(keys, message_id) if cause.reason is Reason.SOFT_BOUNCE else None
     return replace(
         cause,
         address=place.key,
         original="",
-        message_id=None if place.erased else cause.message_id,
+        message_id=message_id,
         evidence=None if place.erased else evidence_beside(place.key, cause.evidence),
     )
 

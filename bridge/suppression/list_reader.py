@@ -35,13 +35,19 @@ class ListReader(ListPart):
         Args:
             addresses: in any spelling. One that is no address gets an answer with an error.
         """
-        normalised = normalise_many(addresses)
+        normalised = [
+            given if not isinstance(one, str) and is_hash(given) else one
+            for given, one in zip(addresses, normalise_many(addresses), strict=True)
+        ]
         valid = {one for one in normalised if isinstance(one, str)}
         further = self._keys.further_keys(valid)
         async with self._database.read_autocommit() as connection:
             found = await checking.read_in_force(connection, valid, further, self._now())
             keys_of = {address: self._keys.looked_up(address) for address in found.in_force if found.rules}
             rules = await rules_for(connection, keys_of) if keys_of else {}
+        for key in further.keys() & valid:  # the hash of an address that was given, too
+            if further[key] in found.in_force:
+                found.in_force[key] = found.in_force[further[key]]
         return checking.answers(normalised, found.in_force, rules)
 
     @shielded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from bridge.suppression import additions, current_state, idempotency, reading, recording, writing
+from bridge.suppression import additions, current_state, idempotency, key_moves, reading, recording, writing
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError
 from bridge.suppression.list_part import ListPart
@@ -59,9 +59,17 @@ class ListWriter(ListPart):
             return []
         now = self._now()
         async with self._database.write() as connection:
-            await writing.upsert_addresses(connection, addresses, now)
+            placed = await key_moves.placed(connection, self._keys, list(causes.values()))
+            delivered = await key_moves.placed_deliveries(connection, self._keys, deliveries)
+            messages = await key_moves.placed_messages(connection, self._keys, addresses)
+            await writing.upsert_addresses(connection, messages, now)
             outcomes = await recording.record(
-                connection, causes, deliveries, rule=self._policy.soft_bounces, actor=actor, now=now
+                connection,
+                dict(zip(causes, placed, strict=True)),
+                delivered,
+                rule=self._policy.soft_bounces,
+                actor=actor,
+                now=now,
             )
         # Of several with one event id the first takes the outcome; the others are repeats.
         return [
@@ -77,7 +85,8 @@ class ListWriter(ListPart):
         if not addresses:
             return
         async with self._database.write() as connection:
-            await writing.upsert_addresses(connection, addresses, self._now())
+            messages = await key_moves.placed_messages(connection, self._keys, addresses)
+            await writing.upsert_addresses(connection, messages, self._now())
 
     @shielded
     async def add(
@@ -106,6 +115,7 @@ class ListWriter(ListPart):
             self._keys.written(address), address, reason, at=now, note=note, expires_at=expires_at
         )
         async with self._database.write() as connection:
+            (cause,) = await key_moves.placed(connection, self._keys, [cause])
             await writing.upsert_entries(connection, [cause], actor=actor, now=now)
             return await reading.read_entry(connection, cause.key)
 
@@ -134,8 +144,9 @@ class ListWriter(ListPart):
                 answer = await idempotency.begin(connection, idempotency_key, now)
                 if answer is not None:
                     return additions.results_of(answer)
-            done = await writing.upsert_entries(connection, causes, actor=actor, now=now)
-            results = additions.completed(results, done)
+            placed = await key_moves.placed(connection, self._keys, causes)
+            done = await writing.upsert_entries(connection, placed, actor=actor, now=now)
+            results = additions.completed(results, placed, done)
             if idempotency_key is not None:
                 await idempotency.finish(connection, idempotency_key, additions.answer_of(results))
         return results
@@ -174,6 +185,8 @@ class ListWriter(ListPart):
         may_lift_complaints = override and bool(actor.strip()) and bool(note.strip())
         async with self._database.write() as connection:
             await current_state.exclude_writers(connection)
+            if not dry_run:
+                keys = ((await key_moves.places(connection, self._keys, [address]))[address].key,)
             entries = await reading.read_entries(connection, keys, reason=reason)
             if not entries:
                 raise NotSuppressedError(

@@ -186,7 +186,7 @@ async def _put(
         {
             "address": address,
             "reason": _SOFT.value,
-            "original": address,
+            "original": address if domain_of(address) else "",
             "first_event_at": episode.first.at,
             "last_event_at": episode.last.at,
             "count": episode.count,
@@ -246,8 +246,8 @@ async def _end(
                 _SOFT,
                 note=note,
                 event_id=delivered.event_id if delivered else None,
-                message_id=delivered.message_id if delivered else entry.message_id,
-                evidence=delivered.evidence if delivered else entry.evidence,
+                message_id=(delivered.message_id or None) if delivered else entry.message_id,
+                evidence=(delivered.evidence or None) if delivered else entry.evidence,
                 expires_at=entry.expires_at,
                 reasons=current.reasons(address, now),
             )

@@ -18,6 +18,7 @@ from bridge.suppression.freshness import Freshness
 from bridge.suppression.list_reader import ListReader
 from bridge.suppression.list_writer import ListWriter
 from bridge.suppression.policy import DEFAULT_POLICY
+from bridge.suppression.retention import Retention
 from bridge.suppression.transfer.exporting import Exporter
 from bridge.suppression.transfer.importing import Imports
 
@@ -62,6 +63,8 @@ class Store(ListReader, ListWriter):
         """Who is written to all the same."""
         self.erasures = Erasures(database, clock, keys)
         """Who was erased."""
+        self.retention = Retention(database, clock, lease_seconds=lease_seconds)
+        """What is deleted when it is old."""
         self.exports = Exporter(database, clock)
         """The list as a file."""
         self.imports = Imports(database, clock, keys)

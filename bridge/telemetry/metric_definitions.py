@@ -240,6 +240,21 @@ class MetricDefinitions:
         )
 
     @cached_property
+    def table_rows(self) -> Gauge:
+        help_text = "Rows of the list's tables that grow, shown by the worker that deletes what is old"
+        return self._gauge("bridge_table_rows", help_text, "table", multiprocess_mode="livemax")
+
+    @cached_property
+    def pruned_rows(self) -> Counter:
+        help_text = "Rows deleted, or without their evidence, because they were old ([retention])"
+        return self._counter("bridge_pruned_rows", help_text, "what")
+
+    @cached_property
+    def prune_seconds(self) -> BulkHistogram:
+        help_text = "For how long a transaction that deletes old rows has held its locks"
+        return self._histogram("bridge_prune_seconds", help_text, FAST_BUCKETS)
+
+    @cached_property
     def outbox_changes(self) -> Gauge:
         return self._gauge("bridge_outbox_changes", "Changes of the list that are not published yet")
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bridge.worker.failures import FailureRouter
     from bridge.worker.freshness import FreshnessReporter
     from bridge.worker.list_metrics import ListMetrics
+    from bridge.worker.pruner import Pruner
     from bridge.worker.relay import Relay
     from bridge.worker.suppressor import Suppressor
 
@@ -33,6 +34,7 @@ class WorkerParts:
     relay: Relay
     freshness: FreshnessReporter
     list_metrics: ListMetrics
+    pruner: Pruner
     announcements: Announcements
     announcement_consumer: Consumer
     expirer: Expirer

@@ -44,6 +44,7 @@ class Scene:
                     self.relay,
                     None,
                     self.list_metrics,
+                    None,
                     self.announcements,
                     self.announcement_consumer,
                     None,

@@ -1,0 +1,122 @@
+"""What the list deletes when it has grown old: how old that is, and one small transaction after the other."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from bridge.suppression import model, pruning
+from bridge.suppression.database import shielded
+from bridge.suppression.lease import Lease
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from bridge.settings.list_sections import Retention as RetentionSettings
+    from bridge.suppression.database import Database
+
+    Deletion = Callable[[AsyncConnection, int, int], Awaitable[int]]
+
+PRUNE_LEASE: Final = "prune"
+"""The lease of the process that deletes what is old."""
+
+DAY: Final = 86_400
+IDEMPOTENCY_SECONDS: Final = 2 * DAY
+"""How long an answer is kept: a client may count on one day."""
+IMPORT_SECONDS: Final = 30 * DAY
+"""How long it is known that an import has ended."""
+
+TABLES: Final = (
+    model.suppressions,
+    model.changes,
+    model.handled_events,
+    model.known_messages,
+    model.soft_bounces,
+    model.deliveries,
+)
+"""Those that grow, for the metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long something is kept."""
+
+    name: str
+    """What is deleted, for metrics: the table, or `evidence`."""
+    seconds: int
+    delete: Deletion
+
+
+class Step(NamedTuple):
+    """What one transaction has done."""
+
+    rows: int
+    """How many rows it has deleted, or gone through."""
+    seconds: float
+    """For how long others could not write, or those rows at least."""
+
+
+class Retention:
+    """Deletes what is old. Every method may raise `StoreError`, and `StoreUnavailableError` where waiting may help."""
+
+    def __init__(self, database: Database, clock: Callable[[], float], *, lease_seconds: float) -> None:
+        """Args: the list's database; the time in Unix seconds; how long the lease lasts that `lease` gives."""
+        self._database = database
+        self._clock = clock
+        self.lease = Lease(database, PRUNE_LEASE, seconds=lease_seconds)
+        """Of the processes that share a database one at a time deletes: the one that holds this."""
+
+    @shielded
+    async def delete_some(self, limit: Limit, rows: int) -> Step:
+        """Delete at most `rows` of the rows that are older than this limit, the oldest first, in one transaction."""
+        before = int(self._clock()) - limit.seconds
+        async with self._database.write() as connection:
+            began = time.monotonic()
+            done = await limit.delete(connection, before, rows)
+        return Step(done, time.monotonic() - began)
+
+    @shielded
+    async def count_rows(self) -> dict[str, int]:
+        """The number of rows of each of `TABLES`; of a long table in PostgreSQL about as many."""
+        found = {}
+        for table in TABLES:
+            async with self._database.read() as connection:
+                found[table.name] = await pruning.count_rows(connection, table)
+        return found
+
+    @shielded
+    async def changes_deleted_until(self) -> int | None:
+        """Changes that were made until then (Unix seconds) may be deleted; None: none was ever deleted."""
+        async with self._database.read() as connection:
+            return await pruning.read_mark(connection, pruning.CHANGES_MARK)
+
+
+def limits_of(settings: RetentionSettings, *, soft_bounce_seconds: int | None) -> list[Limit]:
+    """The limits in these settings, and those that follow from the policy.
+
+    Args:
+        settings: how many days.
+        soft_bounce_seconds: how long soft bounces and deliveries have an effect; None: for good.
+    """
+    evidence = [days for days in (settings.evidence_days, settings.changes_days) if days is not None]
+    days_kept: dict[str, tuple[float | None, Deletion]] = {
+        "handled_events": (settings.handled_events_days, pruning.delete_handled_events),
+        "known_messages": (settings.known_messages_days, pruning.delete_known_messages),
+        # The evidence of an entry is found by the change that made it.
+        "evidence": (min(evidence, default=None), pruning.delete_evidence),
+        "evidence of soft bounces": (settings.evidence_days, pruning.delete_evidence_of_soft_bounces),
+        "changes": (settings.changes_days, pruning.delete_changes),
+    }
+    seconds_kept: dict[str, tuple[int | None, Deletion]] = {
+        "soft_bounces": (soft_bounce_seconds, pruning.delete_soft_bounces),
+        "deliveries": (soft_bounce_seconds, pruning.delete_deliveries),
+        "idempotent_requests": (IDEMPOTENCY_SECONDS, pruning.delete_idempotent_requests),
+        "imports": (IMPORT_SECONDS, pruning.delete_imports),
+    }
+    return [
+        *(Limit(name, round(days * DAY), how) for name, (days, how) in days_kept.items() if days is not None),
+        *(Limit(name, seconds, how) for name, (seconds, how) in seconds_kept.items() if seconds is not None),
+    ]

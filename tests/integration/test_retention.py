@@ -1,0 +1,185 @@
+"""What has grown old is deleted, in small transactions; what is younger stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bridge.settings.list_sections import Retention
+from bridge.suppression.policy import Reason
+from bridge.suppression.retention import DAY, TABLES, limits_of
+from bridge.suppression.store import Store
+from bridge.suppression.suppressing_events import SuppressingEvent
+from tests.support import stores
+from tests.support.clock import Clock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = pytest.mark.quick
+
+NOW = 1_700_000_000
+EACH = 7
+"""How many old rows there are of each kind: more than one transaction deletes."""
+AT_ONCE = 3
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(NOW)
+
+
+@pytest.fixture
+async def store(database_url: str, clock: Clock) -> AsyncIterator[Store]:
+    async with Store.open(database_url, clock=clock) as opened:
+        yield opened
+
+
+def event(event_id: str, reason: Reason = Reason.HARD_BOUNCE) -> SuppressingEvent:
+    return SuppressingEvent(f"{event_id}@example.org", reason, event_id, NOW, f"m-{event_id}", b"raw event")
+
+
+async def prune(store: Store, **days: float | None) -> dict[str, list[int]]:
+    """Delete all that is older than so many days, and nothing else. Returns the sizes of the transactions for each kind."""
+    settings = Retention(
+        **{f"{name}_days": None for name in ("handled_events", "known_messages", "evidence", "changes")}
+        | {f"{name}_days": value for name, value in days.items()}
+    )
+    sizes: dict[str, list[int]] = {}
+    for limit in limits_of(settings, soft_bounce_seconds=30 * DAY):
+        while (step := await store.retention.delete_some(limit, AT_ONCE)).rows:
+            sizes.setdefault(limit.name, []).append(step.rows)
+    return sizes
+
+
+async def publish_all(store: Store) -> None:
+    """As the relay does."""
+    changes = await store.outbox.pending(1000)
+    await store.outbox.mark_published([change.id for change in changes])
+
+
+async def test_events_and_messages_are_forgotten_when_they_are_old(
+    store: Store, database_url: str, clock: Clock
+) -> None:
+    """The old ones, a few in each transaction; the entries stay, and a repeat within the time counts once."""
+    clock.now = NOW - 100 * DAY
+    await store.record([event(f"old{number}") for number in range(EACH)], actor="worker")
+    await store.remember({f"old{number}": "jane@example.org" for number in range(EACH)})
+    clock.now = NOW - 80 * DAY
+    await store.record([event("young")], actor="worker")
+    await store.remember({"young": "jane@example.org", "old0": "jane@example.org"})
+    clock.now = NOW
+    assert await prune(store, handled_events=90, known_messages=90) == {
+        "handled_events": [3, 3, 1],
+        "known_messages": [3, 3],
+    }
+    assert await stores.query(database_url, "SELECT event_id FROM handled_events") == [("young",)]
+    assert (await store.known_addresses(["old0", "old1", "young"])).keys() == {"old0", "young"}
+    assert len(await store.entries(limit=100)) == EACH + 1
+    (repeated,) = await store.record([event("young")], actor="worker")
+    assert repeated.outcome == "repeated"
+
+
+async def test_evidence_goes_and_what_it_proves_stays(store: Store, clock: Clock) -> None:
+    """Of old changes, and of the entries that they have made; not of an old entry's younger change."""
+    clock.now = NOW - 500 * DAY
+    await store.record([event(f"old{number}") for number in range(EACH)], actor="worker")
+    clock.now = NOW - 300 * DAY
+    later = SuppressingEvent("old0@example.org", Reason.HARD_BOUNCE, "e2", NOW, "m-2", b"another event")
+    await store.record([later, event("young")], actor="worker")
+    clock.now = NOW
+    assert await prune(store, evidence=400) == {"evidence": [3, 3, 1]}
+    assert {entry.address: entry.evidence for entry in await store.entries(limit=100)} == {
+        "young@example.org": b"raw event"
+    } | {f"old{number}@example.org": None for number in range(EACH)}
+    history = await store.history("old0@example.org")
+    assert [(change.event_id, change.evidence) for change in history] == [
+        ("old0", None),
+        ("e2", b"another event"),
+    ]
+    assert await prune(store, evidence=400) == {}
+    clock.now = NOW + 200 * DAY
+    assert await prune(store, evidence=400) == {"evidence": [2]}
+    assert [change.evidence for change in await store.history("young@example.org")] == [None]
+
+
+async def test_only_published_changes_are_deleted(store: Store, clock: Clock) -> None:
+    """What is still due survives, however old it is; and it is known since when there is a log."""
+    assert await store.retention.changes_deleted_until() is None
+    clock.now = NOW - 800 * DAY
+    await store.record([event(f"old{number}") for number in range(EACH)], actor="worker")
+    await publish_all(store)
+    clock.now = NOW - 790 * DAY
+    await store.record([event("unpublished")], actor="worker")
+    clock.now = NOW
+    await store.record([event("young")], actor="worker")
+    assert (await prune(store, changes=730))["changes"] == [3, 3, 1]
+    assert await store.history("old1@example.org") == []
+    assert len(await store.check("old1@example.org")) == 1
+    assert [change.event_id for change in await store.outbox.pending(10)] == ["unpublished", "young"]
+    assert await store.retention.changes_deleted_until() == NOW - 800 * DAY
+    await publish_all(store)
+    assert (await prune(store, changes=730))["changes"] == [1]
+
+
+async def test_evidence_goes_no_later_than_the_change_by_which_it_is_found(
+    store: Store, clock: Clock
+) -> None:
+    """Where changes are kept for a shorter time, an entry's evidence is, too."""
+    clock.now = NOW - 100 * DAY
+    await store.record([event("old")], actor="worker")
+    await publish_all(store)
+    clock.now = NOW
+    assert await prune(store, evidence=400, changes=50) == {"evidence": [1], "changes": [1]}
+    assert [entry.evidence for entry in await store.check("old@example.org")] == [None]
+
+
+async def test_by_default_changes_and_entries_are_kept_for_good(store: Store, clock: Clock) -> None:
+    """After ten years nothing but the helpers' tables and the evidence is gone."""
+    clock.now = NOW - 3650 * DAY
+    await store.record([event("old")], actor="worker")
+    await publish_all(store)
+    clock.now = NOW
+    assert [limit.name for limit in limits_of(Retention(), soft_bounce_seconds=None)] == [
+        "handled_events", "known_messages", "evidence", "evidence of soft bounces", "idempotent_requests", "imports",
+    ]  # fmt: skip
+    await prune(store, handled_events=90, known_messages=90, evidence=400)
+    assert len(await store.history("old@example.org")) == 1
+    assert len(await store.check("old@example.org")) == 1
+
+
+async def test_what_follows_from_the_policy_is_deleted_when_it_has_no_effect(
+    store: Store, database_url: str
+) -> None:
+    """Soft bounces of an address that has had none for so long, and the deliveries of which none is left."""
+    old, young = NOW - 31 * DAY, NOW - 29 * DAY
+    bounces = [("a", old), ("b", old), ("b", young), *(("c", old - number) for number in range(3))]
+    values = ", ".join(f"('{who}', 'e{number}', 'm', {at})" for number, (who, at) in enumerate(bounces))
+    await stores.execute(
+        database_url,
+        f"INSERT INTO soft_bounces (address, event_id, message_id, at) VALUES {values}",  # noqa: S608 -- a test's own
+        f"INSERT INTO deliveries VALUES ('a', {old}), ('b', {old}), ('d', {old}), ('e', {young})",  # noqa: S608 -- a test's own
+        "INSERT INTO idempotent_requests (key, fingerprint, answer, made_at) VALUES "  # noqa: S608 -- a test's own
+        f"('old', 'f', '', {NOW - 3 * DAY}), ('young', 'f', '', {NOW - DAY})",
+        "INSERT INTO imports VALUES "  # noqa: S608 -- a test's own
+        f"('ended', 1, 1, 1, 0, 0, 0, 1, 1, {NOW - 40 * DAY}), ('lately', 1, 1, 1, 0, 0, 0, 1, 1, {NOW}), "
+        "('never', 1, 1, 1, 0, 0, 0, 1, 1, NULL)",
+    )
+    assert await prune(store) == {
+        "soft_bounces": [3, 1], "deliveries": [2], "idempotent_requests": [1], "imports": [1],
+    }  # fmt: skip
+    assert await stores.query(database_url, "SELECT DISTINCT address FROM soft_bounces") == [("b",)]
+    assert await stores.query(database_url, "SELECT address FROM deliveries ORDER BY 1") == [("b",), ("e",)]
+    assert await stores.query(database_url, "SELECT fingerprint FROM imports ORDER BY 1") == [
+        ("lately",),
+        ("never",),
+    ]
+
+
+async def test_the_rows_of_the_tables_that_grow_are_counted(store: Store) -> None:
+    """For the metrics."""
+    await store.record([event("one"), event("two")], actor="worker")
+    assert await store.retention.count_rows() == dict.fromkeys((table.name for table in TABLES), 0) | {
+        "suppressions": 2, "changes": 2, "handled_events": 2,
+    }  # fmt: skip
