@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from bridge.suppression.freshness import Report
+from bridge.suppression.store import Store
+from bridge.timestamps import rfc3339
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from tests.support.processes import Process, Processes
 
 OLD, NEW = "the-token-that-is-old", "the-token-that-is-new"
+AT = 1_700_000_000
 CHECKS = "/v1/suppressions/check"
 
 
@@ -65,6 +69,30 @@ async def test_it_serves_and_ends_without_rabbitmq(processes: Processes, overrid
     process.send(signal.SIGTERM)
     assert await process.ended() == 0
     assert OLD not in "".join(process.lines)
+
+
+async def test_answers_say_how_far_the_list_may_be_behind(
+    processes: Processes, overrides: dict[str, Any]
+) -> None:
+    """As a worker has reported it, within a second or two; before, nobody knows."""
+    overrides["api"]["tokens"] = [f"mailer:check:{OLD}"]
+    _, base = await started(processes, overrides)
+    headers = {"Authorization": f"Bearer {OLD}"}
+
+    async def fresh_as_of() -> str | None:
+        body = {"addresses": ["jane@example.org"]}
+        async with session.post(f"{base}{CHECKS}", json=body, headers=headers) as answer:
+            found: str | None = (await answer.json())["fresh_as_of"]
+            return found
+
+    async with aiohttp.ClientSession() as session:
+        assert await fresh_as_of() is None
+        async with Store.open(overrides["suppression"]["database_url"]) as store:
+            await store.freshness.report("w1", Report(drained_at=AT, caught_up_to=AT, requeued_by=AT))
+        async with asyncio.timeout(20):
+            while (said := await fresh_as_of()) is None:
+                pass
+    assert said == rfc3339(AT)
 
 
 async def test_sigterm_ends_a_request_that_waits_for_changes(
