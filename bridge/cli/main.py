@@ -33,6 +33,7 @@ COMMANDS: Final = MappingProxyType(
         "spool": "Events that wait on disk for RabbitMQ.",
         "suppressions": "The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where there is none, each command here ends with exit code 1.",
         "db": "The database of the suppression list: show its revision, upgrade it, and give the API's user its rights.",
+        "policy": "What puts an address on the list: try other settings on past events.",
         "dead": "Dead letters: messages that could not be handled. List, show, replay and discard them.",
         "quarantine": "The quarantine: bodies that could not be read as events. List, show, replay and discard them.",
         "replay": "Publish events from the archive again, at least once, with the same bodies and ids.",
@@ -46,7 +47,7 @@ COMMANDS: Final = MappingProxyType(
 )
 """Each is a module of this package, with an `app`; and what it does, as the first paragraph of its own help says it."""
 LONG_RUNNING: Final = frozenset(
-    {"receiver", "worker", "api", "dev", "simulator", "simulate", "tail", "replay", "status"},
+    {"receiver", "worker", "api", "dev", "simulator", "simulate", "tail", "replay", "policy", "status"},
 )
 """Commands that run until a signal, and end in order if it comes while they are loaded."""
 

@@ -134,7 +134,7 @@ READS_ONLY = {
     ("webhook", "show"), ("topology", "plan"), ("topology", "export"), ("spool", "status"),
     ("suppressions", "check"), ("suppressions", "list"), ("suppressions", "history"), ("db", "status"),
     ("dead", "list"), ("dead", "show"), ("quarantine", "list"), ("quarantine", "show"),
-    ("tail",), ("status",), ("doctor",), ("config", "show"),
+    ("tail",), ("status",), ("doctor",), ("config", "show"), ("policy", "dry-run"),
 }  # fmt: skip
 WITHOUT_DRY_RUN = {
     ("receiver",): "a role, which runs until a signal",

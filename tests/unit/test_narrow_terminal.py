@@ -20,6 +20,7 @@ from bridge.cli import (
     doctor,
     lists,
     main,
+    policy,
     quarantine_view,
     replay,
     simulate,
@@ -35,12 +36,15 @@ from bridge.diagnostics.finding import failed
 from bridge.diagnostics.role_status import RoleStatus
 from bridge.diagnostics.status import EventCount, Status
 from bridge.operations.archive_scan import ArchiveProgress
+from bridge.operations.policy import DryRun
 from bridge.operations.queue_messages import MessageList
 from bridge.operations.replay import ReplayOrder
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.set_aside_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
+from bridge.suppression.entries import Entry
 from bridge.suppression.policy import Reason
+from bridge.suppression.rehearsal import Difference
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support.manual import every_command
@@ -121,6 +125,13 @@ def show_replayed(_: Path) -> None:
     replay._print_result(ReplayOrder(ArchiveSelection(), QUEUE), progress, as_json=False, finished=True)
 
 
+def show_tried(_: Path) -> None:
+    entry = Entry(
+        ADDRESS, Reason.SOFT_BOUNCE, ADDRESS, NOW, 1_700_000_000, 1234, "1", None, NOW, NOW, 1_700_259_200
+    )
+    policy._print(DryRun(used=12_345, unknown=7), Difference(added=[entry], gone=[entry]))
+
+
 def show_simulated(_: Path) -> None:
     result = LoadResult()
     result.seconds[AnswerKind("200", "confirmed")] = array("d", [0.001, 0.012])
@@ -199,6 +210,7 @@ CASES: dict[tuple[str, ...], tuple[Callable[[Path], None], str]] = {
     ("quarantine", "replay"): (count_bodies, "event.timestamp 'yesterday-at-noon' missing hard_bounced"),
     ("quarantine", "discard"): (count_bodies, "event.timestamp 'yesterday-at-noon' missing hard_bounced"),
     ("replay",): (show_replayed, "hard_bounced unsubscribed 1,200"),
+    ("policy", "dry-run"): (show_tried, f"{ADDRESS} soft_bounce 1,234 2023-11-14 would added 22:13:20"),
     ("simulate",): (show_simulated, "ServerDisconnectedError confirmed"),
     ("doctor",): (show_findings, f"{REFUSAL} {NOTE} `bridge topology apply` configure"),
     ("status",): (show_status, f"{REFUSAL} {URL} {QUEUE} ClientConnectorDNSError insufficient-information 123,456,789"),
