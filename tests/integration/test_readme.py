@@ -25,6 +25,8 @@ BLOCK = re.compile(r"^```(sh|text|json|python)\n(.*?)^```$", re.DOTALL | re.MULT
 NODE_PATIENCE = 60
 """Seconds for a RabbitMQ node to start, beside other tests."""
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
+PLACES = re.compile(r"^(WEBHOOK|API)=\S+ ?")
+"""Where the page's stack is reached; the test's has other ports."""
 LEFT_OUT = "…"
 """A line that stands for any number of lines."""
 
@@ -57,15 +59,16 @@ async def test_the_five_minutes_are_as_the_readme_has_them(processes: Processes,
     """Each command runs as written, beside a real `bridge dev`, and shows what the page shows, but for times."""
     _, _, rest = (ROOT / "README.md").read_text().partition("## Five minutes")
     start, *steps = steps_of(rest.partition("\n## ")[0])
-    assert (start.commands, len(steps)) == ("make run\n", 4)
+    assert (start.commands, len(steps)) == ("make run\n", 5)
     dev = await _dev(processes, tmp_path)
     webhook = (await dev.prints("webhook", patience=NODE_PATIENCE)).split()[1]
+    api = (await dev.prints("API  ")).split()[1]
     await dev.prints("Ctrl-C")
     assert _masked(start.output.replace("8080", webhook.split(":")[2].split("/")[0])).fullmatch(
         "\n".join(dev.printed)
     )
     for step in steps:
-        assert _masked(step.output).fullmatch(await _terminal(step.commands, tmp_path, webhook))
+        assert _masked(step.output).fullmatch(await _terminal(step.commands, tmp_path, webhook, api))
         for line in step.terminal.splitlines():
             await dev.prints(line)
     await _consumes(tmp_path, webhook)
@@ -111,16 +114,16 @@ async def _dev(processes: Processes, folder: Path) -> Process:
     )  # fmt: skip
 
 
-async def _terminal(commands: str, folder: Path, webhook: str) -> str:
+async def _terminal(commands: str, folder: Path, webhook: str, api: str = "") -> str:
     """What these commands write to a terminal of 120 columns without colours, in a shell of the page's."""
-    lines = [line for line in commands.splitlines() if not line.startswith("WEBHOOK=")]
+    lines = [PLACES.sub("", line) for line in commands.splitlines()]
     master, terminal = os.openpty()
     process = await asyncio.create_subprocess_exec(
         "bash", "-c", "\n".join(lines), cwd=folder,
         stdin=asyncio.subprocess.DEVNULL, stdout=terminal, stderr=terminal,
         env={
             name: value for name, value in os.environ.items() if not name.startswith("BRIDGE_")
-        } | {"WEBHOOK": webhook, "TERM": "dumb", "COLUMNS": "120"},
+        } | {"WEBHOOK": webhook, "API": api, "TERM": "dumb", "COLUMNS": "120"},
     )  # fmt: skip
     os.close(terminal)
     try:
@@ -153,5 +156,6 @@ def _masked(expected: str) -> re.Pattern[str]:
         pattern = re.escape(line)
         pattern = re.sub(r"(Date|Server):.*", r"\1:.*", pattern)
         pattern = re.sub(r"20\d\d\\-\d\d\\-\d\d\\ \d\d:\d\d:\d\d", r"[\\d-]{10} [\\d:]{8}", pattern)
+        pattern = re.sub(r"20\d\d\\-\d\d\\-\d\dT\d\d:\d\d:\d\dZ", r"[\\dT:Z-]{20}", pattern)
         lines.append(pattern + r"\n*")
     return re.compile("".join(lines))
