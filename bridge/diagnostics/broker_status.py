@@ -15,6 +15,7 @@ from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
 from bridge.broker.management import ManagementError, find_missing_bindings
 from bridge.broker.queue_counts import queue_counts
 from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, version_of
+from bridge.tasks import task_group
 from bridge.text import error_line
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class BrokerMonitor:
                 if self._connection is None or self._connection.is_closed:
                     self._connection = await connect_to_any(self._settings, name=CONNECTION_NAME)
                 with session_errors_as_loss(self._connection):
-                    queues = [await _depth(self._connection, name) for name in self._names]
+                    queues = await _depths(self._connection, self._names)
                 return "", version_of(self._connection), queues
         except TimeoutError:
             problem = f"RabbitMQ does not answer within {_TIMEOUT_SECONDS:g} s"
@@ -142,6 +143,13 @@ class BrokerMonitor:
         except ManagementError as error:
             return _ByApi(str(error))
         return _ByApi("", nodes, {view.name: view for view in views if view is not None}, unbound)
+
+
+async def _depths(connection: AbstractConnection, names: Sequence[str]) -> list[QueueStatus]:
+    """All of them at once: a RabbitMQ that is busy takes a while for each answer."""
+    async with task_group() as tasks:
+        asked = [tasks.create_task(_depth(connection, name), name=f"count {name}") for name in names]
+    return [task.result() for task in asked]
 
 
 async def _depth(connection: AbstractConnection, name: str) -> QueueStatus:

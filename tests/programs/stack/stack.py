@@ -30,7 +30,8 @@ _HEALTH_PORT: Final = {"receiver": 8090, "worker": 8091, "api": 8092}
 _BUILD_SECONDS: Final = 900.0
 _UP_SECONDS: Final = 600.0
 """Where the images of RabbitMQ and PostgreSQL are fetched, too."""
-_HEALTHY_SECONDS: Final = 120.0
+_HEALTHY_SECONDS: Final = 240.0
+"""Twice what a restart of RabbitMQ takes on two cores that have much else to do."""
 _LOOK_EVERY_SECONDS: Final = 0.5
 _LAST_LINES: Final = 25
 _REMOVALS: Final = (
