@@ -118,6 +118,26 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         raise typer.Exit(NEEDS_UPGRADE)
 
 
+@app.command(epilog=page("db vacuum", *LIST))
+@fails_with(StoreError)
+def vacuum(context: typer.Context, as_json: AsJson = False) -> None:
+    """Write the database anew, so that nothing of what was deleted is left in its files, and they get smaller.
+
+    Meanwhile workers wait: some seconds for a list of a million. A PostgreSQL user must own the tables for that.
+    """
+    name = asyncio.run(_vacuum(settings_with_logs(context, "error")))
+    if as_json:
+        print_json({"database": name, "vacuumed": True})
+    else:
+        terminal.print(f"{name} was written anew", highlight=False, markup=False)
+
+
+async def _vacuum(settings: Settings) -> str:
+    async with opening.open_database(_url(settings), create=False) as database:
+        await database.vacuum()
+        return database.name
+
+
 async def _upgrade(settings: Settings, wait: float) -> DatabaseState:
     async with opening.database_at(_url(settings)) as database:
         async for attempt in AsyncRetrying(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from bridge.cli import suppressions_allow, suppressions_check, suppressions_view, transfer
+from bridge.cli import privacy, suppressions_allow, suppressions_check, suppressions_view, transfer
 from bridge.cli.console import BAD_USAGE, fail, fails_with, print_json, settings_with_logs, terminal
 from bridge.cli.help_epilog import LIST, page
 from bridge.cli.lists import JsonList, RowPrinter, print_list, print_rows, print_summary
@@ -43,6 +43,9 @@ app.command(epilog=suppressions_check.EPILOG)(fails_with(StoreError)(suppression
 app.add_typer(suppressions_allow.app, name="allow")
 app.command(name="import", epilog=transfer.IMPORT_EPILOG)(transfer.import_)
 app.command(epilog=transfer.EXPORT_EPILOG)(transfer.export)
+app.command(epilog=privacy.ERASE_EPILOG)(privacy.erase)
+app.command(name="hash", epilog=privacy.HASH_EPILOG)(privacy.hash_)
+app.command(epilog=privacy.KEYS_EPILOG)(privacy.keys)
 
 
 @app.command(

@@ -15,6 +15,7 @@ from bridge.suppression.erasing import Erasures
 from bridge.suppression.errors import StoreError
 from bridge.suppression.expiry import Expiry
 from bridge.suppression.freshness import Freshness
+from bridge.suppression.hashing import Hashing
 from bridge.suppression.list_reader import ListReader
 from bridge.suppression.list_writer import ListWriter
 from bridge.suppression.policy import DEFAULT_POLICY
@@ -63,6 +64,8 @@ class Store(ListReader, ListWriter):
         """Who is written to all the same."""
         self.erasures = Erasures(database, clock, keys)
         """Who was erased."""
+        self.hashing = Hashing(database, keys)
+        """The way from addresses to hashes of them."""
         self.retention = Retention(database, clock, lease_seconds=lease_seconds)
         """What is deleted when it is old."""
         self.exports = Exporter(database, clock)

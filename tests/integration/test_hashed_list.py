@@ -9,6 +9,7 @@ import pytest
 from bridge.settings.list_sections import Suppression
 from bridge.suppression.additions import Addition
 from bridge.suppression.address_keys import keys_of
+from bridge.suppression.errors import NoPrivacyKeyError
 from bridge.suppression.idempotency import IdempotentRequest
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
@@ -170,3 +171,40 @@ async def test_what_comes_of_an_erased_person_is_counted_under_the_hash(
         assert (await store.known_addresses(["m-2", "m-3"])) == {"m-2": done.key, "m-3": done.key}
         await store.remove(JANE, reason=None, actor="ann", note="asked again", override=True)
         assert [one.allowed for one in await store.check_many([JANE])] == [True]
+
+
+async def test_a_list_of_addresses_is_hashed_as_a_whole(database_url: str) -> None:
+    """Entries, history, removals, rules and known messages; it is the same list, and rules for domains stay."""
+    everyone = [f"person{number}.hashed@example.org" for number in range(103)]
+    async with Store.open(database_url, clock=Clock(NOW)) as plain:
+        await plain.record([event(f"e{number}", who) for number, who in enumerate(everyone)], actor="worker")
+        await plain.remember({f"m-{number}": who for number, who in enumerate(everyone)} | {"m-x": "nobody"})
+        await plain.remove(everyone[0], reason=None, actor="ann", note="")
+        await plain.allow_list.put(everyone[1], actor="ann", note="")
+        await plain.allow_list.put("example.com", actor="ann", note="")
+        before = [(one.allowed, one.reasons) for one in await plain.check_many(everyone)]
+        with pytest.raises(NoPrivacyKeyError, match=r"suppression\.privacy = hmac"):
+            await plain.hashing.hash_all(lambda _: None)
+    progress: list[int] = []
+    async with Store.open(database_url, clock=Clock(NOW), keys=keys(OLD)) as hashed:
+        assert await hashed.hashing.hash_all(progress.append) == sum(progress) == 103 + 103 + 1
+        assert await addresses_in(database_url) == {}
+        assert [(one.allowed, one.reasons) for one in await hashed.check_many(everyone)] == before
+        assert [change.action for change in await hashed.history(everyone[0])] == ["added", "removed"]
+        assert await hashed.allow_list.get("example.com") is not None
+        assert (await hashed.known_addresses(["m-5", "m-x"])) == {"m-5": keys(OLD).written(everyone[5])}
+        assert await hashed.hashing.hash_all(progress.append) == 0
+
+
+async def test_it_is_counted_what_stands_under_which_key(store: Store, database_url: str) -> None:
+    """When nothing stands under the old key any more, it can go from the settings."""
+    await store.record([event("e1", JANE), event("e2", BOB)], actor="worker")
+    async with Store.open(database_url, clock=Clock(NOW), keys=keys(NEW, OLD)) as rotated:
+        await rotated.record([event("e3", JANE)], actor="worker")
+        counts = {count.key_id: count.rows for count in await rotated.hashing.count_keys()}
+        assert [(key_id, rows["entries"], rows["changes"]) for key_id, rows in counts.items()] == [
+            ("", 0, 0), ("k2", 1, 2), ("k1", 1, 1),
+        ]  # fmt: skip
+    async with Store.open(database_url, keys=keys(NEW)) as without_old:
+        counts = {count.key_id: count.rows for count in await without_old.hashing.count_keys()}
+        assert counts["?"]["entries"] == 1
