@@ -14,6 +14,7 @@ from tests.programs.bench.results import bars
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tests.programs.bench.checking import CheckFigures
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.results import Bar, Results
     from tests.programs.bench.scaling import ScalingRow
@@ -68,6 +69,8 @@ def tables(results: Results) -> list[Table]:
         found.append(_scaling(results.scaling))
     if results.transfers:
         found.append(_transfers(results.transfers))
+    if results.checks:
+        found.append(_checks(results.checks))
     if lines := tuple(map(_bar, bars(results))):
         found.append(Table("The bar", ("what", "measured", "bar", "aim", "holds"), lines))
     return found
@@ -196,6 +199,34 @@ def _transfers(rows: Sequence[TransferRow]) -> Table:
             for row in rows
         ),
     )
+
+
+def _checks(rows: Sequence[CheckFigures]) -> Table:
+    return Table(
+        "The list asked by senders: checks of the store (p50 and p99), through `bridge api`, and pages",
+        (
+            "store", "entries", "1,000 addresses", "10,000 addresses", "÷ bare query", "one, API",
+            "addresses/s, API", "a request each ÷ one for all", "page 1,000 ÷ page 1", "longest list",
+            "÷ 100,000 entries",
+        ),
+        tuple(
+            Line(
+                (
+                    row.store,
+                    f"{row.entries:,}",
+                    *(f"{_ms(times.p50)}, {_ms(times.p99)}" for times in (row.many, row.most)),
+                    _ratio(row.to_bare),
+                    f"{_ms(row.one.p50)}, {_ms(row.one.p99)}",
+                    f"{row.per_second:,.0f}",
+                    _ratio(row.loop_ratio),
+                    _ratio(row.page_ratio),
+                    f"{row.longest:,}",
+                    _ratio(row.longer_ratio),
+                )
+            )
+            for row in rows
+        ),
+    )  # fmt: skip
 
 
 def _scaling(rows: Sequence[ScalingRow]) -> Table:

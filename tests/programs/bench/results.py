@@ -12,6 +12,7 @@ from tests.programs.bench.working import POSTGRESQL, SQLITE, WORKER
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tests.programs.bench.checking import CheckFigures
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.scaling import ScalingRow
     from tests.programs.bench.throughput import Measurement, Row
@@ -35,6 +36,7 @@ class Results:
     errors: tuple[str, ...]
     """What could not be measured at all, and why."""
     transfers: tuple[TransferRow, ...] = ()
+    checks: tuple[CheckFigures, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -84,8 +86,25 @@ def bars(results: Results) -> list[Bar]:
             "MB",
         ),
         *(bar for row in results.transfers for bar in _transfer(row)),
+        *(bar for figures in results.checks for bar in _check(figures)),
     ]
     return [bar for bar in every if bar is not None]
+
+
+def _check(it: CheckFigures) -> tuple[Bar | None, ...]:
+    on = f"on {it.entries:,} entries, {it.store}"
+    return (
+        _at_most(f"check of 1,000 {on}: p99", it.many.p99 * 1000, 30, None, "ms"),
+        _at_most(f"check of 10,000 {on}: p99", it.most.p99 * 1000, 150, None, "ms"),
+        _at_most(f"one address through the API {on}: p99", it.one.p99 * 1000, 5, None, "ms"),
+        _at_least(f"addresses through the API {on}", it.per_second, 100_000, None, "a second"),
+        _at_most(f"check of 1,000 ÷ the bare query {on}", it.to_bare, 1.5, None),
+        _at_least(f"a request for each of 1,000 addresses ÷ one for all {on}", it.loop_ratio, 50, None),
+        _at_most(f"page 1,000 of the listing ÷ page 1 {on}", it.page_ratio, 1.5, 1.0),
+        _at_most(
+            f"check of 1,000 on {it.longest:,} entries ÷ on 100,000, {it.store}", it.longer_ratio, 1.5, None
+        ),
+    )
 
 
 def _transfer(row: TransferRow) -> tuple[Bar | None, ...]:
@@ -100,8 +119,8 @@ def _at_most(what: str, measured: float | None, bar: float, aim: float | None, u
     return None if measured is None else Bar(what, measured, bar, aim, at_most=True, unit=unit)
 
 
-def _at_least(what: str, measured: float | None, bar: float, aim: float) -> Bar | None:
-    return None if measured is None else Bar(what, measured, bar, aim, at_most=False, unit="")
+def _at_least(what: str, measured: float | None, bar: float, aim: float | None, unit: str = "") -> Bar | None:
+    return None if measured is None else Bar(what, measured, bar, aim, at_most=False, unit=unit)
 
 
 def _cpu_to_noop(results: Results) -> float | None:

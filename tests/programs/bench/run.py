@@ -6,7 +6,17 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from tests.programs.bench import entrants, longer, machine, place, scaling, throughput, transfer, working
+from tests.programs.bench import (
+    checking,
+    entrants,
+    longer,
+    machine,
+    place,
+    scaling,
+    throughput,
+    transfer,
+    working,
+)
 from tests.programs.bench.results import Results
 from tests.programs.bench.throughput import FAILURES, said
 
@@ -24,6 +34,7 @@ MEMORY: Final = "memory"
 WORKER: Final = "worker"
 SCALING: Final = "scaling"
 TRANSFER: Final = "import and export"
+CHECKS: Final = "checks"
 ALL: Final = (
     *(contender.name for contender in entrants.ALL),
     ANSWER_TIMES,
@@ -31,6 +42,7 @@ ALL: Final = (
     WORKER,
     SCALING,
     TRANSFER,
+    CHECKS,
 )
 """What can be chosen."""
 
@@ -85,6 +97,9 @@ async def everything(choice: Choice, say: Say) -> Results:
     transfers = None
     if TRANSFER in choice.names:
         transfers = await _kept(TRANSFER, transfer.measure(rounds=1, say=say), failed, say)
+    checks = None
+    if CHECKS in choice.names:
+        checks = await _kept(CHECKS, checking.measure(rounds=choice.rounds, say=say), failed, say)
     return Results(
         about=about,
         receivers=tuple(rows),
@@ -94,6 +109,7 @@ async def everything(choice: Choice, say: Say) -> Results:
         workers=tuple(workers or ()),
         scaling=tuple(several or ()),
         transfers=tuple(transfers or ()),
+        checks=tuple(checks or ()),
         errors=tuple(f"{name}: {why}" for name, why in failed.items()),
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.programs.bench import entrants, report
+from tests.programs.bench.checking import CheckFigures, Times
 from tests.programs.bench.longer import Memory
 from tests.programs.bench.results import Results, bars
 from tests.programs.bench.throughput import Measurement, Row, of_another_kind
@@ -48,6 +49,18 @@ def test_a_bar_is_missed_on_its_own_side() -> None:
         "receiver's memory at its start": True,
         "and its growth over 1,000,000 events": False,
     }
+
+
+def test_checks_have_a_bar_for_each_figure_that_there_is() -> None:
+    """In milliseconds where they are times; what was not compared on a store has none. All are in the table."""
+    figures = CheckFigures(
+        "SQLite", 1_000_000, Times(0.004, 0.029), Times(0.04, 0.2), None, Times(0.001, 0.004), 170_000.0, None,
+        1.0, 10_000_000, 1.6,
+    )  # fmt: skip
+    results = replace(NOTHING, checks=(figures,))
+    assert [bar.holds for bar in bars(results)] == [True, False, True, True, True, False]
+    assert "| 4.0 ms, 29.0 ms | 40.0 ms, 200.0 ms | - |" in report.markdown(results)
+    assert "| ≥ 100000 a second | - | yes |" in report.markdown(results)
 
 
 def test_what_was_not_measured_has_no_bar() -> None:
