@@ -4,6 +4,6 @@
   goes wrong (`problems`), and what is counted.
 - What comes in: `bodies` reads JSON, `fields` checks its values and those of queries, `pages` knows filters and cursors.
 - The endpoints: `checks`, `entries`, `changes`, `messages`, `allow`, `erasing`, `exporting`.
-- `contract` serves the OpenAPI file, and the page that `page` makes of it.
+- `contract` serves the OpenAPI file `openapi`, and what `page` makes of it for people.
 - `freshness` keeps how far the list may be behind.
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.api import fields
 from bridge.api.bodies import answer, read_object
 from bridge.api.problems import invalid_field
+from bridge.suppression.transfer.times import as_text
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -73,10 +74,21 @@ class Checks:
 
 def _result(asked: str, checked: Checked) -> dict[str, Any]:
     """The answer for one address, in the spelling in which it was asked for: so that it is found again."""
+    _, allowed, reasons, allow_rule, error = checked
     return {
         "address": asked,
-        "allowed": checked.allowed,
-        "reasons": [reason.document() for reason in checked.reasons],
-        "allow_rule": checked.allow_rule,
-        "error": checked.error,
+        "allowed": allowed,
+        # As `InForce.document`, at a third of its price.
+        "reasons": [
+            {
+                "reason": reason,
+                "since": as_text(since),
+                "expires": None if expires is None else as_text(expires),
+            }
+            for reason, since, expires in reasons
+        ]
+        if reasons
+        else reasons,
+        "allow_rule": allow_rule,
+        "error": error,
     }

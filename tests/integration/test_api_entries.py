@@ -7,14 +7,17 @@ import io
 import re
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import orjson
 import pytest
 
 from bridge.settings.api_section import OVERRIDE, READ, WRITE
+from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.suppressing_events import SuppressingEvent
+from bridge.suppression.transfer.exporting import Exporter
 from bridge.timestamps import rfc3339
-from tests.support.api_client import NOW, serving
+from tests.support.api_client import NOW, serving, token_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -299,3 +302,38 @@ async def test_messages_are_announced_all_or_none(api: ApiClient) -> None:
     ]
     for document in documents:
         assert (await api.post("/v1/messages", document)).places == ["messages"]
+
+
+async def test_an_export_that_fails_is_cut_off_and_not_complete(
+    api: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its start it is a problem; later the client sees that the end is missing."""
+    items = [{"address": f"user{number:04}@example.org"} for number in range(1500)]
+    await api.post(LIST, {"suppressions": items[:1000]})
+    await api.post(LIST, {"suppressions": items[1000:]})
+    whole = Exporter._page
+
+    async def fail(exporter: Exporter, names: Any, chosen: Any, after: Any) -> Any:
+        if after is not None or failing_at_once:
+            raise StoreUnavailableError("gone")
+        return await whole(exporter, names, chosen, after)
+
+    monkeypatch.setattr(Exporter, "_page", fail)
+    for failing_at_once in (True, False):
+        if failing_at_once:
+            assert (await api.get(f"{LIST}/export")).problem == "list-unavailable"
+        else:
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await api.get(f"{LIST}/export")
+
+
+async def test_a_client_that_leaves_an_export_harms_nobody(api: ApiClient) -> None:
+    """The next one gets the whole list."""
+    await api.post(
+        LIST, {"suppressions": [{"address": f"user{number:04}@example.org"} for number in range(1000)]}
+    )
+    headers = {"Authorization": f"Bearer {token_of(READ)}"}
+    async with api.session.get(api.url(f"{LIST}/export"), headers=headers) as answer:
+        assert await answer.content.readline()
+        answer.close()
+    assert (await api.get(f"{LIST}/export")).body.count("\n") == 1001

@@ -11,7 +11,7 @@ import pytest
 import bridge
 
 ROOMS = sorted(path.parent for path in Path(bridge.__file__).parent.glob("*/__init__.py"))
-COMPLETE = {"worker", "diagnostics", "dead_letters", "suppression"}
+COMPLETE = {"api", "worker", "diagnostics", "dead_letters", "suppression"}
 
 
 def names_in(room: Path) -> set[str]:
