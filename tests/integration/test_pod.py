@@ -11,10 +11,10 @@ from typer.main import get_command
 
 from bridge.cli.main import COMMANDS
 from tests.conftest import TOKEN
-from tests.support.commands import bridge
+from tests.support.commands import bridge, unprivileged_bridge
 from tests.support.pod import SERVICES, service_links
 from tests.support.showing import shown
-from tests.support.unprivileged import WITHOUT_PRIVILEGES, sealed
+from tests.support.unprivileged import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,9 +142,7 @@ async def test_a_place_that_may_not_be_read_ends_with_one_line(tmp_path: Path, v
     (folder / "file").write_text("secret")
     place = folder if variable == "BRIDGE_SECRETS_DIR" else folder / "file"
     with sealed(folder):
-        outcome = await bridge(
-            "worker", directory=tmp_path, through=WITHOUT_PRIVILEGES, **{variable: str(place)}
-        )
+        outcome = await unprivileged_bridge("worker", directory=tmp_path, **{variable: str(place)})
     assert (outcome.code, outcome.stdout) == (2, "")
     [line] = outcome.stderr.splitlines()
     assert line.startswith("bridge: ")
@@ -158,8 +156,8 @@ async def test_a_home_that_may_not_be_entered_ends_with_one_line(tmp_path: Path,
     home = tmp_path / "home"
     home.mkdir()
     with sealed(home):
-        outcome = await bridge(
-            *command, directory=tmp_path, through=WITHOUT_PRIVILEGES,
+        outcome = await unprivileged_bridge(
+            *command, directory=tmp_path,
             HOME=str(home), BRIDGE_SUPPRESSION__DATABASE_URL="postgresql://bridge:x@127.0.0.1:1/list",
             BRIDGE_RABBITMQ__URL="amqp://127.0.0.1:1/", BRIDGE_HEALTH__PORT="0",
         )  # fmt: skip
@@ -184,8 +182,8 @@ async def test_a_folder_that_may_not_be_entered_ends_with_no_traceback(
     folder = tmp_path / "locked"
     folder.mkdir()
     with sealed(folder):
-        outcome = await bridge(
-            *command, directory=tmp_path, through=WITHOUT_PRIVILEGES,
+        outcome = await unprivileged_bridge(
+            *command, directory=tmp_path,
             BRIDGE_SUPPRESSION__DATABASE_URL=f"sqlite+aiosqlite:///{folder}/list.sqlite3",
             BRIDGE_SPOOL__DIRECTORY=f"{folder}/spool",
             BRIDGE_RABBITMQ__URL="amqp://127.0.0.1:1/", BRIDGE_HEALTH__PORT="0",
@@ -216,8 +214,8 @@ async def test_a_certificate_that_may_not_be_read_is_no_broker_that_is_away(
     folder.mkdir()
     (folder / "authority.pem").touch()
     with sealed(folder):
-        outcome = await bridge(
-            *command, directory=tmp_path, through=WITHOUT_PRIVILEGES, BRIDGE_HEALTH__PORT="0",
+        outcome = await unprivileged_bridge(
+            *command, directory=tmp_path, BRIDGE_HEALTH__PORT="0",
             BRIDGE_RECEIVER__PORT="0", BRIDGE_RECEIVER__TOKENS=TOKEN,
             BRIDGE_RABBITMQ__URL=f"amqps://a:b@127.0.0.1:1/?cafile={folder}/authority.pem",
         )  # fmt: skip

@@ -10,8 +10,10 @@ from bridge.settings.sources import ENVIRONMENT_PREFIX
 from tests.support.warm_starts import start_bridge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from asyncio.subprocess import Process
     from pathlib import Path
+
+    from tests.support.warm_starts import ForkedProcess
 
 PATIENCE_SECONDS = 30
 
@@ -22,31 +24,25 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-async def bridge(*arguments: str, directory: Path, through: Sequence[str] = (), **variables: str) -> Outcome:
-    """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these.
-
-    `through` is a program, and its first arguments, that starts it.
-    """
-    return await bridge_within(
-        PATIENCE_SECONDS, *arguments, directory=directory, through=through, **variables
-    )
+async def bridge(*arguments: str, directory: Path, **variables: str) -> Outcome:
+    """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these."""
+    return await bridge_within(PATIENCE_SECONDS, *arguments, directory=directory, **variables)
 
 
-async def bridge_within(
-    patience: float,
-    /,
-    *arguments: str,
-    directory: Path,
-    through: Sequence[str] = (),
-    **variables: str,
-) -> Outcome:
+async def bridge_within(patience: float, /, *arguments: str, directory: Path, **variables: str) -> Outcome:
     """The same, with so many seconds to its end."""
-    process = await start_bridge(
-        *arguments,
-        cwd=directory,
-        env=environment_without_settings() | variables,
-        through=through,
-    )
+    process = await start_bridge(*arguments, cwd=directory, env=environment_without_settings() | variables)
+    return await _outcome(process, patience)
+
+
+async def unprivileged_bridge(*arguments: str, directory: Path, **variables: str) -> Outcome:
+    """As `bridge`, and the permissions of files hold for it, even if the tests run as root."""
+    environment = environment_without_settings() | variables
+    process = await start_bridge(*arguments, cwd=directory, env=environment, unprivileged=True)
+    return await _outcome(process, PATIENCE_SECONDS)
+
+
+async def _outcome(process: Process | ForkedProcess, patience: float) -> Outcome:
     try:
         async with asyncio.timeout(patience):
             stdout, stderr = await process.communicate()

@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 import bridge
+from tests.support.unprivileged import drop_privileges
 
 MAX_REQUEST_BYTES = 1 << 20
 DESCRIPTORS = 4
@@ -49,6 +50,8 @@ class Request(NamedTuple):
     directory: str
     environment: dict[str, str]
     umask: int
+    unprivileged: bool
+    """Whether the permissions of files hold for it, even if it is root."""
 
 
 def main() -> None:
@@ -149,6 +152,8 @@ def _become(request: Request, streams: list[int]) -> None:
     _open_standard_streams()
     os.chdir(request.directory)
     os.umask(request.umask)
+    if request.unprivileged:
+        drop_privileges()
     os.environ.clear()
     os.environ.update(request.environment)
     tempfile.tempdir = None  # it was found in the environment

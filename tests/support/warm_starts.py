@@ -74,6 +74,7 @@ async def start_bridge(
     stderr: int = PIPE,
     through: Sequence[str] = (),
     fresh: bool = False,
+    unprivileged: bool = False,
 ) -> Process | ForkedProcess:
     """`python -m bridge ARGUMENTS...`.
 
@@ -87,13 +88,15 @@ async def start_bridge(
         stderr: the same.
         through: a program, and its first arguments, that starts it; the start is a fresh one.
         fresh: start a program, as users do. For tests of the process itself: how Python starts, what `ps` shows of it.
+        unprivileged: take from it that root passes over the permissions of files. Not for a fresh start.
     """
     if fresh or through or _read_at_start(env) != _read_at_start(os.environ):
         return await asyncio.create_subprocess_exec(
             *through, sys.executable, "-m", "bridge", *arguments,
             stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env,
         )  # fmt: skip
-    return await _fork(Request([*arguments], str(cwd), dict(env), _umask()), stdin, stdout, stderr)
+    request = Request([*arguments], str(cwd), dict(env), _umask(), unprivileged)
+    return await _fork(request, stdin, stdout, stderr)
 
 
 async def _fork(request: Request, *streams: int) -> ForkedProcess:
