@@ -59,11 +59,19 @@ async def test_an_address_that_is_not_suppressed_is_unknown_on_a_full_disk(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["suppressions", "list"], ["config", "show", "--json"], ["topology", "export"], ["--help"]]
+    ("arguments", "also"),
+    [
+        (["suppressions", "list"], "1 of 1\n"),
+        (["config", "show", "--json"], ""),
+        (["topology", "export"], ""),
+        (["--help"], ""),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-async def test_output_that_is_lost_is_no_success(directory: Path, arguments: list[str]) -> None:
+async def test_output_that_is_lost_is_no_success(directory: Path, arguments: list[str], also: str) -> None:
     """One line, exit code 1, no traceback, and no 120, which is what the end of Python makes of it."""
-    assert await ran(directory, *arguments, fresh=arguments == ["--help"]) == (1, UNKNOWN)
+    fresh = arguments == ["--help"]
+    assert await ran(directory, *arguments, fresh=fresh) == (1, also + UNKNOWN)
 
 
 @pytest.mark.parametrize(("address", "code"), [(SUPPRESSED, 3), (FREE, 0)])

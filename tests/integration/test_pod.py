@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import signal
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.main import get_command
 
-from bridge.cli.main import COMMANDS
 from tests.conftest import TOKEN
 from tests.support.commands import bridge, unprivileged_bridge
+from tests.support.manual import every_command
 from tests.support.pod import SERVICES, service_links
 from tests.support.showing import shown
 from tests.support.unprivileged import sealed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from bridge.development.simulator import Simulator
@@ -79,15 +76,16 @@ async def test_every_other_command_starts_among_service_links(
 ) -> None:
     """Whatever it finds then: it is not the variables that end it, and it names them once."""
     arguments = {"check": ["a@b.example"], "add": ["a@b.example"], "remove": ["a@b.example"]} | {
-        "history": ["a@b.example"], "show": ["id"], "replay": ["--dry-run", "--all"], "simulate": ["--count", "1"],
+        "history": ["a@b.example"], "import": ["a.csv"], "grant": ["a"], "show": ["id"], "replay": ["--dry-run", "--all"], "simulate": ["--count", "1"],
         "discard": ["--dry-run", "--all"], "disable": ["http://a.example/"], "enable": ["http://a.example/"],
     }  # fmt: skip
     alone = {"webhook show": [], "config show": [], "replay": ["--dry-run"]}
     commands = [
         [*words, *alone.get(" ".join(words), arguments.get(words[-1], []))]
         for words in sorted(
-            _commands(), key=lambda words: words != ["tail"]
-        )  # it ends, for nothing is declared yet
+            (command.path for command in every_command() if not command.is_group),
+            key=lambda words: words != ("tail",),  # it ends, for nothing is declared yet
+        )
         if words[0] not in ROLES
     ]
     variables = LINKS | {
@@ -104,14 +102,6 @@ async def test_every_other_command_starts_among_service_links(
         assert code != 2, (command, output)
         assert output.count(IGNORED) == 1, (command, output)
         assert "Traceback" not in output, (command, output)
-
-
-def _commands() -> Iterator[list[str]]:
-    """The words of each command of the command line."""
-    for name in COMMANDS:
-        command = get_command(import_module(f"bridge.cli.{name}").app)
-        below = list(getattr(command, "commands", ()))
-        yield from [[name, word] for word in below] if below else [[name]]
 
 
 @pytest.mark.parametrize("arguments", [["config", "show"], ["spool", "status"]])

@@ -127,6 +127,10 @@ async def everywhere(
     simulator.webhook_url = f"http://h/{HOSTILE}"
     (tmp_path / f"spool{IN_A_PATH}").mkdir()
     (tmp_path / f"spool{IN_A_PATH}" / "spool-7.sqlite3").write_text(HOSTILE)
+    quoted = HOSTILE.replace('"', '""')
+    (tmp_path / f"import{IN_A_PATH}.csv").write_text(
+        f'email,{quoted!r}\ne@example.org,"{quoted}"\n"{quoted}",\n'
+    )
 
 
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
@@ -153,6 +157,28 @@ async def test_no_command_writes_what_steers_a_terminal(
         ["suppressions", "history", ADDRESS, "--limit", "1"],
         ["suppressions", "remove", f"{asked}@example.org"],
         ["suppressions", "remove", "c@example.org", "--note", asked, "--json"],
+        ["suppressions", "allow", "add", "d.example", "--note", asked, "--actor", asked],
+        ["suppressions", "allow", "add", f"{asked}@example.org", "--json"],
+        ["suppressions", "allow", "list"],
+        ["suppressions", "allow", "list", "--json"],
+        ["suppressions", "allow", "list", "--after", asked],
+        ["suppressions", "allow", "remove", asked],
+        ["suppressions", "allow", "remove", "d.example", "--actor", asked, "--json"],
+        ["suppressions", "import", f"import{IN_A_PATH}.csv", "--reason", "manual", "--dry-run"],
+        [
+            "suppressions",
+            "import",
+            f"import{IN_A_PATH}.csv",
+            "--reason",
+            "manual",
+            "--actor",
+            asked,
+            "--json",
+        ],
+        ["suppressions", "import", asked],
+        ["suppressions", "export", "--output", f"export{IN_A_PATH}.csv"],
+        ["suppressions", "export", "--output", f"export{IN_A_PATH}.ndjson", "--json"],
+        ["suppressions", "export", "--search", asked],
         ["dead", "list"],
         ["dead", "list", "--json"],
         ["dead", "show", f"letter{HOSTILE}"],
@@ -197,6 +223,7 @@ async def test_no_command_writes_what_steers_a_terminal(
         ["config", "show", "--json"],
         ["db", "status"],
         ["db", "status", "--json"],
+        ["db", "grant", asked],
         ["db", "upgrade"],
         ["db", "upgrade", "--json"],
         ["webhook", "show"],

@@ -61,7 +61,8 @@ def _shown(
         written = _everything(reading)
         os.close(reading)
         assert process.wait(_PATIENCE_SECONDS) == 0, written
-    return dict(_divided(written.replace("\r\n", "\n")))
+    # A terminal makes CR LF of LF, and so CR CR LF of the end of a line of CSV.
+    return dict(_divided(written.replace("\r\r\n", "\n").replace("\r\n", "\n")))
 
 
 def _everything(reading: int) -> str:
