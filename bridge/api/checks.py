@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from bridge.api import fields
 from bridge.api.bodies import answer, read_object
 from bridge.api.problems import invalid_field
@@ -23,6 +25,8 @@ MAX_ADDRESSES: Final = 10_000
 ADDRESS: Final = "address"
 _ALLOWED, _SUPPRESSED, _INVALID = "allowed", "suppressed", "invalid"
 """Label values of what was asked about."""
+
+_REST_IF_ALLOWED: Final = b'"allowed":true,"reasons":[],"allow_rule":null,"error":null}'
 
 
 class Checks:
@@ -44,8 +48,11 @@ class Checks:
         fields.only(body, "addresses")
         addresses = fields.texts(fields.items(body, "addresses", most=MAX_ADDRESSES), "addresses")
         checked = await self._store.check_many(addresses)
-        results = [_result(asked, one) for asked, one in zip(addresses, checked, strict=True)]
-        self._count(results)
+        results = [
+            _result(asked, one) if one.reasons or one.error or one.allow_rule else _allowed(asked)
+            for asked, one in zip(addresses, checked, strict=True)
+        ]
+        self._count(checked)
         return answer({"fresh_as_of": self._freshness.as_of, "results": results})
 
     async def one(self, request: web.Request, _: Caller) -> web.Response:
@@ -57,19 +64,24 @@ class Checks:
             raise invalid_field(ADDRESS, checked.error)
         entries = await self._store.entries_of(address)
         result = _result(address, checked)
-        self._count([result])
+        self._count([checked])
         return answer(
             {"fresh_as_of": self._freshness.as_of}
             | result
             | {"entries": [entry.document() for entry in entries]}
         )
 
-    def _count(self, results: list[dict[str, Any]]) -> None:
-        allowed = sum(result["allowed"] for result in results)
-        invalid = sum(result["error"] is not None for result in results)
+    def _count(self, results: list[Checked]) -> None:
+        allowed = sum(result.allowed for result in results)
+        invalid = sum(result.error is not None for result in results)
         self._counters[_ALLOWED].count += allowed
         self._counters[_INVALID].count += invalid
         self._counters[_SUPPRESSED].count += len(results) - allowed - invalid
+
+
+def _allowed(asked: str) -> orjson.Fragment:
+    """As `_result` for an address that is on no list, as most are: at a tenth of its price."""
+    return orjson.Fragment(b'{"address":%b,%b' % (orjson.dumps(asked), _REST_IF_ALLOWED))
 
 
 def _result(asked: str, checked: Checked) -> dict[str, Any]:

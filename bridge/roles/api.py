@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -87,6 +88,8 @@ async def api(settings: Settings, lifetime: Lifetime) -> None:
             background_task(freshness.run(read), name="api.freshness") as refreshing,
             server.serve(settings.api, app) as lifetime.port,
         ):
+            # What is loaded by now stays: a collection during an answer of 10,000 addresses need not look through it.
+            gc.freeze()
             lifetime.started.set()
             log.info("API started", action="api.started", port=lifetime.port)
             await lifetime.wait_until_stopped(refreshing, following)
