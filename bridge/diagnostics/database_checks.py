@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from bridge.diagnostics.finding import failed, ok, warning
+from bridge.diagnostics.finding import CheckStatus, failed, ok, warning
 from bridge.suppression import opening
 from bridge.suppression.errors import NoListError, StoreError, StoreUnavailableError
+from bridge.suppression.retention import repeats_count_again
 
 if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding
@@ -23,11 +24,15 @@ async def database(check: str, settings: Settings) -> Finding:
     """It is there, at the newest revision, and lets more workers in."""
     try:
         async with opening.database_at(settings.suppression.database_url.get_secret_value()) as reached:
-            return await _examined(check, reached)
+            found = await _examined(check, reached)
     except StoreUnavailableError as error:
         return failed(check, str(error), "see to the database: until then workers wait for it")
     except StoreError as error:
         return failed(check, str(error), "correct suppression.database_url, or what it names")
+    problem = repeats_count_again(settings.retention, settings.rabbitmq.archive_max_age)
+    if problem is not None and found.status is CheckStatus.OK:
+        return warning(check, f"{found.seen}; {problem}", "raise retention.handled_events_days")
+    return found
 
 
 async def _examined(check: str, reached: Database) -> Finding:

@@ -22,7 +22,6 @@ from bridge.roles.worker_dependencies import WorkerDependencies
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Policy
-from bridge.suppression.retention import limits_of
 from bridge.suppression.store import Store
 from bridge.tasks import background_task, run_until_first_ends, wait_while_running
 from bridge.telemetry import health, logs
@@ -43,7 +42,7 @@ from bridge.worker.expirer import Expirer
 from bridge.worker.freshness import FreshnessReporter, WaitingEvents
 from bridge.worker.list_metrics import ListMetrics
 from bridge.worker.progress_checks import WorkerParts, database_check, worker_checks
-from bridge.worker.pruner import Pruner
+from bridge.worker.pruner import make_pruner
 from bridge.worker.readiness import worker_readiness
 from bridge.worker.relay import Relay
 from bridge.worker.suppressor import Suppressor
@@ -276,9 +275,7 @@ async def _build_parts(
         expirer = Expirer(
             store, database=dependencies.database, on_ended=relay.changes_pending, metrics=metrics
         )
-        soft_bounces = Policy.of(settings.suppression).soft_bounces
-        limits = limits_of(settings.retention, soft_bounce_seconds=soft_bounces.memory)
-        pruner = Pruner(store.retention, limits, database=dependencies.database, metrics=metrics)
+        pruner = make_pruner(settings, store, database=dependencies.database, metrics=metrics)
         yield WorkerParts(
             consumer,
             suppressor,

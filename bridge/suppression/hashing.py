@@ -76,6 +76,18 @@ class Hashing:
         await self._database.discard_deleted()
         return hashed
 
+    @shielded
+    async def lacks_keys(self) -> bool:
+        """Whether there are hashes on the list, or persons who were erased, and no privacy key by which to find them."""
+        if self._keys.privacy_keys:
+            return False
+        async with self._database.read() as connection:
+            for column in (model.erasures.c.key, model.suppressions.c.address):
+                some = select(column).where(column >= f"{SCHEME}:", column < f"{SCHEME};").limit(1)
+                if await connection.scalar(some) is not None:
+                    return True
+        return False
+
     async def count_keys(self) -> list[KeyCount]:
         """How many rows stand under each key: a key of which there are none is not needed any more."""
         ids = [key.id for key in self._keys.privacy_keys]

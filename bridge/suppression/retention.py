@@ -29,6 +29,9 @@ IDEMPOTENCY_SECONDS: Final = 2 * DAY
 IMPORT_SECONDS: Final = 30 * DAY
 """How long it is known that an import has ended."""
 
+_SECONDS_OF_UNIT: Final = {"Y": 365 * DAY, "M": 31 * DAY, "D": DAY, "h": 3600, "m": 60, "s": 1}
+"""Of RabbitMQ's ages."""
+
 TABLES: Final = (
     model.suppressions,
     model.changes,
@@ -92,6 +95,23 @@ class Retention:
         """Changes that were made until then (Unix seconds) may be deleted; None: none was ever deleted."""
         async with self._database.read() as connection:
             return await pruning.read_mark(connection, pruning.CHANGES_MARK)
+
+
+def repeats_count_again(settings: RetentionSettings, archive_max_age: str) -> str | None:
+    """Why events that are repeated may count again, in one line; None: they are remembered for as long as the archive has them.
+
+    Args:
+        settings: how long handled events are remembered.
+        archive_max_age: `rabbitmq.archive_max_age`, such as `7D`.
+    """
+    days = settings.handled_events_days
+    archived = int(archive_max_age[:-1]) * _SECONDS_OF_UNIT[archive_max_age[-1]]
+    if days is None or days * DAY >= archived:
+        return None
+    return (
+        f"retention.handled_events_days ({days:g}) is shorter than rabbitmq.archive_max_age ({archive_max_age}): an older "
+        "event that is replayed counts again"
+    )
 
 
 def limits_of(settings: RetentionSettings, *, soft_bounce_seconds: int | None) -> list[Limit]:

@@ -7,13 +7,18 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from bridge.suppression.errors import StoreError
+from bridge.suppression.policy import Policy
+from bridge.suppression.retention import limits_of, repeats_count_again
 from bridge.telemetry import logs
 from bridge.worker.failures import DATABASE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bridge.settings.sections import Settings
+    from bridge.suppression.hashing import Hashing
     from bridge.suppression.retention import Limit, Retention, Step
+    from bridge.suppression.store import Store
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.dependencies import Dependency
 
@@ -34,21 +39,38 @@ _SLOW_SECONDS, _FAST_SECONDS = MAX_LOCK_SECONDS / 2, MAX_LOCK_SECONDS / 5
 _FIRST_ROWS, _MIN_ROWS, _MAX_ROWS = 100, 10, 10_000
 
 
+def make_pruner(settings: Settings, store: Store, *, database: Dependency, metrics: Metrics) -> Pruner:
+    """The pruner of a worker with these settings."""
+    if problem := repeats_count_again(settings.retention, settings.rabbitmq.archive_max_age):
+        log.warning(problem, action="retention.repeats_count_again")
+    bounces = Policy.of(settings.suppression).soft_bounces
+    limits = limits_of(settings.retention, soft_bounce_seconds=bounces.memory)
+    return Pruner(store.retention, store.hashing, limits, database=database, metrics=metrics)
+
+
 class Pruner:
     """Deletes in the background. Of the workers that share a database, one at a time does it: the holder of a lease."""
 
     def __init__(
-        self, retention: Retention, limits: Sequence[Limit], *, database: Dependency, metrics: Metrics
+        self,
+        retention: Retention,
+        hashing: Hashing,
+        limits: Sequence[Limit],
+        *,
+        database: Dependency,
+        metrics: Metrics,
     ) -> None:
         """Make one that does nothing until `run`.
 
         Args:
             retention: what can be deleted.
+            hashing: says whether the privacy keys are missing.
             limits: how long each is kept.
             database: its circuit breaker: while it is open, nothing is deleted.
             metrics: show how many rows there are, and how many were deleted.
         """
         self._retention = retention
+        self._hashing = hashing
         self._limits = limits
         self._database = database
         self._metrics = metrics
@@ -72,6 +94,12 @@ class Pruner:
 
     async def _round(self) -> None:
         """Delete all that is old by now, while the lease is ours."""
+        if await self._database.call(self._hashing.lacks_keys, errors=DATABASE_ERRORS):
+            log.error(
+                "the list has hashes of addresses, and suppression.privacy_keys is empty: events of erased persons are "
+                "written with their addresses; set it as for the other roles",
+                action="suppression.no_privacy_key",
+            )
         if not await self._hold_lease():
             self._metrics.table_rows.clear()  # the other worker shows them
             self._count_at = 0.0

@@ -208,3 +208,12 @@ async def test_it_is_counted_what_stands_under_which_key(store: Store, database_
     async with Store.open(database_url, keys=keys(NEW)) as without_old:
         counts = {count.key_id: count.rows for count in await without_old.hashing.count_keys()}
         assert counts["?"]["entries"] == 1
+
+
+async def test_it_is_noticed_when_the_keys_of_the_hashes_are_missing(store: Store, database_url: str) -> None:
+    """A worker without them would write the addresses of erased persons again."""
+    async with Store.open(database_url) as without:
+        assert not await without.hashing.lacks_keys()
+        await store.record([event("e1", JANE)], actor="worker")
+        assert await without.hashing.lacks_keys()
+    assert not await store.hashing.lacks_keys()

@@ -8,7 +8,7 @@ import pytest
 
 from bridge.settings.list_sections import Retention
 from bridge.suppression.policy import Reason
-from bridge.suppression.retention import DAY, TABLES, limits_of
+from bridge.suppression.retention import DAY, TABLES, limits_of, repeats_count_again
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import stores
@@ -183,3 +183,16 @@ async def test_the_rows_of_the_tables_that_grow_are_counted(store: Store) -> Non
     assert await store.retention.count_rows() == dict.fromkeys((table.name for table in TABLES), 0) | {
         "suppressions": 2, "changes": 2, "handled_events": 2,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("days", "age", "again"),
+    [(90, "7D", False), (6, "7D", True), (None, "1Y", False), (0.5, "12h", False), (30, "1M", True)],
+)
+def test_it_is_said_when_a_replay_would_count_events_again(
+    days: float | None, age: str, *, again: bool
+) -> None:
+    """Where they are forgotten while the archive still has them."""
+    problem = repeats_count_again(Retention(handled_events_days=days), age)
+    assert (problem is not None) == again
+    assert problem is None or "retention.handled_events_days" in problem
