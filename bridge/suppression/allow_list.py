@@ -14,7 +14,7 @@ from bridge.suppression.addresses import InvalidAddressError, normalise
 from bridge.suppression.change_log import NewChange, append_changes
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NoSuchRuleError, ProtectedComplaintError
-from bridge.suppression.policy import Reason
+from bridge.suppression.policy import wins_over
 from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridge.suppression.bulk import Insert
     from bridge.suppression.changes import Action
     from bridge.suppression.database import Database
+    from bridge.suppression.policy import Reason
 
 _HOST: Final = "x@"
 """Makes an address of a domain, so that both are normalised by the same rules."""
@@ -46,13 +47,8 @@ class AllowRule:
     note: str
 
     def allows(self, reason: Reason) -> bool:
-        """Whether an entry with this reason does not suppress where this rule holds.
-
-        What a person has put on the list stays in force. A complaint stays, too, unless the rule was forced.
-        """
-        if reason is Reason.MANUAL:
-            return False
-        return self.over_complaints or reason is not Reason.COMPLAINT
+        """Whether an entry with this reason does not suppress where this rule holds."""
+        return wins_over(reason, over_complaints=self.over_complaints)
 
     def document(self) -> dict[str, Any]:
         """Everything, ready for JSON; the time in RFC 3339."""
@@ -207,10 +203,7 @@ class AllowList:
         reasons = None
         if "@" in rule.pattern or is_hash(rule.pattern):
             found = await current_state.read(connection, [rule.pattern])
-            holding = await self.rules_for(connection, [rule.pattern])
-            in_force = [Reason(reason) for reason in found.reasons(rule.pattern, now).split(",") if reason]
-            allowing = holding.get(rule.pattern)
-            reasons = ",".join(one for one in in_force if allowing is None or not allowing.allows(one))
+            reasons = found.reasons(rule.pattern, now)
         change = NewChange(
             action, rule.pattern, None, note=rule.note, reasons=reasons, expires_at=None, actor=rule.actor
         )

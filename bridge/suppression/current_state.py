@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, literal_column, select, text, union_all
 
 from bridge.suppression import bulk, model
+from bridge.suppression.address_keys import domain_of
+from bridge.suppression.policy import Reason, wins_over
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -20,20 +22,28 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.bulk import Insert
-    from bridge.suppression.policy import Reason
 
     Key = tuple[str, str]
     """Address, reason: a `Reason` is equal to its text."""
 
 
+_ENTRY: Final = 0
+_LIFTING: Final = 1
+_RULE: Final = 2
+"""What a row of `_reading` is."""
+
+
 @dataclass(frozen=True, slots=True)
 class CurrentState:
-    """The entries and liftings of some addresses."""
+    """The entries and liftings of some addresses, and the rules of the allow-list that hold for them."""
 
     lifted_at: dict[Key, int] = field(default_factory=dict)
     """When a person has last taken it off the list, Unix seconds."""
     ends: dict[str, dict[str, int | None]] = field(default_factory=dict)
     """Address -> reason -> when its entry expires, Unix seconds; None: never."""
+
+    rules: dict[str, bool] = field(default_factory=dict)
+    """Pattern, an address or a domain -> whether this rule of the allow-list wins over complaints, too."""
 
     def put(self, key: Key, expires_at: int | None) -> None:
         """This entry is on the list now."""
@@ -41,18 +51,31 @@ class CurrentState:
         self.ends.setdefault(address, {})[reason] = expires_at
 
     def reasons(self, address: str, now: int) -> str:
-        """The reasons in force at `now` (Unix seconds), sorted and separated by commas, as a change keeps them."""
-        ends = self.ends.get(address, {})
-        return ",".join(sorted(reason for reason, end in ends.items() if end is None or end > now))
+        """The reasons in force at `now` (Unix seconds), sorted and separated by commas, as a change keeps them.
+
+        Those over which the allow-list wins are not in force, as in a check. Of a hash the domain is not known.
+        """
+        rule = self.rules.get(address, self.rules.get(domain_of(address)))
+        return ",".join(
+            sorted(
+                reason
+                for reason, end in self.ends.get(address, {}).items()
+                if (end is None or end > now)
+                and (rule is None or not wins_over(Reason(reason), over_complaints=rule))
+            )
+        )
 
 
 async def read(connection: AsyncConnection, addresses: Collection[str]) -> CurrentState:
     """The state of these addresses. Whoever wants to take something off the list waits until this transaction ends."""
     found = CurrentState()
     statement = _reading(connection.dialect.name)
-    for some in bulk.chunks(connection, addresses, lists=2):
-        for address, reason, moment, lifted in await connection.execute(statement, {"addresses": some}):
-            if lifted:
+    for some in bulk.chunks(connection, addresses, lists=4):
+        given = {"addresses": some, "patterns": sorted({*some, *map(domain_of, some)})}
+        for address, reason, moment, kind in await connection.execute(statement, given):
+            if kind == _RULE:
+                found.rules[address] = bool(moment)
+            elif kind == _LIFTING:
                 found.lifted_at[address, reason] = moment
             else:
                 found.put((address, reason), moment)
@@ -105,9 +128,13 @@ async def record_liftings(connection: AsyncConnection, lifted_at: Mapping[Key, i
 
 @lru_cache(maxsize=4)
 def _reading(dialect: str) -> CompoundSelect[Any]:
-    """Entries and liftings in one query, as it runs for every batch."""
-    stored, lifted = model.suppressions.c, model.liftings.c
-    entries = select(stored.address, stored.reason, stored.expires_at, literal_column("0").label("lifted"))
+    """Entries, liftings and rules in one query, as it runs for every batch."""
+    stored, lifted, rule = model.suppressions.c, model.liftings.c, model.allow_rules.c
+    entries = select(
+        stored.address, stored.reason, stored.expires_at, literal_column(f"{_ENTRY}").label("kind")
+    )
+    over_complaints = case((rule.over_complaints, literal_column("1")), else_=literal_column("0"))
+    rules = select(rule.pattern, literal_column("''"), over_complaints, literal_column(f"{_RULE}"))
     liftings = select(lifted.address, lifted.reason, lifted.lifted_at)
     locked = (
         liftings.where(bulk.is_one_of(dialect, lifted.address, "addresses"))
@@ -116,7 +143,8 @@ def _reading(dialect: str) -> CompoundSelect[Any]:
     )
     return union_all(
         entries.where(bulk.is_one_of(dialect, stored.address, "addresses")),
-        select(locked, literal_column("1")),
+        select(locked, literal_column(f"{_LIFTING}")),
+        rules.where(bulk.is_one_of(dialect, rule.pattern, "patterns")),
     )
 
 

@@ -27,6 +27,16 @@ class Reason(StrEnum):
     MANUAL = "manual"
 
 
+def wins_over(reason: Reason, *, over_complaints: bool) -> bool:
+    """Whether a rule of the allow-list wins over an entry with this reason.
+
+    What a person has put on the list stays in force. A complaint stays, too, unless the rule was forced.
+    """
+    if reason is Reason.MANUAL:
+        return False
+    return over_complaints or reason is not Reason.COMPLAINT
+
+
 REASONS: Final[Mapping[str, Reason]] = MappingProxyType(
     {
         events.HARD_BOUNCED: Reason.HARD_BOUNCE,

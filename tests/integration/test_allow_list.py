@@ -96,6 +96,23 @@ async def test_a_rule_wins_over_what_events_did_but_over_complaints_only_by_forc
     assert {reason for reason in Reason if not forced.rule.allows(reason)} == {Reason.MANUAL}
 
 
+async def test_a_change_of_the_list_says_what_a_check_says(store: Store) -> None:
+    """Also where a rule, of the address or its domain, wins over a reason: it is not in force."""
+    joe = "joe@example.org"
+    await store.allow_list.put("example.org", actor="ann", note="")
+    await store.allow_list.put(joe, actor="ann", note="asked us", over_complaints=True, override=True)
+    for address in (JANE, joe):
+        for reason in (Reason.HARD_BOUNCE, Reason.COMPLAINT, Reason.MANUAL):
+            await store.add(address, reason=reason, actor="ann", note="")
+            said = (await store.history(address))[-1].reasons
+            assert said == tuple(entry.reason for entry in await store.check(address))
+    assert [one.reasons for one in await store.history(JANE)] == [
+        (),
+        (Reason.COMPLAINT,),
+        (Reason.COMPLAINT, Reason.MANUAL),
+    ]
+
+
 async def test_each_change_of_the_rules_is_logged_once(store: Store, clock: Clock) -> None:
     """With who and why, and with what suppresses the address then; of a domain nobody knows whom it is about."""
     await store.add(JANE, reason=Reason.HARD_BOUNCE, actor="ann", note="")
