@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     Moved = Callable[[int, int], None]
     """Is told how many rows or entries are done, and of how many."""
 
-BATCH: Final = 2000
-"""Rows in one transaction: other writers wait for a tenth of a second or two."""
+BATCH: Final = 4000
+"""Rows in one transaction: other writers wait for some tenths of a second."""
 _SHOWN: Final = 10
 """Rejected rows that the result has."""
 

@@ -132,7 +132,8 @@ def test_every_list_can_be_read_in_parts_and_is_whole_unless_it_is_asked_for(com
 
 READS_ONLY = {
     ("webhook", "show"), ("topology", "plan"), ("topology", "export"), ("spool", "status"),
-    ("suppressions", "check"), ("suppressions", "list"), ("suppressions", "history"), ("db", "status"),
+    ("suppressions", "check"), ("suppressions", "list"), ("suppressions", "history"), ("suppressions", "export"),
+    ("db", "status"),
     ("dead", "list"), ("dead", "show"), ("quarantine", "list"), ("quarantine", "show"),
     ("tail",), ("status",), ("doctor",), ("config", "show"), ("policy", "dry-run"),
 }  # fmt: skip

@@ -10,6 +10,8 @@ from bridge.suppression.current_state import CurrentState
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bridge.suppression.allow_list import AllowRule
     from bridge.suppression.transfer.merging import Found, Key, Outcome
     from bridge.suppression.transfer.rows import ImportedRow
@@ -29,10 +31,12 @@ class Batch:
 
     found: Found
     now: int
+    shared: Mapping[str, Any]
+    """What all changes of the import have in common."""
     rules: dict[str, AllowRule] = field(default_factory=dict)
     """Address -> the rule of the allow-list that holds for it."""
-    written: dict[Key, tuple[ImportedRow, bool]] = field(default_factory=dict)
-    """The row that each changed entry comes from, and whether that is all of it."""
+    written: dict[Key, tuple[ImportedRow, bool, bool]] = field(default_factory=dict)
+    """The row that each changed entry comes from; whether there was none before, and whether the row is all of it."""
     changes: list[dict[str, Any]] = field(default_factory=list)
     _state: CurrentState = field(init=False)
 
@@ -43,26 +47,32 @@ class Batch:
         outcome = self.found.put(row, self.now)
         if outcome in {"added", "updated"}:
             key = row.address, row.reason
-            first, _ = self.written.get(key, (row, True))
-            self.written[key] = first, outcome == "added"
+            first, is_new, _ = self.written.get(key, (row, outcome == "added", True))
+            self.written[key] = first, is_new, outcome == "added"
             self._state.put(key, self.found.entries[key].expires_at)
             self.changes.append(
                 {
+                    **self.shared,
                     "action": outcome,
                     "address": row.address,
                     "reason": row.reason,
-                    "event_id": None,
                     "message_id": row.message_id,
-                    "evidence": None,
                     "reasons": self._reasons(row.address),
                     "expires_at": self.found.entries[key].expires_at,
                 }
             )
         return outcome
 
-    def entry(self, key: Key) -> dict[str, Any]:
-        """The row of the table `suppressions`."""
-        row, is_all = self.written[key]
+    def entries(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """The rows of the table `suppressions` that are changed, and those that are new, each ordered by their keys."""
+        there: list[dict[str, Any]] = []
+        new: list[dict[str, Any]] = []
+        for key in sorted(self.written):
+            (new if self.written[key][1] else there).append(self._entry(key))
+        return there, new
+
+    def _entry(self, key: Key) -> dict[str, Any]:
+        row, _, is_all = self.written[key]
         first, last, count, expires_at = self.found.entries[key]
         return {
             "address": row.address,
@@ -80,7 +90,9 @@ class Batch:
         }
 
     def _reasons(self, address: str) -> str:
-        reasons = self._state.reasons(address, self.now)
+        ends = self._state.ends[address]
+        # Most addresses have one entry, which was just written, and is in force.
+        reasons = next(iter(ends)) if len(ends) == 1 else self._state.reasons(address, self.now)
         rule = self.rules.get(address)
         if rule is None:
             return reasons

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import asyncpg
 import orjson
-from sqlalchemy import case, literal_column, text
+from sqlalchemy import case, func, literal_column, select, text
 
 from bridge.suppression import bulk, model
+from bridge.suppression.change_log import CHANGE_IDS_LOCK
+from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.transfer.merging import Found, Merged
+from bridge.text import first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from sqlalchemy import TextClause
+    from sqlalchemy import Table, TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.bulk import Insert
@@ -75,6 +79,35 @@ def _looking_up(dialect: str, table: str, names: str) -> TextClause:
     return text(
         f"SELECT {columns} FROM {given} CROSS JOIN {table} AS stored WHERE stored.address = given.value"  # noqa: S608 -- nothing of it comes from outside
     )
+
+
+async def add_rows(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that are not there yet, with the same keys each. On PostgreSQL by COPY, which takes half the time.
+
+    Raises:
+        StoreUnavailableError: PostgreSQL does not take them.
+    """
+    if not rows:
+        return
+    names = tuple(rows[0])
+    if connection.dialect.name != _POSTGRESQL:
+        await bulk.write_rows(connection, bulk.insert_statement(connection.dialect.name, table, names), rows)
+        return
+    driver: Any = (await connection.get_raw_connection()).driver_connection
+    try:
+        await driver.copy_records_to_table(
+            table.name, columns=names, records=[tuple(row.values()) for row in rows]
+        )
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise StoreUnavailableError(
+            f"PostgreSQL does not take rows for {table.name} now: {first_line(error)}"
+        ) from error
+
+
+async def lock_change_ids(connection: AsyncConnection) -> None:
+    """From here to the commit nobody else adds changes, as in `change_log.append_rows`."""
+    if connection.dialect.name == _POSTGRESQL:
+        await connection.execute(select(func.pg_advisory_xact_lock(CHANGE_IDS_LOCK)))
 
 
 @lru_cache(maxsize=4)

@@ -10,13 +10,15 @@ from sqlalchemy import delete, select, update
 
 from bridge.suppression import allow_list, bulk, key_moves, model
 from bridge.suppression.address_keys import is_hash
-from bridge.suppression.change_log import append_changes, append_rows
+from bridge.suppression.change_log import append_changes
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import StoreError
 from bridge.suppression.expiry import end_entries
 from bridge.suppression.transfer.batch import Batch, state_of
 from bridge.suppression.transfer.batch_statements import (
+    add_rows,
     exclusive_writer,
+    lock_change_ids,
     read_found,
     upsert_statement,
 )
@@ -221,17 +223,24 @@ class Imports:
             # What has ended makes room for a new entry, whether somebody has taken it off the list already or not.
             changes = await end_entries(connection, ended, state_of(found), now=now)
             await append_changes(connection, changes, actor=manner.actor, now=now)
-        batch = Batch(found, now)
+        shared = {
+            "at": now,
+            "actor": manner.actor,
+            "note": manner.note,
+            "published_at": None if manner.publish else now,
+        }
+        batch = Batch(found, now, shared)
         if await connection.scalar(select(model.allow_rules.c.pattern).limit(1)) is not None:
             keys_of = {row.address: self._keys.looked_up(row.address) for row in rows}
             batch.rules = await allow_list.rules_for(connection, keys_of)
         outcomes = [batch.put(row) for row in rows]
         if batch.written:
-            entries = [batch.entry(key) for key in sorted(batch.written)]
-            await bulk.write_rows(connection, upsert_statement(connection.dialect.name), entries)
-            more = {"note": manner.note, "published_at": None if manner.publish else now}
-            logged = [change | more for change in batch.changes]
-            await append_rows(connection, logged, actor=manner.actor, now=now)
+            there, new = batch.entries()
+            await add_rows(connection, model.suppressions, new)
+            if there:
+                await bulk.write_rows(connection, upsert_statement(connection.dialect.name), there)
+            await lock_change_ids(connection)
+            await add_rows(connection, model.changes, batch.changes)
         return outcomes
 
 
