@@ -25,6 +25,8 @@ BODY: Final = "body"
 """How errors name the body as a whole."""
 NO_STORE: Final = MappingProxyType({"Cache-Control": "no-store"})
 
+_PLAIN: Final = "identity"
+
 MAX_BYTES: Final = web.AppKey("max_bytes", int)
 TIMEOUT: Final = web.AppKey("timeout", float)
 """The limits of a body: bytes, and seconds."""
@@ -40,6 +42,10 @@ async def read_object(request: web.Request) -> dict[str, Any]:
         raise ProblemError(
             UNSUPPORTED_MEDIA_TYPE,
             f"the content type is '{request.content_type}'; send `Content-Type: application/json`",
+        )
+    if (encoding := request.headers.get("Content-Encoding", _PLAIN)) != _PLAIN:
+        raise ProblemError(
+            UNSUPPORTED_MEDIA_TYPE, f"the content encoding is '{encoding}'; send the body as it is"
         )
     body = await _read(request)
     try:
@@ -63,6 +69,10 @@ async def _read(request: web.Request) -> bytes:
             BODY_TOO_SLOW,
             f"the body did not come within {seconds:g} s (api.body_timeout)",
             headers={"Connection": "close"},
+        ) from None
+    except web.RequestPayloadError:
+        raise ProblemError(
+            INVALID_JSON, "the body does not come as HTTP has it", headers={"Connection": "close"}
         ) from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large(limit) from None

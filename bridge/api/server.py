@@ -36,6 +36,7 @@ async def serve(settings: Api, app: web.Application) -> AsyncIterator[int]:
         keepalive_timeout=_KEEP_ALIVE_SECONDS,
         lingering_time=_LINGER_SECONDS,
         shutdown_timeout=settings.drain_timeout,
+        auto_decompress=False,  # a body of some kilobytes could become one of gigabytes
         handler_cancellation=True,  # nobody waits for the changes that a client has asked for who is gone
     )
     await runner.setup()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import io
 from typing import TYPE_CHECKING, Any, Final
 
@@ -102,6 +104,36 @@ async def test_a_query_that_does_not_fit_is_named_with_its_place(api: ApiClient)
     for path, place in QUERIES:
         answer = await api.get(path)
         assert (answer.status, answer.problem, answer.places) == (422, "invalid-request", [place]), path
+
+
+async def test_a_compressed_body_is_refused(api: ApiClient) -> None:
+    """A few bytes could become gigabytes; so is what only says that it is compressed."""
+    for body in (gzip.compress(b'{"addresses": ["a@b.example"]}'), b"{}"):
+        answer = await api.ask("POST", CHECKS, body=body, headers={"Content-Encoding": "gzip"})
+        assert (answer.status, answer.problem) == (415, "unsupported-media-type")
+
+
+async def test_a_body_that_breaks_off_is_no_failure(api: ApiClient) -> None:
+    """A chunk that is none is answered; a client that leaves in the middle leaves nothing behind; others are served."""
+    lines = [
+        f"POST {CHECKS} HTTP/1.1",
+        "Host: here",
+        *(f"{name}: {value}" for name, value in CHECK_HEADERS.items()),
+    ]
+    head = "\r\n".join([*lines, "Transfer-Encoding: chunked", "", ""]).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(head + b"2\r\n{}\r\n")
+    await writer.drain()
+    writer.write(b"zz\r\n")
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(head + b"2\r\n{}\r\n")
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    assert (await api.post(CHECKS, {"addresses": ["a@b.example"]})).status == 200
+    assert 'status="500"' not in api.metrics.exposition().decode()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
