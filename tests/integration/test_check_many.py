@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bridge.suppression import writing
 from bridge.suppression.address_keys import PLAIN, KeyedAddresses, PrivacyKey
 from bridge.suppression.checking import Checked, InForce
 from bridge.suppression.policy import Reason
@@ -147,3 +149,16 @@ async def test_an_address_is_found_under_each_of_its_keys(database_url: str, clo
             clock.now += 1
     assert [entry.count for entry in listed] == [3]
     assert answer == Checked(jane, allowed=False, reasons=(InForce(Reason.MANUAL, NOW, NOW + 62),))
+
+
+async def test_a_check_does_not_wait_for_a_writer(store: Store) -> None:
+    """It answers what was committed, while another transaction has changed the list and goes on."""
+    jane = "jane@example.org"
+    async with store._database.write() as connection:
+        await writing.upsert_entries(
+            connection, [writing.Cause(jane, jane, Reason.MANUAL, at=NOW)], actor="ann", now=NOW
+        )
+        async with asyncio.timeout(20):
+            assert await store.check_many([jane]) == [Checked(jane, allowed=True)]
+            assert await store.entries(limit=9) == []
+    assert not (await store.check_many([jane]))[0].allowed
