@@ -7,19 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.suppression.address_keys import domain_of
 from bridge.suppression.current_state import CurrentState
-from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bridge.suppression.allow_list import AllowRule
     from bridge.suppression.transfer.merging import Found, Key, Outcome
     from bridge.suppression.transfer.rows import ImportedRow
 
 
-def state_of(found: Found) -> CurrentState:
-    """The same as whoever else changes the list has it."""
-    state = CurrentState()
+def state_of(found: Found, rules: dict[str, bool]) -> CurrentState:
+    """The same as whoever else changes the list has it. Args: `rules`: of the allow-list, as there."""
+    state = CurrentState(rules=rules)
     for key, entry in found.entries.items():
         state.put(key, entry.expires_at)
     return state
@@ -30,18 +28,14 @@ class Batch:
     """The rows of one transaction, as they come to stand on the list."""
 
     found: Found
+    state: CurrentState
+    """The same, with the rules of the allow-list. It changes with each row, too."""
     now: int
     shared: Mapping[str, Any]
     """What all changes of the import have in common."""
-    rules: dict[str, AllowRule] = field(default_factory=dict)
-    """Address -> the rule of the allow-list that holds for it."""
     written: dict[Key, tuple[ImportedRow, bool, bool]] = field(default_factory=dict)
     """The row that each changed entry comes from; whether there was none before, and whether the row is all of it."""
     changes: list[dict[str, Any]] = field(default_factory=list)
-    _state: CurrentState = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._state = state_of(self.found)
 
     def put(self, row: ImportedRow) -> Outcome:
         outcome = self.found.put(row, self.now)
@@ -49,7 +43,7 @@ class Batch:
             key = row.address, row.reason
             first, is_new, _ = self.written.get(key, (row, outcome == "added", True))
             self.written[key] = first, is_new, outcome == "added"
-            self._state.put(key, self.found.entries[key].expires_at)
+            self.state.put(key, self.found.entries[key].expires_at)
             self.changes.append(
                 {
                     **self.shared,
@@ -90,10 +84,7 @@ class Batch:
         }
 
     def _reasons(self, address: str) -> str:
-        ends = self._state.ends[address]
-        # Most addresses have one entry, which was just written, and is in force.
-        reasons = next(iter(ends)) if len(ends) == 1 else self._state.reasons(address, self.now)
-        rule = self.rules.get(address)
-        if rule is None:
-            return reasons
-        return ",".join(one for one in reasons.split(",") if one and not rule.allows(Reason(one)))
+        ends = self.state.ends[address]
+        if len(ends) == 1 and not self.state.rules:  # as for most: it was just written, and is in force
+            return next(iter(ends))
+        return self.state.reasons(address, self.now)

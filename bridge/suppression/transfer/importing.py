@@ -219,9 +219,11 @@ class Imports:
         self, connection: AsyncConnection, rows: Sequence[ImportedRow], manner: Manner, now: int
     ) -> list[Outcome]:
         found = await read_found(connection, rows)
-        if ended := found.without_ended(now):
+        ended = found.without_ended(now)
+        state = state_of(found, await self._rules(connection, rows))
+        if ended:
             # What has ended makes room for a new entry, whether somebody has taken it off the list already or not.
-            changes = await end_entries(connection, ended, state_of(found), now=now)
+            changes = await end_entries(connection, ended, state, now=now)
             await append_changes(connection, changes, actor=manner.actor, now=now)
         shared = {
             "at": now,
@@ -229,10 +231,7 @@ class Imports:
             "note": manner.note,
             "published_at": None if manner.publish else now,
         }
-        batch = Batch(found, now, shared)
-        if await connection.scalar(select(model.allow_rules.c.pattern).limit(1)) is not None:
-            keys_of = {row.address: self._keys.looked_up(row.address) for row in rows}
-            batch.rules = await allow_list.rules_for(connection, keys_of)
+        batch = Batch(found, state, now, shared)
         outcomes = [batch.put(row) for row in rows]
         if batch.written:
             there, new = batch.entries()
@@ -242,6 +241,14 @@ class Imports:
             await lock_change_ids(connection)
             await add_rows(connection, model.changes, batch.changes)
         return outcomes
+
+    async def _rules(self, connection: AsyncConnection, rows: Sequence[ImportedRow]) -> dict[str, bool]:
+        """Address -> whether the rule of the allow-list that holds for it wins over complaints, too."""
+        if await connection.scalar(select(model.allow_rules.c.pattern).limit(1)) is None:
+            return {}
+        keys_of = {row.address: self._keys.looked_up(row.address) for row in rows}
+        found = await allow_list.rules_for(connection, keys_of)
+        return {address: rule.over_complaints for address, rule in found.items()}
 
 
 def _at(place: Place, row: ImportedRow) -> ImportedRow:
