@@ -26,7 +26,7 @@ from bridge.cli.options import AsJson
 from bridge.cli.suppressions_answer import answer
 from bridge.operations import suppressions as operations
 from bridge.operations.address_files import address_lines
-from bridge.suppression.addresses import normalise
+from bridge.suppression.address_keys import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,7 +163,7 @@ def _print_line(line: str) -> None:
 
 def _document(address: str, entries: list[Entry]) -> dict[str, Any]:
     return {
-        "address": normalise(address),
+        "address": PLAIN.written(address),
         "suppressed": bool(entries),
         "entries": [entry.document() for entry in entries],
     }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.cli.console import BAD_USAGE, fail
 from bridge.cli.lists import Head
 from bridge.cli.times import time_cell
-from bridge.suppression.addresses import normalise
+from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.policy import Reason
 from bridge.timestamps import rfc3339
 
@@ -60,9 +60,9 @@ def addition(address: str, done: Addition) -> str:
         return f"{done.entry.address} is suppressed ({reasons(done.in_force)})"
     stands = f" ({reasons(done.in_force)})"
     if any(entry.reason is Reason.MANUAL for entry in done.in_force):
-        return f"{normalise(address)} is on the list already{stands}"
+        return f"{PLAIN.written(address)} is on the list already{stands}"
     also = f"; it is suppressed already{stands}" if done.in_force else ""
-    return f"would add {normalise(address)} ({Reason.MANUAL}){also}"
+    return f"would add {PLAIN.written(address)} ({Reason.MANUAL}){also}"
 
 
 def addition_document(address: str, done: Addition) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def addition_document(address: str, done: Addition) -> dict[str, Any]:
     before = [entry.reason for entry in done.in_force]
     return {
         "dry_run": True,
-        "address": normalise(address),
+        "address": PLAIN.written(address),
         "added": Reason.MANUAL not in before,
         "reasons": sorted({*before, Reason.MANUAL}),
     }
@@ -108,7 +108,7 @@ def state(address: str, at: int, then: StateThen) -> str:
 
 def state_document(address: str, at: int, then: StateThen) -> dict[str, Any]:
     return {
-        "address": normalise(address),
+        "address": PLAIN.written(address),
         "at": rfc3339(at),
         "suppressed": bool(then.reasons),
         "reasons": [reason.value for reason in then.reasons],

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bridge.suppression.address_keys import keys_of
-from bridge.suppression.addresses import normalise
+from bridge.suppression.address_keys import PLAIN, keys_of
 from bridge.suppression.store import Store
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ async def check(settings: Settings, addresses: Sequence[str]) -> list[list[Entry
         StoreError: the list cannot be read.
     """
     for address in addresses:
-        normalise(address)
+        PLAIN.written(address)
     async with open_list(settings) as store:
         return [await store.check(address) for address in addresses]
 

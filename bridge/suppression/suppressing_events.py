@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bridge.suppression.addresses import normalise
+from bridge.suppression.address_keys import PLAIN
 
 if TYPE_CHECKING:
     from bridge.events import Event
@@ -69,7 +69,7 @@ def event_of_address(event: Event, address: str, evidence: bytes, *, policy: Pol
     Raises:
         InvalidAddressError: the address is invalid.
     """
-    normalise(address)
+    PLAIN.written(address)
     reason = policy.reason_for(event.name)
     if reason is None:
         return Delivered(address, event.id, event.timestamp, event.message_id, evidence)

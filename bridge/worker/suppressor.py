@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from bridge import events
 from bridge.amqp.properties import decode_properties
-from bridge.suppression.addresses import InvalidAddressError, normalise
+from bridge.suppression.address_keys import PLAIN
+from bridge.suppression.addresses import InvalidAddressError
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 from bridge.suppression.suppressing_events import Delivered, event_of_address
 from bridge.tasks import task_group
@@ -229,7 +230,7 @@ class Suppressor:
                 action=f"suppression.{done.outcome}",
                 event_id=event.event_id,
                 reason=event.reason.value,
-                address=self._shown(normalise(event.address)),
+                address=self._shown(PLAIN.written(event.address)),
             )
         self._on_recorded()
 

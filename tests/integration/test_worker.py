@@ -11,6 +11,7 @@ from bridge.amqp.connection import Link
 from bridge.broker import declaring, topology
 from bridge.broker.topology_plan import planned_topology
 from bridge.settings.loading import load_settings
+from bridge.suppression.address_keys import keys_of
 from bridge.suppression.store import Store
 from bridge.tasks import background_task
 from bridge.worker.consumer import Consumer
@@ -151,6 +152,29 @@ async def test_a_known_address_is_not_asked_for(
         await workplace.changes(3)
     assert [request.path for request in simulator.requests] == ["/v1/email/messages/1"]
     assert ("announced@example.org", "hard_bounce") in await workplace.listed()
+
+
+async def test_a_worker_that_keeps_hashes_knows_a_message_by_the_hash_of_its_address(
+    overrides: dict[str, Any], workplace: Workplace, simulator: Simulator
+) -> None:
+    """What is announced or was looked up is a hash in its database, and suppresses as an address does."""
+    privacy = {"privacy": "hmac", "privacy_keys": ["k1:" + "1" * 32]}
+    settings = load_settings(overrides=changed(overrides, suppression=privacy))
+    keys = keys_of(settings.suppression)
+    async with Store.open(settings.suppression.database_url.get_secret_value(), keys=keys) as store:
+        await store.remember({"5000": "announced@example.org"})
+    async with working(settings):
+        await workplace.send(body_of("hard_bounced", 5000), body_of("hard_bounced", 1))
+        await workplace.changes(2)
+        await workplace.send(body_of("complained", 1))
+        await workplace.changes(3)
+    assert [request.path for request in simulator.requests] == ["/v1/email/messages/1"]
+    assert await workplace.listed() == {
+        (keys.written("announced@example.org"), "hard_bounce"): 1,
+        (keys.written("recipient1@example.org"), "hard_bounce"): 1,
+        (keys.written("recipient1@example.org"), "complaint"): 1,
+    }
+    assert await workplace.dead() == []
 
 
 async def test_a_full_batch_does_not_linger(
