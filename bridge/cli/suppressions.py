@@ -21,6 +21,7 @@ from bridge.suppression.addresses import InvalidAddressError, normalise_domain
 from bridge.suppression.errors import StoreError
 from bridge.suppression.list_filter import ListFilter
 from bridge.suppression.policy import Reason
+from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from bridge.suppression.reading import StateThen
@@ -220,13 +221,17 @@ def history(
     found = answer(operations.history(settings, address, limit=most_of(limit, as_json=as_json), after=after))
     if as_json:
         items = (change.document() for change in found.changes)
-        print_list(items, total=found.total, following=found.following)
+        since = None if found.complete_since is None else rfc3339(found.complete_since)
+        more = {} if since is None else {"complete_since": since}
+        print_list(items, total=found.total, following=found.following, **more)
         return
     print_rows(suppressions_view.CHANGE, map(suppressions_view.row_of_change, found.changes))
     if found.total:
         print_shown(len(found.changes), found.total, found.following)
     else:
         print_summary(f"{address} was never on the list")
+    if found.complete_since is not None:
+        print_summary(f"the log is complete since {rfc3339(found.complete_since)} (retention.changes_days)")
 
 
 def _show_state(address: str, at: int, state: StateThen, *, as_json: bool) -> None:

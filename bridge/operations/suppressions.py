@@ -79,6 +79,8 @@ class History(NamedTuple):
     total: int
     following: str | None
     """For `--after`; None where nothing follows."""
+    complete_since: int | None
+    """Unix seconds: of the time before, the log has not everything any more; None: it has all."""
 
 
 async def check(settings: Settings, addresses: Sequence[str]) -> list[list[Entry]]:
@@ -191,7 +193,8 @@ async def history(settings: Settings, address: str, *, limit: int | None, after:
         changes = changes[:limit]
         whole = after is None and not more
         total = len(changes) if whole else await store.count_changes(address)
-        return History(changes, total, str(changes[-1].id) if more else None)
+        since = await store.retention.changes_deleted_until()
+        return History(changes, total, str(changes[-1].id) if more else None, since)
 
 
 async def state_at(settings: Settings, address: str, at: int) -> StateThen:

@@ -42,3 +42,7 @@ class NoPrivacyKeyError(StoreError):
 
 class IdempotencyConflictError(StoreError):
     """Another request was made with the same idempotency key."""
+
+
+class LogTooShortError(StoreError):
+    """Of that time the change log has not everything any more."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.suppression import checking, list_filter, reading
+from bridge.suppression import checking, list_filter, pruning, reading
 from bridge.suppression.address_keys import is_hash
 from bridge.suppression.addresses import normalise_many
 from bridge.suppression.allow_list import rules_for
 from bridge.suppression.database import shielded
+from bridge.suppression.errors import LogTooShortError
 from bridge.suppression.list_part import ListPart
+from bridge.timestamps import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -139,9 +141,16 @@ class ListReader(ListPart):
 
         Raises:
             InvalidAddressError: it is no address.
+            LogTooShortError: the log does not go back so far.
         """
         keys = self._keys.looked_up(address)
         async with self._database.read() as connection:
+            since = await pruning.read_mark(connection, pruning.LOG_MARK)
+            if since is not None and at < since:
+                raise LogTooShortError(
+                    f"what was on the list then is not known any more: the change log is complete since {rfc3339(since)} "
+                    "only (retention.changes_days)"
+                )
             return await reading.read_state_at(connection, keys, at)
 
     @shielded

@@ -18,13 +18,17 @@ Role = Literal["worker", "api"]
 
 _ALL: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 
+# It deletes what is old, for which it locks rows: that takes UPDATE. To move to a new privacy key it needs all of all.
 _WORKER: Final[Mapping[Table, Sequence[str]]] = {
     model.suppressions: _ALL,
-    model.changes: ("SELECT", "INSERT", "UPDATE"),
+    model.changes: _ALL,
     # UPDATE for the FOR KEY SHARE of `current_state.read`. Only `bridge suppressions remove` inserts.
     model.liftings: ("SELECT", "UPDATE"),
-    model.handled_events: ("SELECT", "INSERT"),
-    model.known_messages: ("SELECT", "INSERT", "UPDATE"),
+    model.handled_events: _ALL,
+    model.known_messages: _ALL,
+    model.idempotent_requests: ("SELECT", "UPDATE", "DELETE"),
+    model.imports: ("SELECT", "UPDATE", "DELETE"),
+    model.marks: ("SELECT", "INSERT", "UPDATE"),
     model.leases: ("SELECT", "INSERT", "UPDATE"),
     model.freshness: _ALL,
     model.soft_bounces: _ALL,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, exists, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bridge.suppression import bulk, model
+from bridge.suppression import model
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Table
@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 EVIDENCE_MARK: Final = "evidence pruned to change"
 """The id of the last change whose evidence was deleted, or that had none."""
-CHANGES_MARK: Final = "changes pruned to"
-"""When the newest change was made that was deleted, Unix seconds."""
+CHANGES_MARK: Final = "changes pruned to change"
+"""The id of the last change that `delete_changes` has gone through."""
+LOG_MARK: Final = "changes pruned until"
+"""When it was made, Unix seconds: of the time before, the log has not everything."""
+
+_PUTTING: Final = ("added", "updated")
+"""Actions after which the entry is on the list."""
 
 _ESTIMATE: Final = text("SELECT reltuples FROM pg_class WHERE oid = to_regclass(:name)")
 _FEW_ROWS: Final = 100_000
@@ -62,18 +67,41 @@ async def delete_imports(connection: AsyncConnection, before: int, limit: int) -
 
 
 async def delete_changes(connection: AsyncConnection, before: int, limit: int) -> int:
-    """Changes that were made before this time, and published: of the oldest `limit` ones."""
-    table = model.changes
-    oldest = select(table.c.id, table.c.at, table.c.published_at).order_by(table.c.id).limit(limit)
-    old = [
-        row for row in await connection.execute(oldest) if row.at < before and row.published_at is not None
-    ]
+    """Of the next `limit` changes that were made before this time: those that were published, and say nothing of later times.
+
+    The last change of each entry stays as long as the entry was on the list after it: so what was on the list at any
+    later time can still be told. Returns how many changes it went through; it waits at one that is not published.
+    """
+    changes, earlier = model.changes, model.changes.alias("earlier")
+    mark = await read_mark(connection, CHANGES_MARK) or 0
+    old = await _next_changes(connection, mark, before, limit, published=True)
     if not old:
         return 0
-    for some in bulk.column_in(connection, table.c.id, [row.id for row in old]):
-        await connection.execute(delete(table).where(some))
-    await _set_mark(connection, CHANGES_MARK, max(row.at for row in old))
+    these = changes.c.id.between(old[0].id, old[-1].id)
+    superseded = (
+        select(earlier.c.id)
+        .join(changes, (changes.c.address == earlier.c.address) & (changes.c.reason == earlier.c.reason))
+        .where(these, earlier.c.id < changes.c.id)
+    )
+    await connection.execute(delete(changes).where(changes.c.id.in_(superseded)))
+    await connection.execute(delete(changes).where(these, changes.c.action.not_in(_PUTTING)))
+    await _set_mark(connection, CHANGES_MARK, old[-1].id)
+    await _set_mark(connection, LOG_MARK, max(row.at for row in old))
     return len(old)
+
+
+async def _next_changes(
+    connection: AsyncConnection, mark: int, before: int, limit: int, *, published: bool = False
+) -> list[Any]:
+    """At most `limit` changes behind this id, up to the first that is too young, or must be published first."""
+    table = model.changes
+    query = select(table.c.id, table.c.at, table.c.published_at).where(table.c.id > mark)
+    old = []
+    for row in await connection.execute(query.order_by(table.c.id).limit(limit)):
+        if row.at >= before or (published and row.published_at is None):
+            break
+        old.append(row)
+    return old
 
 
 async def delete_evidence(connection: AsyncConnection, before: int, limit: int) -> int:
@@ -84,12 +112,7 @@ async def delete_evidence(connection: AsyncConnection, before: int, limit: int) 
     """
     changes, entries = model.changes, model.suppressions
     mark = await read_mark(connection, EVIDENCE_MARK) or 0
-    oldest = select(changes.c.id, changes.c.at).where(changes.c.id > mark).order_by(changes.c.id).limit(limit)
-    old = []
-    for row in await connection.execute(oldest):
-        if row.at >= before:
-            break
-        old.append(row)
+    old = await _next_changes(connection, mark, before, limit)
     if not old:
         return 0
     these = changes.c.id.between(old[0].id, old[-1].id)

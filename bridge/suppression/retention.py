@@ -92,9 +92,9 @@ class Retention:
 
     @shielded
     async def changes_deleted_until(self) -> int | None:
-        """Changes that were made until then (Unix seconds) may be deleted; None: none was ever deleted."""
+        """Of changes that were made until then (Unix seconds) some are deleted; None: none ever was."""
         async with self._database.read() as connection:
-            return await pruning.read_mark(connection, pruning.CHANGES_MARK)
+            return await pruning.read_mark(connection, pruning.LOG_MARK)
 
 
 def repeats_count_again(settings: RetentionSettings, archive_max_age: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.settings.list_sections import Retention
+from bridge.suppression.errors import LogTooShortError
 from bridge.suppression.policy import Reason
 from bridge.suppression.retention import DAY, TABLES, limits_of, repeats_count_again
 from bridge.suppression.store import Store
@@ -105,22 +106,44 @@ async def test_evidence_goes_and_what_it_proves_stays(store: Store, clock: Clock
 
 
 async def test_only_published_changes_are_deleted(store: Store, clock: Clock) -> None:
-    """What is still due survives, however old it is; and it is known since when there is a log."""
+    """What is still due survives, however old it is; and it is known since when the log is complete."""
     assert await store.retention.changes_deleted_until() is None
     clock.now = NOW - 800 * DAY
-    await store.record([event(f"old{number}") for number in range(EACH)], actor="worker")
+    for number in range(EACH):
+        await store.add(f"old{number}@example.org", actor="ann", note="")
+        await store.remove(f"old{number}@example.org", reason=None, actor="ann", note="")
     await publish_all(store)
     clock.now = NOW - 790 * DAY
-    await store.record([event("unpublished")], actor="worker")
+    await store.add("unpublished@example.org", actor="ann", note="")
+    await store.remove("unpublished@example.org", reason=None, actor="ann", note="")
     clock.now = NOW
-    await store.record([event("young")], actor="worker")
-    assert (await prune(store, changes=730))["changes"] == [3, 3, 1]
-    assert await store.history("old1@example.org") == []
-    assert len(await store.check("old1@example.org")) == 1
-    assert [change.event_id for change in await store.outbox.pending(10)] == ["unpublished", "young"]
+    assert (await prune(store, changes=730))["changes"] == [3, 3, 3, 3, 2]
+    assert [len(await store.history(f"old{number}@example.org")) for number in range(EACH)] == [0] * EACH
+    assert [change.action for change in await store.outbox.pending(10)] == ["added", "removed"]
     assert await store.retention.changes_deleted_until() == NOW - 800 * DAY
     await publish_all(store)
-    assert (await prune(store, changes=730))["changes"] == [1]
+    assert (await prune(store, changes=730))["changes"] == [2]
+    assert await store.history("unpublished@example.org") == []
+
+
+async def test_the_log_tells_of_each_later_time_what_was_on_the_list(store: Store, clock: Clock) -> None:
+    """The last change of an entry stays until there is another one that is old, too."""
+    for days in (900, 850, 800):
+        clock.now = NOW - days * DAY
+        await store.add("jane@example.org", actor="ann", note=str(days))
+    clock.now = NOW - 100 * DAY
+    await store.remove("jane@example.org", reason=None, actor="ann", note="")
+    clock.now = NOW
+    await publish_all(store)
+    assert sum((await prune(store, changes=730))["changes"]) == 3
+    assert [change.note for change in await store.history("jane@example.org")] == ["800", ""]
+    assert (await store.suppressed_at("jane@example.org", NOW - 200 * DAY)).reasons == (Reason.MANUAL,)
+    assert (await store.suppressed_at("jane@example.org", NOW - 50 * DAY)).reasons == ()
+    with pytest.raises(LogTooShortError, match=r"2021-09-05.*retention\.changes_days"):
+        await store.suppressed_at("jane@example.org", NOW - 820 * DAY)
+    clock.now = NOW + 700 * DAY
+    assert sum((await prune(store, changes=730))["changes"]) == 1
+    assert await store.history("jane@example.org") == []
 
 
 async def test_evidence_goes_no_later_than_the_change_by_which_it_is_found(
@@ -133,6 +156,7 @@ async def test_evidence_goes_no_later_than_the_change_by_which_it_is_found(
     clock.now = NOW
     assert await prune(store, evidence=400, changes=50) == {"evidence": [1], "changes": [1]}
     assert [entry.evidence for entry in await store.check("old@example.org")] == [None]
+    assert [change.evidence for change in await store.history("old@example.org")] == [None]
 
 
 async def test_by_default_changes_and_entries_are_kept_for_good(store: Store, clock: Clock) -> None:
