@@ -56,6 +56,7 @@ async def read_archive(
         connection: an open connection from `open_connection`; it uses channels of its own.
         stream: the archive's name.
         begin: where to start. For a time, the first messages may be older: RabbitMQ finds chunks by time, not messages.
+            If there is none since then, all come.
         last: the offset to end at, if it is known; else `last_offset` is asked.
 
     Raises:
@@ -66,6 +67,8 @@ async def read_archive(
         last = await last_offset(connection, stream)
     if last is None or (isinstance(begin, int) and begin > last):
         return
+    if isinstance(begin, datetime) and not await _has_since(connection, stream, begin):
+        begin = FIRST
     first = begin if isinstance(begin, int) else 0
     async with _consume_from(connection, stream, begin) as deliveries:
         while True:
@@ -89,6 +92,16 @@ async def read_archive(
                 yield in_range
             if found[-1].offset >= last:
                 return
+
+
+async def _has_since(connection: AbstractConnection, stream: str, begin: datetime) -> bool:
+    """Whether RabbitMQ sends anything from this time on. If all is older, it waits for the next message instead."""
+    async with _consume_from(connection, stream, begin) as deliveries:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_CHUNK_SECONDS):
+                await deliveries.receive()
+                return True
+    return False
 
 
 async def last_offset(connection: AbstractConnection, stream: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -182,6 +183,15 @@ async def test_only_the_messages_that_are_named(
     assert await replaying.counted("--message-id", "1", "--message-id", "3", "--event", "clicked") == {
         "clicked": 2
     }
+
+
+async def test_since_a_time_at_which_nothing_came_any_more_there_is_nothing(
+    replaying: Replaying, rabbit: Rabbit, settings: Settings
+) -> None:
+    """RabbitMQ would wait for the next message; the command ends."""
+    await archive(rabbit, settings, MIXED)
+    future = datetime.now(UTC) + timedelta(hours=1)
+    assert await replaying.counted("--since", future.isoformat()) == {}
 
 
 async def test_an_archive_is_read_to_its_end(
