@@ -244,6 +244,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
+@pytest.mark.no_list
 async def test_two_processes_record_at_once_and_every_event_counts_once(database_url: str) -> None:
     """Both open the same new database, and share half of their events; nobody meets a locked one."""
     recorders = [
