@@ -32,11 +32,11 @@ run: packages dependencies ## Run all of it on this machine: a private RabbitMQ,
 # thousand processes of the tests would compile the bridge anew.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX='$(CURDIR)/$(VENV)/pycache' $(BIN)/pytest
 
-# Five at once for two cores: what takes long in them is waiting. On one core, too: that tests bear each other's company
+# Three at once for each core: what takes long in them is waiting. On one core, too: that tests bear each other's company
 # is part of what they test.
 .PHONY: test
 test: packages postgresql pgbouncer promtool sqlite3 dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
-	@$(PYTEST) -n $$((5 * $$(nproc 2>/dev/null || echo 1) / 2)) $(ARGS)
+	@$(PYTEST) -n $$((3 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
 
 .PHONY: test-fast
 test-fast: packages postgresql promtool sqlite3 dependencies ## Unit tests, and the integration tests that start nothing (within a minute)
