@@ -126,7 +126,7 @@ async def test_requests_that_are_made_up_find_no_failure(api: ApiClient, tmp_pat
         f"--config-file={SUPPORT / 'schemathesis.toml'}",
         "run", f"http://127.0.0.1:{api.port}/openapi.json",
         "--header", f"Authorization: Bearer {token_of(ALL)}",
-        "--phases", "examples,fuzzing", "--max-examples", "3", "--generation-deterministic", "--no-color",
+        "--phases", "examples,fuzzing", "--max-examples", "2", "--generation-deterministic", "--no-color",
         cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks", "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
