@@ -9,6 +9,7 @@ The way of a delivery, and the modules that support it:
 - `dependencies` are the provider and the database, each behind a `circuit_breaker`;
 - `announcements` keeps the addresses that senders announce, so that no look-up is needed;
 - `freshness` reports how old the events are that wait: `waiting_events` and `dead_letter_age` know of them;
-- `expirer` takes entries off the list that have ended, `relay` publishes the changes of the list, and `backfill` refills the queue from the archive;
+- `expirer` takes entries off the list that have ended, `pruner` deletes what has grown old, `relay` publishes the changes of the
+  list, and `backfill` refills the queue from the archive;
 - `watchdog` and its `progress_checks` notice a stuck worker. `readiness` and `list_metrics` show its state.
 """
