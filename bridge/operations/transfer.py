@@ -15,6 +15,7 @@ from bridge.suppression.policy import Policy, Reason
 from bridge.suppression.store import Store
 from bridge.suppression.transfer.cells import escaped
 from bridge.suppression.transfer.importing import ImportState
+from bridge.suppression.transfer.inspection import UnusableFileError
 from bridge.suppression.transfer.rows import RowReader
 from bridge.suppression.transfer.source_file import SourceFile
 from bridge.suppression.transfer.staging import StagedRows
@@ -100,11 +101,22 @@ def _ends(settings: Settings) -> Callable[[Reason, int], int | None]:
 
 async def import_into(store: Store, order: ImportOrder, moved: Moved) -> ImportResult:
     """The same into a list that is open."""
+    await asyncio.to_thread(_check_distinct, order)
     source = await asyncio.to_thread(SourceFile.open, order.path, form=order.form, reason=order.reason)
     try:
         return await _imported(store.imports, source, order, moved)
     finally:
         source.close()
+
+
+def _check_distinct(order: ImportOrder) -> None:
+    """Writing the rejected rows must not destroy the file."""
+    try:
+        same = order.rejected is not None and order.rejected.samefile(order.path)
+    except OSError:
+        return  # one of them is not there
+    if same:
+        raise UnusableFileError(f"{order.path} is the file that is imported: --rejected must name another")
 
 
 async def _imported(imports: Imports, source: SourceFile, order: ImportOrder, moved: Moved) -> ImportResult:

@@ -134,6 +134,7 @@ def test_standard_input_is_a_file(bridge: Bridge) -> None:
             1,
             "/nowhere/rejected.csv cannot be written",
         ),
+        (("import", "{file}", "--rejected", "{file}"), 1, "is the file that is imported"),
         (("import", "{file}", "--reason", "odd"), 2, "odd"),
         (("import", "{file}", "--format", "xml"), 2, "xml"),
         (("import",), 2, "FILE"),
@@ -150,6 +151,7 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(
     result = bridge(*(one.format(file=file) for one in arguments))
     assert (result.exit_code, result.stdout) == (code, "")
     assert said in result.stderr
+    assert file.read_text() == FILE
     if code == 1:
         assert result.stderr.count("\n") == 1
     assert len(bridge("export").stdout.splitlines()) == 1

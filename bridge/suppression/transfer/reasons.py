@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -65,5 +66,5 @@ def reason_of(text: str) -> Reason:
 
 def reason_in_name(name: str) -> Reason | None:
     """The reason that the name of a file gives: `suppression_bounces.csv`, `cleaned_members.csv`. None: it gives none."""
-    letters = _letters(name)
+    letters = _letters(PurePath(name).name)  # a folder may have any name
     return next((_REASONS[one] for one in _LONGEST_FIRST if one in letters), None)
