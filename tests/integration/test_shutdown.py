@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +13,7 @@ from tests.support.eventually import eventually
 from tests.support.masks import signals
 from tests.support.processes import Process
 from tests.support.supervised import alive
+from tests.support.warm_starts import start_program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -107,13 +106,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     started: list[Process] = []
 
     async def starting(what: str, deadline_seconds: float) -> Process:
-        process = Process(
-            await asyncio.create_subprocess_exec(
-                sys.executable, "-c", PROGRAM, what, str(deadline_seconds),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                cwd=tmp_path,
-            )
-        )  # fmt: skip
+        process = Process(await start_program(PROGRAM, what, str(deadline_seconds), cwd=tmp_path))
         started.append(process)
         return process
 

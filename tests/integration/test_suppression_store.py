@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,11 @@ from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support import stores
 from tests.support.clock import Clock
+from tests.support.warm_starts import start_program
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sqlalchemy import Connection
     from sqlalchemy.types import TypeEngine
@@ -245,25 +247,24 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.no_list
-async def test_two_processes_record_at_once_and_every_event_counts_once(database_url: str) -> None:
+async def test_two_processes_record_at_once_and_every_event_counts_once(
+    database_url: str, tmp_path: Path
+) -> None:
     """Both open the same new database, and share half of their events; nobody meets a locked one."""
-    recorders = [
-        await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            RECORDER,
-            database_url,
-            name,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        for name in ("one", "two")
-    ]
+    recorders = []
+    starting = []
+    for name in ("one", "two"):
+        reading, writing = os.pipe()
+        recorders.append(await start_program(RECORDER, database_url, name, cwd=tmp_path, stdin=reading))
+        os.close(reading)
+        starting.append(writing)
     for recorder in recorders:
         assert recorder.stdout is not None
         assert await recorder.stdout.readline() == b"open\n"
-    answers = await asyncio.gather(*(recorder.communicate(b"go\n") for recorder in recorders))
+    for writing in starting:
+        os.write(writing, b"go\n")
+        os.close(writing)
+    answers = await asyncio.gather(*(recorder.communicate() for recorder in recorders))
     assert [errors for _, errors in answers] == [b"", b""]
     added, updated, repeated = (
         sum(numbers) for numbers in zip(*(map(int, output.split()) for output, _ in answers), strict=True)

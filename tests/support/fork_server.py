@@ -52,19 +52,30 @@ class Request(NamedTuple):
     umask: int
     unprivileged: bool
     """Whether the permissions of files hold for it, even if it is root."""
+    program: str
+    """Python's text, as `python -c` takes it; empty: `python -m bridge`."""
 
 
 def main() -> None:
     _load()
     found = _serve(socket.socket(fileno=int(sys.argv[1])))
     if found is not None:
-        _become(*found)
+        request, streams = found
+        _become(request, streams)
         try:
-            runpy.run_module("bridge", run_name="__main__", alter_sys=True)
+            _run(request.program)
         except SystemExit as end:
             if end.code is not None and not isinstance(end.code, int):
                 raise
             _end(end.code or 0)
+        _end(0)
+
+
+def _run(program: str) -> None:
+    if program:
+        exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 -- the tests' own
+    else:
+        runpy.run_module("bridge", run_name="__main__", alter_sys=True)
 
 
 def _end(code: int) -> NoReturn:

@@ -95,8 +95,14 @@ async def start_bridge(
             *through, sys.executable, "-m", "bridge", *arguments,
             stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd, env=env,
         )  # fmt: skip
-    request = Request([*arguments], str(cwd), dict(env), _umask(), unprivileged)
+    request = Request([*arguments], str(cwd), dict(env), _umask(), unprivileged, "")
     return await _fork(request, stdin, stdout, stderr)
+
+
+async def start_program(program: str, *arguments: str, cwd: Path, stdin: int = DEVNULL) -> ForkedProcess:
+    """`python -c PROGRAM ARGUMENTS...`, with all of the bridge loaded; `stdin` is a descriptor, or `DEVNULL`."""
+    request = Request([*arguments], str(cwd), dict(os.environ), _umask(), unprivileged=False, program=program)
+    return await _fork(request, stdin, PIPE, PIPE)
 
 
 async def _fork(request: Request, *streams: int) -> ForkedProcess:
