@@ -23,7 +23,6 @@ from bridge.api.problems import (
 )
 from bridge.suppression.errors import (
     IdempotencyConflictError,
-    LogTooShortError,
     RefusedValueError,
     StoreError,
     StoreUnavailableError,
@@ -123,8 +122,6 @@ def _problem_of_list(error: StoreError) -> ProblemError:
         )
     if isinstance(error, IdempotencyConflictError):
         return ProblemError(IDEMPOTENCY_CONFLICT, str(error))
-    if isinstance(error, LogTooShortError):
-        return ProblemError(INVALID_REQUEST, str(error))
     if isinstance(error, RefusedValueError):
         return ProblemError(
             INVALID_REQUEST, "the list's database refuses one of the values; nothing was changed"

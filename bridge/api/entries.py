@@ -12,7 +12,7 @@ from bridge.api.problems import NOT_SUPPRESSED, PROTECTED_COMPLAINT, ProblemErro
 from bridge.settings.api_section import OVERRIDE
 from bridge.suppression.additions import Addition
 from bridge.suppression.addresses import InvalidAddressError
-from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError
+from bridge.suppression.errors import LogTooShortError, NotSuppressedError, ProtectedComplaintError
 from bridge.suppression.idempotency import IdempotentRequest
 from bridge.suppression.policy import Reason
 from bridge.timestamps import rfc3339
@@ -120,6 +120,8 @@ class Entries:
             then = None if at is None else await self._then(address, at)
         except InvalidAddressError as error:
             raise invalid_field(ADDRESS, str(error)) from None
+        except LogTooShortError as error:
+            raise invalid_field("query.at", str(error)) from None
         more = len(changes) > limit
         page = changes[:limit]
         following = page[-1].id if more else None

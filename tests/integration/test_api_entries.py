@@ -14,9 +14,11 @@ import pytest
 from bridge.settings.api_section import OVERRIDE, READ, WRITE
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.policy import Reason
+from bridge.suppression.pruning import LOG_MARK
 from bridge.suppression.suppressing_events import SuppressingEvent
 from bridge.suppression.transfer.exporting import Exporter
 from bridge.timestamps import rfc3339
+from tests.support import stores
 from tests.support.api_client import NOW, serving, token_of
 
 if TYPE_CHECKING:
@@ -199,6 +201,16 @@ async def test_the_history_says_what_happened_and_what_was_then(api: ApiClient) 
     assert then[1] == {
         "at": "2023-11-14T22:14:10Z", "suppressed": True, "reasons": ["hard_bounce"], "change": added["id"]
     }  # fmt: skip
+
+
+async def test_what_the_log_does_not_tell_any_more_is_not_answered(api: ApiClient, database_url: str) -> None:
+    """Where old changes were deleted: since when it is complete, instead of a wrong answer."""
+    mark = f"'{LOG_MARK}', {NOW}"
+    await stores.execute(database_url, f"INSERT INTO marks VALUES ({mark})")  # noqa: S608 -- our own words
+    answer = await api.get(f"{JANE}/history", at=rfc3339(NOW - 1))
+    assert (answer.status, answer.places) == (422, ["query.at"])
+    assert "complete since 2023-11-14T22:13:20Z" in answer.body["detail"]
+    assert (await api.get(f"{JANE}/history", at=rfc3339(NOW))).body["then"]["suppressed"] is False
 
 
 async def test_the_allow_list_is_read_and_changed(api: ApiClient) -> None:
