@@ -34,7 +34,7 @@ _MIN_PAUSE_SECONDS: Final = 0.01
 
 MAX_LOCK_SECONDS: Final = 0.05
 """Nobody waits longer for one of these transactions."""
-_SLOW_SECONDS, _FAST_SECONDS = MAX_LOCK_SECONDS / 2, MAX_LOCK_SECONDS / 5
+_SLOW_SECONDS, _FAST_SECONDS = 0.5 * MAX_LOCK_SECONDS, 0.3 * MAX_LOCK_SECONDS
 """A transaction that took longer is followed by one of half the size; a shorter one by one of twice the size."""
 _FIRST_ROWS, _MIN_ROWS, _MAX_ROWS = 100, 10, 10_000
 
