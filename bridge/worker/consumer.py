@@ -198,7 +198,12 @@ class Consumer:
                     await channel.basic_cancel(_TAG)
             async with asyncio.timeout(self._settings.drain_timeout):
                 await deliveries.wait_until_empty()
-        log.info("stopped consuming", action="worker.stopped_consuming", requeued=len(deliveries))
+        log.info(
+            "stopped consuming",
+            action="worker.stopped_consuming",
+            queue=self._queue,
+            requeued=len(deliveries),
+        )
 
     def _on_acknowledge(self, results: Sequence[DeliveryResult], seconds: Sequence[float]) -> None:
         self._counts.acknowledging(results, seconds, time.time())
