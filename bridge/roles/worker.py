@@ -158,9 +158,9 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             )
             log.info("worker stopping", action="worker.stopping")
             await asyncio.gather(parts.consumer.stop(), parts.announcement_consumer.stop())
-            await parts.freshness.report_end()
             for task in (consuming, relaying, counting, expiring, pruning):
                 task.cancel()  # all at once: then a database that does not answer is waited for only once
+            await parts.freshness.report_end()
     log.info("worker stopped", action="worker.stopped")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logs.logger("worker")
 
+_SILENT_SECONDS: Final = 2.0
+"""After this time without a message, before the last one, somebody else has taken it."""
 _MAX_DUTY_CYCLE: Final = 0.05
 """Reading takes at most this share of the time."""
 
@@ -87,20 +91,34 @@ class DeadLetterAge:
         lock = f"{self._queue.queue}.lock"
         if not await exclusive_lock.try_acquire(connection, lock):
             return  # somebody reads it: the next look is soon
-        began, made, oldest = time.monotonic(), self._made, None
+        began, made = time.monotonic(), self._made
         self._oldest_made = None
         try:
-            async with QueueReader.open(connection, self._queue) as reader:
-                async for batch in reader.batches():
-                    for held in batch:
-                        oldest = _older(oldest, held.summary)
-            self._learned(_older(oldest, self._oldest_made), reader.total - made)
-        except (BusyError, TopologyRefusedError, BrokerUnavailableError) as error:
+            oldest, count = await self._oldest_in_queue(connection)
+        except (BusyError, TopologyRefusedError, BrokerUnavailableError, TimeoutError) as error:
+            # Somebody has taken one out meanwhile: the next look is soon.
             log.debug("the dead letters cannot be read now", action="worker.dead_not_read", error=str(error))
+            return
         finally:
             await exclusive_lock.release(connection, lock)
-            ended = time.monotonic()
-            self._read_again_at = ended + (ended - began) / _MAX_DUTY_CYCLE
+        ended = time.monotonic()
+        self._read_again_at = ended + (ended - began) / _MAX_DUTY_CYCLE
+        self._learned(_older(oldest, self._oldest_made), count - made)
+
+    async def _oldest_in_queue(self, connection: AbstractConnection) -> tuple[float | None, int]:
+        """When the oldest in the queue came in, and how many there are."""
+        oldest: float | None = None
+        async with (
+            QueueReader.open(connection, self._queue) as reader,
+            aclosing(reader.batches()) as batches,
+        ):
+            while True:
+                async with asyncio.timeout(_SILENT_SECONDS):
+                    batch = await anext(batches, ())
+                if not batch:
+                    return oldest, reader.total
+                for held in batch:
+                    oldest = _older(oldest, held.summary)
 
     def _learned(self, oldest: float | None, others: int) -> None:
         self.oldest, self._others, self.known = oldest, others, True

@@ -34,6 +34,8 @@ log = logs.logger("worker")
 REPORT_SECONDS: Final = 5.0
 _NOT_ABLE_SECONDS: Final = 0.5
 """The pause while there is nothing to report, as at the start."""
+_END_SECONDS: Final = 0.5
+"""How long the end of the worker may wait for the last report."""
 _RETURN_SECONDS: Final = 5.0
 """RabbitMQ takes at most this long to move a message from a delay queue back to the suppression queue."""
 
@@ -119,9 +121,12 @@ class FreshnessReporter:
 
         Does nothing if the database does not answer: then the others wait until RabbitMQ has certainly requeued it.
         """
-        if self._caught_up_to and self._database.available:
+        if self._caught_up_to and self._database.answering:
             try:
-                await self._freshness.report(self._source, self._current(requeued_by=self._clock()))
+                async with asyncio.timeout(_END_SECONDS):
+                    await self._freshness.report(self._source, self._current(requeued_by=self._clock()))
+            except TimeoutError:
+                pass
             except StoreError as error:
                 self._log_failure(error)
 

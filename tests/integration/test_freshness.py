@@ -12,7 +12,7 @@ import pytest
 from bridge.development.simulator_faults import Faults
 from bridge.settings.loading import load_settings
 from bridge.suppression.store import Store
-from bridge.worker import freshness, waiting_events
+from bridge.worker import dead_letter_age, freshness, waiting_events
 from tests.support.dead_letters import move_to_dead_letters
 from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.working import AT, body_of, bounces, changed, working
@@ -33,6 +33,7 @@ def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "_NOT_ABLE_SECONDS", 0.05)
     monkeypatch.setattr(freshness, "_RETURN_SECONDS", 0.5)
     monkeypatch.setattr(waiting_events, "_BUCKET_SECONDS", 0.1)
+    monkeypatch.setattr(dead_letter_age, "_MAX_DUTY_CYCLE", 1.0)
 
 
 @asynccontextmanager
