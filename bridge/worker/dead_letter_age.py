@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
@@ -112,13 +112,13 @@ class DeadLetterAge:
             QueueReader.open(connection, self._queue) as reader,
             aclosing(reader.batches()) as batches,
         ):
-            while True:
-                async with asyncio.timeout(_SILENT_SECONDS):
-                    batch = await anext(batches, ())
-                if not batch:
-                    return oldest, reader.total
-                for held in batch:
-                    oldest = _older(oldest, held.summary)
+            with suppress(StopAsyncIteration):
+                while True:
+                    async with asyncio.timeout(_SILENT_SECONDS):
+                        batch = await anext(batches)
+                    for held in batch:
+                        oldest = _older(oldest, held.summary)
+            return oldest, reader.total
 
     def _learned(self, oldest: float | None, others: int) -> None:
         self.oldest, self._others, self.known = oldest, others, True

@@ -11,6 +11,7 @@ import pytest
 
 from bridge.development.simulator_faults import Faults
 from bridge.settings.loading import load_settings
+from bridge.suppression import freshness as reports
 from bridge.suppression.store import Store
 from bridge.worker import dead_letter_age, freshness, waiting_events
 from tests.support.dead_letters import move_to_dead_letters
@@ -34,6 +35,7 @@ def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "_RETURN_SECONDS", 0.5)
     monkeypatch.setattr(waiting_events, "_BUCKET_SECONDS", 0.1)
     monkeypatch.setattr(dead_letter_age, "_MAX_DUTY_CYCLE", 1.0)
+    monkeypatch.setattr(reports, "LIVE_SECONDS", 2.0)
 
 
 @asynccontextmanager
