@@ -27,7 +27,7 @@ COMMANDS: Final = MappingProxyType(
         "receiver": "Take the provider's webhooks, and publish each event to RabbitMQ before the answer.",
         "worker": "Keep the suppression list from hard bounces and complaints.",
         "api": "Serve the suppression list over HTTP, to senders and other services.",
-        "dev": "Run everything on this machine: RabbitMQ, a simulator of the provider, receiver and worker.",
+        "dev": "Run everything on this machine: RabbitMQ, a simulator of the provider, receiver, worker and API.",
         "webhook": "The URL to which the provider posts events: show it, set it, turn it off.",
         "topology": "Exchanges, queues and bindings: plan, apply, export.",
         "spool": "Events that wait on disk for RabbitMQ.",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.manual import Command
 
 ALL = every_command()
-ONLY_LOGS = {("receiver",), ("worker",), ("simulator",)}
+ONLY_LOGS = {("receiver",), ("worker",), ("api",), ("simulator",)}
 """What they have to say are logs, which `logs.format` makes JSON."""
 VARIABLES = {CONFIG_VARIABLE, SECRETS_VARIABLE, "BRIDGE_SUBSCRIBERS"} | {
     knob.variable for knob in sections.setting_names()
@@ -111,6 +111,7 @@ LISTS = [
 SHORT_LISTS = {
     ("spool", "status"): "a file for each receiver process",
     ("doctor",): "a finding for each of its checks",
+    ("suppressions", "keys"): "a key or two",
 }
 """Lists that are short by nature, and why."""
 
@@ -136,10 +137,25 @@ READS_ONLY = {
     ("db", "status"),
     ("dead", "list"), ("dead", "show"), ("quarantine", "list"), ("quarantine", "show"),
     ("tail",), ("status",), ("doctor",), ("config", "show"), ("policy", "dry-run"),
+    ("suppressions", "allow", "list"), ("suppressions", "keys"),
 }  # fmt: skip
 WITHOUT_DRY_RUN = {
     ("receiver",): "a role, which runs until a signal",
     ("worker",): "a role, which runs until a signal",
+    ("api",): "a role, which runs until a signal",
+    (
+        "suppressions",
+        "allow",
+        "add",
+    ): "`allow remove` takes the rule away, and no entry of the list is changed",
+    (
+        "suppressions",
+        "allow",
+        "remove",
+    ): "`allow add` makes the rule again, and no entry of the list is changed",
+    ("suppressions", "hash"): "`suppressions keys` counts what it would change",
+    ("db", "vacuum"): "it changes no row",
+    ("db", "grant"): "it gives one user the rights that the API needs, and no more",
     ("dev",): "makes everything in a folder of its own",
     ("simulator",): "serves until a signal",
     ("simulate",): "posts events for a test, and nothing else",

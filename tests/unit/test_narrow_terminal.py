@@ -26,7 +26,7 @@ from bridge.cli import (
     simulate,
     spool,
     status_view,
-    suppressions,
+    suppressions_options,
 )
 from bridge.dead_letters.dead_letter_description import DeadLetter
 from bridge.dead_letters.quarantine import QuarantinedBody
@@ -68,6 +68,7 @@ NO_TABLE = {
     ("receiver",): "logs",
     ("worker",): "logs",
     ("simulator",): "logs",
+    ("api",): "logs",
     ("dev",): "lines as they come",
     ("tail",): "lines as they come",
     ("webhook", "show"): "one line",
@@ -78,6 +79,14 @@ NO_TABLE = {
     ("suppressions", "add"): "one line",
     ("suppressions", "remove"): "one line",
     ("db", "upgrade"): "one line",
+    ("db", "grant"): "one line",
+    ("db", "vacuum"): "one line",
+    ("suppressions", "allow", "add"): "one line",
+    ("suppressions", "allow", "remove"): "one line",
+    ("suppressions", "hash"): "one line",
+    ("suppressions", "erase"): "lines",
+    ("suppressions", "import"): "lines",
+    ("suppressions", "export"): "one line",
     ("db", "status"): "one line",
     ("spool", "drain"): "a line for each file",
     ("dead", "show"): "a message as it is",
@@ -192,6 +201,7 @@ async def fill_list(folder: Path) -> None:
                 [SuppressingEvent(address, Reason.HARD_BOUNCE, event_id, AT, "4711-8899", b"")], actor="w"
             )
             await store.add(address, actor="caroline.long-surname", note=NOTE)
+        await store.allow_list.put("sub.newsletters.example.org", actor="caroline.long-surname", note=NOTE)
 
 
 def fill_spool(folder: Path) -> None:
@@ -219,6 +229,10 @@ CASES: dict[tuple[str, ...], tuple[Callable[[Path], None], str]] = {
     ("spool", "status"): (run("spool", "status"), f"spool-0.sqlite3 spool-1.sqlite3 unsubscribed {REFUSAL}"),
     ("suppressions", "list"): (run("suppressions", "list"), f"{ADDRESS} jane@example.org hard_bounce 2018-10-09"),
     ("suppressions", "check"): (run("suppressions", "check", "jane@example.org"), "jane@example.org hard_bounce 05:16:13"),
+    ("suppressions", "keys"): (run("suppressions", "keys"), "(plain text) Entries Changes"),
+    ("suppressions", "allow", "list"): (
+        run("suppressions", "allow", "list"), f"sub.newsletters.example.org caroline.long-surname {NOTE}"
+    ),
     ("suppressions", "history"): (run("suppressions", "history", ADDRESS), f"{NOTE} {ID} caroline.long-surname 4711-8899"),
 }  # fmt: skip
 """Command -> how its table is printed, and words that must be in it unbroken."""
@@ -238,7 +252,7 @@ def test_no_word_is_broken(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Lines end between words, or behind a hyphen and the like; and no line is left for the terminal to break."""
-    for module in (lists, doctor, spool, suppressions):
+    for module in (lists, doctor, spool, suppressions_options):
         monkeypatch.setattr(module, "on_terminal", lambda: True)
     monkeypatch.setattr(console.terminal, "_width", WIDTH)
     if command[0] == "suppressions":
