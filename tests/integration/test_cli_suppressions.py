@@ -145,13 +145,14 @@ def test_what_is_no_address_exits_with_2(bridge: Bridge, command: str) -> None:
 
 
 def every_command() -> list[list[str]]:
-    """Each command there is, with an address for each argument that it needs; also those that are still to come."""
+    """Each command there is, with an address for each argument that it needs, and a yes to what it asks; also those to come."""
     return list(_commands_of(typer.main.get_command(suppressions.app)))
 
 
 def _commands_of(command: Any) -> Iterator[list[str]]:
     if not isinstance(command, typer.core.TyperGroup):
-        yield ["a@example.org" for one in command.params if one.param_type_name == "argument"]
+        arguments = ["a@example.org" for one in command.params if one.param_type_name == "argument"]
+        yield arguments + ["--yes" for one in command.params if one.name == "yes"]
         return
     for name, one in command.commands.items():
         for rest in _commands_of(one):
