@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bridge.diagnostics import database_checks
 from bridge.settings.list_sections import Retention
+from bridge.settings.loading import load_settings
 from bridge.suppression.errors import LogTooShortError
 from bridge.suppression.policy import Reason
 from bridge.suppression.retention import DAY, TABLES, limits_of, repeats_count_again
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
+from bridge.tasks import background_task
+from bridge.telemetry.metrics import Metrics
+from bridge.worker.dependencies import Dependency
+from bridge.worker.pruner import Pruner
 from tests.support import stores
 from tests.support.clock import Clock
+from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
 pytestmark = pytest.mark.quick
 
@@ -220,3 +228,37 @@ def test_it_is_said_when_a_replay_would_count_events_again(
     problem = repeats_count_again(Retention(handled_events_days=days), age)
     assert (problem is not None) == again
     assert problem is None or "retention.handled_events_days" in problem
+
+
+async def test_one_worker_at_a_time_deletes_and_shows_it(
+    store: Store, database_url: str, clock: Clock
+) -> None:
+    """All that is old, in as many transactions as it takes; the metrics say how much, and how much is left."""
+    clock.now = NOW - 100 * DAY
+    await store.remember({f"old{number}": "jane@example.org" for number in range(250)})
+    clock.now = NOW
+    await store.remember({"young": "jane@example.org"})
+    metrics = Metrics()
+    database = Dependency("database", failure_limit=1, max_pause=1.0, metrics=metrics)
+    limits = limits_of(Retention(), soft_bounce_seconds=30 * DAY)
+    pruner = Pruner(store.retention, store.hashing, limits, database=database, metrics=metrics)
+    async with background_task(pruner.run(), name="pruner"):
+        await eventually(lambda: b'bridge_table_rows{table="known_messages"} 1.0' in metrics.exposition())
+    assert b'bridge_pruned_rows_total{what="known_messages"} 250.0' in metrics.exposition()
+    assert (await store.known_addresses(["old1", "young"])).keys() == {"young"}
+    async with Store.open(database_url) as other:
+        assert not await other.retention.lease.try_acquire()
+
+
+async def test_doctor_says_when_a_replay_would_count_events_again(tmp_path: Path) -> None:
+    """As a warning, with what to raise."""
+    url = f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"
+    async with Store.open(url):
+        pass
+    sections: dict[str, dict[str, Any]] = {
+        "suppression": {"database_url": url},
+        "retention": {"handled_events_days": 1},
+    }
+    found = await database_checks.database("database", load_settings(overrides=sections))
+    assert (found.status, found.advice) == ("warning", "raise retention.handled_events_days")
+    assert "rabbitmq.archive_max_age (7D)" in found.seen
