@@ -43,7 +43,7 @@ async def test_apply_declares_all_of_it_on_the_broker_that_answers(
         "topology", "apply", "--json", directory=tmp_path,
         BRIDGE_RABBITMQ__URLS=amqp_url, BRIDGE_RABBITMQ__PREFIX=prefix,
     )  # fmt: skip
-    assert json.loads(told.stdout) == {"exchanges": 3, "queues": 9, "refused": []}
+    assert json.loads(told.stdout) == {"exchanges": 4, "queues": 10, "refused": []}
     planned = topology_plan.plan(
         settings.rabbitmq, suppressing=settings.suppression.used_events, retry_delays=DEFAULT_DELAYS
     )
