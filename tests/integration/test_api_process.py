@@ -169,7 +169,7 @@ async def test_a_port_that_is_taken_ends_it_with_one_line(
     processes: Processes, overrides: dict[str, Any]
 ) -> None:
     """It names the setting to change."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
         overrides["api"] = {"port": taken.getsockname()[1], "tokens": [f"mailer:check:{OLD}"]}
         process = await processes.start("api", overrides=overrides)
         assert await process.ended() == 1
