@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ log = logs.logger("roles")
 API_HEALTH_PORT: Final = 8092
 """The default of `health.port`. Each role has another one, so that all can run on one machine."""
 _TOKENS: Final = "api.tokens"
+_SWITCH_SECONDS: Final = 0.0005
+"""After which the loop's thread gives way to SQLite's, which a check enters some times: with Python's 5 ms, checks pile up."""
 _OPEN_EVERY_SECONDS: Final = 1.0
 
 
@@ -90,6 +93,7 @@ async def api(settings: Settings, lifetime: Lifetime) -> None:
         ):
             # What is loaded by now stays: a collection during an answer of 10,000 addresses need not look through it.
             gc.freeze()
+            sys.setswitchinterval(_SWITCH_SECONDS)
             lifetime.started.set()
             log.info("API started", action="api.started", port=lifetime.port)
             await lifetime.wait_until_stopped(refreshing, following)
