@@ -38,7 +38,7 @@ API_HEALTH_PORT: Final = 8092
 """The default of `health.port`. Each role has another one, so that all can run on one machine."""
 _TOKENS: Final = "api.tokens"
 _SWITCH_SECONDS: Final = 0.0005
-"""After which the loop's thread gives way to SQLite's, which a check enters some times: with Python's 5 ms, checks pile up."""
+"""After which the loop's thread gives way to SQLite's, which a check enters several times; Python's default is 5 ms."""
 _OPEN_EVERY_SECONDS: Final = 1.0
 
 
