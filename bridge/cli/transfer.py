@@ -19,6 +19,7 @@ from bridge.cli.console import (
     BAD_USAGE,
     fail,
     fails_with,
+    on_terminal,
     print_json,
     print_to_stderr,
     settings_with_logs,
@@ -35,6 +36,7 @@ from bridge.suppression.list_filter import ListFilter
 from bridge.suppression.policy import Reason
 from bridge.suppression.transfer.importing import Manner
 from bridge.suppression.transfer.inspection import STDIN, UnusableFileError
+from bridge.telemetry.terminal import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,7 +165,7 @@ def export(
 def _written(output: Path | None) -> Iterator[Callable[[bytes], Any]]:
     """Writes the file, which only its owner can read. It takes its name when it is complete."""
     if output is None:
-        yield sys.stdout.buffer.write
+        yield _write_to_terminal if on_terminal() else sys.stdout.buffer.write
         sys.stdout.buffer.flush()
         return
     part = output.with_name(f".{output.name}.{os.getpid()}.part")
@@ -177,6 +179,11 @@ def _written(output: Path | None) -> Iterator[Callable[[bytes], Any]]:
             part.unlink(missing_ok=True)
     except OSError as error:
         fail(f"{output} cannot be written: {error.strerror}")
+
+
+def _write_to_terminal(part: bytes) -> None:
+    """The export for people. A file or a pipe gets each character as it is, for an import."""
+    sys.stdout.write(clean(part.decode()))
 
 
 @contextmanager
