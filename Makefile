@@ -70,6 +70,10 @@ contract-newest: dependencies ## The contract tests on the newest versions that 
 	echo contract-newest: $$(grep -Eo '^(aiohttp|aio-pika|aiormq|pamqp)==[^ ]+' $(NEWEST)) && \
 	$(MAKE) --no-print-directory test VENV=.venv-newest LOCK=$(NEWEST) ARGS='$(or $(ARGS),$(CONTRACT))'
 
+.PHONY: test-faults
+test-faults: packages postgresql pgbouncer dependencies ## Test what happens when a database, the provider, a process or RabbitMQ fails (two minutes)
+	@$(PYTEST) -n $$((3 * $$(nproc 2>/dev/null || echo 1))) $(or $(ARGS),tests/faults)
+
 .PHONY: faults
 faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
 	@$(BIN)/python -m tests.programs.faults $(ARGS)

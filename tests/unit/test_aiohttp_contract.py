@@ -1,7 +1,7 @@
 """What `bridge.receiver.connection` and `.answers` use of aiohttp beyond its documented interface.
 
 These fail when an upgrade changes it. What it does on real sockets is in `tests/integration/test_short_way.py`,
-`test_answers.py` and `test_hostile_clients.py`.
+`test_answers.py` and `tests/faults/test_hostile_clients.py`.
 """
 
 from __future__ import annotations
