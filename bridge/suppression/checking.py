@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.allow_list import AllowRule
+    from bridge.suppression.database import Database
 
 
 class InForce(NamedTuple):
@@ -90,12 +91,17 @@ class Found(NamedTuple):
 
 
 async def read_in_force(
-    connection: AsyncConnection, addresses: Iterable[str], further_keys: Mapping[str, str], now: int
+    database: Database,
+    connection: AsyncConnection,
+    addresses: Iterable[str],
+    further_keys: Mapping[str, str],
+    now: int,
 ) -> Found:
     """What suppresses these addresses, apart from the allow-list.
 
     Args:
-        connection: to the list.
+        database: the list's.
+        connection: of its `read_autocommit`.
         addresses: normalised.
         further_keys: under which they may stand besides, each with its address.
         now: Unix seconds.
@@ -107,7 +113,7 @@ async def read_in_force(
     given = "\n".join(keys) if dialect == "postgresql" else orjson.dumps(keys).decode()
     found: dict[str, list[InForce]] = {}
     rules = False
-    rows = await connection.execute(_STATEMENTS[dialect], {"keys": given, "now": now})
+    rows = await database.fetch(connection, _STATEMENTS[dialect], {"keys": given, "now": now})
     for key, reason, since, expires, any_rules in rows:
         rules = bool(any_rules)
         found.setdefault(further_keys.get(key, key), []).append(InForce(Reason(reason), since, expires))

@@ -17,9 +17,10 @@ from bridge.tasks import run_shielded
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from sqlalchemy import TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from bridge.suppression.migrating import Revisions
@@ -63,6 +64,12 @@ class Database(ABC):
         with self.translated_errors():
             async with self._connected(self._autocommit_reader) as connection:
                 yield connection
+
+    async def fetch(
+        self, connection: AsyncConnection, statement: TextClause, parameters: Mapping[str, Any]
+    ) -> Sequence[Sequence[Any]]:
+        """The rows of a statement that reads, of `read_autocommit`, in as few steps as the driver allows."""
+        return (await connection.execute(statement, parameters)).all()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

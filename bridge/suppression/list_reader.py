@@ -44,7 +44,7 @@ class ListReader(ListPart):
         valid = {one for one in normalised if isinstance(one, str)}
         further = self._keys.further_keys(valid)
         async with self._database.read_autocommit() as connection:
-            found = await checking.read_in_force(connection, valid, further, self._now())
+            found = await checking.read_in_force(self._database, connection, valid, further, self._now())
             keys_of = {address: self._keys.looked_up(address) for address in found.in_force if found.rules}
             rules = await rules_for(connection, keys_of) if keys_of else {}
         for key in further.keys() & valid:  # the hash of an address that was given, too
