@@ -41,7 +41,7 @@ test: packages postgresql pgbouncer promtool sqlite3 dependencies ## Test it, in
 .PHONY: test-fast
 test-fast: packages postgresql promtool sqlite3 dependencies ## Unit tests, and the integration tests that start nothing (within a minute)
 	@$(PYTEST) -n $$(nproc 2>/dev/null || echo 1) \
-	    tests/unit $$(grep -l '^pytestmark = pytest.mark.quick' tests/integration/*.py) $(ARGS)
+	    tests/unit $$(grep -l '^pytestmark = pytest.mark.quick' tests/integration/*.py tests/faults/*.py) $(ARGS)
 
 # What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.
 # A python3.13 that is there in name only, as pyenv's are, is asked for by PYENV_VERSION too.
@@ -71,11 +71,12 @@ contract-newest: dependencies ## The contract tests on the newest versions that 
 	$(MAKE) --no-print-directory test VENV=.venv-newest LOCK=$(NEWEST) ARGS='$(or $(ARGS),$(CONTRACT))'
 
 .PHONY: test-faults
-test-faults: packages postgresql pgbouncer dependencies ## Test what happens when a database, the provider, a process or RabbitMQ fails (two minutes)
+test-faults: packages postgresql pgbouncer dependencies ## Test what happens when a database, the provider, a process, a disk or RabbitMQ fails (two minutes)
 	@$(PYTEST) -n $$((3 * $$(nproc 2>/dev/null || echo 1))) $(or $(ARGS),tests/faults)
 
 .PHONY: faults
-faults: packages dependencies ## Break everything under load; one table of what was lost (a quarter of an hour)
+faults: packages postgresql pgbouncer dependencies ## The tests of faults; then break everything under load, with a table of what was lost (twenty minutes)
+	@[ -n "$(ARGS)" ] || $(MAKE) --no-print-directory test-faults
 	@$(BIN)/python -m tests.programs.faults $(ARGS)
 
 .PHONY: isolation
