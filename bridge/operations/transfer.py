@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     Moved = Callable[[int, int], None]
     """Is told how many rows or entries are done, and of how many."""
 
-BATCH: Final = 4000
-"""Rows in one transaction: other writers wait for some tenths of a second."""
+_STAGED: Final = 4_000
+"""Rows that are brought into the order of the list at once."""
 _SHOWN: Final = 10
 """Rejected rows that the result has."""
 
@@ -76,7 +76,7 @@ class ImportResult:
 
 
 async def import_file(settings: Settings, order: ImportOrder, moved: Moved) -> ImportResult:
-    """Put the rows of a file on the list, in transactions of `BATCH` rows. An interrupted import goes on when it is run again.
+    """Put the rows of a file on the list, some thousand rows in one transaction. An interrupted import goes on when it is run again.
 
     Raises:
         UnusableFileError: the file cannot be imported as a whole; nothing was changed.
@@ -130,7 +130,7 @@ async def _imported(imports: Imports, source: SourceFile, order: ImportOrder, mo
         rejected, total = await asyncio.to_thread(
             _stage, source, staged, order, result.rejections, now=imports.now()
         )
-        async for rows in _read_ahead(staged.batches(BATCH, skip=state.done)):
+        async for rows in _read_ahead(staged.batches(imports.batch_size, skip=state.done)):
             if order.dry_run:
                 state = state.after(await imports.preview(rows))
             else:
@@ -159,7 +159,7 @@ def _stage(
 
     rejected = accepted = 0
     with _rejected_rows(order.rejected, source) as write:
-        for batch in source.batches(BATCH, reader_of):
+        for batch in source.batches(_STAGED, reader_of):
             staged.add(batch.rows)
             accepted += len(batch.rows)
             rejected += len(batch.rejections)

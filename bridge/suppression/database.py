@@ -40,6 +40,8 @@ class Database(ABC):
 
     abandon_after: ClassVar[float | None]
     """Seconds for which a `shielded` method goes on when its caller is cancelled; None: until it is done."""
+    import_batch: ClassVar[int]
+    """Rows that an import puts on the list in one transaction: other writers wait for about half a second."""
 
     def __init__(self, engine: AsyncEngine, name: str) -> None:
         """Args: the engine; the name of the database in error messages."""

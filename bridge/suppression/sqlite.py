@@ -52,6 +52,7 @@ class SqliteDatabase(Database):
     """
 
     abandon_after: ClassVar[float | None] = None
+    import_batch: ClassVar[int] = 4_000
 
     def __init__(self, url: URL) -> None:
         """Args: `sqlite:///file`. Nothing is opened.

@@ -13,7 +13,7 @@ from bridge.suppression.address_keys import KeyedAddresses, PrivacyKey
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
-from bridge.suppression.transfer.importing import ImportInProgressError, ImportState, Manner
+from bridge.suppression.transfer.importing import ImportInProgressError, Imports, ImportState, Manner
 from bridge.suppression.transfer.rows import ImportedRow
 from tests.support import stores
 from tests.support.clock import Clock
@@ -136,7 +136,7 @@ async def test_an_interrupted_import_goes_on_where_it_was(
     store: Store, database_url: str, order: transfer.ImportOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is repeated, each row counts once, and rejected rows are all named: as after one clean import."""
-    monkeypatch.setattr(transfer, "BATCH", 4)
+    monkeypatch.setattr(Imports, "batch_size", 4)
     write(
         order, *(f"{number % 7}@x{number}.org,bounce,{AT + number}" for number in range(15)), "nobody,bounce,"
     )
@@ -207,7 +207,7 @@ async def test_a_dry_run_says_what_then_happens(
     store: Store, database_url: str, order: transfer.ImportOrder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And changes nothing: the file counts as not imported."""
-    monkeypatch.setattr(transfer, "BATCH", 2)
+    monkeypatch.setattr(Imports, "batch_size", 2)
     await store.add("c@x.org", actor="me", note="", reason=Reason.HARD_BOUNCE)
     await store.add("d@x.org", actor="me", note="")
     await store.remove("d@x.org", reason=None, actor="me", note="")

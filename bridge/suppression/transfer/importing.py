@@ -86,6 +86,11 @@ class Imports:
         self._clock = clock
         self._keys = keys
 
+    @property
+    def batch_size(self) -> int:
+        """How many rows `put` is best given at once."""
+        return self._database.import_batch
+
     def now(self) -> int:
         """The time in Unix seconds."""
         return int(self._clock())
