@@ -40,7 +40,7 @@ test: packages postgresql pgbouncer promtool sqlite3 dependencies ## Test it, in
 
 .PHONY: test-fast
 test-fast: packages postgresql promtool sqlite3 dependencies ## Unit tests, and the integration tests that start nothing (within a minute)
-	@$(PYTEST) -n $$(nproc 2>/dev/null || echo 1) \
+	@$(PYTEST) -n $$((2 * $$(nproc 2>/dev/null || echo 1))) \
 	    tests/unit $$(grep -l '^pytestmark = pytest.mark.quick' tests/integration/*.py tests/faults/*.py) $(ARGS)
 
 # What of the tests depends most on the Python under it: aiohttp, for one, starts its tasks at once from 3.12 on.

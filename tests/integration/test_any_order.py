@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from bridge.suppression.entries import Entry
     from bridge.suppression.suppressing_events import ListEvent
 
-pytestmark = pytest.mark.quick
-
 NOW = 1_700_000_000
 REMOVED_AT, END = 40, 80
 """When persons take addresses off the list, and when the last event comes; the first one happens at 0."""

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
 
-pytestmark = pytest.mark.quick
-
 JANE = "jane.erased@example.org"
 KEY = "k1:" + "1" * 32
 HASH = keys_of(Suppression.model_validate({"privacy_keys": [KEY]})).looked_up(JANE)[1]

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.quick
-
 FILE = "EmailAddress,Reason,LastUpdateTime\nJane@x.org,BOUNCE,1539062173\nnobody,BOUNCE,1539062173\n"
 LINE = "jane@x.org,hard_bounce,Jane@x.org,2018-10-09T05:16:13Z,2018-10-09T05:16:13Z,1,"
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from bridge.suppression.erasing import Erased
 
-pytestmark = pytest.mark.quick
-
 NOW = 1_700_000_000
 JANE = "jane.erased@example.org"
 WRITTEN = "Jane.Erased@Example.ORG"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from bridge.suppression.address_keys import AddressKeys
 
-pytestmark = pytest.mark.quick
-
 NOW = 1_700_000_000
 JANE, BOB = "jane.hashed@example.org", "bob.hashed@example.org"
 OLD, NEW = "k1:" + "1" * 32, "k2:" + "2" * 32

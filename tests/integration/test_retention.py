@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = pytest.mark.quick
-
 NOW = 1_700_000_000
 EACH = 7
 """How many old rows there are of each kind: more than one transaction deletes."""
