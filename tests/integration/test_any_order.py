@@ -9,7 +9,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from bridge import events
