@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import stores
 from tests.support.eventually import eventually
+from tests.support.workers import first_to_say, lines_with, started, stopped
 from tests.support.working import body_of, changed
 
 if TYPE_CHECKING:
@@ -36,13 +37,13 @@ async def test_four_workers_count_each_event_once_and_publish_each_change_once_i
     """400 events of different times share 100 addresses, and every second one comes again."""
     events = [body_of("hard_bounced", number % 100 + 1, at=1_539_062_173 + number) for number in range(400)]
     small = {"batch_size": 25, "prefetch": 50, "linger": 0.005, "take_over_after": 10.0}
-    workers = await _started(processes, changed(overrides, worker=small), 4)
+    workers = await started(processes, changed(overrides, worker=small), 4, patience=FOUR_START)
     assert await rabbit.consumers(rabbit.names.suppression) == 4
     await asyncio.gather(workplace.send(*events), workplace.send(*events[::-2]))
     ids = await workplace.published_ids(400)
     outcomes = [f'"action":"suppression.{outcome}"' for outcome in ("added", "updated", "repeated")]
-    await eventually(lambda: sum(_lines(workers, outcome) for outcome in outcomes) == 600)
-    await _stopped(workers)
+    await eventually(lambda: sum(lines_with(workers, outcome) for outcome in outcomes) == 600)
+    await stopped(workers)
     assert len(set(ids)) == 400
     assert workplace.unheard == 0
     assert _steps_back(ids, await _addresses(overrides)) == 0
@@ -51,15 +52,15 @@ async def test_four_workers_count_each_event_once_and_publish_each_change_once_i
     }
     assert await workplace.left() == []
     assert await workplace.dead() == []
-    assert _lines(workers, '"worker.pause"') == 0
+    assert lines_with(workers, '"worker.pause"') == 0
 
 
 async def test_another_worker_publishes_when_the_one_that_did_is_paused(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
     """SIGSTOP: the other takes over within moments; the paused one comes back, and nobody steps back for it."""
-    workers = await _started(processes, overrides, 2)
-    holder = await _first_to_say(workers, "relay.lease_acquired")
+    workers = await started(processes, overrides, 2, patience=FOUR_START)
+    holder = await first_to_say(workers, "relay.lease_acquired")
     (other,) = (worker for worker in workers if worker is not holder)
     events = [body_of("hard_bounced", number % 20 + 1, at=number) for number in range(1, 101)]
     await workplace.send(*events[:20])
@@ -76,36 +77,10 @@ async def test_another_worker_publishes_when_the_one_that_did_is_paused(
     await workplace.send(*events[80:])
     while len(set(ids)) < 100:
         ids += await workplace.published_ids(1)
-    await _stopped(workers)
+    await stopped(workers)
     ids += await workplace.published_ids(workplace.unheard)
     assert len(ids) == 100
     assert _steps_back(ids, await _addresses(overrides)) == 0
-
-
-async def _started(processes: Processes, overrides: dict[str, Any], count: int) -> list[Process]:
-    workers = [await processes.start("worker", overrides=overrides) for _ in range(count)]
-    for worker in workers:
-        await worker.says("worker.started", patience=FOUR_START)
-    return workers
-
-
-async def _stopped(workers: list[Process]) -> None:
-    for worker in workers:
-        worker.send(signal.SIGTERM)
-    assert [await worker.ended() for worker in workers] == [0] * len(workers)
-
-
-async def _first_to_say(workers: list[Process], action: str) -> Process:
-    def said() -> list[Process]:
-        return [worker for worker in workers if _lines([worker], f'"{action}"')]
-
-    await eventually(lambda: bool(said()))
-    return said()[0]
-
-
-def _lines(workers: list[Process], part: str) -> int:
-    """How many lines of their logs have this in them."""
-    return sum(part in line for worker in workers for line in worker.lines)
 
 
 def _pause_outside_of_a_write(worker: Process, database_url: str) -> None:

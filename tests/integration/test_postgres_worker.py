@@ -14,12 +14,13 @@ from tests.support import postgres
 from tests.support.commands import bridge_within
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
+from tests.support.workers import first_to_say, lines_with, started, stopped
 from tests.support.working import bounced, bounces, changed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.processes import Process, Processes
+    from tests.support.processes import Processes
     from tests.support.working import Workplace
 
 TEN_START = 90.0
@@ -35,10 +36,10 @@ async def test_ten_workers_may_start_at_once_on_an_empty_database(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
     """One makes the tables, the others wait for it; all take messages."""
-    workers = await _started(processes, overrides, 10)
+    workers = await started(processes, overrides, 10, patience=TEN_START)
     await workplace.send(*bounces(range(1, 51)))
     await workplace.changes(50)
-    await _stopped(workers)
+    await stopped(workers)
     assert await workplace.listed() == bounced(range(1, 51))
 
 
@@ -60,8 +61,8 @@ async def test_another_worker_publishes_when_the_one_that_did_is_killed(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
     """Its turn runs out; each change is published."""
-    workers = await _started(processes, overrides, 2)
-    holder = await _first_to_say(workers, "relay.lease_acquired")
+    workers = await started(processes, overrides, 2, patience=TEN_START)
+    holder = await first_to_say(workers, "relay.lease_acquired")
     (other,) = (worker for worker in workers if worker is not holder)
     await workplace.send(*bounces(range(1, 11)))
     await workplace.changes(10)
@@ -70,7 +71,7 @@ async def test_another_worker_publishes_when_the_one_that_did_is_killed(
     await workplace.send(*bounces(range(11, 21)))
     await workplace.changes(20)
     await other.says("relay.lease_acquired")
-    await _stopped([other])
+    await stopped([other])
     assert await workplace.listed() == bounced(range(1, 21))
 
 
@@ -78,9 +79,11 @@ async def test_a_worker_that_stops_in_order_gives_the_lease_back(
     processes: Processes, overrides: dict[str, Any], postgresql_url: str
 ) -> None:
     """So that another has it at once, and not when it has run out."""
-    (worker,) = await _started(processes, changed(overrides, worker={"take_over_after": 600.0}), 1)
+    (worker,) = await started(
+        processes, changed(overrides, worker={"take_over_after": 600.0}), 1, patience=TEN_START
+    )
     await worker.says("relay.lease_acquired")
-    await _stopped([worker])
+    await stopped([worker])
     async with Store.open(postgresql_url) as store:
         await store.outbox.pending(1)
         assert store.outbox.holds_lease
@@ -93,9 +96,9 @@ async def test_another_worker_publishes_when_the_one_that_did_has_lost_rabbitmq(
     patient = changed(overrides, worker={"take_over_after": 600.0})
     async with Proxy.serve(amqp_url) as proxy:
         through = changed(patient, rabbitmq={"urls": [proxy.url(amqp_url)]})
-        (cut_off,) = await _started(processes, through, 1)
+        (cut_off,) = await started(processes, through, 1, patience=TEN_START)
         await cut_off.says("relay.lease_acquired")
-        (other,) = await _started(processes, patient, 1)
+        (other,) = await started(processes, patient, 1, patience=TEN_START)
         await workplace.send(*bounces([1]))
         await workplace.changes(1)
         proxy.refuse()
@@ -103,7 +106,7 @@ async def test_another_worker_publishes_when_the_one_that_did_has_lost_rabbitmq(
         await workplace.send(*bounces(range(2, 11)))
         await workplace.changes(10)
         await other.says("relay.lease_acquired")
-        await _stopped([cut_off, other])
+        await stopped([cut_off, other])
     assert await workplace.listed() == bounced(range(1, 11))
 
 
@@ -115,8 +118,8 @@ async def test_a_worker_that_lost_its_connections_to_postgresql_keeps_the_lease(
         overrides,
         worker={"stuck_after": 2, "take_over_after": 600.0},
     )
-    workers = await _started(processes, overrides, 2)
-    await _first_to_say(workers, "relay.lease_acquired")
+    workers = await started(processes, overrides, 2, patience=TEN_START)
+    await first_to_say(workers, "relay.lease_acquired")
     for number in range(1, 6):
         await postgres.query(
             postgresql_url,
@@ -125,8 +128,8 @@ async def test_a_worker_that_lost_its_connections_to_postgresql_keeps_the_lease(
         )
         await workplace.send(*bounces([number]))
         await workplace.changes(number)
-    await _stopped(workers)
-    assert _lines(workers, '"worker.stuck"') == _lines(workers, '"relay.lease_lost"') == 0
+    await stopped(workers)
+    assert lines_with(workers, '"worker.stuck"') == lines_with(workers, '"relay.lease_lost"') == 0
     assert await workplace.listed() == bounced(range(1, 6))
 
 
@@ -137,7 +140,9 @@ async def test_a_worker_without_the_lease_is_not_stuck_and_leaves_the_changes_al
     async with Store.open(postgresql_url, lease_seconds=600.0) as store:
         assert await store.outbox.pending(1) == []
         assert store.outbox.holds_lease
-        (worker,) = await _started(processes, changed(overrides, worker={"stuck_after": 1}), 1)
+        (worker,) = await started(
+            processes, changed(overrides, worker={"stuck_after": 1}), 1, patience=TEN_START
+        )
         await workplace.send(*bounces(range(1, 11)))
         await worker.says("suppression.added", times=10)
         added = time.monotonic()
@@ -145,7 +150,7 @@ async def test_a_worker_without_the_lease_is_not_stuck_and_leaves_the_changes_al
         await eventually(lambda: time.monotonic() - added > 2)
         assert workplace.unheard == 0
     await workplace.changes(10)
-    await _stopped([worker])
+    await stopped([worker])
     assert not [line for line in worker.lines if '"worker.stuck"' in line and '"relay"' in line]
 
 
@@ -167,29 +172,3 @@ async def test_a_change_that_is_committed_after_later_ones_is_published_all_the_
         assert [change.address for change in told] == ["first@example.org", "last@example.org"]
         assert late.address == "slow@example.org"
         assert told[0].id < late.id < told[1].id
-
-
-async def _started(processes: Processes, overrides: dict[str, Any], count: int) -> list[Process]:
-    workers = [await processes.start("worker", overrides=overrides) for _ in range(count)]
-    for worker in workers:
-        await worker.says("worker.started", patience=TEN_START)
-    return workers
-
-
-async def _stopped(workers: list[Process]) -> None:
-    for worker in workers:
-        worker.send(signal.SIGTERM)
-    assert [await worker.ended() for worker in workers] == [0] * len(workers)
-
-
-async def _first_to_say(workers: list[Process], action: str) -> Process:
-    def said() -> list[Process]:
-        return [worker for worker in workers if _lines([worker], f'"{action}"')]
-
-    await eventually(lambda: bool(said()))
-    return said()[0]
-
-
-def _lines(workers: list[Process], part: str) -> int:
-    """How many lines of their logs have this in them."""
-    return sum(part in line for worker in workers for line in worker.lines)
