@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -22,7 +23,7 @@ _PATIENCE_SECONDS: Final = 60.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 
 
-class Server:
+class Server(ABC):
     """A process that is asked over HTTP."""
 
     COMMAND: tuple[str, ...]
@@ -65,8 +66,9 @@ class Server:
             await process.wait()
 
     @staticmethod
+    @abstractmethod
     def environment(database_url: str, port: int) -> dict[str, str]:
-        raise NotImplementedError
+        """Its settings: this list, this port."""
 
     async def _is_ready(self) -> bool:
         try:
