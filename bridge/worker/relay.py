@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from pamqp import commands as spec
-
 from bridge.amqp.backoff import backoff_seconds
-from bridge.amqp.message_types import make_message
 from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError
-from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT
+from bridge.broker.change_messages import change_message
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.telemetry import logs
 from bridge.worker.failures import DATABASE_ERRORS
@@ -22,7 +18,6 @@ from bridge.worker.failures import DATABASE_ERRORS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.suppression.changes import Change, Outbox
     from bridge.telemetry.metrics import Metrics
@@ -189,7 +184,7 @@ class Relay:
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
         """Publish the changes. Returns an error or None for each, in order, up to the first that could not be sent."""
-        messages = [message_of(change, self._exchange) for change in changes]
+        messages = [change_message(change, exchange=self._exchange) for change in changes]
         confirms: list[asyncio.Future[None]] = []
         unsent: list[PublishError] = []
         for message in messages:
@@ -212,21 +207,3 @@ class Relay:
             if waiting:
                 with suppress(StoreUnavailableError):  # go on waiting for what is in flight
                     await self._keep_lease()
-
-
-def message_of(change: Change, exchange: str) -> Message:
-    """The message for a change: its routing key is the action, its id is made of the change's id."""
-    return make_message(
-        exchange=exchange,
-        routing_key=change.action,
-        properties=spec.Basic.Properties(
-            content_type=CONTENT_TYPE,
-            delivery_mode=PERSISTENT,
-            message_type=change.action,
-            message_id=f"change-{change.id}",
-            app_id=APP_ID,
-            timestamp=datetime.fromtimestamp(change.at, UTC),
-        ),
-        body=change.body(),
-        mandatory=False,  # nobody need have bound a queue for changes
-    )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 async def test_a_change_is_published_with_the_documented_body(
     settings: Settings, workplace: Workplace, rabbit: Rabbit
 ) -> None:
-    """Under its action, persistent, with an id of its own; everything but the evidence is in the body."""
+    """Under its action, persistent, with an id of its own; everything but the evidence is in the body. It is a CloudEvent."""
     async with rabbit.listening(rabbit.names.changes, "added") as added, working(settings):
         await workplace.send(*bounces([1]))
         message = await added.next()
@@ -55,6 +55,14 @@ async def test_a_change_is_published_with_the_documented_body(
     }
     assert (message.message_id, message.type, message.app_id) == ("change-1", "added", "bridge")
     assert (message.content_type, message.delivery_mode) == ("application/json", 2)
+    assert message.headers == {
+        "cloudEvents:specversion": "1.0",
+        "cloudEvents:id": "change-1",
+        "cloudEvents:source": "/suppressions",
+        "cloudEvents:type": "suppression.added",
+        "cloudEvents:subject": "recipient1@example.org",
+        "cloudEvents:time": change["at"],
+    }
 
 
 async def test_changes_are_published_in_their_order_under_their_actions(
