@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from bridge.api.access import Caller
-    from bridge.suppression.changes import Change
+    from bridge.suppression.change import Change
     from bridge.suppression.store import Store
 
 MAX_WAIT: Final = 60

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bridge.cli.lists import Cell
     from bridge.operations.suppressions import Addition, Removal
-    from bridge.suppression.changes import Change
+    from bridge.suppression.change import Change
     from bridge.suppression.entries import Entry
     from bridge.suppression.reading import StateThen
 

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.broker.copies import copy_of
 from bridge.dead_letters import republishing
-from bridge.dead_letters.history import DEAD_AT_HEADER, DEAD_ERROR_HEADER, DEAD_REASON_HEADER
+from bridge.dead_letters.dead_letter_message import dead_letter_message
 from bridge.telemetry import logs
 from bridge.timestamps import unix_ms_now
 
 if TYPE_CHECKING:
     from bridge.amqp.message_types import Delivery
-    from bridge.dead_letters.history import RetryHistory
+    from bridge.dead_letters.dead_letter_message import DeadLetterCause
     from bridge.dead_letters.republishing import MessagePublisher
     from bridge.telemetry.metrics import Metrics
 
 log = logs.logger("dead_letters")
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterCause:
-    """Why a message becomes a dead letter."""
-
-    reason: str
-    """A keyword to filter by."""
-    history: RetryHistory
-    """The history of its attempts. Its `error` is the reason for people."""
 
 
 class DeadLetterQueue:
@@ -55,17 +43,8 @@ class DeadLetterQueue:
         Only then may the caller acknowledge the original.
         """
         history = cause.history
-        headers = {
-            DEAD_REASON_HEADER: cause.reason,
-            DEAD_ERROR_HEADER: history.error,
-            DEAD_AT_HEADER: unix_ms_now(),
-        }
-        message = copy_of(
-            incoming.properties,
-            incoming.body,
-            exchange="",
-            routing_key=self._queue,
-            headers=history.headers() | headers,
+        message = dead_letter_message(
+            incoming.properties, incoming.body, cause, queue=self._queue, at=unix_ms_now()
         )
         await republishing.publish_until_confirmed(
             self._publisher,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from bridge.settings.sections import Settings
-    from bridge.suppression.changes import Change
+    from bridge.suppression.change import Change
     from bridge.suppression.checking import Checked
     from bridge.suppression.entries import Entry
     from bridge.suppression.list_filter import ListFilter

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bridge.suppression.address_keys import AddressKeys
     from bridge.suppression.bulk import Insert
-    from bridge.suppression.changes import Action
+    from bridge.suppression.change import Action
     from bridge.suppression.database import Database
     from bridge.suppression.policy import Reason
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bridge.suppression.changes import Action
+    from bridge.suppression.change import Action
     from bridge.suppression.policy import Reason
 
 CHANGE_IDS_LOCK: Final = 0x627269646765_0002

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.allow_list import AllowRule
-    from bridge.suppression.changes import Change
+    from bridge.suppression.change import Change
     from bridge.suppression.checking import Checked
     from bridge.suppression.entries import Entry
     from bridge.suppression.list_filter import ListFilter

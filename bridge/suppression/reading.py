@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from bridge.suppression.changes import Change
+    from bridge.suppression.change import Change
     from bridge.suppression.current_state import Key
     from bridge.suppression.entries import Entry
     from bridge.suppression.list_filter import ListFilter

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.properties import decode_properties
-from bridge.dead_letters.dead_letter_queue import DeadLetterCause
+from bridge.dead_letters.dead_letter_message import DeadLetterCause
 from bridge.dead_letters.delay_queues import delay_label
 from bridge.dead_letters.history import history_after_failure
 from bridge.provider.errors import (

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bridge.amqp.publisher import Publisher
-    from bridge.suppression.changes import Change, Outbox
+    from bridge.suppression.change import Change
+    from bridge.suppression.changes import Outbox
     from bridge.telemetry.metrics import Metrics
     from bridge.worker.dependencies import Dependency
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pytest
 
     from bridge.settings.sections import Settings
-    from bridge.suppression.changes import Change
+    from bridge.suppression.change import Change
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
     from tests.support.working import Workplace

@@ -11,7 +11,7 @@ from pamqp import commands as spec
 from bridge.amqp.message_types import make_message
 from bridge.amqp.properties import decode_properties
 from bridge.broker.change_messages import change_message
-from bridge.suppression.changes import Change
+from bridge.suppression.change import Change
 from bridge.suppression.policy import Reason
 
 ADDRESSES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=320)

@@ -32,7 +32,7 @@ from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
 from bridge.worker import failures
 
 if TYPE_CHECKING:
-    from bridge.dead_letters.dead_letter_queue import DeadLetterCause
+    from bridge.dead_letters.dead_letter_message import DeadLetterCause
     from bridge.dead_letters.history import RetryHistory
     from bridge.worker.failures import Failure
 

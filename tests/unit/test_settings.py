@@ -12,7 +12,7 @@ from bridge.settings import sections
 from bridge.settings.errors import InvalidSettingsError
 from bridge.settings.loading import load_settings
 from bridge.settings.sources import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, SECRETS_VARIABLE
-from bridge.suppression import changes
+from bridge.suppression import change
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -188,7 +188,7 @@ def test_names_that_only_look_like_ours_are_free(sources: Sources) -> None:
     assert [subscriber.queue for subscriber in load_settings().subscribers] == names
 
 
-@pytest.mark.parametrize("name", [*get_args(changes.Action), "expired", "Added"])
+@pytest.mark.parametrize("name", [*get_args(change.Action), "expired", "Added"])
 def test_a_subscriber_of_what_is_no_event_but_a_change_of_the_list_is_refused(
     sources: Sources, name: str
 ) -> None:
