@@ -27,6 +27,7 @@ from bridge.telemetry.metrics import Metrics
 from tests.support import stores
 from tests.support.managed import Managed, managed_node
 from tests.support.node import Control
+from tests.support.npm_packages import NoNodeError, node_modules
 from tests.support.postgres import DATA_VARIABLE, LentDatabases, Server, give, make_data
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
@@ -165,6 +166,15 @@ def control() -> Iterator[Control]:
     """What an operator does to the private node of this run."""
     with Control.with_shell(json.loads(os.environ[NODE_ENVIRONMENT_VARIABLE])) as operator:
         yield operator
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> Path:
+    """The folder `node_modules` with what tests/node locks; who takes it is skipped where there is no Node."""
+    try:
+        return node_modules()
+    except NoNodeError as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture
