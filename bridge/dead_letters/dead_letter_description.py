@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker import header_values
 from bridge.dead_letters import history
+from bridge.dead_letters.failure_reasons import UNDECODABLE
 from bridge.dead_letters.queue_reader import InspectedQueue
 from bridge.events import canonical_name, digest
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from bridge.amqp.properties import Properties
 
 _UNKNOWN: Final = "unknown"
-UNDECODABLE: Final = "undecodable"
-"""The reason of a dead letter without one, whose properties cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)

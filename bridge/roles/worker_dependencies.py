@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bridge.dead_letters.failure_reasons import DATABASE, PROVIDER
 from bridge.worker import failures
 from bridge.worker.dependencies import SLOW_SECONDS, Dependency
 
@@ -27,7 +28,7 @@ class WorkerDependencies:
         failure_limit, max_pause = settings.worker.breaker_failures, settings.worker.pause_max
         return cls(
             Dependency(
-                failures.PROVIDER,
+                PROVIDER,
                 failure_limit=failure_limit,
                 max_pause=max_pause,
                 metrics=metrics,
@@ -37,7 +38,7 @@ class WorkerDependencies:
             ),
             # One failure is enough: it comes after the database's own wait for a lock.
             Dependency(
-                failures.DATABASE,
+                DATABASE,
                 failure_limit=1,
                 max_pause=max_pause,
                 metrics=metrics,

@@ -8,6 +8,20 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.properties import decode_properties
 from bridge.dead_letters.dead_letter_message import DeadLetterCause
 from bridge.dead_letters.delay_queues import delay_label
+from bridge.dead_letters.failure_reasons import (
+    DATABASE,
+    INVALID_ADDRESS,
+    MALFORMED,
+    PARSE,
+    PROVIDER,
+    PROVIDER_FAILURE,
+    REFUSED_VALUE,
+    SEVERAL_ADDRESSES,
+    UNDECODABLE,
+    UNKNOWN_MESSAGE,
+    UNREADABLE_ANSWER,
+    UNRESOLVED,
+)
 from bridge.dead_letters.history import history_after_failure
 from bridge.provider.errors import (
     MissingTokenError,
@@ -32,20 +46,6 @@ if TYPE_CHECKING:
     from bridge.worker.tracked_publisher import TrackedPublisher
 
     OnMoved = Callable[[Delivery, float | None], None]
-
-MALFORMED: Final = "malformed"
-UNDECODABLE: Final = "undecodable"
-INVALID_ADDRESS: Final = "invalid-address"
-SEVERAL_ADDRESSES: Final = "several-addresses"
-UNKNOWN_MESSAGE: Final = "unknown-message"
-UNRESOLVED: Final = "unresolved"
-UNREADABLE_ANSWER: Final = "unreadable-answer"
-PROVIDER_FAILURE: Final = "provider-failure"
-REFUSED_VALUE: Final = "refused-value"
-
-PARSE: Final = "parse"
-PROVIDER: Final = "provider"
-DATABASE: Final = "database"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import pytest
 from bridge import events
 from bridge.broker import forwarded_properties, messages
 from bridge.dead_letters import dead_letter_queue, delay_queues
+from bridge.dead_letters.failure_reasons import REASONS
 from bridge.receiver import answers
 from bridge.settings import sections
-from bridge.worker import failures
 from tests.docs import checks, pages
 from tests.docs.tables import ROOT, rows_of
 
@@ -79,14 +79,14 @@ def test_the_page_of_messages_has_every_header_and_every_reason() -> None:
         for name, value in vars(module).items()
         if name.endswith("_HEADER")
     }
-    reasons = {failures.MALFORMED, failures.UNDECODABLE, *(one.reason for one in failures._FAILURES.values())}
+    reasons = set(REASONS)
     named = set(re.findall(r"`([^`\s]+)`", text))
     assert headers | reasons | events.KNOWN_NAMES <= named
 
 
 def test_the_page_for_on_call_says_what_to_do_for_each_reason() -> None:
     """Whoever finds a dead letter finds its reason there."""
-    reasons = {failures.MALFORMED, failures.UNDECODABLE, *(one.reason for one in failures._FAILURES.values())}
+    reasons = set(REASONS)
     cells = [row[0] for row in rows_of((ROOT / "docs" / "operate.md").read_text())]
     assert reasons <= {reason for cell in cells for reason in re.findall(r"`([^`]+)`", cell)}
 
