@@ -42,11 +42,12 @@ class DeclareRefusedError(TopologyRefusedError):
 
 
 @contextmanager
-def explain_refusal(what: str) -> Iterator[None]:
+def explain_refusal(what: str, *, of_subscriber: bool = False) -> Iterator[None]:
     """Translate the channel errors with which RabbitMQ refuses a declaration.
 
     Args:
         what: is declared, for people: `queue 'crm'`.
+        of_subscriber: whether it belongs to another service, which works with whatever arguments its queue has.
 
     Raises:
         TopologyMismatchError: it exists with other arguments.
@@ -56,7 +57,7 @@ def explain_refusal(what: str) -> Iterator[None]:
     try:
         yield
     except ChannelPreconditionFailed as refusal:
-        raise _mismatch(what, str(refusal)) from None
+        raise _mismatch(what, str(refusal), of_subscriber=of_subscriber) from None
     except ChannelAccessRefused as refusal:
         raise DeclareRefusedError(
             f"the broker user may not declare {what}: {collapse(str(refusal))}; grant it, or declare with "
@@ -75,13 +76,18 @@ def explain_refusal(what: str) -> Iterator[None]:
         ) from None
 
 
-def _mismatch(what: str, refusal: str) -> TopologyRefusedError:
+def _mismatch(what: str, refusal: str, *, of_subscriber: bool) -> TopologyRefusedError:
     """RabbitMQ: "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'a' but current is 'b'"."""
     found = re.search(r"inequivalent arg '([^']+)'.*?: (received .*)", refusal, re.DOTALL)
     if found is None:
         return DeclareRefusedError(f"RabbitMQ does not declare {what}: {collapse(refusal)}")
+    consequence = (
+        "it gets its messages all the same, and `bridge topology apply --migrate` gives it the planned arguments"
+        if of_subscriber
+        else "empty and delete it, or choose another rabbitmq.prefix"
+    )
     return TopologyMismatchError(
-        f"{what} exists with other arguments than the bridge needs: argument '{found[1]}': {collapse(found[2])}; "
-        "empty and delete it, or choose another rabbitmq.prefix",
+        f"{what} exists with other arguments than the bridge {'plans' if of_subscriber else 'needs'}: "
+        f"argument '{found[1]}': {collapse(found[2])}; {consequence}",
         argument=found[1],
     )

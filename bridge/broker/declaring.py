@@ -82,11 +82,10 @@ async def apply_topology(
     except TimeoutError:
         raise BrokerUnavailableError(f"RabbitMQ does not answer in {_TIMEOUT_SECONDS:g} s") from None
     async with task_group() as tasks:
-        for part in parts:
-            if part.of_subscriber:
-                tasks.create_task(
-                    _try_for_subscriber(connection, part, mode, errors), name=f"declare {part.what}"
-                )
+        for subscriber, its_parts in _by_subscriber(parts).items():
+            tasks.create_task(
+                _try_for_subscriber(connection, its_parts, mode, errors), name=f"declare {subscriber}"
+            )
     return tuple(
         RefusedPart(part, errors[part], part.name in required and not _is_harmless(part, errors[part]))
         for part in parts
@@ -201,7 +200,9 @@ class _Declarer:
                     exchange.name, exchange.kind, durable=True, arguments=dict(exchange.arguments)
                 )
         for queue in one.queues:
-            async with self._on_channel(f"queue '{queue.name}'") as channel:
+            async with self._on_channel(
+                f"queue '{queue.name}'", of_subscriber=queue.of_subscriber
+            ) as channel:
                 await channel.declare_queue(queue.name, durable=True, arguments=dict(queue.arguments))
         for binding in one.bindings:
             async with self._on_channel(f"queue '{binding.queue}'") as channel:
@@ -220,11 +221,11 @@ class _Declarer:
                 await channel.get_exchange(binding.exchange)
 
     @asynccontextmanager
-    async def _on_channel(self, what: str) -> AsyncIterator[AbstractChannel]:
+    async def _on_channel(self, what: str, *, of_subscriber: bool = False) -> AsyncIterator[AbstractChannel]:
         with call_errors_as_loss(self._connection):
             channel = self._channel or await self._connection.channel(publisher_confirms=False)
             self._channel = None
-            with explain_refusal(what):
+            with explain_refusal(what, of_subscriber=of_subscriber):
                 yield channel
         self._channel = channel
 
@@ -238,17 +239,29 @@ async def _try(part: TopologyPart, make: MakePart, errors: _Errors) -> None:
         errors[part] = error
 
 
+def _by_subscriber(parts: Iterable[TopologyPart]) -> dict[str, list[TopologyPart]]:
+    found: dict[str, list[TopologyPart]] = {}
+    for part in parts:
+        if part.subscriber is not None:
+            found.setdefault(part.subscriber, []).append(part)
+    return found
+
+
 async def _try_for_subscriber(
-    connection: AbstractConnection, part: TopologyPart, mode: str, errors: _Errors
+    connection: AbstractConnection, parts: Iterable[TopologyPart], mode: str, errors: _Errors
 ) -> None:
-    """A subscriber's part, on a channel of its own: the others do not wait for it."""
+    """A subscriber's parts in their order, on a channel of their own: the other subscribers do not wait for it."""
+    left = list(parts)
     try:
         async with asyncio.timeout(_SUBSCRIBERS_TIMEOUT_SECONDS), _Declarer.on(connection) as declarer:
-            await _try(part, declarer.by_mode(mode), errors)
+            while left:
+                await _try(left[0], declarer.by_mode(mode), errors)
+                del left[0]
     except TimeoutError:
-        errors[part] = BrokerUnavailableError(
-            f"{part.what}: RabbitMQ does not answer in {_SUBSCRIBERS_TIMEOUT_SECONDS:g} s"
-        )
+        for part in left:
+            errors[part] = BrokerUnavailableError(
+                f"{part.what}: RabbitMQ does not answer in {_SUBSCRIBERS_TIMEOUT_SECONDS:g} s"
+            )
 
 
 def _may_differ(part: TopologyPart, error: TopologyRefusedError | BrokerUnavailableError) -> bool:

@@ -24,10 +24,17 @@ class Queue:
 
     name: str
     arguments: Mapping[str, Any] = field(hash=False)
-    of_subscriber: bool = False
-    """Whether it belongs to another service, an entry of `[[subscribers]]`."""
+    subscriber: str | None = None
+    """The other service that it belongs to, by the name of its queue without the prefix; None: it is our own."""
+    for_dead_letters: bool = False
+    """Whether it is the one for the dead letters of that service."""
     may_differ: frozenset[str] = frozenset()
     """Arguments that may differ: an earlier release declared them otherwise, and that does no harm."""
+
+    @property
+    def of_subscriber(self) -> bool:
+        """Whether it belongs to another service: an entry of `[[subscribers]]`, or one that was registered."""
+        return self.subscriber is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +122,7 @@ class Topology:
         for queue in self.queues:
             bindings = tuple(binding for binding in self.bindings if binding.queue == queue.name)
             part = Topology((), (queue,), bindings)
-            yield TopologyPart(f"queue '{queue.name}'", queue.name, part, of_subscriber=queue.of_subscriber)
+            yield TopologyPart(f"queue '{queue.name}'", queue.name, part, subscriber=queue.subscriber)
 
     def one_by_one(self) -> Iterator[Topology]:
         """Each exchange, queue and binding on its own, in the order in which they can be declared."""
@@ -132,7 +139,13 @@ class TopologyPart:
     """For people: `queue 'crm'`."""
     name: str
     topology: Topology
-    of_subscriber: bool = False
+    subscriber: str | None = None
+    """As in `Queue`."""
+
+    @property
+    def of_subscriber(self) -> bool:
+        """As in `Queue`."""
+        return self.subscriber is not None
 
 
 def without_queues(topology: Topology, *names: str) -> Topology:

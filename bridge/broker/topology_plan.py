@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.broker.topology import Binding, Exchange, Names, Queue, Topology
 from bridge.events import MALFORMED, other_spellings
+from bridge.settings.subscribers import together
+from bridge.settings.values import MAX_DELIVERIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from bridge.settings.sections import RabbitMQ, Settings, Subscriber
+    from bridge.settings.sections import RabbitMQ, Settings
+    from bridge.settings.subscribers import Subscriber
 
-NO_LIMIT = 2**31 - 1
+NO_LIMIT = MAX_DELIVERIES
 """`x-delivery-limit` of queues whose messages are read and stay, and of subscribers, who may requeue without limit.
 
 Each read or requeue counts as a delivery, and RabbitMQ 4 drops a message after 20 by default. -1 means no limit on
@@ -33,12 +36,12 @@ _DELIVERY_LIMIT_ARGUMENT = frozenset({"x-delivery-limit"})
 """Earlier releases did not declare it for some queues; `bridge doctor` reports where it is missing."""
 
 
-def planned_topology(settings: Settings) -> Topology:
-    """The topology for these settings."""
+def planned_topology(settings: Settings, registered: Sequence[Subscriber] = ()) -> Topology:
+    """The topology for these settings, and the subscribers that were registered. A subscriber of the settings wins."""
     return plan(
         settings.rabbitmq,
         suppressing=settings.suppression.used_events,
-        subscribers=settings.subscribers,
+        subscribers=together(settings.subscribers, registered),
         retry_delays=settings.worker.retry_delays,
     )
 
@@ -59,15 +62,7 @@ def plan(
         retry_delays: seconds; for each there is a delay queue, which dead-letters back to the suppression queue.
     """
     names = Names(settings.prefix)
-    of_subscribers = [
-        Queue(
-            f"{settings.prefix}{subscriber.queue}",
-            _without_delivery_limit(),
-            of_subscriber=True,
-            may_differ=_DELIVERY_LIMIT_ARGUMENT,
-        )
-        for subscriber in subscribers
-    ]
+    subscribers = tuple(subscribers)
     return Topology(
         exchanges=(
             Exchange(names.unrouted, "fanout"),
@@ -85,7 +80,7 @@ def plan(
             Queue(names.malformed, _without_delivery_limit(), may_differ=_DELIVERY_LIMIT_ARGUMENT),
             Queue(names.announced, _dead_lettering(names.malformed) | {"x-delivery-limit": _DELIVERY_LIMIT}),
             Queue(names.archive, _archive(settings)),
-            *of_subscribers,
+            *(queue for one in subscribers for queue in subscriber_queues(settings.prefix, one)),
         ),
         bindings=(
             *_bindings(names.events, names.suppression, suppressing),
@@ -93,13 +88,48 @@ def plan(
             Binding(names.events, names.malformed, MALFORMED),
             Binding(names.messages, names.announced, SENT),
             Binding(names.events, names.archive, "#"),
-            *(
-                binding
-                for queue, subscriber in zip(of_subscribers, subscribers, strict=True)
-                for binding in _bindings(names.events, queue.name, subscriber.events)
-            ),
+            *(binding for one in subscribers for binding in _subscriber_bindings(names, one)),
         ),
     )
+
+
+def subscriber_queues(prefix: str, subscriber: Subscriber) -> tuple[Queue, Queue]:
+    """The queue of its dead letters, and its own, in the order in which they are to be declared.
+
+    A full one drops its oldest messages into the former. It never rejects: RabbitMQ would nack the event, and the bridge
+    would publish it to all the others again and again. At-least-once dead-lettering is only to be had with
+    `reject-publish`, so this is at most once.
+    """
+    dead, own = f"{prefix}{subscriber.dead}", f"{prefix}{subscriber.queue}"
+    limit = NO_LIMIT if subscriber.delivery_limit is None else subscriber.delivery_limit
+    arguments = _quorum() | {
+        "x-overflow": "drop-head",
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": dead,
+        "x-delivery-limit": limit,
+    }
+    if subscriber.max_length is not None:
+        arguments["x-max-length"] = subscriber.max_length
+    if subscriber.ttl is not None:
+        arguments["x-message-ttl"] = round(subscriber.ttl * 1000)
+    if subscriber.single_active_consumer:
+        arguments["x-single-active-consumer"] = True
+    return (
+        Queue(
+            dead,
+            _without_delivery_limit() | {"x-overflow": "drop-head"},
+            subscriber=subscriber.queue,
+            for_dead_letters=True,
+        ),
+        Queue(own, arguments, subscriber=subscriber.queue),
+    )
+
+
+def _subscriber_bindings(names: Names, subscriber: Subscriber) -> Iterator[Binding]:
+    queue = f"{names.prefix}{subscriber.queue}"
+    yield from _bindings(names.events, queue, subscriber.events)
+    if subscriber.changes:
+        yield Binding(names.changes, queue, "#")
 
 
 def _quorum() -> dict[str, Any]:

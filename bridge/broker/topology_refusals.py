@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 log = logs.logger("broker")
 
-_LOG_MESSAGES: Final = {
-    True: "RabbitMQ refuses a required part of the topology: work waits",
-    False: "RabbitMQ refuses an optional part of the topology: everything else works",
-}
-"""By whether the part is required."""
+_REQUIRED: Final = "RabbitMQ refuses a required part of the topology: work waits"
+_OPTIONAL: Final = "RabbitMQ refuses an optional part of the topology: everything else works"
+_DIFFERS: Final = (
+    "a subscriber's queue stands with other arguments than planned: it gets its messages all the same"
+)
 
 
 class TopologyRefusals:
@@ -44,13 +45,7 @@ class TopologyRefusals:
             part, reason = one.part, str(one.error)
             self._now[part.name] = reason
             if part.name not in before:
-                action = "topology.subscriber_refused" if part.of_subscriber else "topology.refused"
-                log.error(
-                    _LOG_MESSAGES[one.required],
-                    action=action,
-                    name=part.name,
-                    reason=reason,
-                )
+                _log_new(one)
                 self._metrics.topology_refused.labels(part.name).set(1)
         for name in before.keys() - self._now.keys():
             log.info("a part of the topology exists as planned again", action="topology.restored", name=name)
@@ -61,3 +56,14 @@ class TopologyRefusals:
         if not self._now:
             return {}
         return {"topology": {"state": "refused", "reason": "; ".join(self._now.values())}}
+
+
+def _log_new(refused: RefusedPart) -> None:
+    name, reason = refused.part.name, str(refused.error)
+    if not refused.part.of_subscriber:
+        message = _REQUIRED if refused.required else _OPTIONAL
+        log.error(message, action="topology.refused", name=name, reason=reason)
+    elif isinstance(refused.error, TopologyMismatchError):
+        log.warning(_DIFFERS, action="topology.subscriber_differs", name=name, reason=reason)
+    else:
+        log.error(_OPTIONAL, action="topology.subscriber_refused", name=name, reason=reason)

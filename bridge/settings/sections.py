@@ -20,6 +20,7 @@ from bridge.settings.api_section import Api
 from bridge.settings.list_sections import Retention, Suppression
 from bridge.settings.section import Section
 from bridge.settings.sources import ENVIRONMENT_PREFIX, Origin
+from bridge.settings.subscribers import Subscriber, without_conflicts
 from bridge.settings.values import (
     MAX_SECONDS,
     ApiToken,
@@ -32,11 +33,9 @@ from bridge.settings.values import (
     Seconds,
     Tokens,
     blank_is_none,
-    event_names,
     lower,
     not_blank,
     not_reserved,
-    queue_of_another,
     split,
     split_urls,
 )
@@ -44,12 +43,6 @@ from bridge.settings.values import (
 PROVIDER_URL = "https://api.msndr.net/v1"
 PROVIDER_RESERVE_URL = "https://api-reserve.msndr.net/v1"
 """The provider's documented alternative."""
-
-_CHANGES_OF_THE_LIST = frozenset(
-    {"added", "updated", "removed", "expired", "allowed", "disallowed", "erased"}
-)
-"""Routing keys of the exchange `suppression.changes`."""
-
 
 FastPath = Annotated[Literal["auto", "http", "amqp", "off"], BeforeValidator(lower)]
 
@@ -162,37 +155,6 @@ class Development(Section):
     fast_path: FastPath = "auto"
 
 
-def _no_changes_of_the_list(names: tuple[str, ...]) -> tuple[str, ...]:
-    """A queue of events that is bound to one of these would never get a message."""
-    if of_the_list := [name for name in names if name.lower() in _CHANGES_OF_THE_LIST]:
-        raise ValueError(
-            f"'{of_the_list[0]}' is not an event but a change of the suppression list: for those bind a queue of your "
-            "own to the exchange 'suppression.changes' (rabbitmq.prefix in front)"
-        )
-    return names
-
-
-class Subscriber(Section):
-    """`[[subscribers]]`: a queue of another service, and the events that are routed to it."""
-
-    queue: Annotated[str, AfterValidator(queue_of_another), AfterValidator(not_reserved)] = Field(
-        min_length=1, max_length=150, pattern=r"^[A-Za-z0-9._-]+$"
-    )
-    events: Annotated[
-        tuple[str, ...],
-        BeforeValidator(split),
-        AfterValidator(event_names),
-        AfterValidator(_no_changes_of_the_list),
-    ] = Field(min_length=1)
-
-
-def _no_queue_twice(subscribers: tuple[Subscriber, ...]) -> tuple[Subscriber, ...]:
-    names = [subscriber.queue for subscriber in subscribers]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise ValueError(f"the queue '{twice[0]}' is named twice; give all its events in one")
-    return subscribers
-
-
 class Settings(BaseSettings):
     """All sections. Make one with `load_settings`, which knows the order of the sources."""
 
@@ -215,7 +177,7 @@ class Settings(BaseSettings):
     health: Health = Health()
     logs: Logs = Logs()
     development: Development = Development()
-    subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(_no_queue_twice)] = ()
+    subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(without_conflicts)] = ()
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @model_validator(mode="after")

@@ -17,6 +17,10 @@ MAX_SECONDS = 366 * 86_400
 """The upper limit of all times: timers overflow at some number."""
 MAX_AGE = 100 * 366 * 86_400
 """The upper limit of times after which something ends."""
+MAX_TTL_SECONDS = 4_294_967
+"""The upper limit of the TTL of a queue: RabbitMQ counts it in milliseconds, in 32 bits."""
+MAX_DELIVERIES = 2**31 - 1
+"""The upper limit of a delivery limit: as good as none."""
 MIN_TOKEN_LENGTH = 16
 """Minimum length of a token, in characters: it is the only proof that a POST comes from the provider."""
 MIN_PRIVACY_KEY_LENGTH = 32
@@ -138,13 +142,6 @@ def not_reserved(name: str) -> str:
     """RabbitMQ refuses to declare names that begin with `amq.`."""
     if name.startswith("amq."):
         raise ValueError("names that begin with 'amq.' are RabbitMQ's own; choose another")
-    return name
-
-
-def queue_of_another(name: str) -> str:
-    """Our own names are `email.…`, `suppression` and `suppression.…`: see `bridge.broker.topology`."""
-    if name == "suppression" or name.startswith(("suppression.", "email.")):
-        raise ValueError(f"'{name}' is reserved for the bridge; choose another name")
     return name
 
 

@@ -214,6 +214,17 @@ freshness: Final = Table(
 )
 """What each worker knows of events that wait, in Unix seconds: `freshness.Report` explains the columns."""
 
+subscribers: Final = Table(
+    "subscribers",
+    metadata,
+    Column("queue", _KEY, primary_key=True),
+    Column("settings", Text, nullable=False),
+    Column("added_at", BigInteger, nullable=False),
+    Column("added_by", Text, nullable=False),
+    Column("removing_since", BigInteger),
+)
+"""The queues of other services that were added while everything ran; their settings are JSON, with defaults left out."""
+
 marks: Final = Table(
     "marks",
     metadata,

@@ -35,6 +35,8 @@ _WORKER: Final[Mapping[Table, Sequence[str]]] = {
     model.deliveries: _ALL,
     model.allow_rules: ("SELECT",),
     model.erasures: ("SELECT",),
+    # It declares their queues. Only `bridge subscribers` writes them, as the owner.
+    model.subscribers: ("SELECT",),
 }
 
 # It removes, erases and answers repeated requests. Of events and of leases it knows nothing.

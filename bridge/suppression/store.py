@@ -20,6 +20,7 @@ from bridge.suppression.list_reader import ListReader
 from bridge.suppression.list_writer import ListWriter
 from bridge.suppression.policy import DEFAULT_POLICY
 from bridge.suppression.retention import Retention
+from bridge.suppression.subscriber_registry import SubscriberRegistry
 from bridge.suppression.transfer.exporting import Exporter
 from bridge.suppression.transfer.importing import Imports
 
@@ -68,6 +69,8 @@ class Store(ListReader, ListWriter):
         """The way from addresses to hashes of them."""
         self.retention = Retention(database, clock, lease_seconds=lease_seconds)
         """What is deleted when it is old."""
+        self.subscribers = SubscriberRegistry(database, clock)
+        """Queues of other services."""
         self.exports = Exporter(database, clock)
         """The list as a file."""
         self.imports = Imports(database, clock, keys)

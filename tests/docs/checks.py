@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bridge.settings import sections
 from bridge.settings.sources import CONFIG_VARIABLE, SECRETS_VARIABLE
+from bridge.settings.subscribers import Subscriber
 from tests.docs.tables import ROOT, UNKNOWN, rows_of
 from tests.support.manual import every_command
 
@@ -166,10 +167,8 @@ def _sources() -> str:
 
 @cache
 def _settings() -> frozenset[str]:
-    return frozenset(knob.key for knob in sections.setting_names()) | {
-        "subscribers.queue",
-        "subscribers.events",
-    }
+    of_subscribers = {f"subscribers.{name}" for name in Subscriber.model_fields}
+    return frozenset(knob.key for knob in sections.setting_names()) | of_subscribers
 
 
 @cache

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from bridge.broker import topology, topology_plan
 from bridge.settings import sections
 from bridge.settings.section import Section
+from bridge.settings.subscribers import Subscriber
 from bridge.telemetry.metric_definitions import MetricDefinitions
 from bridge.telemetry.multiprocess import SharedMetrics
 from tests.support.manual import every_command
@@ -30,7 +31,9 @@ UNKNOWN: Final = "?"
 """A cell that a person has to fill in: `make docs-check` does not accept it."""
 
 _NOT_SHOWN: Final = {"--help"}
-_EXAMPLE_OF_SUBSCRIBER: Final = sections.Subscriber(queue="crm", events=("opened", "clicked"))
+_EXAMPLE_OF_SUBSCRIBER: Final = Subscriber(
+    queue="crm", events=("opened", "clicked"), changes=True, max_length=1_000_000
+)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -49,7 +52,7 @@ def settings(_: str) -> str:
     meanings = _meanings((ROOT / "config" / "bridge.toml").read_text())
     parts = []
     for section, field in sections.Settings.model_fields.items():
-        model = sections.Subscriber if section == "subscribers" else field.annotation
+        model = Subscriber if section == "subscribers" else field.annotation
         if not (isinstance(model, type) and issubclass(model, Section)):
             raise TypeError(f"{section} is no section")
         head = "[[subscribers]]" if section == "subscribers" else section
@@ -79,12 +82,9 @@ def _meanings(text: str) -> dict[tuple[str, str], str]:
             found[section, key[1]] = _line(" ".join(comment)).replace("*", "\\*")
         elif line.startswith("# "):
             comment.append(line[2:])
-        elif section != "subscribers":
+        else:
             comment.clear()
-    return found | {
-        ("subscribers", "queue"): "The queue's name; `rabbitmq.prefix` comes in front of it.",
-        ("subscribers", "events"): "The names of the events that it is bound to.",
-    }
+    return found
 
 
 def _default(value: Any) -> str:
@@ -211,9 +211,14 @@ def exchanges_and_queues(page: str) -> str:
     rows = [(f"`{one.name}`", f"{one.kind} exchange", "", _arguments(one)) for one in planned.exchanges]
     for queue in planned.queues:
         kind = queue.arguments["x-queue-type"]
-        bindings = [one for one in planned.bindings if one.queue == queue.name]
-        keys = ", ".join(f"`{one.key}`" for one in bindings if one.key)
-        bound = f"`{bindings[0].exchange}`{': ' if keys else ''}{keys}" if bindings else ""
+        keys: dict[str, list[str]] = {}
+        for one in planned.bindings:
+            if one.queue == queue.name:
+                keys.setdefault(one.exchange, []).extend([f"`{one.key}`"] if one.key else [])
+        bound = "; ".join(
+            f"`{exchange}`{': ' if its_keys else ''}{', '.join(its_keys)}"
+            for exchange, its_keys in keys.items()
+        )
         rows.append(
             (f"`{queue.name}`", "stream" if kind == "stream" else f"{kind} queue", bound, _arguments(queue))
         )

@@ -61,7 +61,9 @@ def test_a_program_gets_every_knob_and_no_secret() -> None:
     assert document["rabbitmq"]["urls"] == ["(hidden)", "(hidden)"]
     assert document["provider"]["api_token"] == "(hidden)"
     assert document["suppression"]["database_url"] == "(hidden)"
-    assert document["subscribers"] == [{"queue": "billing", "events": ["delivered", "complained"]}]
+    [billing] = document["subscribers"]
+    assert (billing["queue"], billing["events"]) == ("billing", ["delivered", "complained"])
+    assert (billing["changes"], billing["max_length"]) == (False, None)
     assert "uncommon" not in shown
 
 

@@ -18,8 +18,8 @@ import aiohttp
 import orjson
 import pytest
 
-from bridge.settings import sections
 from bridge.settings.loading import load_settings
+from bridge.settings.subscribers import Subscriber
 from tests.support.bodies import every_body
 from tests.support.leftovers import end_processes_of, processes_of
 from tests.support.ports import free_port
@@ -162,7 +162,7 @@ async def test_the_settings_file_it_writes_is_what_is_in_force(
     settings = load_settings(Path(line.split(maxsplit=1)[1]))
     assert settings.rabbitmq.prefix == prefix
     assert settings.rabbitmq.urls[0].get_secret_value() == amqp_url
-    assert settings.subscribers == (sections.Subscriber(queue="crm", events=("opened",)),)
+    assert settings.subscribers == (Subscriber(queue="crm", events=("opened",)),)
     dev.send(signal.SIGTERM)
     assert await dev.ended() == 0
     async with rabbit.channel() as channel:

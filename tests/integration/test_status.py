@@ -349,7 +349,7 @@ async def test_a_refused_queue_of_a_subscriber_is_not_well(
                     wrong = " ".join(seen["wrong"])
             lifetime.stop.set()
             await taking
-        await channel.queue_delete(crm)
+    await rabbit.delete_subscribers("crm")
     assert f"topology: queue '{crm}' exists with other arguments" in wrong
     assert [(one["kind"], one["ready"]) for one in seen["roles"]] == [("receiver", True)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from tests.support.wire import ask, post
 from tests.support.working import body_of
 
 if TYPE_CHECKING:
+    from aio_pika.abc import AbstractIncomingMessage
+
     from bridge.settings.sections import Settings
     from tests.support.node import Control
     from tests.support.processes import Processes
@@ -145,48 +148,96 @@ async def test_subscribers_get_queues_of_their_own(rabbit: Rabbit, subscribed: S
         async with rabbit.reading(everything) as listener:
             assert len(await listener.take(4)) == 4
     finally:
-        async with rabbit.channel() as channel:
-            await channel.queue_delete(billing)
-            await channel.queue_delete(everything)
+        await rabbit.delete_subscribers("billing", "everything")
 
 
 async def test_a_subscriber_may_requeue_as_often_as_he_likes(rabbit: Rabbit, subscribed: Settings) -> None:
     """RabbitMQ 4 drops a message after 20 times, in silence, where nothing else is said."""
-    billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
+    billing = f"{subscribed.rabbitmq.prefix}billing"
     try:
         await declaring.declare(rabbit.connection, planned_topology(subscribed))
         await publish(rabbit, "delivered")
         async with rabbit.channel() as channel:
-            queue = await channel.declare_queue(billing, durable=True, arguments={**KEPT})
+            queue = await channel.get_queue(billing)
             for _ in range(25):
                 await (await queue.get(timeout=30)).reject(requeue=True)
             assert (await queue.get(timeout=30)).routing_key == "delivered"
     finally:
-        async with rabbit.channel() as channel:
-            await channel.queue_delete(billing)
-            await channel.queue_delete(everything)
+        await rabbit.delete_subscribers("billing", "everything")
 
 
 @pytest.mark.parametrize("mode", ["auto", "always"])
 async def test_a_queue_of_an_earlier_release_without_our_delivery_limit_stands(
+    rabbit: Rabbit, settings: Settings, mode: str
+) -> None:
+    """Nothing is refused, and it is bound."""
+    async with rabbit.channel() as channel:
+        await channel.declare_queue(rabbit.names.unrouted, durable=True, arguments=dict(QUORUM))
+    planned = planned_topology(settings)
+    assert await declaring.apply_topology(rabbit.connection, planned, mode, required=()) == ()
+
+
+@pytest.mark.parametrize("mode", ["auto", "always"])
+async def test_a_subscribers_queue_of_an_earlier_release_gets_its_events(
     rabbit: Rabbit, subscribed: Settings, mode: str
 ) -> None:
-    """A subscriber's and ours: nothing is refused, and it is bound."""
-    billing, everything = (f"{subscribed.rabbitmq.prefix}{queue}" for queue in ("billing", "everything"))
+    """It has no dead letters: it is named, with what to do, and bound as it is; so is the other one."""
+    billing = f"{subscribed.rabbitmq.prefix}billing"
     async with rabbit.channel() as channel:
-        for queue in (billing, rabbit.names.unrouted):
-            await channel.declare_queue(queue, durable=True, arguments=dict(QUORUM))
+        await channel.declare_queue(billing, durable=True, arguments={**KEPT})
     try:
-        assert (
-            await declaring.apply_topology(rabbit.connection, planned_topology(subscribed), mode, required=())
-            == ()
+        planned = planned_topology(subscribed)
+        [refused] = await declaring.apply_topology(rabbit.connection, planned, mode, required=())
+        assert (refused.part.name, refused.part.subscriber, refused.required) == (billing, "billing", False)
+        assert "it gets its messages all the same, and `bridge topology apply --migrate`" in str(
+            refused.error
         )
         await publish(rabbit, "delivered")
         assert await rabbit.depth(billing) == 1
+        assert await rabbit.depth(f"{subscribed.rabbitmq.prefix}everything") == 1
     finally:
+        await rabbit.delete_subscribers("billing", "everything")
+
+
+async def test_a_subscribers_queue_has_its_limits_and_its_dead_letters(
+    rabbit: Rabbit, overrides: dict[str, Any]
+) -> None:
+    """Its own settings become its arguments; it gets events and changes; what it rejects is in the second queue."""
+    crm = {"queue": "crm", "events": ["*bounced"], "changes": True, "max_length": 1000, "ttl": 60.5}
+    crm |= {"delivery_limit": 5, "single_active_consumer": True}
+    subscribed = load_settings(overrides=overrides | {"subscribers": [crm]})
+    own, dead = f"{rabbit.names.prefix}crm", f"{rabbit.names.prefix}crm.dead"
+    planned = planned_topology(subscribed)
+    arguments = {queue.name: dict(queue.arguments) for queue in planned.queues if queue.of_subscriber}
+    assert arguments == {
+        dead: KEPT | {"x-overflow": "drop-head"},
+        own: QUORUM
+        | {
+            "x-overflow": "drop-head",
+            "x-dead-letter-exchange": "",
+            "x-dead-letter-routing-key": dead,
+            "x-delivery-limit": 5,
+            "x-max-length": 1000,
+            "x-message-ttl": 60_500,
+            "x-single-active-consumer": True,
+        },
+    }
+    try:
+        await declaring.declare(rabbit.connection, planned)
+        for key in ("soft_bounced", "opened", "hard_bounced"):
+            await publish(rabbit, key)
         async with rabbit.channel() as channel:
-            await channel.queue_delete(billing)
-            await channel.queue_delete(everything)
+            await (await channel.get_exchange(rabbit.names.changes)).publish(aio_pika.Message(b"{}"), "added")
+            arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+            await (await channel.get_queue(own)).consume(arrivals.put)
+            messages = [await arrivals.get() for _ in range(3)]
+            assert [one.routing_key for one in messages] == ["soft_bounced", "hard_bounced", "added"]
+            for message in messages:
+                await message.reject(requeue=False)
+        async with rabbit.reading(dead) as listener:
+            assert len(await listener.take(3)) == 3
+    finally:
+        await rabbit.delete_subscribers("crm")
 
 
 async def test_a_queue_with_other_arguments_is_named(rabbit: Rabbit, settings: Settings) -> None:
@@ -259,15 +310,13 @@ async def test_a_refused_part_costs_only_itself(rabbit: Rabbit, subscribed: Sett
             rabbit.connection, planned_topology(subscribed), "auto", required={rabbit.names.suppression}
         )
         assert (refused.part.name, refused.required) == (billing, False)
-        assert "argument 'x-queue-type'" in str(refused.error)
+        assert "it gets its messages all the same" in str(refused.error)
         await publish(rabbit, "delivered")
         await publish(rabbit, "hard_bounced")
         assert [await rabbit.depth(queue) for queue in (billing, everything)] == [1, 2]
         assert await rabbit.depth(rabbit.names.suppression) == 1
     finally:
-        async with rabbit.channel() as channel:
-            await channel.queue_delete(billing)
-            await channel.queue_delete(everything)
+        await rabbit.delete_subscribers("billing", "everything")
 
 
 async def test_a_queue_of_another_connection_alone_costs_only_itself(
@@ -316,9 +365,9 @@ async def test_a_receiver_works_around_a_queue_with_other_arguments(
     overrides["subscribers"] = [{"queue": "crm", "events": ["opened"]}]
     overrides["receiver"]["processes"] = processes_behind_the_port
     receiver = await processes.start("receiver", overrides=overrides)
-    told = await receiver.says("topology.subscriber_refused")
+    told = await receiver.says("topology.subscriber_differs")
     assert told["name"] == crm
-    assert "argument 'x-queue-type'" in told["reason"]
+    assert "it gets its messages all the same" in told["reason"]
     assert (await receiver.says("topology.refused"))["name"] == rabbit.names.archive
     await receiver.says("broker.connected", times=processes_behind_the_port)
     port = (await receiver.says("receiver.started"))["port"]
@@ -327,8 +376,7 @@ async def test_a_receiver_works_around_a_queue_with_other_arguments(
     assert await rabbit.depth(rabbit.names.suppression) == 1
     receiver.send(signal.SIGTERM)
     assert await receiver.ended() == 0
-    async with rabbit.channel() as channel:
-        await channel.queue_delete(crm)
+    await rabbit.delete_subscribers("crm")
 
 
 @pytest.mark.parametrize("processes_behind_the_port", [1, 2])

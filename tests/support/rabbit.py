@@ -90,6 +90,13 @@ class Rabbit:
             return False
         return True
 
+    async def delete_subscribers(self, *queues: str) -> None:
+        """What stands for these subscribers, who are named without the prefix: their queues, and those of their dead letters."""
+        async with self.channel() as channel:
+            for queue in queues:
+                await channel.queue_delete(f"{self.names.prefix}{queue}")
+                await channel.queue_delete(f"{self.names.prefix}{queue}.dead")
+
     async def delete_everything(self) -> None:
         """All that `topology_plan.plan` names under this test's prefix."""
         names = self.names

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from bridge.broker import topology_plan
+from bridge.events import KNOWN_NAMES
 from bridge.settings import sections
 from bridge.settings.errors import InvalidSettingsError
 from bridge.settings.loading import load_settings
 from bridge.settings.sources import CONFIG_VARIABLE, ENVIRONMENT_PREFIX, SECRETS_VARIABLE
+from bridge.settings.subscribers import Subscriber
 from bridge.suppression import change
 
 if TYPE_CHECKING:
@@ -159,7 +161,7 @@ def test_every_queue_of_our_own_is_refused_as_a_subscribers() -> None:
     planned = topology_plan.plan(sections.RabbitMQ(), suppressing=["hard_bounced"], retry_delays=[30, 0.5])
     for queue in planned.queues:
         with pytest.raises(ValueError, match="is reserved for the bridge"):
-            sections.Subscriber(queue=queue.name, events=("opened",))
+            Subscriber(queue=queue.name, events=("opened",))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +198,7 @@ def test_a_subscriber_of_what_is_no_event_but_a_change_of_the_list_is_refused(
     sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "crm", "events": ["opened", "{name}"]}}]')
     with pytest.raises(
         InvalidSettingsError,
-        match=rf"^subscribers\.0\.events: '{name}' is not an event .* 'suppression\.changes'",
+        match=rf"^subscribers\.0\.events: '{name}' is not an event .* changes = true",
     ):
         load_settings()
 
@@ -208,6 +210,74 @@ def test_a_subscriber_that_is_named_twice_is_refused(sources: Sources) -> None:
     )
     with pytest.raises(InvalidSettingsError, match=r"^subscribers: the queue 'crm' is named twice"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "events"),
+    [
+        ("*bounced", ("hard_bounced", "soft_bounced")),
+        ("Un*", ("unsubscribed",)),
+        ("complin*", ("complained",)),
+        ("?pened", ("opened",)),
+        ("*", tuple(sorted(KNOWN_NAMES))),
+        ("#", ("#",)),
+        ("opened,*opened,new_one", ("opened", "new_one")),
+    ],
+)
+def test_a_pattern_stands_for_the_known_names_that_it_matches(
+    sources: Sources, pattern: str, events: tuple[str, ...]
+) -> None:
+    """In either spelling, each once; a name stays what it is, known or not, and so does RabbitMQ's own #."""
+    sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "crm", "events": "{pattern}"}}]')
+    assert load_settings().subscribers[0].events == events
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ('"events": ["opened", "*bonced"]', "subscribers.0.events: '*bonced' matches no event; the known ones are"),
+        ('"events": ["mal*"]', "subscribers.0.events: 'mal*' matches no event"),
+        (f'"events": ["{"x" * 256}"]', "subscribers.0.events: the name of an event is printable text of 1 to 255"),
+        ('"events": [""]', "subscribers.0.events: the name of an event is printable text"),
+        ('"events": []', "subscribers.0: 'crm' gets nothing: give it events, or changes = true"),
+        ('"changes": true, "max_length": 0', "subscribers.0.max_length: Input should be greater than or equal to 1"),
+        ('"changes": true, "ttl": 4294968', "subscribers.0.ttl: Input should be less than or equal to 4294967"),
+        ('"changes": true, "delivery_limit": 0', "subscribers.0.delivery_limit: Input should be greater than or"),
+    ],
+)  # fmt: skip
+def test_a_subscriber_that_cannot_be_is_one_line(sources: Sources, fields: str, reason: str) -> None:
+    """Which names the entry, and what is wrong with it."""
+    sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "crm", {fields}}}]')
+    assert refused().startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("queue", "reason"),
+    [
+        ("our crm", "'our crm' is no name for a queue: give letters, digits and . _ -"),
+        ("", "'' is no name for a queue"),
+        ("q" * 151, f"'{'q' * 20}…' has 151 characters, and may have 150: RabbitMQ takes 255 bytes, with"),
+        ("crm.moving", "'crm.moving' is reserved for the bridge"),
+    ],
+)
+def test_a_name_that_no_queue_can_have_is_one_line(sources: Sources, queue: str, reason: str) -> None:
+    """Of 150 characters one can be, with the longest prefix and `.dead`."""
+    sources.variable("BRIDGE_SUBSCRIBERS", f'[{{"queue": "{queue}", "changes": true}}]')
+    assert refused().startswith(f"subscribers.0.queue: {reason}")
+    longest = Subscriber(queue="q" * 150, changes=True)
+    assert len("p" * 100 + longest.dead) == 255
+
+
+@pytest.mark.parametrize("names", [("crm", "crm.dead"), ("crm.dead", "crm")])
+def test_a_subscriber_is_not_called_like_the_dead_letters_of_another(
+    sources: Sources, names: tuple[str, str]
+) -> None:
+    """Whichever comes first."""
+    entries = ", ".join(f'{{"queue": "{name}", "changes": true}}' for name in names)
+    sources.variable("BRIDGE_SUBSCRIBERS", f"[{entries}]")
+    assert refused() == (
+        "subscribers: 'crm.dead' is the queue of the dead letters of 'crm'; choose another name"
+    )
 
 
 def test_a_section_may_be_given_as_json(sources: Sources) -> None:
@@ -307,8 +377,14 @@ def test_a_bad_value_is_one_line_that_names_the_key(
         ("[suppression]\nevents = []\n", "suppression.events: Tuple should have at least 1 item"),
         ("[provider]\napi_token = 5\n", "provider.api_token: Input should be a valid string"),
         ("provider = 5\n", "provider: Input should be a valid dictionary"),
-        ('[[subscribers]]\nqueue = "a b"\nevents = ["x"]\n', "subscribers.0.queue: String should match"),
-        ('[[subscribers]]\nqueue = "a"\n', "subscribers.0.events: Field required"),
+        (
+            '[[subscribers]]\nqueue = "a b"\nevents = ["x"]\n',
+            "subscribers.0.queue: 'a b' is no name for a queue",
+        ),
+        (
+            '[[subscribers]]\nqueue = "a"\n',
+            "subscribers.0: 'a' gets nothing: give it events, or changes = true",
+        ),
     ],
 )
 def test_a_bad_value_in_the_file_is_one_line_that_names_the_key(

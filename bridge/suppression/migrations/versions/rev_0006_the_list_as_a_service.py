@@ -1,4 +1,4 @@
-"""The list as a service: domains, soft bounces, the allow-list, erasures, imports, freshness, and what retention needs."""
+"""The list as a service: domains, soft bounces, the allow-list, erasures, imports, freshness, subscribers, and what retention needs."""
 
 from __future__ import annotations
 
@@ -129,6 +129,14 @@ def _add_tables(key: sa.types.TypeEngine[str]) -> None:
         sa.Column("oldest_dead", sa.Double),
     )
     op.create_table(
+        "subscribers",
+        sa.Column("queue", key, primary_key=True),
+        sa.Column("settings", sa.Text, nullable=False),
+        sa.Column("added_at", sa.BigInteger, nullable=False),
+        sa.Column("added_by", sa.Text, nullable=False),
+        sa.Column("removing_since", sa.BigInteger),
+    )
+    op.create_table(
         "marks",
         sa.Column("name", key, primary_key=True),
         sa.Column("value", sa.BigInteger, nullable=False),
@@ -138,6 +146,7 @@ def _add_tables(key: sa.types.TypeEngine[str]) -> None:
 def downgrade() -> None:
     for table in (
         "marks",
+        "subscribers",
         "freshness",
         "idempotent_requests",
         "imports",
