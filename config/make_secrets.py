@@ -38,16 +38,27 @@ class User(NamedTuple):
 
 # The worker's own are `suppression` and what begins with `suppression.`. To publish to one of them by name (retries,
 # dead letters) is to write to the default exchange, amq.default; to bind or to read again, to read the events. A sender is
-# a program of yours that announces what it has sent.
+# a program of yours that announces what it has sent. The user crm is the example of a service that consumes: the bridge
+# declares its queue, so it configures nothing; to bind a queue is to write to it, and to read the exchange.
 USERS = {
     "operator": User(configure=".*", write=".*", read=".*", tags=("monitoring",)),
-    "receiver": User(configure="^$", write=r"^email\.events$", read="^$"),
+    "receiver": User(
+        configure="^$",
+        write=r"^email\.events$",
+        read="^$",
+        tags=("management",),  # to see in the management API which queue rejects events, for its log
+    ),
     "sender": User(configure="^$", write=r"^email\.messages$", read="^$"),
     "worker": User(
         configure=r"^suppression(\..+)?$",
         write=r"^(suppression(\..+)?|amq\.default)$",
         read=r"^(suppression(\..+)?|email\.events(\.archive)?|email\.messages)$",
         tags=("management",),  # to see in the management API whether its queue is still bound
+    ),
+    "crm": User(
+        configure="^$",
+        write="^crm$",
+        read=r"^(crm(\.dead)?|email\.events|suppression\.changes)$",
     ),
 }
 

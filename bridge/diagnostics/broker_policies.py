@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker.management import ManagementError
+from bridge.broker.rejecting_queues import policies_of
 from bridge.diagnostics.finding import ok, skipped, warning
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def policies(check: str, context: BrokerContext) -> Finding:
     except ManagementError as blind:
         return skipped(check, f"policies ({_UNSEEN}) on {', '.join(own)} cannot be seen: {blind}")
     harmful = [
-        f"queue '{view.name}' {effect}, by {_source(view)}"
+        f"queue '{view.name}' {effect}, by {policies_of(view)}"
         for view in views
         if view is not None
         for effect in _effects(view)
@@ -69,12 +70,6 @@ def _effects_on_a_stream(view: QueueView) -> Iterator[str]:
     most = view.policies.get("max-length-bytes")
     if isinstance(most, int) and most < view.arguments.get("x-max-length-bytes", most + 1):
         yield f"keeps only {most} bytes (max-length-bytes)"
-
-
-def _source(view: QueueView) -> str:
-    """The policies in force. RabbitMQ does not say which of the two sets a value."""
-    named = [("policy", view.policy), ("operator policy", view.operator_policy)]
-    return " and ".join(f"{kind} '{name}'" for kind, name in named if name) or "a policy"
 
 
 def _seconds(milliseconds: object) -> str:

@@ -11,13 +11,14 @@ from pydantic import TypeAdapter
 
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError
-from bridge.broker import topology
+from bridge.broker import management, topology
 from bridge.broker.messages import message_from_body
 from bridge.broker.topology_plan import planned_topology
 from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
+from bridge.receiver.nack_causes import NackCauses
 from bridge.roles.drain_connection import open_drain_connection
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
@@ -115,12 +116,15 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             publishing(link, publisher, role_topology, keep_trying=True) as publish,
             background_task(parts.drain.run(), name="drain") as drain_task,
             background_task(token_file.follow(access.replace_tokens), name="tokens") as following,
+            background_task(parts.nack_causes.run(), name="nack causes") as explaining,
             server.serve(settings.receiver, parts.handler) as lifetime.port,
         ):
             lifetime.connected = link.up
             lifetime.started.set()
             log.info("receiver started", action="receiver.started", port=lifetime.port)
-            await lifetime.wait_until_stopped(publish, drain_task, parts.drain_connection, following)
+            await lifetime.wait_until_stopped(
+                publish, drain_task, parts.drain_connection, following, explaining
+            )
             log.info("receiver stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("receiver stopped", action="receiver.stopped")
 
@@ -140,6 +144,7 @@ class ReceiverParts:
     drain: Drain
     drain_connection: asyncio.Task[None]
     """The connection of the drain; it does not end by itself."""
+    nack_causes: NackCauses
 
 
 @asynccontextmanager
@@ -157,6 +162,7 @@ async def open_parts(settings: Settings, access: Access, metrics: Metrics) -> As
     exchange = topology.Names(settings.rabbitmq.prefix).events
     compose = partial(_compose, exchange)
     async with (
+        management.connect(settings.rabbitmq) as api,
         Spool.open(settings.spool) as spool,
         open_drain_connection(
             settings, metrics, compose=compose, live=publisher, known_refusals=known_refusals
@@ -176,7 +182,17 @@ async def open_parts(settings: Settings, access: Access, metrics: Metrics) -> As
         )
         mover = Mover(drain_publisher, live=lambda: handler.answered)
         drain = Drain(settings.spool, spool=spool, mover=mover, usable=lambda: publisher.usable)
-        yield ReceiverParts(link, publisher, spool, handler, drain_publisher, mover, drain, drain_connection)
+        yield ReceiverParts(
+            link,
+            publisher,
+            spool,
+            handler,
+            drain_publisher,
+            mover,
+            drain,
+            drain_connection,
+            NackCauses(known_refusals, api, exchange=exchange),
+        )
 
 
 async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import TYPE_CHECKING, Final
@@ -29,6 +30,10 @@ _SIZE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max 
 MAX_NAMES: Final = 100
 """How many forbidden names are remembered. When there are more, unknown names count as forbidden."""
 _LOG_EVERY_SECONDS: Final = 10.0
+_NACKED_TEXT: Final = (
+    "RabbitMQ nacks events, as it does where a queue is full and rejects: they go round through the spool; "
+    "`bridge doctor` names the queue (`queues that refuse`)"
+)
 _MAX_SHOWN: Final = 10
 """Routing keys named in one log line."""
 _NO_NACK_SECONDS: Final = 10.0
@@ -51,6 +56,8 @@ class KnownRefusals:
         self.report = RefusalReport()
         self.nacked: dict[str, float] = {}
         """Routing key -> when an event with it was last nacked."""
+        self.nack_noted = asyncio.Event()
+        """Set at each nack."""
         self._recovered: set[str] = set()
         self._retried_soon_at: dict[str, float] = {}
         self._now = now
@@ -99,6 +106,7 @@ class KnownRefusals:
         """This message was nacked; returns the refusal. Args: the message; RabbitMQ's nack."""
         if len(self.nacked) < MAX_NAMES or message.routing_key in self.nacked:
             self.nacked[message.routing_key] = self._now()
+        self.nack_noted.set()
         return Refusal(NACKED, message.routing_key, str(error))
 
     def note_live_confirm(self, routing_key: str) -> None:
@@ -158,10 +166,10 @@ class RefusalReport:
                 continue
             self._logged_at[reason] = now
             del self._counts[reason]
-            action = "spool.nacked" if reason == NACKED else "spool.set_aside"
+            nacked = reason == NACKED
             log.warning(
-                "RabbitMQ refuses events: they stay in the spool",
-                action=action,
+                _NACKED_TEXT if nacked else "RabbitMQ refuses events: they stay in the spool",
+                action="spool.nacked" if nacked else "spool.set_aside",
                 reason=reason,
                 entries=sum(counts.values()),
                 by_routing_key=dict(sorted(counts.items(), key=lambda one: -one[1])[:_MAX_SHOWN]),

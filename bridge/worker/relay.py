@@ -30,6 +30,11 @@ _BATCH: Final = 200
 _POLL_SECONDS: Final = 1.0
 """How often the outbox is read for changes of other processes, such as `bridge suppressions add`."""
 
+_NACKED_TEXT: Final = (
+    "RabbitMQ nacks a change, as it does where a queue bound to the changes is full and rejects; until it takes it, no change "
+    "reaches anybody: `bridge doctor` names the queue (`queues that refuse`)"
+)
+
 
 class Relay:
     """Publishes the outbox. A change is marked only after RabbitMQ has confirmed it, so none is lost.
@@ -84,13 +89,18 @@ class Relay:
             try:
                 advanced = await self._advance()
             except (PublishError, StoreUnavailableError) as error:
-                log.warning("changes cannot be published now", action="relay.waiting", error=str(error))
+                nacked = isinstance(error, NackedError)
+                log.warning(
+                    _NACKED_TEXT if nacked else "changes cannot be published now",
+                    action="relay.waiting",
+                    error=str(error),
+                )
                 advanced = False
                 self.steps += 1
                 if isinstance(error, NotConnectedError):
                     # Another worker may be connected to RabbitMQ. After a nack the lease is kept: another would be nacked, too.
                     await self._release_lease()
-                self._nacks = self._nacks + 1 if isinstance(error, NackedError) else 0
+                self._nacks = self._nacks + 1 if nacked else 0
             else:
                 self._nacks = 0
             self.busy = False

@@ -166,6 +166,11 @@ def consumes(queue: str) -> Callable[[AbstractChannel], Coroutine[Any, Any, None
         pytest.param("worker", publishes(NAMES.events), id="the worker publishes events"),
         pytest.param("worker", publishes(NAMES.unrouted), id="the worker publishes to what is not routed"),
         pytest.param("worker", consumes(NAMES.malformed), id="the worker consumes another queue"),
+        pytest.param("crm", declares, id="a consumer declares"),
+        pytest.param("crm", publishes(NAMES.events), id="a consumer publishes events"),
+        pytest.param("crm", publishes(NAMES.changes), id="a consumer publishes changes of the list"),
+        pytest.param("crm", publishes(""), id="a consumer publishes past the exchange"),
+        pytest.param("crm", consumes(NAMES.dead), id="a consumer reads the worker's dead letters"),
     ],
 )
 async def test_what_is_not_its_role_is_refused(

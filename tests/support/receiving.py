@@ -77,6 +77,7 @@ async def receiving(settings: Settings, metrics: Metrics, declare: Declare) -> A
         open_parts(settings, access, metrics) as parts,
         roles.publishing(parts.link, parts.publisher, Declared(declare), keep_trying=True),
         background_task(parts.drain.run(), name="drain"),
+        background_task(parts.nack_causes.run(), name="nack causes"),
         server.serve(settings.receiver, parts.handler) as port,
     ):
         yield Receiving(port, Line(parts.link, parts.publisher, parts.link.up))

@@ -107,6 +107,17 @@ FORBIDDEN: Final[dict[str, dict[str, Attempt]]] = {
         "empty another service's queue": _purge(EVENTS_QUEUE),
         "bind another service's queue": _bind(EVENTS_QUEUE, _NAMES.events),
     },
+    "crm": {
+        "declare a queue": _declare("stack-test.intruder"),
+        "delete the worker's queue": lambda channel: channel.queue_delete(_NAMES.suppression),
+        "publish an event": _publish(_NAMES.events, "hard_bounced"),
+        "publish to a queue by its name": _publish("", _NAMES.suppression),
+        "publish changes of the list": _publish(_NAMES.changes, "added"),
+        "consume another service's queue": _consume(EVENTS_QUEUE),
+        "consume the archive": _consume(_NAMES.archive),
+        "read the dead letters of the worker": _read(_NAMES.dead),
+        "bind another service's queue": _bind(EVENTS_QUEUE, _NAMES.changes),
+    },
 }
 """User -> what it must not do -> how to try it."""
 

@@ -82,6 +82,7 @@ class Stack:
                 "PROVIDER_RATE": "1000",
                 "RECEIVER_PUBLISH": "127.0.0.1:",  # any free port
                 "API_PUBLISH": "127.0.0.1:",
+                "RABBITMQ_PUBLISH": "127.0.0.1:",
                 "COMPOSE_PROFILES": "",
             },
         )
