@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from bridge.settings import sections
 from bridge.settings.sources import CONFIG_VARIABLE, SECRETS_VARIABLE
 from bridge.settings.subscribers import Subscriber
+from bridge.testing import plugin
 from tests.docs.tables import ROOT, UNKNOWN, rows_of
 from tests.support.manual import every_command
 
@@ -27,6 +28,9 @@ _VARIABLES: Final = {
     "BRIDGE_RABBITMQ__URL",
     "BRIDGE_SUBSCRIBERS",
 } | {knob.variable for knob in sections.setting_names()}
+
+_OF_THE_PLUGIN: Final = {plugin.INI, plugin.bridge_event.__name__}
+"""Names of `bridge.testing` that look like metrics."""
 
 
 def pages() -> list[Path]:
@@ -154,6 +158,8 @@ def _span(page: Path, span: str) -> Iterator[str]:
     elif re.fullmatch(r"[\w.]+(/[\w.]+)*/(\w+\.(py|toml|yml|sql|md))?", span):
         if "NAME" not in span and not any((place / span).exists() for place in (ROOT, ROOT / "bridge")):
             yield f"there is no {span}"
+    elif span in _OF_THE_PLUGIN:
+        return
     elif re.fullmatch(r"bridge_[a-z_]+", span) and page.name != "CHANGELOG.md" and span not in _metrics():
         yield f"no metric is called {span}"
 
