@@ -109,8 +109,8 @@ rotate-token: python ## Put a new token in front of the webhook's in config/secr
 retire-token: python ## Take the old one away, once the provider posts with the new one
 	@$(PYTHON) config/make_secrets.py --retire-token $(ARGS)
 
-.PHONY: check lint format types layers pages
-check: lint format types layers pages ## Hold the code to its rules: linter, formatter, strict types, layers of imports, docs
+.PHONY: check lint format types layers pages contract
+check: lint format types layers pages contract ## Hold the code to its rules: linter, formatter, strict types, layers of imports, docs, contract
 lint: dependencies
 	$(BIN)/ruff check
 format: dependencies
@@ -121,6 +121,9 @@ layers: dependencies
 	$(BIN)/lint-imports
 pages: dependencies
 	$(BIN)/python -m tests.docs --check
+# docs/contract is the one of the last release: docs/contract.md.
+contract: dependencies
+	$(BIN)/bridge contract check docs/contract
 
 .PHONY: docs
 docs: dependencies ## Write the tables of docs/reference that are made from code

@@ -29,6 +29,7 @@ COMMANDS: Final = MappingProxyType(
         "api": "Serve the suppression list over HTTP, to senders and other services.",
         "dev": "Run everything on this machine: RabbitMQ, a simulator of the provider, receiver, worker and API.",
         "webhook": "The URL to which the provider posts events: show it, set it, turn it off.",
+        "contract": "What other services can rely on: AsyncAPI, JSON Schemas and examples. Export and check it.",
         "topology": "Exchanges, queues and bindings: plan, apply, export.",
         "spool": "Events that wait on disk for RabbitMQ.",
         "suppressions": "The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where there is none, each command here ends with exit code 1.",

@@ -132,7 +132,7 @@ def test_every_list_can_be_read_in_parts_and_is_whole_unless_it_is_asked_for(com
 
 
 READS_ONLY = {
-    ("webhook", "show"), ("topology", "plan"), ("topology", "export"), ("spool", "status"),
+    ("webhook", "show"), ("contract", "check"), ("topology", "plan"), ("topology", "export"), ("spool", "status"),
     ("suppressions", "check"), ("suppressions", "list"), ("suppressions", "history"), ("suppressions", "export"),
     ("db", "status"),
     ("dead", "list"), ("dead", "show"), ("quarantine", "list"), ("quarantine", "show"),
@@ -159,6 +159,7 @@ WITHOUT_DRY_RUN = {
     ("dev",): "makes everything in a folder of its own",
     ("simulator",): "serves until a signal",
     ("simulate",): "posts events for a test, and nothing else",
+    ("contract", "export"): "it writes files into one folder, and nothing else",
     ("topology", "apply"): "`topology plan` shows what it declares, and `doctor` what is missing",
     (
         "db",

@@ -74,6 +74,8 @@ NO_TABLE = {
     ("webhook", "show"): "one line",
     ("webhook", "enable"): "one line",
     ("webhook", "disable"): "one line",
+    ("contract", "check"): "a line for each change",
+    ("contract", "export"): "one line",
     ("topology", "apply"): "one line",
     ("topology", "export"): "JSON",
     ("suppressions", "add"): "one line",
