@@ -26,15 +26,17 @@ _NODE_STARTING: Final = "down or inaccessible"
 class TopologyMismatchError(TopologyRefusedError):
     """An exchange or queue exists with other arguments than the bridge needs. The message says what to do."""
 
-    def __init__(self, message: str, *, argument: str) -> None:
+    def __init__(self, message: str, *, argument: str, difference: str) -> None:
         """Create the error.
 
         Args:
             message: one line.
             argument: the one that differs; `type` for an exchange of another type.
+            difference: it and both its values, as RabbitMQ says it.
         """
         super().__init__(message)
         self.argument = argument
+        self.difference = difference
 
 
 class DeclareRefusedError(TopologyRefusedError):
@@ -86,8 +88,10 @@ def _mismatch(what: str, refusal: str, *, of_subscriber: bool) -> TopologyRefuse
         if of_subscriber
         else "empty and delete it, or choose another rabbitmq.prefix"
     )
+    difference = f"argument '{found[1]}': {collapse(found[2])}"
     return TopologyMismatchError(
-        f"{what} exists with other arguments than the bridge {'plans' if of_subscriber else 'needs'}: "
-        f"argument '{found[1]}': {collapse(found[2])}; {consequence}",
+        f"{what} exists with other arguments than the bridge {'plans' if of_subscriber else 'needs'}: {difference}; "
+        f"{consequence}",
         argument=found[1],
+        difference=difference,
     )

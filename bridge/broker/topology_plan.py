@@ -88,7 +88,7 @@ def plan(
             Binding(names.events, names.malformed, MALFORMED),
             Binding(names.messages, names.announced, SENT),
             Binding(names.events, names.archive, "#"),
-            *(binding for one in subscribers for binding in _subscriber_bindings(names, one)),
+            *(binding for one in subscribers for binding in subscriber_bindings(names, one)),
         ),
     )
 
@@ -125,7 +125,7 @@ def subscriber_queues(prefix: str, subscriber: Subscriber) -> tuple[Queue, Queue
     )
 
 
-def _subscriber_bindings(names: Names, subscriber: Subscriber) -> Iterator[Binding]:
+def subscriber_bindings(names: Names, subscriber: Subscriber) -> Iterator[Binding]:
     queue = f"{names.prefix}{subscriber.queue}"
     yield from _bindings(names.events, queue, subscriber.events)
     if subscriber.changes:

@@ -35,8 +35,17 @@ class TopologyRefusals:
         """
         self._metrics = metrics
         self._now: dict[str, str] = {}
-        for part in topology.parts():
-            metrics.topology_refused.labels(part.name).set(0)
+        self._names: set[str] = set()
+        self.plan(topology)
+
+    def plan(self, topology: Topology) -> None:
+        """Another topology is planned from now on: subscribers were added or removed."""
+        before, self._names = self._names, {part.name for part in topology.parts()}
+        for name in self._names - before:
+            self._metrics.topology_refused.labels(name).set(0)
+        for name in before - self._names:
+            self._metrics.topology_refused.remove(name)
+            self._now.pop(name, None)
 
     def update(self, refused: Iterable[RefusedPart]) -> None:
         """Set the parts that are refused now."""

@@ -31,6 +31,7 @@ COMMANDS: Final = MappingProxyType(
         "webhook": "The URL to which the provider posts events: show it, set it, turn it off.",
         "contract": "What other services can rely on: AsyncAPI, JSON Schemas and examples. Export and check it.",
         "topology": "Exchanges, queues and bindings: plan, apply, export.",
+        "subscribers": "Queues of other services, while everything runs: add, list and remove them.",
         "spool": "Events that wait on disk for RabbitMQ.",
         "suppressions": "The suppression list: who must not be written to, and why. A worker makes it, or `bridge db upgrade`; where there is none, each command here ends with exit code 1.",
         "db": "The database of the suppression list: show its revision, upgrade it, and give the API's user its rights.",

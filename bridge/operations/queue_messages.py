@@ -189,7 +189,7 @@ class QueueOperations(Generic[T]):
 async def _reading(
     settings: Settings, place: InspectedQueue[T], *, most: int | None = None, before_removal: bool = False
 ) -> AsyncIterator[QueueReader[T]]:
-    async with await _connect(settings.rabbitmq) as connection:
+    async with await connect_as_operator(settings.rabbitmq) as connection:
         with session_errors_as_loss(connection):
             await _check_delivery_limit(connection, settings, place.queue, before_removal=before_removal)
             async with QueueReader.open(connection, place, most=most) as reading:
@@ -224,8 +224,12 @@ async def _check_delivery_limit(
             ) from None
 
 
-async def _connect(settings: RabbitMQ) -> AbstractConnection:
-    """A connection of its own: an alarm that blocks publishers must not block acknowledgements."""
+async def connect_as_operator(settings: RabbitMQ) -> AbstractConnection:
+    """A connection of its own: an alarm that blocks publishers must not block acknowledgements.
+
+    Raises:
+        BrokerUnavailableError: RabbitMQ cannot be reached.
+    """
     try:
         return await connect_to_any(settings, name="bridge: operator")
     except BrokerUnavailableError as error:

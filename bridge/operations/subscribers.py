@@ -1,15 +1,64 @@
-"""Operations on the subscribers: the queues of other services, of the settings and of the registry."""
+"""Operations on the subscribers: add and remove queues of other services while everything runs, and list them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bridge.settings.subscribers import together
-from bridge.suppression.subscriber_registry import read_registered
+from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, session_errors_as_loss
+from bridge.broker import declaring, management, subscriber_queues
+from bridge.broker.declare_errors import TopologyMismatchError
+from bridge.broker.management import ManagementError
+from bridge.broker.subscriber_queues import topology_of
+from bridge.broker.topology import Topology
+from bridge.broker.topology_plan import planned_topology
+from bridge.operations.queue_messages import connect_as_operator
+from bridge.settings.subscribers import conflict, together
+from bridge.suppression import opening
+from bridge.suppression.errors import StoreError, SubscriberConflictError
+from bridge.suppression.subscriber_registry import SubscriberRegistry, read_registered
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.broker.subscriber_queues import Standing
     from bridge.settings.sections import Settings
     from bridge.settings.subscribers import Subscriber
+    from bridge.suppression.subscriber_registry import RegisteredSubscriber
+
+_LIMITS: Final = ("max-length", "max-length-bytes", "message-ttl", "expires", "delivery-limit", "overflow")
+"""Of policies: what changes how long messages stay in a queue."""
+
+
+class SubscriberError(Exception):
+    """A subscriber could not be added or removed. The message says why, and what is left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A subscriber that was added."""
+
+    registered: RegisteredSubscriber
+    queue: str
+    """Its name in RabbitMQ."""
+    dead: str
+    """The same of the queue of its dead letters."""
+    remarks: tuple[str, ...]
+    """What is other than one may expect, a line each."""
+
+
+class Preview(NamedTuple):
+    """What a removal would do."""
+
+    registered: RegisteredSubscriber
+    standing: list[Standing]
+    """The queues that would be deleted."""
+    stays: bool
+    """Whether its queues stay, as the settings have the subscriber, too."""
 
 
 async def all_subscribers(settings: Settings) -> list[Subscriber]:
@@ -19,3 +68,205 @@ async def all_subscribers(settings: Settings) -> list[Subscriber]:
     """
     registered = await read_registered(settings.suppression.database_url.get_secret_value())
     return list(together(settings.subscribers, registered.current))
+
+
+async def registered_subscribers(settings: Settings) -> list[RegisteredSubscriber]:
+    """Those that are registered, also those that are not in force.
+
+    Raises:
+        StoreError: the registry cannot be read.
+    """
+    async with _open_registry(settings) as registry:
+        return await registry.all()
+
+
+async def add(settings: Settings, subscriber: Subscriber, *, actor: str, as_it_is: bool) -> Added:
+    """Register a subscriber, and declare and bind its queues: from then on RabbitMQ routes to it. Or do nothing of that.
+
+    Args:
+        settings: where RabbitMQ and the registry are, and which subscribers there are already.
+        subscriber: the new one.
+        actor: who adds it.
+        as_it_is: whether a queue of that name with other arguments is bound as it is.
+
+    Raises:
+        SubscriberConflictError: it cannot stand beside the others.
+        SubscriberError: RabbitMQ refuses it, or the connection was lost. The message says what is left, if anything.
+        TopologyRefusedError: there is no exchange to bind to.
+        BrokerUnavailableError: RabbitMQ cannot be reached.
+        StoreError: the registry cannot be read or written.
+    """
+    if (reason := conflict(subscriber, settings.subscribers)) is not None:
+        raise SubscriberConflictError(f"the settings ([[subscribers]]) have it already: {reason}")
+    prefix = settings.rabbitmq.prefix
+    wanted = topology_of(prefix, subscriber)
+    async with _open_registry(settings) as registry, _connected(settings) as connection:
+        await _require_exchanges(connection, settings, wanted)
+        before = {found.queue for found in await subscriber_queues.standing(connection, prefix, subscriber)}
+        registered = await registry.reserve(subscriber, actor=actor)
+        try:
+            with session_errors_as_loss(connection):
+                differing = await _declare(connection, wanted, as_it_is=as_it_is)
+            if not await registry.set_in_force(subscriber.queue, in_force=True):
+                raise SubscriberConflictError(f"'{subscriber.queue}' was removed while it was added")
+        except asyncio.CancelledError:
+            await _undo(connection, registry, subscriber, wanted, before)
+            raise
+        except (TopologyRefusedError, BrokerUnavailableError, StoreError) as error:
+            left = await _undo(connection, registry, subscriber, wanted, before)
+            raise SubscriberError(f"{error}{left}") from error
+    dead, own = (queue.name for queue in wanted.queues)
+    remarks = (*differing, *await _policies(settings, (own, dead)))
+    return Added(registered, own, dead, remarks)
+
+
+async def preview_removal(settings: Settings, queue: str) -> Preview:
+    """What the removal of the subscriber with this queue would do.
+
+    Raises:
+        SubscriberError: it is not registered.
+        BrokerUnavailableError: RabbitMQ cannot be reached.
+        StoreError: the registry cannot be read.
+    """
+    of_settings = any(one.queue == queue for one in settings.subscribers)
+    async with _open_registry(settings) as registry:
+        registered = await registry.get(queue)
+    if registered is None:
+        where = (
+            "is in the settings ([[subscribers]]): take it out there"
+            if of_settings
+            else "is not registered; `bridge subscribers list` shows those that are"
+        )
+        raise SubscriberError(f"'{queue}' {where}")
+    async with _connected(settings) as connection:
+        standing = await subscriber_queues.standing(
+            connection, settings.rabbitmq.prefix, registered.subscriber
+        )
+    return Preview(registered, standing, stays=of_settings)
+
+
+async def remove(settings: Settings, preview: Preview) -> int:
+    """Remove a subscriber: no worker declares its queues any more, and they are deleted. Returns how many messages that was.
+
+    Args:
+        settings: where RabbitMQ and the registry are.
+        preview: of `preview_removal`.
+
+    Raises:
+        SubscriberError: RabbitMQ refuses it, or the connection was lost. The message says what is left.
+        BrokerUnavailableError: RabbitMQ cannot be reached.
+        StoreError: the registry cannot be written.
+    """
+    subscriber = preview.registered.subscriber
+    messages = 0
+    async with _open_registry(settings) as registry, _connected(settings) as connection:
+        if not preview.stays:
+            await registry.set_in_force(subscriber.queue, in_force=False)
+            # In this order: what is dead-lettered in the last moment is deleted, too.
+            dead, own = topology_of(settings.rabbitmq.prefix, subscriber).queues
+            try:
+                for queue in (own, dead):
+                    messages += await subscriber_queues.delete(connection, queue.name)
+            except TopologyRefusedError as error:
+                left = "the removal is not finished: run it again as a user who may"
+                if not messages and await _stand(connection, settings, subscriber) == len(preview.standing):
+                    await registry.set_in_force(subscriber.queue, in_force=preview.registered.in_force)
+                    left = "nothing was removed"
+                raise SubscriberError(f"{error}; {left}") from error
+            except BrokerUnavailableError as error:
+                raise SubscriberError(f"{error}; the removal is not finished: run it again") from error
+        await registry.remove(subscriber.queue)
+    return messages
+
+
+async def _stand(connection: AbstractConnection, settings: Settings, subscriber: Subscriber) -> int:
+    return len(await subscriber_queues.standing(connection, settings.rabbitmq.prefix, subscriber))
+
+
+@asynccontextmanager
+async def _open_registry(settings: Settings) -> AsyncIterator[SubscriberRegistry]:
+    url = settings.suppression.database_url.get_secret_value()
+    async with opening.open_database(url, create=False) as database:
+        yield SubscriberRegistry(database)
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[AbstractConnection]:
+    async with await connect_as_operator(settings.rabbitmq) as connection:
+        with session_errors_as_loss(connection):
+            yield connection
+
+
+async def _require_exchanges(connection: AbstractConnection, settings: Settings, wanted: Topology) -> None:
+    names = {binding.exchange for binding in wanted.bindings}
+    exchanges = tuple(one for one in planned_topology(settings).exchanges if one.name in names)
+    await declaring.check(connection, Topology(exchanges, (), ()))
+
+
+async def _declare(connection: AbstractConnection, wanted: Topology, *, as_it_is: bool) -> list[str]:
+    """Declare the queues, then bind them: one that stands with other arguments is not bound without having been asked for.
+
+    Returns:
+        Which queues have other arguments, a line each.
+
+    Raises:
+        TopologyRefusedError: RabbitMQ refuses one.
+        BrokerUnavailableError: it does not answer.
+    """
+    refused = await declaring.apply_topology(
+        connection, Topology((), wanted.queues, ()), "always", required=()
+    )
+    for one in refused:
+        if isinstance(one.error, TopologyMismatchError) and not as_it_is:
+            raise TopologyRefusedError(
+                f"{one.part.what} stands already, with other arguments: {one.error.difference}; delete it, choose another "
+                "name, or have it bound as it is (--as-it-is)"
+            )
+        if not isinstance(one.error, TopologyMismatchError):
+            raise one.error
+    for one in await declaring.apply_topology(connection, wanted, "always", required=()):
+        if not isinstance(one.error, TopologyMismatchError):
+            raise one.error
+    return [str(one.error) for one in refused]
+
+
+async def _undo(
+    connection: AbstractConnection,
+    registry: SubscriberRegistry,
+    subscriber: Subscriber,
+    wanted: Topology,
+    before: set[str],
+) -> str:
+    """Delete what was declared, and the row. Returns what is left, to be put behind the reason; empty: nothing."""
+    unfinished = f"; what was made is left: `bridge subscribers remove {subscriber.queue}` ends it"
+    own = wanted.queues[-1].name
+    try:
+        for queue in reversed(wanted.queues):
+            if queue.name not in before:
+                await subscriber_queues.delete(connection, queue.name)
+        await registry.remove(subscriber.queue)
+    except (TopologyRefusedError, BrokerUnavailableError, StoreError):
+        return unfinished
+    return f"; queue '{own}', which stood before, stays, and may be bound already" if own in before else ""
+
+
+async def _policies(settings: Settings, queues: tuple[str, ...]) -> list[str]:
+    """Which limits policies put on these queues, as far as the management API tells, a line each."""
+    found = []
+    try:
+        async with management.connect(settings.rabbitmq) as api:
+            for name in queues:
+                view = await api.queue(name)
+                limits = (
+                    {}
+                    if view is None
+                    else {key: view.policies[key] for key in _LIMITS if key in view.policies}
+                )
+                if view is not None and limits:
+                    named = [("policy", view.policy), ("operator policy", view.operator_policy)]
+                    by = " and ".join(f"{kind} '{policy}'" for kind, policy in named if policy) or "a policy"
+                    shown = ", ".join(f"{key} = {value}" for key, value in limits.items())
+                    found.append(f"{by} changes the limits of queue '{name}': {shown}")
+    except ManagementError as error:
+        found.append(f"whether a policy changes its limits is not known: {error}")
+    return found

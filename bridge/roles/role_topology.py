@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bridge.broker import backfill_marker, declaring, topology
 from bridge.broker.queue_counts import queue_exists
+from bridge.broker.topology_plan import planned_topology
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from bridge.broker.binding_check import MissingBindings
     from bridge.broker.topology import Names, Topology
     from bridge.broker.topology_refusals import TopologyRefusals
+    from bridge.roles.registered_subscribers import RegisteredSubscribers
     from bridge.settings.sections import Settings
 
 log = logs.logger("roles")
@@ -32,6 +34,8 @@ class RoleTopology:
     """Updated with what is refused."""
     missing_bindings: MissingBindings | None = None
     """Finds missing bindings of the suppression queue: without them it has missed events."""
+    registered: RegisteredSubscribers | None = None
+    """The subscribers of the registry, whose queues are declared, too. A receiver has none: it knows no database."""
 
     async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> bool:
         """Declare the topology.
@@ -50,13 +54,18 @@ class RoleTopology:
             BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection does not answer, or is gone.
         """
         names, mode = topology.Names(self.settings.rabbitmq.prefix), self.settings.rabbitmq.declare
-        planned = self.planned
+        registered = () if self.registered is None else await self.registered.read()
+        planned = planned_topology(self.settings, registered) if registered else self.planned
+        if self.refusals is not None:
+            self.refusals.plan(planned)
         if not await self._may_make_suppression(connection, names, include_suppression=include_suppression):
             planned = topology.without_queues(planned, names.suppression)
         refused = await declaring.apply_topology(connection, planned, mode, required=self.required)
         if self.refusals is not None:
             self.refusals.update(refused)
         declaring.raise_if_required(refused)
+        if self.registered is not None:
+            await self.registered.clean_up(connection, registered)
         return not refused
 
     async def _may_make_suppression(

@@ -17,6 +17,7 @@ from bridge.dead_letters.delay_queues import DelayQueues
 from bridge.provider import client as provider
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
+from bridge.roles.registered_subscribers import RegisteredSubscribers
 from bridge.roles.role_topology import RoleTopology, required_by_worker
 from bridge.roles.worker_dependencies import WorkerDependencies
 from bridge.suppression.address_keys import keys_of
@@ -117,7 +118,12 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         watchdog.add(worker_checks(parts, dependencies.database, publish_link, consume_link))
         api = await open_parts.enter_async_context(management.connect(settings.rabbitmq))
         lost = MissingBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
-        role_topology = RoleTopology(settings, planned, required_by_worker(settings), refusals, lost)
+        registered = RegisteredSubscribers(
+            store.subscribers, prefix=settings.rabbitmq.prefix, of_settings=settings.subscribers
+        )
+        role_topology = RoleTopology(
+            settings, planned, required_by_worker(settings), refusals, lost, registered
+        )
         backfill = Backfill(
             publisher,
             names,

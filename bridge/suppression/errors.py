@@ -36,10 +36,6 @@ class SubscriberConflictError(StoreError):
     """A subscriber cannot stand beside the others: one of its two queues is another one's."""
 
 
-class NoSuchSubscriberError(StoreError):
-    """No subscriber is registered with this queue."""
-
-
 class NotSuppressedError(StoreError):
     """The address is not on the list, or not for that reason."""
 

@@ -221,7 +221,7 @@ subscribers: Final = Table(
     Column("settings", Text, nullable=False),
     Column("added_at", BigInteger, nullable=False),
     Column("added_by", Text, nullable=False),
-    Column("removing_since", BigInteger),
+    Column("in_force", Boolean, nullable=False),  # not while it is being added or removed
 )
 """The queues of other services that were added while everything ran; their settings are JSON, with defaults left out."""
 

@@ -13,7 +13,7 @@ from bridge.settings.subscribers import Subscriber, conflict
 from bridge.settings.values import complaint_of
 from bridge.suppression import opening
 from bridge.suppression.database import shielded
-from bridge.suppression.errors import NoSuchSubscriberError, StoreError, SubscriberConflictError
+from bridge.suppression.errors import StoreError, SubscriberConflictError
 from bridge.suppression.model import subscribers
 from bridge.telemetry import logs
 from bridge.timestamps import rfc3339
@@ -37,8 +37,8 @@ class RegisteredSubscriber:
     added_at: int
     """Unix seconds."""
     added_by: str
-    removing: bool = False
-    """Whether its removal was begun: nobody declares its queue any more."""
+    in_force: bool
+    """Whether workers declare its queues: not while it is being added or removed, nor where that was interrupted."""
 
     def document(self) -> dict[str, Any]:
         """Everything, ready for JSON; the time in RFC 3339."""
@@ -46,12 +46,15 @@ class RegisteredSubscriber:
             **self.subscriber.model_dump(mode="json"),
             "added_at": rfc3339(self.added_at),
             "added_by": self.added_by,
-            "removing": self.removing,
+            "in_force": self.in_force,
         }
 
 
 class SubscriberRegistry:
-    """The registered subscribers. Every method may raise `StoreError`, and `StoreUnavailableError` where waiting may help."""
+    """The registered subscribers. Every method may raise `StoreError`, and `StoreUnavailableError` where waiting may help.
+
+    One is reserved, its queues are declared, and only then it is in force: no worker declares one that could not be added.
+    """
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         """Args: the list's database, with the newest revision; the time in Unix seconds."""
@@ -65,73 +68,42 @@ class SubscriberRegistry:
             return await _read(connection)
 
     async def current(self) -> list[Subscriber]:
-        """Those whose queues are to be there: without those that are being removed."""
-        return [one.subscriber for one in await self.all() if not one.removing]
+        """Those in force: the ones whose queues are to be there."""
+        return [one.subscriber for one in await self.all() if one.in_force]
+
+    async def get(self, queue: str) -> RegisteredSubscriber | None:
+        """The one with this queue, which is named without `rabbitmq.prefix`; None if there is none."""
+        return next((one for one in await self.all() if one.subscriber.queue == queue), None)
 
     @shielded
-    async def add(
-        self, subscriber: Subscriber, *, actor: str, of_settings: Sequence[Subscriber] = ()
-    ) -> RegisteredSubscriber:
-        """Register it.
-
-        Args:
-            subscriber: it.
-            actor: who adds it.
-            of_settings: those of the settings, beside which it must be able to stand, too.
+    async def reserve(self, subscriber: Subscriber, *, actor: str) -> RegisteredSubscriber:
+        """Register it, not in force yet. Args: it; who adds it.
 
         Raises:
-            SubscriberConflictError: its queue, or that of its dead letters, is another subscriber's.
+            SubscriberConflictError: its queue, or that of its dead letters, is another one's that is registered.
         """
-        if (reason := conflict(subscriber, of_settings)) is not None:
-            raise SubscriberConflictError(f"the settings ([[subscribers]]) have it: {reason}")
-        added = RegisteredSubscriber(subscriber, int(self._clock()), actor)
+        added = RegisteredSubscriber(subscriber, int(self._clock()), actor, in_force=False)
         async with self._database.write() as connection:
             await _exclude_others(connection)
             registered = await _read(connection)
-            for one in registered:
-                if one.subscriber.queue == subscriber.queue and one.removing:
-                    raise SubscriberConflictError(
-                        f"the removal of '{subscriber.queue}' is not finished: run `bridge subscribers remove "
-                        f"{subscriber.queue}` again first"
-                    )
             if (reason := conflict(subscriber, [one.subscriber for one in registered])) is not None:
-                raise SubscriberConflictError(f"it is registered already: {reason}")
+                raise SubscriberConflictError(_told(subscriber, registered, reason))
             row = {
                 "queue": subscriber.queue,
                 "settings": subscriber.model_dump_json(exclude_defaults=True),
                 "added_at": added.added_at,
                 "added_by": actor,
+                "in_force": False,
             }
             await connection.execute(insert(subscribers).values(row))
         return added
 
     @shielded
-    async def get(self, queue: str) -> RegisteredSubscriber:
-        """The subscriber with this queue, named without `rabbitmq.prefix`.
-
-        Raises:
-            NoSuchSubscriberError: there is none.
-        """
-        async with self._database.read() as connection:
-            for one in await _read(connection):
-                if one.subscriber.queue == queue:
-                    return one
-        raise NoSuchSubscriberError(f"no subscriber '{queue}' is registered; see `bridge subscribers list`")
-
-    @shielded
-    async def mark_removing(self, queue: str, *, removing: bool) -> None:
-        """From now on nobody declares its queue any more; or, where its removal has failed, everybody does again.
-
-        Raises:
-            NoSuchSubscriberError: there is none.
-        """
-        at = int(self._clock()) if removing else None
+    async def set_in_force(self, queue: str, *, in_force: bool) -> bool:
+        """Whether workers declare its queues from now on. Returns whether it is registered at all."""
         async with self._database.write() as connection:
-            marked = await connection.execute(
-                update(subscribers).where(subscribers.c.queue == queue).values(removing_since=at)
-            )
-            if not marked.rowcount:
-                raise NoSuchSubscriberError(f"no subscriber '{queue}' is registered any more")
+            put = update(subscribers).where(subscribers.c.queue == queue).values(in_force=in_force)
+            return bool((await connection.execute(put.returning(subscribers.c.queue))).all())
 
     @shielded
     async def remove(self, queue: str) -> None:
@@ -150,7 +122,7 @@ class Registered(NamedTuple):
     @property
     def current(self) -> list[Subscriber]:
         """As `SubscriberRegistry.current`."""
-        return [one.subscriber for one in self.subscribers if not one.removing]
+        return [one.subscriber for one in self.subscribers if one.in_force]
 
 
 async def read_registered(database_url: str) -> Registered:
@@ -168,6 +140,18 @@ async def read_registered(database_url: str) -> Registered:
     except StoreError as error:
         reason = str(error)
     return Registered((), f"subscribers that were added by `bridge subscribers add` are not known: {reason}")
+
+
+def _told(subscriber: Subscriber, registered: Sequence[RegisteredSubscriber], reason: str) -> str:
+    same = next((one for one in registered if one.subscriber.queue == subscriber.queue), None)
+    if same is None:
+        return reason
+    if same.in_force:
+        return f"'{subscriber.queue}' is registered already, by {same.added_by} at {rfc3339(same.added_at)}"
+    return (
+        f"'{subscriber.queue}' is being added or removed, or that was interrupted: "
+        f"`bridge subscribers remove {subscriber.queue}` ends it"
+    )
 
 
 async def _exclude_others(connection: AsyncConnection) -> None:
@@ -192,6 +176,4 @@ def _registered(row: Row[Any]) -> RegisteredSubscriber | None:
             reason=complaint_of(invalid),
         )
         return None
-    return RegisteredSubscriber(
-        subscriber, row.added_at, row.added_by, removing=row.removing_since is not None
-    )
+    return RegisteredSubscriber(subscriber, row.added_at, row.added_by, in_force=row.in_force)

@@ -134,7 +134,7 @@ def _add_tables(key: sa.types.TypeEngine[str]) -> None:
         sa.Column("settings", sa.Text, nullable=False),
         sa.Column("added_at", sa.BigInteger, nullable=False),
         sa.Column("added_by", sa.Text, nullable=False),
-        sa.Column("removing_since", sa.BigInteger),
+        sa.Column("in_force", sa.Boolean, nullable=False),
     )
     op.create_table(
         "marks",
