@@ -215,6 +215,12 @@ def empty_list_script() -> str:
     return Path(os.environ[LISTS_VARIABLE], stores.EMPTY_SCRIPT).read_text()
 
 
+@pytest.fixture(scope="session")
+def empty_list_file() -> Path:
+    """An empty list on SQLite, to be copied."""
+    return Path(os.environ[LISTS_VARIABLE], stores.EMPTY_FILE)
+
+
 @pytest.fixture
 async def postgresql_list(lent_databases: LentDatabases, empty_list_script: str) -> AsyncIterator[str]:
     """As `postgresql_url`, with an empty list in it."""
@@ -233,7 +239,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(request.getfixturevalue("postgresql_list" if empty else "postgresql_url"))
     file = tmp_path / "list.sqlite3"
     if empty:
-        shutil.copy(Path(os.environ[LISTS_VARIABLE], stores.EMPTY_FILE), file)
+        shutil.copy(request.getfixturevalue("empty_list_file"), file)
     return f"sqlite+aiosqlite:///{file}"
 
 

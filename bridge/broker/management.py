@@ -13,13 +13,13 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from bridge.broker.management_views import BindingView, ExchangeView, mapping_at, read_node, read_queue
+from bridge.broker.management_views import mapping_at, read_binding, read_exchange, read_node, read_queue
 from bridge.text import error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from bridge.broker.management_views import Node, QueueView
+    from bridge.broker.management_views import BindingView, ExchangeView, Node, QueueView
     from bridge.broker.topology import Binding
     from bridge.settings.sections import RabbitMQ
 
@@ -64,19 +64,30 @@ class ManagementApi:
         if isinstance(policy := found.get("policy"), str) and policy:
             policy_object = await self._get(f"policies/{self._host}/{quote(policy, safe='')}")
             policies = mapping_at(policy_object, "definition")
-        return ExchangeView(mapping_at(found, "arguments"), policies)
+        return read_exchange(found, policies)
 
     async def bindings_from(self, exchange: str) -> list[BindingView]:
         """All bindings of this exchange."""
         path = f"exchanges/{self._host}/{quote(exchange, safe='')}/bindings/source"
-        return [
-            BindingView(
-                str(found.get("destination", "")),
-                str(found.get("routing_key", "")),
-                found.get("destination_type") == "queue",
-            )
-            for found in await self._objects(path)
-        ]
+        return [read_binding(found) for found in await self._objects(path)]
+
+    async def bindings_of(self, queue: str) -> list[BindingView]:
+        """All bindings of this queue, without that to the default exchange."""
+        path = f"queues/{self._host}/{quote(queue, safe='')}/bindings"
+        return [view for view in map(read_binding, await self._objects(path)) if view.exchange]
+
+    async def bindings(self) -> list[BindingView]:
+        """All bindings of the virtual host, without those to the default exchange."""
+        found = await self._objects(f"bindings/{self._host}")
+        return [view for view in map(read_binding, found) if view.exchange]
+
+    async def queues(self) -> list[QueueView]:
+        """All queues of the virtual host. Where there are very many, RabbitMQ may show what it has kept for some seconds."""
+        return [read_queue(found) for found in await self._objects(f"queues/{self._host}")]
+
+    async def exchanges(self) -> list[ExchangeView]:
+        """All exchanges of the virtual host, without what policies set; as `queues`."""
+        return [read_exchange(found, {}) for found in await self._objects(f"exchanges/{self._host}")]
 
     async def consumer_hosts(self, queue: str) -> list[str]:
         """The client address of each consumer of this queue. A new one is listed after some 5 s."""

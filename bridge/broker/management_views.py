@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ class QueueView:
     """Name of the policy in force."""
     operator_policy: str = ""
     """Name of the operator policy in force."""
+    dead_lettering: int | None = None
+    """Messages of a quorum queue that are on their way to its dead-letter exchange, at least once."""
+    durable: bool = True
+    temporary: bool = False
+    """Whether it ends with its connection or its last consumer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,11 @@ class ExchangeView:
 
     arguments: Mapping[str, Any]
     policies: Mapping[str, Any]
+    name: str = ""
+    kind: str = ""
+    durable: bool = True
+    temporary: bool = False
+    """Whether it ends with its last binding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,8 @@ class BindingView:
     destination: str
     key: str
     to_queue: bool
+    exchange: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_node(found: Mapping[str, Any]) -> Node:
@@ -79,6 +91,32 @@ def read_queue(found: Mapping[str, Any]) -> QueueView:
         size=_whole_number(found.get("message_bytes")),
         policy=found.get("policy") or "",
         operator_policy=found.get("operator_policy") or "",
+        dead_lettering=_whole_number(found.get("messages_dlx")),
+        durable=found.get("durable") is not False,
+        temporary=found.get("exclusive") is True or found.get("auto_delete") is True,
+    )
+
+
+def read_exchange(found: Mapping[str, Any], policies: Mapping[str, Any]) -> ExchangeView:
+    """An exchange of `/api/exchanges/VHOST/NAME`, with what its policy sets."""
+    return ExchangeView(
+        arguments=mapping_at(found, "arguments"),
+        policies=policies,
+        name=str(found.get("name", "?")),
+        kind=str(found.get("type", "?")),
+        durable=found.get("durable") is not False,
+        temporary=found.get("auto_delete") is True,
+    )
+
+
+def read_binding(found: Mapping[str, Any]) -> BindingView:
+    """A binding of `/api/bindings/VHOST`."""
+    return BindingView(
+        str(found.get("destination", "")),
+        str(found.get("routing_key", "")),
+        found.get("destination_type") == "queue",
+        str(found.get("source", "")),
+        mapping_at(found, "arguments"),
     )
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+
+_MOVING: Final = ".moving"
+_MAX_NAME_LENGTH: Final = 240
+"""RabbitMQ allows 255 bytes, all our names are ASCII, and `moving_back` and locks are longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,13 @@ class Names:
         """The queue of backfill markers: the suppression queue still has to be filled from the archive."""
         return f"{self.prefix}suppression.backfill"
 
+    def is_reserved(self, name: str) -> bool:
+        """Whether no other service may have a queue or exchange of this name: `email.…`, `suppression`, `suppression.…`."""
+        own = name.removeprefix(self.prefix)
+        return name.startswith(self.prefix) and (
+            own == "suppression" or own.startswith(("suppression.", "email."))
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Topology:
@@ -146,6 +159,20 @@ class TopologyPart:
     def of_subscriber(self) -> bool:
         """As in `Queue`."""
         return self.subscriber is not None
+
+
+def moving(queue: str) -> str:
+    """The queue that keeps this one's messages while it is moved; an exchange of the same name leads there."""
+    name = f"{queue}{_MOVING}"
+    if len(name) <= _MAX_NAME_LENGTH:
+        return name
+    digest = hashlib.sha256(queue.encode()).hexdigest()[:16]
+    return f"{queue[: _MAX_NAME_LENGTH - len(digest) - len(_MOVING) - 1]}.{digest}{_MOVING}"
+
+
+def moving_back(queue: str) -> str:
+    """The exchange that leads back to the queue."""
+    return f"{moving(queue)}.back"
 
 
 def without_queues(topology: Topology, *names: str) -> Topology:

@@ -1,4 +1,4 @@
-"""`bridge topology`: shows, declares and exports the exchanges, queues and bindings."""
+"""`bridge topology`: compares, declares and exports the exchanges, queues and bindings."""
 
 from __future__ import annotations
 
@@ -7,22 +7,38 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
-from bridge.broker import backfill_marker, declaring, topology
-from bridge.broker.topology_plan import planned_topology
-from bridge.cli.console import fail, fails_with, print_json, settings_of, settings_with_logs, terminal
+from bridge.broker.definitions import definitions_of
+from bridge.cli.console import (
+    BAD_USAGE,
+    FAILED,
+    fail,
+    fails_with,
+    on_terminal,
+    print_json,
+    print_to_stderr,
+    settings_with_logs,
+    terminal,
+)
 from bridge.cli.help_epilog import BROKER, page
-from bridge.cli.lists import Head, print_rows
 from bridge.cli.options import AsJson
-from bridge.telemetry.metrics import Metrics
+from bridge.cli.topology_view import (
+    diff_document,
+    print_diff,
+    print_planned,
+    print_pruned,
+    print_strays,
+    pruned_documents,
+)
+from bridge.operations import topology
 
 if TYPE_CHECKING:
-    from aio_pika.abc import AbstractConnection
-
     from bridge.broker.declaring import RefusedPart
-    from bridge.broker.topology import Topology
+    from bridge.operations.topology import Planned, Pruned
     from bridge.settings.sections import Settings
+
+DIFFERS = 2
+"""Exit code of `plan`: something differs."""
 
 app = typer.Typer(
     help="Exchanges, queues and bindings: plan, apply, export.",
@@ -31,33 +47,63 @@ app = typer.Typer(
     add_completion=False,
 )
 
+Wait = Annotated[float, typer.Option(min=0.1, help="Seconds to keep trying while RabbitMQ does not answer.")]
 
-@app.command(epilog=page("topology plan", *BROKER, "BRIDGE_SUBSCRIBERS"))
+
+@app.command(
+    epilog=page(
+        "topology plan",
+        *BROKER,
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL",
+        "BRIDGE_SUBSCRIBERS",
+        codes={
+            0: "nothing differs",
+            1: "it cannot be told: RabbitMQ cannot be reached, or not all of it can be seen",
+            DIFFERS: "something differs, or the arguments or the settings are wrong",
+        },
+    )
+)
+@fails_with(TopologyRefusedError, BrokerUnavailableError)
 def plan(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: what `export` prints.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Show all that is planned, without asking RabbitMQ.")
+    ] = False,
+    wait: Wait = 5.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document, for programs; offline what `export` prints.")
+    ] = False,
 ) -> None:
-    """Show the planned topology, without connecting to RabbitMQ."""
-    settings = settings_of(context)
-    planned = planned_topology(settings)
-    if as_json:
-        print_json(_definitions(planned, settings.rabbitmq.virtual_host))
+    """Show how what stands in RabbitMQ differs from what is planned: missing (+), other arguments (~), not planned (-).
+
+    Nothing is changed. Bindings and what is not planned can be seen by the management API only.
+    """
+    settings = settings_with_logs(context, "error")
+    planned = _read_planned(settings)
+    if offline:
+        if as_json:
+            print_json(definitions_of(planned.topology, settings.rabbitmq.virtual_host))
+        else:
+            print_planned(planned.topology)
         return
-    rows = [
-        (f"{exchange.kind} exchange", exchange.name, _arguments(exchange.arguments))
-        for exchange in planned.exchanges
-    ]
-    rows += [("queue", queue.name, _arguments(queue.arguments)) for queue in planned.queues]
-    rows += [
-        ("binding", f"{binding.exchange} → {binding.queue}", binding.key) for binding in planned.bindings
-    ]
-    print_rows(("Kind", Head("Name", whole=True), Head("Arguments", min_width=10)), rows)
+    diff = asyncio.run(topology.find_differences(settings, planned, wait=wait))
+    if as_json:
+        print_json(diff_document(diff, planned.note))
+    else:
+        print_diff(diff, planned.topology)
+    if diff.unseen:
+        print_to_stderr(diff.unseen)
+    if not diff.is_empty:
+        raise typer.Exit(DIFFERS)
+    if diff.unseen:
+        raise typer.Exit(FAILED)
 
 
 @app.command(
     epilog=page(
         "topology apply --wait 60",
         *BROKER,
+        "BRIDGE_RABBITMQ__MANAGEMENT_URL",
         "BRIDGE_SUBSCRIBERS",
         codes={1: "RabbitMQ cannot be reached, or refuses a part, which is named"},
     )
@@ -65,27 +111,30 @@ def plan(
 @fails_with(TopologyRefusedError, BrokerUnavailableError)
 def apply(
     context: typer.Context,
-    wait: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to keep trying while RabbitMQ does not answer.")
-    ] = 5.0,
+    wait: Wait = 5.0,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove what `plan` shows with -, after a confirmation.")
+    ] = False,
+    with_messages: Annotated[
+        bool,
+        typer.Option("--with-messages", help="With --prune: also queues that have messages or consumers."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Declare everything, as a user of RabbitMQ with the permission `configure`. What exists as planned is not changed.
 
     What RabbitMQ refuses is named. The rest is declared all the same.
     """
+    if with_messages and not prune:
+        fail("--with-messages goes with --prune", BAD_USAGE)
+    if prune and as_json and not yes:
+        fail("--json needs --yes: there is nobody to confirm it", BAD_USAGE)
     settings = settings_with_logs(context, "error")
-    planned = planned_topology(settings)
-    refused = asyncio.run(_apply(settings, planned, wait))
-    if as_json:
-        problems = [{"name": one.part.name, "problem": str(one.error)} for one in refused]
-        exchanges, queues = len(planned.exchanges), len(planned.queues)
-        print_json({"exchanges": exchanges, "queues": queues, "refused": problems})
-    if refused:
-        fail("; ".join(str(one.error) for one in refused))
-    if as_json:
-        return
-    terminal.print(f"{len(planned.exchanges)} exchanges, {len(planned.queues)} queues exist as planned")
+    planned = _read_planned(settings, say_note=prune)
+    refused = asyncio.run(topology.apply(settings, planned.topology, wait=wait))
+    pruned = _prune(settings, planned, with_messages=with_messages, yes=yes, wait=wait) if prune else []
+    _print_applied(planned, refused, pruned, as_json=as_json)
 
 
 @app.command(epilog=page("topology export > definitions.json", *BROKER, "BRIDGE_SUBSCRIBERS"))
@@ -95,75 +144,45 @@ def export(
 ) -> None:
     """Print definitions for `rabbitmqctl import_definitions`."""
     del as_json
-    settings = settings_of(context)
-    print_json(_definitions(planned_topology(settings), settings.rabbitmq.virtual_host))
+    settings = settings_with_logs(context, "error")
+    planned = _read_planned(settings)
+    print_json(definitions_of(planned.topology, settings.rabbitmq.virtual_host))
 
 
-async def _apply(settings: Settings, planned: Topology, wait: float) -> tuple[RefusedPart, ...]:
-    """Declare the topology. Returns what RabbitMQ refuses."""
-    link = Link(settings.rabbitmq, use="topology", metrics=Metrics())
-    names = topology.Names(settings.rabbitmq.prefix)
-    refused: tuple[RefusedPart, ...] = ()
-
-    async def session(connection: AbstractConnection) -> None:
-        nonlocal refused
-        safe = await backfill_marker.safe_to_declare(connection, planned, names, "always")
-        wanted = planned if safe else topology.without_queues(planned, names.suppression)
-        refused = await declaring.apply_topology(connection, wanted, "always", required=())
-        for one in refused:
-            if isinstance(one.error, BrokerUnavailableError) and not one.part.of_subscriber:
-                raise one.error  # the queue is starting, and will be up soon
-        if not safe:
-            raise TopologyRefusedError(
-                f"queue '{names.suppression}' is missing, and is not declared while '{names.backfill}' takes no message"
-            )
-
-    try:
-        async with asyncio.timeout(wait):
-            await link.run(session)
-    except TimeoutError:
-        raise BrokerUnavailableError(f"RabbitMQ cannot be reached in {wait:g} s: {link.reason}") from None
-    return refused
+def _read_planned(settings: Settings, *, say_note: bool = True) -> Planned:
+    planned = asyncio.run(topology.read_planned(settings))
+    if planned.note and say_note:
+        print_to_stderr(planned.note)
+    return planned
 
 
-def _arguments(arguments: Any) -> str:
-    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+def _prune(
+    settings: Settings, planned: Planned, *, with_messages: bool, yes: bool, wait: float
+) -> list[Pruned]:
+    diff = asyncio.run(topology.find_differences(settings, planned, wait=wait))
+    if diff.unseen:
+        fail(f"nothing was removed: {diff.unseen}")
+    if not diff.strays:
+        return []
+    if not yes:
+        print_strays(diff.strays)
+        typer.confirm("Remove them?", abort=True, err=not on_terminal())
+    return asyncio.run(topology.prune(settings, diff.strays, with_messages=with_messages, wait=wait))
 
 
-def _definitions(planned: Topology, virtual_host: str) -> dict[str, Any]:
-    """The topology in the format of RabbitMQ's definition files."""
-    return {
-        "exchanges": [
-            {
-                "name": exchange.name,
-                "vhost": virtual_host,
-                "type": exchange.kind,
-                "durable": True,
-                "auto_delete": False,
-                "internal": False,
-                "arguments": dict(exchange.arguments),
-            }
-            for exchange in planned.exchanges
-        ],
-        "queues": [
-            {
-                "name": queue.name,
-                "vhost": virtual_host,
-                "durable": True,
-                "auto_delete": False,
-                "arguments": dict(queue.arguments),
-            }
-            for queue in planned.queues
-        ],
-        "bindings": [
-            {
-                "source": binding.exchange,
-                "vhost": virtual_host,
-                "destination": binding.queue,
-                "destination_type": "queue",
-                "routing_key": binding.key,
-                "arguments": {},
-            }
-            for binding in planned.bindings
-        ],
-    }
+def _print_applied(
+    planned: Planned, refused: tuple[RefusedPart, ...], pruned: list[Pruned], *, as_json: bool
+) -> None:
+    exchanges, queues = len(planned.topology.exchanges), len(planned.topology.queues)
+    if as_json:
+        problems = [{"name": one.part.name, "problem": str(one.error)} for one in refused]
+        document: dict[str, Any] = {"exchanges": exchanges, "queues": queues, "refused": problems}
+        print_json(document | ({"pruned": pruned_documents(pruned)} if pruned else {}))
+    else:
+        print_pruned(pruned)
+    if refused:
+        fail("; ".join(str(one.error) for one in refused))
+    if kept := [one.stray.name for one in pruned if one.kept]:
+        fail(f"not removed: {', '.join(kept)}")
+    if not as_json:
+        terminal.print(f"{exchanges} exchanges, {queues} queues exist as planned")

@@ -222,6 +222,8 @@ async def test_no_command_writes_what_steers_a_terminal(
         ["spool", "drain", "--json"],
         ["topology", "plan"],
         ["topology", "plan", "--json"],
+        ["topology", "plan", "--offline"],
+        ["topology", "apply", "--prune", "--yes", "--json"],
         ["topology", "export"],
         ["topology", "apply"],
         ["topology", "apply", "--json"],

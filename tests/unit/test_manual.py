@@ -160,7 +160,7 @@ WITHOUT_DRY_RUN = {
     ("simulator",): "serves until a signal",
     ("simulate",): "posts events for a test, and nothing else",
     ("contract", "export"): "it writes files into one folder, and nothing else",
-    ("topology", "apply"): "`topology plan` shows what it declares, and `doctor` what is missing",
+    ("topology", "apply"): "`topology plan` shows what it would change",
     (
         "db",
         "upgrade",

@@ -226,7 +226,7 @@ CASES: dict[tuple[str, ...], tuple[Callable[[Path], None], str]] = {
     ("simulate",): (show_simulated, "ServerDisconnectedError confirmed"),
     ("doctor",): (show_findings, f"{REFUSAL} {NOTE} `bridge topology apply` configure"),
     ("status",): (show_status, f"{REFUSAL} {URL} {QUEUE} ClientConnectorDNSError insufficient-information 123,456,789"),
-    ("topology", "plan"): (run("topology", "plan"), f"{QUEUE} x-dead-letter-strategy=at-least-once production.suppression"),
+    ("topology", "plan"): (run("topology", "plan", "--offline"), f"{QUEUE} x-dead-letter-strategy=at-least-once production.suppression"),
     ("config", "show"): (run("config", "show"), "BRIDGE_SUPPRESSION__DATABASE_URL suppression.database_url"),
     ("spool", "status"): (run("spool", "status"), f"spool-0.sqlite3 spool-1.sqlite3 unsubscribed {REFUSAL}"),
     ("suppressions", "list"): (run("suppressions", "list"), f"{ADDRESS} jane@example.org hard_bounce 2018-10-09"),
