@@ -4,6 +4,7 @@
   goes wrong (`problems`), and what is counted.
 - What comes in: `bodies` reads JSON, `fields` checks its values and those of queries, `pages` knows filters and cursors.
 - The endpoints: `checks`, `entries`, `changes`, `messages`, `allow`, `erasing`, `exporting`.
-- `contract` serves the OpenAPI file `openapi`, and what `page` makes of it for people.
+- For everybody: `description` serves the OpenAPI file `openapi`, and what `page` makes of it; `contract` what consumers of RabbitMQ
+  can rely on, and what `contract_page` makes of it. Both pages are written in `html`.
 - `freshness` keeps how far the list may be behind.
 """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from bridge.api import contract
+from bridge.api import contract, description
 from bridge.api.allow import Allow
 from bridge.api.bodies import MAX_BYTES, TIMEOUT
 from bridge.api.boundary import ACCESS, METRICS, Endpoint, boundary
@@ -20,6 +20,8 @@ from bridge.api.messages import Messages
 from bridge.settings.api_section import CHECK, OVERRIDE, READ, WRITE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bridge.api.access import Access
     from bridge.api.freshness import Freshness
     from bridge.settings.api_section import Api
@@ -42,6 +44,8 @@ class Parts:
     freshness: Freshness
     access: Access
     metrics: Metrics
+    contract: Mapping[str, bytes]
+    """The files of the contract with those who consume from RabbitMQ, by their paths."""
 
 
 def endpoints(parts: Parts, feed: Feed) -> list[Endpoint]:
@@ -77,5 +81,6 @@ def application(parts: Parts) -> web.Application:
     feed = app[FEED] = Feed(parts.store)
     app.cleanup_ctx.append(feed.running)
     app.on_shutdown.append(feed.close)
-    app.add_routes([*(endpoint.route() for endpoint in endpoints(parts, feed)), *contract.routes()])
+    app.add_routes(endpoint.route() for endpoint in endpoints(parts, feed))
+    app.add_routes([*description.routes(), *contract.routes(parts.contract)])
     return app

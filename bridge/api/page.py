@@ -7,28 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from bridge.api.html import code_block, inline, paragraphs, table, whole_page
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     Document = Mapping[str, Any]
 
 METHODS: Final = ("get", "put", "post", "delete")
-
-STYLE: Final = """
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff }
-code, pre { font-family: ui-monospace, monospace; font-size: .9em }
-pre { background: #f4f4f4; padding: .7rem; overflow-x: auto }
-h2 { border-bottom: 1px solid #ccc; margin-top: 3rem }
-h3 { margin-top: 2rem }
-.method { display: inline-block; min-width: 4.5rem; font-weight: bold; text-transform: uppercase }
-table { border-collapse: collapse; width: 100%; margin: .7rem 0 }
-th, td { text-align: left; vertical-align: top; border-bottom: 1px solid #ddd; padding: .3rem .8rem .3rem 0 }
-nav ul { columns: 2; padding-left: 1.2rem }
-@media (prefers-color-scheme: dark) {
-  body { color: #ddd; background: #1b1b1b } pre { background: #2a2a2a } a { color: #8ab4f8 }
-  h2, th, td { border-color: #444 }
-}
-"""
 
 
 def page_of(document: Document) -> str:
@@ -37,7 +23,7 @@ def page_of(document: Document) -> str:
     body = "".join(
         [
             f"<h1>{escape(info['title'])}</h1>",
-            _text(info["description"]),
+            paragraphs(info["description"]),
             '<p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p>',
             _overview(document),
             *(_tag(document, tag) for tag in document["tags"]),
@@ -45,11 +31,7 @@ def page_of(document: Document) -> str:
             *(_schema(document, name) for name in document["components"]["schemas"]),
         ]
     )
-    return (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(info['title'])}</title><style>{STYLE}</style></head><body>{body}</body></html>"
-    )
+    return whole_page(info["title"], body)
 
 
 def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
@@ -74,7 +56,7 @@ def _tag(document: Document, tag: Document) -> str:
         for method, path, operation in operations(document)
         if tag["name"] in operation["tags"]
     )
-    return f"<h2>{escape(tag['name'])}</h2>{_text(tag['description'])}{''.join(inside)}"
+    return f"<h2>{escape(tag['name'])}</h2>{paragraphs(tag['description'])}{''.join(inside)}"
 
 
 def _operation(document: Document, method: str, path: str, operation: Document) -> str:
@@ -83,15 +65,15 @@ def _operation(document: Document, method: str, path: str, operation: Document) 
         [
             f'<h3 id="{operation["operationId"]}">{escape(operation["summary"])}</h3>',
             f'<p><code><span class="method">{method}</span> {escape(path)}</code></p>',
-            _text(operation["description"]),
-            _table(
+            paragraphs(operation["description"]),
+            table(
                 ("parameter", "in", "takes", "meaning"),
                 (
                     (
                         f"<code>{escape(one['name'])}</code>",
                         escape(one["in"]),
                         _type(one["schema"]),
-                        _inline(one["description"]),
+                        inline(one["description"]),
                     )
                     for one in parameters
                 ),
@@ -99,7 +81,7 @@ def _operation(document: Document, method: str, path: str, operation: Document) 
             if parameters
             else "",
             _body(operation["requestBody"]) if "requestBody" in operation else "",
-            _table(("status", "meaning", "body"), _responses(document, operation)),
+            table(("status", "meaning", "body"), _responses(document, operation)),
         ]
     )
 
@@ -109,7 +91,7 @@ def _body(body: Document) -> str:
     example = (
         orjson.dumps(media["example"], option=orjson.OPT_INDENT_2).decode() if "example" in media else ""
     )
-    return f"<p>Body: {_type(media['schema'])}</p>" + (f"<pre>{escape(example)}</pre>" if example else "")
+    return f"<p>Body: {_type(media['schema'])}</p>" + (code_block(example) if example else "")
 
 
 def _responses(document: Document, operation: Document) -> Iterator[tuple[str, ...]]:
@@ -119,7 +101,7 @@ def _responses(document: Document, operation: Document) -> Iterator[tuple[str, .
             _type(media["schema"]) if "json" in kind and "nd" not in kind else f"<code>{escape(kind)}</code>"
             for kind, media in found["content"].items()
         )
-        yield escape(status), _inline(found["description"]), bodies
+        yield escape(status), inline(found["description"]), bodies
 
 
 def _schema(document: Document, name: str) -> str:
@@ -130,13 +112,13 @@ def _schema(document: Document, name: str) -> str:
         (
             f"<code>{escape(field)}</code>",
             _type(kind),
-            _inline(_resolved(document, kind).get("description", "")),
+            inline(_resolved(document, kind).get("description", "")),
         )
         for part in parts
         for field, kind in part.get("properties", {}).items()
     ]
-    about = _text(schema["description"]) if "description" in schema else ""
-    return head + about + (_table(("field", "takes", "meaning"), rows) if rows else f"<p>{_type(schema)}</p>")
+    about = paragraphs(schema["description"]) if "description" in schema else ""
+    return head + about + (table(("field", "takes", "meaning"), rows) if rows else f"<p>{_type(schema)}</p>")
 
 
 def _type(schema: Document) -> str:
@@ -166,19 +148,3 @@ def _resolved(document: Document, given: Document) -> Document:
     for name in given["$ref"].split("/")[1:] if "$ref" in given else ():
         found = found[name]
     return found if "$ref" in given else given
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _text(text: str) -> str:
-    return "".join(f"<p>{_inline(paragraph)}</p>" for paragraph in text.split("\n\n") if paragraph)
-
-
-def _inline(text: str) -> str:
-    """Between backticks is code."""
-    parts = escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if at % 2 else part for at, part in enumerate(parts))

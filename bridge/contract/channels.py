@@ -81,15 +81,16 @@ def _events(names: Names, kind: str) -> Iterator[Channel]:
         others = events.other_spellings(name)
         also = _published(mandatory=True) | {"cc": list(others)} if others else sent
         yield Channel(
-            event_name(name), name, f"Event: {name}", meaning, _EVENTS, (event_name(name),), binding, also
+            event_name(name), name, f"Event: `{name}`", meaning, _EVENTS, (event_name(name),), binding, also
         )
         for other in others:
             yield Channel(
                 event_name(other),
                 other,
-                f"Event: {name}, bound as {other}",
-                f"The same message as under `{name}`, with `{other}` in the header `CC`. A queue that is bound to both keys "
-                f"gets it once. Its property `type` is `{name}`; in the body, the name is as the provider has written it.",
+                f"`{other}` and `{name}` are one event",
+                f"The same message as under `{name}`, with `{other}` in the header `CC`: bind a queue to either key; one that is "
+                f"bound to both gets it once. The routing key and the property `type` are `{name}`, and in the body the name is as "
+                "the provider has written it: read `type`.",
                 _EVENTS,
                 (event_name(name),),
                 binding,
@@ -124,7 +125,7 @@ def _changes(names: Names, kind: str) -> Iterator[Channel]:
     binding, sent = _exchange(names.changes, kind), _published(mandatory=False)
     for action, meaning in meanings.ACTIONS.items():
         name = change_name(action)
-        yield Channel(name, action, f"Change: {action}", meaning, _LIST, (name,), binding, sent)
+        yield Channel(name, action, f"Change: `{action}`", meaning, _LIST, (name,), binding, sent)
     yield Channel(
         CHANGE_UNKNOWN,
         "{action}",

@@ -112,7 +112,12 @@ def _retry() -> tuple[str, Schema]:
 
 def _dead_letter() -> tuple[str, Schema]:
     _, event = _event()
-    of_event = {name: schema for name, schema in event["properties"].items() if name != "CC"}
+    # Of the message as it was: another program may have put it into the worker's queue.
+    of_event = {
+        name: {"type": schema["type"], "description": f"{schema['description']}; of the message as it was"}
+        for name, schema in event["properties"].items()
+        if name != "CC"
+    }
     ours = {
         history.DEAD_REASON_HEADER: open_list(
             "why the message could not be handled", failure_reasons.REASONS

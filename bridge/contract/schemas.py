@@ -212,13 +212,14 @@ def _properties() -> Mapping[str, tuple[str, Schema]]:
     not_always = ("content_type", "timestamp", "type", "app_id")
     return {
         EVENT: _all(
-            EVENT, event_id, "when it happened, by the provider's clock", "the canonical name of the event"
+            EVENT, event_id, "when it happened, by the provider's clock", "the canonical name of the event; also the routing key"
         ),
         MALFORMED: _all(
             MALFORMED,
             text("the hash of the body", pattern=EVENT_ID),
             "when it came in",
-            always(events.MALFORMED, "it is no event"),
+            always(events.MALFORMED, "it is no event; also the routing key"),
+            "what an event is written in; the body may be something else",
         ),
         CHANGE: _all(
             CHANGE,
@@ -227,7 +228,7 @@ def _properties() -> Mapping[str, tuple[str, Schema]]:
                 pattern=f"^{change_messages.CHANGE_ID_PREFIX}[1-9][0-9]*$",
             ),
             "when the list was changed",
-            "the action, as in the body",
+            "the action, as in the body; also the routing key",
         ),
         DEAD_LETTER: ("Properties of a dead letter", _with_headers(DEAD_LETTER, of_a_copy, not_always)),
         BROKER_DEAD_LETTER: (
@@ -248,12 +249,14 @@ def _properties() -> Mapping[str, tuple[str, Schema]]:
     }  # fmt: skip
 
 
-def _all(kind: str, message_id: Schema, happened: str, kind_of: str | Schema) -> tuple[str, Schema]:
+def _all(
+    kind: str, message_id: Schema, happened: str, kind_of: str | Schema, body: str = "the body is JSON"
+) -> tuple[str, Schema]:
     """What the bridge publishes has all of these properties."""
     return f"Properties of {_ARTICLES[kind]}", _with_headers(
         kind,
         {
-            "content_type": always(messages.CONTENT_TYPE, "the body is JSON"),
+            "content_type": always(messages.CONTENT_TYPE, body),
             "delivery_mode": always(messages.PERSISTENT, "persistent"),
             "message_id": message_id,
             "timestamp": _timestamp(happened),
@@ -271,7 +274,7 @@ def _timestamp(description: str) -> Schema:
 
 
 def _type(description: str) -> Schema:
-    return text(f"{description}; also the routing key", minLength=1, maxLength=MAX_ROUTING_KEY)
+    return text(description, minLength=1, maxLength=MAX_ROUTING_KEY)
 
 
 def _with_headers(kind: str, properties: dict[str, Any], optional: tuple[str, ...] = ()) -> Schema:

@@ -14,6 +14,8 @@ from bridge.api import server
 from bridge.api.access import Access
 from bridge.api.application import Parts, application
 from bridge.api.freshness import Freshness
+from bridge.broker.topology import Names
+from bridge.contract.files import contract_files
 from bridge.roles.identity import SETTINGS, settings_file
 from bridge.roles.token_file import TokenFile
 from bridge.settings.api_section import ApiTokens, read_token
@@ -86,7 +88,8 @@ async def api(settings: Settings, lifetime: Lifetime) -> None:
             return
         read = store.freshness.read
         await freshness.refresh(read)
-        app = application(Parts(settings.api, store, freshness, access, metrics))
+        contract = contract_files(Names(settings.rabbitmq.prefix))
+        app = application(Parts(settings.api, store, freshness, access, metrics, contract))
         async with (
             background_task(freshness.run(read), name="api.freshness") as refreshing,
             server.serve(settings.api, app) as lifetime.port,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from openapi_spec_validator import validate
 
-from bridge.api import changes, checks, contract, entries, fields, page, pages, problems
+from bridge.api import changes, checks, description, entries, fields, page, pages, problems
 from bridge.api.problems import Kind
 from bridge.settings.api_section import SCOPES
 from bridge.suppression.announcements import MAX_MESSAGES
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.support.api_client import ApiClient
 
-PUBLIC = {("GET", "/openapi.json"), ("GET", "/docs")}
+PUBLIC = {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/contract"), ("GET", "/contract/{file}")}
 KINDS = {value for value in vars(problems).values() if isinstance(value, Kind)}
 SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -39,7 +39,7 @@ async def api(tmp_path: Path) -> AsyncIterator[ApiClient]:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    return contract.document()
+    return description.document()
 
 
 def test_the_file_is_openapi(document: dict[str, Any]) -> None:
@@ -132,4 +132,4 @@ async def test_requests_that_are_made_up_find_no_failure(api: ApiClient, tmp_pat
     )  # fmt: skip
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert f"Tested: {len(list(page.operations(contract.document())))}" in output.decode()
+    assert f"Tested: {len(list(page.operations(description.document())))}" in output.decode()

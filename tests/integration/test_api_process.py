@@ -50,13 +50,16 @@ async def status(session: aiohttp.ClientSession, base: str, token: str) -> int:
 
 
 async def test_it_serves_and_ends_without_rabbitmq(processes: Processes, overrides: dict[str, Any]) -> None:
-    """Health and metrics on a port of their own; SIGTERM is exit code 0."""
+    """Health and metrics on a port of their own, the contract with this installation's names; SIGTERM is exit code 0."""
     overrides["health"]["port"] = health = free_port()
+    overrides["rabbitmq"]["prefix"] = "staging."
     overrides["api"]["tokens"] = [f"mailer:check:{OLD}"]
     process, base = await started(processes, overrides)
     async with aiohttp.ClientSession() as session:
         assert await status(session, base, OLD) == 200
         assert await status(session, base, NEW) == 401
+        async with session.get(f"{base}/contract/examples/event-opened.json") as answer:
+            assert (await answer.json())["exchange"] == "staging.email.events"
         async with session.get(f"http://127.0.0.1:{health}/readyz") as answer:
             ready = await answer.json()
         assert (ready["status"], ready["database"]["state"], ready["tokens"]) == ("ready", "up", {"valid": 1})

@@ -15,6 +15,8 @@ from bridge.api import server
 from bridge.api.access import Access
 from bridge.api.application import FEED, Parts, application
 from bridge.api.freshness import Freshness
+from bridge.broker.topology import Names
+from bridge.contract.files import contract_files
 from bridge.settings.api_section import CHECK, SCOPES, Api, ApiToken
 from bridge.settings.list_sections import Suppression
 from bridge.suppression.address_keys import keys_of
@@ -135,7 +137,8 @@ async def serving(database_url: str, *, privacy_key: str = "", **settings: Any) 
     clock, section = Clock(NOW), Api(port=0, **settings)
     access, metrics, freshness = Access(TOKENS, rate=section.rate), Metrics(), Freshness()
     async with Store.open(database_url, clock=clock, keys=keys) as store:
-        app = application(Parts(section, store, freshness, access, metrics))
+        parts = Parts(section, store, freshness, access, metrics, contract_files(Names()))
+        app = application(parts)
         async with (
             server.serve(section, app) as port,
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
