@@ -26,15 +26,17 @@ _NODE_STARTING: Final = "down or inaccessible"
 class TopologyMismatchError(TopologyRefusedError):
     """An exchange or queue exists with other arguments than the bridge needs. The message says what to do."""
 
-    def __init__(self, message: str, *, argument: str, difference: str) -> None:
+    def __init__(self, message: str, *, what: str, argument: str, difference: str) -> None:
         """Create the error.
 
         Args:
             message: one line.
+            what: exists otherwise, for people: `queue 'crm'`.
             argument: the one that differs; `type` for an exchange of another type.
             difference: it and both its values, as RabbitMQ says it.
         """
         super().__init__(message)
+        self.what = what
         self.argument = argument
         self.difference = difference
 
@@ -92,6 +94,7 @@ def _mismatch(what: str, refusal: str, *, of_subscriber: bool) -> TopologyRefuse
     return TopologyMismatchError(
         f"{what} exists with other arguments than the bridge {'plans' if of_subscriber else 'needs'}: {difference}; "
         f"{consequence}",
+        what=what,
         argument=found[1],
         difference=difference,
     )

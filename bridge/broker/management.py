@@ -14,12 +14,14 @@ import orjson
 from yarl import URL
 
 from bridge.broker.management_views import mapping_at, read_binding, read_exchange, read_node, read_queue
+from bridge.broker.policy_views import read_policy
 from bridge.text import error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from bridge.broker.management_views import BindingView, ExchangeView, Node, QueueView
+    from bridge.broker.policy_views import PolicyView
     from bridge.broker.topology import Binding
     from bridge.settings.sections import RabbitMQ
 
@@ -88,6 +90,14 @@ class ManagementApi:
     async def exchanges(self) -> list[ExchangeView]:
         """All exchanges of the virtual host, without what policies set; as `queues`."""
         return [read_exchange(found, {}) for found in await self._objects(f"exchanges/{self._host}")]
+
+    async def policies(self) -> list[PolicyView]:
+        """All policies of the virtual host, and all operator policies, in force or not."""
+        return [
+            read_policy(found, operator=operator)
+            for path, operator in (("policies", False), ("operator-policies", True))
+            for found in await self._objects(f"{path}/{self._host}")
+        ]
 
     async def consumer_hosts(self, queue: str) -> list[str]:
         """The client address of each consumer of this queue. A new one is listed after some 5 s."""

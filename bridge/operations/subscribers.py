@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, session_errors_as_loss
 from bridge.broker import declaring, management, subscriber_queues
 from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.management import ManagementError
+from bridge.broker.policy_views import in_force_on_quorum_queue
+from bridge.broker.queue_counts import queue_exists
 from bridge.broker.subscriber_queues import topology_of
 from bridge.broker.topology import Topology
 from bridge.broker.topology_plan import planned_topology
@@ -98,26 +100,25 @@ async def add(settings: Settings, subscriber: Subscriber, *, actor: str, as_it_i
     """
     if (reason := conflict(subscriber, settings.subscribers)) is not None:
         raise SubscriberConflictError(f"the settings ([[subscribers]]) have it already: {reason}")
-    prefix = settings.rabbitmq.prefix
-    wanted = topology_of(prefix, subscriber)
+    wanted = topology_of(settings.rabbitmq.prefix, subscriber)
+    dead, own = (queue.name for queue in wanted.queues)
     async with _open_registry(settings) as registry, _connected(settings) as connection:
         await _require_exchanges(connection, settings, wanted)
-        before = {found.queue for found in await subscriber_queues.standing(connection, prefix, subscriber)}
+        before = frozenset([name for name in (own, dead) if await queue_exists(connection, name)])
         registered = await registry.reserve(subscriber, actor=actor)
+        attempt = _Attempt(connection, registry, wanted, before)
         try:
             with session_errors_as_loss(connection):
-                differing = await _declare(connection, wanted, as_it_is=as_it_is)
+                differing = await attempt.declare(as_it_is=as_it_is)
             if not await registry.set_in_force(subscriber.queue, in_force=True):
                 raise SubscriberConflictError(f"'{subscriber.queue}' was removed while it was added")
         except asyncio.CancelledError:
-            await _undo(connection, registry, subscriber, wanted, before)
+            await attempt.undo(subscriber)
             raise
         except (TopologyRefusedError, BrokerUnavailableError, StoreError) as error:
-            left = await _undo(connection, registry, subscriber, wanted, before)
-            raise SubscriberError(f"{error}{left}") from error
-    dead, own = (queue.name for queue in wanted.queues)
+            raise SubscriberError(f"{error}{await attempt.undo(subscriber)}") from error
     remarks = (*differing, *await _policies(settings, (own, dead)))
-    return Added(registered, own, dead, remarks)
+    return Added(replace(registered, in_force=True), own, dead, remarks)
 
 
 async def preview_removal(settings: Settings, queue: str) -> Preview:
@@ -203,70 +204,77 @@ async def _require_exchanges(connection: AbstractConnection, settings: Settings,
     await declaring.check(connection, Topology(exchanges, (), ()))
 
 
-async def _declare(connection: AbstractConnection, wanted: Topology, *, as_it_is: bool) -> list[str]:
-    """Declare the queues, then bind them: one that stands with other arguments is not bound without having been asked for.
+@dataclass(slots=True)
+class _Attempt:
+    """What was made for a subscriber that may not come to be."""
 
-    Returns:
-        Which queues have other arguments, a line each.
+    connection: AbstractConnection
+    registry: SubscriberRegistry
+    wanted: Topology
+    before: frozenset[str]
+    """Which of its queues stood already: they stay in any case."""
+    bound: bool = False
+    """Whether its queue may be bound already."""
 
-    Raises:
-        TopologyRefusedError: RabbitMQ refuses one.
-        BrokerUnavailableError: it does not answer.
-    """
-    refused = await declaring.apply_topology(
-        connection, Topology((), wanted.queues, ()), "always", required=()
-    )
-    for one in refused:
-        if isinstance(one.error, TopologyMismatchError) and not as_it_is:
-            raise TopologyRefusedError(
-                f"{one.part.what} stands already, with other arguments: {one.error.difference}; delete it, choose another "
-                "name, or have it bound as it is (--as-it-is)"
-            )
-        if not isinstance(one.error, TopologyMismatchError):
-            raise one.error
-    for one in await declaring.apply_topology(connection, wanted, "always", required=()):
-        if not isinstance(one.error, TopologyMismatchError):
-            raise one.error
-    return [str(one.error) for one in refused]
+    async def declare(self, *, as_it_is: bool) -> list[str]:
+        """Declare the queues, then bind them: one that stands with other arguments is not bound without having been asked for.
 
+        Returns:
+            Which queues have other arguments, a line each.
 
-async def _undo(
-    connection: AbstractConnection,
-    registry: SubscriberRegistry,
-    subscriber: Subscriber,
-    wanted: Topology,
-    before: set[str],
-) -> str:
-    """Delete what was declared, and the row. Returns what is left, to be put behind the reason; empty: nothing."""
-    unfinished = f"; what was made is left: `bridge subscribers remove {subscriber.queue}` ends it"
-    own = wanted.queues[-1].name
-    try:
-        for queue in reversed(wanted.queues):
-            if queue.name not in before:
-                await subscriber_queues.delete(connection, queue.name)
-        await registry.remove(subscriber.queue)
-    except (TopologyRefusedError, BrokerUnavailableError, StoreError):
-        return unfinished
-    return f"; queue '{own}', which stood before, stays, and may be bound already" if own in before else ""
+        Raises:
+            TopologyRefusedError: RabbitMQ refuses one.
+            BrokerUnavailableError: it does not answer.
+        """
+        differing = []
+        for error in await self._refusals(Topology((), self.wanted.queues, ())):
+            if not isinstance(error, TopologyMismatchError):
+                raise error
+            differing.append(str(error))
+            if not as_it_is:
+                raise TopologyRefusedError(
+                    f"{error.what} stands already, with other arguments: {error.difference}; delete it, choose another name, "
+                    "or have it bound as it is (--as-it-is)"
+                )
+        self.bound = True
+        for error in await self._refusals(self.wanted):
+            if not isinstance(error, TopologyMismatchError):
+                raise error
+        return differing
+
+    async def undo(self, subscriber: Subscriber) -> str:
+        """Delete what was declared, and the row. Returns what is left, to be put behind the reason; empty: nothing."""
+        try:
+            for queue in reversed(self.wanted.queues):
+                if queue.name not in self.before and await queue_exists(self.connection, queue.name):
+                    await subscriber_queues.delete(self.connection, queue.name)
+            await self.registry.remove(subscriber.queue)
+        except (TopologyRefusedError, BrokerUnavailableError, StoreError):
+            return f"; what was made is left: `bridge subscribers remove {subscriber.queue}` ends it"
+        own = self.wanted.queues[-1].name
+        if self.bound and own in self.before:
+            return f"; queue '{own}' stood before and stays, and may be bound to some of it already"
+        return ""
+
+    async def _refusals(self, topology: Topology) -> list[TopologyRefusedError | BrokerUnavailableError]:
+        refused = await declaring.apply_topology(self.connection, topology, "always", required=())
+        return [one.error for one in refused]
 
 
 async def _policies(settings: Settings, queues: tuple[str, ...]) -> list[str]:
     """Which limits policies put on these queues, as far as the management API tells, a line each."""
-    found = []
     try:
         async with management.connect(settings.rabbitmq) as api:
-            for name in queues:
-                view = await api.queue(name)
-                limits = (
-                    {}
-                    if view is None
-                    else {key: view.policies[key] for key in _LIMITS if key in view.policies}
-                )
-                if view is not None and limits:
-                    named = [("policy", view.policy), ("operator policy", view.operator_policy)]
-                    by = " and ".join(f"{kind} '{policy}'" for kind, policy in named if policy) or "a policy"
-                    shown = ", ".join(f"{key} = {value}" for key, value in limits.items())
-                    found.append(f"{by} changes the limits of queue '{name}': {shown}")
+            policies = await api.policies()
     except ManagementError as error:
-        found.append(f"whether a policy changes its limits is not known: {error}")
+        return [f"whether a policy changes its limits is not known: {error}"]
+    found = []
+    for name in queues:
+        for policy in in_force_on_quorum_queue(policies, name):
+            limits = ", ".join(
+                f"{key} = {policy.definition[key]}" for key in _LIMITS if key in policy.definition
+            )
+            if limits:
+                kind = "operator policy" if policy.operator else "policy"
+                found.append(f"{kind} '{policy.name}' changes the limits of queue '{name}': {limits}")
     return found
