@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table as RichTable
 
 from tests.programs.bench.entrants import CONFIRMED
+from tests.programs.bench.fan_out import RATE as FAN_OUT_RATE
 from tests.programs.bench.longer import RATE
 from tests.programs.bench.results import bars
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tests.programs.bench.checking import CheckFigures
+    from tests.programs.bench.fan_out import FanOutRow
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.results import Bar, Results
     from tests.programs.bench.scaling import ScalingRow
@@ -63,6 +65,8 @@ def tables(results: Results) -> list[Table]:
         found.append(_answer_times(results.answer_times))
     if results.memory is not None:
         found.append(_memory(results.memory))
+    if results.fan_out:
+        found.append(_fan_out(results.fan_out))
     if results.workers:
         found.append(_workers(results.workers))
     if results.scaling:
@@ -158,6 +162,26 @@ def _memory(it: Memory) -> Table:
                 ),
                 good=not it.errors,
             ),
+        ),
+    )
+
+
+def _fan_out(rows: Sequence[FanOutRow]) -> Table:
+    return Table(
+        f"Queues of other services, each bound to every event: {FAN_OUT_RATE} events/s, open loop",
+        ("subscribers", "p50", "p99", "worst of all rounds", "broker's CPU per event", "÷ none", "errors"),
+        tuple(
+            Line(
+                (
+                    str(row.subscribers),
+                    *(_ms(seconds) for seconds in (row.p50, row.p99, row.worst)),
+                    _us(row.broker_cpu),
+                    _ratio(row.ratio),
+                    "; ".join(row.errors) or "none",
+                ),
+                good=not row.errors,
+            )
+            for row in rows
         ),
     )
 

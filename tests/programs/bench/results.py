@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from tests.programs.bench.checking import CheckFigures
+    from tests.programs.bench.fan_out import FanOutRow
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.scaling import ScalingRow
     from tests.programs.bench.throughput import Measurement, Row
@@ -37,10 +38,11 @@ class Results:
     """What could not be measured at all, and why."""
     transfers: tuple[TransferRow, ...] = ()
     checks: tuple[CheckFigures, ...] = ()
+    fan_out: tuple[FanOutRow, ...] = ()
 
     @property
     def good(self) -> bool:
-        parts = (*self.receivers, self.answer_times, self.memory)
+        parts = (*self.receivers, self.answer_times, self.memory, *self.fan_out)
         return not self.errors and not any(part.errors for part in parts if part is not None)
 
 

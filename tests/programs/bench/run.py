@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tests.programs.bench import (
     checking,
     entrants,
+    fan_out,
     longer,
     machine,
     place,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
+    from tests.programs.bench.fan_out import FanOutRow
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.throughput import Row, Say
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 ANSWER_TIMES: Final = "answer times"
 MEMORY: Final = "memory"
+FAN_OUT: Final = "fan-out"
 WORKER: Final = "worker"
 SCALING: Final = "scaling"
 TRANSFER: Final = "import and export"
@@ -39,6 +42,7 @@ ALL: Final = (
     *(contender.name for contender in entrants.ALL),
     ANSWER_TIMES,
     MEMORY,
+    FAN_OUT,
     WORKER,
     SCALING,
     TRANSFER,
@@ -78,6 +82,7 @@ async def everything(choice: Choice, say: Say) -> Results:
     rows: list[Row] = []
     answer_times: AnswerTimes | None = None
     memory: Memory | None = None
+    fanned: list[FanOutRow] | None = None
     async with place.set_up(choice.scratch) as there:
         about = await machine.about(there, rounds=choice.rounds, seconds=choice.seconds, before=busy)
         say(about)
@@ -88,6 +93,9 @@ async def everything(choice: Choice, say: Say) -> Results:
             answer_times = await _kept(ANSWER_TIMES, measuring, failed, say)
         if MEMORY in choice.names:
             memory = await _kept(MEMORY, longer.memory(there, say=say), failed, say)
+        if FAN_OUT in choice.names:
+            measuring_fan_out = fan_out.measure(there, rounds=choice.rounds, say=say)
+            fanned = await _kept(FAN_OUT, measuring_fan_out, failed, say)
     workers = None
     if WORKER in choice.names:
         workers = await _kept(WORKER, working.measure(rounds=choice.rounds, say=say), failed, say)
@@ -106,6 +114,7 @@ async def everything(choice: Choice, say: Say) -> Results:
         skipped=skipped,
         answer_times=answer_times,
         memory=memory,
+        fan_out=tuple(fanned or ()),
         workers=tuple(workers or ()),
         scaling=tuple(several or ()),
         transfers=tuple(transfers or ()),
