@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_CONSUMED: Final = ("ack", "deliver_no_ack", "get_no_ack")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class QueueView:
     durable: bool = True
     temporary: bool = False
     """Whether it ends with its connection or its last consumer."""
+    published: int | None = None
+    """Messages that were put into it since RabbitMQ began to count. None: nothing is counted yet, as with the next."""
+    consumed: int | None = None
+    """Messages that were acknowledged, or delivered to somebody who acknowledges none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ def read_node(found: Mapping[str, Any]) -> Node:
 
 def read_queue(found: Mapping[str, Any]) -> QueueView:
     """A queue of `/api/queues/VHOST/NAME`."""
+    is_counted, counters = "messages_ready" in found, mapping_at(found, "message_stats")
     return QueueView(
         name=str(found.get("name", "?")),
         kind=str(found.get("type", "?")),
@@ -94,6 +101,8 @@ def read_queue(found: Mapping[str, Any]) -> QueueView:
         dead_lettering=_whole_number(found.get("messages_dlx")),
         durable=found.get("durable") is not False,
         temporary=found.get("exclusive") is True or found.get("auto_delete") is True,
+        published=_sum_of(counters, "publish") if is_counted else None,
+        consumed=_sum_of(counters, *_CONSUMED) if is_counted else None,
     )
 
 
@@ -124,6 +133,11 @@ def mapping_at(found: Any, key: str) -> dict[str, Any]:
     """The object at this key; empty if there is none. Erlang encodes an empty object as an empty list in some places."""
     value = found.get(key) if isinstance(found, dict) else None
     return value if isinstance(value, dict) else {}
+
+
+def _sum_of(counters: Mapping[str, Any], *names: str) -> int:
+    """A counter that has counted nothing yet is not there."""
+    return sum(_whole_number(counters.get(name)) or 0 for name in names)
 
 
 def _whole_number(value: Any) -> int | None:

@@ -14,6 +14,7 @@ from bridge.broker.queue_counts import queue_counts, queue_exists, ready_message
 from bridge.broker.topology_plan import planned_topology
 from bridge.diagnostics.broker_permission_probes import may_read, may_write
 from bridge.diagnostics.finding import failed, ok, skipped, warning
+from bridge.suppression.subscriber_registry import Registered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ _FIRST_UNTESTED_VERSION: Final = (5, 0)
 _APPLY: Final = "run `bridge topology apply` as a user who may configure"
 _ENABLE_API: Final = "enable the plugin rabbitmq_management, or set rabbitmq.management_url, to see it"
 
+NONE_REGISTERED: Final = Registered((), None)
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerContext:
@@ -43,11 +46,13 @@ class BrokerContext:
     management: ManagementApi
     publishing: AbstractConnection | None
     """Another connection, to try publishes on; None while an alarm makes RabbitMQ block publishers."""
+    registered: Registered = NONE_REGISTERED
+    """Subscribers that are not in the settings."""
     planned: Topology = field(init=False)
     names: topology.Names = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "planned", planned_topology(self.settings))
+        object.__setattr__(self, "planned", planned_topology(self.settings, self.registered.current))
         object.__setattr__(self, "names", topology.Names(self.settings.rabbitmq.prefix))
 
 
@@ -97,7 +102,7 @@ async def permissions(check: str, context: BrokerContext) -> Finding:
 
 
 async def topology_check(check: str, context: BrokerContext) -> Finding:
-    """Everything that we declare exists, with our arguments and bindings."""
+    """Everything that we declare exists, with our arguments and bindings; of other services' queues, the bindings."""
     missing = await _missing(context)
     if missing:
         return failed(check, f"missing: {', '.join(missing)}", _APPLY)
@@ -170,7 +175,7 @@ async def _missing(context: BrokerContext) -> list[str]:
     parts = [
         (f"exchange '{exchange.name}'", topology.Topology((exchange,), (), ()))
         for exchange in context.planned.exchanges
-    ] + [(f"queue '{queue.name}'", topology.Topology((), (queue,), ())) for queue in context.planned.queues]
+    ] + [(f"queue '{queue.name}'", topology.Topology((), (queue,), ())) for queue in _own_queues(context)]
     missing = []
     for what, alone in parts:
         try:
@@ -184,7 +189,7 @@ async def _missing(context: BrokerContext) -> list[str]:
 
 async def _compare_by_api(check: str, context: BrokerContext) -> Finding:
     others = []
-    for queue in context.planned.queues:
+    for queue in _own_queues(context):
         view = await context.management.queue(queue.name)
         wanted = {name: value for name, value in queue.arguments.items() if name not in queue.may_differ}
         if view is not None and not _contains(view.arguments, wanted):
@@ -204,7 +209,7 @@ async def _compare_by_api(check: str, context: BrokerContext) -> Finding:
 
 async def _compare_by_declaring(check: str, context: BrokerContext, blind: str) -> Finding:
     """Declare what exists, as the roles do at each start: RabbitMQ compares, and changes nothing."""
-    without_bindings = topology.Topology(context.planned.exchanges, context.planned.queues, ())
+    without_bindings = topology.Topology(context.planned.exchanges, tuple(_own_queues(context)), ())
     if context.settings.rabbitmq.declare == "never":
         return ok(check, f"all is there; arguments and bindings cannot be seen: {blind}")
     refused = await declaring.apply_topology(context.connection, without_bindings, "always", required=())
@@ -250,6 +255,11 @@ async def bound_queues(context: BrokerContext) -> list[QueueView]:
         }
     views = [await context.management.queue(name) for name in sorted(names)]
     return [view for view in views if view is not None]
+
+
+def _own_queues(context: BrokerContext) -> list[topology.Queue]:
+    """`broker_subscribers` has the others."""
+    return [queue for queue in context.planned.queues if not queue.of_subscriber]
 
 
 def _contains(actual: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.connection import connect, connect_to_any
@@ -16,6 +15,7 @@ from bridge.diagnostics import (
     broker_delivery_limit,
     broker_policies,
     broker_refusing_queues,
+    broker_subscribers,
     database_checks,
     machine_checks,
     provider_checks,
@@ -25,6 +25,7 @@ from bridge.diagnostics.broker_checks import BrokerContext
 from bridge.diagnostics.broker_connection import CONNECTION_NAME, close_quietly, cut, version_of
 from bridge.diagnostics.finding import CheckStatus, failed, ok, skipped, warning
 from bridge.settings.errors import InvalidSettingsError
+from bridge.suppression.subscriber_registry import Registered, read_registered
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
@@ -36,11 +37,13 @@ if TYPE_CHECKING:
     from bridge.diagnostics.finding import Finding
     from bridge.settings.sections import Settings
 
+    _BrokerCheck = Callable[[str, BrokerContext], Awaitable[Finding | list[Finding]]]
+
 TIMEOUT_SECONDS: Final = 6.0
 """For one check. They run side by side; only those of the broker wait until it is known whether it has an alarm."""
 
 _ALARMS: Final = "alarms"
-_BROKER_CHECKS: Final = {
+_BROKER_CHECKS: Final[dict[str, _BrokerCheck]] = {
     "RabbitMQ version": broker_checks.version,
     "permissions": broker_checks.permissions,
     "topology": broker_checks.topology_check,
@@ -48,6 +51,7 @@ _BROKER_CHECKS: Final = {
     "delivery limit": broker_delivery_limit.delivery_limit,
     "policies": broker_policies.policies,
     "queues that refuse": broker_refusing_queues.refusing_queues,
+    "subscribers": broker_subscribers.subscribers,
     "alternate exchange": broker_checks.alternate_exchange,
     "workers on SQLite": broker_checks.workers_on_sqlite,
 }
@@ -104,13 +108,14 @@ async def _broker(settings: Settings) -> list[Finding]:
             management.connect(settings.rabbitmq) as api,
             _publishing(settings, api) as (alarm, unblocked),
         ):
-            context = BrokerContext(settings, connection, version_of(connection), api, unblocked)
-            return [reachable, alarm] + await asyncio.gather(
-                *(
-                    _with_timeout(name, partial(_run_broker_check, examiner, name, context))
-                    for name, examiner in _BROKER_CHECKS.items()
-                )
+            version = version_of(connection)
+            context = BrokerContext(
+                settings, connection, version, api, unblocked, await _registered(settings)
             )
+            found = await asyncio.gather(
+                *(_run_broker_check(check, name, context) for name, check in _BROKER_CHECKS.items())
+            )
+            return [reachable, alarm, *(finding for findings in found for finding in findings)]
     finally:
         await close_quietly(connection)
 
@@ -166,14 +171,25 @@ async def _connect_all(settings: Settings) -> tuple[AbstractConnection | None, l
     return (connections[0] if connections else None), problems
 
 
-async def _run_broker_check(
-    examiner: Callable[[str, BrokerContext], Awaitable[Finding]], name: str, context: BrokerContext
-) -> Finding:
+async def _registered(settings: Settings) -> Registered:
+    """The subscribers that are not in the settings. Without them the others are checked all the same."""
     try:
-        with session_errors_as_loss(context.connection):
-            return await examiner(name, context)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            return await read_registered(settings.suppression.database_url.get_secret_value())
+    except TimeoutError:
+        return Registered((), f"registered subscribers are not known: no answer in {TIMEOUT_SECONDS:g} s")
+
+
+async def _run_broker_check(examiner: _BrokerCheck, name: str, context: BrokerContext) -> list[Finding]:
+    try:
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            with session_errors_as_loss(context.connection):
+                found = await examiner(name, context)
+    except TimeoutError:
+        found = _timed_out(name)
     except BrokerUnavailableError as loss:
-        return failed(name, f"the connection was {loss}", "look again; see RabbitMQ's log")
+        found = failed(name, f"the connection was {loss}", "look again; see RabbitMQ's log")
+    return found if isinstance(found, list) else [found]
 
 
 async def _roles(settings: Settings) -> list[Finding]:

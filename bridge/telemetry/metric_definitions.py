@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
-from prometheus_client import Counter, Gauge
-
-from bridge.telemetry.buffered import BulkHistogram
+from bridge.telemetry.subscriber_metrics import SubscriberMetrics
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import Counter, Gauge
 
-    Aggregation = Literal["livesum", "livemin", "livemax", "max"]
-    """How the gauges of several processes are combined: those of living processes, except for `max`."""
+    from bridge.telemetry.buffered import BulkHistogram
 
 FAST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds, for what normally takes milliseconds."""
@@ -29,11 +26,8 @@ RECEIVED, CONFIRMED, HANDLED = "received", "confirmed", "handled"
 """The stages of an event, for `event_age`."""
 
 
-class MetricDefinitions:
+class MetricDefinitions(SubscriberMetrics):
     """All metrics. Each is made at its first use, so that a role shows only those that it uses."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.registry = registry
 
     @cached_property
     def build(self) -> Gauge:
@@ -287,14 +281,3 @@ class MetricDefinitions:
         return self._counter(
             "bridge_api_addresses_checked", "Addresses that the API was asked about", "result"
         )
-
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(name, help_text, labels, registry=self.registry)
-
-    def _gauge(
-        self, name: str, help_text: str, *labels: str, multiprocess_mode: Aggregation = "livesum"
-    ) -> Gauge:
-        return Gauge(name, help_text, labels, registry=self.registry, multiprocess_mode=multiprocess_mode)
-
-    def _histogram(self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> BulkHistogram:
-        return BulkHistogram(name, help_text, labels, buckets=bounds, registry=self.registry)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
@@ -184,9 +183,11 @@ def metrics(page: str) -> str:
     """Names, types and labels from the code; roles, the labels' values and meanings from the page."""
     known = {row[0]: row for row in rows_of(page)}
     everything = MetricDefinitions(CollectorRegistry())
-    names = [name for name, value in vars(MetricDefinitions).items() if isinstance(value, cached_property)]
     with TemporaryDirectory() as folder:
-        made = [*(getattr(everything, name) for name in names), SharedMetrics(Path(folder)).restarts]
+        made = [
+            *(getattr(everything, name) for name in everything.names()),
+            SharedMetrics(Path(folder)).restarts,
+        ]
     rows = []
     for one in made:
         name = f"`{one._name}_total`" if one._type == "counter" else f"`{one._name}`"

@@ -11,7 +11,7 @@ import aio_pika
 
 from bridge.broker import declaring, topology_plan
 from bridge.settings.loading import load_settings
-from bridge.settings.sections import Subscriber
+from bridge.settings.subscribers import Subscriber
 from tests.programs.bench.entrants import CONFIRMED
 from tests.programs.bench.throughput import of_another_kind
 
