@@ -17,7 +17,7 @@ from bridge.diagnostics.role_status import ADMITTED, TOKENS
 from bridge.telemetry.terminal import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from rich.console import JustifyMethod, RenderableType
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bridge.diagnostics.role_status import RoleStatus
     from bridge.diagnostics.spool_status import SpoolStatus
     from bridge.diagnostics.status import EventCount, Status
+    from bridge.diagnostics.subscriber_status import SubscriberStatus
 
 _UNSEEN: Final = "?"
 _BETWEEN: Final = 2
@@ -33,9 +34,25 @@ _INDENT: Final = 4
 """Blanks before what goes on below a line."""
 _BREAKERS: Final = ("closed", "half-open", "open")
 """By the value of the metric."""
-_NAMES: Final = frozenset({"Role", "At", "Event", "Queue"})
+_NAMES: Final = frozenset({"Role", "At", "Event", "Queue", "Subscriber"})
 """Columns that are there to be copied: nothing in them is broken."""
-_NUMBERS: Final = frozenset({"Total", "A second", "Ready", "Unacknowledged", "Consumers", "Oldest"})
+_NUMBERS: Final = frozenset(
+    {
+        "Total",
+        "A second",
+        "Ready",
+        "Unacknowledged",
+        "Consumers",
+        "Oldest",
+        "Dead letters",
+        "Not consumed for",
+    }
+)
+
+
+_SUBSCRIBER: Final = (
+    "Subscriber", "Ready", "Unacknowledged", "Consumers", "Dead letters", "Oldest", "Not consumed for"
+)  # fmt: skip
 
 
 class Grid(NamedTuple):
@@ -72,12 +89,15 @@ def _parts(seen: Status) -> Iterator[Text | Grid]:
     yield Grid(("Role", "At", "State"), [_role(role) for role in seen.roles])
     yield Grid(("Event", "Total", "A second"), [_event(event) for event in seen.events])
     yield _broker(seen.broker)
-    queues = seen.broker.queues
+    of_others = _queues_of(seen.subscribers)
+    queues = [queue for queue in seen.broker.queues if queue.name not in of_others]
     ages_known = any(queue.oldest_age is not None for queue in queues)
     yield Grid(
         ("Queue", "Ready", "Unacknowledged", "Consumers", *(["Oldest"] if ages_known else [])),
         [_queue(queue, with_age=ages_known) for queue in queues],
     )
+    if seen.subscribers:
+        yield Grid(_SUBSCRIBER, [_subscriber(one) for one in seen.subscribers])
     yield Grid((), _rest(seen))
     for line in seen.unseen:
         yield Text(f"not known: {one_line(line)}", "dim")
@@ -125,6 +145,22 @@ def _queue(queue: QueueStatus, *, with_age: bool) -> tuple[Text | str | Cell, ..
         *(_number(value) for value in (queue.ready, queue.unacknowledged, queue.consumers)),
         *([_UNSEEN if queue.oldest_age is None else age_cell(queue.oldest_age)] if with_age else []),
     )
+
+
+def _subscriber(one: SubscriberStatus) -> tuple[Text | str | Cell, ...]:
+    name = Text(one_line(one.queue))
+    if not one.there:
+        name.append(" (not there)", "red")
+    return (
+        name,
+        *(_number(value) for value in (one.ready, one.unacknowledged, one.consumers, one.dead_letters)),
+        *(_UNSEEN if value is None else age_cell(value) for value in (one.oldest_age, one.idle)),
+    )
+
+
+def _queues_of(subscribers: Iterable[SubscriberStatus]) -> set[str]:
+    """Both of each: they have a table of their own."""
+    return {name for one in subscribers for name in (one.queue, one.dead_queue)}
 
 
 def _rest(seen: Status) -> list[tuple[Text | str | Cell, ...]]:

@@ -39,6 +39,8 @@ _LABELS: Final = {
     "bridge_backfill_events_total": "",
     TOKENS: "",
     ADMITTED: "token",
+    "bridge_subscriber_oldest_seconds": "queue",
+    "bridge_subscriber_idle_seconds": "queue",
 }
 """The samples that are read: name -> the label by whose values they are summed; empty: no label."""
 

@@ -14,6 +14,12 @@ from bridge.broker import management, topology
 from bridge.broker.topology_plan import planned_topology
 from bridge.diagnostics import role_status, spool_status
 from bridge.diagnostics.broker_status import BrokerMonitor
+from bridge.diagnostics.subscriber_status import (
+    registered_subscribers,
+    subscriber_statuses,
+    unseen_subscribers,
+    wrong_subscribers,
+)
 from bridge.roles.identity import identity_of
 from bridge.threads import run_abandonable
 
@@ -24,7 +30,9 @@ if TYPE_CHECKING:
     from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
     from bridge.diagnostics.role_status import LabelledValues, RoleStatus
     from bridge.diagnostics.spool_status import SpoolStatus
+    from bridge.diagnostics.subscriber_status import SubscriberStatus
     from bridge.settings.sections import Settings
+    from bridge.suppression.subscriber_registry import Registered
 
 _DISK_SECONDS: Final = 3.0
 _STALE_SPOOL_SECONDS: Final = 60.0
@@ -65,6 +73,8 @@ class Status:
     """Messages moved to the dead letters since the workers' start."""
     quarantined: int | None
     """Messages in the quarantine."""
+    subscribers: tuple[SubscriberStatus, ...]
+    """Other services, by their queues."""
     breakers: Mapping[str, float]
     """Dependency -> state of its circuit breaker, 0 while it is closed."""
     wrong: tuple[str, ...]
@@ -82,7 +92,12 @@ class StatusMonitor:
     """Reads the state repeatedly. Rates are those between two looks."""
 
     def __init__(
-        self, settings: Settings, broker: BrokerMonitor, session: aiohttp.ClientSession, urls: Sequence[str]
+        self,
+        settings: Settings,
+        broker: BrokerMonitor,
+        session: aiohttp.ClientSession,
+        urls: Sequence[str],
+        registered: Registered,
     ) -> None:
         """Use `open` instead.
 
@@ -91,18 +106,22 @@ class StatusMonitor:
             broker: reads the state of RabbitMQ.
             session: for requests to the roles.
             urls: health URLs of the roles.
+            registered: subscribers that are not in the settings.
         """
         self._settings = settings
         self._broker = broker
         self._session = session
         self._urls = tuple(urls)
+        self._registered = registered
+        self._planned = planned_topology(settings, registered.current)
         self._before: tuple[float, LabelledValues] | None = None
 
     @classmethod
     @asynccontextmanager
     async def open(cls, settings: Settings, urls: Sequence[str] = ()) -> AsyncIterator[Self]:
         """Monitor these roles; without URLs, the roles of these settings on this machine."""
-        planned = planned_topology(settings)
+        registered = await registered_subscribers(settings)
+        planned = planned_topology(settings, registered.current)
         async with AsyncExitStack() as stack:
             api = await stack.enter_async_context(management.connect(settings.rabbitmq))
             queues = [queue.name for queue in planned.queues]
@@ -110,7 +129,7 @@ class StatusMonitor:
                 BrokerMonitor(settings.rabbitmq, api, queues, planned.bindings)
             )
             session = await stack.enter_async_context(aiohttp.ClientSession())
-            yield cls(settings, broker, session, urls or role_status.health_urls(settings))
+            yield cls(settings, broker, session, urls or role_status.health_urls(settings), registered)
 
     async def read(self) -> Status:
         """Read the state once. This takes a few seconds at most, even if something does not answer."""
@@ -121,6 +140,7 @@ class StatusMonitor:
         names = topology.Names(self._settings.rabbitmq.prefix)
         queues = {queue.name: queue for queue in broker.queues}
         suppression, dead = queues[names.suppression], queues[names.dead]
+        subscribers = subscriber_statuses(self._planned.queues, queues, seen)
         breakers: LabelledValues = {}
         for role in seen:
             for dependency, state in role.by_label(_BREAKER).items():
@@ -135,17 +155,19 @@ class StatusMonitor:
             dead_letters=dead.ready,
             dead_by_reason={reason: int(n) for reason, n in role_status.sum_by_label(seen, _DEAD).items()},
             quarantined=queues[names.malformed].ready,
+            subscribers=tuple(subscribers),
             breakers=breakers,
             wrong=(
                 *_wrong_roles(seen),
                 *(f"workers wait for the {name}: its circuit breaker is open" for name in _open(breakers)),
                 *_wrong_broker(broker, suppression, dead),
+                *wrong_subscribers(subscribers),
                 *_wrong_quarantine(queues[names.malformed]),
                 *_wrong_backfill(queues[names.backfill], role_status.sum_by_label(seen, _BACKFILLED)),
                 *([problem] if problem else []),
                 *(_wrong_spool(waiting) if waiting else []),
             ),
-            unseen=tuple(_unseen(broker)),
+            unseen=(*_unseen(broker), *unseen_subscribers(self._registered, subscribers)),
         )
 
     def _events(self, totals: LabelledValues) -> list[EventCount]:

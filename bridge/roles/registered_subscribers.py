@@ -60,6 +60,10 @@ class RegisteredSubscribers:
         self._known = self._without_conflicts(found)
         return self._known
 
+    async def with_those_of_settings(self) -> tuple[Subscriber, ...]:
+        """All subscribers that there are now."""
+        return (*self._of_settings, *await self.read())
+
     async def clean_up(self, connection: AbstractConnection, declared: Sequence[Subscriber]) -> None:
         """Delete what was just declared for a subscriber that was removed in the same moment, unless somebody uses it.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -20,11 +20,9 @@ from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.registered_subscribers import RegisteredSubscribers
 from bridge.roles.role_topology import RoleTopology, required_by_worker
 from bridge.roles.worker_dependencies import WorkerDependencies
-from bridge.suppression.address_keys import keys_of
-from bridge.suppression.errors import StoreUnavailableError
+from bridge.roles.worker_list import open_list
 from bridge.suppression.policy import Policy
-from bridge.suppression.store import Store
-from bridge.tasks import background_task, run_until_first_ends, wait_while_running
+from bridge.tasks import background_task, run_until_first_ends
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics
 from bridge.worker import failures
@@ -46,6 +44,7 @@ from bridge.worker.progress_checks import WorkerParts, database_check, worker_ch
 from bridge.worker.pruner import make_pruner
 from bridge.worker.readiness import worker_readiness
 from bridge.worker.relay import Relay
+from bridge.worker.subscriber_watch import SubscriberWatch
 from bridge.worker.suppressor import Suppressor
 from bridge.worker.tracked_publisher import TrackedPublisher
 from bridge.worker.watchdog import Watchdog
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
     from bridge.amqp.publisher import Publisher
     from bridge.roles.lifetime import Lifetime
     from bridge.settings.sections import Settings
-    from bridge.worker.dependencies import Dependency
+    from bridge.suppression.store import Store
 
 log = logs.logger("roles")
 
@@ -107,7 +106,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             background_task(watchdog.run(), name="worker.watchdog")
         )
         store = await open_parts.enter_async_context(
-            _open_list(settings, dependencies.database, lifetime.stop)
+            open_list(settings, dependencies.database, lifetime.stop)
         )
         if store is None:
             log.info("stopped before the list could be opened", action="worker.stopped")
@@ -123,6 +122,9 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         )
         role_topology = RoleTopology(
             settings, planned, required_by_worker(settings), refusals, lost, registered
+        )
+        subscriber_watch = SubscriberWatch(
+            registered.with_those_of_settings, api, prefix=settings.rabbitmq.prefix, metrics=metrics
         )
         backfill = Backfill(
             publisher,
@@ -150,6 +152,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                 backfill=backfill.run(connection),
                 freshness=parts.freshness.run(connection, backfill),
                 announcements=consume_announcements(parts.announcement_consumer, connection),
+                subscribers=subscriber_watch.run(connection),
             )
 
         async with (
@@ -168,41 +171,6 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
                 task.cancel()  # all at once: then a database that does not answer is waited for only once
             await parts.freshness.report_end()
     log.info("worker stopped", action="worker.stopped")
-
-
-@asynccontextmanager
-async def _open_list(
-    settings: Settings, database: Dependency, stop: asyncio.Event
-) -> AsyncIterator[Store | None]:
-    """The list, as soon as its database answers; None if the worker must stop before.
-
-    Raises:
-        StoreError: the list cannot be opened, and waiting does not help.
-    """
-    url = settings.suppression.database_url.get_secret_value()
-    keys = keys_of(settings.suppression)
-    async with AsyncExitStack() as opened:
-        store: Store | None = None
-
-        async def open_it() -> None:
-            nonlocal store
-            while store is None:
-                with suppress(StoreUnavailableError):
-                    store = await database.call(
-                        lambda: opened.enter_async_context(
-                            Store.open(
-                                url,
-                                lease_seconds=settings.worker.take_over_after,
-                                keys=keys,
-                                policy=Policy.of(settings.suppression),
-                            )
-                        ),
-                        errors=failures.DATABASE_ERRORS,
-                    )
-
-        async with background_task(open_it(), name="worker.open") as opening:
-            await wait_while_running(stop, opening)
-        yield store
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from bridge.broker.topology import Names
 from bridge.broker.topology_plan import SENT, planned_topology
 from bridge.development.emission import event_body
 from bridge.settings.loading import load_settings
+from bridge.settings.subscribers import Subscriber
 from config import make_secrets
 from tests.conftest import TOKEN
 from tests.support.rabbit import Rabbit
@@ -70,11 +71,11 @@ async def house(amqp_url: str, prefix: str, control: Control) -> AsyncIterator[H
     await control.delete_virtual_host(prefix)
 
 
-async def declared(house: House, overrides: dict[str, Any]) -> None:
+async def declared(house: House, overrides: dict[str, Any], *subscribers: Subscriber) -> None:
     """What `bridge topology apply` does, as the user who may."""
     async with house.as_user("operator") as operator:
         settings = load_settings(overrides=house.overrides_of("operator", overrides))
-        await declaring.declare(operator.connection, planned_topology(settings))
+        await declaring.declare(operator.connection, planned_topology(settings, subscribers))
 
 
 async def test_the_receiver_confirms_events(
@@ -118,6 +119,30 @@ async def test_the_worker_keeps_the_list(
             await workplace.send(*bounces([3]))
             await workplace.changes(3)
             assert await workplace.listed() == bounced([1, 2, 3])
+
+
+async def test_a_consumer_reads_its_queue_its_dead_letters_and_the_changes(
+    house: House, overrides: dict[str, dict[str, Any]]
+) -> None:
+    """The example's user: what it rejects it finds in its own dead letters, and it may bind its queue to the changes."""
+    await declared(house, overrides, Subscriber(queue="crm", events=("opened",)))
+    async with (
+        house.as_user("operator") as operator,
+        operator.channel() as publishing,
+        house.as_user("crm") as consumer,
+        consumer.channel() as channel,
+    ):
+        events = await publishing.get_exchange(NAMES.events, ensure=False)
+        await events.publish(aio_pika.Message(b"bad"), routing_key="opened")
+        queue = await channel.declare_queue("crm", passive=True)
+        await (await queue.get(timeout=20)).reject(requeue=False)
+        async with consumer.reading("crm.dead") as dead:
+            assert (await dead.next()).body == b"bad"
+        await queue.bind(NAMES.changes, "#")
+        changes = await publishing.get_exchange(NAMES.changes, ensure=False)
+        await changes.publish(aio_pika.Message(b"change"), routing_key="added")
+        async with consumer.reading("crm") as own:
+            assert (await own.next()).body == b"change"
 
 
 async def declares(channel: AbstractChannel) -> None:

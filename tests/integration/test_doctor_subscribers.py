@@ -36,7 +36,7 @@ def settings(managed: Managed, overrides: dict[str, Any], database_url: str) -> 
         rabbitmq={"urls": [managed.url], "management_url": managed.api},
         suppression={"database_url": database_url},
     )
-    return load_settings(overrides=of_this_test | {"subscribers": (CRM.model_dump(),)})
+    return load_settings(overrides=of_this_test).model_copy(update={"subscribers": (CRM,)})
 
 
 @pytest.fixture
@@ -54,7 +54,8 @@ async def test_what_is_as_planned_takes_one_line(
 ) -> None:
     """Those that are registered only are looked at, too."""
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
-        await store.subscribers.add(Subscriber(queue="shop", changes=True), actor="somebody")
+        await store.subscribers.reserve(Subscriber(queue="shop", changes=True), actor="somebody")
+        await store.subscribers.set_in_force("shop", in_force=True)
         await declaring.declare(connection, planned_topology(settings, await store.subscribers.current()))
     [finding] = await found(settings)
     assert (finding.status, finding.seen) == ("ok", "4 queues of theirs are as planned")

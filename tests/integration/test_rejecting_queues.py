@@ -15,6 +15,7 @@ from yarl import URL
 from bridge.development.emission import event_body
 from bridge.diagnostics.doctor import run_checks
 from bridge.settings.loading import load_settings
+from bridge.settings.subscribers import Subscriber
 from bridge.telemetry.metrics import Metrics
 from tests.conftest import TOKEN
 from tests.support.eventually import eventually
@@ -108,6 +109,29 @@ async def test_a_policy_that_makes_a_subscribers_queue_reject(managed: Managed, 
         assert seen.endswith(" of max-length 1, by policy 'cap' and operator policy 'house'")
         assert "It costs everybody: while it is full, RabbitMQ nacks each event for it" in advice
         assert "clear_operator_policy" in advice
+
+
+async def test_a_full_queue_of_a_subscriber_holds_up_nobody(rabbit: Rabbit, settings: Settings) -> None:
+    """Every event is confirmed at once, into the queue of another subscriber, too; the oldest are its dead letters."""
+    full = Subscriber(queue="crm", events=("clicked",), max_length=5)
+    other = Subscriber(queue="shop", events=("#",))
+    settings = settings.model_copy(update={"subscribers": (full, other)})
+    prefix = settings.rabbitmq.prefix
+    async with receiving(settings, Metrics(), designed(settings)) as receiver, ClientSession() as client:
+        await receiver.line.up()
+        url = f"http://127.0.0.1:{receiver.port}/webhooks/msndr/{TOKEN}"
+        answers = []
+        for number in range(20):
+            async with client.post(url, data=event_body("clicked", number, AT, {})) as answer:
+                answers.append((await answer.json())["durability"])
+        assert answers == ["confirmed"] * 20
+        async with rabbit.reading(f"{prefix}shop") as shop, rabbit.reading(f"{prefix}crm.dead") as dead:
+            everything = [one.message_id for one in await shop.take(20)]
+            dropped = await dead.take(15)
+            assert [one.message_id for one in dropped] == everything[:15]
+            assert {one.headers["x-first-death-reason"] for one in dropped} == {"maxlen"}
+        async with rabbit.reading(f"{prefix}crm") as own:
+            assert [one.message_id for one in await own.take(5)] == everything[15:]
 
 
 async def test_without_the_management_api_the_log_says_where_to_look(

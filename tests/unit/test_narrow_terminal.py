@@ -35,6 +35,7 @@ from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
 from bridge.diagnostics.finding import failed
 from bridge.diagnostics.role_status import RoleStatus
 from bridge.diagnostics.status import EventCount, Status
+from bridge.diagnostics.subscriber_status import SubscriberStatus
 from bridge.operations.archive_scan import ArchiveProgress
 from bridge.operations.policy import DryRun
 from bridge.operations.queue_messages import MessageList
@@ -172,6 +173,9 @@ def show_status(_: Path) -> None:
         dead_letters=3,
         dead_by_reason={"unknown-message": 1, "delivery_limit": 2, "insufficient-information": 3},
         quarantined=0,
+        subscribers=(
+            SubscriberStatus(f"{QUEUE}.of-a-service", "d", True, 123_456, 1000, 12, 3, 93_784.0, 93_784.0),  # noqa: FBT003 -- `there`
+        ),
         breakers={"database": 0.0, "provider": 1.0},
         wrong=(f"{QUEUE}: {REFUSAL}",),
         unseen=("bindings, nodes, alarms, unacknowledged messages and their ages: no answer in time",),

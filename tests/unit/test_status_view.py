@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bridge.broker.management_views import Node
 from bridge.cli.status_view import lines
 from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
 from bridge.diagnostics.role_status import RoleStatus
 from bridge.diagnostics.spool_status import SpoolStatus
 from bridge.diagnostics.status import EventCount, Status
+from bridge.diagnostics.subscriber_status import SubscriberStatus
 
 
 def status_of(*queues: QueueStatus) -> Status:
@@ -31,10 +34,34 @@ def status_of(*queues: QueueStatus) -> Status:
         dead_letters=0,
         dead_by_reason={},
         quarantined=0,
+        subscribers=(),
         breakers={"database": 0.0},
         wrong=(),
         unseen=(),
     )
+
+
+def test_subscribers_have_a_table_of_their_own() -> None:
+    """Depth, age, consumers, unacknowledged and dead letters of each, and for how long nothing was consumed."""
+    seen = replace(
+        status_of(
+            QueueStatus("suppression", ready=0, unacknowledged=0, consumers=1),
+            QueueStatus("crm", ready=5, unacknowledged=2, consumers=0),
+            QueueStatus("crm.dead", ready=3, unacknowledged=0, consumers=0),
+        ),
+        subscribers=(
+            SubscriberStatus("crm", "crm.dead", True, 5, 2, 0, 3, 7200.0, 3660.0),  # noqa: FBT003 -- `there`
+            SubscriberStatus("shop", "shop.dead", False, None, None, None, None, None, None),  # noqa: FBT003 -- the same
+        ),
+    )
+    assert [row[0] for row in rows_of_queues(seen)] == ["Queue", "suppression"]
+    rows = [line.split("\t") for line in lines(seen)]
+    at = next(at for at, row in enumerate(rows) if row[0] == "Subscriber")
+    assert rows[at : at + 3] == [
+        ["Subscriber", "Ready", "Unacknowledged", "Consumers", "Dead letters", "Oldest", "Not consumed for"],
+        ["crm", "5", "2", "0", "3", "7200", "3660"],
+        ["shop (not there)", "?", "?", "?", "?", "?", "?"],
+    ]
 
 
 def rows_of_queues(seen: Status) -> list[list[str]]:

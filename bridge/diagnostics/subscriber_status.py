@@ -1,0 +1,120 @@
+"""The state of other services' queues: what RabbitMQ counts, and what the workers have seen over time."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.suppression.subscriber_registry import Registered, read_registered
+from bridge.worker.subscriber_watch import IDLE_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bridge.broker.topology import Queue
+    from bridge.diagnostics.broker_status import QueueStatus
+    from bridge.diagnostics.role_status import RoleStatus
+    from bridge.settings.sections import Settings
+
+OLDEST: Final = "bridge_subscriber_oldest_seconds"
+IDLE: Final = "bridge_subscriber_idle_seconds"
+_DATABASE_SECONDS: Final = 3.0
+_MINUTE: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberStatus:
+    """The state of one subscriber. None: not known."""
+
+    queue: str
+    """The name of its queue in RabbitMQ."""
+    dead_queue: str
+    """The one of its dead letters."""
+    there: bool
+    """Whether there is such a queue."""
+    ready: int | None
+    unacknowledged: int | None
+    consumers: int | None
+    dead_letters: int | None
+    oldest_age: float | None
+    """For how long its oldest message has waited, at least, in seconds; the workers estimate it."""
+    idle: float | None
+    """For how long it has consumed nothing, although it could, in seconds; the workers say so."""
+
+
+async def registered_subscribers(settings: Settings) -> Registered:
+    """The subscribers that are not in the settings; without an answer of the database there are none, and a note."""
+    try:
+        async with asyncio.timeout(_DATABASE_SECONDS):
+            return await read_registered(settings.suppression.database_url.get_secret_value())
+    except TimeoutError:
+        return Registered(
+            (), f"registered subscribers: the database does not answer in {_DATABASE_SECONDS:g} s"
+        )
+
+
+def subscriber_statuses(
+    planned: Iterable[Queue], counted: Mapping[str, QueueStatus], roles: Sequence[RoleStatus]
+) -> list[SubscriberStatus]:
+    """One for each subscriber.
+
+    Args:
+        planned: all queues.
+        counted: what RabbitMQ says of each.
+        roles: of several workers, the one that has looked longest knows most.
+    """
+    queues = [queue for queue in planned if queue.of_subscriber]
+    dead = {queue.subscriber: queue.name for queue in queues if queue.for_dead_letters}
+    oldest, idle = _greatest(roles, OLDEST), _greatest(roles, IDLE)
+    return [
+        SubscriberStatus(
+            queue=queue.name,
+            dead_queue=dead[queue.subscriber],
+            there=not (seen := counted[queue.name]).problem,
+            ready=seen.ready,
+            unacknowledged=seen.unacknowledged,
+            consumers=seen.consumers,
+            dead_letters=counted[dead[queue.subscriber]].ready,
+            oldest_age=oldest.get(queue.name, seen.oldest_age),
+            idle=idle.get(queue.name),
+        )
+        for queue in queues
+        if not queue.for_dead_letters
+    ]
+
+
+def wrong_subscribers(seen: Iterable[SubscriberStatus]) -> list[str]:
+    """Those that have not consumed for a while, and what to do."""
+    return [
+        f"'{one.queue}' has not been consumed for {one.idle / _MINUTE:.0f} min: {_waiting(one)}; {_advice(one)}"
+        for one in seen
+        if one.idle is not None and one.idle >= IDLE_SECONDS
+    ]
+
+
+def unseen_subscribers(registered: Registered, seen: Sequence[SubscriberStatus]) -> list[str]:
+    """What is not known of them, and why."""
+    notes = [registered.note] if registered.note else []
+    if seen and all(one.idle is None for one in seen):
+        notes.append("how old the messages of subscribers are, and who does not consume: no worker says")
+    return notes
+
+
+def _waiting(one: SubscriberStatus) -> str:
+    ready = "its messages wait" if one.ready is None else f"{one.ready:,} messages wait"
+    return f"{ready}, {one.unacknowledged:,} are not acknowledged" if one.unacknowledged else ready
+
+
+def _advice(one: SubscriberStatus) -> str:
+    if one.consumers:
+        return f"it has {one.consumers:,} consumers that acknowledge nothing: see that service's log"
+    return "it has no consumer: start that service, or `bridge subscribers remove` it"
+
+
+def _greatest(roles: Iterable[RoleStatus], name: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for role in roles:
+        for queue, value in role.by_label(name).items():
+            found[queue] = max(value, found.get(queue, value))
+    return found
