@@ -277,4 +277,8 @@ async def _policies(settings: Settings, queues: tuple[str, ...]) -> list[str]:
             if limits:
                 kind = "operator policy" if policy.operator else "policy"
                 found.append(f"{kind} '{policy.name}' changes the limits of queue '{name}': {limits}")
+            if "reject" in str(policy.definition.get("overflow", "")):
+                found.append(
+                    f"while queue '{name}' is full, RabbitMQ refuses its events for everybody; see docs/operate.md"
+                )
     return found

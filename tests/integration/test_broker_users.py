@@ -16,8 +16,10 @@ from bridge.broker import declaring
 from bridge.broker.topology import Names
 from bridge.broker.topology_plan import SENT, planned_topology
 from bridge.development.emission import event_body
+from bridge.operations import subscribers
 from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
+from bridge.suppression.store import Store
 from config import make_secrets
 from tests.conftest import TOKEN
 from tests.support.rabbit import Rabbit
@@ -143,6 +145,30 @@ async def test_a_consumer_reads_its_queue_its_dead_letters_and_the_changes(
         await changes.publish(aio_pika.Message(b"change"), routing_key="added")
         async with consumer.reading("crm") as own:
             assert (await own.next()).body == b"change"
+
+
+async def test_the_operator_adds_a_subscriber_and_the_worker_works_on_without_its_queue(
+    house: House, overrides: dict[str, dict[str, Any]], processes: Processes
+) -> None:
+    """The worker may not declare it again where it was deleted: it says so, and keeps the list; the operator may."""
+    await declared(house, overrides)
+    async with house.as_user("operator") as operator:
+        settings = load_settings(overrides=house.overrides_of("operator", overrides))
+        async with Workplace.prepared(operator, settings) as workplace:
+            async with Store.open(settings.suppression.database_url.get_secret_value()):
+                pass
+            added = Subscriber(queue="shop", events=("hard_bounced",))
+            await subscribers.add(settings, added, actor="ann", as_it_is=False)
+            await operator.delete_subscribers("shop")
+            worker = await processes.start("worker", overrides=house.overrides_of("worker", overrides))
+            refused = await worker.says("topology.subscriber_refused", name="shop")
+            assert "queue 'shop' is missing and may not be declared here" in refused["reason"]
+            await worker.says("worker.started")
+            again = planned_topology(settings, await subscribers.all_subscribers(settings))
+            assert await declaring.apply_topology(operator.connection, again, "always", required=()) == ()
+            await workplace.send(*bounces([1]))
+            await workplace.changes(1)
+            assert await operator.depth("shop") == 1
 
 
 async def declares(channel: AbstractChannel) -> None:

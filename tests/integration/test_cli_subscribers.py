@@ -19,6 +19,7 @@ from bridge.settings.subscribers import Subscriber
 from bridge.suppression import opening
 from bridge.suppression.errors import StoreError
 from bridge.suppression.subscriber_registry import SubscriberRegistry
+from tests.support import postgres
 from tests.support.commands import bridge
 from tests.support.working import changed
 
@@ -258,6 +259,29 @@ async def test_a_user_without_the_right_leaves_nothing_behind(
     assert (await house.registered(), await house.stands("crm", "crm.dead")) == ([], [False, False])
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_user_of_the_database_without_the_right_adds_nothing(house: House) -> None:
+    """To read the registry is enough for a list, and for a worker; the line names the table."""
+    await house.add()
+    owner = house.settings.suppression.database_url.get_secret_value()
+    name = f"reader_{owner.rpartition('/')[2]}"
+    await postgres.execute(
+        owner,
+        f"CREATE ROLE {name} LOGIN PASSWORD '{postgres.PASSWORD}'",
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}",
+    )
+    try:
+        url = {"BRIDGE_SUPPRESSION__DATABASE_URL": owner.replace(f"{postgres.OWNER}:", f"{name}:")}
+        assert (await house.run("list", **url)).stdout.splitlines()[1].startswith("crm\t")
+        for command in (["add", "billing", "--changes"], ["remove", "crm", "--yes"]):
+            code, line = await house.refuses(*command, **url)
+            assert (code, line.endswith("permission denied for table subscribers")) == (1, True), line
+    finally:
+        await postgres.execute(owner, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+    assert await house.registered() == ["crm"]
+    assert await house.stands("crm", "crm.dead", "billing", "billing.dead") == [True, True, False, False]
+
+
 @only_sqlite
 async def test_who_may_not_delete_removes_nothing(house: House, control: Control, amqp_url: str) -> None:
     """It is in force as before."""
@@ -369,6 +393,8 @@ async def test_a_policy_that_changes_its_limits_is_told_of(
     added = await operations.add(settings, CRM, actor="ann", as_it_is=False)
     assert added.remarks == (
         "policy 'short' changes the limits of queue 'crm': max-length = 10, overflow = reject-publish",
+        "while queue 'crm' is full, RabbitMQ refuses its events for everybody; see docs/operate.md",
         "operator policy 'guard' changes the limits of queue 'crm': max-length = 5",
         "policy 'short' changes the limits of queue 'crm.dead': max-length = 10, overflow = reject-publish",
+        "while queue 'crm.dead' is full, RabbitMQ refuses its events for everybody; see docs/operate.md",
     )
