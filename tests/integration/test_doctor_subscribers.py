@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from bridge.settings.sections import Settings
     from tests.support.managed import Managed
 
-pytestmark = pytest.mark.quick
-
 CRM = Subscriber(queue="crm", events=("opened",), max_length=1000, ttl=3600)
 
 

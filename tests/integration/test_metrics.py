@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridge.amqp.publish_channel import MAX_BYTES_IN_FLIGHT
+from bridge.operations import subscribers
+from bridge.settings.subscribers import Subscriber
 from bridge.telemetry.multiprocess import SharedMetrics
-from bridge.worker import list_metrics
+from bridge.worker import list_metrics, subscriber_watch
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
@@ -21,6 +23,8 @@ from tests.support.wire import ask, post
 from tests.support.working import body_of, bounces, changed, working
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bridge.settings.sections import Settings
     from tests.support.processes import Processes
     from tests.support.rabbit import Rabbit
@@ -58,6 +62,33 @@ async def test_a_receiver_tells_how_old_events_are_when_they_come_and_when_they_
         }
         assert within == {"1.0": 1, "3600.0": 1, "14400.0": 2, "604800.0": 2}
         assert read[f'bridge_event_age_seconds_count{{stage="{stage}"}}'] == 3
+
+
+async def test_a_worker_tells_of_each_subscriber(
+    workplace: Workplace, rabbit: Rabbit, settings: Settings
+) -> None:
+    """Of the settings' and of those that are registered while it runs; one that is removed leaves nothing behind."""
+    settings = settings.model_copy(update={"subscribers": (Subscriber(queue="crm", events=("opened",)),)})
+    prefix, port = settings.rabbitmq.prefix, settings.health.port
+    assert workplace
+    assert port is not None
+
+    def consumers(read: Mapping[str, float], queue: str) -> float | None:
+        return read.get(f'bridge_subscriber_consumers{{queue="{prefix}{queue}"}}')
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(subscriber_watch, "LOOK_EVERY_SECONDS", 0.1)
+        async with working(settings):
+            await becoming(port, lambda read: consumers(read, "crm") == 0)
+            shop = Subscriber(queue="shop", changes=True)
+            await subscribers.add(settings, shop, actor="somebody", as_it_is=False)
+            await becoming(port, lambda read: consumers(read, "shop") == 0)
+            await subscribers.remove(settings, await subscribers.preview_removal(settings, "shop"))
+            await becoming(port, lambda read: consumers(read, "shop") is None)
+            assert consumers(await scraped(port), "crm") == 0
+    async with rabbit.channel() as channel:
+        for queue in ("crm", "crm.dead"):
+            await channel.queue_delete(f"{prefix}{queue}")
 
 
 async def test_a_receiver_tells_of_its_confirms_its_window_and_its_broker(

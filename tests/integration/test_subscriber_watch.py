@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from bridge.settings.sections import Settings
     from tests.support.managed import Managed
 
-pytestmark = pytest.mark.quick
-
 NO_CONSUMER = "it has no consumer: start that service, or `bridge subscribers remove` it"
 CRM = Subscriber(queue="crm", events=("opened",), max_length=5)
 SHOP = Subscriber(queue="shop", changes=True)
