@@ -12,7 +12,7 @@ from bridge.cli.console import fail, fails_with, print_json, settings_of, termin
 from bridge.cli.help_epilog import page
 from bridge.cli.options import AsJson
 from bridge.contract import comparison, files
-from bridge.contract.files import Contract, NotAContractError
+from bridge.contract.exported import Contract, NotAContractError
 
 _CHANGED = 2
 

@@ -9,7 +9,7 @@ from bridge.contract.schema_comparison import SchemaComparison
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bridge.contract.files import Contract
+    from bridge.contract.exported import Contract
 
 _ABOUT: Final = frozenset({"title", "summary", "description", "tags", "examples", "externalDocs"})
 """What is for people only."""
@@ -29,12 +29,8 @@ def breaks_the_rule(old: Contract, new: Contract) -> list[str]:
 
 
 def _broken_version(old: Contract, new: Contract) -> Iterator[str]:
-    if _numbers(new.version) < _numbers(old.version):
+    if new.numbers < old.numbers:
         yield f"info.version: it was {old.version}, and is {new.version}"
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _broken_schemas(old: Contract, new: Contract) -> Iterator[str]:
@@ -60,7 +56,7 @@ def _accepted(contract: Contract) -> set[str]:
         for operation in document["operations"].values()
         if operation["action"] == "receive"
         for one in operation["messages"]
-        for reference in _references(messages[one["$ref"].rpartition("/")[2]])
+        for reference in _references(messages.get(one["$ref"].rpartition("/")[2]))
     ]
     found: set[str] = set()
     while waiting:

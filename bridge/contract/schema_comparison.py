@@ -49,7 +49,7 @@ class SchemaComparison:
         yield from self._properties(old, new, place)
         if "items" in old or "items" in new:
             yield from self.problems(
-                old.get("items", _EVERYTHING), new.get("items", _EVERYTHING), f"{place}[]"
+                old.get("items") or _EVERYTHING, new.get("items") or _EVERYTHING, f"{place}[]"
             )
         yield from self._alternatives(old, new, place)
 

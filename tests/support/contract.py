@@ -80,18 +80,24 @@ def problems(exchange: str, routing_key: str, properties: Mapping[str, Any], bod
 
 def kind_of(exchange: str, routing_key: str, properties: Mapping[str, Any]) -> str | None:
     """Which of `schemas.KINDS` a message is, or a retry; None: it is none that other services get."""
-    if exchange:
-        kind = next((kind for name, kind in BY_EXCHANGE if exchange.endswith(name)), None)
-        return schemas.MALFORMED if kind == schemas.EVENT and routing_key == events.MALFORMED else kind
-    if routing_key.endswith(INTERNAL):
+    if not exchange:
+        return _kind_in_queue(routing_key, properties)
+    kind = next((kind for name, kind in BY_EXCHANGE if exchange.endswith(name)), None)
+    return schemas.MALFORMED if kind == schemas.EVENT and routing_key == events.MALFORMED else kind
+
+
+def _kind_in_queue(queue: str, properties: Mapping[str, Any]) -> str | None:
+    """Of what is published, or dead-lettered, to one queue."""
+    if queue.endswith(INTERNAL):
         return None
-    if routing_key.endswith(NAMES.malformed) or properties.get("type") == events.MALFORMED:
+    if queue.endswith(".dead") and "x-death" in properties["headers"]:
+        return schemas.BROKER_DEAD_LETTER
+    if queue.endswith(NAMES.malformed) or properties.get("type") == events.MALFORMED:
         return schemas.MALFORMED
-    if routing_key.endswith(NAMES.dead):
-        return schemas.BROKER_DEAD_LETTER if "x-death" in properties["headers"] else schemas.DEAD_LETTER
-    if routing_key.rpartition(".retry.")[0].endswith(NAMES.suppression):
-        return schemas.RETRY
-    return schemas.BROKER_DEAD_LETTER if routing_key.endswith(".dead") else schemas.EVENT
+    if queue.endswith(NAMES.dead):
+        return schemas.DEAD_LETTER
+    delayed = queue.rpartition(".retry.")[0].endswith(NAMES.suppression)
+    return schemas.RETRY if delayed else schemas.EVENT
 
 
 def _routing_problems(

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.broker.topology import Names
 from bridge.contract import comparison
-from bridge.contract.files import Contract
+from bridge.contract.exported import Contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable

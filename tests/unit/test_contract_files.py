@@ -12,9 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bridge.broker.topology import Names
+from bridge.broker.topology_plan import planned_topology
 from bridge.cli import main
 from bridge.contract import asyncapi, files, schemas
+from bridge.contract.version import CONTRACT_VERSION
+from bridge.settings.sections import Settings
 from bridge.settings.sources import ENVIRONMENT_PREFIX
+from bridge.settings.subscribers import Subscriber
 from tests.docs.tables import ROOT
 from tests.support.npm_packages import NoNodeError, node_modules
 
@@ -112,7 +116,7 @@ def test_what_another_version_has_left_is_named_and_stays(tmp_path: Path) -> Non
     assert "schemas/digest.json is of another version" in run("export", str(tmp_path)).output
     said = orjson.loads(run("export", str(tmp_path), "--json").output)
     assert said["left"] == ["schemas/digest.json"]
-    assert said["version"] == files.Contract.of_this_bridge(Names()).version
+    assert said["version"] == CONTRACT_VERSION
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -127,11 +131,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (None, "asyncapi.json cannot be read: No such file or directory"),
-        ("{", "asyncapi.json is not JSON"),
-        ("[]", "asyncapi.json is not a JSON object"),
-        ("{}", "asyncapi.json has no `info.version`"),
-        ('{"info": {"version": "1.0.0"}}', "asyncapi.json has no `components`"),
-        ('{"info": {"version": "1.0.0"}, "components": {"messages": {}, "schemas": {}}}', "has no `servers`"),
+        ("{", "asyncapi.json is not of a contract: Invalid JSON: "),
+        ("[]", "asyncapi.json is not of a contract: Input should be an object"),
+        (
+            "{}",
+            "asyncapi.json is not of a contract: info: Field required; servers: Field required; channels: Field required; and 3 more",
+        ),
+        (
+            '{"info": {"version": "new"}}',
+            "asyncapi.json is not of a contract: info.version: String should match pattern",
+        ),
     ],
 )
 def test_a_folder_without_a_contract_is_one_line(tmp_path: Path, content: str | None, said: str) -> None:
@@ -141,6 +150,14 @@ def test_a_folder_without_a_contract_is_one_line(tmp_path: Path, content: str | 
     ended = run("check", str(tmp_path))
     assert ended.exit_code == 1
     assert said in ended.output
+
+
+def test_a_schema_that_is_none_is_one_line(released: Path) -> None:
+    """It names the file and the place."""
+    edit(released / "schemas" / "event.json", '"type": "object"', '"type": 7')
+    ended = run("check", str(released))
+    assert ended.exit_code == 1
+    assert "schemas/event.json is not of a contract: type" in ended.output
 
 
 def test_the_code_keeps_the_contract_of_the_last_release() -> None:
@@ -243,3 +260,18 @@ def test_the_document_is_complete_in_itself() -> None:
         there: Any = document
         for step in reference.removeprefix("#/").split("/"):
             there = there[step]
+
+
+def test_the_document_names_what_is_declared() -> None:
+    """Each exchange with its kind, and each queue, is one of the planned topology; so are a subscriber's two."""
+    settings = Settings(subscribers=(Subscriber(queue="crm", events=("opened",)),))
+    planned = planned_topology(settings)
+    kinds = {exchange.name: exchange.kind for exchange in planned.exchanges}
+    queues = {queue.name.replace("crm", "{queue}") for queue in planned.queues}
+    for channel in asyncapi.asyncapi(Names())["channels"].values():
+        binding = channel["bindings"]["amqp"]
+        if binding["is"] == "queue":
+            assert binding["queue"]["name"] == channel["address"]
+            assert binding["queue"]["name"] in queues
+        else:
+            assert kinds[binding["exchange"]["name"]] == binding["exchange"]["type"]
