@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import ValidationError
+from structlog.testing import capture_logs
 
+from bridge.roles.registered_subscribers import RegisteredSubscribers
 from bridge.settings.subscribers import Subscriber, together
 from bridge.suppression import opening
 from bridge.suppression.errors import SubscriberConflictError
@@ -104,6 +106,23 @@ async def test_without_a_database_it_is_said_that_nothing_is_known(tmp_path: Pat
     assert found.note.startswith(
         "subscribers that were added by `bridge subscribers add` are not known: there is no"
     )
+
+
+async def test_a_worker_says_once_that_the_settings_have_it_too(
+    registry: SubscriberRegistry,
+) -> None:
+    """Those of the settings are in force; it says so again when the registry changes that."""
+    settings = (Subscriber(queue="crm", changes=True),)
+    registered = RegisteredSubscribers(registry, prefix="", of_settings=settings)
+    billing = Subscriber(queue="billing", changes=True)
+    for one in (CRM, billing):
+        await registry.reserve(one, actor="ann")
+        await registry.set_in_force(one.queue, in_force=True)
+    with capture_logs() as lines:
+        for _ in range(2):
+            assert await registered.read() == (billing,)
+    [line] = lines
+    assert (line["action"], line["queue"]) == ("subscribers.named_twice", "crm")
 
 
 def test_the_settings_win_over_the_registry() -> None:
