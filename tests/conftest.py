@@ -197,6 +197,13 @@ def alarmed() -> Iterator[Managed]:
 
 
 @pytest.fixture(scope="session")
+def counting() -> Iterator[Managed]:
+    """Another node, whose management API knows new counts within a second or two. One worker runs all that take it."""
+    with managed_node(quick_counts=True) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
 def lent_databases() -> LentDatabases:
     """On the PostgreSQL of this run."""
     return LentDatabases(os.environ[POSTGRESQL_VARIABLE])

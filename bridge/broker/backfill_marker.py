@@ -22,7 +22,7 @@ from bridge.amqp.message_types import Message, make_message
 from bridge.broker import declaring
 from bridge.broker.messages import PERSISTENT
 from bridge.broker.queue_counts import queue_counts, queue_exists
-from bridge.broker.topology import Topology
+from bridge.broker.topology import Topology, moving
 from bridge.events import digest
 from bridge.telemetry import logs
 from bridge.text import error_line
@@ -59,7 +59,8 @@ async def safe_to_declare(
 ) -> bool:
     """Whether the suppression queue may be declared. If it has to be filled then, a marker is published first.
 
-    It has to be filled if the archive exists and the queue does not: then the queue was deleted with its messages.
+    It has to be filled if the archive exists and the queue does not: then the queue was deleted with its messages. While it is
+    moved, another queue has them.
 
     Args:
         connection: an open connection.
@@ -76,7 +77,7 @@ async def safe_to_declare(
     """
     if mode == "never" or not await queue_exists(connection, names.archive):
         return True
-    if await queue_exists(connection, names.suppression):
+    if await queue_exists(connection, names.suppression) or await is_being_moved(connection, names):
         return True
     if not await add_marker(connection, topology, names, mode):
         return False
@@ -86,6 +87,15 @@ async def safe_to_declare(
         queue=names.suppression,
     )
     return True
+
+
+async def is_being_moved(connection: AbstractConnection, names: Names) -> bool:
+    """Whether `topology apply --migrate` moves the suppression queue: then it may be gone, or have no bindings.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: as `safe_to_declare`.
+    """
+    return await queue_exists(connection, moving(names.suppression))
 
 
 async def add_marker(connection: AbstractConnection, topology: Topology, names: Names, mode: str) -> bool:

@@ -9,6 +9,7 @@ import typer
 
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
 from bridge.broker.definitions import definitions_of
+from bridge.broker.queue_move import Patience
 from bridge.cli.console import (
     BAD_USAGE,
     FAILED,
@@ -24,17 +25,21 @@ from bridge.cli.help_epilog import BROKER, page
 from bridge.cli.options import AsJson
 from bridge.cli.topology_view import (
     diff_document,
+    moved_documents,
     print_diff,
+    print_moved,
     print_planned,
     print_pruned,
     print_strays,
     pruned_documents,
 )
 from bridge.operations import topology
+from bridge.operations.topology_migration import migrate as migrate_queues
 
 if TYPE_CHECKING:
     from bridge.broker.declaring import RefusedPart
     from bridge.operations.topology import Planned, Pruned
+    from bridge.operations.topology_migration import Moved
     from bridge.settings.sections import Settings
 
 DIFFERS = 2
@@ -111,7 +116,26 @@ def plan(
 @fails_with(TopologyRefusedError, BrokerUnavailableError)
 def apply(
     context: typer.Context,
+    *,
     wait: Wait = 5.0,
+    migrate: Annotated[
+        bool,
+        typer.Option(
+            "--migrate",
+            help="Move each queue that `plan` shows with ~ to the planned arguments, without losing a message.",
+        ),
+    ] = False,
+    patience: Annotated[
+        float,
+        typer.Option(min=0, help="With --migrate: seconds that consumers may hold messages of such a queue."),
+    ] = 60.0,
+    settle: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="With --migrate: how old RabbitMQ's counts may be, in seconds. By default it counts every 5 s.",
+        ),
+    ] = 12.0,
     prune: Annotated[
         bool, typer.Option("--prune", help="Remove what `plan` shows with -, after a confirmation.")
     ] = False,
@@ -131,10 +155,14 @@ def apply(
     if prune and as_json and not yes:
         fail("--json needs --yes: there is nobody to confirm it", BAD_USAGE)
     settings = settings_with_logs(context, "error")
-    planned = _read_planned(settings, say_note=prune)
+    planned = _read_planned(settings, say_note=prune or migrate)
     refused = asyncio.run(topology.apply(settings, planned.topology, wait=wait))
+    moved: list[Moved] = []
+    if migrate:
+        moved = _migrate(settings, planned, Patience(settle=settle, stuck=patience), wait=wait)
+        refused = asyncio.run(topology.apply(settings, planned.topology, wait=wait))
     pruned = _prune(settings, planned, with_messages=with_messages, yes=yes, wait=wait) if prune else []
-    _print_applied(planned, refused, pruned, as_json=as_json)
+    _print_applied(planned, refused, moved, pruned, as_json=as_json)
 
 
 @app.command(epilog=page("topology export > definitions.json", *BROKER, "BRIDGE_SUBSCRIBERS"))
@@ -156,6 +184,14 @@ def _read_planned(settings: Settings, *, say_note: bool = True) -> Planned:
     return planned
 
 
+def _migrate(settings: Settings, planned: Planned, patience: Patience, *, wait: float) -> list[Moved]:
+    diff = asyncio.run(topology.find_differences(settings, planned, wait=wait))
+    if diff.unseen:
+        fail(f"nothing was moved: {diff.unseen}")
+    moving = migrate_queues(settings, planned.topology, diff, patience, print_to_stderr)
+    return asyncio.run(moving)
+
+
 def _prune(
     settings: Settings, planned: Planned, *, with_messages: bool, yes: bool, wait: float
 ) -> list[Pruned]:
@@ -171,15 +207,24 @@ def _prune(
 
 
 def _print_applied(
-    planned: Planned, refused: tuple[RefusedPart, ...], pruned: list[Pruned], *, as_json: bool
+    planned: Planned,
+    refused: tuple[RefusedPart, ...],
+    moved: list[Moved],
+    pruned: list[Pruned],
+    *,
+    as_json: bool,
 ) -> None:
     exchanges, queues = len(planned.topology.exchanges), len(planned.topology.queues)
     if as_json:
         problems = [{"name": one.part.name, "problem": str(one.error)} for one in refused]
         document: dict[str, Any] = {"exchanges": exchanges, "queues": queues, "refused": problems}
+        document |= {"moved": moved_documents(moved)} if moved else {}
         print_json(document | ({"pruned": pruned_documents(pruned)} if pruned else {}))
     else:
+        print_moved(moved)
         print_pruned(pruned)
+    if not_moved := [one for one in moved if one.refused]:
+        fail("; ".join(dict.fromkeys(one.refused for one in not_moved)))
     if refused:
         fail("; ".join(str(one.error) for one in refused))
     if kept := [one.stray.name for one in pruned if one.kept]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Binding, Topology
     from bridge.broker.topology_diff import Difference, Stray, TopologyDiff
     from bridge.operations.topology import Pruned
+    from bridge.operations.topology_migration import Moved
 
 _CREATE: Final = ("+", "green")
 _DIFFERS: Final = ("~", "yellow")
@@ -73,6 +74,13 @@ def print_strays(strays: Iterable[Stray]) -> None:
             _line(_STRAY, stray.kind, stray.name, in_use if stray.kind == QUEUE else "")
 
 
+def print_moved(moved: Iterable[Moved]) -> None:
+    """What was moved; an error says what was not."""
+    for one in moved:
+        if not one.refused:
+            terminal.print(f"queue {one.name}: moved, with {one.messages:,} messages out of it and back")
+
+
 def print_pruned(pruned: Iterable[Pruned]) -> None:
     """What was removed, and what was not, and why."""
     for one in pruned:
@@ -107,6 +115,11 @@ def diff_document(diff: TopologyDiff, note: str | None) -> dict[str, Any]:
         "unseen": diff.unseen or None,
         "note": note,
     }
+
+
+def moved_documents(moved: Iterable[Moved]) -> list[dict[str, Any]]:
+    """The same as `print_moved` for programs."""
+    return [{"name": one.name, "messages": one.messages, "refused": one.refused or None} for one in moved]
 
 
 def pruned_documents(pruned: Iterable[Pruned]) -> list[dict[str, Any]]:

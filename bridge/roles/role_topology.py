@@ -88,7 +88,11 @@ class RoleTopology:
         for queue in (names.archive, names.suppression):
             if not await queue_exists(connection, queue):
                 return
+        if await backfill_marker.is_being_moved(connection, names):
+            return
         keys = await self.missing_bindings.keys()
+        if await backfill_marker.is_being_moved(connection, names):
+            return  # its bindings may have gone only then
         if keys and await backfill_marker.add_marker(connection, self.planned, names, mode):
             log.warning(
                 "bindings of the suppression queue are missing: it will be filled from the archive",

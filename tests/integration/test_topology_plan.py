@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
 import pytest
 
 from bridge.broker.topology import Names
-from tests.support.commands import bridge
+from tests.support.operating import TopologyOperator
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from aio_pika.abc import AbstractChannel
-
-    from tests.support.commands import Outcome
     from tests.support.managed import Managed
 
 pytestmark = pytest.mark.quick
@@ -30,40 +24,15 @@ QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}
 ANSWERS_NOTHING = "http://127.0.0.1:1"
 
 
-class Operator:
-    """Runs `bridge topology` on a virtual host of this test's own."""
-
-    def __init__(self, managed: Managed, directory: Path) -> None:
-        self._managed = managed
-        self._directory = directory
-
-    async def run(self, *arguments: str, subscribers: str = "[]", **variables: str) -> Outcome:
-        usual = {
-            "BRIDGE_RABBITMQ__URL": self._managed.url,
-            "BRIDGE_RABBITMQ__MANAGEMENT_URL": self._managed.api,
-            "BRIDGE_SUBSCRIBERS": subscribers,
-            "BRIDGE_SUPPRESSION__DATABASE_URL": f"sqlite+aiosqlite:///{self._directory}/list.sqlite3",
-        }
-        return await bridge("topology", *arguments, directory=self._directory, **usual | variables)
-
-    async def document(self, *arguments: str, subscribers: str = "[]", **variables: str) -> dict[str, Any]:
-        outcome = await self.run(*arguments, "--json", subscribers=subscribers, **variables)
-        document: dict[str, Any] = json.loads(outcome.stdout) | {"code": outcome.code}
-        return document
-
-    @asynccontextmanager
-    async def channel(self) -> AsyncIterator[AbstractChannel]:
-        async with await aio_pika.connect(self._managed.url) as connection:
-            yield await connection.channel()
-
-
 @pytest.fixture
-def operator(managed: Managed, tmp_path: Path, empty_list_file: Path) -> Operator:
+def operator(managed: Managed, tmp_path: Path, empty_list_file: Path) -> TopologyOperator:
     shutil.copy(empty_list_file, tmp_path / "list.sqlite3")
-    return Operator(managed, tmp_path)
+    return TopologyOperator(managed.url, managed.api, tmp_path)
 
 
-async def test_a_blank_broker_lacks_everything_and_after_apply_nothing_differs(operator: Operator) -> None:
+async def test_a_blank_broker_lacks_everything_and_after_apply_nothing_differs(
+    operator: TopologyOperator,
+) -> None:
     """Exit code 2, then 0."""
     before = await operator.run("plan", subscribers=CRM)
     assert (before.code, before.stderr.splitlines()) == (
@@ -79,7 +48,7 @@ async def test_a_blank_broker_lacks_everything_and_after_apply_nothing_differs(o
     assert after.stdout == "nothing differs: 4 exchanges, 12 queues, 8 bindings exist as planned\n"
 
 
-async def test_what_stands_with_other_arguments_is_shown_with_both_values(operator: Operator) -> None:
+async def test_what_stands_with_other_arguments_is_shown_with_both_values(operator: TopologyOperator) -> None:
     """An argument that differs, one too many, one too few; and what it takes to change it."""
     async with operator.channel() as channel:
         await channel.declare_queue(NAMES.dead, durable=True, arguments=QUORUM | {"x-max-length": 5})
@@ -104,7 +73,7 @@ async def test_what_stands_with_other_arguments_is_shown_with_both_values(operat
 
 
 async def test_strays_are_what_the_bridge_has_left_over_and_never_what_a_team_made(
-    operator: Operator,
+    operator: TopologyOperator,
 ) -> None:
     """A delay that is not set any more, a binding that the policy used, a subscriber that is gone with its dead letters."""
     await operator.run(
@@ -137,7 +106,7 @@ async def test_strays_are_what_the_bridge_has_left_over_and_never_what_a_team_ma
         await channel.get_exchange("their.exchange")
 
 
-async def test_prune_leaves_what_is_in_use_unless_it_is_told_so(operator: Operator) -> None:
+async def test_prune_leaves_what_is_in_use_unless_it_is_told_so(operator: TopologyOperator) -> None:
     """And says why; nothing goes without a yes."""
     await operator.run("apply", subscribers=CRM)
     async with operator.channel() as channel:
@@ -157,7 +126,7 @@ async def test_prune_leaves_what_is_in_use_unless_it_is_told_so(operator: Operat
 
 
 async def test_without_the_list_no_queue_counts_as_one_that_was_left_over(
-    operator: Operator, tmp_path: Path
+    operator: TopologyOperator, tmp_path: Path
 ) -> None:
     """It may be one that was registered."""
     await operator.run("apply", subscribers=CRM)
@@ -168,7 +137,7 @@ async def test_without_the_list_no_queue_counts_as_one_that_was_left_over(
     assert "subscribers that were added by `bridge subscribers add` are not known" in shown.stderr
 
 
-async def test_without_the_management_api_plan_tells_what_it_can(operator: Operator) -> None:
+async def test_without_the_management_api_plan_tells_what_it_can(operator: TopologyOperator) -> None:
     """What is missing or differs, exit code 2; if nothing does, it cannot be told, exit code 1."""
     blind = {"BRIDGE_RABBITMQ__MANAGEMENT_URL": ANSWERS_NOTHING}
     async with operator.channel() as channel:
@@ -176,7 +145,7 @@ async def test_without_the_management_api_plan_tells_what_it_can(operator: Opera
     shown = await operator.run("plan", **blind)
     assert shown.code == 2
     assert "+ queue suppression " in shown.stdout
-    assert "~ queue suppression.dead x-" in shown.stdout
+    assert "~ queue suppression.dead argument 'x-" in shown.stdout
     assert "bindings and strays cannot be seen: RabbitMQ's management API cannot be reached" in shown.stderr
     async with operator.channel() as channel:
         await channel.queue_delete(NAMES.dead)
@@ -189,7 +158,7 @@ async def test_without_the_management_api_plan_tells_what_it_can(operator: Opera
     assert "nothing was removed: bindings and strays cannot be seen" in refused.stderr
 
 
-async def test_plan_says_in_one_line_that_no_broker_answers(operator: Operator) -> None:
+async def test_plan_says_in_one_line_that_no_broker_answers(operator: TopologyOperator) -> None:
     """Exit code 1, not 2: nothing is known."""
     shown = await operator.run(
         "plan", "--wait", "0.5",

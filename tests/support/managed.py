@@ -28,25 +28,31 @@ class Managed:
 
 
 @contextmanager
-def managed_node() -> Iterator[Managed]:
-    """For fixtures that several tests share: it has an event loop of its own."""
+def managed_node(*, quick_counts: bool = False) -> Iterator[Managed]:
+    """For fixtures that several tests share: it has an event loop of its own.
+
+    Args:
+        quick_counts: whether the API knows new counts after a second, not after 5 to 10.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="bridge-managed-") as directory,
         asyncio.Runner() as runner,
     ):
         stack = AsyncExitStack()
         try:
-            yield runner.run(_started(stack, Path(directory)))
+            yield runner.run(_started(stack, Path(directory), quick_counts=quick_counts))
         finally:
             runner.run(stack.aclose())
 
 
-async def _started(stack: AsyncExitStack, directory: Path) -> Managed:
+async def _started(stack: AsyncExitStack, directory: Path, *, quick_counts: bool) -> Managed:
     """A port that was free may be taken until the node listens, by whoever else runs here: then another one."""
     for attempt in range(_ATTEMPTS):
         with suppress(NodeError) if attempt + 1 < _ATTEMPTS else nullcontext():
             node = await stack.enter_async_context(
-                private_node.running_node(directory / str(attempt), management=True)
+                private_node.running_node(
+                    directory / str(attempt), management=True, quick_counts=quick_counts
+                )
             )
             assert node.management_url is not None
             control = stack.enter_context(Control.with_shell(node.environment))
