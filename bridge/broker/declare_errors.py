@@ -88,7 +88,7 @@ def _mismatch(what: str, refusal: str, *, of_subscriber: bool) -> TopologyRefuse
     consequence = (
         "it gets its messages all the same, and `bridge topology apply --migrate` gives it the planned arguments"
         if of_subscriber
-        else "empty and delete it, or choose another rabbitmq.prefix"
+        else "`bridge topology apply --migrate` moves a queue to them, without losing a message; or choose another rabbitmq.prefix"
     )
     difference = f"argument '{found[1]}': {collapse(found[2])}"
     return TopologyMismatchError(

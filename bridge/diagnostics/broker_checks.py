@@ -196,7 +196,9 @@ async def _compare_by_api(check: str, context: BrokerContext) -> Finding:
             others.append(f"queue '{queue.name}' has {_shown(view.arguments)}, not {_shown(queue.arguments)}")
     if others:
         return failed(
-            check, "; ".join(others), "empty and delete it, then `bridge topology apply`; or another prefix"
+            check,
+            "; ".join(others),
+            "`bridge topology apply --migrate` moves a queue to its arguments, without losing a message; or another prefix",
         )
     unbound = [
         f"'{binding.queue}' to '{binding.exchange}' with '{binding.key}'"

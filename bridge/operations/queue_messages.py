@@ -219,8 +219,7 @@ async def _check_delivery_limit(
         if not before_removal:
             raise TopologyRefusedError(
                 f"queue '{queue}' stands with other arguments than the bridge needs: without its {_LIMIT} RabbitMQ 4 drops "
-                "messages that are read often; empty it with `replay` and `discard`, delete it, and run "
-                "`bridge topology apply`"
+                "messages that are read often; `bridge topology apply --migrate` gives it its arguments, and keeps its messages"
             ) from None
 
 

@@ -286,7 +286,7 @@ async def test_a_queue_with_other_arguments_without_the_api(well: Surroundings, 
     code, line = await well.told("topology")
     assert code == 1
     assert f"failed topology queue '{rabbit.names.dead}' exists with other arguments" in line
-    assert "→ empty and delete it" in line
+    assert "→ `bridge topology apply --migrate` moves" in line
 
 
 async def test_a_queue_with_other_arguments_seen_through_the_api(seen_through: Open) -> None:

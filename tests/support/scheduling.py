@@ -19,7 +19,7 @@ SHARED_NODES: Final[Mapping[str, Sequence[str]]] = MappingProxyType(
             "test_status.py::test_with_the_management_api_nodes_and_alarms_are_seen",
         ),
         "tls_node": ("test_tls.py::",),
-        "counting": ("test_topology_migration.py::",),
+        "counting": ("test_topology_migration.py::", "test_queue_moves.py::"),
     }
 )
 """Fixture of a node -> what is in the ids of the tests that take it. Each worker with one of them starts the node."""
