@@ -82,7 +82,7 @@ def add(
     ] = None,
     delivery_limit: Annotated[
         int | None,
-        typer.Option("--delivery-limit", help="Deliveries without success after which it is a dead letter."),
+        typer.Option("--delivery-limit", help="How often it is delivered again before it is a dead letter."),
     ] = None,
     single_active_consumer: Annotated[
         bool, typer.Option("--single-active-consumer", help="One consumer at a time, in order.")
