@@ -121,9 +121,10 @@ layers: dependencies
 	$(BIN)/lint-imports
 pages: dependencies
 	$(BIN)/python -m tests.docs --check
-# docs/contract is the one of the last release: docs/contract.md.
+# docs/contract is the one of the last release: docs/contract.md. And what the code publishes holds to the schemas.
 contract: dependencies
 	$(BIN)/bridge contract check docs/contract
+	$(BIN)/python -m tests.contract
 
 .PHONY: docs
 docs: dependencies ## Write the tables of docs/reference that are made from code

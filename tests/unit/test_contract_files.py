@@ -19,6 +19,8 @@ from bridge.contract.version import CONTRACT_VERSION
 from bridge.settings.sections import Settings
 from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.settings.subscribers import Subscriber
+from bridge.suppression.change import Change
+from tests.contract import __main__ as gate
 from tests.docs.tables import ROOT
 from tests.support.npm_packages import NoNodeError, node_modules
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from typer.testing import Result
 
 RELEASED = ROOT / "docs" / "contract"
+MAKEFILE = (ROOT / "Makefile").read_text()
 PARSE = """
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
@@ -221,6 +224,24 @@ def test_make_check_fails_when_a_schema_is_broken(monkeypatch: pytest.MonkeyPatc
         "schemas/event-headers.json.received-at: it was always there, and need not be any more"
         in ended.output
     )
+
+
+def test_make_check_fails_when_code_publishes_something_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A change of the list loses a field and gets another, and nobody has told the schemas."""
+    assert gate.main() == 0
+    documented = Change.document
+
+    def other(change: Change) -> dict[str, Any]:
+        document = documented(change)
+        return {"list": "default"} | {name: value for name, value in document.items() if name != "actor"}
+
+    monkeypatch.setattr(Change, "document", other)
+    assert gate.main() == 1
+    said = capsys.readouterr().err
+    assert "contract: examples/change-added.json: change: 'actor' is a required property\n" in said
+    assert "contract: examples/change-added.json: change: 'list' has no description\n" in said
 
 
 def test_asyncapis_own_parser_reads_the_document(released: Path, tmp_path: Path) -> None:
