@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -255,7 +256,7 @@ async def bound_queues(context: BrokerContext) -> list[QueueView]:
             for view in await context.management.bindings_from(exchange.name)
             if view.to_queue
         }
-    views = [await context.management.queue(name) for name in sorted(names)]
+    views = await asyncio.gather(*(context.management.queue(name) for name in sorted(names)))
     return [view for view in views if view is not None]
 
 

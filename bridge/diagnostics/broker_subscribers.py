@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker.management import ManagementError
@@ -47,22 +48,24 @@ async def subscribers(check: str, context: BrokerContext) -> list[Finding]:
     notes = [skipped(check, context.registered.note)] if context.registered.note else []
     if not queues:
         return notes or [ok(check, "there are none")]
-    found: list[Finding] = []
-    blind = ""
-    for queue in queues:
-        try:
-            view = await context.management.queue(queue.name)
-        except ManagementError as error:
-            blind = str(error)
-            if not await queue_exists(context.connection, queue.name):
-                found.append(_missing(check, queue))
-            continue
-        if view is None:
-            found.append(_missing(check, queue))
-        else:
-            found += [*_different(check, queue, view), *_limited(check, queue, view)]
-    if blind:
-        found.append(skipped(check, f"arguments and policies of their queues cannot be seen: {blind}"))
+    try:
+        views = await asyncio.gather(*(context.management.queue(queue.name) for queue in queues))
+    except ManagementError as blind:
+        there = [await queue_exists(context.connection, queue.name) for queue in queues]
+        return [
+            *notes,
+            *(_missing(check, queue) for queue, stands in zip(queues, there, strict=True) if not stands),
+            skipped(check, f"arguments and policies of their queues cannot be seen: {blind}"),
+        ]
+    found = [
+        finding
+        for queue, view in zip(queues, views, strict=True)
+        for finding in (
+            [_missing(check, queue)]
+            if view is None
+            else [*_different(check, queue, view), *_limited(check, queue, view)]
+        )
+    ]
     return [*notes, *(found or [ok(check, f"{len(queues)} queues of theirs are as planned")])]
 
 

@@ -60,6 +60,8 @@ class SubscriberWatch:
         self._metrics = metrics
         self._clock = clock
         self._progress: dict[str, SubscriberProgress] = {}
+        self._is_blind = False
+        """Whether the management API has not answered in this look: one wait for it is enough."""
         self._idle: set[str] = set()
         """Those that the log has named."""
         metrics.before_scrape(self._show_times)
@@ -84,6 +86,7 @@ class SubscriberWatch:
             BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
         """
         seen = set()
+        self._is_blind = False
         for subscriber in await self._subscribers():
             queue = f"{self._prefix}{subscriber.queue}"
             look = await self._look_at(connection, queue, dead=f"{self._prefix}{subscriber.dead}")
@@ -111,9 +114,12 @@ class SubscriberWatch:
         )
 
     async def _view_of(self, queue: str) -> QueueView | None:
+        if self._is_blind:
+            return None
         try:
             return await self._management.queue(queue)
         except ManagementError as blind:
+            self._is_blind = True
             log.debug(
                 "the management API does not answer", action="worker.subscribers_unseen", reason=str(blind)
             )

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.programs.stack import api_promises, diagnostics, privileges
+from tests.programs.stack import api_promises, diagnostics, privileges, subscribing
 from tests.programs.stack.engine import COMPOSE_FILE, OVERRIDE_FILE, EngineError
 from tests.programs.stack.stack import OURS, STAYING
 
@@ -209,6 +209,7 @@ ALL: Final[dict[str, Look]] = {
     "the doctor finds nothing that fails, and status finds all roles": diagnostics.well,
     "what is discarded is kept in a file": diagnostics.discarding,
     "a token is rotated, and the receiver is not started anew": diagnostics.rotated,
+    "a service gets its first event after one command, and nothing is started anew": subscribing.subscribed,
     "RabbitMQ's users may do their own work and no more": privileges.permitted,
 }
 """What is promised -> how to look whether it holds."""
