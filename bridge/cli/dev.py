@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
-from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
+from bridge.amqp.errors import TopologyRefusedError
 from bridge.cli.console import (
     fails_with,
     json_text,
@@ -23,6 +23,8 @@ from bridge.cli.console import (
 from bridge.cli.help_epilog import STAYS, page
 from bridge.cli.options import LineJson
 from bridge.development import dev_stack as development
+from bridge.development.dev_events import show_events
+from bridge.development.dev_settings import API_TOKEN
 from bridge.development.private_node import NodeError
 from bridge.roles.shutdown import run_until_signal
 from bridge.settings import sections
@@ -31,7 +33,10 @@ from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
+
+    from bridge.development.dev_events import StackEvent
+    from bridge.development.dev_stack import StackLocations
 
 app = typer.Typer(add_completion=False)
 
@@ -51,8 +56,24 @@ _ENDING_SECONDS: Final = 60.0
 def dev(
     context: typer.Context,
     directory: Annotated[Path, typer.Option(help="The folder for all files.")] = Path(".dev"),
-    port: Annotated[int, typer.Option(help="The receiver's port on 127.0.0.1; 0: any free one.")] = 8080,
-    api_port: Annotated[int, typer.Option(help="The API's port on 127.0.0.1; 0: any free one.")] = 8081,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="The receiver's port on 127.0.0.1; 0: any free one.",
+            show_default="8080, or a free one if that is in use",
+        ),
+    ] = None,
+    api_port: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="The API's port on 127.0.0.1; 0: any free one.",
+            show_default="8081, or a free one if that is in use",
+        ),
+    ] = None,
     rabbitmq_url: Annotated[
         str | None, typer.Option(help="The URL of a running broker, instead of a private node.")
     ] = None,
@@ -74,8 +95,8 @@ def dev(
 
 class _Run(NamedTuple):
     directory: Path
-    port: int
-    api_port: int
+    port: int | None
+    api_port: int | None
     rabbitmq_url: str | None
     config: Path | None
 
@@ -85,8 +106,8 @@ class _View(NamedTuple):
 
     print_status: Callable[[str], None]
     """A line about the whole stack."""
-    print_locations: Callable[[development.StackLocations], None]
-    print_event: Callable[[development.StackEvent], None]
+    print_locations: Callable[[StackLocations], None]
+    print_event: Callable[[StackEvent], None]
 
 
 async def _dev(stop: asyncio.Event, run: _Run, view: _View) -> None:
@@ -98,32 +119,28 @@ async def _dev(stop: asyncio.Event, run: _Run, view: _View) -> None:
 
 
 async def _run_stack(run: _Run, view: _View) -> None:
-    """Run everything until one of its parts ends. A cancellation stops all of it in order."""
-    directory = run.directory
-    async with (
-        development.stack(
-            directory,
-            rabbitmq_url=run.rabbitmq_url,
-            port=run.port,
-            api_port=run.api_port,
-            config=run.config,
-        ) as stack,
-        development.stack_events(stack) as events,
-    ):
-        view.print_locations(stack.locations)
-        async with background_task(_print_events(events, view), name="print") as printing:
+    """Run everything until one of its parts fails. A cancellation stops all of it in order."""
+    async with development.stack(
+        run.directory,
+        rabbitmq_url=run.rabbitmq_url,
+        port=run.port,
+        api_port=run.api_port,
+        config=run.config,
+        say=view.print_status,
+    ) as stack:
+        ready = asyncio.Event()
+        showing = show_events(
+            stack.locations.rabbitmq, stack.settings.rabbitmq.prefix, view.print_event, ready=ready
+        )
+        async with background_task(showing, name="print") as printing:
+            await wait_while_running(ready, printing)
+            view.print_locations(stack.locations)
             ended, _ = await asyncio.wait([printing, *stack.parts], return_when=asyncio.FIRST_COMPLETED)
         for task in ended:
             task.result()
-    raise BrokerUnavailableError(f"RabbitMQ has ended; see {directory}/rabbitmq/output.log")
 
 
-async def _print_events(events: AsyncIterator[development.StackEvent], view: _View) -> None:
-    async for seen in events:
-        view.print_event(seen)
-
-
-def _print_event(seen: development.StackEvent) -> None:
+def _print_event(seen: StackEvent) -> None:
     style = "bold red" if seen.suppression else "cyan"
     label = f"list: {seen.kind}" if seen.suppression else f"event: {seen.kind}"
     terminal.print(f"{label:<22} {seen.detail}", style=style, highlight=False, markup=False)
@@ -133,26 +150,38 @@ def _write(document: dict[str, Any]) -> None:
     write_json(json_text(document) + "\n", at_once=True)
 
 
-def _print_locations(locations: development.StackLocations) -> None:
-    for name, location in (
+def _print_locations(locations: StackLocations) -> None:
+    for note in locations.notes:
+        terminal.print(note, highlight=False, markup=False)
+    _print_table(
+        ("simulator", f"{locations.simulator}  (the provider: send its events, switch its faults)"),
         ("webhook", locations.webhook),
         ("API", locations.api),
-        ("RabbitMQ", locations.rabbitmq),
-        ("provider (simulated)", locations.provider),
-        ("settings", locations.config),
-    ):
-        terminal.print(f"{name:<22}{location}", highlight=False, markup=False)
+        ("  its description", f"{locations.api}/docs"),
+        ("  the contract", f"{locations.api}/contract"),
+    )
     event = '{"message": {"id": 1}, "event": {"name": "hard_bounced", "timestamp": 1539062173}}'
     terminal.print("\nTry, in another terminal:\n")
     terminal.print(f"curl -i {locations.webhook} -d '{event}'", highlight=False, markup=False)
-    header = f"Authorization: Bearer {development.API_TOKEN}"
+    header = f"Authorization: Bearer {API_TOKEN}"
     check = f"curl {locations.api}/v1/suppressions/check -H '{header}' --json '{_CHECKED}'"
     terminal.print(check, highlight=False, markup=False)
     command = f"{_program()} --config {locations.config}"
     terminal.print(f"{command} suppressions list", highlight=False, markup=False)
-    options = "".join(f" --metrics {url}" for url in locations.health)
-    terminal.print(f"{command} status{options}\n", highlight=False, markup=False)
-    terminal.print("Ctrl-C stops all of it.\n")
+    terminal.print(f"{command} status\n", highlight=False, markup=False)
+    pages = f"{locations.management}  (user guest, password guest)"
+    _print_table(
+        ("RabbitMQ", locations.rabbitmq),
+        *([("  its own pages", pages)] if locations.management else []),
+        ("provider (simulated)", locations.provider),
+        ("settings", str(locations.config)),
+    )
+    terminal.print("\nCtrl-C stops all of it.\n")
+
+
+def _print_table(*rows: tuple[str, str]) -> None:
+    for name, text in rows:
+        terminal.print(f"{name:<22}{text}", highlight=False, markup=False)
 
 
 def _program() -> str:

@@ -89,7 +89,7 @@ class PrivateNode:
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
         self.management_url = f"http://127.0.0.1:{api}" if management else None
         private_files.make_folder(directory)
-        self.name = _stored_name(directory)
+        self.name = stored_name(directory)
         if management:
             plugins = [*plugins, "rabbitmq_management"]
             extra_config += f"\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {api}"
@@ -134,6 +134,12 @@ class PrivateNode:
         except TimeoutError:
             raise NodeError(f"RabbitMQ did not answer in {START_SECONDS:g} s; see {self.log}") from None
         self._started = True
+
+    async def ended(self) -> int:
+        """The exit code, when the node has ended; that of a signal is negative."""
+        if self._process is None:
+            raise NodeError(f"{self.name} does not run")
+        return await self._process.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process group: a shell, the Erlang VM and its port programs."""
@@ -237,7 +243,7 @@ def _find_server() -> str:
     return found
 
 
-def _stored_name(directory: Path) -> str:
+def stored_name(directory: Path) -> str:
     """The name of the node, stored in its folder: RabbitMQ stores its data under this name."""
     kept = directory / "name"
     if not kept.exists():

@@ -45,6 +45,8 @@ class Simulator:
         """
         self.base_url = ""
         """The value for `provider.base_url`, while the API is served."""
+        self.page_url = ""
+        """The page for people, while it is served."""
         self.token = token
         self.faults = Faults()
         self.requests: deque[ApiCall] = deque(maxlen=_MAX_REQUESTS)

@@ -1,4 +1,7 @@
-"""The simulator over HTTP: the provider's API, with faults that can be switched on, and the controls of the simulator."""
+"""The simulator over HTTP: the provider's API, with faults that can be switched on, and the controls of the simulator.
+
+The controls are a page for people and JSON for programs.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import orjson
 from aiohttp import web
 from yarl import URL
 
-from bridge.development import simulator_control
+from bridge.development import simulator_control, simulator_page
 from bridge.development.simulator import ApiCall, Simulator
 
 if TYPE_CHECKING:
@@ -53,6 +56,7 @@ async def serve_simulator(
             await web.TCPSite(runner, host, port).start()
             bound = runner.addresses[0][1]
             simulator.base_url = str(URL.build(scheme="http", host=host, port=bound, path="/v1"))
+            simulator.page_url = str(URL(simulator.base_url).with_path(simulator_page.PATH))
             yield simulator
         finally:
             await runner.cleanup()
@@ -72,6 +76,7 @@ def _application(simulator: Simulator) -> web.Application:
             web.get("/v1/email/webhook", _api(_show_webhook)),
             web.delete("/v1/email/webhook", _api(_unset_webhook)),
             *simulator_control.routes(simulator),
+            *simulator_page.routes(simulator),
         ]
     )
     return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -75,7 +76,9 @@ async def token_and_webhook(checks: tuple[str, str], settings: Settings) -> list
             _not_found(token, settings.provider.base_url),
             failed(webhook, "none is found: see above", _ENABLE),
         ]
-    return [ok(token, "the provider accepts it"), _check_webhook(webhook, seen.url, settings.receiver)]
+    here = _is_here(URL(settings.provider.base_url))
+    finding = _check_webhook(webhook, seen.url, settings.receiver, provider_is_here=here)
+    return [ok(token, "the provider accepts it"), finding]
 
 
 def _not_found(check: str, base_url: str) -> Finding:
@@ -117,7 +120,7 @@ async def _providers_clock(settings: Settings) -> float:
         return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
 
 
-def _check_webhook(check: str, text: str | None, receiver: Receiver) -> Finding:
+def _check_webhook(check: str, text: str | None, receiver: Receiver, *, provider_is_here: bool) -> Finding:
     """The webhook's URL is valid, and is ours. Its token is never shown."""
     if text is None:
         return failed(check, "none is set: the provider sends no events", _ENABLE)
@@ -130,6 +133,15 @@ def _check_webhook(check: str, text: str | None, receiver: Receiver) -> Finding:
         )
     if wrong := _not_ours(url, receiver):
         return failed(check, wrong, _ENABLE)
+    return _check_way(check, url, receiver, provider_is_here=provider_is_here)
+
+
+def _check_way(check: str, url: _WebhookUrl, receiver: Receiver, *, provider_is_here: bool) -> Finding:
+    """The provider can call this URL, and nobody can listen in."""
+    if url.here and provider_is_here:
+        return ok(check, f"{url}, which does not leave this machine")
+    if url.here:
+        return failed(check, f"{url}: there the provider reaches nobody but itself", _ENABLE)
     if not url.secure:
         return warning(check, f"{url} is not https: its token can be read by others", "put TLS in front")
     unsure = "" if receiver.public_url else "; the host is not checked: set receiver.public_url"
@@ -144,6 +156,8 @@ class _WebhookUrl:
     """The part before our path."""
     token: str
     secure: bool
+    here: bool
+    """It is of the loopback: nobody can listen in, nor call it from elsewhere."""
 
     def __str__(self) -> str:
         return f"{self.front}{WEBHOOK_PATH}…"
@@ -158,7 +172,14 @@ def _webhook_url(text: str) -> _WebhookUrl | None:
     before, found, token = url.path.partition(WEBHOOK_PATH)
     if url.scheme not in {"http", "https"} or not url.host or not found or not token or "/" in token:
         return None
-    return _WebhookUrl(f"{url.origin()}{before}", token, url.scheme == "https")
+    return _WebhookUrl(f"{url.origin()}{before}", token, url.scheme == "https", _is_here(url))
+
+
+def _is_here(url: URL) -> bool:
+    try:
+        return ip_address(url.host or "").is_loopback
+    except ValueError:
+        return url.host == "localhost"
 
 
 def _not_ours(url: _WebhookUrl, receiver: Receiver) -> str:
