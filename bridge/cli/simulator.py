@@ -47,7 +47,8 @@ def simulator(
     """Serve the provider's API until a signal: look-ups of messages, and the webhook.
 
     A worker asks it where provider.base_url is http://HOST:PORT/v1. It asks for the token of provider.api_token; where
-    there is none, for 'simulator-token'. `bridge simulate` posts the events. The webhook that is set at its start is that of
+    there is none, for 'simulator-token'. `bridge simulate` posts the events, and so does its page, /control, which also
+    switches faults. The webhook that is set at its start is that of
     receiver.public_url (or --receiver) and the first of receiver.tokens, if there are.
     """
 
@@ -59,7 +60,12 @@ def simulator(
             if receiver and own.public_url is None:
                 own = own.model_copy(update={"public_url": receiver})
             running.webhook_url = webhook_url(own)
-            log.info("simulator started", action="simulator.started", base_url=running.base_url)
+            log.info(
+                "simulator started",
+                action="simulator.started",
+                base_url=running.base_url,
+                page=running.page_url,
+            )
             await stop.wait()
         log.info("simulator stopped", action="simulator.stopped")
 

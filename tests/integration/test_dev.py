@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 import stat
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -21,6 +20,7 @@ import pytest
 from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
 from tests.support.bodies import every_body
+from tests.support.commands import bridge
 from tests.support.leftovers import end_processes_of, processes_of
 from tests.support.ports import free_port
 from tests.support.private import open_to_others
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 NODE_PATIENCE = 60
 """Seconds for a RabbitMQ node to start, beside other tests."""
+OF_THE_MACHINE = {"file descriptors", "spool disk", "spool space"}
+"""Checks that depend on the machine of the tests."""
 
 
 @pytest.fixture(autouse=True)
@@ -96,14 +98,22 @@ async def test_it_survives_every_body_of_the_tests(
 async def test_with_a_node_of_its_own_it_leaves_no_process_behind(
     processes: Processes, prefix: str, tmp_path: Path
 ) -> None:
-    """RabbitMQ and its port mapper run in its folder, and end with it; what they write is private under any umask."""
+    """RabbitMQ and its port mapper run in its folder, and end with it; what they write is private under any umask.
+
+    `bridge status` and `bridge doctor` find nothing wrong, from the start and after RabbitMQ was killed.
+    """
     before = os.umask(0)
     try:
         dev = await _dev(processes, prefix, tmp_path)
     finally:
         os.umask(before)
+    await dev.prints("Ctrl-C", patience=NODE_PATIENCE)
+    seen = await _all_is_well(dev, tmp_path)
+    assert all(queue["unacknowledged"] is not None for queue in seen["broker"]["queues"])
     await _tour(dev)
-    await _all_is_well(dev)
+    await _nobody_else_starts_there(processes, prefix, tmp_path)
+    await _its_rabbitmq_comes_back(dev, tmp_path)
+    await _all_is_well(dev, tmp_path)
     assert open_to_others(tmp_path / "dev") == [tmp_path / "dev/rabbitmq/.erlang.cookie"]
     assert stat.S_IMODE((tmp_path / "dev/rabbitmq/.erlang.cookie").stat().st_mode) == 0o400
     with _watched(processes_of(tmp_path / "dev")) as theirs:
@@ -140,7 +150,7 @@ async def test_ctrl_c_ends_the_wait_for_a_broker_that_is_not_there(
 async def test_a_port_in_use_is_one_clear_line(
     processes: Processes, prefix: str, amqp_url: str, tmp_path: Path
 ) -> None:
-    """Exit code 1; the line names the address."""
+    """Exit code 1; the line names the address and the option. RabbitMQ was not started for nothing."""
     with socket.socket() as taken:
         port = free_port()
         taken.bind(("127.0.0.1", port))
@@ -149,7 +159,35 @@ async def test_a_port_in_use_is_one_clear_line(
         assert await dev.ended() == 1
     assert len(dev.lines) == 1
     assert dev.lines[0].startswith("bridge: ")
-    assert f"127.0.0.1:{port}" in dev.lines[0]
+    assert f"127.0.0.1:{port}: Address already in use; choose another port with --port" in dev.lines[0]
+    assert not (tmp_path / "dev").exists()
+
+
+async def test_what_is_to_be_opened_first_is_printed_first(
+    processes: Processes, prefix: str, amqp_url: str, tmp_path: Path
+) -> None:
+    """The simulator's page sends an event that ends on the list; the API's pages are there."""
+    dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url)
+    await dev.prints("Ctrl-C", patience=NODE_PATIENCE)
+    page, description, contract = (
+        next(
+            line.split()[-1 if line.startswith("  ") else 1] for line in dev.printed if line.startswith(name)
+        )
+        for name in ("simulator", "  its description", "  the contract")
+    )
+    assert dev.printed[1] == (
+        f"simulator             {page}  (the provider: send its events, switch its faults)"
+    )
+    async with aiohttp.ClientSession() as http:
+        for url in (description, contract):
+            async with http.get(url) as answer:
+                assert (answer.status, answer.content_type) == (200, "text/html")
+        form = {"name": "hard_bounced", "message_id": "7", "repeat": "1"}
+        async with http.post(page, data=form) as answer:
+            assert answer.status == 200
+    assert "recipient7@example.org" in await dev.prints("list: added")
+    dev.send(signal.SIGINT)
+    assert await dev.ended() == 0
 
 
 async def test_the_settings_file_it_writes_is_what_is_in_force(
@@ -158,10 +196,11 @@ async def test_the_settings_file_it_writes_is_what_is_in_force(
     """Also what came from --config: another command on the same file speaks of the same queues."""
     subscriber = {"[subscribers]": {"queue": "crm", "events": ["opened"]}}
     dev = await _dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url, further=subscriber)
-    line = await dev.prints("settings")
+    line = await dev.prints("settings  ")
     settings = load_settings(Path(line.split(maxsplit=1)[1]))
     assert settings.rabbitmq.prefix == prefix
     assert settings.rabbitmq.urls[0].get_secret_value() == amqp_url
+    assert len(settings.health.roles) == 3
     assert settings.subscribers == (Subscriber(queue="crm", events=("opened",)),)
     dev.send(signal.SIGTERM)
     assert await dev.ended() == 0
@@ -202,25 +241,62 @@ async def _tour(dev: Process) -> None:
         ("recipient2@example.org", True),
     ]
     _, *command = shlex.split(await dev.prints("suppressions list"))
-    listing = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", *command, "--json", stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await listing.communicate()
-    assert [entry["address"] for entry in orjson.loads(output)["items"]] == ["recipient1@example.org"]
+    _, listed = await _told(command, Path.cwd())
+    assert [entry["address"] for entry in listed["items"]] == ["recipient1@example.org"]
 
 
-async def _all_is_well(dev: Process) -> None:
-    """`bridge status`, as it is printed, finds all roles and RabbitMQ's management API."""
+async def _all_is_well(dev: Process, tmp_path: Path) -> Any:
+    """`bridge status`, as it is printed, finds all roles and RabbitMQ's management API, and `bridge doctor` has no complaint."""
     _, *command = shlex.split(await dev.prints(" status"))
-    status = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bridge", *command, "--json", stdout=asyncio.subprocess.PIPE
-    )
-    output, _ = await status.communicate()
-    seen = orjson.loads(output)
-    assert (status.returncode, seen["wrong"]) == (0, [])
-    assert [role["kind"] for role in seen["roles"]] == ["receiver", "worker", "api"]
+    assert len(command) == 3, "it takes no more than the settings file to find all of it"
+    async with asyncio.timeout(NODE_PATIENCE):
+        code, seen = await _told(command, tmp_path)
+        while code:  # the roles are on their way back to a RabbitMQ that was started again
+            code, seen = await _told(command, tmp_path)
+    assert seen["wrong"] == []
+    assert [(role["kind"], role["ready"]) for role in seen["roles"]] == [
+        ("receiver", True),
+        ("worker", True),
+        ("api", True),
+    ]
+    assert seen["broker"]["blind"] == ""
     assert seen["broker"]["unbound"] == []
-    assert all(queue["unacknowledged"] is not None for queue in seen["broker"]["queues"])
+    code, examined = await _told([*command[:-1], "doctor"], tmp_path)
+    judged = {one["check"]: one["status"] for one in examined["items"]}
+    assert code == 0
+    assert {check for check, status in judged.items() if status != "ok"} <= OF_THE_MACHINE
+    return seen
+
+
+async def _told(command: list[str], tmp_path: Path) -> tuple[int, Any]:
+    """Exit code and output of a command of the bridge."""
+    outcome = await bridge(*command, "--json", directory=tmp_path)
+    return outcome.code, orjson.loads(outcome.stdout)
+
+
+async def _nobody_else_starts_there(processes: Processes, prefix: str, tmp_path: Path) -> None:
+    """Two RabbitMQ nodes would write to the same files."""
+    second = await _dev(processes, prefix, tmp_path)
+    assert await second.ended() == 1
+    [line] = second.lines
+    assert f"another `bridge dev` uses {tmp_path / 'dev'}" in line
+    assert f"kill {_rabbitmq(tmp_path)}" in line
+
+
+async def _its_rabbitmq_comes_back(dev: Process, tmp_path: Path) -> None:
+    """Whoever kills it sees events go to the spool, and from there to the list."""
+    os.kill(_rabbitmq(tmp_path), signal.SIGKILL)
+    await dev.prints("RabbitMQ has ended")
+    _, url = (await dev.prints("webhook")).split()
+    event = {"message": {"id": 2}, "event": {"name": "hard_bounced", "timestamp": 1539062173}}
+    async with aiohttp.ClientSession() as http, http.post(url, data=orjson.dumps(event)) as answer:
+        assert answer.status == 200
+    await dev.prints("RabbitMQ runs again", patience=NODE_PATIENCE)
+
+
+def _rabbitmq(tmp_path: Path) -> int:
+    [path] = (tmp_path / "dev/rabbitmq/data").glob("*.pid")
+    return int(path.read_text())
 
 
 @contextmanager

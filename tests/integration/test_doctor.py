@@ -590,6 +590,12 @@ async def test_a_provider_that_is_away(well: Surroundings) -> None:
             0,
             "ok webhook https://bridge.example.org/in/webhooks/msndr/…",
         ),
+        (
+            f"http://127.0.0.1:8080/webhooks/msndr/{TOKEN}",
+            "",
+            0,
+            "ok webhook http://127.0.0.1:8080/webhooks/msndr/…, which does not leave this machine",
+        ),
     ],
 )
 async def test_the_webhook(
@@ -608,6 +614,19 @@ async def test_the_webhook(
     assert exit_code == code
     assert line.startswith(said)
     assert "of-somebody-else" not in line
+
+
+async def test_a_webhook_that_only_this_machine_can_call(
+    well: Surroundings, rabbit: Rabbit, simulator: Simulator
+) -> None:
+    """It is good for a simulator on this machine. A provider that is elsewhere would call itself."""
+    await declared(rabbit.connection, well)
+    simulator.webhook_url = f"http://localhost:8080/webhooks/msndr/{TOKEN}"
+    unspecific = "0.0.0.0"  # noqa: S104 -- called, not bound: it answers, and is not of the loopback
+    elsewhere = simulator.base_url.replace("127.0.0.1", unspecific)
+    code, line = await well.told("webhook", BRIDGE_PROVIDER__BASE_URL=elsewhere)
+    assert code == 1
+    assert "there the provider reaches nobody but itself" in line
 
 
 async def test_a_spool_that_cannot_be_written(well: Surroundings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from bridge.development.emission import Emission, NoWebhookError
+from bridge.development.simulator import ApiCall
 from bridge.development.simulator_api import TOKEN, serve_simulator
 from bridge.development.simulator_faults import UNTIL_SWITCHED_OFF
 
@@ -361,3 +364,70 @@ async def test_what_cannot_be_emitted_is_refused(
 async def _status(api: aiohttp.ClientSession, path: str = "email/webhook") -> int:
     async with api.get(path) as answer:
         return answer.status
+
+
+async def test_the_page_sends_an_event(
+    simulator: Simulator, receiver: Receiver, control: aiohttp.ClientSession
+) -> None:
+    """By a form, without a script; it shows the webhook's answer, and what was called."""
+    simulator.webhook_url = receiver.url
+    simulator.requests.append(ApiCall("GET", "/v1/email/messages/<b>", 0.0))
+    async with control.get("control") as answer:
+        shown = await answer.text()
+        assert "form-action 'self'" in answer.headers["Content-Security-Policy"]
+    assert {f"<option>{name}</option>" in shown for name in ("complined", "opened")} == {True}
+    assert receiver.url in shown
+    assert "/v1/email/messages/&lt;b&gt;" in shown
+    form = {"name": "opened", "message_id": "3", "repeat": "2"}
+    async with control.post("control", data=form, headers={"Origin": _origin(simulator)}) as answer:
+        assert answer.status == 200
+        assert "sent opened of message 3; the webhook&#x27;s answer: 200 (2 times)" in await answer.text()
+    assert [json.loads(body)["event"]["name"] for body in receiver.bodies] == ["opened", "opened"]
+
+
+async def test_the_page_switches_the_faults(simulator: Simulator, control: aiohttp.ClientSession) -> None:
+    """It shows those that are on, and what was wrong with a value."""
+    async with control.post("control", data={"fail": "2", "retry_after": "7"}) as answer:
+        assert 'name="fail" value="2"' in await answer.text()
+    assert (simulator.faults.fail, simulator.faults.retry_after) == (2, "7")
+    async with control.post("control", data={"fail": "many"}) as answer:
+        assert answer.status == 400
+        assert "nothing was switched: fail: " in await answer.text()
+    assert simulator.faults.fail == 2
+    async with control.post("control", data={"fail": "2", "off": ""}) as answer:
+        assert answer.status == 200
+    assert simulator.faults.fail == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"name": "opened", "message_id": "x"}, 400),
+        ({"name": "opened", "message_id": "1", "repeat": "0"}, 400),
+        ({"name": "opened"}, 400),
+        ({"name": "opened", "message_id": "1"}, 409),
+    ],
+)
+async def test_the_page_says_why_it_sends_nothing(
+    control: aiohttp.ClientSession, form: dict[str, str], status: int
+) -> None:
+    """No number, or no webhook to send to."""
+    async with control.post("control", data=form) as answer:
+        assert answer.status == status
+        assert "not sent: " in await answer.text()
+
+
+async def test_another_sites_page_cannot_use_the_form(
+    simulator: Simulator, receiver: Receiver, control: aiohttp.ClientSession
+) -> None:
+    """A browser says from where a form comes."""
+    simulator.webhook_url = receiver.url
+    form = {"name": "opened", "message_id": "3"}
+    async with control.post("control", data=form, headers={"Origin": "https://evil.example"}) as answer:
+        assert answer.status == 403
+        assert "refused" in await answer.text()
+    assert receiver.bodies == []
+
+
+def _origin(simulator: Simulator) -> str:
+    return str(URL(simulator.base_url).origin())
