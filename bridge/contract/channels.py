@@ -183,7 +183,8 @@ def _queues(names: Names) -> Iterator[Channel]:
         "quarantine",
         names.malformed,
         "The quarantine",
-        "Malformed bodies, and announcements that cannot be read. `bridge quarantine` reads them.",
+        "Malformed bodies, and announcements that cannot be read. `bridge quarantine` reads them. An announcement that RabbitMQ "
+        "has delivered too often is there as its sender has published it.",
         _DEAD,
         (schemas.MALFORMED,),
     )

@@ -1,4 +1,4 @@
-"""The JSON Schemas of the headers: CloudEvents attributes, and the bridge's and RabbitMQ's own."""
+"""The JSON Schemas of the headers, each with its title: CloudEvents attributes, and the bridge's and RabbitMQ's own."""
 
 from __future__ import annotations
 
@@ -24,20 +24,7 @@ if TYPE_CHECKING:
     from bridge.contract.vocabulary import Schema
 
 
-def headers() -> dict[str, tuple[str, Schema]]:
-    """Title and schema of the headers of each kind of message."""
-    return {
-        "event": _event(),
-        "malformed": _malformed(),
-        "change": _change(),
-        "retry": _retry(),
-        "dead-letter": _dead_letter(),
-        "broker-dead-letter": _broker_dead_letter(),
-        "sent": ("Headers of an announcement", {"type": "object", "description": "No header is read."}),
-    }
-
-
-def _event() -> tuple[str, Schema]:
+def event() -> tuple[str, Schema]:
     cloud_event = _cloud_event(
         text("the event id, as in `message_id`", pattern=EVENT_ID),
         always(messages.SOURCE, "where it came in"),
@@ -61,7 +48,7 @@ def _event() -> tuple[str, Schema]:
     )
 
 
-def _change() -> tuple[str, Schema]:
+def change() -> tuple[str, Schema]:
     prefix = change_messages.CHANGE_ID_PREFIX
     return "Headers of a change", an_object(
         "CloudEvents attributes.",
@@ -94,7 +81,7 @@ def _cloud_event(id_: Schema, source: Schema, type_: Schema, subject: Schema, ti
     }
 
 
-def _malformed() -> tuple[str, Schema]:
+def malformed() -> tuple[str, Schema]:
     return "Headers of a malformed body", an_object(
         "Why it is no event, and when it came in.",
         {
@@ -104,18 +91,18 @@ def _malformed() -> tuple[str, Schema]:
     )
 
 
-def _retry() -> tuple[str, Schema]:
+def retry() -> tuple[str, Schema]:
     return "Headers of a message that is tried again", an_object(
         "The failed attempts of the worker.", _history()
     )
 
 
-def _dead_letter() -> tuple[str, Schema]:
-    _, event = _event()
+def dead_letter() -> tuple[str, Schema]:
+    _, of_events = event()
     # Of the message as it was: another program may have put it into the worker's queue.
     of_event = {
         name: {"type": schema["type"], "description": f"{schema['description']}; of the message as it was"}
-        for name, schema in event["properties"].items()
+        for name, schema in of_events["properties"].items()
         if name != "CC"
     }
     ours = {
@@ -154,7 +141,7 @@ def _history() -> dict[str, Schema]:
     }
 
 
-def _broker_dead_letter() -> tuple[str, Schema]:
+def broker_dead_letter() -> tuple[str, Schema]:
     why = open_list("why RabbitMQ has dead-lettered it", meanings.DEATHS)
     death = an_object(
         "From which queue, and why.",
@@ -180,3 +167,7 @@ def _broker_dead_letter() -> tuple[str, Schema]:
             "x-first-death-exchange": text("to which it was published; empty: to the queue"),
         },
     )
+
+
+def sent() -> tuple[str, Schema]:
+    return "Headers of an announcement", {"type": "object", "description": "No header is read."}

@@ -55,7 +55,7 @@ def schemas() -> dict[str, Schema]:
     found |= {DEAD_LETTER: _dead_letter(), BROKER_DEAD_LETTER: _broker_dead_letter()}
     found |= {SENT: _sent(), SENT_MESSAGE: _sent_message()}
     found |= {properties_of(kind): schema for kind, schema in _properties().items()}
-    found |= {headers_of(kind): schema for kind, schema in header_schemas.headers().items()}
+    found |= {headers_of(kind): schema for kind, schema in _headers().items()}
     return {name: document(name, *found[name]) for name in sorted(found)}
 
 
@@ -247,6 +247,18 @@ def _properties() -> Mapping[str, tuple[str, Schema]]:
             ),
         ),
     }  # fmt: skip
+
+
+def _headers() -> Mapping[str, tuple[str, Schema]]:
+    return {
+        EVENT: header_schemas.event(),
+        MALFORMED: header_schemas.malformed(),
+        CHANGE: header_schemas.change(),
+        RETRY: header_schemas.retry(),
+        DEAD_LETTER: header_schemas.dead_letter(),
+        BROKER_DEAD_LETTER: header_schemas.broker_dead_letter(),
+        SENT: header_schemas.sent(),
+    }
 
 
 def _all(

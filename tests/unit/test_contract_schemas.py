@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from bridge import events
 from bridge.broker import messages
 from bridge.broker.topology import Names
-from bridge.contract import header_schemas, meanings, schemas
+from bridge.contract import meanings, schemas
 from bridge.contract.examples import Example, examples
 from bridge.contract.vocabulary import BASE, DIALECT
 from bridge.dead_letters import history
@@ -187,4 +187,3 @@ def test_the_schemas_are_the_same_each_time() -> None:
     """Nobody has to look at a difference that is none."""
     assert orjson.dumps(schemas.schemas()) == orjson.dumps(copy.deepcopy(ALL))
     assert [one.document() for one in examples(Names())] == [one.document() for one in EXAMPLES.values()]
-    assert header_schemas.headers() == header_schemas.headers()
