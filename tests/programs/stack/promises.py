@@ -25,7 +25,8 @@ _WRITE: Final = "for folder in / /etc /opt/bridge /usr/local; do touch $folder/w
 _RESOLVE: Final = "import socket; print(socket.getaddrinfo('postgres', 5432))"
 _CONNECT: Final = "import socket; socket.create_connection(('{}', 5432), 3)"
 _SHORTEST_SECRET: Final = 16
-_PUBLISHING: Final = ("receiver", "api")
+_PUBLISHING: Final = {"receiver": 8080, "api": 8081, "rabbitmq": 5672}
+"""Service -> the port of it that is published; of RabbitMQ that of AMQP only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ async def _few_ports(stack: Stack) -> list[str]:
         wrong += [
             f"{name} publishes {port}"
             for port in service.get("ports", [])
-            if name not in _PUBLISHING or port.get("host_ip") != "127.0.0.1"
+            if (port.get("host_ip"), port.get("target")) != ("127.0.0.1", _PUBLISHING.get(name))
         ]
     for published in await stack.inspect(one.id for one in await stack.containers(*_PUBLISHING)):
         for bindings in published["NetworkSettings"]["Ports"].values():
