@@ -61,8 +61,7 @@ def dev(
         typer.Option(
             min=0,
             max=65535,
-            help="The receiver's port on 127.0.0.1; 0: any free one.",
-            show_default="8080, or a free one if that is in use",
+            help="The receiver's port on 127.0.0.1; without it 8080, or a free one where that is in use; 0: any free one.",
         ),
     ] = None,
     api_port: Annotated[
@@ -70,8 +69,7 @@ def dev(
         typer.Option(
             min=0,
             max=65535,
-            help="The API's port on 127.0.0.1; 0: any free one.",
-            show_default="8081, or a free one if that is in use",
+            help="The API's port on 127.0.0.1; without it 8081, or a free one where that is in use; 0: any free one.",
         ),
     ] = None,
     rabbitmq_url: Annotated[

@@ -7,18 +7,30 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docs import checks
+from tests.docs.tables import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PROMTOOL = shutil.which("promtool")
-RULES = Path(__file__).parents[2] / "config" / "prometheus" / "alerts.yml"
+RULES = ROOT / "config" / "prometheus" / "alerts.yml"
 DESCRIPTIONS = dict(
     re.findall(
         r'- alert: (\w+)\n(?:(?! +- alert).*\n)*?          description: ("[^"]+")\n', RULES.read_text("utf-8")
     )
 )
 """Alert -> what to do. They have no variables."""
+RUNBOOKS = dict(
+    re.findall(
+        r'- alert: (\w+)\n(?:(?! +- alert).*\n)*?          runbook: "([^"]+)"\n', RULES.read_text("utf-8")
+    )
+)
+"""Alert -> the section of the documentation that has more."""
 
 takes_promtool = pytest.mark.skipif(
     PROMTOOL is None, reason="there is no promtool here (Debian: apt-get install prometheus)"
@@ -404,6 +416,158 @@ CASES = [
         "1 in 100 bounces and complaints is older than a quarter of an hour when it is recorded",
     ),
 ]
+NEAR = [
+    Case("BridgeWorkerAway", "restarted once", {f"up{{{WORKER}}}": "1x20 stale _ 0 1x20"}, "7m"),
+    Case(
+        "BridgeRabbitMQAway",
+        "restarted once",
+        {'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x20 stale _ 0 1x20"},
+        "7m",
+    ),
+    Case("BridgeRoleDown", "one scrape was too slow", {f"up{{{RECEIVER}}}": "1x20 0x2 1x20"}, "6m15s"),
+    Case(
+        "BridgeRoleDown",
+        "Prometheus itself",
+        {'up{job="prometheus",instance="localhost:9090"}': "0x60"},
+        "8m",
+    ),
+    Case(
+        "BridgeRefusesEvents",
+        "it refuses bodies that are not JSON",
+        {f'bridge_answers_total{{answer="400",{RECEIVER}}}': "0x10 12180x20"},
+        "4m",
+    ),
+    Case(
+        "BridgeRefusesEvents",
+        "the last one was ten minutes ago",
+        {f'bridge_answers_total{{answer="503",{RECEIVER}}}': "0x10 12180x60"},
+        "13m",
+    ),
+    Case(
+        "BridgeBrokerBlocked",
+        "an alarm for half a minute",
+        {f'bridge_broker_state{{state="blocked",use="publish",{WORKER}}}': "0x10 1x2 0x20"},
+        "3m30s",
+    ),
+    Case(
+        "BridgeSpoolWaits",
+        "RabbitMQ was restarted",
+        {f"bridge_spool_oldest_seconds{{{RECEIVER}}}": "0x4 0+15x8 0x20"},
+        "3m",
+    ),
+    Case(
+        "BridgeEventsNacked",
+        "all are confirmed",
+        {f'bridge_publishes_total{{outcome="confirmed",{RECEIVER}}}': "0+100x60"},
+        "6m",
+    ),
+    Case(
+        "BridgeEventsSetAside",
+        "taken at the next attempt",
+        {f'bridge_spool_set_aside_entries{{reason="nacked",{RECEIVER}}}': "0x4 3x8 0x40"},
+        "8m",
+    ),
+    Case(
+        "BridgeSpoolRefuses",
+        "for one scrape",
+        {f"bridge_spool_refusing{{{RECEIVER}}}": "0x4 1 0x40"},
+        "1m15s",
+    ),
+    Case(
+        "BridgeNoWorker",
+        "another queue without a consumer",
+        {
+            'rabbitmq_queue_consumers{queue="suppression"}': "2x40",
+            'rabbitmq_queue_consumers{queue="suppression.dead"}': "0x40",
+        },
+        "3m",
+    ),
+    Case(
+        "BridgeNoWorker",
+        "the only one is restarted",
+        {'rabbitmq_queue_consumers{queue="suppression"}': "1x4 0x2 1x20"},
+        "1m30s",
+    ),
+    Case(
+        "BridgeTopologyRefused",
+        "until its queue is declared",
+        {f'bridge_topology_refused{{name="crm",{RECEIVER}}}': "0x4 1x8 0x40"},
+        "8m",
+    ),
+    Case(
+        "BridgeBackfillDue",
+        "it is filled within ten minutes",
+        {f"bridge_backfill_due{{{WORKER}}}": "0x4 1x40 0x60"},
+        "18m",
+    ),
+    Case(
+        "BridgeWorkersBehind",
+        "a mailing, and they catch up",
+        {'rabbitmq_queue_messages_ready{queue="suppression"}': "0x4 5000x20 10x60"},
+        "12m",
+    ),
+    Case(
+        "BridgeWorkersBehind",
+        "another queue",
+        {'rabbitmq_queue_messages_ready{queue="crm"}': "5000x90"},
+        "12m",
+    ),
+    Case(
+        "BridgeCallHangs",
+        "slow",
+        {f'bridge_oldest_call_seconds{{dependency="database",{WORKER}}}': "0 15 30 45 60 0 15 30 45 60 0x20"},
+        "2m15s",
+    ),
+    Case(
+        "BridgeWorkerStuck",
+        "an hour ago",
+        {f'bridge_worker_stuck_total{{component="relay",{WORKER}}}': "0x10 1x240"},
+        "60m",
+    ),
+    Case(
+        "BridgeDeadLetters",
+        "the worker is started anew, and counts from 0",
+        {f'bridge_dead_letters_total{{reason="unknown-message",{WORKER}}}': "5x10 0x20"},
+        "5m",
+    ),
+    Case(
+        "BridgeQuarantine",
+        "what waits is elsewhere",
+        {'rabbitmq_queue_messages_ready{queue="email.unrouted"}': "2x20"},
+        "3m",
+    ),
+    Case(
+        "BridgeQuarantines",
+        "a name that nobody knows is an event, too",
+        {f'bridge_events_received_total{{name="other",{RECEIVER}}}': "0x10 1x20"},
+        "5m",
+    ),
+    Case(
+        "BridgeChangesWait",
+        "a batch takes a moment",
+        {f"bridge_outbox_oldest_seconds{{{WORKER}}}": "0x4 0 15 30 45 0x20"},
+        "2m",
+    ),
+    Case(
+        "BridgeListIsLate",
+        "a few of many are old",
+        {
+            f'bridge_event_age_seconds_bucket{{stage="handled",le="{bound}",{WORKER}}}': value
+            for bound, value in (("900", "0+1000x80"), ("3600", "0+1001x80"), ("+Inf", "0+1001x80"))
+        },
+        "15m",
+    ),
+    Case(
+        "BridgeListIsLate",
+        "what the receiver saw says nothing of the list",
+        {
+            f'bridge_event_age_seconds_bucket{{stage="received",le="{bound}",{RECEIVER}}}': value
+            for bound, value in (("900", "0x80"), ("3600", "0+10x80"), ("+Inf", "0+10x80"))
+        },
+        "15m",
+    ),
+]
+"""What only looks like it, of the alerts whose cases above have no such."""
 WELL = {
     f"up{{{RECEIVER}}}": "1x80",
     f"up{{{WORKER}}}": "1x80",
@@ -446,7 +610,11 @@ def promtool(tests: list[dict[str, object]], directory: Path) -> str:
 
 
 def checked(case: Case) -> dict[str, object]:
-    annotations = {"summary": case.says, "description": json.loads(DESCRIPTIONS[case.alert])}
+    annotations = {
+        "summary": case.says,
+        "description": json.loads(DESCRIPTIONS[case.alert]),
+        "runbook": RUNBOOKS[case.alert],
+    }
     firing = [{"exp_labels": case.labels, "exp_annotations": annotations}] if case.says else []
     return {
         "name": f"{case.alert}, {case.what}",
@@ -459,13 +627,22 @@ def checked(case: Case) -> dict[str, object]:
 @takes_promtool
 def test_each_alert_fires_as_its_text_says(tmp_path: Path) -> None:
     """Over samples of the case that it is for, and not over those of a case that only looks like it."""
-    assert promtool([checked(case) for case in CASES], tmp_path) == ""
+    assert promtool([checked(case) for case in (*CASES, *NEAR)], tmp_path) == ""
 
 
-def test_each_alert_has_a_case_and_says_what_to_do() -> None:
-    """One that is added is tested, too."""
+def test_each_alert_has_its_cases_and_says_what_to_do() -> None:
+    """One in which it fires, and one in which it does not. An alert that is added is tested, too."""
     alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text("utf-8")))
     assert alerts == {case.alert for case in CASES if case.says} == set(DESCRIPTIONS)
+    assert alerts == {case.alert for case in (*CASES, *NEAR) if not case.says}
+
+
+def test_each_alert_leads_to_a_section_of_the_documentation() -> None:
+    """The page is there, and has that heading."""
+    assert set(RUNBOOKS) == set(DESCRIPTIONS)
+    page = ROOT / "README.md"
+    assert [problem for link in RUNBOOKS.values() for problem in checks.of_page(page, f"[it]({link})")] == []
+    assert all("#" in link for link in RUNBOOKS.values())
 
 
 @takes_promtool
