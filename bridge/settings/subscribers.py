@@ -15,9 +15,8 @@ from bridge.settings.values import MAX_DELIVERIES, MAX_TTL_SECONDS, event_names,
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_QUEUE_NAME: Final = 138
-"""Characters. With `rabbitmq.prefix` (100 at most), `.dead`, and what a move of its messages puts behind that, a name is within
-RabbitMQ's 255 bytes."""
+MAX_QUEUE_NAME: Final = 150
+"""Characters. With `rabbitmq.prefix` (100 at most) and `.dead` a name is within RabbitMQ's 255 bytes."""
 _QUEUE_NAME: Final = r"[A-Za-z0-9._-]+"
 _DEAD: Final = ".dead"
 _MOVING: Final = ".moving"
@@ -37,7 +36,7 @@ def _queue_name(name: str) -> str:
     if len(name) > MAX_QUEUE_NAME:
         raise ValueError(
             f"'{name[:20]}…' has {len(name)} characters, and may have {MAX_QUEUE_NAME}: RabbitMQ takes 255 bytes, with "
-            f"rabbitmq.prefix in front and '{_DEAD}' and more behind"
+            f"rabbitmq.prefix in front and '{_DEAD}' behind"
         )
     if name == "suppression" or name.startswith(("suppression.", "email.")) or name.endswith(_MOVING):
         raise ValueError(f"'{name}' is reserved for the bridge; choose another name")
