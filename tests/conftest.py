@@ -32,6 +32,7 @@ from tests.support.postgres import DATA_VARIABLE, LentDatabases, Server, give, m
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
 from tests.support.scheduling import SHARED_NODES, Scheduling, shared_node
+from tests.support.traffic_check import PREFIX_PROPERTY, TrafficCheck
 from tests.support.warm_starts import stop_server
 from tests.support.working import Workplace
 
@@ -70,6 +71,13 @@ _RUN = pytest.StashKey[tuple[asyncio.Runner, AsyncExitStack]]()
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
     """Whatever `--dist` says."""
     return Scheduling(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What the nodes of this process are given is held to the contract."""
+    if _needs_broker(config):
+        config.pluginmanager.register(check := TrafficCheck(config), "traffic-check")
+        check.install()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -259,9 +267,11 @@ def path(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def prefix() -> str:
+def prefix(request: pytest.FixtureRequest) -> str:
     """In front of every name that this test declares."""
-    return f"t{uuid.uuid4().hex[:12]}."
+    own = f"t{uuid.uuid4().hex[:12]}."
+    request.node.user_properties.append((PREFIX_PROPERTY, own))
+    return own
 
 
 @pytest.fixture

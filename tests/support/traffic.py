@@ -1,0 +1,105 @@
+"""Holds what the tests' RabbitMQ nodes are given to the contract: every message of the bridge, whoever publishes it."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from bridge.amqp.properties import decode_properties
+from bridge.broker.messages import APP_ID
+from tests.support import contract
+
+if TYPE_CHECKING:
+    from bridge.amqp.message_types import Delivery
+
+FORGED_HEADER: Final = "forged-by-a-test"
+"""On a message with which a test gives itself out for the bridge, though the bridge would never publish it. Copies keep it."""
+
+_OF_THE_BRIDGE: Final = b"\x06app_idS" + len(APP_ID).to_bytes(4) + APP_ID.encode()
+"""As RabbitMQ writes the property into the headers of a traced message."""
+_SHOWN: Final = 20
+_SHOWN_BYTES: Final = 500
+_TIMESTAMP_MODULUS: Final = 2**32
+
+
+class Mismatch(NamedTuple):
+    """A message that does not hold to the contract."""
+
+    exchange: str
+    routing_key: str
+    properties: dict[str, Any]
+    body: bytes
+    problems: list[str]
+
+    def __str__(self) -> str:
+        lines = [
+            f"exchange {self.exchange!r}, routing key {self.routing_key!r}",
+            *(f"  {problem}" for problem in self.problems),
+            f"  properties and headers: {self.properties}",
+            f"  body: {self.body[:_SHOWN_BYTES]!r}",
+        ]
+        return "\n".join(lines)
+
+
+class Traffic:
+    """What a run has published. It may be filled from several threads."""
+
+    def __init__(self) -> None:
+        self.mismatches: list[str] = []
+        """The first ones, with everything that there is to see."""
+        self.counts: Counter[str] = Counter()
+        """`all`, and of these `bridge` and `forged`; `wrong`; and `us`, microseconds of CPU that it took."""
+        self._lock = threading.Lock()
+
+    def take(self, traced: Delivery) -> None:
+        """A message of RabbitMQ's firehose: https://www.rabbitmq.com/docs/firehose."""
+        ours = _OF_THE_BRIDGE in traced.properties
+        wrong = None if not ours or _is_forged(traced) else _mismatch(traced)
+        with self._lock:
+            self.counts["all"] += 1
+            self.counts["bridge"] += ours
+            self.counts["forged"] += ours and _is_forged(traced)
+            if wrong is not None:
+                self.counts["wrong"] += 1
+                if len(self.mismatches) < _SHOWN:
+                    self.mismatches.append(str(wrong))
+
+    def used(self, seconds: float) -> None:
+        """This much CPU time was used on it."""
+        with self._lock:
+            self.counts["us"] += round(seconds * 1e6)
+
+    def add(self, counts: dict[str, int], mismatches: list[str]) -> None:
+        """What another process has found."""
+        with self._lock:
+            self.counts.update(counts)
+            self.mismatches += mismatches[: _SHOWN - len(self.mismatches)]
+
+
+def _is_forged(traced: Delivery) -> bool:
+    return FORGED_HEADER.encode() in traced.properties
+
+
+def _mismatch(traced: Delivery) -> Mismatch | None:
+    headers = decode_properties(traced.properties).headers
+    properties = headers["properties"]
+    exchange, routing_key = headers["exchange_name"], headers["routing_keys"][0]
+    properties["timestamp"] = _whole_timestamp(properties)
+    if problems := contract.problems(exchange, routing_key, properties, traced.body):
+        return Mismatch(exchange, routing_key, properties, traced.body, problems)
+    return None
+
+
+def _whole_timestamp(properties: dict[str, Any]) -> int | None:
+    """The firehose writes 32 bits of it; of a later time the header says which one it is."""
+    timestamp: int | None = properties.get("timestamp")
+    said = properties.get("headers", {}).get("cloudEvents:time")
+    if timestamp is None or not isinstance(said, str):
+        return timestamp
+    try:
+        whole = int(datetime.strptime(said, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return timestamp
+    return whole if (whole - timestamp) % _TIMESTAMP_MODULUS == 0 else timestamp
