@@ -46,7 +46,9 @@ class Mismatch(NamedTuple):
 class Traffic:
     """What a run has published. It may be filled from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, way_out: str = FORGED_HEADER) -> None:
+        """Nothing is published yet. Args: the header of messages that are not compared."""
+        self._way_out = way_out.encode()
         self.mismatches: list[str] = []
         """The first ones, with everything that there is to see."""
         self.counts: Counter[str] = Counter()
@@ -56,11 +58,12 @@ class Traffic:
     def take(self, traced: Delivery) -> None:
         """A message of RabbitMQ's firehose: https://www.rabbitmq.com/docs/firehose."""
         ours = _OF_THE_BRIDGE in traced.properties
-        wrong = None if not ours or _is_forged(traced) else _mismatch(traced)
+        forged = ours and self._way_out in traced.properties
+        wrong = _mismatch(traced) if ours and not forged else None
         with self._lock:
             self.counts["all"] += 1
             self.counts["bridge"] += ours
-            self.counts["forged"] += ours and _is_forged(traced)
+            self.counts["forged"] += forged
             if wrong is not None:
                 self.counts["wrong"] += 1
                 if len(self.mismatches) < _SHOWN:
@@ -76,10 +79,6 @@ class Traffic:
         with self._lock:
             self.counts.update(counts)
             self.mismatches += mismatches[: _SHOWN - len(self.mismatches)]
-
-
-def _is_forged(traced: Delivery) -> bool:
-    return FORGED_HEADER.encode() in traced.properties
 
 
 def _mismatch(traced: Delivery) -> Mismatch | None:

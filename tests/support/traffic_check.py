@@ -107,8 +107,9 @@ class TrafficCheck:
             terminalreporter.write_line(self._test_of(mismatch))
             terminalreporter.write_line(mismatch)
         terminalreporter.write_line(
-            f"traffic: {counts['bridge']:,} messages of the bridge held to the contract, of {counts['all']:,} in RabbitMQ; "
-            f"{counts['wrong']:,} break it; {counts['forged']:,} forged by tests; {counts['us'] / 1e6:.1f} s of CPU"
+            f"traffic: {counts['bridge'] - counts['forged']:,} messages of the bridge held to the contract, of "
+            f"{counts['all']:,} in RabbitMQ; {counts['wrong']:,} break it; {counts['forged']:,} forged by tests; "
+            f"{counts['us'] / 1e6:.1f} s of CPU"
         )
 
     def _test_of(self, mismatch: str) -> str:

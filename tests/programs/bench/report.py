@@ -15,6 +15,7 @@ from tests.programs.bench.results import bars
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tests.programs.bench.building import BuildingRow
     from tests.programs.bench.checking import CheckFigures
     from tests.programs.bench.fan_out import FanOutRow
     from tests.programs.bench.longer import AnswerTimes, Memory
@@ -75,6 +76,8 @@ def tables(results: Results) -> list[Table]:
         found.append(_transfers(results.transfers))
     if results.checks:
         found.append(_checks(results.checks))
+    if results.built:
+        found.append(_built(results.built))
     if lines := tuple(map(_bar, bars(results))):
         found.append(Table("The bar", ("what", "measured", "bar", "aim", "holds"), lines))
     return found
@@ -268,6 +271,14 @@ def _scaling(rows: Sequence[ScalingRow]) -> Table:
             )
             for row in rows
         ),
+    )
+
+
+def _built(rows: Sequence[BuildingRow]) -> Table:
+    return Table(
+        "Messages for the tests of consumers, made by `bridge.testing`",
+        ("message", "CPU"),
+        tuple(Line((row.kind, f"{row.cpu_us:.1f} us")) for row in rows),
     )
 
 

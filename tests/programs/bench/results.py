@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from tests.programs.bench import entrants, transfer
+from tests.programs.bench import building, entrants, transfer
 from tests.programs.bench.working import POSTGRESQL, SQLITE, WORKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tests.programs.bench.building import BuildingRow
     from tests.programs.bench.checking import CheckFigures
     from tests.programs.bench.fan_out import FanOutRow
     from tests.programs.bench.longer import AnswerTimes, Memory
@@ -39,6 +40,8 @@ class Results:
     transfers: tuple[TransferRow, ...] = ()
     checks: tuple[CheckFigures, ...] = ()
     fan_out: tuple[FanOutRow, ...] = ()
+    built: tuple[BuildingRow, ...] = ()
+    """Messages for the tests of consumers."""
 
     @property
     def good(self) -> bool:
@@ -89,6 +92,11 @@ def bars(results: Results) -> list[Bar]:
         ),
         *(bar for row in results.transfers for bar in _transfer(row)),
         *(bar for figures in results.checks for bar in _check(figures)),
+        *(
+            _at_most("CPU to build an event for a test", row.cpu_us, 20, None, "us")
+            for row in results.built
+            if row.kind == building.EVENT
+        ),
     ]
     return [bar for bar in every if bar is not None]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tests.programs.bench import (
+    building,
     checking,
     entrants,
     fan_out,
@@ -38,6 +40,7 @@ WORKER: Final = "worker"
 SCALING: Final = "scaling"
 TRANSFER: Final = "import and export"
 CHECKS: Final = "checks"
+BUILDING: Final = "messages for tests"
 ALL: Final = (
     *(contender.name for contender in entrants.ALL),
     ANSWER_TIMES,
@@ -47,6 +50,7 @@ ALL: Final = (
     SCALING,
     TRANSFER,
     CHECKS,
+    BUILDING,
 )
 """What can be chosen."""
 
@@ -108,6 +112,9 @@ async def everything(choice: Choice, say: Say) -> Results:
     checks = None
     if CHECKS in choice.names:
         checks = await _kept(CHECKS, checking.measure(rounds=choice.rounds, say=say), failed, say)
+    built = None
+    if BUILDING in choice.names:
+        built = await asyncio.to_thread(building.measure, rounds=choice.rounds, say=say)
     return Results(
         about=about,
         receivers=tuple(rows),
@@ -119,6 +126,7 @@ async def everything(choice: Choice, say: Say) -> Results:
         scaling=tuple(several or ()),
         transfers=tuple(transfers or ()),
         checks=tuple(checks or ()),
+        built=tuple(built or ()),
         errors=tuple(f"{name}: {why}" for name, why in failed.items()),
     )
 

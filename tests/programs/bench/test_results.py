@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.programs.bench import entrants, report
+from tests.programs.bench.building import BuildingRow
 from tests.programs.bench.checking import CheckFigures, Times
 from tests.programs.bench.longer import Memory
 from tests.programs.bench.results import Results, bars
@@ -49,6 +50,13 @@ def test_a_bar_is_missed_on_its_own_side() -> None:
         "receiver's memory at its start": True,
         "and its growth over 1,000,000 events": False,
     }
+
+
+def test_an_event_for_a_test_has_a_bar_and_other_messages_are_shown() -> None:
+    """The price of a consumer's test is that of its events."""
+    results = replace(NOTHING, built=(BuildingRow("event", 5.4), BuildingRow("dead letter", 41.5)))
+    assert [(bar.measured, bar.bar, bar.holds) for bar in bars(results)] == [(5.4, 20, True)]
+    assert "| dead letter | 41.5 us |" in report.markdown(results)
 
 
 def test_checks_have_a_bar_for_each_figure_that_there_is() -> None:
