@@ -66,21 +66,21 @@ def tables(results: Results) -> list[Table]:
         found.append(_answer_times(results.answer_times))
     if results.memory is not None:
         found.append(_memory(results.memory))
-    if results.fan_out:
-        found.append(_fan_out(results.fan_out))
-    if results.workers:
-        found.append(_workers(results.workers))
-    if results.scaling:
-        found.append(_scaling(results.scaling))
-    if results.transfers:
-        found.append(_transfers(results.transfers))
-    if results.checks:
-        found.append(_checks(results.checks))
-    if results.built:
-        found.append(_built(results.built))
+    found += [table for table in _of_rows(results) if table.lines]
     if lines := tuple(map(_bar, bars(results))):
         found.append(Table("The bar", ("what", "measured", "bar", "aim", "holds"), lines))
     return found
+
+
+def _of_rows(results: Results) -> tuple[Table, ...]:
+    return (
+        _fan_out(results.fan_out),
+        _workers(results.workers),
+        _scaling(results.scaling),
+        _transfers(results.transfers),
+        _checks(results.checks),
+        _built(results.built),
+    )
 
 
 def markdown(results: Results) -> str:
