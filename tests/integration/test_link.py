@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tests.support.node import Control
     from tests.support.rabbit import Rabbit
 
+OPENED = b'{"message":{"id":1},"event":{"name":"opened","timestamp":1}}'
+
 
 @dataclass(frozen=True, slots=True)
 class House:
@@ -212,8 +214,7 @@ async def test_a_mistake_in_what_hears_of_a_confirm_ends_the_link(
     """It is called by the socket, where an exception would count as a lost connection, and be made for ever."""
     assert rabbit
     settings = load_settings(overrides=overrides)
-    event = events.parse(b'{"message":{"id":1},"event":{"name":"opened","timestamp":1}}')
-    message = event_message(event, b"{}", exchange=rabbit.names.events, received_at=0)
+    message = event_message(events.parse(OPENED), OPENED, exchange=rabbit.names.events, received_at=0)
 
     def outcome(_: PublishError | None) -> None:
         raise mistake
@@ -311,8 +312,7 @@ async def test_an_alarm_of_the_broker_is_seen(
     overrides: dict[str, Any], metrics: Metrics, prefix: str, alarmed: Managed
 ) -> None:
     """A memory alarm blocks publishers without a word on the channel: the link is BLOCKED until it clears."""
-    event = events.parse(b'{"message":{"id":1},"event":{"name":"opened","timestamp":1}}')
-    message = event_message(event, b"{}", exchange=f"{prefix}email.events", received_at=0)
+    message = event_message(events.parse(OPENED), OPENED, exchange=f"{prefix}email.events", received_at=0)
     overrides["rabbitmq"]["urls"] = [alarmed.url]
     settings = load_settings(overrides=overrides)
     async with publishing(settings, metrics, exchange_alone(settings)) as line:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 from aio_pika import DeliveryMode
 
+from tests.support.traffic import FORGED_HEADER
 from tests.support.working import AT, body_of
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ def _headers(reason: str, died_at: int) -> dict[str, Any]:
         "retry-first-failure": died_at - HOUR * 1000,
         "retry-error": "404",
         "retry-where": "provider@a-host",
+        "retry-reason": reason,
+        "retry-same-since": died_at - HOUR * 1000,
+        FORGED_HEADER: "the ids of these letters are names",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from datetime import UTC, datetime
@@ -21,6 +22,9 @@ _OF_THE_BRIDGE: Final = b"\x06app_idS" + len(APP_ID).to_bytes(4) + APP_ID.encode
 """As RabbitMQ writes the property into the headers of a traced message."""
 _SHOWN: Final = 20
 _SHOWN_BYTES: Final = 500
+_VALUE: Final = re.compile(r"[0-9a-f]*[0-9][0-9a-f]*|'[^']*' (?=does not match|is not)")
+"""Numbers, digests, prefixes of tests, and what does not match."""
+_32_BITS_UNTIL: Final = "2038"
 _TIMESTAMP_MODULUS: Final = 2**32
 
 
@@ -32,6 +36,11 @@ class Mismatch(NamedTuple):
     properties: dict[str, Any]
     body: bytes
     problems: list[str]
+
+    @property
+    def kind(self) -> str:
+        """The place and the problem, without the values of this message."""
+        return " ".join(_VALUE.sub("", part) for part in (self.exchange, self.routing_key, *self.problems))
 
     def __str__(self) -> str:
         lines = [
@@ -50,7 +59,9 @@ class Traffic:
         """Nothing is published yet. Args: the header of messages that are not compared."""
         self._way_out = way_out.encode()
         self.mismatches: list[str] = []
-        """The first ones, with everything that there is to see."""
+        """The first one of each kind, with everything that there is to see."""
+        self._kinds: set[str] = set()
+        """Of mismatches."""
         self.counts: Counter[str] = Counter()
         """`all`, and of these `bridge` and `forged`; `wrong`; and `us`, microseconds of CPU that it took."""
         self._lock = threading.Lock()
@@ -66,7 +77,8 @@ class Traffic:
             self.counts["forged"] += forged
             if wrong is not None:
                 self.counts["wrong"] += 1
-                if len(self.mismatches) < _SHOWN:
+                if wrong.kind not in self._kinds and len(self.mismatches) < _SHOWN:
+                    self._kinds.add(wrong.kind)
                     self.mismatches.append(str(wrong))
 
     def used(self, seconds: float) -> None:
@@ -95,7 +107,7 @@ def _whole_timestamp(properties: dict[str, Any]) -> int | None:
     """The firehose writes 32 bits of it; of a later time the header says which one it is."""
     timestamp: int | None = properties.get("timestamp")
     said = properties.get("headers", {}).get("cloudEvents:time")
-    if timestamp is None or not isinstance(said, str):
+    if timestamp is None or not isinstance(said, str) or said < _32_BITS_UNTIL:
         return timestamp
     try:
         whole = int(datetime.strptime(said, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp())
