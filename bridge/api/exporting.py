@@ -23,6 +23,8 @@ _TYPES: Final[dict[Format, str]] = {
     "csv": "text/csv; charset=utf-8; header=present",
     "ndjson": "application/x-ndjson",
 }
+LAST_CHANGE_HEADER: Final = "Last-Change"
+"""The id of a change: this and all before it are in the file, so whoever goes on with the next one misses none."""
 _CHUNKS_BEFORE_THE_HEAD: Final = 2
 """The header of a CSV, and the first page: a list that does not answer is then a problem, not a file that ends early."""
 
@@ -38,6 +40,8 @@ class Exporting:
         """The entries in force, ordered by address and reason."""
         given = fields.query(request, "format", "evidence", *pages.FILTERS)
         form: Format = "ndjson" if fields.query_choice(given, "format", _TYPES) == "ndjson" else "csv"
+        # Before the first page: what is changed meanwhile may be in the file or not.
+        last_change = await self._exports.last_change()
         chunks = self._exports.chunks(
             form, pages.list_filter(given), evidence=fields.query_flag(given, "evidence")
         )
@@ -47,6 +51,7 @@ class Exporting:
                 "Content-Type": _TYPES[form],
                 "Content-Disposition": f'attachment; filename="suppressions.{form}"',
                 "Cache-Control": "no-store",
+                LAST_CHANGE_HEADER: str(last_change),
             }
         )
         await response.prepare(request)

@@ -47,12 +47,11 @@ const connection = rhea.connect({
 const source = `/queues/${encodeURIComponent(QUEUE)}`;
 const receiver = connection.open_receiver({ source, autoaccept: false, credit_window: 100 });
 receiver.on("message", (context) => {
-  inHand = Promise.allSettled([inHand, onMessage(context)]).then(() => {});
+  if (!stop.signal.aborted) inHand = Promise.allSettled([inHand, onMessage(context)]).then(() => {});
 });
 
 async function finish() {
-  stop.abort();
-  receiver.set_credit_window(0);
+  stop.abort(); // what comes now is RabbitMQ's again when the connection closes
   await inHand;
   connection.close();
 }

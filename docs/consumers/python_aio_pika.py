@@ -43,15 +43,15 @@ async def main() -> None:
                 await asyncio.wait([asyncio.ensure_future(stop.wait())], timeout=pause)
                 await message.reject(requeue=True)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with await aio_pika.connect_robust(os.environ["AMQP_URL"], fail_fast=0) as connection:
         channel = await connection.channel()
         await channel.set_qos(PREFETCH)
         queue = await channel.get_queue(os.environ["QUEUE"])
         tag = await queue.consume(on_message)  # `async for` would lose the trace of OpenTelemetry
         await stop.wait()
-        await queue.cancel(tag)
+        if connection.connected.is_set():
+            await queue.cancel(tag)
         for _ in range(PREFETCH):  # what is in hand
             await slots.acquire()
 

@@ -48,8 +48,7 @@ def consume():
             connection.process_data_events(time_limit=1)
 
 
-for number in (signal.SIGTERM, signal.SIGINT):
-    signal.signal(number, lambda *_: stop.set())
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
 while not stop.is_set():
     try:
         consume()

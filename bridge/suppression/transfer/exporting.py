@@ -8,7 +8,7 @@ from base64 import b64encode
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import orjson
-from sqlalchemy import select, tuple_
+from sqlalchemy import func, select, tuple_
 
 from bridge.suppression import model
 from bridge.suppression.database import shielded
@@ -58,6 +58,16 @@ class Exporter:
         """Args: the list's database; the time in Unix seconds."""
         self._database = database
         self._clock = clock
+
+    @shielded
+    async def last_change(self) -> int:
+        """The id of the last change of the list; 0: none is kept. Every change up to it is in an export begun after this.
+
+        Raises:
+            StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
+        """
+        async with self._database.read() as connection:
+            return (await connection.execute(select(func.max(model.changes.c.id)))).scalar_one() or 0
 
     async def chunks(
         self, form: Format, chosen: Condition | None = None, *, evidence: bool = False
