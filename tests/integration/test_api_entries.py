@@ -316,6 +316,16 @@ async def test_messages_are_announced_all_or_none(api: ApiClient) -> None:
         assert (await api.post("/v1/messages", document)).places == ["messages"]
 
 
+async def test_an_export_says_which_change_was_the_last_in_it(api: ApiClient) -> None:
+    """So whoever goes on with the next one misses none."""
+    assert (await api.get(f"{LIST}/export")).headers["Last-Change"] == "0"
+    await api.post(LIST, {"suppressions": [{"address": "ann@example.org"}, {"address": "joe@example.org"}]})
+    last = (await api.get(f"{LIST}/export")).headers["Last-Change"]
+    await api.post(LIST, {"suppressions": [{"address": "tom@example.org"}]})
+    (change,) = (await api.get("/v1/changes", after=last)).body["changes"]
+    assert change["address"] == "tom@example.org"
+
+
 async def test_an_export_that_fails_is_cut_off_and_not_complete(
     api: ApiClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

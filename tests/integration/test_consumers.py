@@ -11,21 +11,28 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import pytest
 
+from bridge.broker import declaring
 from bridge.broker.messages import message_from_body
+from bridge.broker.topology_plan import planned_topology
 from bridge.development.emission import event_body
 from bridge.settings.loading import load_settings
+from tests.support.api_client import ALL, serving, token_of
 from tests.support.consumers import FOLDER, Consumer
 from tests.support.proxy import Proxy
 from tests.support.receiving import designed, publishing
+from tests.support.working import working
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from bridge.amqp.message_types import Message
     from bridge.telemetry.metrics import Metrics
+    from tests.support.api_client import ApiClient
     from tests.support.node import Control
     from tests.support.rabbit import Rabbit
     from tests.support.receiving import Line
+
+pytestmark = pytest.mark.timeout(300)  # ten thousand of each take half a minute of a busy machine
 
 EVENTS = 10_000
 REPEATED = 500
@@ -45,7 +52,7 @@ def message(number: int, exchange: str) -> Message:
 
 @pytest.fixture(params=["python_aio_pika.py", "python_pika.py", "node_amqplib.mjs", "node_amqp10.mjs"])
 async def consumer(
-    request: pytest.FixtureRequest, amqp_url: str, control: Control, prefix: str, proxy: Proxy
+    request: pytest.FixtureRequest, amqp_url: str, control: Control, prefix: str, proxy: Proxy, folder: Path
 ) -> AsyncIterator[Consumer]:
     """Each of them, behind a proxy, on the queue of a subscriber."""
     name = str(request.param)
@@ -53,10 +60,15 @@ async def consumer(
         pytest.skip(f"AMQP 1.0 needs RabbitMQ {AMQP_10_SINCE}, and this is {await control.version()}")
     modules = request.getfixturevalue("npm_packages") if name.endswith(".mjs") else None
     url = proxy.url(amqp_url).rstrip("/")
-    # In memory: a kill -9 loses nothing there, either, and ten thousand times fsync on a disk take long.
-    with TemporaryDirectory(dir="/dev/shm") as folder:
-        async with Consumer(name, Path(folder), modules, AMQP_URL=url, QUEUE=f"{prefix}{QUEUE}") as copied:
-            yield copied
+    async with Consumer(name, folder, modules, AMQP_URL=url, QUEUE=f"{prefix}{QUEUE}") as copied:
+        yield copied
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory: a kill -9 loses nothing there, either, and ten thousand times fsync on a disk take long."""
+    with TemporaryDirectory(dir="/dev/shm") as made:
+        yield Path(made)
 
 
 @pytest.fixture
@@ -132,6 +144,62 @@ async def test_what_fails_is_tried_again_and_a_stop_leaves_it_in_the_queue(
     assert await process.ended() == 0
     assert consumer.done() == [first.message_id, second.message_id, third.message_id]
     assert [await rabbit.depth(queue), await rabbit.depth(f"{queue}.dead")] == [0, 0]
+
+
+async def test_a_copy_of_the_list_has_no_gap(
+    overrides: dict[str, Any], rabbit: Rabbit, proxy: Proxy, amqp_url: str, folder: Path
+) -> None:
+    """Ten thousand changes before the snapshot, during it and after it, a kill -9, a lost connection, an allowed domain."""
+    settings = load_settings(overrides=overrides | {"subscribers": [{"queue": QUEUE, "changes": True}]})
+    queue = f"{rabbit.names.prefix}{QUEUE}"
+    await declaring.declare(rabbit.connection, planned_topology(settings))
+    variables = {"AMQP_URL": proxy.url(amqp_url).rstrip("/"), "QUEUE": queue, "TOKEN": token_of(ALL)}
+    async with (
+        serving(settings.suppression.database_url.get_secret_value()) as api,
+        Consumer("follow_the_list.py", folder, None, API=api.url(""), **variables) as follower,
+        working(settings),
+    ):
+        await bounced(api, range(EVENTS // 2))
+        proxy.delay(LATENCY_SECONDS)
+        process = await follower.start()
+        changing = asyncio.create_task(bounced(api, range(EVENTS // 2, EVENTS)))
+        await follower.has_listed(EVENTS * 6 // 10)
+        process.kill_now()
+        await process.ended()
+        await api.delete("/v1/suppressions/user1@b.example", note="")
+        process = await follower.start()
+        await changing
+        await follower.has_listed(EVENTS * 8 // 10)
+        proxy.cut()
+        proxy.delay(0)
+        await api.put("/v1/allow/b.example", {"note": ""})
+        await api.delete("/v1/suppressions/user2@c.example", note="")
+        await bounced(api, range(EVENTS, EVENTS + 10))
+        await follower.lists(await suppressed(api, range(EVENTS + 10)))
+        process.send(signal.SIGTERM)
+        assert await process.ended() == 0
+    assert [await rabbit.depth(queue), await rabbit.depth(f"{queue}.dead")] == [0, 0]
+    await rabbit.delete_subscribers(QUEUE)
+
+
+def address(number: int) -> str:
+    return f"user{number}@{'abc'[number % 3]}.example"
+
+
+async def bounced(api: ApiClient, numbers: range) -> None:
+    for start in range(0, len(numbers), 1000):
+        some = [{"address": address(one), "reason": "hard_bounce"} for one in numbers[start : start + 1000]]
+        assert (await api.post("/v1/suppressions", {"suppressions": some})).status == 200
+
+
+async def suppressed(api: ApiClient, numbers: range) -> set[str]:
+    """Which of these addresses the API says must not be written to."""
+    found: set[str] = set()
+    for start in range(0, len(numbers), 10_000):
+        some = [address(one) for one in numbers[start : start + 10_000]]
+        answer = await api.post("/v1/suppressions/check", {"addresses": some})
+        found |= {one["address"] for one in answer.body["results"] if not one["allowed"]}
+    return found
 
 
 def test_each_is_short_enough_to_be_copied() -> None:

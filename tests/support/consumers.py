@@ -16,11 +16,11 @@ import orjson
 from tests.support.processes import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-PATIENCE_SECONDS: Final = 60
+PATIENCE_SECONDS: Final = 120
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "consumers"
-_LOOK_EVERY_SECONDS: Final = 0.02
+_LOOK_EVERY_SECONDS: Final = 0.1
 
 
 class Consumer:
@@ -63,9 +63,16 @@ class Consumer:
 
     async def has_done(self, count: int) -> None:
         """When so many effects are there."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            while self._count() < count:  # noqa: ASYNC110 -- another process writes it: there is no event to await
-                await asyncio.sleep(_LOOK_EVERY_SECONDS)
+        await _patiently(lambda: self._count() >= count)
+
+    async def has_listed(self, count: int) -> None:
+        """When so many addresses are in the copy of the list."""
+        await _patiently(lambda: self._rows("list") >= count)
+
+    async def lists(self, addresses: set[str]) -> None:
+        """When exactly these addresses are suppressed in the copy of the list."""
+        listed = "SELECT address FROM list WHERE suppressed"
+        await _patiently(lambda: {address for (address,) in self.query(listed)} == addresses)
 
     def done(self) -> list[str]:
         """The id of each event that has had its effect, as often as it has had it."""
@@ -101,5 +108,14 @@ class Consumer:
 
     def _count(self) -> int:
         if not self._on_node:
-            return sum(count for (count,) in self.query("SELECT count(*) FROM effects"))
+            return self._rows("effects")
         return self.effects.read_bytes().count(b"\n") if self.effects.exists() else 0
+
+    def _rows(self, table: str) -> int:
+        return sum(count for (count,) in self.query(f"SELECT count(*) FROM {table}"))  # noqa: S608 -- our own names
+
+
+async def _patiently(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():  # noqa: ASYNC110 -- another process writes it: there is no event to await
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
