@@ -21,6 +21,7 @@ from bridge.diagnostics.subscriber_status import (
     wrong_subscribers,
 )
 from bridge.roles.identity import identity_of
+from bridge.spool.set_aside_entries import NACKED
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 _DISK_SECONDS: Final = 3.0
 _STALE_SPOOL_SECONDS: Final = 60.0
 """Events that wait longer in the spool are reported."""
+
+_SPOOL: Final = "`bridge spool status`"
+_WHERE: Final = {NACKED: f"{_SPOOL}; `bridge doctor` names the queue that rejects"}
+"""Reason of a refusal -> where to look."""
 
 _RECEIVED: Final = "bridge_events_received_total"
 _DEAD: Final = "bridge_dead_letters_total"
@@ -252,7 +257,7 @@ def _wrong_spool(seen: SpoolStatus) -> list[str]:
         cause = one.reason, one.reply_text
         refused[cause] = refused.get(cause, 0) + one.entries
     found += [
-        f"{entries:,} events are set aside, because RabbitMQ refuses them ({reason}): {said}; see `bridge spool status`"
+        f"{entries:,} events are set aside, because RabbitMQ refuses them ({reason}): {said}; see {_WHERE.get(reason, _SPOOL)}"
         for (reason, said), entries in refused.items()
     ]
     waiting = seen.entries - sum(one.entries for one in seen.set_aside)

@@ -396,16 +396,21 @@ async def test_what_rabbitmq_refuses_is_shown(
     del standing
     _left_behind(tmp_path / "spool", count=5, age=HOUR)
     with closing(SpoolFile(tmp_path / "spool" / "spool-0.sqlite3", min_free_bytes=0)) as file:
-        file.run_task(to_set_aside(Refusal("forbidden", "newname", "ACCESS_REFUSED"), range(1, 6)))
+        file.run_task(to_set_aside(Refusal("forbidden", "newname", "ACCESS_REFUSED"), range(1, 4)))
+        file.run_task(to_set_aside(Refusal("nacked", "clicked", "basic.nack"), range(4, 6)))
     async with serving(Metrics()) as url:
         code, seen = await looked(tmp_path, variables, url)
     assert code == 1
     assert (
-        "5 events are set aside, because RabbitMQ refuses them (forbidden): ACCESS_REFUSED; see `bridge spool status`"
+        "3 events are set aside, because RabbitMQ refuses them (forbidden): ACCESS_REFUSED; see `bridge spool status`"
         in seen["wrong"]
     )
+    assert (
+        "2 events are set aside, because RabbitMQ refuses them (nacked): basic.nack; see `bridge spool status`; "
+        "`bridge doctor` names the queue that rejects" in seen["wrong"]
+    )
     assert not any("wait in the spool" in line for line in seen["wrong"])
-    assert seen["spool"]["set_aside"][0]["entries"] == 5
+    assert sorted(one["entries"] for one in seen["spool"]["set_aside"]) == [2, 3]
 
 
 async def test_the_rate_is_between_two_looks(variables: dict[str, str]) -> None:
