@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 _ERRORS: Final = (SubscriberError, BrokerUnavailableError, TopologyRefusedError, StoreError)
 
 app = typer.Typer(
-    help="Queues of other services, while everything runs: add, list and remove them. Those of the settings "
-    "([[subscribers]]) are listed, too, and changed there.",
+    help="Queues of other services, while everything runs: add, list and remove them.\n\n"
+    "Those of the settings ([[subscribers]]) are listed, too, and changed there.",
     epilog=page('subscribers add crm --events "opened,*bounced"', *BROKER, *LIST),
     no_args_is_help=True,
     add_completion=False,

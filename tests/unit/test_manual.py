@@ -112,6 +112,7 @@ SHORT_LISTS = {
     ("spool", "status"): "a file for each receiver process",
     ("doctor",): "a finding for each of its checks",
     ("suppressions", "keys"): "a key or two",
+    ("subscribers", "list"): "one for each service",
 }
 """Lists that are short by nature, and why."""
 
@@ -132,7 +133,7 @@ def test_every_list_can_be_read_in_parts_and_is_whole_unless_it_is_asked_for(com
 
 
 READS_ONLY = {
-    ("webhook", "show"), ("contract", "check"), ("topology", "plan"), ("topology", "export"), ("spool", "status"),
+    ("webhook", "show"), ("contract", "check"), ("topology", "plan"), ("topology", "export"), ("spool", "status"), ("subscribers", "list"),
     ("suppressions", "check"), ("suppressions", "list"), ("suppressions", "history"), ("suppressions", "export"),
     ("db", "status"),
     ("dead", "list"), ("dead", "show"), ("quarantine", "list"), ("quarantine", "show"),
@@ -159,6 +160,8 @@ WITHOUT_DRY_RUN = {
     ("dev",): "makes everything in a folder of its own",
     ("simulator",): "serves until a signal",
     ("simulate",): "posts events for a test, and nothing else",
+    ("subscribers", "add"): "`subscribers remove` takes it away, and no other queue is touched",
+    ("subscribers", "remove"): "it says what would be lost, and asks",
     ("contract", "export"): "it writes files into one folder, and nothing else",
     ("topology", "apply"): "`topology plan` shows what it would change",
     (

@@ -75,6 +75,8 @@ NO_TABLE = {
     ("webhook", "show"): "one line",
     ("webhook", "enable"): "one line",
     ("webhook", "disable"): "one line",
+    ("subscribers", "add"): "lines",
+    ("subscribers", "remove"): "one line",
     ("contract", "check"): "a line for each change",
     ("contract", "export"): "one line",
     ("topology", "apply"): "one line",
@@ -231,6 +233,10 @@ CASES: dict[tuple[str, ...], tuple[Callable[[Path], None], str]] = {
     ("doctor",): (show_findings, f"{REFUSAL} {NOTE} `bridge topology apply` configure"),
     ("status",): (show_status, f"{REFUSAL} {URL} {QUEUE} ClientConnectorDNSError insufficient-information 123,456,789"),
     ("topology", "plan"): (run("topology", "plan", "--offline"), f"{QUEUE} x-dead-letter-strategy=at-least-once production.suppression"),
+    ("subscribers", "list"): (
+        run("subscribers", "list", BRIDGE_SUBSCRIBERS='[{"queue": "customer-relations", "events": ["hard_bounced"], "max_length": 1000000}]'),
+        "customer-relations hard_bounced max_length 1000000 settings",
+    ),
     ("config", "show"): (run("config", "show"), "BRIDGE_SUPPRESSION__DATABASE_URL suppression.database_url"),
     ("spool", "status"): (run("spool", "status"), f"spool-0.sqlite3 spool-1.sqlite3 unsubscribed {REFUSAL}"),
     ("suppressions", "list"): (run("suppressions", "list"), f"{ADDRESS} jane@example.org hard_bounce 2018-10-09"),
@@ -261,7 +267,7 @@ def test_no_word_is_broken(
     for module in (lists, doctor, spool, suppressions_options):
         monkeypatch.setattr(module, "on_terminal", lambda: True)
     monkeypatch.setattr(console.terminal, "_width", WIDTH)
-    if command[0] == "suppressions":
+    if command[0] in {"suppressions", "subscribers"}:
         asyncio.run(fill_list(tmp_path))
     if command[0] == "spool":
         fill_spool(tmp_path)
