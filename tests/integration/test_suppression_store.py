@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from sqlalchemy import Connection
+    from sqlalchemy.schema import SchemaItem
     from sqlalchemy.types import TypeEngine
 
 NOW = 1_700_000_000
@@ -301,7 +302,14 @@ async def test_the_migrations_make_what_the_model_says(store: Store) -> None:
     """Tables, columns, types, collations and indexes: Alembic finds no difference."""
 
     def differences(connection: Connection) -> list[Any]:
-        context = MigrationContext.configure(connection, opts={"compare_type": compared_with_collation})
+        dialect = connection.dialect.name
+
+        def is_ours(item: SchemaItem, *_: object) -> bool:
+            return bool(item.info.get("dialect", dialect) == dialect)
+
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": compared_with_collation, "include_object": is_ours}
+        )
         return list(compare_metadata(context, model.metadata))
 
     async with store._database.read() as connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import statistics
 import tempfile
@@ -41,6 +42,8 @@ _BARE: Final = "SELECT address, reason, first_event_at, expires_at FROM suppress
 _PAGE: Final = 1000
 _MANY: Final = 1_000
 _MOST: Final = 10_000
+_WARMING: Final = 40
+"""Checks of `_MOST` before lists of different length are compared: by then a database has read nearly every page of the index."""
 
 
 class Times(NamedTuple):
@@ -78,7 +81,9 @@ class CheckFigures:
     longest: int
     """Entries of the longest list."""
     longer_ratio: float
-    """A check of 1,000 on the longest list, to one on a list of `SHORT`."""
+    """A check of 1,000 on the longest list, to one on a list of `SHORT`: the store alone."""
+    longer_api_ratio: float
+    """The same through the API: what a sender waits for."""
 
 
 async def measure(*, rounds: int, longest: int = ENTRIES, say: Say) -> list[CheckFigures]:
@@ -94,7 +99,9 @@ async def measure(*, rounds: int, longest: int = ENTRIES, say: Say) -> list[Chec
     """
     figures = []
     with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
-        async with every_store() as stores:
+        buffers = _shared_buffers()
+        say(f"PostgreSQL: shared_buffers = {buffers}, a quarter of the memory")
+        async with every_store(settings=f"shared_buffers = {buffers}\n") as stores:
             for store, url_in in stores:
                 urls = {}
                 for entries in dict.fromkeys((SHORT, ENTRIES, longest)):
@@ -104,6 +111,7 @@ async def measure(*, rounds: int, longest: int = ENTRIES, say: Say) -> list[Chec
                     began = time.perf_counter()
                     await lists.fill(urls[entries], entries)
                     say(f"{store}: {entries:,} entries made in {time.perf_counter() - began:.0f} s")
+                await asyncio.to_thread(os.sync)  # else the system writes gigabytes while we measure
                 figures.append(await _of_store(store, urls, rounds=rounds, longest=longest, say=say))
                 say(str(figures[-1]))
     return figures
@@ -119,6 +127,9 @@ async def _of_store(store: str, urls: dict[int, str], *, rounds: int, longest: i
         pages = await _alternately(
             [lambda: _page(middle, 1), lambda: _page(middle, ENTRIES // _PAGE)], 20 * rounds
         )
+        for _ in range(_WARMING):
+            await _checked(short, SHORT, chance, _MOST)
+            await _checked(long, longest, chance, _MOST)
         longer = await _alternately(
             [lambda: _checked(short, SHORT, chance), lambda: _checked(long, longest, chance)], 50 * rounds
         )
@@ -131,6 +142,7 @@ async def _of_store(store: str, urls: dict[int, str], *, rounds: int, longest: i
             both = [lambda: _checked(middle, ENTRIES, chance), lambda: _bare(bare, chance)]
             to_bare = _ratio(await _alternately(both, 100 * rounds))
             say(f"{store}: a check of {_MANY:,} ÷ the bare query: {to_bare:.2f}")
+    longer_api = await _longer_through_api(urls, longest, chance, 50 * rounds)
     async with RunningApi.started(url) as api:
         alone = lists.addresses(RATE * 5 * rounds, ENTRIES, share=SHARE, chance=chance)
         one = Times.of(await api.one_at_a_time(alone, rate=RATE))
@@ -155,7 +167,28 @@ async def _of_store(store: str, urls: dict[int, str], *, rounds: int, longest: i
         page_ratio=1 / _ratio(pages),
         longest=longest,
         longer_ratio=1 / _ratio(longer),
+        longer_api_ratio=1 / _ratio(longer_api),
     )
+
+
+def _shared_buffers() -> str:
+    """What PostgreSQL's manual gives as a start for a server that does nothing else: a quarter of the memory."""
+    return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 4 // 2**20}MB"
+
+
+async def _longer_through_api(
+    urls: dict[int, str], longest: int, chance: random.Random, times: int
+) -> list[list[float]]:
+    """Seconds of requests for 1,000 addresses, on the short list and on the longest."""
+
+    async def asked(api: RunningApi, entries: int, count: int = _MANY) -> float:
+        return await api.check(lists.addresses(count, entries, share=SHARE, chance=chance))
+
+    async with RunningApi.started(urls[SHORT]) as short, RunningApi.started(urls[longest]) as long:
+        for _ in range(_WARMING):
+            await asked(short, SHORT, _MOST)
+            await asked(long, longest, _MOST)
+        return await _alternately([lambda: asked(short, SHORT), lambda: asked(long, longest)], times)
 
 
 async def _alternately(them: Sequence[Callable[[], Awaitable[float]]], times: int) -> list[list[float]]:

@@ -234,7 +234,7 @@ def _checks(rows: Sequence[CheckFigures]) -> Table:
         (
             "store", "entries", "1,000 addresses", "10,000 addresses", "÷ bare query", "one, API",
             "addresses/s, API", "a request each ÷ one for all", "page 1,000 ÷ page 1", "longest list",
-            "÷ 100,000 entries",
+            "÷ 100,000 entries", "the same, API",
         ),
         tuple(
             Line(
@@ -249,6 +249,7 @@ def _checks(rows: Sequence[CheckFigures]) -> Table:
                     _ratio(row.page_ratio),
                     f"{row.longest:,}",
                     _ratio(row.longer_ratio),
+                    _ratio(row.longer_api_ratio),
                 )
             )
             for row in rows

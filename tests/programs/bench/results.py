@@ -114,6 +114,12 @@ def _check(it: CheckFigures) -> tuple[Bar | None, ...]:
         _at_most(
             f"check of 1,000 on {it.longest:,} entries ÷ on 100,000, {it.store}", it.longer_ratio, 1.5, None
         ),
+        _at_most(
+            f"check of 1,000 through the API on {it.longest:,} entries ÷ on 100,000, {it.store}",
+            it.longer_api_ratio,
+            1.5,
+            None,
+        ),
     )
 
 

@@ -94,9 +94,13 @@ POSTGRESQL: Final = "PostgreSQL"
 
 
 @asynccontextmanager
-async def every_store() -> AsyncIterator[Places]:
-    """Each that the list can be kept in; PostgreSQL is a server of this run's own, at its defaults, fsync included."""
-    async with Server.running() as server:
+async def every_store(*, settings: str = "") -> AsyncIterator[Places]:
+    """Each that the list can be kept in; PostgreSQL is a server of this run's own, fsync included.
+
+    Args:
+        settings: further lines of its `postgresql.conf`. Without them it has the 64 MB of shared buffers of the tests.
+    """
+    async with Server.running(settings=settings) as server:
         databases = Databases(server.url())
 
         async def in_file(folder: Path) -> str:

@@ -51,6 +51,8 @@ def _add_domains(key: sa.types.TypeEngine[str]) -> None:
         )
         last = addresses[-1]
     op.create_index("ix_suppressions_domain_address_reason", "suppressions", ["domain", "address", "reason"])
+    if connection.dialect.name == "postgresql":
+        op.create_index("ix_suppressions_address_hash", "suppressions", ["address"], postgresql_using="hash")
     op.create_index("ix_suppressions_updated_at", "suppressions", ["updated_at"])
     expiring = sa.text("expires_at IS NOT NULL")
     op.create_index(
@@ -160,6 +162,8 @@ def downgrade() -> None:
     op.drop_index("ix_handled_events_handled_at", "handled_events")
     op.drop_index("ix_suppressions_expires_at", "suppressions")
     op.drop_index("ix_suppressions_updated_at", "suppressions")
+    if op.get_bind().dialect.name == "postgresql":
+        op.drop_index("ix_suppressions_address_hash", "suppressions")
     op.drop_index("ix_suppressions_domain_address_reason", "suppressions")
     op.drop_column("suppressions", "domain")
     op.drop_column("changes", "expires_at")
