@@ -424,7 +424,7 @@ NEAR = [
         {'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x20 stale _ 0 1x20"},
         "7m",
     ),
-    Case("BridgeRoleDown", "one scrape was too slow", {f"up{{{RECEIVER}}}": "1x20 0x2 1x20"}, "6m15s"),
+    Case("BridgeRoleDown", "one scrape was too slow", {f"up{{{RECEIVER}}}": "1x20 0x2 1x20"}, "5m45s"),
     Case(
         "BridgeRoleDown",
         "Prometheus itself",
@@ -447,13 +447,13 @@ NEAR = [
         "BridgeBrokerBlocked",
         "an alarm for half a minute",
         {f'bridge_broker_state{{state="blocked",use="publish",{WORKER}}}': "0x10 1x2 0x20"},
-        "3m30s",
+        "3m15s",
     ),
     Case(
         "BridgeSpoolWaits",
         "RabbitMQ was restarted",
         {f"bridge_spool_oldest_seconds{{{RECEIVER}}}": "0x4 0+15x8 0x20"},
-        "3m",
+        "3m15s",
     ),
     Case(
         "BridgeEventsNacked",
@@ -465,7 +465,7 @@ NEAR = [
         "BridgeEventsSetAside",
         "taken at the next attempt",
         {f'bridge_spool_set_aside_entries{{reason="nacked",{RECEIVER}}}': "0x4 3x8 0x40"},
-        "8m",
+        "3m15s",
     ),
     Case(
         "BridgeSpoolRefuses",
@@ -492,19 +492,19 @@ NEAR = [
         "BridgeTopologyRefused",
         "until its queue is declared",
         {f'bridge_topology_refused{{name="crm",{RECEIVER}}}': "0x4 1x8 0x40"},
-        "8m",
+        "3m15s",
     ),
     Case(
         "BridgeBackfillDue",
         "it is filled within ten minutes",
         {f"bridge_backfill_due{{{WORKER}}}": "0x4 1x40 0x60"},
-        "18m",
+        "11m",
     ),
     Case(
         "BridgeWorkersBehind",
         "a mailing, and they catch up",
         {'rabbitmq_queue_messages_ready{queue="suppression"}': "0x4 5000x20 10x60"},
-        "12m",
+        "6m",
     ),
     Case(
         "BridgeWorkersBehind",
@@ -516,7 +516,7 @@ NEAR = [
         "BridgeCallHangs",
         "slow",
         {f'bridge_oldest_call_seconds{{dependency="database",{WORKER}}}': "0 15 30 45 60 0 15 30 45 60 0x20"},
-        "2m15s",
+        "1m",
     ),
     Case(
         "BridgeWorkerStuck",
