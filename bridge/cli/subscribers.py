@@ -99,7 +99,6 @@ def add(
     No role is restarted. It is kept with the suppression list, and workers declare it again if it is deleted. To be run as a
     user of RabbitMQ with the permission `configure`, such as Compose's operator.
     """
-    settings = settings_with_logs(context, "error")
     if not (events or changes):
         fail("give --events, or --changes, or both", BAD_USAGE)
     try:
@@ -114,6 +113,7 @@ def add(
         )
     except ValidationError as invalid:
         fail(complaint_of(invalid), BAD_USAGE)
+    settings = settings_with_logs(context, "error")
     added = asyncio.run(operations.add(settings, subscriber, actor=actor, as_it_is=as_it_is))
     lines = _rights(added, settings.rabbitmq.virtual_host)
     if as_json:

@@ -166,6 +166,8 @@ async def test_the_operator_adds_a_subscriber_and_the_worker_works_on_without_it
             await worker.says("worker.started")
             again = planned_topology(settings, await subscribers.all_subscribers(settings))
             assert await declaring.apply_topology(operator.connection, again, "always", required=()) == ()
+            async with house.as_user("worker") as limited:  # where it stands, nothing is refused
+                assert await declaring.apply_topology(limited.connection, again, "auto", required=()) == ()
             await workplace.send(*bounces([1]))
             await workplace.changes(1)
             assert await operator.depth("shop") == 1

@@ -9,11 +9,13 @@ import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
+from bridge.roles import registered_subscribers
 from bridge.roles.registered_subscribers import RegisteredSubscribers
 from bridge.settings.subscribers import Subscriber, together
 from bridge.suppression import opening
 from bridge.suppression.errors import SubscriberConflictError
 from bridge.suppression.subscriber_registry import SubscriberRegistry, read_registered
+from bridge.telemetry import logs
 from tests.support import stores
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ async def test_without_a_database_it_is_said_that_nothing_is_known(tmp_path: Pat
 
 
 async def test_a_worker_says_once_that_the_settings_have_it_too(
-    registry: SubscriberRegistry,
+    registry: SubscriberRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of the settings are in force; it says so again when the registry changes that."""
     settings = (Subscriber(queue="crm", changes=True),)
@@ -119,6 +121,8 @@ async def test_a_worker_says_once_that_the_settings_have_it_too(
         await registry.reserve(one, actor="ann")
         await registry.set_in_force(one.queue, in_force=True)
     with capture_logs() as lines:
+        # One that no test before has bound to where its lines go.
+        monkeypatch.setattr(registered_subscribers, "log", logs.logger("roles"))
         for _ in range(2):
             assert await registered.read() == (billing,)
     [line] = lines
