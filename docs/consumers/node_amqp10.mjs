@@ -44,11 +44,12 @@ const connection = rhea.connect({
   max_reconnect_delay: 30_000,
   all_errors_non_fatal: true,
 });
-const source = `/queues/${encodeURIComponent(QUEUE)}`;
-const receiver = connection.open_receiver({ source, autoaccept: false, credit_window: 100 });
-receiver.on("message", (context) => {
+const options = { source: `/queues/${encodeURIComponent(QUEUE)}`, autoaccept: false, credit_window: 100 };
+connection.open_receiver(options);
+connection.on("message", (context) => {
   if (!stop.signal.aborted) inHand = Promise.allSettled([inHand, onMessage(context)]).then(() => {});
 });
+// If the queue is deleted, the process ends with an error: whoever supervises it starts it again.
 
 async function finish() {
   stop.abort(); // what comes now is RabbitMQ's again when the connection closes

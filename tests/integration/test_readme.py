@@ -1,4 +1,4 @@
-"""The five minutes of the README, and the consumer of docs/consume.md, as they are written."""
+"""The five minutes of the README, and the ten of docs/consume.md, as they are written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import sys
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -74,43 +73,45 @@ async def test_the_five_minutes_are_as_the_readme_has_them(processes: Processes,
         assert _masked(step.output).fullmatch(await _terminal(step.commands, tmp_path, webhook, api))
         for line in step.terminal.splitlines():
             await dev.prints(line)
-    await _consumes(tmp_path, webhook)
+    await _consumes(tmp_path, webhook, api)
     dev.send(signal.SIGINT)
     assert await dev.ended() == 0
 
 
-async def _consumes(folder: Path, webhook: str) -> None:
-    """The program of docs/consume.md gets the event that is posted below it, as shown there."""
-    blocks = BLOCK.findall((ROOT / "docs" / "consume.md").read_text())
-    (program,) = (text for kind, text in blocks if kind == "python")
-    post, expected = next(
-        (commands, output)
-        for (_, commands), (_, output) in pairwise(blocks)
-        if commands.startswith("curl $WEBHOOK")
-    )
-    (folder / "crm.py").write_text(program)
+async def _consumes(folder: Path, webhook: str, api: str) -> None:
+    """The ten minutes of docs/consume.md beside the same stack, with the event that is posted there."""
+    _, _, rest = (ROOT / "docs" / "consume.md").read_text().partition("## Ten minutes")
+    start, adding, running, posting = steps_of(rest.partition("\n## ")[0])
+    assert start.commands == "make run\n"
+    (folder / "docs").symlink_to(ROOT / "docs")
+    assert _masked(adding.output).fullmatch(await _terminal(adding.commands, folder, webhook, api))
+    *prepared, program = running.commands.splitlines()
     consumer = await asyncio.create_subprocess_exec(
-        sys.executable, "crm.py", cwd=folder, stdout=asyncio.subprocess.PIPE
+        "bash", "-c", "\n".join([*prepared, f"exec {program}"]), cwd=folder
     )
     try:
-        assert consumer.stdout is not None
+        expected = _masked(posting.output)
         async with asyncio.timeout(NODE_PATIENCE):
-            reading = asyncio.create_task(consumer.stdout.readline())
-            while not reading.done():  # whether its queue is bound, nothing says: a repeat has the same id
-                assert '"accepted"' in await _terminal(post, folder, webhook)
-                await asyncio.wait([reading], timeout=1)
-        assert (await reading).decode() == expected
+            while True:  # when it has started, nothing says: a repeat has the same id
+                shown = await _terminal(posting.commands, folder, webhook, api)
+                if expected.fullmatch(shown):
+                    break
+                assert shown.startswith('{"status":"accepted"')
+        consumer.send_signal(signal.SIGTERM)
+        assert await consumer.wait() == 0
     finally:
-        consumer.kill()
-        await consumer.wait()
+        if consumer.returncode is None:
+            consumer.kill()
+            await consumer.wait()
 
 
 async def _dev(processes: Processes, folder: Path) -> Process:
     """What `make run` runs, on a port of its own, where the page's commands find it."""
-    program = folder / ".venv" / "bin" / "bridge"
-    program.parent.mkdir(parents=True)
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m bridge "$@"\n')
-    program.chmod(0o755)
+    programs = folder / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, command in (("bridge", f"{sys.executable} -m bridge"), ("python", sys.executable)):
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (programs / name).chmod(0o755)
     return await processes.start(
         "dev", "--directory", str(folder / ".dev"), "--port", "0", "--api-port", "0",
         overrides={"receiver": {"confirm_wait": 10}},
