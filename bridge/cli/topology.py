@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +36,7 @@ from bridge.cli.topology_view import (
 )
 from bridge.operations import topology
 from bridge.operations.topology_migration import migrate as migrate_queues
+from bridge.operations.topology_users import UsersError, make_users
 
 if TYPE_CHECKING:
     from bridge.broker.declaring import RefusedPart
@@ -165,16 +167,28 @@ def apply(
     _print_applied(planned, refused, moved, pruned, as_json=as_json)
 
 
-@app.command(epilog=page("topology export > definitions.json", *BROKER, "BRIDGE_SUBSCRIBERS"))
+@app.command(epilog=page("topology export --users users > definitions.json", *BROKER, "BRIDGE_SUBSCRIBERS"))
+@fails_with(UsersError)
 def export(
     context: typer.Context,
+    users: Annotated[
+        Path | None,
+        typer.Option(
+            "--users",
+            help="Also define a user for each role and subscriber; their passwords and URLs are made in this folder.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
 ) -> None:
-    """Print definitions for `rabbitmqctl import_definitions`."""
+    """Print definitions for `rabbitmqctl import_definitions`: everything that is planned, also registered subscribers.
+
+    Each user may do its work and nothing else. The definitions have the hash of its password only.
+    """
     del as_json
     settings = settings_with_logs(context, "error")
     planned = _read_planned(settings)
-    print_json(definitions_of(planned.topology, settings.rabbitmq.virtual_host))
+    made = make_users(settings, planned.topology, users) if users is not None else {}
+    print_json(made | definitions_of(planned.topology, settings.rabbitmq.virtual_host))
 
 
 def _read_planned(settings: Settings, *, say_note: bool = True) -> Planned:
