@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bridge.broker.topology import Binding, Queue
 
 _POLL_SECONDS: Final = 0.5
-_BINDINGS_SECONDS: Final = 3.0
+_BINDINGS_SECONDS: Final = 1.0
 """How often the queue's bindings are looked at: the roles make them again every 30 s."""
 _ROUTED_SECONDS: Final = 1.0
 """After a queue was unbound, what was routed before may still arrive."""
