@@ -107,6 +107,13 @@ async def topology_check(check: str, context: BrokerContext) -> Finding:
     missing = await _missing(context)
     if missing:
         return failed(check, f"missing: {', '.join(missing)}", _APPLY)
+    queues = [queue.name for queue in context.planned.queues]
+    if moved := [one for one in queues if await queue_exists(context.connection, topology.moving(one))]:
+        return failed(
+            check,
+            f"being moved, or their move was interrupted: {', '.join(moved)}",
+            "`bridge topology apply --migrate` ends an interrupted move; until then their events are kept twice",
+        )
     try:
         return await _compare_by_api(check, context)
     except ManagementError as blind:

@@ -12,7 +12,7 @@ from bridge.broker import management
 from bridge.broker.forwarding import Forwarder
 from bridge.broker.management import ManagementError
 from bridge.broker.queue_counts import ready_messages
-from bridge.broker.queue_move import MoveRefusedError, QueueMove
+from bridge.broker.queue_move import QueueMove
 from bridge.broker.topology import Names, moving
 from bridge.broker.topology_diff import QUEUE, STREAM
 from bridge.tasks import task_group
@@ -59,7 +59,7 @@ async def migrate(
 
     Raises:
         BrokerUnavailableError: RabbitMQ or its management API does not answer. Nothing is lost: a second run goes on.
-        TopologyRefusedError: RabbitMQ refuses a step; the same.
+        TopologyRefusedError: the suppression queue is being filled from the archive; nothing was done.
     """
     names = Names(settings.rabbitmq.prefix)
     cannot = [Moved(one.name, 0, reason) for one in diff.differs if (reason := _refusal(one))]
@@ -93,12 +93,12 @@ async def _move(
             report(f"queue '{name}': is declared anew")
             await moves[name].replace()
             done.append(name)
-    except MoveRefusedError as error:
+    except TopologyRefusedError as error:
         refusal = str(error)
     for move in moves.values():
         try:
             await move.release()
-        except MoveRefusedError as error:  # another command has it, and nothing was done
+        except TopologyRefusedError as error:  # such as that another command has it, and nothing was done
             refusal = refusal or str(error)
     left = [name for name in changing if name not in done]
     finished = [name for name in moves if name not in held]

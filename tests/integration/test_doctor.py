@@ -289,6 +289,19 @@ async def test_a_queue_with_other_arguments_without_the_api(well: Surroundings, 
     assert "→ `bridge topology apply --migrate` moves" in line
 
 
+async def test_a_move_that_was_interrupted(well: Surroundings, rabbit: Rabbit) -> None:
+    """Its events are kept twice, for ever, until it is ended."""
+    await declared(rabbit.connection, well)
+    moving = f"{rabbit.names.malformed}.moving"
+    async with rabbit.channel() as channel:
+        await channel.declare_queue(moving, durable=True, arguments={"x-queue-type": "quorum"})
+        code, line = await well.told("topology")
+        await channel.queue_delete(moving)
+    assert code == 1
+    assert f"their move was interrupted: {rabbit.names.malformed}" in line
+    assert "→ `bridge topology apply --migrate` ends" in line
+
+
 async def test_a_queue_with_other_arguments_seen_through_the_api(seen_through: Open) -> None:
     """What it has, and what it should have."""
     names = seen_through.names

@@ -115,6 +115,47 @@ async def test_what_cannot_be_moved_is_named_and_the_rest_is_moved(operator: Top
     assert [one["name"] for one in left["differs"]] == [NAMES.changes, NAMES.archive]
 
 
+async def test_a_user_without_the_right_moves_nothing_and_leaves_nothing_half_done(
+    operator: TopologyOperator, counting: Managed, prefix: str
+) -> None:
+    """One of two queues could be moved: neither is, and one line names the right."""
+    async with operator.channel() as channel:
+        for queue in ("crm", NAMES.malformed):
+            await channel.declare_queue(queue, durable=True, arguments=QUORUM)
+    await operator.run("apply", subscribers=CRM)
+    user = f"{prefix}limited"
+    await counting.control.add_user(user, "secret", configure=".*")
+    await counting.control.evaluate(
+        f'rabbit_auth_backend_internal:set_tags(<<"{user}">>, [management], <<"t">>).'
+    )
+    await counting.control.set_permissions(user, configure="^(?!crm.moving).*$", host=prefix)
+    limited = {"BRIDGE_RABBITMQ__URL": str(URL(operator.url).with_user(user).with_password("secret"))}
+    refused = await operator.run("apply", "--migrate", *SOON, subscribers=CRM, **limited)
+    assert refused.code == 1
+    assert "bridge: the broker user may not declare queue 'crm.moving'" in refused.stderr
+    left = await operator.document("plan", subscribers=CRM)
+    assert (left["create"], left["unfinished"], left["stray"]) == ([], [], [])
+    assert {one["name"] for one in left["differs"]} == {"crm", NAMES.malformed}
+
+
+async def test_a_single_active_consumer_that_takes_nothing_is_named(operator: TopologyOperator) -> None:
+    """RabbitMQ gives the messages to nobody else on 3.10; on 4 the move goes first. Either way none is lost."""
+    async with operator.channel() as channel, operator.channel() as consuming:
+        await channel.declare_queue(
+            "crm", durable=True, arguments=QUORUM | {"x-single-active-consumer": True}
+        )
+        await operator.run("apply", subscribers=CRM)
+        await consuming.set_qos(prefetch_count=1)
+        held: asyncio.Queue[aio_pika.abc.AbstractIncomingMessage] = asyncio.Queue()
+        await (await consuming.get_queue("crm")).consume(held.put)
+        await send(operator, [plain(number) for number in range(3)])
+        await held.get()
+        refused = await operator.run("apply", "--migrate", *SOON, "--patience", "0.5", subscribers=CRM)
+        assert refused.code == 1
+        assert "queue 'crm' is not moved: " in refused.stderr
+    assert len(await taken(operator, "crm", 3)) == 3
+
+
 def plain(number: int) -> Message:
     properties = spec.Basic.Properties(message_id=f"id-{number}", delivery_mode=2, timestamp=None)
     return Message(NAMES.events, "opened", f"id-{number}", properties.marshal(), b"{}")
