@@ -235,6 +235,8 @@ def _limits(one: Subscriber) -> str:
         "delivery_limit": one.delivery_limit,
     }
     shown = [
-        f"{name} {value:g}" if name == "ttl" else f"{name} {value}" for name, value in values.items() if value
+        f"{name} {value:.10g}" if name == "ttl" else f"{name} {value}"
+        for name, value in values.items()
+        if value
     ]
     return ", ".join(shown + (["single_active_consumer"] if one.single_active_consumer else []))

@@ -23,6 +23,7 @@ from bridge.suppression.errors import StoreError
 from bridge.suppression.subscriber_registry import SubscriberRegistry
 from tests.support import postgres
 from tests.support.commands import bridge
+from tests.support.proxy import Proxy
 from tests.support.working import changed
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ only_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_one_is_added_listed_and_removed(house: House) -> None:
     """With the commands that make a user for it; after each of them one sees what is in force."""
     added = await house.run(
-        "add", "crm", "--events", "un*,opened", "--changes", "--actor", "ann", "--ttl", "1.5"
+        "add", "crm", "--events", "un*,opened", "--changes", "--actor", "ann", "--ttl", "3600.5"
     )
     own, dead = house.queue("crm"), house.queue("crm.dead")
     assert (added.code, added.stdout.splitlines()[0]) == (
@@ -117,11 +118,11 @@ async def test_one_is_added_listed_and_removed(house: House) -> None:
         "in force",
         "ann",
     )
-    assert (crm["events"], crm["changes"], crm["ttl"]) == (["unsubscribed", "opened"], True, 1.5)
+    assert (crm["events"], crm["changes"], crm["ttl"]) == (["unsubscribed", "opened"], True, 3600.5)
     for_people = await house.run("list", BRIDGE_SUBSCRIBERS=settings)
     assert [line.split("\t")[:3] for line in for_people.stdout.splitlines()[1:]] == [
         ["billing", "opened", ""],
-        ["crm", "unsubscribed, opened, changes", "ttl 1.5"],
+        ["crm", "unsubscribed, opened, changes", "ttl 3600.5"],
     ]
     async with house.rabbit.channel() as channel:
         for _ in range(2):
@@ -319,21 +320,27 @@ async def test_without_rabbitmq_or_the_database_nothing_is_added(house: House, t
 
 @only_sqlite
 async def test_a_connection_that_is_lost_on_the_way(
-    house: House, control: Control, monkeypatch: pytest.MonkeyPatch
+    house: House, overrides: dict[str, Any], amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The line says that something may be left, and what ends it; it does."""
     reserve = SubscriberRegistry.reserve
+    async with Proxy.serve(amqp_url) as proxy:
 
-    async def reserved(self: SubscriberRegistry, subscriber: Subscriber, *, actor: str) -> Any:
-        row = await reserve(self, subscriber, actor=actor)
-        await control.close_connections("bridge: operator")
-        return row
+        async def reserved(self: SubscriberRegistry, subscriber: Subscriber, *, actor: str) -> Any:
+            row = await reserve(self, subscriber, actor=actor)
+            proxy.cut()
+            return row
 
-    monkeypatch.setattr(SubscriberRegistry, "reserve", reserved)
-    with pytest.raises(
-        SubscriberError, match="what was made is left: `bridge subscribers remove crm` ends it"
-    ):
-        await house.add()
+        monkeypatch.setattr(SubscriberRegistry, "reserve", reserved)
+        through = changed(
+            overrides,
+            rabbitmq={"urls": [proxy.url(amqp_url)]},
+            suppression={"database_url": house.settings.suppression.database_url.get_secret_value()},
+        )
+        with pytest.raises(
+            SubscriberError, match="what was made is left: `bridge subscribers remove crm` ends it"
+        ):
+            await operations.add(load_settings(overrides=through), CRM, actor="ann", as_it_is=False)
     [left] = await operations.registered_subscribers(house.settings)
     assert not left.in_force
     monkeypatch.undo()
