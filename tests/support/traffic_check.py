@@ -107,7 +107,7 @@ class TrafficCheck:
             terminalreporter.write_line(self._test_of(mismatch))
             terminalreporter.write_line(mismatch)
         terminalreporter.write_line(
-            f"traffic: {counts['bridge'] - counts['forged']:,} messages of the bridge held to the contract, of "
+            f"traffic: {counts['bridge'] - counts['forged']:,} messages of the bridge compared with the contract, of "
             f"{counts['all']:,} in RabbitMQ; {counts['wrong']:,} break it; {counts['forged']:,} forged by tests; "
             f"{counts['us'] / 1e6:.1f} s of CPU"
         )
