@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
+from bridge.broker.declare_errors import TopologyMismatchError
 from bridge.broker.definitions import definitions_of
 from bridge.broker.queue_move import Patience
 from bridge.cli.console import (
@@ -150,7 +151,8 @@ def apply(
 ) -> None:
     """Declare everything, as a user of RabbitMQ with the permission `configure`. What exists as planned is not changed.
 
-    What RabbitMQ refuses is named. The rest is declared all the same.
+    What RabbitMQ refuses is named. The rest is declared all the same. A subscriber's queue that exists with other arguments is
+    bound and named, and is no failure.
     """
     if with_messages and not prune:
         fail("--with-messages goes with --prune", BAD_USAGE)
@@ -228,20 +230,40 @@ def _print_applied(
     *,
     as_json: bool,
 ) -> None:
+    differing, failed = _differing_of_subscribers(refused)
     exchanges, queues = len(planned.topology.exchanges), len(planned.topology.queues)
     if as_json:
-        problems = [{"name": one.part.name, "problem": str(one.error)} for one in refused]
-        document: dict[str, Any] = {"exchanges": exchanges, "queues": queues, "refused": problems}
+        document: dict[str, Any] = {"exchanges": exchanges, "queues": queues, "refused": _problems(failed)}
+        document |= {"differing": _problems(differing)} if differing else {}
         document |= {"moved": moved_documents(moved)} if moved else {}
         print_json(document | ({"pruned": pruned_documents(pruned)} if pruned else {}))
     else:
         print_moved(moved)
         print_pruned(pruned)
+        for one in differing:
+            print_to_stderr(str(one.error))
     if not_moved := [one for one in moved if one.refused]:
         fail("; ".join(dict.fromkeys(one.refused for one in not_moved)))
-    if refused:
-        fail("; ".join(str(one.error) for one in refused))
+    if failed:
+        fail("; ".join(str(one.error) for one in failed))
     if kept := [one.stray.name for one in pruned if one.kept]:
         fail(f"not removed: {', '.join(kept)}")
     if not as_json:
-        terminal.print(f"{exchanges} exchanges, {queues} queues exist as planned")
+        terminal.print(f"{exchanges} exchanges, {queues - len(differing)} queues exist as planned")
+
+
+def _differing_of_subscribers(
+    refused: tuple[RefusedPart, ...],
+) -> tuple[list[RefusedPart], list[RefusedPart]]:
+    """Queues of subscribers that exist with other arguments, and all else that is refused.
+
+    The former get their messages, so nobody need wait for them: the setup of a stack goes on.
+    """
+    differing = [
+        one for one in refused if one.part.of_subscriber and isinstance(one.error, TopologyMismatchError)
+    ]
+    return differing, [one for one in refused if one not in differing]
+
+
+def _problems(parts: list[RefusedPart]) -> list[dict[str, str]]:
+    return [{"name": one.part.name, "problem": str(one.error)} for one in parts]
