@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -195,7 +196,7 @@ def remove(
     elif preview.stays:
         terminal.print(Text(f"{queue} is not registered any more; its queues stay, as the settings have it"))
     else:
-        terminal.print(Text(f"{queue} was removed, with {messages:,} messages"))
+        terminal.print(Text(f"{queue} was removed, with {messages:,} messages that waited"))
 
 
 def _loss(preview: Preview) -> str:
@@ -203,10 +204,11 @@ def _loss(preview: Preview) -> str:
         return "its queues stay: the settings have it, too"
     if not preview.standing:
         return "its queues do not stand any more"
-    return "; ".join(
-        f"queue '{one.queue}' has {one.messages:,} messages, which are lost, and {one.consumers} consumers"
+    queues = "; ".join(
+        f"queue '{one.queue}' has {one.messages:,} messages that wait, and {one.consumers} consumers"
         for one in preview.standing
     )
+    return f"{queues}; they are lost, and what the consumers hold, too"
 
 
 def _rights(added: Added, virtual_host: str) -> list[str]:
@@ -214,7 +216,7 @@ def _rights(added: Added, virtual_host: str) -> list[str]:
     name, pattern = added.registered.subscriber.queue, added.queue.replace(".", r"\.")
     return [
         f"rabbitmqctl add_user {name}",
-        rf"rabbitmqctl set_permissions -p {virtual_host} {name} '^$' '^$' '^{pattern}(\.dead)?$'",
+        rf"rabbitmqctl set_permissions -p {quote(virtual_host)} {name} '^$' '^$' '^{pattern}(\.dead)?$'",
     ]
 
 

@@ -205,7 +205,11 @@ def _migrate(settings: Settings, planned: Planned, patience: Patience, *, wait: 
     if diff.unseen:
         fail(f"nothing was moved: {diff.unseen}")
     moving = migrate_queues(settings, planned.topology, diff, patience, print_to_stderr)
-    return asyncio.run(moving)
+    try:
+        return asyncio.run(moving)
+    except KeyboardInterrupt:
+        print_to_stderr("interrupted: nothing is lost; `bridge topology apply --migrate` goes on")
+        raise
 
 
 def _prune(

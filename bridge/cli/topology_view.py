@@ -150,7 +150,7 @@ def _change(difference: Difference) -> str:
 
 
 def _value(value: Any) -> str:
-    return "none" if value is None else str(value)
+    return "none" if value is None else str(value) or "''"
 
 
 def _bound(binding: Binding) -> str:

@@ -140,9 +140,7 @@ async def preview_removal(settings: Settings, queue: str) -> Preview:
         )
         raise SubscriberError(f"'{queue}' {where}")
     async with _connected(settings) as connection:
-        standing = await subscriber_queues.standing(
-            connection, settings.rabbitmq.prefix, registered.subscriber
-        )
+        standing = await _standing(connection, settings, registered.subscriber)
     return Preview(registered, standing, stays=of_settings)
 
 
@@ -165,12 +163,15 @@ async def remove(settings: Settings, preview: Preview) -> int:
             await registry.set_in_force(subscriber.queue, in_force=False)
             # In this order: what is dead-lettered in the last moment is deleted, too.
             dead, own = topology_of(settings.rabbitmq.prefix, subscriber).queues
+            kept = _of_settings(settings)
             try:
                 for queue in (own, dead):
-                    messages += await subscriber_queues.delete(connection, queue.name)
+                    if queue.name not in kept:
+                        messages += await subscriber_queues.delete(connection, queue.name)
             except TopologyRefusedError as error:
                 left = "the removal is not finished: run it again as a user who may"
-                if not messages and await _stand(connection, settings, subscriber) == len(preview.standing):
+                still = await _standing(connection, settings, subscriber)
+                if not messages and len(still) == len(preview.standing):
                     await registry.set_in_force(subscriber.queue, in_force=preview.registered.in_force)
                     left = "nothing was removed"
                 raise SubscriberError(f"{error}; {left}") from error
@@ -180,8 +181,19 @@ async def remove(settings: Settings, preview: Preview) -> int:
     return messages
 
 
-async def _stand(connection: AbstractConnection, settings: Settings, subscriber: Subscriber) -> int:
-    return len(await subscriber_queues.standing(connection, settings.rabbitmq.prefix, subscriber))
+async def _standing(
+    connection: AbstractConnection, settings: Settings, subscriber: Subscriber
+) -> list[Standing]:
+    """What stands of it, and would be deleted with it."""
+    found = await subscriber_queues.standing(connection, settings.rabbitmq.prefix, subscriber)
+    kept = _of_settings(settings)
+    return [one for one in found if one.queue not in kept]
+
+
+def _of_settings(settings: Settings) -> frozenset[str]:
+    """Queues that stay. One of the settings may be called like the dead letters of one that was registered before."""
+    prefix = settings.rabbitmq.prefix
+    return frozenset(f"{prefix}{name}" for one in settings.subscribers for name in (one.queue, one.dead))
 
 
 @asynccontextmanager

@@ -10,11 +10,11 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Chann
 
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, call_errors_as_loss
-from bridge.broker import backfill_marker, declaring, management, topology_diff
+from bridge.broker import backfill_marker, declaring, management, topology_steps
 from bridge.broker.management import ManagementError
 from bridge.broker.queue_counts import queue_counts
 from bridge.broker.topology import Names, without_queues
-from bridge.broker.topology_diff import BINDING, EXCHANGE, compare, read_standing
+from bridge.broker.topology_diff import EXCHANGE, QUEUE, compare, read_standing
 from bridge.broker.topology_plan import planned_topology
 from bridge.broker.topology_probe import compare_by_declaring
 from bridge.suppression.subscriber_registry import read_registered
@@ -27,12 +27,16 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
     from bridge.broker.declaring import RefusedPart
-    from bridge.broker.topology import Topology
+    from bridge.broker.management import ManagementApi
+    from bridge.broker.topology import Binding, Topology
     from bridge.broker.topology_diff import Stray, TopologyDiff
     from bridge.settings.sections import Settings
 
 T = TypeVar("T")
 
+_NO_NAME_FOR_AMQP: Final = (
+    "the client of AMQP takes no such name: delete it on the pages of RabbitMQ's management API"
+)
 _KEPT_QUEUE: Final = (
     "it has {messages} messages and {consumers} consumers: --with-messages deletes it with them"
 )
@@ -118,14 +122,19 @@ async def prune(
 ) -> list[Pruned]:
     """Remove strays, in their order. A queue that is in use stays, unless `with_messages`.
 
+    A subscriber's two queues go together: alone, one would not be known as a stray any more.
+
     Raises:
         BrokerUnavailableError: RabbitMQ does not answer within `wait` seconds.
     """
 
     async def remove_all(connection: AbstractConnection) -> list[Pruned]:
-        return [
-            Pruned(stray, await _remove(connection, stray, with_messages=with_messages)) for stray in strays
-        ]
+        async with management.connect(settings.rabbitmq) as api:
+            kept = {} if with_messages else await _in_use(connection, strays)
+            return [
+                Pruned(stray, kept.get(stray.name, "") or await _remove(connection, api, stray))
+                for stray in strays
+            ]
 
     return await on_connection(settings, remove_all, wait=wait)
 
@@ -152,28 +161,58 @@ async def on_connection(
     return results[0]
 
 
-async def _remove(connection: AbstractConnection, stray: Stray, *, with_messages: bool) -> str:
+async def _in_use(connection: AbstractConnection, strays: tuple[Stray, ...]) -> dict[str, str]:
+    """The queues that have messages or consumers, and those that go with them; and why they stay."""
+    kept = {}
+    for stray in strays:
+        if stray.kind != QUEUE:
+            continue
+        try:
+            messages, consumers = await queue_counts(connection, stray.name)
+        except (ChannelNotFoundEntity, ValueError):  # it is gone, or see `_remove`
+            messages, consumers = 0, stray.consumers
+        messages = max(messages, stray.messages)  # AMQP does not count what consumers hold
+        if messages or consumers:
+            kept[stray.name] = _KEPT_QUEUE.format(messages=messages, consumers=consumers)
+    queues = [stray.name for stray in strays if stray.kind == QUEUE]
+    pairs = [(own, f"{own}.dead") for own in queues if f"{own}.dead" in queues]
+    for pair in (*pairs, *(pair[::-1] for pair in pairs)):
+        if pair[0] in kept:
+            kept.setdefault(pair[1], f"it goes with queue '{pair[0]}'")
+    return kept
+
+
+async def _remove(connection: AbstractConnection, api: ManagementApi, stray: Stray) -> str:
     """Remove it. Returns why it stays; empty if it does not. What is gone already counts as removed."""
     try:
-        if stray.kind == topology_diff.QUEUE and not with_messages:
-            messages, consumers = await queue_counts(connection, stray.name)
-            messages = max(messages, stray.messages)  # AMQP does not count what consumers hold
-            if messages or consumers:
-                return _KEPT_QUEUE.format(messages=messages, consumers=consumers)
         with call_errors_as_loss(connection):
             channel: Any = await connection.channel(publisher_confirms=False)
-            if stray.kind == EXCHANGE:
+            if stray.binding is not None:
+                await _unbind(connection, api, stray.binding)
+            elif stray.kind == EXCHANGE:
                 await channel.exchange_delete(stray.name, if_unused=True)
-            elif stray.kind == BINDING and stray.binding is not None:
-                queue = await channel.get_queue(stray.name, ensure=False)
-                await queue.unbind(stray.binding.exchange, stray.binding.key)
             else:
                 await channel.queue_delete(stray.name)
             await channel.close()
     except ChannelNotFoundEntity:
         return ""
+    except (
+        ValueError
+    ):  # of pamqp, which sends a part of what RabbitMQ takes: ASCII without control characters
+        return _NO_NAME_FOR_AMQP
+    except ManagementError as error:
+        return str(error)
     except ChannelPreconditionFailed as refusal:
         return f"something is bound to it: {collapse(str(refusal))}"
     except ChannelAccessRefused as refusal:
         return f"the broker user may not remove it: {collapse(str(refusal))}"
     return ""
+
+
+async def _unbind(connection: AbstractConnection, api: ManagementApi, binding: Binding) -> None:
+    """Also those with arguments: RabbitMQ removes only the one that has the same, and says nothing if there is none."""
+    for view in await api.bindings_of(binding.queue):
+        if (view.exchange, view.key) == (binding.exchange, binding.key):
+            await topology_steps.unbind(
+                connection, view.exchange, binding.queue, view.key, dict(view.arguments)
+            )

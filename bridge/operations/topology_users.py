@@ -51,8 +51,8 @@ def make_users(settings: Settings, planned: Topology, folder: Path) -> dict[str,
             urls = [URL(secret.get_secret_value()) for secret in settings.rabbitmq.urls]
             theirs = [str(url.with_user(name).with_password(password)) for url in urls]
             _write(folder / f"{name}.url", ",".join(theirs))
-    except OSError as error:
-        raise UsersError(f"the users cannot be written into {folder}: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsersError(f"the users cannot be made in {folder}: {error}") from None
     return user_definitions(users, passwords, settings.rabbitmq.virtual_host)
 
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MAX_QUEUE_NAME: Final = 150
 """Characters. With `rabbitmq.prefix` (100 at most) and `.dead` a name is within RabbitMQ's 255 bytes."""
-_QUEUE_NAME: Final = r"[A-Za-z0-9._-]+"
+_QUEUE_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+"""A user of RabbitMQ and files are called like it: `-x` would be an option of `rabbitmqctl`, `..` a folder in a URL."""
 _DEAD: Final = ".dead"
 _MOVING: Final = ".moving"
 """The end of the name of a queue through which `bridge topology apply --migrate` moves messages."""
@@ -32,7 +33,7 @@ _WILDCARDS: Final = "*?"
 def _queue_name(name: str) -> str:
     """Our own names are `email.…`, `suppression` and `suppression.…`: see `bridge.broker.topology`."""
     if not re.fullmatch(_QUEUE_NAME, name):
-        raise ValueError(f"'{name}' is no name for a queue: give letters, digits and . _ -")
+        raise ValueError(f"'{name}' is no name for a queue: give letters, digits and . _ -, not . or - first")
     if len(name) > MAX_QUEUE_NAME:
         raise ValueError(
             f"'{name[:20]}…' has {len(name)} characters, and may have {MAX_QUEUE_NAME}: RabbitMQ takes 255 bytes, with "

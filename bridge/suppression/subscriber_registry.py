@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from sqlalchemy import delete, insert, select, text, update
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from bridge.suppression.database import Database
 
 log = logs.logger("suppression")
+
+_UNREAD: Final = "subscribers that were added by a newer bridge are not known: this one cannot read those of {}; use the newer one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,12 @@ class SubscriberRegistry:
         """All of them, by name. One that cannot be read is logged, and left out."""
         async with self._database.read() as connection:
             return await _read(connection)
+
+    @shielded
+    async def names(self) -> list[str]:
+        """The queues of all of them, also of those that cannot be read."""
+        async with self._database.read() as connection:
+            return list((await connection.execute(select(subscribers.c.queue))).scalars())
 
     async def current(self) -> list[Subscriber]:
         """Those in force: the ones whose queues are to be there."""
@@ -135,7 +143,10 @@ async def read_registered(database_url: str) -> Registered:
         async with opening.database_at(database_url) as database:
             database.check_before_connecting(create=False)
             if (await database.revisions()).is_newest:
-                return Registered(tuple(await SubscriberRegistry(database).all()), None)
+                registry = SubscriberRegistry(database)
+                found = tuple(await registry.all())
+                unread = set(await registry.names()) - {one.subscriber.queue for one in found}
+                return Registered(found, _UNREAD.format(", ".join(sorted(unread))) if unread else None)
             reason = f"{database.name} has another revision than this bridge; see `bridge db status`"
     except StoreError as error:
         reason = str(error)

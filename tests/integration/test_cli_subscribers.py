@@ -129,13 +129,13 @@ async def test_one_is_added_listed_and_removed(house: House) -> None:
             await channel.default_exchange.publish(aio_pika.Message(b"{}"), own)
     asked = await house.run("remove", "crm")
     assert asked.code == 1
-    assert f"queue '{own}' has 2 messages, which are lost, and 0 consumers" in asked.stderr
+    assert f"queue '{own}' has 2 messages that wait, and 0 consumers; " in asked.stderr
     assert await house.refuses("remove", "crm", "--json") == (
         2, "bridge: --json needs --yes: there is nobody to confirm it"
     )  # fmt: skip
     assert await house.stands("crm", "crm.dead") == [True, True]
     removed = await house.run("remove", "crm", "--yes")
-    assert (removed.code, removed.stdout) == (0, "crm was removed, with 2 messages\n")
+    assert (removed.code, removed.stdout) == (0, "crm was removed, with 2 messages that waited\n")
     assert await house.stands("crm", "crm.dead") == [False, False]
     assert await house.registered() == []
 
@@ -147,6 +147,8 @@ async def test_one_is_added_listed_and_removed(house: House) -> None:
         (["crm", "--events", "opened,*bonced"], "events: '*bonced' matches no event; the known ones are clicked, "),
         (["crm", "--events", "added"], "events: 'added' is not an event but a change of the suppression list"),
         (["our crm", "--changes"], "queue: 'our crm' is no name for a queue: give letters, digits and . _ -"),
+        (["--changes", "--", "-x"], "queue: '-x' is no name for a queue"),
+        (["..", "--changes"], "queue: '..' is no name for a queue"),
         (["q" * 151, "--changes"], f"queue: '{'q' * 20}…' has 151 characters, and may have 150: RabbitMQ takes 255"),
         (["suppression.dead", "--changes"], "queue: 'suppression.dead' is reserved for the bridge"),
         (["amq.crm", "--changes"], "queue: names that begin with 'amq.' are RabbitMQ's own"),
@@ -199,6 +201,19 @@ async def test_one_of_the_settings_keeps_its_queues(house: House) -> None:
     assert removed.stdout == "crm is not registered any more; its queues stay, as the settings have it\n"
     assert await house.stands("crm", "crm.dead") == [True, True]
     assert await house.registered() == []
+
+
+@only_sqlite
+async def test_a_removal_leaves_a_queue_of_the_settings_that_is_called_like_its_dead_letters(
+    house: House,
+) -> None:
+    """It is not asked about, nor deleted."""
+    await house.add()
+    settings = json.dumps([{"queue": "crm.dead", "events": ["opened"]}])
+    asked = await house.run("remove", "crm", BRIDGE_SUBSCRIBERS=settings)
+    assert (asked.code, house.queue("crm.dead") in asked.stderr) == (1, False)
+    assert (await house.run("remove", "crm", "--yes", BRIDGE_SUBSCRIBERS=settings)).code == 0
+    assert await house.stands("crm", "crm.dead") == [False, True]
 
 
 @only_sqlite

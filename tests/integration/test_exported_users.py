@@ -169,6 +169,15 @@ async def test_a_subscriber_called_like_a_roles_user_is_refused(managed: Managed
     assert not (tmp_path / "users").exists()
 
 
+async def test_a_password_that_is_no_text_is_named(managed: Managed, tmp_path: Path) -> None:
+    """In one line; nothing is exported."""
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "bridge-worker.password").write_bytes(b"\xff\xfe")
+    refused = await TopologyOperator(managed.url, managed.api, tmp_path).run("export", "--users", "users")
+    assert (refused.code, refused.stdout) == (1, "")
+    assert "bridge: the users cannot be made in users: 'utf-8' codec can't decode" in refused.stderr
+
+
 def test_compose_gives_the_roles_the_same_rights() -> None:
     """`make secrets` needs nothing but Python, so they are written down there once more."""
     for role, user in role_users(Names()).items():

@@ -90,7 +90,7 @@ async def test_what_stands_already_is_named(registry: SubscriberRegistry) -> Non
 
 
 async def test_one_of_a_newer_bridge_is_left_out(registry: SubscriberRegistry, database_url: str) -> None:
-    """The others are read."""
+    """The others are read; commands know that not all are known, and take no queue for one that was left over."""
     await registry.reserve(CRM, actor="ann")
     await stores.execute(
         database_url,
@@ -98,6 +98,9 @@ async def test_one_of_a_newer_bridge_is_left_out(registry: SubscriberRegistry, d
         """VALUES ('new', '{"queue": "new", "changes": true, "priority": 5}', 1, 'ann', true)""",
     )
     assert [one.subscriber.queue for one in await registry.all()] == ["crm"]
+    note = (await read_registered(database_url)).note
+    assert note is not None
+    assert "by a newer bridge are not known: this one cannot read those of new" in note
 
 
 async def test_without_a_database_it_is_said_that_nothing_is_known(tmp_path: Path) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aio_pika
+import aiohttp
 import pytest
+from yarl import URL
 
 from bridge.broker.topology import Names
 from tests.support.operating import TopologyOperator
@@ -116,13 +119,48 @@ async def test_prune_leaves_what_is_in_use_unless_it_is_told_so(operator: Topolo
     assert refused.code == 1
     assert "- queue crm.dead" in refused.stdout
     kept = await operator.run("apply", "--prune", "--yes")
-    assert (kept.code, kept.stderr) == (1, "bridge: not removed: crm\n")
+    assert (kept.code, kept.stderr) == (1, "bridge: not removed: crm, crm.dead\n")
+    assert "queue crm.dead: kept: it goes with queue 'crm'" in kept.stdout
     assert (
         "queue crm: kept: it has 1 messages and 0 consumers: --with-messages deletes it with them"
         in kept.stdout
     )
     assert (await operator.run("apply", "--prune", "--yes", "--with-messages")).code == 0
     assert (await operator.run("plan")).code == 0
+    async with operator.channel() as channel:
+        with pytest.raises(aio_pika.exceptions.ChannelNotFoundEntity):
+            await channel.get_queue("crm")
+
+
+async def test_prune_names_what_only_the_management_api_can_delete_and_removes_bindings_with_arguments(
+    operator: TopologyOperator, managed: Managed
+) -> None:
+    """AMQP's client sends names of ASCII only; the others are removed all the same."""
+    await operator.run("apply")
+    name = quote("email.\x1b[31mé", safe="")
+    async with (
+        aiohttp.ClientSession(
+            headers={"Authorization": aiohttp.encode_basic_auth("guest", "guest")}
+        ) as session,
+        session.put(
+            URL(f"{managed.api}/api/queues{URL(managed.url).path}/{name}", encoded=True),
+            json={"durable": True},
+        ) as answer,
+    ):
+        answer.raise_for_status()
+    async with operator.channel() as channel:
+        suppression = await channel.get_queue(NAMES.suppression)
+        await suppression.bind(NAMES.events, "opened", arguments={"x": "1"})
+        await channel.declare_queue("email.former", durable=True)
+    pruned = await operator.run("apply", "--prune", "--yes")
+    assert (pruned.code, pruned.stderr) == (1, "bridge: not removed: email.?[31mé\n")
+    assert pruned.stdout.splitlines() == [
+        "binding email.events → suppression opened: removed",
+        "queue email.?[31mé: kept: the client of AMQP takes no such name: delete it on the pages of RabbitMQ's management API",
+        "queue email.former: removed",
+    ]
+    left = await operator.run("plan")
+    assert left.stdout.splitlines()[-1] == "0 to create, 0 to change, 1 to remove"
 
 
 async def test_without_the_list_no_queue_counts_as_one_that_was_left_over(
