@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 async def declare_queue(connection: AbstractConnection, name: str, arguments: Mapping[str, Any]) -> None:
     """Declare a durable queue. Every function raises what `explain_refusal` and `call_errors_as_loss` raise."""
-    async with _channel(connection, f"queue '{name}'") as channel:
+    async with _on_channel(connection, f"queue '{name}'") as channel:
         await channel.declare_queue(name, durable=True, arguments=dict(arguments))
 
 
 async def declare_fanout(connection: AbstractConnection, name: str) -> None:
     """Declare a durable fanout exchange."""
-    async with _channel(connection, f"exchange '{name}'") as channel:
+    async with _on_channel(connection, f"exchange '{name}'") as channel:
         await channel.declare_exchange(name, "fanout", durable=True)
 
 
@@ -34,7 +34,7 @@ async def bind(
     arguments: Mapping[str, Any] | None = None,
 ) -> None:
     """Bind a queue."""
-    async with _channel(connection, f"queue '{queue}'") as channel:
+    async with _on_channel(connection, f"queue '{queue}'") as channel:
         bound = await channel.get_queue(queue, ensure=False)
         await bound.bind(exchange, key, arguments=dict(arguments or {}))
 
@@ -43,25 +43,25 @@ async def unbind(
     connection: AbstractConnection, exchange: str, queue: str, key: str, arguments: Mapping[str, Any]
 ) -> None:
     """Remove a binding of a queue."""
-    async with _channel(connection, f"queue '{queue}'") as channel:
+    async with _on_channel(connection, f"queue '{queue}'") as channel:
         bound = await channel.get_queue(queue, ensure=False)
         await bound.unbind(exchange, key, arguments=dict(arguments))
 
 
 async def delete_queue(connection: AbstractConnection, name: str) -> None:
     """Delete a queue with all that is in it."""
-    async with _channel(connection, f"queue '{name}'") as channel:
+    async with _on_channel(connection, f"queue '{name}'") as channel:
         await channel.queue_delete(name)
 
 
 async def delete_exchange(connection: AbstractConnection, name: str) -> None:
     """Delete an exchange with its bindings."""
-    async with _channel(connection, f"exchange '{name}'") as channel:
+    async with _on_channel(connection, f"exchange '{name}'") as channel:
         await channel.exchange_delete(name)
 
 
 @asynccontextmanager
-async def _channel(connection: AbstractConnection, what: str) -> AsyncIterator[AbstractChannel]:
+async def _on_channel(connection: AbstractConnection, what: str) -> AsyncIterator[AbstractChannel]:
     with call_errors_as_loss(connection), explain_refusal(what):
         channel = await connection.channel(publisher_confirms=False)
         yield channel

@@ -30,10 +30,15 @@ _SIZE: Final = re.compile(r"message size \d+ is larger than (?:configured )?max 
 MAX_NAMES: Final = 100
 """How many forbidden names are remembered. When there are more, unknown names count as forbidden."""
 _LOG_EVERY_SECONDS: Final = 10.0
-_NACKED_TEXT: Final = (
-    "RabbitMQ nacks events, as it does where a queue is full and rejects: they go round through the spool; "
-    "`bridge doctor` names the queue (`queues that refuse`)"
+_NACKED: Final = (
+    (
+        "RabbitMQ nacks events, as it does where a queue is full and rejects: they go round through the spool; "
+        "`bridge doctor` names the queue (`queues that refuse`)"
+    ),
+    "spool.nacked",
 )
+"""The text of the line, and its action."""
+_SET_ASIDE: Final = ("RabbitMQ refuses events: they stay in the spool", "spool.set_aside")
 _MAX_SHOWN: Final = 10
 """Routing keys named in one log line."""
 _NO_NACK_SECONDS: Final = 10.0
@@ -166,10 +171,10 @@ class RefusalReport:
                 continue
             self._logged_at[reason] = now
             del self._counts[reason]
-            nacked = reason == NACKED
+            text, action = _NACKED if reason == NACKED else _SET_ASIDE
             log.warning(
-                _NACKED_TEXT if nacked else "RabbitMQ refuses events: they stay in the spool",
-                action="spool.nacked" if nacked else "spool.set_aside",
+                text,
+                action=action,
                 reason=reason,
                 entries=sum(counts.values()),
                 by_routing_key=dict(sorted(counts.items(), key=lambda one: -one[1])[:_MAX_SHOWN]),

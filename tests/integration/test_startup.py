@@ -68,7 +68,9 @@ async def test_signals_to_stop_are_held_back_by_the_kernel(
     processes: Processes, overrides: dict[str, Any]
 ) -> None:
     """So that none is dropped, which the kernel does to the process 1 of a container that has no handler yet."""
-    role = await processes.start("simulator", overrides=overrides, environment=SAYS_WHAT_IT_LOADS)
+    role = await processes.start(
+        "simulator", "--port", "0", overrides=overrides, environment=SAYS_WHAT_IT_LOADS
+    )
     await role.writes(FIRST)
     held = signals(role.pid, "SigBlk")
     assert {signal.SIGTERM, signal.SIGINT, signal.SIGHUP} <= held

@@ -160,7 +160,9 @@ ASKS = {
 }  # fmt: skip
 """What aio-pika's and aiormq's connections and channels are asked, and wait for."""
 GUARDS = {"call_errors_as_loss", "_on_channel"}
-"""The second is `declaring`'s own, within the first."""
+"""The second is `declaring`'s and `topology_steps`' own, within the first."""
+OURS = {"topology_steps"}
+"""A module of ours whose functions are called like what RabbitMQ is asked: they have the guard within."""
 BRIDGE = Path(__file__).parents[2] / "bridge"
 
 
@@ -180,7 +182,9 @@ def unguarded(node: ast.AST, *, guarded: bool = False) -> Iterator[int]:
 def called(node: ast.expr) -> str:
     if not isinstance(node, ast.Call):
         return ""
-    return node.func.attr if isinstance(node.func, ast.Attribute) else ast.unparse(node.func)
+    if isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) not in OURS:
+        return node.func.attr
+    return ast.unparse(node.func)
 
 
 def test_every_question_to_rabbitmq_tells_a_loss_from_a_mistake() -> None:
@@ -188,6 +192,7 @@ def test_every_question_to_rabbitmq_tells_a_loss_from_a_mistake() -> None:
     found = [
         f"{path.relative_to(BRIDGE)}:{line}"
         for path in sorted(BRIDGE.rglob("*.py"))
+        if not path.is_relative_to(BRIDGE / "testing")  # it holds no session, and has an error of its own
         for line in unguarded(ast.parse(path.read_text()))
     ]
     assert found == []
