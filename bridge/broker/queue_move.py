@@ -40,6 +40,9 @@ _ROUTED_SECONDS: Final = 1.0
 _GAP_SECONDS: Final = 0.5
 """Between deleting and declaring: else RabbitMQ 3.10 tells no consumer that the queue was deleted, and delivers nothing."""
 _CANCEL_SECONDS: Final = 2.0
+_SAVED_SECONDS: Final = 1.0
+"""After declaring a queue, before it gets the only copy of a message: RabbitMQ saves within 0.5 s that there is a quorum queue
+(`ra_directory`, auto_save). If it is killed before, the queue is empty when it starts again, whatever it had confirmed."""
 _ATTEMPTS: Final = 4
 
 _OF_QUEUE: Final = frozenset(
@@ -122,6 +125,7 @@ class QueueMove:
         if not await queue_exists(self._connection, self._moving):  # else of a move that was interrupted
             arguments["x-queue-type"] = "quorum"
             await topology_steps.declare_queue(self._connection, self._moving, arguments)
+            await asyncio.sleep(_SAVED_SECONDS)
         await topology_steps.declare_fanout(self._connection, self._moving)
         await topology_steps.bind(self._connection, self._moving, self._moving, "")
         if await queue_exists(self._connection, self.name):
@@ -184,6 +188,7 @@ class QueueMove:
         if await queue_exists(self._connection, self._moving):
             await topology_steps.declare_fanout(self._connection, self._back)
             await topology_steps.bind(self._connection, self._back, self.name, "")
+            await asyncio.sleep(_SAVED_SECONDS)
             await self._unbind(self._moving, to=self.name)
             await self._start_drain(self._moving, self._back)
             await self._wait_until_routed()
