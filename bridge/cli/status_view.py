@@ -154,8 +154,14 @@ def _subscriber(one: SubscriberStatus) -> tuple[Text | str | Cell, ...]:
     return (
         name,
         *(_number(value) for value in (one.ready, one.unacknowledged, one.consumers, one.dead_letters)),
-        *(_UNSEEN if value is None else age_cell(value) for value in (one.oldest_age, one.idle)),
+        *(_waited(value, one) for value in (one.oldest_age, one.idle)),
     )
+
+
+def _waited(seconds: float | None, one: SubscriberStatus) -> str | Cell:
+    if one.is_empty:
+        return Cell("-", 0)
+    return _UNSEEN if seconds is None else age_cell(seconds)
 
 
 def _queues_of(subscribers: Iterable[SubscriberStatus]) -> set[str]:
@@ -174,7 +180,7 @@ def _rest(seen: Status) -> list[tuple[Text | str | Cell, ...]]:
         ("Spool", _spool(seen.spool)),
         ("Workers", _number(seen.workers)),
         (
-            "Dead letters",
+            "Dead letters of the worker",
             f"{_UNSEEN if seen.dead_letters is None else f'{seen.dead_letters:,}'} wait{counted}",
         ),
         ("Quarantine", _number(seen.quarantined)),

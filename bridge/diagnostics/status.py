@@ -25,7 +25,7 @@ from bridge.spool.set_aside_entries import NACKED
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
     from typing import Self
 
     from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
@@ -172,7 +172,7 @@ class StatusMonitor:
                 *([problem] if problem else []),
                 *(_wrong_spool(waiting) if waiting else []),
             ),
-            unseen=(*_unseen(broker), *unseen_subscribers(self._registered, subscribers)),
+            unseen=(*unseen_ages(broker, subscribers), *unseen_subscribers(self._registered, subscribers)),
         )
 
     def _events(self, totals: LabelledValues) -> list[EventCount]:
@@ -271,9 +271,13 @@ def _wrong_spool(seen: SpoolStatus) -> list[str]:
     return found
 
 
-def _unseen(broker: BrokerStatus) -> list[str]:
+def unseen_ages(broker: BrokerStatus, subscribers: Iterable[SubscriberStatus]) -> list[str]:
+    """What RabbitMQ does not say of the bridge's own queues. Of the others' the workers estimate the ages."""
     if broker.blind:
         return [f"bindings, nodes, alarms, unacknowledged messages and their ages: {broker.blind}"]
-    if all(queue.oldest_age is None for queue in broker.queues):
-        return ["ages of the oldest messages: RabbitMQ reports them for classic queues only"]
+    of_others = {name for one in subscribers for name in (one.queue, one.dead_queue)}
+    if all(queue.oldest_age is None for queue in broker.queues if queue.name not in of_others):
+        return [
+            "ages of the oldest messages in the bridge's own queues: RabbitMQ reports them for classic queues only"
+        ]
     return []

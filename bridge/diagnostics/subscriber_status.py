@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from bridge.suppression.subscriber_registry import Registered, read_registered
@@ -42,6 +42,11 @@ class SubscriberStatus:
     idle: float | None
     """For how long it has consumed nothing, although it could, in seconds; the workers say so."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is known that there is nothing to consume."""
+        return self.ready == 0 and self.unacknowledged == 0
+
 
 async def registered_subscribers(settings: Settings) -> Registered:
     """The subscribers that are not in the settings; without an answer of the database there are none, and a note."""
@@ -67,7 +72,7 @@ def subscriber_statuses(
     queues = [queue for queue in planned if queue.of_subscriber]
     dead = {queue.subscriber: queue.name for queue in queues if queue.for_dead_letters}
     oldest, idle = _greatest(roles, OLDEST), _greatest(roles, IDLE)
-    return [
+    found = [
         SubscriberStatus(
             queue=queue.name,
             dead_queue=dead[queue.subscriber],
@@ -82,6 +87,7 @@ def subscriber_statuses(
         for queue in queues
         if not queue.for_dead_letters
     ]
+    return [_as_of_now(one) for one in found]
 
 
 def wrong_subscribers(seen: Iterable[SubscriberStatus]) -> list[str]:
@@ -99,6 +105,17 @@ def unseen_subscribers(registered: Registered, seen: Sequence[SubscriberStatus])
     if seen and all(one.idle is None for one in seen):
         notes.append("how old the messages of subscribers are, and who does not consume: no worker says")
     return notes
+
+
+def _as_of_now(one: SubscriberStatus) -> SubscriberStatus:
+    """What the workers say is of their last look, up to 15 s ago: what they saw then may have been consumed since."""
+    if not one.is_empty:
+        return one
+    return replace(
+        one,
+        oldest_age=None if one.oldest_age is None else 0.0,
+        idle=None if one.idle is None else 0.0,
+    )
 
 
 def _waiting(one: SubscriberStatus) -> str:

@@ -135,9 +135,11 @@ def _run(playing: Coroutine[Any, Any, Result], instead: str) -> Result:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(playing)
-    playing.close()
-    raise RuntimeError(f"an event loop is running: await {instead}() instead")
+        pass  # not played here: what the consumer did wrong would be shown as an error in handling this one
+    else:
+        playing.close()
+        raise RuntimeError(f"an event loop is running: await {instead}() instead")
+    return asyncio.run(playing)
 
 
 def _takes_arguments(make: Callable[..., object]) -> bool:

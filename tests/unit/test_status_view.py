@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.broker.management_views import Node
+from bridge.broker.topology import Queue
 from bridge.cli.status_view import lines
 from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
 from bridge.diagnostics.role_status import RoleStatus
 from bridge.diagnostics.spool_status import SpoolStatus
-from bridge.diagnostics.status import EventCount, Status
-from bridge.diagnostics.subscriber_status import SubscriberStatus
+from bridge.diagnostics.status import EventCount, Status, unseen_ages
+from bridge.diagnostics.subscriber_status import IDLE, OLDEST, SubscriberStatus, subscriber_statuses
 
 
 def status_of(*queues: QueueStatus) -> Status:
@@ -62,6 +63,33 @@ def test_subscribers_have_a_table_of_their_own() -> None:
         ["crm", "5", "2", "0", "3", "7200", "3660"],
         ["shop (not there)", "?", "?", "?", "?", "?", "?"],
     ]
+
+
+def test_where_nothing_is_to_be_consumed_nothing_waits() -> None:
+    """The workers' look is some seconds old: what they saw then has been consumed since. What is not known may be held."""
+    planned = [Queue(f"{name}.dead", {}, name, for_dead_letters=True) for name in ("crm", "shop", "till")]
+    planned += [Queue(name, {}, name) for name in ("crm", "shop", "till")]
+    counted = {one.name: QueueStatus(one.name, ready=0, unacknowledged=0, consumers=1) for one in planned}
+    counted["shop"] = replace(counted["shop"], unacknowledged=1)
+    counted["till"] = replace(counted["till"], unacknowledged=None)
+    waited = {"crm": 13.0, "shop": 13.0, "till": 13.0}
+    worker = RoleStatus("http://127.0.0.1:8091", kind="worker", counts={OLDEST: waited, IDLE: waited})
+    subscribers = subscriber_statuses(planned, counted, [worker])
+    assert [(one.oldest_age, one.idle) for one in subscribers] == [(0, 0), (13, 13), (13, 13)]
+    rows = [line.split("\t") for line in lines(replace(status_of(), subscribers=tuple(subscribers)))]
+    at = next(at for at, row in enumerate(rows) if row[0] == "Subscriber")
+    assert [row[-2:] for row in rows[at + 1 : at + 4]] == [["0", "0"], ["13", "13"], ["13", "13"]]
+
+
+def test_whose_dead_letters_and_whose_ages() -> None:
+    """Subscribers have dead letters and ages of their own, in their table: these are the bridge's."""
+    assert "Dead letters of the worker\t0 wait" in list(lines(status_of()))
+    own = QueueStatus("suppression", ready=0, unacknowledged=0, consumers=1)
+    of_crm = QueueStatus("crm", ready=1, unacknowledged=0, consumers=1, oldest_age=5.0)
+    crm = SubscriberStatus("crm", "crm.dead", True, 1, 0, 1, 0, 5.0, 0.0)  # noqa: FBT003 -- `there`
+    [note] = unseen_ages(status_of(own, of_crm).broker, [crm])
+    assert note.startswith("ages of the oldest messages in the bridge's own queues: ")
+    assert unseen_ages(status_of(replace(own, oldest_age=5.0), of_crm).broker, [crm]) == []
 
 
 def rows_of_queues(seen: Status) -> list[list[str]]:
