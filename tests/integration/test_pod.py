@@ -81,7 +81,7 @@ async def test_every_other_command_starts_among_service_links(
     }  # fmt: skip
     alone = {"webhook show": [], "config show": [], "replay": ["--dry-run"]} | {
         "contract check": ["a"], "contract export": ["a"], "subscribers add": ["a", "--changes"],
-        "subscribers remove": ["a", "--yes"],
+        "subscribers remove": ["a", "--yes"], "topology plan": ["--offline"],
     }  # fmt: skip
     commands = [
         [*words, *alone.get(" ".join(words), arguments.get(words[-1], []))]
