@@ -122,4 +122,4 @@ def _lowers(policies: Mapping[str, Any], arguments: Mapping[str, Any], name: str
 
 
 def _shown(value: object) -> str:
-    return "none" if value is None else str(value)
+    return "none" if value is None else str(value) or "''"

@@ -79,6 +79,7 @@ async def test_missing_and_other_arguments(
     assert (
         "x-overflow is reject-publish, not drop-head: it may reject events when it is full" in different.seen
     )
+    assert "x-dead-letter-exchange is none, not '': " in different.seen
     assert f"x-dead-letter-routing-key is none, not {prefix}crm.dead" in different.seen
     assert "`bridge topology apply --migrate`" in different.advice
 
