@@ -34,14 +34,13 @@ async def main() -> None:
             try:
                 handle(message)
                 await message.ack()
-            except (ValueError, LookupError):  # it will never be right: to QUEUE.dead
-                await message.reject()
-            except Exception:  # later, perhaps: after `delivery_limit` attempts it goes to QUEUE.dead, too
+            except Exception as error:
                 logging.exception("event %s", message.message_id)
-                count = message.headers.get("x-delivery-count", 0)
-                pause = min(60, 2**count) if isinstance(count, int) else 60
-                await asyncio.wait([asyncio.ensure_future(stop.wait())], timeout=pause)
-                await message.reject(requeue=True)
+                later = not isinstance(error, ValueError | LookupError)  # they will never be right
+                if later:  # after `delivery_limit` attempts it goes to QUEUE.dead, as they do
+                    pause = min(60, 2 ** int(str(message.headers.get("x-delivery-count", 0))))
+                    await asyncio.wait([asyncio.ensure_future(stop.wait())], timeout=pause)
+                await message.reject(requeue=later)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with await aio_pika.connect_robust(os.environ["AMQP_URL"], fail_fast=0) as connection:
@@ -56,4 +55,5 @@ async def main() -> None:
             await slots.acquire()
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -30,6 +30,7 @@ def on_message(channel, delivery, properties, body):
     try:
         handle(properties, body)
     except (ValueError, LookupError, TypeError):  # it will never be right: to QUEUE.dead
+        logging.exception("event %s", properties.message_id)
         channel.basic_reject(delivery.delivery_tag, requeue=False)
     except Exception:  # later, perhaps: after `delivery_limit` attempts it goes to QUEUE.dead, too
         logging.exception("event %s", properties.message_id)
@@ -48,10 +49,11 @@ def consume():
             connection.process_data_events(time_limit=1)
 
 
-signal.signal(signal.SIGTERM, lambda *_: stop.set())
-while not stop.is_set():
-    try:
-        consume()
-    except pika.exceptions.AMQPError:
-        logging.exception("RabbitMQ")
-    stop.wait(1)
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    while not stop.is_set():
+        try:
+            consume()
+        except pika.exceptions.AMQPError:
+            logging.exception("RabbitMQ")
+        stop.wait(1)
