@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.quick
 
 PAGE = (TREE / "docs" / "testing.md").read_text("utf-8")
-FILES = ("crm.py", "test_crm.py")
+FILES = ("openings.py", "test_openings.py", "test_crm.py")
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +32,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With the page's two programs in it, as they stand there."""
-    programs = re.findall(r"`(\w+\.py)`.*?```python\n(.*?)```", PAGE, re.DOTALL)
+    """With the page's programs in it, as they stand there, and the consumer that one of them tests."""
+    programs = re.findall(r"`(\w+\.py)`[^`]*```python\n(.*?)```", PAGE, re.DOTALL)
     assert [name for name, _ in programs] == list(FILES)
     for name, program in programs:
         (tmp_path / name).write_text(program, "utf-8")
+    shutil.copy(TREE / "docs" / "consumers" / "python_aio_pika.py", tmp_path / "crm.py")
     return tmp_path
 
 
@@ -57,7 +59,7 @@ def counted(printed: str) -> Sequence[tuple[str, str]]:
 def test_the_pages_tests_pass_without_a_broker(python: Path, folder: Path) -> None:
     """Pytest finds the plugin by itself; the one test that wants a broker says what it lacks."""
     printed = run(python, folder, "-m", "pytest", "-rs", "-p", "no:cacheprovider")
-    assert counted(printed) == [("3", "passed"), ("1", "skipped")], printed
+    assert counted(printed) == [("4", "passed"), ("1", "skipped")], printed
     assert "no broker for tests: give --bridge-broker-url" in printed
 
 
@@ -67,9 +69,18 @@ def test_and_with_a_broker(python: Path, folder: Path, amqp_url: str) -> None:
         "def test_nowhere(bridge_event, publish_event):\n    publish_event(bridge_event(), queue='nowhere')\n"
     )
     printed = run(python, folder, "-m", "pytest", "-p", "no:cacheprovider", "--bridge-broker-url", amqp_url)
-    assert counted(printed) == [("1", "failed"), ("4", "passed")], printed
+    assert counted(printed) == [("1", "failed"), ("5", "passed")], printed
     assert "queue 'nowhere' has not got <email.events/delivered" in printed
     assert "declare the queue" in printed
+
+
+def test_the_copied_consumer_without_its_memory_is_caught(python: Path, folder: Path) -> None:
+    """As the page says. The failure shows the Recorder's error, and no other that it would have come of."""
+    crm = folder / "crm.py"
+    crm.write_text(crm.read_text("utf-8").replace(" PRIMARY KEY", ""), "utf-8")
+    printed = run(python, folder, "-m", "pytest", "-p", "no:cacheprovider", "test_crm.py")
+    assert "had its effect 2 times" in printed, printed
+    assert "During handling" not in printed
 
 
 def test_it_is_the_wheels_and_has_types(python: Path, folder: Path) -> None:
