@@ -100,12 +100,13 @@ class ManagementApi:
         ]
 
     async def consumer_hosts(self, queue: str) -> list[str]:
-        """The client address of each consumer of this queue. A new one is listed after some 5 s."""
-        return [
-            str(mapping_at(found, "channel_details").get("peer_host", "?"))
+        """The client address of each consumer of this queue. A new one is listed after some 5 s, first without its address."""
+        hosts = [
+            mapping_at(found, "channel_details").get("peer_host")
             for found in await self._objects(f"consumers/{self._host}")
             if mapping_at(found, "queue").get("name") == queue
         ]
+        return [host for host in hosts if isinstance(host, str)]
 
     async def clock(self) -> float:
         """The broker's clock, whole Unix seconds."""
