@@ -44,8 +44,7 @@ const connection = rhea.connect({
   max_reconnect_delay: 30_000,
   all_errors_non_fatal: true,
 });
-const options = { source: `/queues/${encodeURIComponent(QUEUE)}`, autoaccept: false, credit_window: 100 };
-connection.open_receiver(options);
+connection.open_receiver({ source: `/queues/${encodeURIComponent(QUEUE)}`, autoaccept: false, credit_window: 100 });
 connection.on("message", (context) => {
   if (!stop.signal.aborted) inHand = Promise.allSettled([inHand, onMessage(context)]).then(() => {});
 });
@@ -54,6 +53,7 @@ connection.on("message", (context) => {
 async function finish() {
   stop.abort(); // what comes now is RabbitMQ's again when the connection closes
   await inHand;
+  connection.on("error", () => process.exit()); // for rhea, a message that was on its way is an error then
   connection.close();
 }
 process.once("SIGTERM", finish).once("SIGINT", finish);
