@@ -40,13 +40,13 @@ class _Schema(_Form):
     minimum: float = 0
     maximum: float = 0
     minLength: int = 0  # noqa: N815 -- as in JSON Schema, like the next ones
-    maxLength: int = 0  # noqa: N815
-    minItems: int = 0  # noqa: N815
-    maxItems: int = 0  # noqa: N815
+    maxLength: int = 0  # noqa: N815 -- the name in JSON Schema
+    minItems: int = 0  # noqa: N815 -- the name in JSON Schema
+    maxItems: int = 0  # noqa: N815 -- the name in JSON Schema
     required: list[str] = []
     properties: dict[str, _Schema] = {}
     items: _Schema | None = None
-    anyOf: list[_Schema] = []  # noqa: N815
+    anyOf: list[_Schema] = []  # noqa: N815 -- the name in JSON Schema
     reference: str = Field(default="", alias="$ref")
 
 

@@ -57,18 +57,18 @@ class Channel:
             self._loop.call_soon_threadsafe(callback)
 
     # pika's signatures.
-    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:  # noqa: FBT001, FBT002
+    def basic_ack(self, delivery_tag: int = 0, multiple: bool = False) -> None:  # noqa: FBT001, FBT002 -- as pika has it
         self.settlements.settle(delivery_tag, "acknowledged", multiple=multiple)
 
     def basic_nack(
         self,
         delivery_tag: int = 0,
-        multiple: bool = False,  # noqa: FBT001, FBT002
-        requeue: bool = True,  # noqa: FBT001, FBT002
+        multiple: bool = False,  # noqa: FBT001, FBT002 -- as pika has it
+        requeue: bool = True,  # noqa: FBT001, FBT002 -- as pika has it
     ) -> None:
         self.settlements.settle(delivery_tag, "requeued" if requeue else "rejected", multiple=multiple)
 
-    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> None:  # noqa: FBT001, FBT002
+    def basic_reject(self, delivery_tag: int = 0, requeue: bool = True) -> None:  # noqa: FBT001, FBT002 -- as pika has it
         self.settlements.settle(delivery_tag, "requeued" if requeue else "rejected")
 
     def basic_publish(
@@ -77,7 +77,7 @@ class Channel:
         routing_key: str,
         body: bytes,
         properties: Any = None,
-        mandatory: bool = False,  # noqa: FBT001, FBT002
+        mandatory: bool = False,  # noqa: FBT001, FBT002 -- as pika has it
     ) -> None:
         del mandatory
         self.published.append(PikaMessage(exchange, routing_key, body, properties))
