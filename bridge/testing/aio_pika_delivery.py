@@ -39,7 +39,7 @@ class Channel:
         self,
         delivery_tag: int,
         multiple: bool = False,  # noqa: FBT001, FBT002 -- aiormq's
-        requeue: bool = True,  # noqa: FBT001, FBT002
+        requeue: bool = True,  # noqa: FBT001, FBT002 -- as aio-pika has it
         **_: Any,
     ) -> None:
         self._settlements.settle(delivery_tag, "requeued" if requeue else "rejected", multiple=multiple)

@@ -62,7 +62,7 @@ def _flagged(steps: list[Step], random: Random) -> list[Step]:
     seen: set[int] = set()
     flagged = []
     for step in steps:
-        flagged.append(step._replace(redelivered=step.number in seen and random.random() < 0.5))  # noqa: PLR2004
+        flagged.append(step._replace(redelivered=step.number in seen and random.random() < 0.5))  # noqa: PLR2004 -- even odds
         seen.add(step.number)
     return flagged
 
