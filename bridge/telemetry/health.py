@@ -54,7 +54,8 @@ def always_alive() -> str:
 
 
 def process_health(metrics: Metrics, check: Callable[[], Readiness]) -> tuple[ReadinessCheck, Exposition]:
-    """Readiness and metrics of this process."""
+    """Readiness and metrics of this process. Its readiness is a metric, too."""
+    metrics.before_scrape(lambda: metrics.ready.set(check().ready))
 
     async def ready() -> Readiness:
         return check()

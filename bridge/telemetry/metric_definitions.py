@@ -35,6 +35,16 @@ class MetricDefinitions(SubscriberMetrics):
         return self._gauge("bridge_build_info", help_text, "version", "python", multiprocess_mode="max")
 
     @cached_property
+    def start_time(self) -> Gauge:
+        help_text = "Unix time at which the role was started"
+        return self._gauge("bridge_start_time_seconds", help_text, multiprocess_mode="livemin")
+
+    @cached_property
+    def ready(self) -> Gauge:
+        help_text = "1 while the role can do its work, as /readyz says"
+        return self._gauge("bridge_ready", help_text, multiprocess_mode="livemin")
+
+    @cached_property
     def answers(self) -> Counter:
         return self._counter("bridge_answers", "Requests, by answer", "answer")
 

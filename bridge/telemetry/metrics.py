@@ -41,6 +41,7 @@ class Metrics(MetricDefinitions):
         self._measures = _ScrapeHooks(self.flush)
         self.registry.register(self._measures)  # the first collector, so that its hooks run before the others
         self.build.labels(own_version(), platform.python_version()).set(1)
+        self.start_time.set_to_current_time()
 
     def before_scrape(self, measure: Callable[[], None]) -> None:
         """Call this before each scrape. It sets values that are not kept up to date all the time.

@@ -31,6 +31,13 @@ RUNBOOKS = dict(
     )
 )
 """Alert -> the section of the documentation that has more."""
+SEVERITIES = dict(
+    re.findall(
+        r"- alert: (\w+)\n(?:(?! +- alert).*\n)*?        labels: { severity: (\w+) }\n",
+        RULES.read_text("utf-8"),
+    )
+)
+"""Alert -> who has to look: critical, somebody who is woken; warning, somebody today; info, nobody, unless it goes on."""
 
 takes_promtool = pytest.mark.skipif(
     PROMTOOL is None, reason="there is no promtool here (Debian: apt-get install prometheus)"
@@ -39,8 +46,11 @@ takes_promtool = pytest.mark.skipif(
 RECEIVER = 'job="receiver",instance="10.0.0.2:8090"'
 WORKER = 'job="worker",instance="10.0.0.3:8091"'
 API = 'job="api",instance="10.0.0.5:8092"'
+ANOTHER = 'job="worker",instance="10.0.0.9:8091"'
+BUILD = 'python="3.13.5",version="{}"'.format
 FIRST = {"job": "receiver", "instance": "10.0.0.2:8090"}
 SECOND = {"job": "worker", "instance": "10.0.0.3:8091"}
+ANEW = "10.0.0.3:8091 (worker) was started anew, with the version that it had"
 PAUSED = "for most of ten minutes the circuit breaker of the provider was open: workers wait for it"
 
 
@@ -111,6 +121,244 @@ CASES = [
     ),
     Case("BridgeApiAway", "there has never been one", {f"up{{{WORKER}}}": "1x60"}, "10m"),
     Case("BridgeApiAway", "restarted once", {f"up{{{API}}}": "1x20 stale _ 0 1x20"}, "7m"),
+    Case(
+        "BridgeReceiverAway",
+        "stopped a minute and a quarter ago",
+        {f"up{{{RECEIVER}}}": "1x20 stale"},
+        "6m15s",
+        "no receiver answers: events of the provider may be lost",
+    ),
+    Case(
+        "BridgeDatabaseAway",
+        "it is stopped, and the workers' calls fail",
+        {f'bridge_breaker_state{{dependency="database",{WORKER}}}': "0x4 2 1 2 1 2 2 2 1"},
+        "2m15s",
+        "the list's database does not answer the worker",
+        {"job": "worker"},
+    ),
+    Case(
+        "BridgeDatabaseAway",
+        "nothing comes, and nobody asks",
+        {
+            f'bridge_breaker_state{{dependency="database",{WORKER}}}': "0x20",
+            f"bridge_ready{{{WORKER}}}": "1x20",
+            f"bridge_ready{{{API}}}": "1x4 0x20",
+        },
+        "2m15s",
+        "the list's database does not answer the api",
+        {"job": "api"},
+    ),
+    Case(
+        "BridgeDatabaseAway",
+        "the provider is away, and RabbitMQ",
+        {
+            f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x4 2x20",
+            f"bridge_ready{{{WORKER}}}": "1x4 0x20",
+            f"bridge_ready{{{RECEIVER}}}": "1x4 0x20",
+            f"bridge_ready{{{API}}}": "1x24",
+        },
+        "4m",
+    ),
+    Case(
+        "BridgeDatabaseAway",
+        "restarted",
+        {
+            f'bridge_breaker_state{{dependency="database",{WORKER}}}': "0x4 2 0x20",
+            f"bridge_ready{{{API}}}": "1x4 0 0 1x20",
+        },
+        "1m45s",
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "killed, and up again before Prometheus has missed it",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x20",
+            f"bridge_build_info{{{BUILD('1.0')},{WORKER}}}": "1x31",
+        },
+        "2m45s",
+        ANEW,
+        SECOND,
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "it has another address now",
+        {
+            'bridge_start_time_seconds{job="worker",instance="10.0.0.7:8091"}': "1000x10 stale",
+            f"bridge_start_time_seconds{{{WORKER}}}": "_x12 1165x20",
+            f"bridge_start_time_seconds{{{RECEIVER}}}": "1000x40",
+            f'bridge_build_info{{{BUILD("1.0")},job="worker",instance="10.0.0.7:8091"}}': "1x10 stale",
+            f"bridge_build_info{{{BUILD('1.0')},{WORKER}}}": "_x12 1x20",
+        },
+        "3m30s",
+        ANEW,
+        SECOND,
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "one process of a receiver has died",
+        {
+            f"bridge_start_time_seconds{{{RECEIVER}}}": "1000x40",
+            f"bridge_receiver_restarts_total{{{RECEIVER}}}": "0x10 1x20",
+        },
+        "3m30s",
+        "10.0.0.2:8090 (receiver) was started anew, with the version that it had",
+        FIRST,
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "three more workers are started, and stopped a while later",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x60",
+            **{
+                f'bridge_start_time_seconds{{job="worker",instance="10.0.0.{one}:8091"}}': "_x10 1150x10 stale"
+                for one in (7, 8, 9)
+            },
+        },
+        "5m30s",
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "three more workers are started",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x60",
+            f"bridge_start_time_seconds{{{ANOTHER}}}": "_x10 1150x10",
+        },
+        "3m15s",
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "a deploy of another version",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x20",
+            f"bridge_build_info{{{BUILD('1.0')},{WORKER}}}": "1x10 stale",
+            f"bridge_build_info{{{BUILD('1.1')},{WORKER}}}": "_x11 1x20",
+        },
+        "3m30s",
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "four minutes ago",
+        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x30"},
+        "6m45s",
+    ),
+    Case(
+        "BridgeRoleKeepsRestarting",
+        "it wants more memory than it has",
+        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x10 1300 stale _ _ 1400x20"},
+        "9m",
+        "10.0.0.3:8091 (worker) was started anew three times in a quarter of an hour, or more often",
+        SECOND,
+    ),
+    Case(
+        "BridgeRoleKeepsRestarting",
+        "a process of a receiver dies again and again",
+        {
+            f"bridge_start_time_seconds{{{RECEIVER}}}": "1000x60",
+            f"bridge_receiver_restarts_total{{{RECEIVER}}}": "0x10 1x4 2x4 4x30",
+        },
+        "9m",
+        "10.0.0.2:8090 (receiver) was started anew three times in a quarter of an hour, or more often",
+        FIRST,
+    ),
+    Case(
+        "BridgeRoleKeepsRestarting",
+        "two deploys",
+        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x10 1300x30"},
+        "9m",
+    ),
+    Case(
+        "BridgeBrokerReconnected",
+        "RabbitMQ was restarted within a scrape",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x40",
+            f'bridge_broker_connects_total{{use="publish",{WORKER}}}': "1x12 2x20",
+            f'bridge_broker_connects_total{{use="consume",{WORKER}}}': "1x12 2x20",
+        },
+        "3m45s",
+        "10.0.0.3:8091 (worker) has lost its connection to RabbitMQ, and has a new one",
+        SECOND,
+    ),
+    Case(
+        "BridgeBrokerReconnected",
+        "the worker has just been started",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "_x10 1000x20",
+            f'bridge_broker_connects_total{{use="publish",{WORKER}}}': "_x10 0 1x20",
+        },
+        "3m30s",
+    ),
+    Case(
+        "BridgeBrokerReconnected",
+        "the worker was restarted",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x20",
+            f'bridge_broker_connects_total{{use="publish",{WORKER}}}': "1x10 0 1x20",
+        },
+        "3m30s",
+    ),
+    Case(
+        "BridgeBrokerReconnected",
+        "it has something to drain, for the first time",
+        {
+            f"bridge_start_time_seconds{{{RECEIVER}}}": "1000x40",
+            f'bridge_broker_connects_total{{use="drain",{RECEIVER}}}': "0x12 1x20",
+        },
+        "3m45s",
+    ),
+    Case(
+        "BridgeWorkerPaused",
+        "the database was restarted between two scrapes",
+        {
+            f'bridge_pauses_total{{dependency="database",{WORKER}}}': "0x10 2x20",
+            f'bridge_breaker_state{{dependency="database",{WORKER}}}': "0x30",
+        },
+        "3m15s",
+        "the database has failed, and workers have paused",
+        {"dependency": "database"},
+    ),
+    Case(
+        "BridgeWorkerPaused",
+        "three minutes ago",
+        {f'bridge_pauses_total{{dependency="database",{WORKER}}}': "0x10 2x20"},
+        "5m30s",
+    ),
+    Case(
+        "BridgeWorkerPaused",
+        "the worker was restarted",
+        {f'bridge_pauses_total{{dependency="provider",{WORKER}}}': "7x10 0x20"},
+        "3m15s",
+    ),
+    Case(
+        "BridgeMoveForgotten",
+        "it was killed, and nobody has noticed",
+        {
+            'rabbitmq_queue_messages{vhost="/",queue="suppression.moving"}': "_x4 12x80",
+            'rabbitmq_queue_messages{vhost="/",queue="suppression"}': "0x84",
+        },
+        "17m",
+        "suppression.moving still stands: a move of its queue to other arguments was interrupted, and 12 messages wait in it",
+        {"queue": "suppression.moving"},
+    ),
+    Case(
+        "BridgeMoveForgotten",
+        "it was killed before a message came",
+        {'rabbitmq_queue_messages{vhost="/",queue="staging.crm.moving"}': "_x4 0x80"},
+        "17m",
+        "staging.crm.moving still stands: a move of its queue to other arguments was interrupted, and 0 messages wait in it",
+        {"queue": "staging.crm.moving"},
+    ),
+    Case(
+        "BridgeMoveForgotten",
+        "it takes five minutes",
+        {'rabbitmq_queue_messages{vhost="/",queue="suppression.moving"}': "_x4 0+1000x20 stale"},
+        "12m",
+    ),
+    Case(
+        "BridgeMoveForgotten",
+        "a queue of somebody else",
+        {'rabbitmq_queue_messages{vhost="/",queue="trucks.moving.house"}': "12x84"},
+        "17m",
+    ),
     Case(
         "BridgeApiFails",
         "its database is away",
@@ -417,6 +665,18 @@ CASES = [
     ),
 ]
 NEAR = [
+    Case(
+        "BridgeReceiverAway",
+        "restarted, and it has taken half a minute",
+        {f"up{{{RECEIVER}}}": "1x20 stale _ 0 1x20"},
+        "6m15s",
+    ),
+    Case(
+        "BridgeBrokerAway",
+        "RabbitMQ was restarted",
+        {f'bridge_broker_state{{state="down",use="publish",{RECEIVER}}}': "0x10 1x2 0x20"},
+        "3m15s",
+    ),
     Case("BridgeWorkerAway", "restarted once", {f"up{{{WORKER}}}": "1x20 stale _ 0 1x20"}, "7m"),
     Case(
         "BridgeRabbitMQAway",
@@ -574,6 +834,14 @@ WELL = {
     f"up{{{API}}}": "1x80",
     f'bridge_api_answers_total{{route="POST /v1/suppressions/check",status="200",{API}}}': "0+100x80",
     'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x80",
+    **{f"bridge_start_time_seconds{{{role}}}": "1000x80" for role in (RECEIVER, WORKER, API)},
+    **{f"bridge_ready{{{role}}}": "1x80" for role in (RECEIVER, WORKER, API)},
+    **{f"bridge_build_info{{{BUILD('1.0')},{role}}}": "1x80" for role in (RECEIVER, WORKER, API)},
+    f"bridge_receiver_restarts_total{{{RECEIVER}}}": "2x80",
+    f'bridge_broker_connects_total{{use="publish",{WORKER}}}': "3x80",
+    f'bridge_pauses_total{{dependency="database",{WORKER}}}': "4x80",
+    f'bridge_breaker_state{{dependency="database",{WORKER}}}': "0x80",
+    'rabbitmq_queue_messages{queue="suppression"}': "5x80",
     f'bridge_answers_total{{answer="503",{RECEIVER}}}': "0x80",
     f'bridge_broker_state{{state="down",use="publish",{RECEIVER}}}': "0x80",
     f'bridge_broker_state{{state="blocked",use="publish",{RECEIVER}}}': "0x80",
@@ -615,7 +883,8 @@ def checked(case: Case) -> dict[str, object]:
         "description": json.loads(DESCRIPTIONS[case.alert]),
         "runbook": RUNBOOKS[case.alert],
     }
-    firing = [{"exp_labels": case.labels, "exp_annotations": annotations}] if case.says else []
+    labels = case.labels | {"severity": SEVERITIES[case.alert]}
+    firing = [{"exp_labels": labels, "exp_annotations": annotations}] if case.says else []
     return {
         "name": f"{case.alert}, {case.what}",
         "interval": "15s",
@@ -635,6 +904,12 @@ def test_each_alert_has_its_cases_and_says_what_to_do() -> None:
     alerts = set(re.findall(r"- alert: (\w+)", RULES.read_text("utf-8")))
     assert alerts == {case.alert for case in CASES if case.says} == set(DESCRIPTIONS)
     assert alerts == {case.alert for case in (*CASES, *NEAR) if not case.says}
+
+
+def test_each_alert_says_who_has_to_look() -> None:
+    """The router of the alerts goes by it: the one whom it wakes, the one who looks in the morning, and nobody."""
+    assert set(SEVERITIES) == set(DESCRIPTIONS)
+    assert set(SEVERITIES.values()) == {"critical", "warning", "info"}
 
 
 def test_each_alert_leads_to_a_section_of_the_documentation() -> None:

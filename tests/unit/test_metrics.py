@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ from bridge.amqp.connection import Link, LinkState
 from bridge.settings.sections import RabbitMQ
 from bridge.telemetry import metric_definitions, metrics
 from bridge.telemetry.buffered import MAX_AGE_SECONDS
+from bridge.telemetry.health import Readiness, process_health
 from bridge.telemetry.metric_definitions import MetricDefinitions
 from bridge.telemetry.metrics import Metrics
 from bridge.telemetry.multiprocess import SharedMetrics, use_shared_files
@@ -78,6 +80,26 @@ def test_a_successor_counts_on_and_measures_anew(shared: SharedMetrics, tmp_path
     successor.before_scrape(lambda: successor.spool_bytes.set(0))
     assert reading(shared, 'bridge_publishes_total{outcome="confirmed"}') == 5
     assert reading(shared, "bridge_spool_bytes") == 0
+
+
+def test_several_processes_are_ready_when_all_are_and_as_old_as_the_oldest(
+    shared: SharedMetrics, tmp_path: Path
+) -> None:
+    """An alert on the start of a role must not fire for each of its processes."""
+    for number, ready in ((1, True), (2, False)):
+        process = process_of(tmp_path, number)
+        process.start_time.set(1000 * number)
+        process_health(process, partial(Readiness, ready=ready, parts={}))
+    assert reading(shared, "bridge_ready") == 0
+    assert reading(shared, "bridge_start_time_seconds") == 1000
+
+
+async def test_whether_a_role_is_ready_is_measured_at_each_scrape() -> None:
+    """As `/readyz` says it at that moment."""
+    answers = iter([False, False, True])
+    _, exposition = process_health(Metrics(), lambda: Readiness(ready=next(answers), parts={}))
+    assert b"\nbridge_ready 0.0\n" in await exposition()
+    assert b"\nbridge_ready 1.0\n" in await exposition()
 
 
 def test_restarts_are_among_what_is_added_up(shared: SharedMetrics) -> None:
