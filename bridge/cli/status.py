@@ -143,6 +143,8 @@ def _print(seen: Status) -> None:
 
 def _document(seen: Status) -> dict[str, Any]:
     document = asdict(seen) | {"at": rfc3339_of_milliseconds(round(seen.at * 1000)), "well": seen.well}
+    del document["problems"]
+    document["wrong"] = seen.wrong
     if document["spool"] is not None:
         for one in document["spool"]["set_aside"]:
             one["retry_at"] = rfc3339_of_milliseconds(one["retry_at"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
     from bridge.diagnostics.role_status import RoleStatus
     from bridge.diagnostics.spool_status import SpoolStatus
-    from bridge.diagnostics.status import EventCount, Status
+    from bridge.diagnostics.status import AnswerCount, EventCount, Status
     from bridge.diagnostics.subscriber_status import SubscriberStatus
 
 _UNSEEN: Final = "?"
@@ -88,6 +88,7 @@ def _parts(seen: Status) -> Iterator[Text | Grid]:
         yield Text(f"  {one_line(line)}", "red")
     yield Grid(("Role", "At", "State"), [_role(role) for role in seen.roles])
     yield Grid(("Event", "Total", "A second"), [_event(event) for event in seen.events])
+    yield Grid((), [("Answers", _answers(seen.answers)), ("From event to list", _age(seen))])
     yield _broker(seen.broker)
     of_others = _queues_of(seen.subscribers)
     queues = [queue for queue in seen.broker.queues if queue.name not in of_others]
@@ -120,6 +121,20 @@ def _tokens(role: RoleStatus) -> str:
 def _event(event: EventCount) -> tuple[Text | str | Cell, ...]:
     rate = _UNSEEN if event.rate is None else Cell(f"{event.rate:,.1f}", f"{event.rate:.1f}")
     return event.name, _number(event.total), rate
+
+
+def _answers(answers: Iterable[AnswerCount]) -> str:
+    shown = (
+        f"{one.answer} {one.total:,}" + ("" if one.rate is None else f" ({one.rate:,.1f} a second)")
+        for one in answers
+    )
+    return ", ".join(shown) or _UNSEEN
+
+
+def _age(seen: Status) -> str:
+    if seen.age is None:
+        return "no event was handled between the two looks"
+    return f"half of the events within {seen.age.median:.1f} s, 95% within {seen.age.most:.1f} s"
 
 
 def _broker(broker: BrokerStatus) -> Text:

@@ -5,7 +5,8 @@
     `broker_subscribers`;
     `broker_permission_probes` tries permissions for them;
   - of all else: `database_checks`, `provider_checks`, `machine_checks` (disk, limits of a process), `role_checks`;
-- `status` combines `broker_status`, `role_status`, `spool_status` and `subscriber_status`.
+- `status` combines `broker_status`, `role_status`, `spool_status` and `subscriber_status`; `problems` says what of it is wrong,
+  and `counter_rates` what was counted between two looks.
 
 `broker_connection` has the connections of both.
 """

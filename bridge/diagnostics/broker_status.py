@@ -44,6 +44,10 @@ class QueueStatus:
     consumers: int | None = None
     oldest_age: float | None = None
     """Seconds, by the timestamp of the oldest message."""
+    published: int | None = None
+    """Messages that were put into it since RabbitMQ began to count, by the management API, as the next."""
+    consumed: int | None = None
+    """Messages that were acknowledged, or delivered to somebody who acknowledges none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,10 @@ class BrokerMonitor:
     async def __aexit__(self, *_: object) -> None:
         if self._connection is not None:
             await close_quietly(self._connection)
+
+    def watch(self, queues: Sequence[str], bindings: Sequence[Binding]) -> None:
+        """From the next look on, these queues and bindings."""
+        self._names, self._bindings = tuple(queues), tuple(bindings)
 
     async def read(self) -> BrokerStatus:
         """Read the state once. An unreachable broker is part of the result, not an exception."""
@@ -172,4 +180,6 @@ def _merged(queue: QueueStatus, view: QueueView | None) -> QueueStatus:
         unacknowledged=view.unacknowledged,
         consumers=view.consumers if queue.consumers is None else queue.consumers,
         oldest_age=None if view.oldest is None else max(0.0, time.time() - view.oldest),
+        published=view.published,
+        consumed=view.consumed,
     )

@@ -18,6 +18,7 @@ from bridge.roles.api import API_HEALTH_PORT
 from bridge.roles.identity import BRIDGE, SETTINGS, read_identity
 from bridge.roles.receiver import RECEIVER_HEALTH_PORT
 from bridge.roles.worker import WORKER_HEALTH_PORT
+from bridge.telemetry.metric_definitions import HANDLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,6 +31,9 @@ LabelledValues = dict[str, float]
 
 TOKENS: Final = "bridge_tokens"
 ADMITTED: Final = "bridge_requests_admitted_total"
+AGES: Final = "bridge_event_age_seconds_bucket"
+_SPOOLED: Final = "bridge_spool_entries"
+_SPOOLED_FOR: Final = "bridge_spool_oldest_seconds"
 
 _LABELS: Final = {
     "bridge_events_received_total": "name",
@@ -41,8 +45,15 @@ _LABELS: Final = {
     ADMITTED: "token",
     "bridge_subscriber_oldest_seconds": "queue",
     "bridge_subscriber_idle_seconds": "queue",
+    "bridge_subscriber_consumed_timestamp_seconds": "queue",
+    "bridge_answers_total": "answer",
+    AGES: "le",
+    _SPOOLED: "",
+    _SPOOLED_FOR: "",
 }
 """The samples that are read: name -> the label by whose values they are summed; empty: no label."""
+_ONLY: Final = {AGES: ("stage", HANDLED)}
+"""Of these samples only those with this value of this label."""
 
 _TIMEOUT_SECONDS: Final = 3.0
 """The timeout for all requests to one role."""
@@ -112,6 +123,22 @@ def sum_by_label(roles: Iterable[RoleStatus], name: str) -> LabelledValues:
     return {label: value for label, value in total.items() if value}
 
 
+def greatest_by_label(roles: Iterable[RoleStatus], name: str) -> LabelledValues:
+    """The greatest value of a gauge over all roles, by label."""
+    greatest: LabelledValues = {}
+    for role in roles:
+        for label, value in role.by_label(name).items():
+            greatest[label] = max(value, greatest.get(label, value))
+    return greatest
+
+
+def spooled(roles: Iterable[RoleStatus]) -> tuple[LabelledValues, float]:
+    """What receivers say of their spools: events by address, and for how many seconds the oldest of all has waited."""
+    receivers = [role for role in roles if role.by_label(_SPOOLED)]
+    entries = {role.url: sum(role.by_label(_SPOOLED).values()) for role in receivers}
+    return entries, max(greatest_by_label(receivers, _SPOOLED_FOR).values(), default=0.0)
+
+
 async def _resolve_all(text: str) -> list[str]:
     url = URL(text)
     try:
@@ -172,7 +199,8 @@ def _read(text: str) -> dict[str, LabelledValues]:
     counts: dict[str, LabelledValues] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
-            if sample.name in _LABELS:
+            label, wanted = _ONLY.get(sample.name, ("", None))
+            if sample.name in _LABELS and sample.labels.get(label) == wanted:
                 tally = counts.setdefault(sample.name, {})
                 key = sample.labels.get(_LABELS[sample.name], "")
                 tally[key] = tally.get(key, 0) + sample.value

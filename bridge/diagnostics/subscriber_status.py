@@ -6,6 +6,8 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from bridge.diagnostics.problems import Problem, ProblemKind
+from bridge.diagnostics.role_status import greatest_by_label
 from bridge.suppression.subscriber_registry import Registered, read_registered
 from bridge.worker.subscriber_watch import IDLE_SECONDS
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from bridge.diagnostics.role_status import RoleStatus
     from bridge.settings.sections import Settings
 
+CONSUMED_AT: Final = "bridge_subscriber_consumed_timestamp_seconds"
 OLDEST: Final = "bridge_subscriber_oldest_seconds"
 IDLE: Final = "bridge_subscriber_idle_seconds"
 _DATABASE_SECONDS: Final = 3.0
@@ -41,6 +44,12 @@ class SubscriberStatus:
     """For how long its oldest message has waited, at least, in seconds; the workers estimate it."""
     idle: float | None
     """For how long it has consumed nothing, although it could, in seconds; the workers say so."""
+    consumed_at: float | None = None
+    """When it was last seen to consume, in Unix seconds, to within the time between two looks of the workers."""
+    published: int | None = None
+    """Messages that were put into its queue since RabbitMQ began to count; by the management API, as the next."""
+    consumed: int | None = None
+    """Messages that it has consumed since then."""
 
     @property
     def is_empty(self) -> bool:
@@ -71,7 +80,8 @@ def subscriber_statuses(
     """
     queues = [queue for queue in planned if queue.of_subscriber]
     dead = {queue.subscriber: queue.name for queue in queues if queue.for_dead_letters}
-    oldest, idle = _greatest(roles, OLDEST), _greatest(roles, IDLE)
+    oldest, idle = greatest_by_label(roles, OLDEST), greatest_by_label(roles, IDLE)
+    consumed_at = greatest_by_label(roles, CONSUMED_AT)
     found = [
         SubscriberStatus(
             queue=queue.name,
@@ -83,6 +93,9 @@ def subscriber_statuses(
             dead_letters=counted[dead[queue.subscriber]].ready,
             oldest_age=oldest.get(queue.name, seen.oldest_age),
             idle=idle.get(queue.name),
+            consumed_at=consumed_at.get(queue.name),
+            published=seen.published,
+            consumed=seen.consumed,
         )
         for queue in queues
         if not queue.for_dead_letters
@@ -90,10 +103,14 @@ def subscriber_statuses(
     return [_as_of_now(one) for one in found]
 
 
-def wrong_subscribers(seen: Iterable[SubscriberStatus]) -> list[str]:
+def wrong_subscribers(seen: Iterable[SubscriberStatus]) -> list[Problem]:
     """Those that have not consumed for a while, and what to do."""
     return [
-        f"'{one.queue}' has not been consumed for {one.idle / _MINUTE:.0f} min: {_waiting(one)}; {_advice(one)}"
+        Problem(
+            ProblemKind.SUBSCRIBER_IDLE,
+            one.queue,
+            f"'{one.queue}' has not been consumed for {one.idle / _MINUTE:.0f} min: {_waiting(one)}; {_advice(one)}",
+        )
         for one in seen
         if one.idle is not None and one.idle >= IDLE_SECONDS
     ]
@@ -127,11 +144,3 @@ def _advice(one: SubscriberStatus) -> str:
     if one.consumers:
         return f"it has {one.consumers:,} consumers that acknowledge nothing: see that service's log"
     return "it has no consumer: start that service, or `bridge subscribers remove` it"
-
-
-def _greatest(roles: Iterable[RoleStatus], name: str) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for role in roles:
-        for queue, value in role.by_label(name).items():
-            found[queue] = max(value, found.get(queue, value))
-    return found

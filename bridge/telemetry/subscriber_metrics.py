@@ -42,5 +42,10 @@ class SubscriberMetrics(MetricFactory):
         help_text = "For how long a subscriber has consumed nothing, although it could"
         return self._of_queue("idle_seconds", help_text)
 
+    @cached_property
+    def subscriber_consumed_at(self) -> Gauge:
+        help_text = "Unix time at which a subscriber was last seen to consume, to within 15 s"
+        return self._of_queue("consumed_timestamp_seconds", help_text)
+
     def _of_queue(self, name: str, help_text: str) -> Gauge:
         return self._gauge(f"bridge_subscriber_{name}", help_text, "queue", multiprocess_mode="livemax")

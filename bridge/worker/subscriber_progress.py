@@ -51,6 +51,7 @@ class SubscriberProgress:
         self._before: QueueLook | None = None
         self._looked_at = 0.0
         self._moved_at = 0.0
+        self._consumed_at: float | None = None
         self._published = 0
         self._points: deque[_Point] = deque()
         self._apart = 0.0
@@ -64,8 +65,11 @@ class SubscriberProgress:
             self._forget_all()
             self._moved_at = now
             before = None
-        elif not look.depth or _was_consumed(before, look):
-            self._moved_at = now
+        else:
+            if _was_consumed(before, look):
+                self._consumed_at = now
+            if not look.depth or self._consumed_at == now:
+                self._moved_at = now
         self._note_published(before, look)
         self._before, self._looked_at = look, now
         if not look.depth or (look.published is None and look.consumers):
@@ -80,6 +84,11 @@ class SubscriberProgress:
         if self._before is None or not self._before.depth:
             return 0.0
         return self._clock() - self._moved_at
+
+    @property
+    def since_consumed_seconds(self) -> float | None:
+        """How long ago a look has last seen that something was consumed; None: no look has yet."""
+        return None if self._consumed_at is None else self._clock() - self._consumed_at
 
     @property
     def oldest_age_seconds(self) -> float | None:

@@ -140,6 +140,8 @@ class SubscriberWatch:
         for queue, progress in self._progress.items():
             _show(self._metrics.subscriber_oldest_age, queue, progress.oldest_age_seconds)
             _show(self._metrics.subscriber_idle, queue, progress.idle_seconds)
+            ago = progress.since_consumed_seconds
+            _show(self._metrics.subscriber_consumed_at, queue, None if ago is None else time.time() - ago)
 
     def _log_idle(self, queue: str) -> None:
         """Once, until it consumes again."""
@@ -171,6 +173,7 @@ class SubscriberWatch:
             metrics.subscriber_dead_letters,
             metrics.subscriber_oldest_age,
             metrics.subscriber_idle,
+            metrics.subscriber_consumed_at,
         )
 
 

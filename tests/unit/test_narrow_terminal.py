@@ -32,9 +32,11 @@ from bridge.dead_letters.dead_letter_description import DeadLetter
 from bridge.dead_letters.quarantine import QuarantinedBody
 from bridge.development.load_driver import AnswerKind, LoadResult
 from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
+from bridge.diagnostics.counter_rates import EventAge
 from bridge.diagnostics.finding import failed
+from bridge.diagnostics.problems import Problem, ProblemKind
 from bridge.diagnostics.role_status import RoleStatus
-from bridge.diagnostics.status import EventCount, Status
+from bridge.diagnostics.status import AnswerCount, EventCount, Status
 from bridge.diagnostics.subscriber_status import SubscriberStatus
 from bridge.operations.archive_scan import ArchiveProgress
 from bridge.operations.policy import DryRun
@@ -167,6 +169,8 @@ def show_status(_: Path) -> None:
             RoleStatus(URL.replace("receiver", "worker"), problem="ClientConnectorDNSError: Name not known"),
         ),
         events=(EventCount("hard_bounced", 123_456_789, 1234.5),),
+        answers=(AnswerCount("confirmed", 123_456_789, 1234.5), AnswerCount("503", 123_456, 12.5)),
+        age=EventAge(0.5, 1234.5, 0.5),
         broker=BrokerStatus(
             "", "4.0.5", (Node("rabbit@node-0.example.org", running=True, alarms=()),) * 3, "", queues
         ),
@@ -179,7 +183,7 @@ def show_status(_: Path) -> None:
             SubscriberStatus(f"{QUEUE}.of-a-service", "d", True, 123_456, 1000, 12, 3, 93_784.0, 93_784.0),  # noqa: FBT003 -- `there`
         ),
         breakers={"database": 0.0, "provider": 1.0},
-        wrong=(f"{QUEUE}: {REFUSAL}",),
+        problems=(Problem(ProblemKind.QUEUE_MISSING, QUEUE, f"{QUEUE}: {REFUSAL}"),),
         unseen=("bindings, nodes, alarms, unacknowledged messages and their ages: no answer in time",),
     )
     console.terminal.print(status_view.status_view(seen))

@@ -8,9 +8,10 @@ from bridge.broker.management_views import Node
 from bridge.broker.topology import Queue
 from bridge.cli.status_view import lines
 from bridge.diagnostics.broker_status import BrokerStatus, QueueStatus
+from bridge.diagnostics.counter_rates import EventAge
 from bridge.diagnostics.role_status import RoleStatus
 from bridge.diagnostics.spool_status import SpoolStatus
-from bridge.diagnostics.status import EventCount, Status, unseen_ages
+from bridge.diagnostics.status import AnswerCount, EventCount, Status, unseen_ages
 from bridge.diagnostics.subscriber_status import IDLE, OLDEST, SubscriberStatus, subscriber_statuses
 
 
@@ -20,6 +21,8 @@ def status_of(*queues: QueueStatus) -> Status:
         at=1_539_062_173.0,
         roles=(RoleStatus("http://127.0.0.1:8090", kind="receiver", ready=True),),
         events=(EventCount("clicked", 5, 0.5),),
+        answers=(AnswerCount("confirmed", 5, 0.5), AnswerCount("503", 1, None)),
+        age=EventAge(0.5, 1.94, 0.5),
         broker=BrokerStatus("", "4.0.5", (Node("a@b", running=True, alarms=()),), "", queues),
         spool=SpoolStatus(
             directory="spool",
@@ -37,7 +40,7 @@ def status_of(*queues: QueueStatus) -> Status:
         quarantined=0,
         subscribers=(),
         breakers={"database": 0.0},
-        wrong=(),
+        problems=(),
         unseen=(),
     )
 
@@ -79,6 +82,15 @@ def test_where_nothing_is_to_be_consumed_nothing_waits() -> None:
     rows = [line.split("\t") for line in lines(replace(status_of(), subscribers=tuple(subscribers)))]
     at = next(at for at, row in enumerate(rows) if row[0] == "Subscriber")
     assert [row[-2:] for row in rows[at + 1 : at + 4]] == [["0", "0"], ["13", "13"], ["13", "13"]]
+
+
+def test_answers_and_ages_are_shown() -> None:
+    """How the receivers have answered, and how long events take until they are on the list."""
+    shown = list(lines(status_of()))
+    assert "Answers\tconfirmed 5 (0.5 a second), 503 1" in shown
+    assert "From event to list\thalf of the events within 0.5 s, 95% within 1.9 s" in shown
+    quiet = list(lines(replace(status_of(), age=None)))
+    assert "From event to list\tno event was handled between the two looks" in quiet
 
 
 def test_whose_dead_letters_and_whose_ages() -> None:

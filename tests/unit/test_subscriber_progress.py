@@ -146,3 +146,14 @@ def test_a_queue_that_is_not_consumed_for_weeks_takes_little_memory() -> None:
     assert len(looks.progress._points) <= 512
     looks.add(5_000, published=10_000, consumed=5_000)
     assert looks.age == pytest.approx(5_000 * LOOK_EVERY_SECONDS, rel=0.05)
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["by its count", "by its depth"])
+def test_when_it_has_consumed_last(counted: bool) -> None:  # noqa: FBT001 -- a parameter of pytest
+    """Told by RabbitMQ's count, or by a queue that became shorter; before it was ever seen, it is not known."""
+    looks, ago = Looks(), []
+    for ready, times in ((5, 3), (3, 1), (3, 2), (0, 1), (0, 4)):
+        published, consumed = (5, 5 - ready) if counted else (None, None)
+        looks.add(ready, published=published, consumed=consumed, times=times)
+        ago.append(looks.progress.since_consumed_seconds)
+    assert ago == [None, 0, 2 * LOOK_EVERY_SECONDS, 0, 4 * LOOK_EVERY_SECONDS]
