@@ -106,6 +106,11 @@ def normalise_domain(domain: str) -> str:
     return _domain(domain.strip().removeprefix("@"))
 
 
+def folded(text: str) -> str:
+    """The spelling that letters have on the list, of a part of an address, too: lower case, one form of each character."""
+    return unicodedata.normalize("NFC", "".join(map(_folded_letter, text)))
+
+
 def _keys(text: str) -> Iterator[str]:
     doubt: InvalidAddressError | None = None
     for candidate in mailbox_candidates(text):
@@ -136,7 +141,7 @@ def _key(mailbox: str) -> str:
 def _local(text: str) -> str:
     if _SPECIAL.search(_QUOTED.sub("", text)):
         raise InvalidAddressError("not an e-mail address: a character before the @-sign cannot be there")
-    name = _folded(_QUOTED.sub(lambda quoted: _ESCAPED.sub(r"\1", quoted[1]), text))
+    name = folded(_QUOTED.sub(lambda quoted: _ESCAPED.sub(r"\1", quoted[1]), text))
     if not name:
         raise InvalidAddressError("not an e-mail address: nothing stands before the @-sign")
     if _FORBIDDEN.search(name):
@@ -167,7 +172,7 @@ def _mapped(domain: str) -> str:
     try:
         return idna.uts46_remap(domain, std3_rules=False, transitional=False)
     except idna.IDNAError:
-        return _folded(domain)
+        return folded(domain)
 
 
 def _label(label: str) -> str:
@@ -177,10 +182,6 @@ def _label(label: str) -> str:
         return idna.alabel(label).decode()
     except idna.IDNAError:  # there are domains with emoji, whatever the standard says
         return f"xn--{label.encode('punycode').decode()}"
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFC", "".join(map(_folded_letter, text)))
 
 
 def _folded_letter(letter: str) -> str:

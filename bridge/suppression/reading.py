@@ -113,6 +113,17 @@ async def read_history(
     return [change_of(row) for row in await connection.execute(query)]
 
 
+async def read_latest_changes(
+    connection: AsyncConnection, keys: Collection[str], *, limit: int, before: int | None
+) -> list[Change]:
+    """At most `limit` changes of one address, newest first, before the one with the id `before`."""
+    table = model.changes
+    query = select(table).where(table.c.address.in_(keys)).order_by(table.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(table.c.id < before)
+    return [change_of(row) for row in await connection.execute(query)]
+
+
 async def count_changes(connection: AsyncConnection, keys: Collection[str]) -> int:
     """The number of changes of one address."""
     table = model.changes

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 from bridge.suppression import opening
 from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.allow_list import AllowList
+from bridge.suppression.browsing import Browsing
 from bridge.suppression.changes import LEASE_SECONDS, Outbox
 from bridge.suppression.erasing import Erasures
 from bridge.suppression.errors import StoreError
 from bridge.suppression.expiry import Expiry
 from bridge.suppression.freshness import Freshness
 from bridge.suppression.hashing import Hashing
+from bridge.suppression.inquiries import Inquiries
 from bridge.suppression.list_reader import ListReader
 from bridge.suppression.list_writer import ListWriter
 from bridge.suppression.policy import DEFAULT_POLICY
@@ -61,6 +63,10 @@ class Store(ListReader, ListWriter):
         """The changes that are not published yet."""
         self.freshness = Freshness(database, clock)
         """How far the list may be behind."""
+        self.inquiries = Inquiries(database, clock, keys=keys)
+        """What a person asks who looks for somebody."""
+        self.browsing = Browsing(database, clock, keys=keys)
+        """The list, step by step."""
         self.allow_list = AllowList(database, clock, keys)
         """Who is written to all the same."""
         self.erasures = Erasures(database, clock, keys)
