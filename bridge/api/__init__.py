@@ -6,5 +6,5 @@
 - The endpoints: `checks`, `entries`, `changes`, `messages`, `allow`, `erasing`, `exporting`.
 - For everybody: `description` serves the OpenAPI file `openapi`, and what `page` makes of it; `contract` what consumers of RabbitMQ
   can rely on, and what `contract_page` makes of it. Both pages are written in `html`.
-- `freshness` keeps how far the list may be behind.
+- `open_list` has the list as soon as its database answers, and `freshness` keeps how far it may be behind.
 """

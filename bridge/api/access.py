@@ -13,7 +13,7 @@ from aiolimiter import AsyncLimiter
 from bridge.api.problems import INSUFFICIENT_SCOPE, RATE_LIMITED, UNAUTHORIZED, ProblemError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from bridge.settings.api_section import ApiToken
 
@@ -97,14 +97,24 @@ class Access:
                 headers=_CHALLENGE,
             )
         digest = _digest(presented)
-        fitting = [caller for valid, caller in self._valid if compare_digest(valid, digest)]
-        if not fitting:
+        caller = self.caller_with(lambda valid: compare_digest(valid, digest))
+        if caller is None:
             raise ProblemError(
                 UNAUTHORIZED,
                 "the token is not valid: it is misspelt, or it was taken away",
                 headers={"WWW-Authenticate": f'{_CHALLENGE["WWW-Authenticate"]}, error="invalid_token"'},
             )
-        return fitting[0]
+        return caller
+
+    def digest_of(self, token: str) -> bytes | None:
+        """What stands for this token, if it is valid; it does not reveal the token, and is to be kept secret all the same."""
+        digest = _digest(token)
+        return None if self.caller_with(lambda valid: compare_digest(valid, digest)) is None else digest
+
+    def caller_with(self, fits: Callable[[bytes], bool]) -> Caller | None:
+        """Whoever has the valid token whose digest fits. All are looked at, so that the duration reveals nothing."""
+        fitting = [caller for valid, caller in self._valid if fits(valid)]
+        return fitting[0] if fitting else None
 
     async def take_turn(self, caller: Caller) -> None:
         """Count one request of this caller.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from bridge.api.access import Caller
-    from bridge.suppression.store import Store
+    from bridge.api.open_list import OpenList
+    from bridge.suppression.allow_list import AllowList
 
 PATTERN: Final = "pattern"
 _OVER_COMPLAINTS: Final = "over_complaints"
@@ -24,9 +25,13 @@ _OVER_COMPLAINTS: Final = "over_complaints"
 class Allow:
     """Reads and changes the allow-list."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, opened: OpenList) -> None:
         """Args: the list."""
-        self._rules = store.allow_list
+        self._opened = opened
+
+    @property
+    def _rules(self) -> AllowList:
+        return self._opened.store.allow_list
 
     async def list(self, request: web.Request, _: Caller) -> web.Response:
         """One page of the rules, ordered by pattern."""

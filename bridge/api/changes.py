@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from bridge.api.access import Caller
+    from bridge.api.open_list import OpenList
     from bridge.suppression.change import Change
-    from bridge.suppression.store import Store
 
 MAX_WAIT: Final = 60
 """Seconds for which a request may wait: what stands between client and server often closes after a minute."""
@@ -29,9 +29,9 @@ LOOK_EVERY_SECONDS: Final = 0.25
 class Feed:
     """Answers requests for changes."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, opened: OpenList) -> None:
         """Args: the list."""
-        self._store = store
+        self._opened = opened
         self._waiting: dict[asyncio.Future[None], int] = {}
         """Each request that waits, and the id of the last change that it knows."""
         self._wanted = asyncio.Event()
@@ -58,7 +58,7 @@ class Feed:
         limit = pages.limit(given)
         after = fields.query_number(given, "after", preset=0, least=0, most=pages.MAX_ID)
         wait = fields.query_number(given, "wait", preset=0, least=0, most=MAX_WAIT)
-        changes = await self._store.feed(after, limit)
+        changes = await self._opened.store.feed(after, limit)
         if not changes and wait:
             changes = await self._later(after, limit, wait)
         return answer(
@@ -81,7 +81,7 @@ class Feed:
             return []
         finally:
             self._waiting.pop(waiting, None)
-        return await self._store.feed(after, limit)
+        return await self._opened.store.feed(after, limit)
 
     async def _look(self) -> None:
         while True:
@@ -90,7 +90,7 @@ class Feed:
                 self._wanted.clear()
                 continue
             try:
-                changes = await self._store.feed(min(self._waiting.values()), 1)
+                changes = await self._opened.store.feed(min(self._waiting.values()), 1)
             except StoreError:
                 self._wake(pages.MAX_ID)  # each then asks the list itself, and gets this error as its answer
             else:

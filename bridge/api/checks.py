@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from bridge.api.access import Caller
     from bridge.api.freshness import Freshness
+    from bridge.api.open_list import OpenList
     from bridge.suppression.checking import Checked
-    from bridge.suppression.store import Store
     from bridge.telemetry.metrics import Metrics
 
 MAX_ADDRESSES: Final = 10_000
@@ -32,9 +32,9 @@ _REST_IF_ALLOWED: Final = b'"allowed":true,"reasons":[],"allow_rule":null,"error
 class Checks:
     """Answers checks from the list."""
 
-    def __init__(self, store: Store, freshness: Freshness, metrics: Metrics) -> None:
+    def __init__(self, opened: OpenList, freshness: Freshness, metrics: Metrics) -> None:
         """Args: the list; how far it may be behind; metrics: count the addresses."""
-        self._store = store
+        self._opened = opened
         self._freshness = freshness
         self._counters = {
             result: metrics.buffered_counter(metrics.api_checked.labels(result))
@@ -47,7 +47,7 @@ class Checks:
         body = await read_object(request)
         fields.only(body, "addresses")
         addresses = fields.texts(fields.items(body, "addresses", most=MAX_ADDRESSES), "addresses")
-        checked = await self._store.check_many(addresses)
+        checked = await self._opened.store.check_many(addresses)
         results = [
             _result(asked, one) if one.reasons or one.error or one.allow_rule else _allowed(asked)
             for asked, one in zip(addresses, checked, strict=True)
@@ -59,10 +59,10 @@ class Checks:
         """One address, with all its entries: also those that have ended, or over which the allow-list wins."""
         fields.query(request)
         address = request.match_info[ADDRESS]
-        (checked,) = await self._store.check_many([address])
+        (checked,) = await self._opened.store.check_many([address])
         if checked.error is not None:
             raise invalid_field(ADDRESS, checked.error)
-        entries = await self._store.entries_of(address)
+        entries = await self._opened.store.entries_of(address)
         result = _result(address, checked)
         self._count([checked])
         return answer(

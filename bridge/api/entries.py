@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from bridge.api.access import Caller
+    from bridge.api.open_list import OpenList
     from bridge.suppression.change import Change
-    from bridge.suppression.store import Store
 
 MAX_ADDITIONS: Final = 1000
 """In one request."""
@@ -36,9 +36,9 @@ _IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 class Entries:
     """Reads and changes the list."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, opened: OpenList) -> None:
         """Args: the list."""
-        self._store = store
+        self._opened = opened
 
     async def list(self, request: web.Request, _: Caller) -> web.Response:
         """One page, ordered by address and reason, with entries that have ended and are not deleted yet."""
@@ -46,7 +46,7 @@ class Entries:
         wanted, limit = pages.list_filter(given), pages.limit(given)
         cursor = pages.read_cursor(given, 2)
         after = None if cursor is None else (cursor[0], cursor[1])
-        entries = await self._store.entries(wanted, limit=limit + 1, after=after)
+        entries = await self._opened.store.entries(wanted, limit=limit + 1, after=after)
         more = len(entries) > limit
         page = entries[:limit]
         following = pages.written_cursor(page[-1].address, page[-1].reason.value) if more else None
@@ -62,7 +62,7 @@ class Entries:
         fields.only(body, "suppressions")
         items = fields.items(body, "suppressions", most=MAX_ADDITIONS)
         wanted = [_addition(item, f"suppressions[{at}]") for at, item in enumerate(items)]
-        results = await self._store.add_many(
+        results = await self._opened.store.add_many(
             wanted, actor=caller.actor, idempotency_key=await _idempotent(request, caller)
         )
         return answer(
@@ -83,14 +83,14 @@ class Entries:
             caller.require(OVERRIDE, "lifting a complaint")
         address = request.match_info[ADDRESS]
         try:
-            removed = await self._store.remove(
+            removed = await self._opened.store.remove(
                 address,
                 reason=None if reason is None else Reason(reason),
                 actor=caller.actor,
                 note=note,
                 override=override,
             )
-            (left,) = await self._store.check_many([address])
+            (left,) = await self._opened.store.check_many([address])
         except InvalidAddressError as error:
             raise invalid_field(ADDRESS, str(error)) from None
         except NotSuppressedError as error:
@@ -116,7 +116,7 @@ class Entries:
         after = fields.query_number(given, "after", preset=0, least=0, most=pages.MAX_ID)
         address = request.match_info[ADDRESS]
         try:
-            changes = await self._store.history(address, limit=limit + 1, after=after)
+            changes = await self._opened.store.history(address, limit=limit + 1, after=after)
             then = None if at is None else await self._then(address, at)
         except InvalidAddressError as error:
             raise invalid_field(ADDRESS, str(error)) from None
@@ -136,7 +136,7 @@ class Entries:
         )
 
     async def _then(self, address: str, at: int) -> dict[str, Any]:
-        state = await self._store.suppressed_at(address, at)
+        state = await self._opened.store.suppressed_at(address, at)
         return {
             "at": rfc3339(at),
             "suppressed": bool(state.reasons),

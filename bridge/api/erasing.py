@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from bridge.api.access import Caller
-    from bridge.suppression.store import Store
+    from bridge.api.open_list import OpenList
 
 NOT_ERASED: Final = (
     "events that wait in the spool of a receiver: `bridge suppressions erase` looks through it on the receiver's machine",
@@ -27,9 +27,9 @@ NOT_ERASED: Final = (
 class Erasing:
     """Erases persons."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, opened: OpenList) -> None:
         """Args: the list."""
-        self._erasures = store.erasures
+        self._opened = opened
 
     async def erase(self, request: web.Request, caller: Caller) -> web.Response:
         """The address and its events leave the database; a keyed hash and the reasons stay, and the person stays suppressed."""
@@ -38,7 +38,9 @@ class Erasing:
         fields.only(body, "note")
         note = fields.text(body, "note", most=fields.MAX_NOTE, preset="")
         try:
-            erased = await self._erasures.erase(request.match_info[ADDRESS], actor=caller.actor, note=note)
+            erased = await self._opened.store.erasures.erase(
+                request.match_info[ADDRESS], actor=caller.actor, note=note
+            )
         except InvalidAddressError as error:
             raise invalid_field(ADDRESS, str(error)) from None
         except NoPrivacyKeyError as error:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from bridge.api.access import Caller
-    from bridge.suppression.store import Store
+    from bridge.api.open_list import OpenList
     from bridge.suppression.transfer.exporting import Format
 
 log = logs.logger("api")
@@ -32,19 +32,18 @@ _CHUNKS_BEFORE_THE_HEAD: Final = 2
 class Exporting:
     """Writes the list out."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, opened: OpenList) -> None:
         """Args: the list."""
-        self._exports = store.exports
+        self._opened = opened
 
     async def export(self, request: web.Request, _: Caller) -> web.StreamResponse:
         """The entries in force, ordered by address and reason."""
         given = fields.query(request, "format", "evidence", *pages.FILTERS)
         form: Format = "ndjson" if fields.query_choice(given, "format", _TYPES) == "ndjson" else "csv"
+        exports = self._opened.store.exports
         # Before the first page: what is changed meanwhile may be in the file or not.
-        last_change = await self._exports.last_change()
-        chunks = self._exports.chunks(
-            form, pages.list_filter(given), evidence=fields.query_flag(given, "evidence")
-        )
+        last_change = await exports.last_change()
+        chunks = exports.chunks(form, pages.list_filter(given), evidence=fields.query_flag(given, "evidence"))
         first = await _some(chunks, _CHUNKS_BEFORE_THE_HEAD)
         response = web.StreamResponse(
             headers={

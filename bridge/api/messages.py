@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from bridge.api.access import Caller
-    from bridge.suppression.store import Store
+    from bridge.api.open_list import OpenList
 
 
 class Messages:
     """Takes announcements, as they also come by RabbitMQ."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, opened: OpenList) -> None:
         """Args: the list."""
-        self._store = store
+        self._opened = opened
 
     async def announce(self, request: web.Request, _: Caller) -> web.Response:
         """1 to 10,000 messages, all or none."""
@@ -35,7 +35,7 @@ class Messages:
             raise invalid_field("messages", str(error)) from None
         if announcement.problems:
             raise invalid([_field_error(problem) for problem in announcement.problems])
-        await self._store.remember(announcement.addresses)
+        await self._opened.store.remember(announcement.addresses)
         return answer({"accepted": len(body["messages"])})
 
 

@@ -152,6 +152,7 @@ def _print_locations(locations: StackLocations) -> None:
     for note in locations.notes:
         terminal.print(note, highlight=False, markup=False)
     _print_table(
+        ("console", f"{locations.api}/console/  (sign in with the token {API_TOKEN})"),
         ("simulator", f"{locations.simulator}  (the provider: send its events, switch its faults)"),
         ("webhook", locations.webhook),
         ("API", locations.api),

@@ -127,6 +127,7 @@ def overrides(
         "provider": {"base_url": simulator.base_url, "api_token": simulator.token},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/suppressions.sqlite3"},
         "spool": {"directory": f"{directory}/spool"},
+        "console": {"directory": f"{directory}/console"},
         "health": {"roles": list(ports.health_urls)},
     }
 

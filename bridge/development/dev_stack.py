@@ -11,6 +11,7 @@ from bridge import fast_path, private_files
 from bridge.broker import management
 from bridge.broker.management import ManagementError
 from bridge.broker.topology_plan import planned_topology
+from bridge.console.application import console_application
 from bridge.development import dev_settings
 from bridge.development.dev_node import dev_node, keep_running
 from bridge.development.simulator_api import serve_simulator
@@ -113,7 +114,9 @@ async def stack(
         parts = (
             await open_parts.enter_async_context(_role(receiver(receiving, lifetimes[0]), lifetimes[0])),
             await open_parts.enter_async_context(_role(worker(working, lifetimes[1]), lifetimes[1])),
-            await open_parts.enter_async_context(_role(api(answering, lifetimes[2]), lifetimes[2])),
+            await open_parts.enter_async_context(
+                _role(api(answering, lifetimes[2], console=console_application), lifetimes[2])
+            ),
             *keeping,
         )
         # The receiver has started without RabbitMQ, too: the first event that is tried would only be spooled.

@@ -1,19 +1,23 @@
-"""The API role, from its settings to its orderly shutdown. It never speaks to RabbitMQ."""
+"""The API role, from its settings to its orderly shutdown. It never speaks to RabbitMQ; the console that it may serve does."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import web
 from pydantic import TypeAdapter
 
 from bridge.api import server
 from bridge.api.access import Access
-from bridge.api.application import Parts, application
+from bridge.api.application import Parts, application, mount_console
 from bridge.api.freshness import Freshness
+from bridge.api.open_list import OpenList
 from bridge.broker.topology import Names
 from bridge.contract.files import contract_files
 from bridge.roles.identity import SETTINGS, settings_file
@@ -23,7 +27,7 @@ from bridge.settings.errors import InvalidSettingsError
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.suppression.store import Store
-from bridge.tasks import background_task, wait_while_running
+from bridge.tasks import background_task
 from bridge.telemetry import health, logs
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
@@ -44,10 +48,30 @@ _SWITCH_SECONDS: Final = 0.0005
 _OPEN_EVERY_SECONDS: Final = 1.0
 
 
-async def api(settings: Settings, lifetime: Lifetime) -> None:
+@dataclass(frozen=True, slots=True)
+class ConsoleParts:
+    """What the API gives the console."""
+
+    settings: Settings
+    access: Access
+    opened: OpenList
+    freshness: Freshness
+    metrics: Metrics
+
+
+ConsoleFactory = Callable[[ConsoleParts], web.Application]
+"""Makes the console, which the API serves under /console."""
+
+
+async def api(settings: Settings, lifetime: Lifetime, *, console: ConsoleFactory | None = None) -> None:
     """Answer requests until the stop event is set; then stop listening, finish what is in flight, and close.
 
-    It waits for a database that does not answer yet.
+    It listens at once. While the database does not answer yet, requests about the list are answered 503.
+
+    Args:
+        settings: all settings.
+        lifetime: `started` is set when the list is open, or its database was found not to answer.
+        console: makes the console, where `console.enabled` does not forbid it.
 
     Raises:
         InvalidSettingsError: there is no token.
@@ -58,7 +82,7 @@ async def api(settings: Settings, lifetime: Lifetime) -> None:
         raise InvalidSettingsError(
             f"{_TOKENS}: at least one is needed, of the form name:scope+scope:TOKEN (BRIDGE_API__TOKENS)"
         )
-    metrics, freshness = Metrics(), Freshness()
+    metrics, freshness, opened = Metrics(), Freshness(), OpenList()
     tokens = [one.get_secret_value() for one in settings.api.tokens]
     access = Access(map(read_token, tokens), rate=settings.api.rate)
     token_file = TokenFile(_TOKENS, settings.origin.files.get(_TOKENS), tokens, kind=TypeAdapter(ApiTokens))
@@ -76,56 +100,56 @@ async def api(settings: Settings, lifetime: Lifetime) -> None:
             },
         )
 
+    contract = contract_files(Names(settings.rabbitmq.prefix))
+    app = application(Parts(settings.api, opened, freshness, access, metrics, contract))
+    if console is not None and settings.console.enabled:
+        mount_console(app, console(ConsoleParts(settings, access, opened, freshness, metrics)))
+
+    async def started(port: int) -> None:
+        await opened.tried.wait()
+        # What is loaded by now stays: a collection during an answer of 10,000 addresses need not look through it.
+        gc.freeze()
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        lifetime.started.set()
+        log.info("API started", action="api.started", port=port)
+
     async with (
         health.serve(
             settings.health, *health.process_health(metrics, readiness), default_port=API_HEALTH_PORT
         ),
         background_task(token_file.follow(replace_tokens), name="tokens") as following,
-        _open_list(settings, freshness, lifetime.stop) as store,
+        _list_opened(settings, opened, freshness) as opening,
+        server.serve(settings.api, app) as lifetime.port,
+        background_task(started(lifetime.port), name="api.start"),
     ):
-        if store is None:
-            log.info("stopped before the list could be opened", action="api.stopped")
-            return
-        read = store.freshness.read
-        await freshness.refresh(read)
-        contract = contract_files(Names(settings.rabbitmq.prefix))
-        app = application(Parts(settings.api, store, freshness, access, metrics, contract))
-        async with (
-            background_task(freshness.run(read), name="api.freshness") as refreshing,
-            server.serve(settings.api, app) as lifetime.port,
-        ):
-            # What is loaded by now stays: a collection during an answer of 10,000 addresses need not look through it.
-            gc.freeze()
-            sys.setswitchinterval(_SWITCH_SECONDS)
-            lifetime.started.set()
-            log.info("API started", action="api.started", port=lifetime.port)
-            await lifetime.wait_until_stopped(refreshing, following)
-            log.info("API stopping", action="api.stopping")
+        await lifetime.wait_until_stopped(opening, following)
+        log.info("API stopping", action="api.stopping")
     log.info("API stopped", action="api.stopped")
 
 
 @asynccontextmanager
-async def _open_list(
-    settings: Settings, freshness: Freshness, stop: asyncio.Event
-) -> AsyncIterator[Store | None]:
-    """The list, as soon as its database answers; None if the role must stop before.
+async def _list_opened(
+    settings: Settings, opened: OpenList, freshness: Freshness
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Opens the list as soon as its database answers, and from then on asks it how far it may be behind.
 
-    Raises:
-        StoreError: the list cannot be opened, and waiting does not help.
+    The task raises `StoreError` where the list cannot be opened, and waiting does not help.
     """
     url, keys = settings.suppression.database_url.get_secret_value(), keys_of(settings.suppression)
-    async with AsyncExitStack() as opened:
-        store: Store | None = None
+    async with AsyncExitStack() as closing:
 
-        async def open_it() -> None:
-            nonlocal store
+        async def keep_open() -> None:
+            store: Store | None = None
             while store is None:
                 try:
-                    store = await opened.enter_async_context(Store.open(url, keys=keys, role="api"))
+                    store = await closing.enter_async_context(Store.open(url, keys=keys, role="api"))
                 except StoreUnavailableError as error:
                     freshness.failed(error)
+                    opened.failed(error)
                     await asyncio.sleep(_OPEN_EVERY_SECONDS)
+            await freshness.refresh(store.freshness.read)
+            opened.opened(store)
+            await freshness.run(store.freshness.read)
 
-        async with background_task(open_it(), name="api.open") as opening:
-            await wait_while_running(stop, opening)
-        yield store
+        async with background_task(keep_open(), name="api.list") as keeping:
+            yield keeping

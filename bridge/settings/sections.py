@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from yarl import URL
 
 from bridge.settings.api_section import Api
+from bridge.settings.console_section import Console
 from bridge.settings.list_sections import Retention, Suppression
 from bridge.settings.section import Section
 from bridge.settings.sources import ENVIRONMENT_PREFIX, Origin
@@ -174,6 +175,7 @@ class Settings(BaseSettings):
     suppression: Suppression = Suppression()
     retention: Retention = Retention()
     api: Api = Api()
+    console: Console = Console()
     health: Health = Health()
     logs: Logs = Logs()
     development: Development = Development()

@@ -15,6 +15,7 @@ from bridge.api import server
 from bridge.api.access import Access
 from bridge.api.application import FEED, Parts, application
 from bridge.api.freshness import Freshness
+from bridge.api.open_list import OpenList
 from bridge.broker.topology import Names
 from bridge.contract.files import contract_files
 from bridge.settings.api_section import CHECK, SCOPES, Api, ApiToken
@@ -137,7 +138,7 @@ async def serving(database_url: str, *, privacy_key: str = "", **settings: Any) 
     clock, section = Clock(NOW), Api(port=0, **settings)
     access, metrics, freshness = Access(TOKENS, rate=section.rate), Metrics(), Freshness()
     async with Store.open(database_url, clock=clock, keys=keys) as store:
-        parts = Parts(section, store, freshness, access, metrics, contract_files(Names()))
+        parts = Parts(section, OpenList(store), freshness, access, metrics, contract_files(Names()))
         app = application(parts)
         async with (
             server.serve(section, app) as port,

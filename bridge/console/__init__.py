@@ -1,0 +1,9 @@
+"""The console: pages for people, served by the API under /console.
+
+- `application` has every page; each page is a module of its own, and `parts` are what it needs. `navigation` lists them in their order.
+- `boundary` is around each request: who is signed in (`sessions`, `visitor`), whether the request came from our own page, what
+  goes wrong (`errors`), and the headers of every answer (`headers`).
+- `rendering` makes an answer of a template; `notices` keep one sentence over a redirect; `dependencies` says which of RabbitMQ,
+  the database and the provider is down.
+- `static_files` serves style and scripts; those of others lie in static/vendor, with their licences (`make assets`).
+"""

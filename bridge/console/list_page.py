@@ -1,0 +1,22 @@
+"""The suppression list: filters, pages, export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from bridge.console.rendering import render
+
+if TYPE_CHECKING:
+    from bridge.roles.api import ConsoleParts
+
+
+def routes(_: ConsoleParts) -> list[web.RouteDef]:
+    """Its paths below /console."""
+    return [web.get("/list", page)]
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    """The page."""
+    return render(request, "list.html")
