@@ -1,4 +1,4 @@
-"""`bridge dead`: list, show, replay and discard the dead letters."""
+"""`bridge dead`: list, show, replay, discard and restore the dead letters."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bridge.cli.queue_options import (
     CountOnly,
     Everything,
     Ids,
+    KeptFile,
     Limit,
     Older,
     Rate,
@@ -23,6 +24,7 @@ from bridge.cli.queue_options import (
     Yes,
     Younger,
 )
+from bridge.cli.queue_restore import restore_messages
 from bridge.cli.times import milliseconds_ago
 from bridge.dead_letters.dead_letter_description import DeadLetterFilter
 from bridge.events import canonical_name
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from bridge.dead_letters.dead_letter_description import DeadLetter
 
 app = typer.Typer(
-    help="Dead letters: messages that could not be handled. List, show, replay and discard them.",
+    help="Dead letters: messages that could not be handled. List, show, replay and discard them, and put them back.",
     epilog=page("dead list", *BROKER),
     no_args_is_help=True,
     add_completion=False,
@@ -119,6 +121,24 @@ def discard(
     commands = _commands(context, as_json=as_json)
     wanted = _required(_filter(ids, reason, event, older_than, younger_than), everything=everything)
     commands.discard(wanted.matches, ids=ids, to=to, yes=yes, dry_run=dry_run)
+
+
+@app.command(epilog=page("dead restore dead-letters-20260102T030405Z.jsonl", *BROKER))
+@fails_with(*ERRORS)
+def restore(
+    context: typer.Context,
+    file: KeptFile,
+    *,
+    dry_run: CountOnly = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put discarded dead letters back, from the file that `discard` or the console has written.
+
+    They come back with their bodies, ids, headers and history, behind those that are there. One whose id is there already is
+    left out, so the command can be run again after an interruption.
+    """
+    operations = dead_letter_operations(settings_with_logs(context, "warning"))
+    restore_messages(operations, DEAD_LETTERS, file, dry_run=dry_run, as_json=as_json)
 
 
 def _commands(context: typer.Context, *, as_json: bool) -> QueueCommands[DeadLetter]:

@@ -1,4 +1,4 @@
-"""`bridge quarantine`: list, show, replay and discard bodies that could not be read as events."""
+"""`bridge quarantine`: list, show, replay, discard and restore bodies that could not be read as events."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bridge.cli.queue_options import (
     CountOnly,
     Everything,
     Ids,
+    KeptFile,
     Limit,
     Older,
     Rate,
@@ -23,6 +24,7 @@ from bridge.cli.queue_options import (
     Yes,
     Younger,
 )
+from bridge.cli.queue_restore import restore_messages
 from bridge.cli.times import milliseconds_ago
 from bridge.dead_letters.quarantine import QuarantineFilter
 from bridge.events import canonical_name
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from bridge.dead_letters.quarantine import QuarantinedBody
 
 app = typer.Typer(
-    help="The quarantine: bodies that could not be read as events. List, show, replay and discard them.",
+    help="The quarantine: bodies that could not be read as events. List, show, replay and discard them, and put them back.",
     epilog=page("quarantine list", *BROKER),
     no_args_is_help=True,
     add_completion=False,
@@ -122,6 +124,24 @@ def discard(
     commands = _commands(context, as_json=as_json)
     wanted = _required(_filter(ids, reason, event, older_than, younger_than), everything=everything)
     commands.discard(wanted.matches, ids=ids, to=to, yes=yes, dry_run=dry_run)
+
+
+@app.command(epilog=page("quarantine restore quarantine-20260102T030405Z.jsonl", *BROKER))
+@fails_with(*ERRORS)
+def restore(
+    context: typer.Context,
+    file: KeptFile,
+    *,
+    dry_run: CountOnly = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put discarded bodies back into the quarantine, from the file that `discard` has written.
+
+    They come back with their headers, behind those that are there. A body that is there already is left out, so the command
+    can be run again after an interruption.
+    """
+    operations = quarantine_operations(settings_with_logs(context, "warning"))
+    restore_messages(operations, QUARANTINE, file, dry_run=dry_run, as_json=as_json)
 
 
 def _commands(context: typer.Context, *, as_json: bool) -> QueueCommands[QuarantinedBody]:

@@ -37,4 +37,8 @@ To = Annotated[
         "--to", dir_okay=False, help="The file they are written to; without it, a new one in this folder."
     ),
 ]
+KeptFile = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", dir_okay=False, help="As `discard` has written it."),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

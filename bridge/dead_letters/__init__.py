@@ -4,5 +4,6 @@
   none. Both write its `history` into headers, with the keywords of `failure_reasons`;
 - people read what lies there: `queue_reader` reads a queue, `dead_letter_description` and `quarantine` say what each message
   is;
-- and move it: `republishing` publishes it again, `message_file` keeps what is discarded.
+- and move it: `republishing` publishes it again, `message_file` keeps what is discarded, and
+  `kept_messages` reads it, so that it can be put back.
 """

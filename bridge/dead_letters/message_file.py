@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BODY: Final = "body"
+BODY_BASE64: Final = "body_base64"
+RAW_PROPERTIES: Final = "raw_properties"
+BASE64: Final = "base64"
+"""Keys of a line, which `kept_messages` reads."""
+
 _COPY_CHUNK_BYTES: Final = 1024**2
 _TIMES_IN_UTC: Final = orjson.OPT_UTC_Z | orjson.OPT_NAIVE_UTC
 """RFC 3339, with a Z."""
-_AMQP_NAMES: Final = {"message_type": "type"}
+AMQP_NAMES: Final = {"message_type": "type"}
 """Properties for which pamqp has another name than AMQP."""
 
 
@@ -59,7 +65,9 @@ class MessageFile(Generic[T]):
         """
         lines = b"".join(
             orjson.dumps(
-                self._document(held), default=json_default, option=_TIMES_IN_UTC | orjson.OPT_APPEND_NEWLINE
+                self._document(held) | encoded_properties(held),
+                default=json_default,
+                option=_TIMES_IN_UTC | orjson.OPT_APPEND_NEWLINE,
             )
             for held in messages
         )
@@ -115,13 +123,18 @@ def message_document(found: HeldMessage[T]) -> dict[str, Any]:
     _, message, properties = found
     raw = {}
     if properties.error is not None:
-        raw = {"undecodable": properties.error, "raw_properties": {"base64": _base64(message.properties)}}
+        raw = {"undecodable": properties.error} | encoded_properties(found)
     return {
         **_body(message.body),
         "headers": properties.headers,
-        "properties": {_AMQP_NAMES.get(name, name): value for name, value in properties.values.items()},
+        "properties": {AMQP_NAMES.get(name, name): value for name, value in properties.values.items()},
         **raw,
     }
+
+
+def encoded_properties(found: HeldMessage[T]) -> dict[str, Any]:
+    """All properties as they came over the wire: JSON has not all types of AMQP, and a message is put back from these."""
+    return {RAW_PROPERTIES: {BASE64: _base64(found.message.properties)}}
 
 
 def as_json(document: Mapping[str, Any]) -> Any:
@@ -132,15 +145,15 @@ def as_json(document: Mapping[str, Any]) -> Any:
 def json_default(value: Any) -> Any:
     """The `default` of orjson, for types of AMQP that JSON does not have."""
     if isinstance(value, bytes | bytearray):
-        return {"base64": _base64(value)}
+        return {BASE64: _base64(value)}
     return str(value)
 
 
 def _body(body: bytes) -> dict[str, str]:
     try:
-        return {"body": body.decode()}
+        return {BODY: body.decode()}
     except UnicodeDecodeError:
-        return {"body_base64": _base64(body)}
+        return {BODY_BASE64: _base64(body)}
 
 
 def _base64(content: bytes | bytearray) -> str:

@@ -9,6 +9,7 @@ from bridge.broker.copies import copy_of
 from bridge.broker.topology import Names
 from bridge.dead_letters.dead_letter_description import inspect_dead_letters
 from bridge.dead_letters.history import DEAD_LETTER_HEADERS, RETRY_HEADERS
+from bridge.dead_letters.kept_messages import DEAD_LETTER_KEYS, dead_letter_of
 from bridge.operations.queue_messages import QueueOperations
 from bridge.roles.role_topology import required_by_worker
 
@@ -28,6 +29,8 @@ def dead_letter_operations(settings: Settings) -> QueueOperations[DeadLetter]:
         message=partial(_as_new, queue=names.suppression),
         required=required_by_worker(settings),
         retry_action="dead.replay_waiting",
+        kept=partial(dead_letter_of, queue=names.dead),
+        file_keys=DEAD_LETTER_KEYS,
     )
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bridge.broker.topology import Names
+from bridge.dead_letters.kept_messages import QUARANTINE_KEYS, quarantined_message_of
 from bridge.dead_letters.quarantine import event_message_of, inspect_quarantine
 from bridge.operations.queue_messages import QueueOperations
 
@@ -23,5 +24,7 @@ def quarantine_operations(settings: Settings) -> QueueOperations[QuarantinedBody
         message=partial(event_message_of, exchange=names.events),
         required=frozenset({names.events}),
         retry_action="quarantine.replay_waiting",
+        kept=partial(quarantined_message_of, queue=names.malformed),
+        file_keys=QUARANTINE_KEYS,
         can_replay=lambda body: body.event is not None,
     )

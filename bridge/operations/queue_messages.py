@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
     from bridge.amqp.message_types import Message
+    from bridge.dead_letters.kept_messages import KeptMessage
     from bridge.dead_letters.message_file import MessageFile
     from bridge.dead_letters.queue_reader import HeldMessage, InspectedQueue
     from bridge.settings.sections import RabbitMQ, Settings
@@ -39,7 +40,8 @@ _LIMIT: Final = "x-delivery-limit"
 
 MIN_RATE: Final = 0.1
 """Messages a second. At a lower rate a batch would not be done before RabbitMQ's timeout of acknowledgements."""
-_LONGEST_WAIT_SECONDS: Final = 2.0
+LONGEST_WAIT_SECONDS: Final = 2.0
+"""Between two attempts to publish while RabbitMQ does not confirm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,10 @@ class QueueOperations(Generic[T]):
     """Names of the exchanges and queues that a replay requires."""
     retry_action: str
     """The action of the log line when a message cannot be published, and is tried again."""
+    kept: Callable[[KeptMessage], Message]
+    """Makes the message that puts a discarded one back."""
+    file_keys: frozenset[str]
+    """What each line of a file of discarded messages must have."""
     can_replay: Callable[[T], bool] = lambda _: True
     """A replay leaves the others in the queue."""
 
@@ -122,7 +128,7 @@ class QueueOperations(Generic[T]):
             await republishing.publish_until_confirmed(
                 publisher,
                 self.message(found),
-                longest_wait=_LONGEST_WAIT_SECONDS,
+                longest_wait=LONGEST_WAIT_SECONDS,
                 retry_action=self.retry_action,
             )
             await reading.acknowledge(found)
@@ -191,15 +197,17 @@ async def _reading(
 ) -> AsyncIterator[QueueReader[T]]:
     async with await connect_as_operator(settings.rabbitmq) as connection:
         with session_errors_as_loss(connection):
-            await _check_delivery_limit(connection, settings, place.queue, before_removal=before_removal)
+            await check_delivery_limit(connection, settings, place.queue, before_removal=before_removal)
             async with QueueReader.open(connection, place, most=most) as reading:
                 yield reading
 
 
-async def _check_delivery_limit(
+async def check_delivery_limit(
     connection: AbstractConnection, settings: Settings, queue: str, *, before_removal: bool
 ) -> None:
-    """Each reading is a delivery: a queue without our delivery limit would drop messages that are read often.
+    """Raise TopologyRefusedError for a queue with other arguments than ours.
+
+    Each reading is a delivery: a queue without our delivery limit would drop messages that are read often.
 
     That does not matter for messages that are removed. A missing queue is not declared here: with a wrong prefix a useless
     queue would be left.

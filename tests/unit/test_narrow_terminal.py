@@ -98,6 +98,8 @@ NO_TABLE = {
     ("spool", "drain"): "a line for each file",
     ("dead", "show"): "a message as it is",
     ("quarantine", "show"): "a message as it is",
+    ("dead", "restore"): "one line",
+    ("quarantine", "restore"): "one line",
 }
 """Commands without a table, and what they print."""
 

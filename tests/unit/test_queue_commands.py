@@ -66,4 +66,4 @@ def test_dead_letters_and_quarantine_have_the_same_commands_and_options() -> Non
             opts = {name for option in command.parser.params for name in option.opts if name.startswith("--")}
             options[command.path[0]][command.path[1]] = opts
     assert options["dead"] == options["quarantine"]
-    assert options["dead"].keys() == {"list", "show", "replay", "discard"}
+    assert options["dead"].keys() == {"list", "show", "replay", "discard", "restore"}
