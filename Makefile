@@ -71,11 +71,11 @@ contract-newest: dependencies ## The contract tests on the newest versions that 
 	$(MAKE) --no-print-directory test VENV=.venv-newest LOCK=$(NEWEST) ARGS='$(or $(ARGS),$(CONTRACT))'
 
 .PHONY: test-faults
-test-faults: packages postgresql pgbouncer dependencies ## Test what happens when a database, the provider, a process, a disk or RabbitMQ fails (two minutes)
+test-faults: packages postgresql pgbouncer chromium dependencies ## Test what happens when a database, the provider, a process, a disk or RabbitMQ fails (two minutes)
 	@$(PYTEST) -n $$((3 * $$(nproc 2>/dev/null || echo 1))) $(or $(ARGS),tests/faults)
 
 .PHONY: faults
-faults: packages postgresql pgbouncer dependencies ## The tests of faults; then break everything under load, with a table of what was lost (twenty minutes)
+faults: packages postgresql pgbouncer chromium dependencies ## The tests of faults; then break everything under load, with a table of what was lost (twenty minutes)
 	@[ -n "$(ARGS)" ] || $(MAKE) --no-print-directory test-faults
 	@$(BIN)/python -m tests.programs.faults $(ARGS)
 
@@ -231,6 +231,11 @@ pgbouncer: python
 .PHONY: promtool
 promtool: python
 	@command -v promtool >/dev/null || ! command -v apt-get >/dev/null || ( missing=prometheus; $(install_missing) )
+
+# The console is tested in a real browser. Without it, as where there is no Debian, those tests are skipped.
+.PHONY: chromium
+chromium: python
+	@command -v chromium >/dev/null || ! command -v apt-get >/dev/null || ( missing=chromium; $(install_missing) )
 
 # What docs/operate.md recovers a corrupt spool file with. Without it, as where there is no Debian, that one test is skipped.
 .PHONY: sqlite3
