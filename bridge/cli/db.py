@@ -123,7 +123,9 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 def vacuum(context: typer.Context, as_json: AsJson = False) -> None:
     """Write the database anew, so that nothing of what was deleted is left in its files, and they get smaller.
 
-    Meanwhile workers wait: some seconds for a list of a million. A PostgreSQL user must own the tables for that.
+    Meanwhile workers wait: some seconds for a list of a million. A PostgreSQL user must own the tables and the database for
+    that: PostgreSQL's statistics have values of the list, too. If something of what was deleted has to stay, it says so
+    and what to do, with exit code 1.
     """
     name = asyncio.run(_vacuum(settings_with_logs(context, "error")))
     if as_json:

@@ -142,7 +142,7 @@ def _left(settings: Settings, done: Erasure) -> list[str]:
             "until they are discarded"
         ),
         "other services that have read the list or its changes: the change `erased` tells them the hash, not the address",
-        "backups of the database, and with PostgreSQL its write-ahead log and replicas",
+        "backups of the database, and with PostgreSQL its write-ahead log and replicas, and its own log where that has values",
         "the database's files have deleted rows in pages that are not used anew yet: run `bridge db vacuum`",
         f"spool folders of receivers on other machines; this was {settings.spool.directory}",
         "log files that were written with logs.mask_addresses = false",

@@ -166,8 +166,10 @@ class Database(ABC):
     async def vacuum(self) -> None:
         """Write all tables anew, so that nothing of what was deleted is left in them. Meanwhile others cannot write.
 
+        With PostgreSQL also the statistics that it has of the values in them.
+
         Raises:
-            StoreError: the database cannot be written, or we may not do that.
+            StoreError: the database cannot be written, or we may not do that, or something of what was deleted had to stay.
         """
 
     async def close(self) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from bridge.suppression import model, postgresql_url, privileges
+from bridge.suppression import postgresql_url, postgresql_vacuum, privileges
 from bridge.suppression.database import Database
 from bridge.suppression.errors import SETTING, NoListError, StoreError
 from bridge.suppression.postgresql_session import CLOSE_SECONDS, CONNECT_SECONDS, Sessions
@@ -143,9 +143,9 @@ class PostgresqlDatabase(Database):
         engine = _engine(self._dsn, _SETTINGS_OF_A_MIGRATION, _MIGRATION_SECONDS)
         try:
             with self.translated_errors():
-                async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-                    for table in model.metadata.sorted_tables:
-                        await connection.execute(text(f"VACUUM (FULL, ANALYZE) {table.name}"))
+                await postgresql_vacuum.vacuum(engine)
+        except postgresql_vacuum.NotVacuumedError as error:
+            raise StoreError(f"the suppression list {self.name} {error}") from error
         finally:
             await engine.dispose()
 

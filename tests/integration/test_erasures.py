@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import asyncpg
 import pytest
 
 from bridge.settings.list_sections import Suppression
-from bridge.suppression import opening
+from bridge.suppression import opening, postgresql_vacuum
 from bridge.suppression.address_keys import is_hash, keys_of
-from bridge.suppression.errors import NoPrivacyKeyError
+from bridge.suppression.errors import NoPrivacyKeyError, StoreError
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
@@ -218,25 +220,110 @@ async def test_the_files_of_sqlite_have_the_address_nowhere(tmp_path: Path) -> N
         await filled(store, url)
         await stores.execute(url, f"UPDATE suppressions SET original = 'x' WHERE original = '{WRITTEN}'")  # noqa: S608 -- a test's own
         await erased(store)
-        async with opening.open_database(url, create=False) as database:
-            await database.vacuum()
+        await vacuumed(url)
         contents = contents_of(tmp_path)
     assert b"bob@example.org" in contents
     assert JANE.encode() not in contents.replace(b"x" + JANE.encode(), b"")
 
 
-async def test_the_files_of_postgresql_have_the_address_nowhere(postgresql_url: str) -> None:
-    """None of the database's tables and indexes, once it was vacuumed; its log of writes keeps them until it is reused."""
-    async with Store.open(postgresql_url, clock=Clock(NOW), keys=KEYS) as store:
-        await filled(store, postgresql_url)
-        await erased(store)
-        async with opening.open_database(postgresql_url, create=False) as database:
-            await database.vacuum()
-        await postgres.execute(postgresql_url, "CHECKPOINT")
+async def vacuumed(url: str) -> None:
+    async with opening.open_database(url, create=False) as database:
+        await database.vacuum()
+
+
+async def files_of_postgresql(url: str) -> bytes:
+    """Of all that the database has, its catalogs too, in lower case."""
+    await postgres.execute(url, "CHECKPOINT")
     ((folder,),) = await postgres.query(
-        postgresql_url,
+        url,
         "SELECT current_setting('data_directory') || '/base/' || oid FROM pg_database WHERE datname = current_database()",
     )
-    contents = contents_of(Path(folder))
+    return contents_of(Path(folder))
+
+
+@pytest.fixture
+async def owner_url(postgresql_url: str) -> AsyncIterator[str]:
+    """Of a list whose tables this user owns, and not the database."""
+    name = f"owner_{postgresql_url.rpartition('/')[2]}"
+    url = postgresql_url.replace(f"{postgres.OWNER}:", f"{name}:")
+    await postgres.execute(
+        postgresql_url,
+        f"CREATE ROLE {name} LOGIN PASSWORD '{postgres.PASSWORD}'",
+        f"GRANT CREATE ON SCHEMA public TO {name}",
+    )
+    yield url
+    await postgres.execute(
+        postgresql_url,
+        f"ALTER DATABASE {postgresql_url.rpartition('/')[2]} OWNER TO {postgres.OWNER}",
+        f"DROP OWNED BY {name}",
+        f"DROP ROLE {name}",
+    )
+
+
+async def test_the_files_of_postgresql_have_the_address_nowhere(postgresql_url: str) -> None:
+    """Neither tables and indexes nor the statistics of them, once it was vacuumed; its log of writes is reused at some time."""
+    async with Store.open(postgresql_url, clock=Clock(NOW), keys=KEYS) as store:
+        await filled(store, postgresql_url)
+        await postgres.execute(postgresql_url, "ANALYZE")  # as PostgreSQL does by itself at some time
+        await erased(store)
+        await vacuumed(postgresql_url)
+    contents = await files_of_postgresql(postgresql_url)
     assert b"bob@example.org" in contents
     assert JANE.encode() not in contents.replace(b"x" + JANE.encode(), b"")
+
+
+async def test_a_table_that_an_erasure_has_emptied_has_no_statistics_of_the_address(
+    postgresql_url: str,
+) -> None:
+    """ANALYZE leaves those of an empty table as they were. Extended ones, which somebody may have made, are no other."""
+    async with Store.open(postgresql_url, clock=Clock(NOW), keys=KEYS) as store:
+        await store.remember({"1": JANE, "2": JANE, "3": JANE})
+        await postgres.execute(
+            postgresql_url,
+            "CREATE STATISTICS of_somebody (mcv) ON address, known_at FROM known_messages",
+            "ANALYZE",
+        )
+        assert JANE.encode() in await files_of_postgresql(postgresql_url)
+        await erased(store)
+        await vacuumed(postgresql_url)
+        assert await store.known_addresses(["1", ""]) == {}
+    assert JANE.encode() not in await files_of_postgresql(postgresql_url)
+
+
+async def test_what_an_older_transaction_may_still_read_is_said_to_be_left(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a backup, for example. When it has ended, another vacuum does it."""
+    monkeypatch.setattr(postgresql_vacuum, "OLDER_SECONDS", 0)
+    async with Store.open(postgresql_url, clock=Clock(NOW), keys=KEYS) as store:
+        await store.remember({"1": JANE})
+        backup = await asyncpg.connect(postgres.plain(postgresql_url))
+        await backup.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        await backup.execute("SELECT 1")
+        await erased(store)
+        with pytest.raises(StoreError, match=f"process {backup.get_server_pid()} of {postgres.OWNER}; run"):
+            await vacuumed(postgresql_url)
+        assert JANE.encode() in await files_of_postgresql(postgresql_url)
+        await backup.close()
+        monkeypatch.undo()
+        await vacuumed(postgresql_url)
+    assert JANE.encode() not in await files_of_postgresql(postgresql_url)
+
+
+async def test_a_vacuum_that_is_not_allowed_is_said(postgresql_url: str, owner_url: str) -> None:
+    """PostgreSQL only warns of it. To the owner of the tables it says how to get to the statistics, too."""
+    async with Store.open(owner_url):
+        pass
+    with pytest.raises(StoreError, match=r"statistics.* may not: .*pg_statistic.* ALTER DATABASE") as refused:
+        await vacuumed(owner_url)
+    said = re.search("ALTER DATABASE .* OWNER TO [^,]*", str(refused.value))
+    assert said is not None
+    await postgres.execute(postgresql_url, said[0])
+    await vacuumed(owner_url)
+    await postgres.execute(
+        postgresql_url,
+        f"ALTER DATABASE {postgresql_url.rpartition('/')[2]} OWNER TO {postgres.OWNER}",
+        f"ALTER TABLE allow_rules OWNER TO {postgres.OWNER}",
+    )
+    with pytest.raises(StoreError, match=r"was not written anew, since its user may not: .*allow_rules"):
+        await vacuumed(owner_url)
