@@ -15,14 +15,16 @@ if TYPE_CHECKING:
 
     from bridge.api.access import Caller
     from bridge.api.open_list import OpenList
-    from bridge.suppression.transfer.exporting import Format
+    from bridge.suppression.list_filter import ListFilter
+    from bridge.suppression.transfer.exporting import Exporter, Format
 
 log = logs.logger("api")
 
-_TYPES: Final[dict[Format, str]] = {
+TYPES: Final[dict[Format, str]] = {
     "csv": "text/csv; charset=utf-8; header=present",
     "ndjson": "application/x-ndjson",
 }
+"""The forms of the file -> their content types."""
 LAST_CHANGE_HEADER: Final = "Last-Change"
 """The id of a change: this and all before it are in the file, so whoever goes on with the next one misses none."""
 _CHUNKS_BEFORE_THE_HEAD: Final = 2
@@ -39,32 +41,55 @@ class Exporting:
     async def export(self, request: web.Request, _: Caller) -> web.StreamResponse:
         """The entries in force, ordered by address and reason."""
         given = fields.query(request, "format", "evidence", *pages.FILTERS)
-        form: Format = "ndjson" if fields.query_choice(given, "format", _TYPES) == "ndjson" else "csv"
-        exports = self._opened.store.exports
-        # Before the first page: what is changed meanwhile may be in the file or not.
-        last_change = await exports.last_change()
-        chunks = exports.chunks(form, pages.list_filter(given), evidence=fields.query_flag(given, "evidence"))
-        first = await _some(chunks, _CHUNKS_BEFORE_THE_HEAD)
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": _TYPES[form],
-                "Content-Disposition": f'attachment; filename="suppressions.{form}"',
-                "Cache-Control": "no-store",
-                LAST_CHANGE_HEADER: str(last_change),
-            }
+        form: Format = "ndjson" if fields.query_choice(given, "format", TYPES) == "ndjson" else "csv"
+        return await send_file(
+            request,
+            self._opened.store.exports,
+            form,
+            pages.list_filter(given),
+            evidence=fields.query_flag(given, "evidence"),
         )
-        await response.prepare(request)
-        for chunk in first:
+
+
+async def send_file(
+    request: web.Request, exports: Exporter, form: Format, wanted: ListFilter, *, evidence: bool = False
+) -> web.StreamResponse:
+    """The answer with the entries in force, ordered by address and reason, while they are read.
+
+    Args:
+        request: that is answered.
+        exports: of the list.
+        form: of the file.
+        wanted: which entries.
+        evidence: whether the events as the provider sent them are in it.
+
+    Raises:
+        StoreError: the list cannot be read; nothing is sent yet.
+    """
+    # Before the first page: what is changed meanwhile may be in the file or not.
+    last_change = await exports.last_change()
+    chunks = exports.chunks(form, wanted, evidence=evidence)
+    first = await _some(chunks, _CHUNKS_BEFORE_THE_HEAD)
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": TYPES[form],
+            "Content-Disposition": f'attachment; filename="suppressions.{form}"',
+            "Cache-Control": "no-store",
+            LAST_CHANGE_HEADER: str(last_change),
+        }
+    )
+    await response.prepare(request)
+    for chunk in first:
+        await response.write(chunk)
+    try:
+        async for chunk in chunks:
             await response.write(chunk)
-        try:
-            async for chunk in chunks:
-                await response.write(chunk)
-        except StoreError as error:
-            # The head is sent. Without the last chunk of the encoding the client knows that something is missing.
-            _abort(request, error)
-            return response
-        await response.write_eof()
+    except StoreError as error:
+        # The head is sent. Without the last chunk of the encoding the client knows that something is missing.
+        _abort(request, error)
         return response
+    await response.write_eof()
+    return response
 
 
 def _abort(request: web.Request, error: StoreError) -> None:

@@ -5,5 +5,6 @@
   goes wrong (`errors`), and the headers of every answer (`headers`).
 - `rendering` makes an answer of a template; `notices` keep one sentence over a redirect; `dependencies` says which of RabbitMQ,
   the database and the provider is down.
+- `address` (with `address_actions` and `address_words`) and `list_page` are the list's pages; `forms` has what all forms have.
 - `static_files` serves style and scripts; those of others lie in static/vendor, with their licences (`make assets`).
 """
