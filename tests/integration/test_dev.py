@@ -17,6 +17,7 @@ import aiohttp
 import orjson
 import pytest
 
+from bridge.development.dev_settings import API_TOKEN
 from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
 from tests.support.bodies import every_body
@@ -221,11 +222,15 @@ async def _tour(dev: Process) -> None:
 
 
 async def _pages(dev: Process) -> None:
-    """The simulator's is printed first, and sends an event that ends on the list; the API has two."""
-    first = dev.printed[1]
-    page = first.split()[1]
-    assert first == f"simulator             {page}  (the provider: send its events, switch its faults)"
-    async with aiohttp.ClientSession() as http:
+    """The console's is printed first, with a token for it; the simulator's sends an event that ends on the list; the API has two."""
+    first, second = dev.printed[1:3]
+    console, page = first.split()[1], second.split()[1]
+    assert first == f"console               {console}  (sign in with the token {API_TOKEN})"
+    assert second == f"simulator             {page}  (the provider: send its events, switch its faults)"
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+        async with http.post(f"{console}sign-in", data={"token": API_TOKEN}) as answer:
+            assert (answer.status, str(answer.url)) == (200, console)
+            assert "Overview" in await answer.text()
         for name in ("  its description", "  the contract"):
             async with http.get((await dev.prints(name)).split()[-1]) as answer:
                 assert (answer.status, answer.content_type) == (200, "text/html")
