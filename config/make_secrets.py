@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent / "secrets"
 
 WEBHOOK_TOKENS = "receiver_tokens"
 TOKENS = (WEBHOOK_TOKENS, "provider_api_token")
+SESSION_KEY = "console_session_key"
 API_TOKENS = "api_tokens"
 API_SCOPES = {"sender": "check+write", "people": "check+read+write+override"}
 """Name of a token of the API -> its scopes, as docs/api.md explains them."""
@@ -83,7 +84,7 @@ def make(folder: Path) -> None:
     # Each container reads its own as another user, so the files are open, and the folder they stand in is not.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    passwords = {f"rabbitmq_{user}_password" for user in USERS} | set(DATABASE_PASSWORDS) | set(TOKENS)
+    passwords = {f"rabbitmq_{user}_password" for user in USERS} | {*DATABASE_PASSWORDS, *TOKENS, SESSION_KEY}
     made = [name for name in sorted(passwords) if not (folder / name).exists()]
     for name in made:
         write(folder / name, secrets.token_urlsafe(24))

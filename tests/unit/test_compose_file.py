@@ -17,6 +17,7 @@ def test_ports_are_published_on_this_machine_only() -> None:
         ("RABBITMQ_PUBLISH", "127.0.0.1:5672", "5672"),
         ("RECEIVER_PUBLISH", "127.0.0.1:8080", "8080"),
         ("API_PUBLISH", "127.0.0.1:8081", "8081"),
+        ("CONSOLE_PUBLISH", "127.0.0.1:8083", "8083"),
     ]
     assert len(ports) == COMPOSE.count("ports:")
     explained = COMPOSE.partition("name: bridge")[0]

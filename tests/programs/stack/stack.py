@@ -21,12 +21,12 @@ from tests.programs.stack.engine import ROOT, SUCCESS, Engine, EngineError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-STAYING: Final = ("rabbitmq", "postgres", "receiver", "worker", "api", "provider")
+STAYING: Final = ("rabbitmq", "postgres", "receiver", "worker", "api", "console", "provider")
 """Services that run for as long as the stack stands."""
-OURS: Final = ("setup", "receiver", "worker", "api", "bridge", "provider", "simulator")
+OURS: Final = ("setup", "receiver", "worker", "api", "console", "bridge", "provider", "simulator")
 """Services that our image is."""
 
-_HEALTH_PORT: Final = {"receiver": 8090, "worker": 8091, "api": 8092}
+_HEALTH_PORT: Final = {"receiver": 8090, "worker": 8091, "api": 8092, "console": 8092}
 _BUILD_SECONDS: Final = 900.0
 _UP_SECONDS: Final = 600.0
 """Where the images of RabbitMQ and PostgreSQL are fetched, too."""
@@ -82,6 +82,7 @@ class Stack:
                 "PROVIDER_RATE": "1000",
                 "RECEIVER_PUBLISH": "127.0.0.1:",  # any free port
                 "API_PUBLISH": "127.0.0.1:",
+                "CONSOLE_PUBLISH": "127.0.0.1:",
                 "RABBITMQ_PUBLISH": "127.0.0.1:",
                 "COMPOSE_PROFILES": "",
             },
