@@ -6,5 +6,7 @@
 - `rendering` makes an answer of a template; `notices` keep one sentence over a redirect; `dependencies` says which of RabbitMQ,
   the database and the provider is down.
 - `address` (with `address_actions` and `address_words`) and `list_page` are the list's pages; `forms` has what all forms have.
+- `jobs` go on after their page was answered; `job_pages` show them, and `job_forms` start them. `dead_letters`, with `letter_listings` (what was
+  shown), `letter_actions`, `letter_words` and `undo_files`; `message_view` shows one message.
 - `static_files` serves style and scripts; those of others lie in static/vendor, with their licences (`make assets`).
 """

@@ -12,6 +12,7 @@ from bridge.console import (
     archive,
     dead_letters,
     dependencies,
+    job_pages,
     list_page,
     live,
     overview,
@@ -43,6 +44,8 @@ def console_application(parts: ConsoleParts) -> web.Application:
     static = StaticFiles()
     rendering.set_up(app, static)
     sign_in.set_up(app)
+    job_pages.set_up(app)
+    dead_letters.set_up(app, parts)
     app.add_routes(static.routes())
     app.add_routes([web.get("", _with_slash), web.get("/dependencies", _dependencies)])
     for page in _PAGES:

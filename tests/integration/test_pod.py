@@ -76,7 +76,7 @@ async def test_every_other_command_starts_among_service_links(
 ) -> None:
     """Whatever it finds then: it is not the variables that end it, and it names them once."""
     arguments = {"check": ["a@b.example"], "add": ["a@b.example"], "remove": ["a@b.example"]} | {
-        "history": ["a@b.example"], "import": ["a.csv"], "erase": ["a@b.example", "--dry-run"], "grant": ["a"], "show": ["id"], "replay": ["--dry-run", "--all"], "simulate": ["--count", "1"],
+        "history": ["a@b.example"], "import": ["a.csv"], "erase": ["a@b.example", "--dry-run"], "grant": ["a"], "show": ["id"], "restore": ["a.jsonl"], "replay": ["--dry-run", "--all"], "simulate": ["--count", "1"],
         "discard": ["--dry-run", "--all"], "disable": ["http://a.example/"], "enable": ["http://a.example/"],
     }  # fmt: skip
     alone = {"webhook show": [], "config show": [], "replay": ["--dry-run"]} | {

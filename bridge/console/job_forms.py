@@ -1,0 +1,67 @@
+"""What the forms that start a job have in common: a note, and where to go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from bridge.console.errors import InvalidFieldError
+from bridge.console.notices import redirect
+from bridge.text import collapse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+    from multidict import MultiDictProxy
+
+    from bridge.console.jobs import Job
+
+MAX_NOTE: Final = 1000
+"""Characters."""
+
+
+def text_of(form: Mapping[str, object], name: str) -> str:
+    """A field that is a text; empty where it is missing, or a file."""
+    value = form.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+def texts_of(form: MultiDictProxy[str | bytes | bytearray | web.FileField], name: str) -> list[str]:
+    """A field that may come several times."""
+    return [value for value in form.getall(name, []) if isinstance(value, str)]
+
+
+def note_of(form: Mapping[str, object]) -> str:
+    """Why somebody does this.
+
+    Raises:
+        InvalidFieldError: there is no note, or a very long one.
+    """
+    note = collapse(text_of(form, "note").encode(errors="replace").decode()).strip()
+    if not note:
+        raise InvalidFieldError("Nothing was changed: write a note that says why. It stays in the log.")
+    if len(note) > MAX_NOTE:
+        raise InvalidFieldError(f"Nothing was changed: the note is longer than {MAX_NOTE:,} characters.")
+    return note
+
+
+def rate_of(form: Mapping[str, object], *, least: float, most: float) -> float:
+    """How many messages a second, at the most.
+
+    Raises:
+        InvalidFieldError: it is no such number.
+    """
+    try:
+        rate = float(text_of(form, "rate"))
+    except ValueError:
+        rate = 0.0
+    if not least <= rate <= most:
+        raise InvalidFieldError(
+            f"Nothing was changed: the rate is a number from {least:g} to {most:,.0f} a second."
+        )
+    return rate
+
+
+def to_job(request: web.Request, job: Job) -> web.Response:
+    """On to the page of the job."""
+    return redirect(request, f"/jobs/{job.id}")
