@@ -126,6 +126,11 @@ contract: dependencies
 	$(BIN)/bridge contract check docs/contract
 	$(BIN)/python -m tests.contract
 
+# They are committed, so that nobody else needs Node; a test compares them with the packages.
+.PHONY: assets
+assets: dependencies ## Copy the console's scripts of others out of the npm packages that tests/node locks
+	@$(BIN)/python -m tests.assets
+
 .PHONY: docs
 docs: dependencies ## Write the tables of docs/reference that are made from code
 	@$(BIN)/python -m tests.docs

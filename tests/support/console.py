@@ -15,10 +15,12 @@ from bridge.console.application import console_application
 from bridge.roles.api import api
 from bridge.roles.lifetime import Lifetime
 from bridge.settings.api_section import OVERRIDE, READ, WRITE
+from bridge.settings.loading import load_settings
 from bridge.tasks import wait_while_running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
 
     from multidict import CIMultiDictProxy
 
@@ -36,6 +38,26 @@ def token_of(name: str) -> str:
 
 TOKENS: Final = [f"{name}:{'+'.join(scopes)}:{token_of(name)}" for name, scopes in _SCOPES.items()]
 """For `api.tokens`."""
+
+
+def settings_without_rabbitmq(directory: Path, **changes: dict[str, Any]) -> Settings:
+    """Of the console over a list of its own in this folder; nobody is where RabbitMQ should be.
+
+    Args:
+        directory: for the list and the files that the console writes.
+        changes: section -> name -> value, beside or instead of ours.
+    """
+    ours: dict[str, dict[str, Any]] = {
+        "api": {"port": 0, "tokens": TOKENS},
+        "console": {"directory": f"{directory}/console"},
+        "rabbitmq": {"urls": ["amqp://nobody:nothing@127.0.0.1:9/"]},
+        "spool": {"directory": f"{directory}/spool"},
+        "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/list.sqlite3"},
+        "health": {"port": 0},
+    }
+    return load_settings(
+        overrides={name: ours.get(name, {}) | changes.get(name, {}) for name in {*ours, *changes}}
+    )
 
 
 class Page(NamedTuple):
