@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from bridge.suppression.errors import StoreUnavailableError
+from bridge.suppression.policy import Reason
 from bridge.telemetry import logs
 from bridge.worker.failures import DATABASE_ERRORS
 
@@ -40,6 +41,9 @@ class Expirer:
         self._database = database
         self._on_ended = on_ended
         self._metrics = metrics
+        for reason in Reason:
+            if reason is not Reason.COMPLAINT:  # which never ends
+                metrics.list_expired.labels(reason.value)  # from nothing to 1 Prometheus sees no increase
 
     async def run(self) -> None:
         """Work until cancelled."""
