@@ -121,6 +121,7 @@ layers: dependencies
 	$(BIN)/lint-imports
 pages: dependencies
 	$(BIN)/python -m tests.docs --check
+	$(BIN)/python -m config.grafana --check
 # docs/contract is the one of the last release: docs/contract.md. And what the code publishes holds to the schemas.
 contract: dependencies
 	$(BIN)/bridge contract check docs/contract
@@ -134,6 +135,10 @@ assets: dependencies ## Copy the console's scripts of others out of the npm pack
 .PHONY: docs
 docs: dependencies ## Write the tables of docs/reference that are made from code
 	@$(BIN)/python -m tests.docs
+
+.PHONY: dashboards
+dashboards: dependencies ## Write the dashboards of config/grafana from code
+	@$(BIN)/python -m config.grafana
 
 # `make test` runs the tour, too.
 .PHONY: docs-check

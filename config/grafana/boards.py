@@ -68,7 +68,11 @@ def made(board: Board) -> dashboard.Dashboard:
             number += 1
             panel.build().id_val = number
             builder.with_panel(panel)
-    return builder.build()
+    document = builder.build()
+    for variable in document.templating.list_val or ():
+        # Of variables that are intervals, which is more than the schema of newer releases has for others.
+        variable.auto = variable.auto_min = variable.auto_count = None
+    return document
 
 
 def _text(name: str, label: str, value: str) -> builders.TextBoxVariable:

@@ -56,7 +56,7 @@ def _now() -> list[Made]:
         figure(
             About(
                 "Is all there that should be?",
-                "How many exchanges and queues RabbitMQ refuses to declare as planned. bridge doctor says which, and what to do.",
+                "How many exchanges and queues RabbitMQ refuses to declare as planned. `bridge doctor` says which, and what to do.",
                 _TOPOLOGY,
             ),
             Query("sum(max by (name) (bridge_topology_refused))"),
@@ -67,7 +67,7 @@ def _now() -> list[Made]:
             About(
                 "Consumers of the suppression queue",
                 "As many as there are workers. 0: the list is not updated; events wait in the queue. Start a worker, or see what those "
-                "that run wait for (/readyz).",
+                "that run wait for (`/readyz`).",
                 _ROLES,
             ),
             Query('sum(rabbitmq_queue_consumers{queue="${prefix}suppression"})'),
@@ -95,7 +95,7 @@ def _links() -> list[Made]:
             About(
                 "Can the roles use RabbitMQ?",
                 "For each use the worst connection of all its instances. Blocked: RabbitMQ has a memory or disk alarm; see rabbitmqctl "
-                "status, and give it memory or disk space. Down: see /readyz for the reason.",
+                "status, and give it memory or disk space. Down: see `/readyz` for the reason.",
                 _ROLES,
             ),
             Query(f"2 * {down} > 0 or {blocked}", "{{job}}: {{use}}"),
@@ -144,7 +144,7 @@ def _links() -> list[Made]:
         series(
             About(
                 "Connections opened in five minutes",
-                "After a start, none should be opened. Many: connections break again and again. The log's broker.lost says why.",
+                "After a start, none should be opened. Many: connections break again and again. The log's `broker.lost` says why.",
                 _ROLES,
             ),
             Query("sum by (job, use) (increase(bridge_broker_connects_total[5m]))", "{{job}}: {{use}}"),

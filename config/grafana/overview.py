@@ -80,12 +80,11 @@ def _named(*alerts: str) -> str:
 
 
 def _question(title: str, says: str, alerts: str) -> Made:
-    """2 while an alert fires, 1 while one is about to, 0 while none is, and nothing where there are no alerts."""
+    """2 while an alert fires, 1 while one is about to or only informs, 0 while none does, and nothing without alerts."""
+    firing = f'ALERTS{{{alerts},alertstate="firing",severity!="info"}}'
     return figure(
-        About(title, f"{says} Perhaps: an alert is about to fire.", _START),
-        Query(
-            f'max(2 * ALERTS{{{alerts},alertstate="firing"}} or ALERTS{{{alerts},alertstate="pending"}}) or {_LOADED}'
-        ),
+        About(title, f"{says} Perhaps: an alert is about to fire, or only informs of a restart.", _START),
+        Query(f"max(2 * {firing} or ALERTS{{{alerts}}}) or {_LOADED}"),
         unit=COUNT,
         states=_ANSWERS,
         no_value="Unknown: Prometheus has no alerts.yml",
@@ -105,6 +104,7 @@ def _alerts() -> Made:
         Query(f'label_replace({since}, "todo", "$1", "alertname", "(.+)")'),
         columns=[
             Column("alertname", "Alert", width=230),
+            Column("severity", "Severity", width=90),
             Column("Value", "Since", unit=units.DateTimeFromNow, width=150),
             Column("todo", "What to do", texts=descriptions()),
         ],
@@ -119,7 +119,7 @@ def _evidence() -> list[Made]:
         series(
             About(
                 "Events answered 503",
-                "Events that neither RabbitMQ nor the spool took. Every one may be lost. See /readyz of the receivers: bring RabbitMQ "
+                "Events that neither RabbitMQ nor the spool took. Every one may be lost. See `/readyz` of the receivers: bring RabbitMQ "
                 "back, or free space for the spool.",
                 "operate.md#the-spool",
             ),
@@ -158,7 +158,7 @@ def _evidence() -> list[Made]:
             About(
                 "What waits for a person",
                 "Dead letters, bodies in the quarantine, and events that RabbitMQ refuses and the spool keeps. They stay until somebody "
-                "replays or discards them: bridge dead list, bridge quarantine list, bridge spool status.",
+                "replays or discards them: `bridge dead list`, `bridge quarantine list`, `bridge spool status`.",
                 "operate.md#somebody-bounced-and-is-not-on-the-list",
             ),
             Query(in_queue("suppression.dead"), "dead letters"),
@@ -187,13 +187,13 @@ def _flow() -> list[Made]:
         ),
         timeline(
             About(
-                "Does it answer Prometheus?",
-                "Every receiver, worker, API and node of RabbitMQ that Prometheus knows. Gaps are containers that were away. See the log "
-                "of one that does not answer, and restart it if it hangs.",
+                "Is everybody there?",
+                "Every receiver, worker, API and node of RabbitMQ that Prometheus knows. Not ready: it runs and waits for a dependency; its "
+                "`/readyz` says for which. Gaps are containers that were away.",
                 "operate.md#a-role-rabbitmq-or-the-database-does-not-answer",
             ),
-            Query('up{job=~"receiver|worker|api|rabbitmq"}', "{{job}} {{instance}}"),
-            states={"1": ("answers", GREEN), "0": ("does not answer", RED)},
+            Query('1 + bridge_ready or 2 * up{job=~"receiver|worker|api|rabbitmq"}', "{{job}} {{instance}}"),
+            states={"2": ("ready", GREEN), "1": ("not ready", YELLOW), "0": ("does not answer", RED)},
         ),
         series(
             About(
@@ -210,7 +210,7 @@ def _flow() -> list[Made]:
         series(
             About(
                 "Addresses on the list",
-                "Entries by reason. A sudden step is an import, an erasure, or a mailing that went wrong: bridge suppressions history "
+                "Entries by reason. A sudden step is an import, an erasure, or a mailing that went wrong: `bridge suppressions history` "
                 "says who changed an address, and why.",
                 "operate.md#finding-out-why-an-address-is-on-the-list",
             ),

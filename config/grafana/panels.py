@@ -11,6 +11,7 @@ from grafana_foundation_sdk.builders import prometheus, stat, statetimeline, tab
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common, dashboard, units
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from grafana_foundation_sdk.models.table import Options as TableOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -212,6 +213,9 @@ def rows(
     )
     for column in columns:
         panel.override_by_name(column.heading, _properties(column))
+    options = panel.build().options
+    if isinstance(options, TableOptions):
+        options.footer = None  # which newer releases no longer have
     return _finished(panel, about)
 
 

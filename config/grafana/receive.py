@@ -13,6 +13,7 @@ from config.grafana.panels import (
     RED,
     SECONDS,
     SHARE,
+    THIRD,
     YELLOW,
     About,
     Query,
@@ -44,7 +45,7 @@ def _now() -> list[Made]:
         figure(
             About(
                 "Receivers that answer",
-                "0: events are lost, unless the provider sends them again. See docker compose ps and the log of the receiver.",
+                "0: events are lost, unless the provider sends them again. See `docker compose ps` and the log of the receiver.",
                 _ROLES,
             ),
             Query('sum(up{job="receiver"})'),
@@ -56,7 +57,7 @@ def _now() -> list[Made]:
             About(
                 "Does the spool take events?",
                 "No: its disk is full, refuses, or does not answer. While RabbitMQ takes events, nothing is lost; do not wait for it to "
-                "fail, too. /readyz of the receiver has the reason.",
+                "fail, too. `/readyz` of the receiver has the reason.",
                 _SPOOL,
             ),
             Query("max(bridge_spool_refusing)"),
@@ -76,7 +77,7 @@ def _now() -> list[Made]:
         figure(
             About(
                 "Restarts of receiver processes in an hour",
-                "Processes of a receiver with receiver.processes above 1 that died and were started again. A process that dies loses no "
+                "Processes of a receiver with `receiver.processes` above 1 that died and were started again. A process that dies loses no "
                 "event that was answered 200. The log says why it died.",
                 _ROLES,
             ),
@@ -95,7 +96,7 @@ def _webhook() -> list[Made]:
                 "Events a second, by name",
                 "Events that were answered 200. other is a name that the bridge does not know, and passes on; malformed is a body that "
                 "is no event, and goes to the quarantine. None at all for an hour: does the provider still know the webhook's URL "
-                "(bridge webhook show)?",
+                "(`bridge webhook show`)?",
                 "operate.md#somebody-bounced-and-is-not-on-the-list",
             ),
             Query(rate("bridge_events_received_total", by="name"), "{{name}}"),
@@ -117,7 +118,7 @@ def _webhook() -> list[Made]:
             About(
                 "Time to answer",
                 "From a request's head to its answer. It follows RabbitMQ's confirms: compare it with Time to confirm on Broker. Events "
-                "that take longer than receiver.confirm_wait go to the spool.",
+                "that take longer than `receiver.confirm_wait` go to the spool.",
                 _SPOOL,
             ),
             Query(quantile(0.5, _TIME), "half"),
@@ -125,6 +126,7 @@ def _webhook() -> list[Made]:
             Query(quantile(0.999, _TIME), "all but 1 in 1000"),
             unit=SECONDS,
             limits=[(2, RED)],
+            width=THIRD,
         ),
         series(
             About(
@@ -137,6 +139,7 @@ def _webhook() -> list[Made]:
             Query(quantile(0.99, _AGE, where='stage="received"'), "all but 1 in 100"),
             unit=SECONDS,
             limits=[(900, YELLOW)],
+            width=THIRD,
         ),
         series(
             About(
@@ -146,17 +149,7 @@ def _webhook() -> list[Made]:
             ),
             Query(rate("bridge_requests_admitted_total", by="token"), "{{token}}"),
             unit=PER_SECOND,
-        ),
-        series(
-            About(
-                "Refused events a second",
-                "Answered 503: neither RabbitMQ nor the spool took them, and whether they come again is up to the provider. Bring "
-                "RabbitMQ back, or free space for the spool.",
-                _SPOOL,
-            ),
-            Query(rate("bridge_answers_total", by="instance", where='answer="503"'), "{{instance}}"),
-            unit=PER_SECOND,
-            limits=[(0.001, RED)],
+            width=THIRD,
         ),
     ]
 
@@ -167,7 +160,7 @@ def _spool() -> list[Made]:
             About(
                 "Events in the spool",
                 "Events that were answered 200 and wait for RabbitMQ. They drain by themselves when RabbitMQ takes messages again; "
-                "bridge spool status says what keeps them.",
+                "`bridge spool status` says what keeps them.",
                 _SPOOL,
             ),
             Query("sum by (instance) (bridge_spool_entries)", "{{instance}}"),
@@ -190,7 +183,7 @@ def _spool() -> list[Made]:
         series(
             About(
                 "How full the spool is",
-                "Of spool.max_bytes. When it is full, events are answered 503. Bring RabbitMQ back; or raise spool.max_bytes where the "
+                "Of `spool.max_bytes`. When it is full, events are answered 503. Bring RabbitMQ back; or raise `spool.max_bytes` where the "
                 "disk has room.",
                 _SPOOL,
             ),
@@ -205,7 +198,7 @@ def _spool() -> list[Made]:
         series(
             About(
                 "Events set aside in the spool",
-                "Events that RabbitMQ refuses, by reason. They are tried again automatically, and hold up no others. bridge spool status "
+                "Events that RabbitMQ refuses, by reason. They are tried again automatically, and hold up no others. `bridge spool status` "
                 "says what RabbitMQ answered.",
                 "operate.md#a-queue-that-rejects",
             ),

@@ -50,7 +50,7 @@ def _now() -> list[Made]:
         figure(
             About(
                 "Addresses on the list",
-                "Entries of all reasons, counted each minute.",
+                "Entries of all reasons, counted each minute. A sudden step is an import, an erasure, or a mailing that went wrong.",
                 "operate.md#finding-out-why-an-address-is-on-the-list",
             ),
             Query("sum(max by (reason) (bridge_list_entries))"),
@@ -60,7 +60,7 @@ def _now() -> list[Made]:
             About(
                 "How far the list is behind",
                 "Checks of the list know every event up to so long ago. A few seconds is normal. It grows while an event waits anywhere, "
-                "also as a dead letter: bridge status says where.",
+                "also as a dead letter: `bridge status` says where.",
                 _FRESH,
             ),
             Query("time() - max(bridge_list_fresh_as_of_timestamp_seconds > 0)"),
@@ -82,7 +82,7 @@ def _now() -> list[Made]:
         figure(
             About(
                 "APIs that answer",
-                "0: senders cannot ask whom they may write to. They should wait, and not send. See docker compose ps and the log of the API.",
+                "0: senders cannot ask whom they may write to. They should wait, and not send. See `docker compose ps` and the log of the API.",
                 _ROLES,
             ),
             Query('sum(up{job="api"})'),
@@ -98,7 +98,7 @@ def _entries() -> list[Made]:
         series(
             About(
                 "Entries, by reason",
-                "A sudden step is an import, an erasure, or a mailing that went wrong: bridge suppressions history says who changed an "
+                "A sudden step is an import, an erasure, or a mailing that went wrong: `bridge suppressions history` says who changed an "
                 "address, and why.",
                 "operate.md#finding-out-why-an-address-is-on-the-list",
             ),
@@ -162,7 +162,7 @@ def _changes() -> list[Made]:
         series(
             About(
                 "Age of the oldest change that waits",
-                "Above a minute an alert fires: RabbitMQ cannot be reached or is blocked, or no worker holds the lease. See /readyz of the "
+                "Above a minute an alert fires: RabbitMQ cannot be reached or is blocked, or no worker holds the lease. See `/readyz` of the "
                 "workers.",
                 _PUBLISHES,
             ),
@@ -179,8 +179,8 @@ def _api() -> list[Made]:
         series(
             About(
                 "Answers a second, by status",
-                "5xx: the list's database does not answer, or something has failed: see /readyz and the log of the API. 401 and 403: a "
-                "token is wrong, or may not do this. 429: a sender asks faster than api.rate allows.",
+                "5xx: the list's database does not answer, or something has failed: see `/readyz` and the log of the API. 401 and 403: a "
+                "token is wrong, or may not do this. 429: a sender asks faster than `api.rate` allows.",
                 "api.md#problems",
             ),
             Query(rate("bridge_api_answers_total", by="status"), "{{status}}"),
@@ -228,7 +228,7 @@ def _database() -> list[Made]:
         series(
             About(
                 "Rows of tables that grow",
-                "They grow with the mail that is sent, and are kept as long as [retention] says. One that only grows: the worker that "
+                "They grow with the mail that is sent, and are kept as long as `[retention]` says. One that only grows: the worker that "
                 "deletes what is old does not get to it.",
                 _RETENTION,
             ),
@@ -239,7 +239,8 @@ def _database() -> list[Made]:
         series(
             About(
                 "Rows deleted a second",
-                "Because they were older than [retention] says.",
+                "Because they were older than `[retention]` says. None for days, although it should be: see the log of the worker that "
+                "publishes the changes, for that one deletes, too.",
                 _RETENTION,
             ),
             Query(rate("bridge_pruned_rows_total", by="what"), "{{what}}"),

@@ -50,7 +50,7 @@ def _now() -> list[Made]:
         figure(
             About(
                 "Workers that answer",
-                "0: the list is not updated, and events wait in RabbitMQ. See docker compose ps and the log of the worker.",
+                "0: the list is not updated, and events wait in RabbitMQ. See `docker compose ps` and the log of the worker.",
                 _ROLES,
             ),
             Query('sum(up{job="worker"})'),
@@ -62,7 +62,7 @@ def _now() -> list[Made]:
             About(
                 "Events that wait for a worker",
                 "In the suppression queue, delivered or not. If it stays above a thousand: see below what the workers wait for, raise "
-                "provider.rate if the provider allows it, or start more workers.",
+                "`provider.rate` if the provider allows it, or start more workers.",
                 _SCALE,
             ),
             Query(in_queue("suppression")),
@@ -72,8 +72,8 @@ def _now() -> list[Made]:
         figure(
             About(
                 "Found stuck in an hour",
-                "How often a worker had work, waited for nothing, and made no progress. Its log has worker.stuck with the reason; restart "
-                "it if its /livez still says so.",
+                "How often a worker had work, waited for nothing, and made no progress. Its log has `worker.stuck` with the reason; restart "
+                "it if its `/livez` still says so.",
                 _ROLES,
             ),
             Query("sum(increase(bridge_worker_stuck_total[1h]))"),
@@ -84,7 +84,7 @@ def _now() -> list[Made]:
             About(
                 "Is the queue filled again from the archive?",
                 "Yes, for a while: the suppression queue was deleted or lost a binding, and workers publish to it from the archive what it "
-                "missed. At the end the log has worker.backfilled.",
+                "missed. At the end the log has `worker.backfilled`.",
                 "reference/topology.md#when-the-suppression-queue-is-deleted",
             ),
             Query("max(bridge_backfill_due)"),
@@ -163,7 +163,7 @@ def _dependencies() -> list[Made]:
             About(
                 "Do the workers wait for a dependency?",
                 "Its circuit breaker, in the worst worker. Open: it does not answer, and the workers wait; they go on by themselves. "
-                "/readyz of the workers has the error.",
+                "`/readyz` of the workers has the error.",
                 _PROVIDER,
             ),
             Query("max by (dependency) (bridge_breaker_state)", "{{dependency}}"),
@@ -182,7 +182,7 @@ def _dependencies() -> list[Made]:
         series(
             About(
                 "Calls of the provider's API a second, by status",
-                "404: it does not know the message (yet). 429: provider.rate is above what it allows. 401 and 403: provider.api_token is "
+                "404: it does not know the message (yet). 429: `provider.rate` is above what it allows. 401 and 403: `provider.api_token` is "
                 "wrong. 5xx, timeout and error: it is down.",
                 _PROVIDER,
             ),
@@ -219,8 +219,8 @@ def _failures() -> list[Made]:
         series(
             About(
                 "Dead letters in an hour, by reason",
-                "Messages that were given up. The addresses that they are about are not on the list: bridge dead list shows them; repair "
-                "the cause, then bridge dead replay.",
+                "Messages that were given up. The addresses that they are about are not on the list: `bridge dead list` shows them; repair "
+                "the cause, then `bridge dead replay`.",
                 _DEAD,
             ),
             Query("sum by (reason) (increase(bridge_dead_letters_total[1h]))", "{{reason}}"),

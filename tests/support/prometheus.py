@@ -47,7 +47,7 @@ class Prometheus:
         """Returns when the query gives something."""
         try:
             async with asyncio.timeout(_PATIENCE_SECONDS):
-                while not await self.query(expression):
+                while not await self.query(expression):  # noqa: ASYNC110 -- Prometheus sends no event
                     await asyncio.sleep(_LOOK_EVERY_SECONDS)
         except TimeoutError:
             raise AssertionError(f"Prometheus never sees {expression}") from None
@@ -55,6 +55,11 @@ class Prometheus:
     async def metrics(self) -> set[str]:
         """The names of all that it has ever scraped."""
         return set((await self._asked("label/__name__/values"))["data"])
+
+    async def alerts(self) -> list[str]:
+        """The expressions of all alerts, as Prometheus has read them."""
+        groups = (await self._asked("rules"))["data"]["groups"]
+        return [rule["query"] for group in groups for rule in group["rules"]]
 
     async def label_values(self, metric: str, label: str) -> list[str]:
         """As Grafana's `label_values` asks for them."""
@@ -67,7 +72,7 @@ class Prometheus:
 
 
 @asynccontextmanager
-async def running(directory: Path, ports: Mapping[str, int]) -> AsyncIterator[Prometheus]:
+async def running(directory: Path, ports: dict[str, int]) -> AsyncIterator[Prometheus]:
     """It scrapes and evaluates each half second; alerts.yml is loaded.
 
     Args:
@@ -94,7 +99,7 @@ async def running(directory: Path, ports: Mapping[str, int]) -> AsyncIterator[Pr
 
 def _configured(ports: Mapping[str, int]) -> str:
     text = (SHIPPED / "prometheus.yml").read_text("utf-8")
-    text = re.sub(r"scrape_interval: \w+", "scrape_interval: 500ms\n  evaluation_interval: 500ms", text)
+    text = re.sub(r"(scrape|evaluation)_interval: \w+", r"\1_interval: 500ms", text)
     text = text.replace("/etc/prometheus/alerts.yml", str(SHIPPED / "alerts.yml"))
     text = text.replace("localhost:9090", f"127.0.0.1:{ports['prometheus']}")
 
