@@ -25,6 +25,7 @@ API_TOKENS = "api_tokens"
 API_SCOPES = {"sender": "check+write", "people": "check+read+write+override"}
 """Name of a token of the API -> its scopes, as docs/api.md explains them."""
 DATABASE_USERS = ("owner", "worker", "api")
+GRAFANA = "grafana_admin_password"
 DATABASE_PASSWORDS = ("postgres_password", *(f"database_{user}_password" for user in DATABASE_USERS))
 
 
@@ -84,7 +85,8 @@ def make(folder: Path) -> None:
     # Each container reads its own as another user, so the files are open, and the folder they stand in is not.
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    passwords = {f"rabbitmq_{user}_password" for user in USERS} | {*DATABASE_PASSWORDS, *TOKENS, SESSION_KEY}
+    passwords = {f"rabbitmq_{user}_password" for user in USERS}
+    passwords |= {*DATABASE_PASSWORDS, *TOKENS, SESSION_KEY, GRAFANA}
     made = [name for name in sorted(passwords) if not (folder / name).exists()]
     for name in made:
         write(folder / name, secrets.token_urlsafe(24))

@@ -188,11 +188,14 @@ def _flow() -> list[Made]:
         timeline(
             About(
                 "Is everybody there?",
-                "Every receiver, worker, API and node of RabbitMQ that Prometheus knows. Not ready: it runs and waits for a dependency; its "
+                "Every receiver, worker, API, console and node of RabbitMQ that Prometheus knows. Not ready: it runs and waits for a dependency; its "
                 "`/readyz` says for which. Gaps are containers that were away.",
                 "operate.md#a-role-rabbitmq-or-the-database-does-not-answer",
             ),
-            Query('1 + bridge_ready or 2 * up{job=~"receiver|worker|api|rabbitmq"}', "{{job}} {{instance}}"),
+            Query(
+                '1 + bridge_ready or 2 * up{job=~"receiver|worker|api|console|rabbitmq"}',
+                "{{job}} {{instance}}",
+            ),
             states={"2": ("ready", GREEN), "1": ("not ready", YELLOW), "0": ("does not answer", RED)},
         ),
         series(

@@ -18,6 +18,7 @@ def test_ports_are_published_on_this_machine_only() -> None:
         ("RECEIVER_PUBLISH", "127.0.0.1:8080", "8080"),
         ("API_PUBLISH", "127.0.0.1:8081", "8081"),
         ("CONSOLE_PUBLISH", "127.0.0.1:8083", "8083"),
+        ("GRAFANA_PUBLISH", "127.0.0.1:3000", "3000"),
     ]
     assert len(ports) == COMPOSE.count("ports:")
     explained = COMPOSE.partition("name: bridge")[0]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models.dashboard import Dashboard
+import yaml
 
+from config import make_secrets
 from config.grafana import alerts
 from config.grafana.__main__ import documents
 from config.grafana.panels import WIDTH
@@ -20,6 +20,8 @@ from tests.docs.tables import ROOT, rows_of
 from tests.support import dashboards
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.dashboards import Panel
 
 PANELS = list(dashboards.panels())
@@ -125,14 +127,7 @@ def test_the_files_are_what_the_code_makes() -> None:
     assert there == documents(), "make dashboards"
 
 
-@pytest.mark.parametrize("file", dashboards.FILES, ids=lambda file: file.name)
-def test_grafanas_model_reads_a_dashboard_and_writes_it_as_it_is(file: Any) -> None:
-    """So there is nothing in it that the model does not know, and nothing missing that it wants."""
-    read = orjson.loads(file.read_bytes())
-    assert orjson.loads(JSONEncoder().encode(Dashboard.from_json(read))) == read
-
-
-def test_a_file_that_was_edited_by_hand_is_found(tmp_path: Any) -> None:
+def test_a_file_that_was_edited_by_hand_is_found(tmp_path: Path) -> None:
     """By `make check`, which says how it is made again."""
     said = subprocess.run(
         [sys.executable, "-c", _CHECK_OF, str(tmp_path)],
@@ -151,3 +146,43 @@ _CHECK_OF = (
     "sys.argv.append('--check')\n"
     "main.main()"
 )
+
+
+def test_grafana_finds_prometheus_and_the_dashboards_in_compose() -> None:
+    """What is provisioned names services, ports and folders as docker-compose.yml has them; the first page is the overview."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    grafana = compose["services"]["grafana"]
+    folders = dict(volume.removesuffix(":ro").split(":") for volume in grafana["volumes"])
+    provisioned = {
+        kind: yaml.safe_load(
+            (ROOT / _source_of(f"/etc/grafana/provisioning/{kind}", folders) / file).read_text()
+        )
+        for kind, file in (("datasources", "prometheus.yml"), ("dashboards", "bridge.yml"))
+    }
+    [source] = provisioned["datasources"]["datasources"]
+    assert (source["url"], source["type"]) == ("http://prometheus:9090", "prometheus")
+    assert set(compose["services"]["prometheus"]["networks"]) & set(grafana["networks"])
+    scraping = yaml.safe_load((ROOT / "config" / "prometheus" / "prometheus.yml").read_text())["global"]
+    assert source["jsonData"]["timeInterval"] == scraping["scrape_interval"]
+    [provider] = provisioned["dashboards"]["providers"]
+    assert _source_of(provider["options"]["path"], folders) == "./config/grafana/dashboards"
+    home = grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/overview.json"
+    assert compose["services"]["prometheus"]["profiles"] == grafana["profiles"] == ["observability"]
+
+
+def _source_of(target: str, folders: dict[str, str]) -> str:
+    [source] = [source for source, there in folders.items() if there == target]
+    return source
+
+
+def test_grafanas_password_is_one_of_the_secrets(tmp_path: Path) -> None:
+    """Made once, kept, and given to Grafana as a file."""
+    make_secrets.make(tmp_path)
+    password = (tmp_path / make_secrets.GRAFANA).read_text()
+    make_secrets.make(tmp_path)
+    assert (tmp_path / make_secrets.GRAFANA).read_text() == password
+    grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]["grafana"]
+    assert grafana["secrets"] == [make_secrets.GRAFANA]
+    secret = grafana["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"]
+    assert secret == f"/run/secrets/{make_secrets.GRAFANA}"

@@ -32,7 +32,7 @@ ASKED: dict[str, list[str]] = {
 OF_ONE_SERIES = ("aiohttp", "aio-pika", "aiormq", "pamqp")
 """Those whose parts are used beyond what they promise to keep."""
 
-ENTRY = re.compile(r"([\w.-]+)==([\w.]+)( ; [^\\\n]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")
+ENTRY = re.compile(r"([\w.-]+)==([\w.!]+)( ; [^\\\n]+)? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)")
 
 
 def pins(lock: str) -> dict[str, Version]:

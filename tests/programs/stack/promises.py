@@ -25,7 +25,7 @@ _WRITE: Final = "for folder in / /etc /opt/bridge /usr/local; do touch $folder/w
 _RESOLVE: Final = "import socket; print(socket.getaddrinfo('postgres', 5432))"
 _CONNECT: Final = "import socket; socket.create_connection(('{}', 5432), 3)"
 _SHORTEST_SECRET: Final = 16
-_PUBLISHING: Final = {"receiver": 8080, "api": 8081, "console": 8083, "rabbitmq": 5672}
+_PUBLISHING: Final = {"receiver": 8080, "api": 8081, "console": 8083, "rabbitmq": 5672, "grafana": 3000}
 """Service -> the port of it that is published; of RabbitMQ that of AMQP only."""
 
 
@@ -188,7 +188,7 @@ async def _configured(stack: Stack) -> dict[str, dict[str, Any]]:
         "--format",
         "json",
         files=[COMPOSE_FILE],
-        unset=["RECEIVER_PUBLISH", "API_PUBLISH", "CONSOLE_PUBLISH", "RABBITMQ_PUBLISH"],
+        unset=["RECEIVER_PUBLISH", "API_PUBLISH", "CONSOLE_PUBLISH", "RABBITMQ_PUBLISH", "GRAFANA_PUBLISH"],
     )
     services: dict[str, dict[str, Any]] = json.loads(text)["services"]
     return services
@@ -199,7 +199,7 @@ ALL: Final[dict[str, Look]] = {
     "no process of any container is root's": _no_root,
     "our containers cannot write to their root": _read_only,
     "no capabilities, and none to be gained": _unprivileged,
-    "only the ports of receiver, API, console and RabbitMQ's AMQP are published, on 127.0.0.1": _few_ports,
+    "only the ports of receiver, API, console, Grafana and RabbitMQ's AMQP are published, on 127.0.0.1": _few_ports,
     "the receiver cannot reach PostgreSQL": _no_way_to_postgres,
     "the API cannot reach RabbitMQ": api_promises.no_way_to_rabbitmq,
     "the API's user of the database may do its own work and no more": api_promises.least_rights,
