@@ -237,7 +237,7 @@ postgresql: python
 pgbouncer: python
 	@command -v pgbouncer >/dev/null || ! command -v apt-get >/dev/null || ( missing=pgbouncer; $(install_missing) )
 
-# Runs the alerts over samples. Without it, as where there is no Debian, that one test is skipped.
+# Runs the alerts over samples, and Prometheus the queries of the dashboards. Without it, as where there is no Debian, these tests are skipped.
 .PHONY: promtool
 promtool: python
 	@command -v promtool >/dev/null || ! command -v apt-get >/dev/null || ( missing=prometheus; $(install_missing) )
