@@ -22,6 +22,7 @@ from bridge.console import (
 )
 from bridge.console.boundary import boundary, remember_start
 from bridge.console.headers import add_headers
+from bridge.console.monitor import MONITOR, Monitor
 from bridge.console.notices import NOTICES, Notices
 from bridge.console.parts import PARTS
 from bridge.console.sessions import PATH, SESSIONS, Sessions, session_key
@@ -34,18 +35,22 @@ _PAGES = (overview, address, list_page, dead_letters, subscribers, live, archive
 
 
 def console_application(parts: ConsoleParts) -> web.Application:
-    """The application, to be mounted under /console. It asks nobody anything before somebody looks at a page."""
+    """The application, to be mounted under /console. Nothing that it asks is waited for at the start."""
     app = web.Application(middlewares=[boundary])
     app.on_response_prepare.extend([add_headers, remember_start])
     app[PARTS] = parts
     key = session_key(parts.settings.console)
     app[SESSIONS] = Sessions(key, parts.access, hours=parts.settings.console.session_hours)
     app[NOTICES] = Notices(key)
+    monitor = app[MONITOR] = Monitor(parts)
+    app.cleanup_ctx.append(monitor.running)
+    app.on_shutdown.append(monitor.close)
     static = StaticFiles()
     rendering.set_up(app, static)
     sign_in.set_up(app)
     job_pages.set_up(app)
     dead_letters.set_up(app, parts)
+    live.set_up(app)
     app.add_routes(static.routes())
     app.add_routes([web.get("", _with_slash), web.get("/dependencies", _dependencies)])
     for page in _PAGES:

@@ -134,7 +134,7 @@ def overrides(
 
 def with_health(settings: Settings, port: int) -> Settings:
     """The settings of one role, which serves its health on this port."""
-    return settings.model_copy(update={"health": sections.Health(port=port)})
+    return settings.model_copy(update={"health": sections.Health(port=port, roles=settings.health.roles)})
 
 
 def write_config(directory: Path, settings: Settings, decided: Mapping[str, Mapping[str, Any]]) -> Path:

@@ -29,6 +29,8 @@ class ProblemKind(StrEnum):
     ROLE_NOT_READY = "role not ready"
     BREAKER_OPEN = "breaker open"
     BROKER_DOWN = "broker down"
+    DATABASE_DOWN = "database down"
+    """The list's: only the console asks it."""
     QUEUE_MISSING = "queue missing"
     NODE_DOWN = "node down"
     ALARM = "alarm"

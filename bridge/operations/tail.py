@@ -52,13 +52,20 @@ class TailedEvent:
     """Why the body is not an event."""
 
 
-async def tail(settings: Settings, names: Sequence[str], show: Callable[[TailedEvent], None]) -> None:
+async def tail(
+    settings: Settings,
+    names: Sequence[str],
+    show: Callable[[TailedEvent], None],
+    *,
+    link: Link | None = None,
+) -> None:
     """Show every event from now on, until cancelled. A lost connection is logged and retried.
 
     Args:
         settings: RabbitMQ's URLs.
         names: of the events, in either spelling; none: all events.
         show: called for each event. If it is too slow, RabbitMQ drops the oldest events.
+        link: the connection, where the caller wants to know its state; None: it is of no interest.
 
     Raises:
         TopologyRefusedError: there is no exchange of events, or the broker user may not consume.
@@ -67,7 +74,7 @@ async def tail(settings: Settings, names: Sequence[str], show: Callable[[TailedE
     prefix = topology.Names(settings.rabbitmq.prefix)
     keys = {events.canonical_name(name) for name in names} or {"#"}
     bindings = [(prefix.events, key) for key in keys]
-    link = Link(settings.rabbitmq, use="consume", metrics=Metrics())
+    link = link or Link(settings.rabbitmq, use="consume", metrics=Metrics())
 
     async def session(connection: AbstractConnection) -> None:
         async with consume_temporary_queue(

@@ -1,0 +1,84 @@
+"""What `doctor` finds, for the pages: it runs while somebody looks, once a minute at the most, or when asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bridge.diagnostics.doctor import run_checks
+from bridge.diagnostics.finding import CheckStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bridge.diagnostics.finding import Finding
+    from bridge.settings.sections import Settings
+
+EVERY_SECONDS: Final = 60.0
+SOONEST_SECONDS: Final = 5.0
+"""Between two checks, however often they are asked for."""
+_NOT_FROM_HERE: Final = frozenset({"settings", "spool writable", "file descriptors"})
+"""They are of the process and the machine of a receiver, which the console's need not be."""
+_WRONG: Final = frozenset({CheckStatus.FAILED, CheckStatus.WARNING})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finding that is no good news."""
+
+    finding: Finding
+    since: float
+    """Unix seconds of the first checks that found it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the last checks have found."""
+
+    at: float
+    """Unix seconds of their end."""
+    wrong: tuple[Found, ...]
+    """Failed ones and warnings, in the order in which to repair things."""
+    skipped: tuple[Finding, ...]
+    """What could not be checked, and why."""
+    well: tuple[Finding, ...]
+
+
+class Checkup:
+    """Runs the checks, and remembers since when each has failed."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        """Args: all settings; Unix seconds."""
+        self._settings = settings
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()
+        self._since: dict[tuple[str, CheckStatus], float] = {}
+        self.latest: Findings | None = None
+        """None: nothing was checked yet."""
+
+    async def run_if_due(self, every: float = EVERY_SECONDS) -> None:
+        """Run all checks, unless the last ones are younger than so many seconds. It takes 6 s where nothing answers."""
+        async with self._one_at_a_time:
+            if self.latest is None or self._clock() - self.latest.at >= every:
+                self._add(await run_checks(lambda: self._settings))
+
+    async def run_now(self) -> None:
+        """Run all checks because somebody has asked for it."""
+        await self.run_if_due(SOONEST_SECONDS)
+
+    def _add(self, found: list[Finding]) -> None:
+        at = self._clock()
+        here = [finding for finding in found if finding.check not in _NOT_FROM_HERE]
+        wrong = [finding for finding in here if finding.status in _WRONG]
+        self._since = {
+            (finding.check, finding.status): self._since.get((finding.check, finding.status), at)
+            for finding in wrong
+        }
+        self.latest = Findings(
+            at,
+            tuple(Found(finding, self._since[finding.check, finding.status]) for finding in wrong),
+            tuple(finding for finding in here if finding.status is CheckStatus.SKIPPED),
+            tuple(finding for finding in here if finding.status is CheckStatus.OK),
+        )
