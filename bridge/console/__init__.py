@@ -8,5 +8,8 @@
 - `address` (with `address_actions` and `address_words`) and `list_page` are the list's pages; `forms` has what all forms have.
 - `jobs` go on after their page was answered; `job_pages` show them, and `job_forms` start them. `dead_letters`, with `letter_listings` (what was
   shown), `letter_actions`, `letter_words` and `undo_files`; `message_view` shows one message.
+- `monitor` looks at everything every few seconds, once for all viewers: `trends` keep the last quarter of an hour, `standing` since
+  when each problem stands, and `checkup` what bridge doctor finds. `overview` (with `verdict`, `advice` and `figures`) and `subscribers` show
+  it, and `streams` keep them up to date. `live` is the tail.
 - `static_files` serves style and scripts; those of others lie in static/vendor, with their licences (`make assets`).
 """
