@@ -36,7 +36,7 @@ class MessageFramer:
 
     def frames(self, message: Message) -> Sequence[bytes]:
         """The encoded frames of this message, in pieces to be joined."""
-        exchange, routing_key, _, properties, body, _, mandatory = message
+        exchange, routing_key, _, properties, body, _, mandatory, _ = message
         method = self._methods.get((exchange, routing_key, mandatory)) or self._method(message)
         size = len(body)
         header = _CONTENT_HEADER.pack(
@@ -62,7 +62,7 @@ class MessageFramer:
         return pieces
 
     def _method(self, message: Message) -> bytes:
-        exchange, routing_key, _, _, _, _, mandatory = message
+        exchange, routing_key, _, _, _, _, mandatory, _ = message
         publish = spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory)
         if len(self._methods) >= _MAX_CACHED_METHODS:
             self._methods.clear()

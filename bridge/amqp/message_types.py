@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from pamqp import commands as spec
 
+    from bridge.telemetry.trace_context import TraceContext
+
 
 class Message(NamedTuple):
     """A message to publish; `make_message` creates one from decoded properties."""
@@ -22,6 +24,8 @@ class Message(NamedTuple):
     """The timestamp of the event, Unix seconds. Its age is measured at the confirm."""
     mandatory: bool = True
     """Whether it must reach a queue. Else a message that matches no binding counts as published."""
+    trace: TraceContext | None = None
+    """The trace context in its headers, where `trace_headers.with_trace` has put one."""
 
 
 def make_message(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bridge.broker import header_values
 from bridge.broker.messages import REASON_HEADER, RECEIVED_AT_HEADER, message_from_body
+from bridge.broker.trace_headers import trace_of, with_trace
 from bridge.dead_letters import message_file
 from bridge.dead_letters.queue_reader import InspectedQueue
 from bridge.events import MalformedError, NotJsonError, digest, parse
@@ -90,11 +91,12 @@ def describe_body(message: Delivery, properties: Properties) -> QuarantinedBody:
 
 
 def event_message_of(found: HeldMessage[QuarantinedBody], *, exchange: str) -> Message:
-    """The message of the event that the body is today: the same bytes and time of reception."""
+    """The message of the event that the body is today: the same bytes, time of reception and trace."""
     received_at = found.summary.received_at
     if received_at is None:
         received_at = unix_ms_now()
-    return message_from_body(found.message.body, exchange=exchange, received_at=received_at)
+    message = message_from_body(found.message.body, exchange=exchange, received_at=received_at)
+    return with_trace(message, trace_of(found.message.properties))
 
 
 def quarantine_document(found: HeldMessage[QuarantinedBody]) -> dict[str, Any]:

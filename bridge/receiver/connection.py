@@ -110,7 +110,9 @@ class WebhookConnection(PlainConnection):
         self._hidden_waiter = waiter
         self._request_in_progress = True
         try:
-            self._served.handler.take(content.read_nowait(), self._answer, time.perf_counter())
+            self._served.handler.take(
+                content.read_nowait(), self._answer, time.perf_counter(), request.headers
+            )
         except Exception as error:  # noqa: BLE001 -- as aiohttp does around a handler: it is answered and logged
             self._answer(self._failed(hdrs.METH_POST, error))
         return True

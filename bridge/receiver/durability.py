@@ -119,6 +119,7 @@ class Durability:
             pending.message.body,
             partial(self._on_spool_outcome, pending),
             held=pending.late_confirm is not None or pending.nack is not None,
+            trace=pending.message.trace,
         )
 
     def _on_spool_outcome(self, pending: _Pending, outcome: SpoolEntry | SpoolError) -> None:

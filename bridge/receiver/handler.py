@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiohttp import hdrs, web
 
@@ -23,6 +23,8 @@ from bridge.timestamps import unix_ms_now
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from multidict import CIMultiDictProxy
+
     from bridge.amqp.message_types import Message
     from bridge.amqp.publisher import Publisher
     from bridge.receiver.access import Access
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from bridge.telemetry.metrics import Metrics
 
     SendAnswer = Callable[[WebhookAnswer], None]
+    OnDone = Callable[[str | NotDurableError], None]
 
 log = logs.logger("receiver")
 
@@ -40,13 +43,20 @@ WEBHOOK_PATH: Final = "/webhooks/msndr/"
 _ALLOWED: Final = "GET, HEAD, POST"
 
 
+class MakesDurable(Protocol):
+    """What `Durability` does."""
+
+    def make_durable(self, message: Message, received_at: int, on_done: OnDone) -> None:
+        """As `Durability.make_durable`."""
+
+
 class Handler:
     """Answers the webhook. Every answer is counted. A 200 for a POST means that the event is durable."""
 
     def __init__(
         self,
-        settings: Receiver,
         *,
+        settings: Receiver,
         access: Access,
         publisher: Publisher,
         spool: Spool,
@@ -56,7 +66,7 @@ class Handler:
     ) -> None:
         self._settings = settings
         self._access = access
-        self._durability = Durability(
+        self._durability: MakesDurable = Durability(
             publisher, spool=spool, known_refusals=known_refusals, confirm_wait=settings.confirm_wait
         )
         self._exchange = exchange
@@ -82,7 +92,7 @@ class Handler:
         except RequestRejectedError as rejected:
             return answers.to_response(self._count(rejected.answer, began))
         answered: asyncio.Future[WebhookAnswer] = self._loop.create_future()
-        self.take(body, partial(_resolve, answered), began)
+        self.take(body, partial(_resolve, answered), began, request.headers)
         return answers.to_response(await answered)
 
     def failed(self, status: int, reason: str) -> WebhookAnswer:
@@ -98,14 +108,18 @@ class Handler:
         """
         return path.startswith(WEBHOOK_PATH) and self._access.allows(path[len(WEBHOOK_PATH) :])
 
-    def take(self, body: bytes, send_answer: SendAnswer, began: float) -> None:
+    def take(
+        self, body: bytes, send_answer: SendAnswer, began: float, headers: CIMultiDictProxy[str]
+    ) -> None:
         """Handle the whole body of an admitted request.
 
         Args:
             body: of the request.
             send_answer: called once with the answer, before this returns or later. It must not raise.
             began: when the request began, by `time.perf_counter`.
+            headers: of the request. Only `TracedHandler` reads any.
         """
+        del headers
         received_at = unix_ms_now()
         why: str | None = None
         try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bridge.spool.entries import SpoolEntry
     from bridge.spool.known_refusals import KnownRefusals
     from bridge.telemetry.metrics import Metrics
+    from bridge.telemetry.spans import Spans
 
 _CONNECT_SECONDS: Final = 5.0
 _MAX_REOPEN_SECONDS: Final = 0.05
@@ -34,6 +35,7 @@ async def open_drain_connection(
     compose: Callable[[SpoolEntry], Message],
     live: Publisher,
     known_refusals: KnownRefusals,
+    spans: Spans | None = None,
 ) -> AsyncIterator[tuple[DrainPublisher, asyncio.Task[None]]]:
     """The drain's publisher, on a connection that is opened when there is something to drain; and the connection's task.
 
@@ -43,6 +45,7 @@ async def open_drain_connection(
         compose: makes the message of an entry.
         live: the publisher of live traffic. It is informed when the topology must be checked, and which nacks are over.
         known_refusals: what RabbitMQ is known to refuse.
+        spans: makes those of the traces that are recorded; None: none are.
     """
     link = Link(settings.rabbitmq, use="drain", metrics=metrics, on_demand=True)
     publisher = Publisher(
@@ -74,6 +77,7 @@ async def open_drain_connection(
         ready=ready,
         on_topology_damaged=live.request_topology_repair,
         on_recovered=live.note_confirmed_elsewhere,
+        spans=spans,
     )
     async with background_task(connected(), name="drain connection") as connection_task:
         yield drain_publisher, connection_task

@@ -15,10 +15,12 @@ from bridge.broker import management, topology
 from bridge.broker.messages import message_from_body
 from bridge.broker.topology_plan import planned_topology
 from bridge.broker.topology_refusals import TopologyRefusals
+from bridge.broker.trace_headers import with_trace
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
 from bridge.receiver.handler import Handler
 from bridge.receiver.nack_causes import NackCauses
+from bridge.receiver.traced_handler import TracedHandler
 from bridge.roles.drain_connection import open_drain_connection
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
@@ -36,6 +38,7 @@ from bridge.spool.spool import Spool
 from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics, flushed_every_second
+from bridge.telemetry.tracing import open_tracing
 from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from bridge.roles.lifetime import Lifetime
     from bridge.settings.sections import Settings
     from bridge.spool.entries import SpoolEntry
+    from bridge.telemetry.spans import Spans
 
 log = logs.logger("roles")
 
@@ -90,7 +94,13 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         tokens,
         kind=TypeAdapter(Tokens),
     )
-    async with flushed_every_second(metrics), open_parts(settings, access, metrics) as parts:
+    async with (
+        flushed_every_second(metrics),
+        open_tracing(
+            settings.tracing, role="receiver", metrics=metrics, drain_timeout=settings.receiver.drain_timeout
+        ) as spans,
+        open_parts(settings, access, metrics, spans) as parts,
+    ):
         link, publisher, spool = parts.link, parts.publisher, parts.spool
         readiness.export_spool_metrics(spool, metrics)
         async with (
@@ -148,13 +158,16 @@ class ReceiverParts:
 
 
 @asynccontextmanager
-async def open_parts(settings: Settings, access: Access, metrics: Metrics) -> AsyncIterator[ReceiverParts]:
+async def open_parts(
+    settings: Settings, access: Access, metrics: Metrics, spans: Spans | None = None
+) -> AsyncIterator[ReceiverParts]:
     """Open the spool, and wire a receiver around it.
 
     Args:
         settings: all settings.
         access: which tokens are accepted.
         metrics: of this process.
+        spans: makes those of the traces that are recorded; None: none are.
     """
     link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     publisher = make_publisher(settings, link, metrics, window=settings.receiver.max_in_flight)
@@ -165,14 +178,15 @@ async def open_parts(settings: Settings, access: Access, metrics: Metrics) -> As
         management.connect(settings.rabbitmq) as api,
         Spool.open(settings.spool) as spool,
         open_drain_connection(
-            settings, metrics, compose=compose, live=publisher, known_refusals=known_refusals
+            settings, metrics, compose=compose, live=publisher, known_refusals=known_refusals, spans=spans
         ) as (
             drain_publisher,
             drain_connection,
         ),
     ):
-        handler = Handler(
-            settings.receiver,
+        make_handler = Handler if spans is None else partial(TracedHandler, spans)
+        handler = make_handler(
+            settings=settings.receiver,
             access=access,
             publisher=publisher,
             spool=spool,
@@ -231,4 +245,5 @@ async def drain_spools(settings: Settings, moved: Callable[[int], None]) -> int:
 
 
 def _compose(exchange: str, entry: SpoolEntry) -> Message:
-    return message_from_body(entry.body, exchange=exchange, received_at=entry.received_at)
+    message = message_from_body(entry.body, exchange=exchange, received_at=entry.received_at)
+    return with_trace(message, entry.trace)

@@ -150,6 +150,15 @@ class Logs(Section):
     mask_addresses: bool = True
 
 
+class Tracing(Section):
+    """`[tracing]`: whether traces are recorded, what share of them, and to which OTLP receiver they are sent."""
+
+    enabled: bool = False
+    sampling: float = Field(default=0.01, ge=0, le=1, allow_inf_nan=False)
+    endpoint: Annotated[HttpUrl | None, BeforeValidator(blank_is_none)] = None
+    service_name: str = Field(default="bridge", pattern=r"^[A-Za-z0-9._-]+$", max_length=100)
+
+
 class Development(Section):
     """`[development]`: for those who work on the bridge."""
 
@@ -178,6 +187,7 @@ class Settings(BaseSettings):
     console: Console = Console()
     health: Health = Health()
     logs: Logs = Logs()
+    tracing: Tracing = Tracing()
     development: Development = Development()
     subscribers: Annotated[tuple[Subscriber, ...], AfterValidator(without_conflicts)] = ()
     _origin: Origin = PrivateAttr(default_factory=Origin)

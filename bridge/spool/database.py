@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from bridge import private_files
-from bridge.spool import set_aside_entries
+from bridge.spool import entry_traces, set_aside_entries
 from bridge.spool.errors import is_corrupt
 from bridge.spool.folder import database_files, file_identities, has_only_wal, rename_corrupt
 
@@ -132,7 +132,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        for statement in (_SCHEMA, *set_aside_entries.SCHEMA):
+        for statement in (_SCHEMA, *set_aside_entries.SCHEMA, *entry_traces.SCHEMA):
             connection.execute(statement)
         if (result := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
             raise _corrupt_error(result)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from bridge.amqp.publish_errors import NotConnectedError, ReturnedError
+from bridge.broker.publish_spans import end_at_confirm, start_publish_span
 from bridge.spool.known_refusals import (
     NOT_FOUND_CODE,
     EveryPublishRefusedError,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bridge.amqp.publisher import Publisher
     from bridge.spool.entries import SpoolEntry
     from bridge.spool.set_aside_entries import EntryTask
+    from bridge.telemetry.spans import Spans
 
 log = logs.logger("spool")
 
@@ -69,6 +71,8 @@ class DrainPublisher:
     on_recovered: Callable[[str], None] = lambda _: None
     """Called with a routing key that was nacked and is confirmed again."""
     trace: Callable[..., object] | None = field(default_factory=lambda: logs.tracer(log))
+    spans: Spans | None = None
+    """Makes a span for each publish of a trace that is recorded."""
 
     async def handle_channel_closed(self, error: ChannelClosedError) -> None:
         """RabbitMQ closed the channel: remember why, and wait for the next one.
@@ -89,7 +93,7 @@ class DrainPublisher:
             raise NotConnectedError("there is no new channel to RabbitMQ") from error
 
     def publish(self, message: Message) -> asyncio.Future[None]:
-        """As `Publisher.publish`, and traced.
+        """As `Publisher.publish`, with a line in the log at `debug`, and a span.
 
         Raises:
             PublishError: it was not published.
@@ -99,6 +103,9 @@ class DrainPublisher:
             self.trace(
                 "publishes an event from the spool", action="spool.publish", event_id=message.message_id
             )
+        if self.spans is not None and message.trace is not None and message.trace.sampled:
+            span = start_publish_span(self.spans, message, parent=message.trace, operation="drain")
+            end_at_confirm(span, confirm)
         return confirm
 
     def raise_failure(self, failure: BaseException) -> None:

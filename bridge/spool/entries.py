@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from bridge.telemetry.trace_context import TraceContext
 
 OVERHEAD: Final = 64
 """Bytes that an entry takes besides its body: row, page and index, rounded up."""
@@ -19,6 +22,8 @@ class SpoolEntry:
     """Unix milliseconds."""
     body: bytes
     """The provider's bytes."""
+    trace: TraceContext | None = None
+    """The trace that its message belongs to."""
 
 
 def size_of(entry: SpoolEntry) -> int:

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge import events
+from bridge.spool import entry_traces
 from bridge.spool.errors import SpoolError, SpoolLockedError
 from bridge.spool.folder import acquire_lock, other_files
 from bridge.spool.set_aside_entries import has_tables
@@ -103,6 +104,7 @@ def _erase_from(path: Path, concerns: Concerns, *, keep: bool) -> int:
                 connection.executemany(f"DELETE FROM {table} WHERE id = ?", ids)  # noqa: S608 -- one of two names
                 connection.execute("COMMIT")
         if found and not keep:
+            entry_traces.remove_orphans(connection)
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return found

@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 EntryTask = Callable[[sqlite3.Connection, Container[int]], T]
 """Called with the connection, and the ids that count as removed although the disk has not removed them yet."""
-Row = tuple[int, int, bytes]
-"""Id, time of reception and body of an entry."""
+Row = tuple[int, int, bytes, str | None]
+"""Of an entry, for `entry_of`."""
 
 NACKED, FORBIDDEN, TOO_LARGE, REFUSED = "nacked", "forbidden", "too-large", "refused"
 """Reasons, also in the metrics: `basic.nack`; 403 for the routing key; 406 for the size; any other channel close."""
@@ -55,6 +55,10 @@ SCHEMA: Final = (
     "CREATE INDEX IF NOT EXISTS refusals_due ON refusals (retry_at)",
 )
 
+_SELECT_DUE: Final = """
+    SELECT id, received_at, body, (SELECT trace FROM traces WHERE traces.id = set_aside.id), attempts
+    FROM set_aside WHERE kind = ? AND (? OR retry_at <= ?) ORDER BY retry_at, id LIMIT ?
+"""
 _SELECT_SET_ASIDE: Final = """
     SELECT reason, routing_key, said, attempts, retry_at,
            (SELECT count(*) FROM set_aside WHERE set_aside.kind = refusals.kind) AS entries
@@ -141,11 +145,10 @@ def to_take_due(kind: str, limit: int, *, all_of_them: bool = False) -> EntryTas
     def task(connection: sqlite3.Connection, removed: Container[int]) -> list[Row]:
         now = unix_ms_now()
         found = connection.execute(
-            "SELECT id, received_at, body, attempts FROM set_aside WHERE kind = ? AND (? OR retry_at <= ?) "
-            "ORDER BY retry_at, id LIMIT ?",
+            _SELECT_DUE,
             (kind, all_of_them, now, limit),
         ).fetchall()
-        for one, _, _, attempts in found:
+        for one, _, _, _, attempts in found:
             connection.execute(
                 "UPDATE set_aside SET attempts = attempts + 1, retry_at = ? WHERE id = ?",
                 (now + _backoff_ms(attempts + 1), one),
@@ -154,7 +157,7 @@ def to_take_due(kind: str, limit: int, *, all_of_them: bool = False) -> EntryTas
             _count_attempt(connection, kind, now)
         else:
             _wait_for_next(connection, kind)
-        return [(one, received_at, body) for one, received_at, body, _ in found if one not in removed]
+        return [row[:-1] for row in found if row[0] not in removed]
 
     return task
 

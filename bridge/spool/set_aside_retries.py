@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.publish_batch import publish_all
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError
 from bridge.spool.drain_publisher import CHUNK
-from bridge.spool.entries import SpoolEntry
+from bridge.spool.entry_traces import entry_of
 from bridge.spool.set_aside_entries import (
     NACKED,
     to_find_due_kinds,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from bridge.spool.drain_publisher import DrainPublisher, EntrySource
+    from bridge.spool.entries import SpoolEntry
 
 log = logs.logger("spool")
 
@@ -80,7 +81,7 @@ class SetAsideRetries:
         while True:
             async with self._target.lock:
                 rows = await source.run_task(to_take_due(kind, count, all_of_them=all_of_them))
-                confirmed, succeeded = await self._try(source, kind, [SpoolEntry(*row) for row in rows])
+                confirmed, succeeded = await self._try(source, kind, list(map(entry_of, rows)))
             total += confirmed
             moved(confirmed)
             if not succeeded:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bridge.settings.sections import Spool as SpoolSettings
     from bridge.spool.set_aside_entries import EntryTask, Refusal, SetAsideKind
     from bridge.spool.state import SpoolState
+    from bridge.telemetry.trace_context import TraceContext
 
 T = TypeVar("T")
 
@@ -95,6 +96,7 @@ class Spool:
         done: Callable[[SpoolEntry | SpoolError], None],
         *,
         held: bool = False,
+        trace: TraceContext | None = None,
     ) -> None:
         """Queue an event to be written, and call `done` when it is fsynced, or has failed.
 
@@ -103,6 +105,7 @@ class Spool:
             body: the provider's bytes.
             done: called once, before this returns or later, with the entry or the error. It must not raise.
             held: the drain skips it until `release`, because a confirm may still arrive.
+            trace: the trace that its message belongs to.
         """
         if (stalled := self._thread.stall.reason) is not None:
             done(SpoolError(stalled))
@@ -114,7 +117,7 @@ class Spool:
         if self._waiting >= _MAX_WAITING or self._waiting_bytes + size > _MAX_WAITING_BYTES:
             done(SpoolFullError(f"{self._waiting} events already wait for the spool's disk"))
             return
-        entry = SpoolEntry(self._next_id(), received_at, body)
+        entry = SpoolEntry(self._next_id(), received_at, body, trace)
         if held:
             self._held.add(entry.id)
         self._waiting += 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from bridge.spool import disk_space
 from bridge.spool.database import Database
 from bridge.spool.entries import SpoolContents, SpoolEntry, size_of
+from bridge.spool.entry_traces import EntryTraces, entry_of
 from bridge.spool.errors import (
     SpoolError,
     SpoolMissingError,
@@ -34,8 +35,13 @@ T = TypeVar("T")
 _PROBE_BYTES: Final = 128 * 1024
 """Free space at which a full disk counts as usable again: the largest event, with its pages twice."""
 _IDS: Final = "SELECT id FROM entries WHERE id > ? ORDER BY id"
-_ENTRIES: Final = "SELECT id, received_at, body FROM entries WHERE id > ? ORDER BY id LIMIT ?"
-_ENTRY: Final = "SELECT id, received_at, body FROM entries WHERE id = ?"
+_ENTRIES: Final = """
+    SELECT id, received_at, body, (SELECT trace FROM traces WHERE traces.id = entries.id)
+    FROM entries WHERE id > ? ORDER BY id LIMIT ?
+"""
+_ENTRY: Final = """
+    SELECT id, received_at, body, (SELECT trace FROM traces WHERE traces.id = entries.id) FROM entries WHERE id = ?
+"""
 _OLDEST: Final = "SELECT id, received_at, body FROM entries ORDER BY id LIMIT 1"
 CONTENTS: Final = """
     SELECT count(*), coalesce(sum(size), 0), min(received_at), coalesce(max(id), 0) FROM (
@@ -71,6 +77,7 @@ class SpoolFile:
             check_access(path)
             with as_spool_error(self.path):
                 self.database = Database(path)
+                self._traces = EntryTraces(self.database.connection)
         except BaseException:
             os.close(self._lock)
             raise
@@ -106,10 +113,12 @@ class SpoolFile:
         with as_spool_error(self.path), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany("INSERT INTO entries VALUES (?, ?, ?)", added)
+            self._traces.add(entries)
             ids = [(one,) for one in removed]
             deleted = self._connection.executemany("DELETE FROM entries WHERE id = ?", ids).rowcount
             if deleted < len(ids):
                 deleted += self._connection.executemany("DELETE FROM set_aside WHERE id = ?", ids).rowcount
+            self._traces.remove(ids)
         if added and not self._is_known_in_place():
             raise SpoolMissingError(self.path, committed=True)
         return max(0, deleted)
@@ -169,16 +178,14 @@ class SpoolFile:
         """
         with as_spool_error(self.path):
             if not without:
-                return [
-                    SpoolEntry(*row) for row in self._connection.execute(_ENTRIES, (after, limit)).fetchall()
-                ]
+                return list(map(entry_of, self._connection.execute(_ENTRIES, (after, limit)).fetchall()))
             return self._read_without(after, limit, without)
 
     def _read_without(self, after: int, limit: int, without: Container[int]) -> list[SpoolEntry]:
         with closing(self._connection.execute(_IDS, (after,))) as ids:
             chosen = list(islice((one for (one,) in ids if one not in without), limit))
             rows = (self._connection.execute(_ENTRY, (one,)).fetchone() for one in chosen)
-            return [SpoolEntry(*row) for row in rows if row]
+            return [entry_of(row) for row in rows if row]
 
     def make_smaller(self) -> bool:
         """Shrink the file if it is large and nearly empty; returns whether it was.

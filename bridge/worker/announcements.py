@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bridge.amqp.errors import BrokerUnavailableError, session_errors_as_loss
 from bridge.broker.messages import malformed_message
+from bridge.broker.trace_headers import trace_of, with_trace
 from bridge.dead_letters import republishing
 from bridge.suppression.announcements import InvalidAnnouncementError, read_announcement
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
@@ -103,6 +104,7 @@ class Announcements:
 
     async def _quarantine_copy(self, incoming: Delivery, failure: Failure) -> str:
         copy = malformed_message(incoming.body, failure.error, exchange="", received_at=unix_ms_now())
+        copy = with_trace(copy, trace_of(incoming.properties))
         await republishing.publish_until_confirmed(
             self._publisher,
             copy._replace(routing_key=self._quarantine),

@@ -107,7 +107,7 @@ async def receiving(
         spool = await stack.enter_async_context(Spool.open(settings.spool))
         known_refusals = KnownRefusals()
         handler = Handler(
-            settings.receiver,
+            settings=settings.receiver,
             access=Access([TOKEN]),
             publisher=publisher,
             spool=spool,

@@ -1,0 +1,215 @@
+"""Sends spans to an OTLP receiver, from a thread of its own: events never wait for it, and what it cannot send is dropped.
+
+Only `tracing` imports this, where `tracing.enabled` is set: OpenTelemetry is an extra.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import (
+    SERVICE_INSTANCE_ID,
+    SERVICE_NAME,
+    SERVICE_VERSION,
+    Resource,
+)
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from bridge.telemetry import logs
+from bridge.telemetry.spans import Spans
+from bridge.telemetry.version import own_version
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bridge.settings.sections import Tracing
+    from bridge.telemetry.metrics import Metrics
+
+log = logs.logger("telemetry")
+
+MAX_WAITING: Final = 2048
+"""Spans that wait for the OTLP receiver: about 4 MB. Further ones are dropped."""
+_BATCH: Final = 256
+"""Spans in one request. To encode more at once would hold up the events for longer than 5 ms, by Python's lock."""
+_PAUSE_SECONDS: Final = 1.0
+"""After which what waits is sent, though it is no whole batch."""
+_ABANDON_SECONDS: Final = 0.2
+"""For an exporter that was told to stop. One that hangs is left behind."""
+_LOG_SECONDS: Final = 60.0
+"""The least time between two lines about dropped spans."""
+_LIBRARY: Final = "opentelemetry"
+
+
+class SpanExport:
+    """The way of the spans out of this process."""
+
+    def __init__(
+        self, settings: Tracing, *, role: str, metrics: Metrics, exporter: SpanExporter | None = None
+    ) -> None:
+        """Start the thread that sends.
+
+        Args:
+            settings: where to send, and what share of the traces.
+            role: of this process, part of the service's name.
+            metrics: count what was sent and dropped.
+            exporter: instead of one for OTLP.
+        """
+        self._said = _SaidByLibrary()
+        self._drops = _Drops(metrics, self._said)
+        if exporter is None:
+            exporter = OTLPSpanExporter(
+                endpoint=None if settings.endpoint is None else _traces(settings.endpoint)
+            )
+        self._processor = _Processor(exporter, self._drops, metrics)
+        resource = Resource.create(
+            {
+                SERVICE_NAME: f"{settings.service_name}-{role}",
+                SERVICE_VERSION: own_version(),
+                SERVICE_INSTANCE_ID: uuid.uuid4().hex,
+            }
+        )
+        provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
+        provider.add_span_processor(self._processor)
+        self.spans = Spans(provider.get_tracer("bridge", own_version()), sampling=settings.sampling)
+        """Makes the spans that are sent."""
+
+    def close(self, seconds: float) -> None:
+        """Send what waits, at most for so long, and drop the rest. It blocks."""
+        self._processor.shutdown(seconds)
+        self._said.remove()
+
+
+class _Processor(SpanProcessor):
+    """The SDK's batches, with a limit that counts what it drops, and what the exporter could not send."""
+
+    def __init__(self, exporter: SpanExporter, drops: _Drops, metrics: Metrics) -> None:
+        self._exporter = _CountingExporter(exporter, drops, metrics)
+        self._drops = drops
+        self._inner = BatchSpanProcessor(
+            self._exporter,
+            max_queue_size=2 * MAX_WAITING,  # it is never full: it would drop the oldest, and count nothing
+            schedule_delay_millis=1000 * _PAUSE_SECONDS,
+            max_export_batch_size=_BATCH,
+        )
+        self._taken = 0
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._taken - self._exporter.done >= MAX_WAITING:
+            self._drops.dropped(1, "the OTLP receiver does not keep up")
+            return
+        self._taken += 1
+        self._inner.on_end(span)
+
+    def shutdown(self, seconds: float = 0.0) -> None:
+        # The SDK's own end waits for 30 s.
+        ending = threading.Thread(target=self._inner.shutdown, name="span-export-end", daemon=True)
+        ending.start()
+        ending.join(seconds)
+        if ending.is_alive():
+            self._exporter.shutdown()  # it ends the pause between two attempts
+            ending.join(_ABANDON_SECONDS)
+        if unsent := self._taken - self._exporter.done:
+            self._drops.dropped(unsent, "the process ends, and the OTLP receiver has not answered in time")
+        self._drops.log_now()
+
+
+class _CountingExporter(SpanExporter):
+    def __init__(self, inner: SpanExporter, drops: _Drops, metrics: Metrics) -> None:
+        self._inner = inner
+        self._drops = drops
+        self._exported = metrics.trace_spans.labels("exported")
+        self.done = 0
+        """How many spans were sent or dropped. Only the thread that sends writes it."""
+        self._ended = False
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._inner.export(spans)
+        self.done += len(spans)
+        if result is SpanExportResult.SUCCESS:
+            self._exported.inc(len(spans))
+            self._drops.sent()
+        else:
+            self._drops.dropped(len(spans), "")
+        return result
+
+    def shutdown(self) -> None:
+        """Both the SDK and `_Processor` may call it."""
+        if not self._ended:
+            self._ended = True
+            self._inner.shutdown()
+
+
+class _Drops:
+    """Counts dropped spans, and logs them, seldom. The loop and the thread that sends call it."""
+
+    def __init__(self, metrics: Metrics, said: _SaidByLibrary) -> None:
+        self._dropped = metrics.trace_spans.labels("dropped")
+        self._said = said
+        self._unlogged = 0
+        self._reason = ""
+        self._next_log = float("-inf")
+        self._failing = False
+
+    def dropped(self, count: int, reason: str) -> None:
+        """Args: how many; why, or nothing if the library has said it."""
+        self._dropped.inc(count)
+        self._unlogged += count
+        self._reason = reason or self._said.last
+        if time.monotonic() >= self._next_log:
+            self.log_now()
+
+    def sent(self) -> None:
+        """A batch was sent."""
+        if self._failing:
+            self.log_now()
+            self._failing = False
+            self._next_log = float("-inf")
+            log.info("spans reach the OTLP receiver again", action="tracing.sent_again")
+
+    def log_now(self) -> None:
+        """Log what was not logged yet."""
+        if not self._unlogged:
+            return
+        count, self._unlogged = self._unlogged, 0
+        self._next_log = time.monotonic() + _LOG_SECONDS
+        self._failing = True
+        log.warning(
+            "spans were dropped: their traces are incomplete; events are not concerned. Is tracing.endpoint an OTLP receiver "
+            "(HTTP, protobuf) that answers?",
+            action="tracing.dropped",
+            spans=count,
+            reason=self._reason,
+        )
+
+
+class _SaidByLibrary(logging.Handler):
+    """Keeps the last line that OpenTelemetry logs, in place of the log: it writes one for each attempt."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.last = ""
+        self._library = logging.getLogger(_LIBRARY)
+        self._library.addHandler(self)
+        self._propagated, self._library.propagate = self._library.propagate, False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.last = record.getMessage()
+
+    def remove(self) -> None:
+        """Let the library log as before."""
+        self._library.removeHandler(self)
+        self._library.propagate = self._propagated
+
+
+def _traces(endpoint: str) -> str:
+    """The URL for traces at this endpoint, as the OTLP exporters make it: without a path it is the base of all signals."""
+    scheme, _, rest = endpoint.partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}/{path or 'v1/traces'}"
