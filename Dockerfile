@@ -1,13 +1,15 @@
 # One image for all roles. What runs in it is named as for the command line: docker run bridge receiver
 
 FROM python:3.13-slim AS build
+# What is installed beside the bridge: `tracing` is the same with OpenTelemetry.
+ARG LOCK=product
 WORKDIR /build
 RUN python -m venv --without-pip /opt/bridge \
  && python -m venv --without-pip /opt/build
 # The dependencies first, as they were tested: they change less often than the code, and are a layer of their own.
 COPY requirements requirements
 RUN python -m pip --python /opt/bridge/bin/python install --no-cache-dir --only-binary :all: \
-        --require-hashes -r requirements/product.lock \
+        --require-hashes -r "requirements/$LOCK.lock" \
  && python -m pip --python /opt/build/bin/python install --no-cache-dir --only-binary :all: \
         --require-hashes -r requirements/build.lock
 COPY pyproject.toml README.md LICENSE ./

@@ -147,8 +147,9 @@ docs-check: packages pages ## Hold the docs to the code: tables, links, names, c
 
 # For every Python from 3.11 on, and every system: uv writes down the hash of each file of a release. It asks the index
 # alone, so what else lies on this machine has no say. All locks are cut out of one set of versions.
-LOCKS := product dev bench build pins
+LOCKS := product tracing dev bench build pins
 lock_product := pyproject.toml
+lock_tracing := pyproject.toml --extra tracing
 lock_dev := pyproject.toml - --extra dev
 lock_bench := pyproject.toml --extra bench
 lock_build := -

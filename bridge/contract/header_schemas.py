@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bridge import events
 from bridge.broker import change_messages, messages
@@ -19,9 +19,20 @@ from bridge.contract.vocabulary import (
     whole_number,
 )
 from bridge.dead_letters import failure_reasons, history
+from bridge.telemetry.trace_context import TRACEPARENT, TRACESTATE
 
 if TYPE_CHECKING:
     from bridge.contract.vocabulary import Schema
+
+
+_TRACE: Final[dict[str, Schema]] = {
+    TRACEPARENT: text(
+        "the trace that it belongs to, as in HTTP: https://www.w3.org/TR/trace-context/. Only where the bridge records traces, "
+        "and of few messages",
+        pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+    ),
+    TRACESTATE: text("beside `traceparent`, where the sender of the event has given one", minLength=1),
+}
 
 
 def event() -> tuple[str, Schema]:
@@ -43,8 +54,9 @@ def event() -> tuple[str, Schema]:
                 "description": "further routing keys: other spellings of the name. A queue that is bound to several of "
                 "them gets the event once",
             },
-        },
-        optional=("CC",),
+        }
+        | _TRACE,
+        optional=("CC", *_TRACE),
     )
 
 
@@ -61,7 +73,9 @@ def change() -> tuple[str, Schema]:
             ),
             text("the address, as in the body", minLength=1),
             "when the list was changed, as in `timestamp`",
-        ),
+        )
+        | _TRACE,
+        optional=tuple(_TRACE),
     )
 
 
@@ -87,7 +101,9 @@ def malformed() -> tuple[str, Schema]:
         {
             messages.REASON_HEADER: text("why it is no event, in a line for people", minLength=1),
             messages.RECEIVED_AT_HEADER: unix_ms("when it came in"),
-        },
+        }
+        | _TRACE,
+        optional=tuple(_TRACE),
     )
 
 

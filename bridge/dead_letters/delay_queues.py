@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bridge.broker.copies import copy_of
+from bridge.broker.trace_headers import trace_field
 from bridge.dead_letters import republishing
 from bridge.dead_letters.history import DEAD_LETTER_HEADERS
 from bridge.telemetry import logs
@@ -79,6 +80,7 @@ class DelayQueues:
             delay=seconds,
             where=history.where,
             error=history.error,
+            **trace_field(incoming.properties),
         )
         return seconds
 

@@ -25,6 +25,7 @@ from bridge.suppression.policy import Policy
 from bridge.tasks import background_task, run_until_first_ends
 from bridge.telemetry import health, logs
 from bridge.telemetry.metrics import Metrics
+from bridge.telemetry.tracing import open_tracing
 from bridge.worker import failures
 from bridge.worker.address_lookup import AddressLookup
 from bridge.worker.announcements import (
@@ -37,6 +38,7 @@ from bridge.worker.backfill import Backfill
 from bridge.worker.consumer import Consumer
 from bridge.worker.consumer_metrics import ConsumerMetrics
 from bridge.worker.dead_letter_age import DeadLetterAge
+from bridge.worker.event_traces import EventTraces
 from bridge.worker.expirer import Expirer
 from bridge.worker.freshness import FreshnessReporter, WaitingEvents
 from bridge.worker.list_metrics import ListMetrics
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from bridge.roles.lifetime import Lifetime
     from bridge.settings.sections import Settings
     from bridge.suppression.store import Store
+    from bridge.telemetry.spans import Spans
 
 log = logs.logger("roles")
 
@@ -87,6 +90,11 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         (database_check(dependencies.database),), after=settings.worker.stuck_after, metrics=metrics
     )
     async with AsyncExitStack() as open_parts:
+        spans = await open_parts.enter_async_context(
+            open_tracing(
+                settings.tracing, role="worker", metrics=metrics, drain_timeout=settings.worker.drain_timeout
+            )
+        )
         ready = partial(
             worker_readiness,
             publish_link,
@@ -112,7 +120,7 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             log.info("stopped before the list could be opened", action="worker.stopped")
             return
         parts = await open_parts.enter_async_context(
-            _build_parts(settings, store, dependencies, publisher, metrics)
+            _build_parts(settings, store, dependencies, publisher, metrics, spans)
         )
         watchdog.add(worker_checks(parts, dependencies.database, publish_link, consume_link))
         api = await open_parts.enter_async_context(management.connect(settings.rabbitmq))
@@ -175,7 +183,12 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
 
 @asynccontextmanager
 async def _build_parts(
-    settings: Settings, store: Store, dependencies: WorkerDependencies, publisher: Publisher, metrics: Metrics
+    settings: Settings,
+    store: Store,
+    dependencies: WorkerDependencies,
+    publisher: Publisher,
+    metrics: Metrics,
+    spans: Spans | None,
 ) -> AsyncIterator[WorkerParts]:
     """Make the worker's parts: from the queue to the list, and from the list to the exchange of changes."""
     names = topology.Names(settings.rabbitmq.prefix)
@@ -190,15 +203,21 @@ async def _build_parts(
                 action="worker.no_token",
             )
         relay = Relay(
-            store.outbox, publisher, exchange=names.changes, database=dependencies.database, metrics=metrics
+            store.outbox,
+            publisher,
+            exchange=names.changes,
+            database=dependencies.database,
+            metrics=metrics,
+            spans=spans,
         )
+        traces = None if spans is None else _event_traces(settings, spans, queue=names.suppression)
         address_lookup = AddressLookup(settings.provider, client=client, provider=dependencies.provider)
         suppressor = Suppressor(
             settings=settings,
             policy=Policy.of(settings.suppression),
-            store=store,
+            store=store if traces is None else traces.recorder(store),
             database=dependencies.database,
-            address_lookup=address_lookup,
+            address_lookup=address_lookup if traces is None else traces.lookup(address_lookup),
             on_recorded=relay.changes_pending,
             metrics=metrics,
         )
@@ -219,13 +238,14 @@ async def _build_parts(
             unknown_grace=settings.provider.unknown_grace,
             on_moved=waiting.moved,
         )
+        counts = ConsumerMetrics(metrics)
         consumer = Consumer(
             settings.worker,
             queue=names.suppression,
             handler=suppressor,
-            route_failure=router.route,
-            counts=ConsumerMetrics(metrics),
-            on_requeued=waiting.requeued,
+            route_failure=router.route if traces is None else traces.route_failure(router.route),
+            counts=counts if traces is None else traces.counts(counts),
+            on_requeued=waiting.requeued if traces is None else traces.on_requeued(waiting.requeued),
         )
         freshness = FreshnessReporter(
             store.freshness, waiting, consumer, names=names, database=dependencies.database, metrics=metrics
@@ -263,3 +283,8 @@ async def _build_parts(
             announcement_consumer,
             expirer,
         )
+
+
+def _event_traces(settings: Settings, spans: Spans, *, queue: str) -> EventTraces:
+    scheme = settings.suppression.database_url.get_secret_value().partition(":")[0]
+    return EventTraces(spans, queue=queue, database=scheme.partition("+")[0])

@@ -38,6 +38,8 @@ class Change:
     published_at: int | None
     reasons: tuple[Reason, ...] | None = None
     """Those for which the address is suppressed after this change; None: it was made before this was kept."""
+    trace: str | None = None
+    """Context of the trace that it belongs to, as `TraceContext.text`."""
 
     def document(self) -> dict[str, Any]:
         """Everything but the evidence, ready for JSON; times in RFC 3339. This is what other services get."""

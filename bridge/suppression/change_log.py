@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.suppression import bulk, model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.change import Action
     from bridge.suppression.policy import Reason
+
+NO_TRACES: Final[Mapping[str, str]] = MappingProxyType({})
 
 CHANGE_IDS_LOCK: Final = 0x627269646765_0002
 """Key of the advisory lock under which changes get their ids: `bridge` in ASCII, then 2."""
@@ -45,11 +48,23 @@ class NewChange:
 
 
 async def append_changes(
-    connection: AsyncConnection, changes: Sequence[NewChange], *, actor: str, now: int
+    connection: AsyncConnection,
+    changes: Sequence[NewChange],
+    *,
+    actor: str,
+    now: int,
+    traces: Mapping[str, str] = NO_TRACES,
 ) -> None:
     """Append these changes to the log, in their order; each may have an actor of its own.
 
     It is the last statement of a transaction that locks rows: see `append_rows`.
+
+    Args:
+        connection: in a transaction that writes.
+        changes: the lines.
+        actor: who makes those that name nobody.
+        now: Unix seconds.
+        traces: event id -> trace context of the changes that it makes.
     """
     rows = [
         {
@@ -63,6 +78,7 @@ async def append_changes(
             "evidence": change.evidence,
             "reasons": change.reasons,
             "expires_at": change.expires_at,
+            "trace": traces.get(change.event_id or ""),
         }
         for change in changes
     ]

@@ -163,4 +163,5 @@ def change_of(row: Row[Any]) -> Change:
         evidence=row.evidence,
         published_at=row.published_at,
         reasons=None if row.reasons is None else tuple(Reason(one) for one in row.reasons.split(",") if one),
+        trace=row.trace,
     )

@@ -214,6 +214,7 @@ async def _strip(connection: AsyncConnection, key: str, keys: AddressKeys) -> No
     for table in (entries, changes):
         ours = table.c.address == key
         await connection.execute(update(table).where(ours).values(message_id=None, evidence=None))
+    await connection.execute(update(changes).where(changes.c.address == key).values(trace=None))
     # Bounces of one message count once: a hash of its id tells messages apart as well.
     for message in await connection.scalars(
         select(bounces.c.message_id).where(bounces.c.address == key).distinct()

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from bridge.suppression import additions, current_state, idempotency, key_moves, reading, recording, writing
+from bridge.suppression.change_log import NO_TRACES
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import NotSuppressedError, ProtectedComplaintError
 from bridge.suppression.list_part import ListPart
@@ -32,7 +33,12 @@ class ListWriter(ListPart):
 
     @shielded
     async def record(
-        self, events: Sequence[ListEvent], *, actor: str, addresses: Mapping[str, str] = NO_ADDRESSES
+        self,
+        events: Sequence[ListEvent],
+        *,
+        actor: str,
+        addresses: Mapping[str, str] = NO_ADDRESSES,
+        traces: Mapping[str, str] = NO_TRACES,
     ) -> list[RecordedEvent]:
         """Record events and deliveries in one transaction. Returns a result for each, in the same order.
 
@@ -42,6 +48,7 @@ class ListWriter(ListPart):
             events: what happened.
             actor: who makes the changes, for the change log.
             addresses: message id -> address, to `remember` in the same transaction.
+            traces: event id -> trace context, to be kept with the changes until they are published.
 
         Raises:
             InvalidAddressError: one of the addresses is invalid; nothing was changed.
@@ -70,6 +77,7 @@ class ListWriter(ListPart):
                 rule=self._policy.soft_bounces,
                 actor=actor,
                 now=now,
+                traces=traces,
             )
         # Of several with one event id the first takes the outcome; the others are repeats.
         return [

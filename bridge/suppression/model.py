@@ -84,6 +84,7 @@ changes: Final = Table(
     Column("published_at", BigInteger),
     Column("reasons", Text),  # in force after it, with commas between; none: '', not known: NULL
     Column("expires_at", BigInteger),  # when the entry ends, as of this change; never, or not known: NULL
+    Column("trace", Text),  # context of the trace that it belongs to, for its message; none: NULL
     sqlite_autoincrement=True,
 )
 Index("ix_changes_address_id", changes.c.address, changes.c.id)

@@ -29,6 +29,7 @@ async def record(
     rule: SoftBounceRule,
     actor: str,
     now: int,
+    traces: Mapping[str, str],
 ) -> dict[str, RecordOutcome]:
     """Record events that were not handled before. Returns what each suppressing event did; without the repeated ones.
 
@@ -41,6 +42,7 @@ async def record(
         rule: when soft bounces suppress.
         actor: who makes the changes, for the change log.
         now: Unix seconds.
+        traces: event id -> trace context, for the change log.
     """
     fresh = await writing.mark_handled(connection, causes, now) if causes else set()
     new = [cause for event_id, cause in causes.items() if event_id in fresh]
@@ -62,7 +64,7 @@ async def record(
         )
         changes += soft.changes
         outcomes |= soft.outcomes
-    await append_changes(connection, changes, actor=actor, now=now)
+    await append_changes(connection, changes, actor=actor, now=now, traces=traces)
     return outcomes
 
 

@@ -273,15 +273,15 @@ class MetricDefinitions(SubscriberMetrics):
         return self._gauge("bridge_outbox_lease", "1 for the worker that holds the lease to publish changes")
 
     @cached_property
+    def relayed(self) -> Counter:
+        return self._counter("bridge_changes_relayed", "Changes of the list published")
+
+    @cached_property
     def trace_spans(self) -> Counter:
         help_text = (
             "Spans of traces: sent to the OTLP receiver, or dropped, because it did not take them in time"
         )
         return self._counter("bridge_trace_spans", help_text, "outcome")
-
-    @cached_property
-    def relayed(self) -> Counter:
-        return self._counter("bridge_changes_relayed", "Changes of the list published")
 
     @cached_property
     def api_answers(self) -> Counter:

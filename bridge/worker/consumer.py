@@ -57,7 +57,9 @@ class DeliveryHandler(Protocol):
 class DeliveryCounts(Protocol):
     """Counts the deliveries of one consumer, over all its sessions: `ConsumerMetrics`."""
 
-    acknowledged: int
+    @property
+    def acknowledged(self) -> int:
+        """How many were acknowledged since the start."""
 
     def watch(self, prefetch: int, unacknowledged: Callable[[], int]) -> None: ...
     def taken(self, delivery: Delivery) -> None: ...

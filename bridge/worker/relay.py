@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.backoff import backoff_seconds
 from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError
-from bridge.broker.change_messages import change_message
 from bridge.suppression.errors import StoreUnavailableError
 from bridge.telemetry import logs
+from bridge.worker.change_publish import ChangePublish
 from bridge.worker.failures import DATABASE_ERRORS
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bridge.suppression.change import Change
     from bridge.suppression.changes import Outbox
     from bridge.telemetry.metrics import Metrics
+    from bridge.telemetry.spans import Spans
     from bridge.worker.dependencies import Dependency
 
 log = logs.logger("worker")
@@ -51,6 +52,7 @@ class Relay:
         exchange: str,
         database: Dependency,
         metrics: Metrics,
+        spans: Spans | None = None,
     ) -> None:
         """Make a relay that does nothing until `run`.
 
@@ -60,11 +62,12 @@ class Relay:
             exchange: to which they are published.
             database: its circuit breaker.
             metrics: count what was published, and show who holds the lease.
+            spans: makes those of the traces that are recorded; None: none are.
         """
         self._outbox = outbox
         self._database = database
         self._publisher = publisher
-        self._exchange = exchange
+        self._changes = ChangePublish(publisher, exchange=exchange, spans=spans)
         self._metrics = metrics
         metrics.before_scrape(lambda: metrics.outbox_lease.set(outbox.holds_lease))
         self._wake_up = asyncio.Event()
@@ -195,15 +198,14 @@ class Relay:
 
     async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
         """Publish the changes. Returns an error or None for each, in order, up to the first that could not be sent."""
-        messages = [change_message(change, exchange=self._exchange) for change in changes]
         confirms: list[asyncio.Future[None]] = []
         unsent: list[PublishError] = []
-        for message in messages:
+        for change in changes:
             # If this process was stopped meanwhile, another may hold the lease now: the changes must be read again.
             if not self._outbox.holds_lease:
                 break
             try:
-                confirms.append(self._publisher.publish(message))
+                confirms.append(self._changes.publish(change))
             except PublishError as error:
                 unsent.append(error)
                 break

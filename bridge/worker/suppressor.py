@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from bridge import events
 from bridge.amqp.properties import decode_properties
+from bridge.broker.trace_headers import trace_field
 from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.addresses import InvalidAddressError
 from bridge.suppression.errors import RefusedValueError, StoreUnavailableError
@@ -19,16 +20,14 @@ from bridge.worker import failures
 from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from bridge.amqp.message_types import Delivery
     from bridge.events import Event
     from bridge.settings.sections import Settings
     from bridge.suppression.policy import Policy
-    from bridge.suppression.store import Store
     from bridge.suppression.suppressing_events import ListEvent, RecordedEvent
     from bridge.telemetry.metrics import Metrics
-    from bridge.worker.address_lookup import AddressLookup
     from bridge.worker.dependencies import Dependency, Operation
 
     Report = Callable[[DeliveryResult], None]
@@ -50,6 +49,22 @@ _UNCHANGED: Final = MappingProxyType(
 """Outcome -> message of the log, for an event that changes no entry."""
 
 
+class Recorder(Protocol):
+    """What it does with the list: `Store` can."""
+
+    async def known_addresses(self, message_ids: Collection[str]) -> dict[str, str]: ...
+
+    async def record(
+        self, events: Sequence[ListEvent], *, actor: str, addresses: Mapping[str, str]
+    ) -> list[RecordedEvent]: ...
+
+
+class Lookup(Protocol):
+    """Finds the address of a message: `AddressLookup`."""
+
+    async def address(self, message_id: str) -> str: ...
+
+
 class _PendingEvent(NamedTuple):
     """A delivery whose event the policy uses; its address may still be unknown."""
 
@@ -67,9 +82,9 @@ class Suppressor:
         *,
         settings: Settings,
         policy: Policy,
-        store: Store,
+        store: Recorder,
         database: Dependency,
-        address_lookup: AddressLookup,
+        address_lookup: Lookup,
         on_recorded: Callable[[], None],
         metrics: Metrics,
     ) -> None:
@@ -231,6 +246,7 @@ class Suppressor:
                 event_id=event.event_id,
                 reason=event.reason.value,
                 address=self._shown(PLAIN.written(event.address)),
+                **trace_field(pending.delivery.properties),
             )
         self._on_recorded()
 

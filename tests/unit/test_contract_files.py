@@ -192,14 +192,14 @@ def test_what_breaks_a_released_contract_ends_with_2_and_its_place(released: Pat
     assert (
         "bindings.amqp.exchange.name: it was 'list.changes', and is 'suppression.changes'\n" in ended.output
     )
-    assert "3 changes break contract 1.0.0: they take version 2.0.0" in ended.output
+    assert f"3 changes break contract {CONTRACT_VERSION}: they take version 2.0.0" in ended.output
     said = orjson.loads(run("check", str(released), "--json").stdout)
     assert (len(said["breaking"]), said["allowed"]) == (3, False)
 
 
 def test_a_new_major_version_may_break(released: Path) -> None:
     """It lists what breaks, and is content."""
-    edit(released / "asyncapi.json", '"version": "1.0.0"', '"version": "0.9.0"')
+    edit(released / "asyncapi.json", f'"version": "{CONTRACT_VERSION}"', '"version": "0.9.0"')
     edit(released / "asyncapi.json", '"address": "opened"', '"address": "open"')
     ended = run("check", str(released))
     assert ended.exit_code == 0
@@ -257,7 +257,7 @@ def test_asyncapis_own_parser_reads_the_document(released: Path, tmp_path: Path)
     )  # fmt: skip
     found: dict[str, Any] = orjson.loads(ended.stdout)
     assert [one for one in found["diagnostics"] if one["code"] != NEWER_VERSION] == []
-    assert found["version"] == "1.0.0"
+    assert found["version"] == CONTRACT_VERSION
     ours = asyncapi.asyncapi(Names())["channels"]
     assert found["channels"].keys() == ours.keys()
     for name, channel in found["channels"].items():

@@ -22,6 +22,7 @@ PROJECT: dict[str, Any] = PYPROJECT["project"]
 PRODUCT: list[str] = PROJECT["dependencies"]
 ASKED: dict[str, list[str]] = {
     "product": PRODUCT,
+    "tracing": PRODUCT + PROJECT["optional-dependencies"]["tracing"],
     "dev": PRODUCT + PROJECT["optional-dependencies"]["dev"] + PYPROJECT["build-system"]["requires"],
     "bench": PRODUCT + PROJECT["optional-dependencies"]["bench"],
     "build": PYPROJECT["build-system"]["requires"],
@@ -56,7 +57,7 @@ def test_no_lock_is_forgotten() -> None:
     assert {path.name for path in (TREE / "requirements").iterdir()} == {f"{lock}.lock" for lock in ASKED}
 
 
-@pytest.mark.parametrize("lock", ["dev", "bench"])
+@pytest.mark.parametrize("lock", ["tracing", "dev", "bench"])
 def test_what_is_tested_is_what_the_image_has(lock: str) -> None:
     """The same versions of the same packages, with others beside them."""
     assert pins("product").items() <= pins(lock).items()

@@ -20,6 +20,7 @@ def upgrade() -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     _add_domains(key)
     op.add_column("changes", sa.Column("expires_at", sa.BigInteger))
+    op.add_column("changes", sa.Column("trace", sa.Text))
     _add_tables(key)
     op.create_index("ix_handled_events_handled_at", "handled_events", ["handled_at"])
     op.create_index("ix_known_messages_known_at", "known_messages", ["known_at"])
@@ -166,4 +167,5 @@ def downgrade() -> None:
         op.drop_index("ix_suppressions_address_hash", "suppressions")
     op.drop_index("ix_suppressions_domain_address_reason", "suppressions")
     op.drop_column("suppressions", "domain")
+    op.drop_column("changes", "trace")
     op.drop_column("changes", "expires_at")
