@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bridge.broker.trace_headers import trace_field
 from bridge.dead_letters import republishing
 from bridge.dead_letters.dead_letter_message import dead_letter_message
 from bridge.telemetry import logs
@@ -61,4 +62,5 @@ class DeadLetterQueue:
             attempts=history.attempt,
             where=history.where,
             error=history.error,
+            **trace_field(incoming.properties),
         )

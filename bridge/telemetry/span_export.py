@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 import uuid
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -130,13 +131,16 @@ class _CountingExporter(SpanExporter):
         self._ended = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._inner.export(spans)
-        self.done += len(spans)
-        if result is SpanExportResult.SUCCESS:
-            self._exported.inc(len(spans))
-            self._drops.sent()
-        else:
-            self._drops.dropped(len(spans), "")
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._inner.export(spans)
+        finally:
+            self.done += len(spans)
+            if result is SpanExportResult.SUCCESS:
+                self._exported.inc(len(spans))
+                self._drops.sent()
+            else:
+                self._drops.dropped(len(spans), "")
         return result
 
     def shutdown(self) -> None:
@@ -190,22 +194,28 @@ class _Drops:
 
 
 class _SaidByLibrary(logging.Handler):
-    """Keeps the last line that OpenTelemetry logs, in place of the log: it writes one for each attempt."""
+    """Keeps the last lines that OpenTelemetry logs, in place of the log: it writes one for each attempt."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.last = ""
+        self._last: deque[str] = deque(maxlen=2)
+        """An error, and before it the attempt that says what the error is of."""
         self._library = logging.getLogger(_LIBRARY)
         self._library.addHandler(self)
-        self._propagated, self._library.propagate = self._library.propagate, False
+        self._library.propagate = False
+
+    @property
+    def last(self) -> str:
+        """In one line."""
+        return "; ".join(self._last)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = record.getMessage()
+        self._last.append(record.getMessage())
 
     def remove(self) -> None:
-        """Let the library log as before."""
+        """Let the library log as before, once nobody in this process keeps its lines."""
         self._library.removeHandler(self)
-        self._library.propagate = self._propagated
+        self._library.propagate = not any(isinstance(one, _SaidByLibrary) for one in self._library.handlers)
 
 
 def _traces(endpoint: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bridge.amqp.publisher import Publisher
     from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
+    from bridge.telemetry.spans import Spans
 
     Declare = Callable[[AbstractConnection], Awaitable[None]]
 
@@ -70,11 +71,13 @@ async def publishing(settings: Settings, metrics: Metrics, declare: Declare) -> 
 
 
 @asynccontextmanager
-async def receiving(settings: Settings, metrics: Metrics, declare: Declare) -> AsyncIterator[Receiving]:
+async def receiving(
+    settings: Settings, metrics: Metrics, declare: Declare, spans: Spans | None = None
+) -> AsyncIterator[Receiving]:
     """A receiver that listens, and drains; it need not have reached RabbitMQ yet."""
     access = Access([token.get_secret_value() for token in settings.receiver.tokens])
     async with (
-        open_parts(settings, access, metrics) as parts,
+        open_parts(settings, access, metrics, spans) as parts,
         roles.publishing(parts.link, parts.publisher, Declared(declare), keep_trying=True),
         background_task(parts.drain.run(), name="drain"),
         background_task(parts.nack_causes.run(), name="nack causes"),
