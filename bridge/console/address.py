@@ -12,7 +12,7 @@ from aiohttp import web
 from bridge.api import fields, pages
 from bridge.api.problems import ProblemError
 from bridge.console import address_actions as actions
-from bridge.console.address_words import REASONS, in_words, laid_out, path_of, timeline
+from bridge.console.address_words import REASONS, in_words, path_of, timeline
 from bridge.console.forms import Form, Given, RefusedError, form_of
 from bridge.console.notices import redirect
 from bridge.console.parts import parts_of
@@ -22,9 +22,10 @@ from bridge.suppression.addresses import MAX_TEXT_LENGTH, InvalidAddressError
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from bridge.roles.api import ConsoleParts
+    from bridge.suppression.change import Change
     from bridge.suppression.checking import Checked
     from bridge.suppression.store import Store
 
@@ -144,7 +145,7 @@ async def _page(request: web.Request, refused: Refused | None = None) -> web.Str
         hashed=any(is_hash(entry.address) for entry in known.entries),
         words=REASONS,
         in_words=in_words,
-        laid_out=laid_out,
+        by=_by_hand(changes),
         complaint=Reason.COMPLAINT,
         lines=timeline(changes[:_CHANGES]),
         older=changes[_CHANGES - 1].id if len(changes) > _CHANGES else None,
@@ -154,6 +155,15 @@ async def _page(request: web.Request, refused: Refused | None = None) -> web.Str
         # Of a form that is sent twice, the second one changes nothing.
         once=token_urlsafe(16),
     )
+
+
+def _by_hand(changes: Iterable[Change]) -> dict[Reason, Change]:
+    """Reason -> the last addition that was no event's: it says who, and why."""
+    found: dict[Reason, Change] = {}
+    for change in changes:
+        if change.action in {"added", "updated"} and change.event_id is None and change.reason is not None:
+            found.setdefault(change.reason, change)
+    return found
 
 
 async def _search(store: Store, text: str) -> list[Hit]:

@@ -33,7 +33,7 @@ _ROWS: Final = 100
 """Entries on a page."""
 _SHOWN: Final = "shown"
 """Parameter: how many entries the page has already, where one step did not fill it."""
-_COUNT_SECONDS: Final = 1.0
+_COUNT_SECONDS: Final = 2.0
 _DAYS: Final = ("changed_since", "expiring_before")
 """Filters that are days, or times."""
 _NO_DAY: Final = "must be a day, such as 2026-11-26, or a time in RFC 3339"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from bridge.console.static_files import StaticFiles
 
+_LATEST: Final = 253_402_300_799
+"""The end of the year 9999: no calendar of Python goes further."""
 _UNITS: Final = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -36,7 +38,7 @@ def set_up(app: web.Application, static: StaticFiles) -> None:
         lstrip_blocks=True,
         auto_reload=False,
         default_helpers=False,
-        filters={"number": number, "age": age, "when": when},
+        filters={"number": number, "age": age, "when": when, "minute": minute},
     )
     environment.globals.update(static=static.url, entries=ENTRIES, base=PATH)
 
@@ -101,9 +103,18 @@ def age(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
+def minute(seconds: float) -> Markup:
+    """Unix seconds in a table that says it is UTC: 12 May 2026, 10:31."""
+    return _time(seconds, "%b %Y, %H:%M")
+
+
 def when(seconds: float) -> Markup:
     """Unix seconds as a time that people and programs read: 12 May 2026, 10:31:07 UTC."""
-    moment = datetime.fromtimestamp(seconds, UTC)
+    return _time(seconds, "%b %Y, %H:%M:%S UTC")
+
+
+def _time(seconds: float, form: str) -> Markup:
+    moment = datetime.fromtimestamp(min(max(seconds, 0), _LATEST), UTC)
     return Markup('<time datetime="{}">{}</time>').format(
-        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), f"{moment.day} {moment:%b %Y, %H:%M:%S} UTC"
+        moment.strftime("%Y-%m-%dT%H:%M:%SZ"), f"{moment.day} {moment.strftime(form)}"
     )

@@ -23,3 +23,15 @@ document.addEventListener("htmx:sendError", (event) => {
   failure.textContent = "The console does not answer. Is `bridge api` running? Try again.";
   target.replaceChildren(failure);
 });
+
+// A second click does not send a form twice.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || form.hasAttribute("hx-post")) return;
+  setTimeout(() => { // the form has to be read first
+    for (const button of form.querySelectorAll("button")) button.disabled = true;
+  });
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) for (const button of document.querySelectorAll("form button")) button.disabled = false;
+});
