@@ -11,6 +11,7 @@ from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker.copies import copy_of
+from bridge.broker.queue_counts import ready_messages
 from bridge.events import other_spellings
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.amqp.message_types import Message
+    from bridge.amqp.message_types import Delivery, Message
 
 OFFSET_HEADER: Final = "x-stream-offset"
 """The consumer argument with the start, and the header with the offset of a message."""
@@ -30,7 +31,7 @@ StartPosition = str | int | datetime
 
 _PREFETCH: Final = 1000
 _LAST_CHUNK_SECONDS: Final = 2.0
-"""A stream sends its last chunk at once. After this time without one it is empty."""
+"""A stream sends its last chunk at once. After this time without one it is empty, if RabbitMQ says so, too."""
 _SILENT_SECONDS: Final = 10.0
 """After this time without a message, before the last one, RabbitMQ counts as lost."""
 _OFFSET: Final = EncodedHeader(OFFSET_HEADER)
@@ -72,13 +73,6 @@ async def read_archive(
     first = begin if isinstance(begin, int) else 0
     async with _consume_from(connection, stream, begin) as deliveries:
         while True:
-            try:
-                async with asyncio.timeout(_SILENT_SECONDS):
-                    delivered = await deliveries.receive()
-            except TimeoutError:
-                raise BrokerUnavailableError(
-                    f"the stream '{stream}' sent nothing for {_SILENT_SECONDS:g} s before its last message"
-                ) from None
             found = [
                 ArchivedEvent(
                     _OFFSET.number(message.properties) or 0,
@@ -86,7 +80,7 @@ async def read_archive(
                     message.properties,
                     message.body,
                 )
-                for message in delivered
+                for message in await _receive(stream, deliveries)
             ]
             if in_range := [message for message in found if first <= message.offset <= last]:
                 yield in_range
@@ -112,13 +106,36 @@ async def last_offset(connection: AbstractConnection, stream: str) -> int | None
     Raises:
         BrokerUnavailableError, aiormq.exceptions.AMQPError: as `read_archive`.
     """
-    last = None
     async with _consume_from(connection, stream, "last") as deliveries:
+        if not (found := await _first_deliveries(connection, stream, deliveries)):
+            return None
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_CHUNK_SECONDS):
                 while True:
-                    last = _OFFSET.number((await deliveries.receive())[-1].properties)
-    return last
+                    found = await deliveries.receive()
+    return _OFFSET.number(found[-1].properties)
+
+
+async def _first_deliveries(
+    connection: AbstractConnection, stream: str, deliveries: Deliveries
+) -> list[Delivery]:
+    """Empty if the stream is. That a busy RabbitMQ sends nothing yet does not say so: whoever reads would lose all."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_CHUNK_SECONDS):
+            return await deliveries.receive()
+    if not await ready_messages(connection, stream):
+        return []
+    return await _receive(stream, deliveries)
+
+
+async def _receive(stream: str, deliveries: Deliveries) -> list[Delivery]:
+    try:
+        async with asyncio.timeout(_SILENT_SECONDS):
+            return await deliveries.receive()
+    except TimeoutError:
+        raise BrokerUnavailableError(
+            f"the stream '{stream}' sent nothing for {_SILENT_SECONDS:g} s before its last message"
+        ) from None
 
 
 def copy_of_event(event: ArchivedEvent, *, exchange: str, routing_key: str) -> Message:

@@ -15,5 +15,5 @@ Five parts:
   `model`. `recording` is what an event does, with `soft_bounce_entries` (and `soft_bounce_rows`); `change_log` is written last;
 - the databases: `opening` chooses one. `database` has what they share; `migrating` and `migrations` bring the tables up to date.
   SQLite: `sqlite`, `sqlite_file`, `sqlite_replacement`. PostgreSQL: `postgresql`, `postgresql_session`, `postgresql_url`,
-  `privileges`, `sqlstates`, `tls_files`.
+  `postgresql_vacuum`, `privileges`, `sqlstates`, `tls_files`.
 """

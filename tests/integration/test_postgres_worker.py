@@ -116,7 +116,7 @@ async def test_a_worker_that_lost_its_connections_to_postgresql_keeps_the_lease(
     """They are replaced; no change is left out, and no worker counts as stuck."""
     overrides = changed(
         overrides,
-        worker={"stuck_after": 2, "take_over_after": 600.0},
+        worker={"stuck_after": 10, "take_over_after": 600.0},
     )
     workers = await started(processes, overrides, 2, patience=TEN_START)
     await first_to_say(workers, "relay.lease_acquired")

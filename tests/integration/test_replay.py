@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,9 @@ import orjson
 import pytest
 
 from bridge import events
+from bridge.amqp.connection import open_connection
+from bridge.amqp.deliveries import Deliveries
+from bridge.broker import archive as broker_archive
 from tests.support.archiving import archive, many
 from tests.support.commands import bridge
 from tests.support.proxy import Proxy
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from bridge.amqp.message_types import Delivery
     from bridge.settings.sections import Settings
     from tests.support.commands import Outcome
     from tests.support.processes import Processes
@@ -204,6 +209,27 @@ async def test_an_archive_is_read_to_its_end(
     assert outcome.code == 0, outcome.stderr
     arrived = await replaying.arrived()
     assert arrived == [body for body, _ in many("opened", 5000, AT)] + [large]
+
+
+async def test_an_archive_that_sends_nothing_at_once_is_not_empty(
+    rabbit: Rabbit, settings: Settings, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A busy RabbitMQ takes its time. Taken for empty, a replay would say that it has ended, and had lost everything."""
+    await archive(rabbit, settings, MIXED)
+    names = rabbit.names
+    while not await rabbit.depth(names.archive):  # noqa: ASYNC110 -- RabbitMQ counts every few seconds, and sends no event for it
+        await asyncio.sleep(0.1)
+    monkeypatch.setattr(broker_archive, "_LAST_CHUNK_SECONDS", 0.2)
+    receive, silent = Deliveries.receive, iter([True])
+
+    async def receive_after_silence(deliveries: Deliveries, most: int | None = None) -> list[Delivery]:
+        if next(silent, False):
+            await asyncio.Event().wait()
+        return await receive(deliveries, most)
+
+    monkeypatch.setattr(Deliveries, "receive", receive_after_silence)
+    async with await open_connection(amqp_url, name="test") as connection:
+        assert await broker_archive.last_offset(connection, names.archive) == len(MIXED) - 1
 
 
 async def test_an_interrupted_replay_says_where_to_go_on(

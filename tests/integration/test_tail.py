@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +115,10 @@ async def test_nobody_gets_less_and_nothing_stays_behind(
         assert len(await everybody.take(300)) == 300
     await tail.prints("message 300")
     own = f"{rabbit.names.prefix}email.tail."
-    queues = await control.run("list_queues", "--silent", "name", "arguments", "exclusive")
-    [line] = [line for line in queues.splitlines() if line.startswith(own)]
-    assert "drop-head" in line
-    assert line.endswith("true")
-    name = line.split()[0]
+    standing = await control.queues(own, "arguments", "exclusive")
+    [name] = re.findall(rf'<<"({re.escape(own)}[^"]*)">>', standing)
+    assert "drop-head" in standing
+    assert "{exclusive,true}" in standing
     tail.send(signal.SIGTERM)
     assert await tail.ended() == 0
     assert not await rabbit.stands(name)
@@ -133,9 +133,9 @@ async def test_a_terminal_that_stands_still_holds_up_nobody(
     tail = await tailing(processes, changed(overrides, rabbitmq={"heartbeat": 300}))
     tail.send(signal.SIGSTOP)
     await archive(rabbit, settings, many("opened", 11_000, AT))
-    queues = await control.run("list_queues", "--silent", "name", "messages_ready")
-    [line] = [line for line in queues.splitlines() if line.startswith(f"{rabbit.names.prefix}email.tail.")]
-    assert 0 < int(line.split()[1]) <= 10_000
+    standing = await control.queues(f"{rabbit.names.prefix}email.tail.", "messages_ready")
+    [ready] = re.findall(r"{messages_ready,(\d+)}", standing)
+    assert 0 < int(ready) <= 10_000
     tail.send(signal.SIGCONT)
     await tail.prints("message 11000")
     assert len(tail.printed) < 11_000

@@ -51,6 +51,14 @@ class Control:
         """Of RabbitMQ."""
         return (await self.evaluate("rabbit_misc:version().")).strip().strip('"')
 
+    async def queues(self, prefix: str, *items: str) -> str:
+        """Names, and such items as `messages_ready`, of the queues whose names begin so, in Erlang's notation."""
+        return await self.evaluate(
+            f'[Queue || Queue <- rabbit_amqqueue:info_all(<<"/">>, [{", ".join(("name", *items))}]), '
+            "{resource, _, queue, Name} <- [proplists:get_value(name, Queue)], "
+            f'string:prefix(Name, <<"{prefix}">>) =/= nomatch].'
+        )
+
     async def add_user(
         self,
         name: str,
