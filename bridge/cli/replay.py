@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130
 """Exit code: interrupted by Ctrl-C, as in a shell."""
-
-_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@#,/+ -]{1,255}")
-"""The names that our library can send, of those that RabbitMQ allows."""
 
 app = typer.Typer(add_completion=False)
 
@@ -82,7 +78,7 @@ def replay(
     """
     if (again and to is not None) or not (again or to is not None or dry_run):
         fail("give either --to QUEUE or --again (or --dry-run, to count)", BAD_USAGE)
-    if to is not None and not _QUEUE_NAME.fullmatch(to):
+    if to is not None and not role.is_queue_name(to):
         fail(f"--to: '{to}' cannot be the name of a queue", BAD_USAGE)
     settings = settings_with_logs(context, "warning")
     selection = ArchiveSelection.of(

@@ -11,5 +11,6 @@
 - `monitor` looks at everything every few seconds, once for all viewers: `trends` keep the last quarter of an hour, `standing` since
   when each problem stands, and `checkup` what bridge doctor finds. `overview` (with `verdict`, `advice` and `figures`) and `subscribers` show
   it, and `streams` keep them up to date. `live` is the tail.
+- `archive`, with `archive_searches` and `archive_replay`.
 - `static_files` serves style and scripts; those of others lie in static/vendor, with their licences (`make assets`).
 """

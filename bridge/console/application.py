@@ -51,6 +51,7 @@ def console_application(parts: ConsoleParts) -> web.Application:
     job_pages.set_up(app)
     dead_letters.set_up(app, parts)
     live.set_up(app)
+    archive.set_up(app, parts)
     app.add_routes(static.routes())
     app.add_routes([web.get("", _with_slash), web.get("/dependencies", _dependencies)])
     for page in _PAGES:

@@ -127,11 +127,13 @@ async def search(
     scan = ArchiveScan(names.archive, selection, progress, take=take, moved=moved, from_offset=from_offset)
 
     async def session(connection: AbstractConnection) -> None:
-        if progress.last is None:  # later, a broker that is starting may not have it yet
-            await _require_archive(connection, names)
         link.opened()
         await scan.session(connection)
 
+    # Whoever looks is told at once, not after the patience of a link.
+    async with await connect_as_operator(settings.rabbitmq) as connection:
+        with session_errors_as_loss(connection):
+            await _require_archive(connection, names)
     async with background_task(link.run(session), name="archive.search") as reading:
         await wait_connected(link, reading)
         await reading

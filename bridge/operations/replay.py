@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,10 @@ log = logs.logger("operations")
 _MAX_BACKOFF_SECONDS: Final = 5.0
 
 
+_QUEUE_NAME: Final = re.compile(r"[A-Za-z0-9_.:@#,/+ -]{1,255}")
+"""The names that our library can send, of those that RabbitMQ allows."""
+
+
 class ReplayError(Exception):
     """The replay cannot go on. The message says why, and what to do."""
 
@@ -56,6 +61,11 @@ class ReplayOrder:
     """The maximum number of events a second."""
     dry_run: bool = False
     """Count only."""
+
+
+def is_queue_name(text: str) -> bool:
+    """Whether a queue can have this name."""
+    return _QUEUE_NAME.fullmatch(text) is not None
 
 
 async def replay(
