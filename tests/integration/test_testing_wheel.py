@@ -88,3 +88,18 @@ def test_it_is_the_wheels_and_has_types(python: Path, folder: Path) -> None:
     said = run(python, folder, "-c", "import bridge.testing; print(bridge.testing.__file__)")
     assert str(TREE) not in said
     assert (python.parents[1].joinpath(said.strip()).parents[1] / "py.typed").exists()
+
+
+def test_it_has_the_pages_of_the_console(python: Path, folder: Path) -> None:
+    """Every template, style, script and licence of the checkout lies in the wheel, of which the image is made, too."""
+    console = TREE / "bridge" / "console"
+    said = run(
+        python,
+        folder,
+        "-c",
+        "import pathlib, bridge.console.application as a; from bridge.console.static_files import StaticFiles;"
+        "root = pathlib.Path(a.__file__).parent; StaticFiles().url('console.css');"
+        "print(*sorted(str(p.relative_to(root)) for f in ('static', 'templates') for p in (root / f).rglob('*.*')))",
+    )
+    ours = [path for name in ("static", "templates") for path in (console / name).rglob("*.*")]
+    assert said.split() == sorted(str(path.relative_to(console)) for path in ours)
