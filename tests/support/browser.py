@@ -87,7 +87,8 @@ class Window:
         both: tuple[Literal["light", "dark"], ...] = ("light", "dark") if schemes else ("light",)
         for scheme in both:
             await self.page.emulate_media(color_scheme=scheme)
-            assert await self._violations(axe) == [], f"{self.page.url}, {scheme}"
+            found = await self._violations(axe)
+            assert found == [], f"{self.page.url}, {scheme}: {found}"
         await self.page.emulate_media(color_scheme="light")
         await self.check_width()
 
