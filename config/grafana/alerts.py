@@ -14,6 +14,7 @@ LOST: Final = (
     "BridgeRefusesEvents",
     "BridgeSpoolRefuses",
     "BridgeSpoolFills",
+    "BridgeNoEvents",
 )
 LATE: Final = (
     "BridgeSpoolWaits",

@@ -50,7 +50,7 @@ def _questions() -> list[Made]:
     return [
         _question(
             "Is anything lost?",
-            "Yes: events were answered 503, no receiver answers, or the spool is about to refuse events. Whether the provider "
+            "Yes: events were answered 503, none come, no receiver answers, or the spool is about to refuse them. Whether the provider "
             "sends an event again that was not answered 200 is up to the provider. Do what the table below says, first of all.",
             _named(*LOST),
         ),

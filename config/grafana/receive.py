@@ -107,7 +107,7 @@ def _webhook() -> list[Made]:
             About(
                 "Answers a second, by answer",
                 "confirmed: RabbitMQ has it. spooled: the receiver's disk has it. quarantined: it is no event, and kept. 503: refused. "
-                "401 and 404: somebody posts with a wrong token or path. Many spooled: RabbitMQ is away or slow.",
+                "404: a wrong token, or a wrong path. Many spooled: RabbitMQ is away or slow.",
                 _SPOOL,
             ),
             Query(rate("bridge_answers_total", by="answer"), "{{answer}}"),

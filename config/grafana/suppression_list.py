@@ -27,6 +27,8 @@ _FRESH: Final = "operate.md#how-fresh-the-list-is"
 _PUBLISHES: Final = "deploy.md#which-worker-publishes-the-changes"
 _ROLES: Final = "operate.md#a-role-rabbitmq-or-the-database-does-not-answer"
 _RETENTION: Final = "privacy.md#retention"
+_OF_SENDERS: Final = 'route!~".* /console.*"'
+"""Not the console's pages, which the same role serves."""
 _AGE: Final = "bridge_event_age_seconds"
 
 
@@ -183,7 +185,7 @@ def _api() -> list[Made]:
                 "token is wrong, or may not do this. 429: a sender asks faster than `api.rate` allows.",
                 "api.md#problems",
             ),
-            Query(rate("bridge_api_answers_total", by="status"), "{{status}}"),
+            Query(rate("bridge_api_answers_total", by="status", where=_OF_SENDERS), "{{status}}"),
             unit=PER_SECOND,
             stacked=True,
             width=THIRD,
@@ -194,7 +196,7 @@ def _api() -> list[Made]:
                 "Who asks, by the name of the token. A sender that should ask and does not may be sending without asking.",
                 "api.md#tokens",
             ),
-            Query(rate("bridge_api_answers_total", by="token"), "{{token}}"),
+            Query(rate("bridge_api_answers_total", by="token", where=_OF_SENDERS), "{{token}}"),
             unit=PER_SECOND,
             stacked=True,
             width=THIRD,
@@ -216,7 +218,7 @@ def _api() -> list[Made]:
                 "All but one in a hundred. Requests that wait for changes wait on purpose, and are counted, too.",
                 "api.md#problems",
             ),
-            Query(quantile(0.99, "bridge_api_answer_seconds", by="route"), "{{route}}"),
+            Query(quantile(0.99, "bridge_api_answer_seconds", by="route", where=_OF_SENDERS), "{{route}}"),
             unit=SECONDS,
             width=THIRD * 3,
         ),

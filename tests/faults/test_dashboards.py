@@ -157,6 +157,11 @@ async def test_every_query_of_a_dashboard_gives_something_and_no_alert_names_wha
     except TimeoutError:
         pass
     assert "\n".join(wrong) == ""
+    [wrong_question] = [
+        panel for panel in dashboards.panels() if panel.document["title"] == "Is anything wrong?"
+    ]
+    [answer] = await watched.query(wrong_question.queries[0])
+    assert answer["value"][1] == "2"  # there are bodies in the quarantine
     for metric in {name for query in await watched.alerts() for name in dashboards.metrics_in(query)}:
         await watched.until(metric)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
@@ -18,6 +18,7 @@ from config.grafana.panels import WIDTH
 from tests.docs import checks
 from tests.docs.tables import ROOT, rows_of
 from tests.support import dashboards
+from tests.support.promtool import promtool, takes_promtool
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +120,56 @@ def _answers(question: Panel, rules: set[str]) -> set[str]:
         for rule in rules
         if all((re.fullmatch(pattern, rule) is not None) == (sign == "=~") for sign, pattern in matchers)
     }
+
+
+LOADED = 'prometheus_rule_group_rules{rule_group="/etc/prometheus/alerts.yml;bridge"}'
+STATES: dict[str, tuple[dict[str, str], list[int | None]]] = {
+    "no alert fires": ({LOADED: "39"}, [0, 0, 0, 0]),
+    "one is about to fire": (
+        {LOADED: "39", 'ALERTS{alertname="BridgeRefusesEvents",alertstate="pending"}': "1"},
+        [1, 0, 0, 0],
+    ),
+    "one that warns fires, and one that informs": (
+        {
+            LOADED: "39",
+            'ALERTS{alertname="BridgeChangesWait",alertstate="firing",severity="warning"}': "1",
+            'ALERTS{alertname="BridgeWorkerPaused",alertstate="firing",severity="info"}': "1",
+        },
+        [0, 2, 1, 0],
+    ),
+    "one of which the dashboard has never heard": (
+        {LOADED: "39", 'ALERTS{alertname="BridgeOfTomorrow",alertstate="firing",severity="critical"}': "1"},
+        [0, 0, 0, 2],
+    ),
+    "somebody else's": (
+        {LOADED: "39", 'ALERTS{alertname="Watchdog",alertstate="firing"}': "1"},
+        [0, 0, 0, 0],
+    ),
+    "Prometheus has no alerts": ({"up": "1"}, [None] * 4),
+}
+"""What is so -> the series that Prometheus has then, and what the questions are answered: 0 no, 1 perhaps, 2 yes."""
+
+
+@takes_promtool
+def test_the_four_questions_are_answered_as_the_alerts_are(tmp_path: Path) -> None:
+    """And not at all where there are no alerts: no false comfort."""
+    tests: list[dict[str, Any]] = [
+        {
+            "name": what,
+            "interval": "15s",
+            "input_series": [{"series": name, "values": value} for name, value in given.items()],
+            "promql_expr_test": [
+                {
+                    "expr": question.queries[0],
+                    "eval_time": "0s",
+                    "exp_samples": [] if value is None else [{"labels": "{}", "value": value}],
+                }
+                for question, value in zip(PANELS_OF_QUESTIONS, expected, strict=True)
+            ],
+        }
+        for what, (given, expected) in STATES.items()
+    ]
+    assert promtool(tests, tmp_path, rules=[]) == ""
 
 
 def test_the_files_are_what_the_code_makes() -> None:
