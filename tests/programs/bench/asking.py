@@ -18,7 +18,7 @@ from tests.support.ports import free_port
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-_TOKEN: Final = "a-token-for-the-figures"
+TOKEN: Final = "a-token-for-the-figures"
 _PATIENCE_SECONDS: Final = 60.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 
@@ -50,7 +50,7 @@ class Server(ABC):
             sys.executable, "-m", *cls.COMMAND,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, env=environment,
         )  # fmt: skip
-        headers = {"Authorization": f"Bearer {_TOKEN}"}
+        headers = {"Authorization": f"Bearer {TOKEN}"}
         try:
             async with aiohttp.ClientSession(headers=headers) as session:
                 server = cls(port, session)
@@ -88,7 +88,7 @@ class RunningApi(Server):
     def environment(database_url: str, port: int) -> dict[str, str]:
         return {
             "BRIDGE_API__PORT": str(port),
-            "BRIDGE_API__TOKENS": f"bench:check+read:{_TOKEN}",
+            "BRIDGE_API__TOKENS": f"bench:check+read:{TOKEN}",
             "BRIDGE_API__RATE": "1000000",
             "BRIDGE_HEALTH__PORT": "0",
             "BRIDGE_SUPPRESSION__DATABASE_URL": database_url,
