@@ -120,7 +120,7 @@ def _acting(name: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]
         except InvalidAddressError as error:
             return _no_address(request, request.match_info[ADDRESS], error)
         except RefusedError as error:
-            return await _page(request, Refused(name, str(error), error.status, given))
+            return await _page(request, Refused(name, error.detail, error.status, given))
         return redirect(request, path_of(done.address), notice=done.sentence)
 
     return handler

@@ -57,12 +57,12 @@ async def lift(request: web.Request, address: str, form: Form) -> Done:
             address, reason=reason, actor=visitor.actor, note=note, override=override
         )
     except NotSuppressedError:
-        raise RefusedError(await _is_gone(store, address, reason), HTTPStatus.CONFLICT) from None
+        raise RefusedError(await _is_gone(store, address, reason), status=HTTPStatus.CONFLICT) from None
     except ProtectedComplaintError:
         raise RefusedError(
             "Nothing was lifted: the recipient has complained. To write to this address again takes a token with the "
             "scope “override”, and the box ticked that says so.",
-            HTTPStatus.CONFLICT,
+            status=HTTPStatus.CONFLICT,
         ) from None
     return Done(address, f"Lifted: {in_words(entry.reason for entry in removed)}.")
 
@@ -80,7 +80,7 @@ async def add(request: web.Request, address: str, form: Form) -> Done:
         raise RefusedError(
             "Nothing was changed: the same form was sent before with other values, and that counts. Send it again if you "
             "want this, too.",
-            HTTPStatus.CONFLICT,
+            status=HTTPStatus.CONFLICT,
         ) from None
     if result.error is not None:
         raise InvalidAddressError(result.error)
@@ -112,12 +112,12 @@ async def disallow(request: web.Request, address: str, form: Form) -> Done:
     note = note_of(form)
     rule = (await store.inquiries.about(address)).rule
     if rule is None or rule.pattern != form.get("pattern"):
-        raise RefusedError(_RULE_GONE, HTTPStatus.CONFLICT)
+        raise RefusedError(_RULE_GONE, status=HTTPStatus.CONFLICT)
     pattern = rule.pattern if "@" in rule.pattern or is_hash(rule.pattern) else f"@{rule.pattern}"
     try:
         await store.allow_list.delete(pattern, actor=visitor.actor, note=note)
     except NoSuchRuleError:
-        raise RefusedError(_RULE_GONE, HTTPStatus.CONFLICT) from None
+        raise RefusedError(_RULE_GONE, status=HTTPStatus.CONFLICT) from None
     return Done(address, f"The rule for {rule.pattern} is gone.")
 
 
@@ -134,7 +134,7 @@ async def erase(request: web.Request, address: str, form: Form) -> Done:
             store.erasures.erase(address, actor=visitor.actor, note=note), name="console.erasure"
         )
     except NoPrivacyKeyError as error:
-        raise RefusedError(f"Nothing was erased: {error}.", HTTPStatus.CONFLICT) from None
+        raise RefusedError(f"Nothing was erased: {error}.", status=HTTPStatus.CONFLICT) from None
     found = ", ".join(f"{rows} {what}" for what, rows in erased.found.items() if rows) or "nothing"
     return Done(erased.key, f"Erased: {found}. Not erased: {'; '.join(NOT_ERASED)}.")
 

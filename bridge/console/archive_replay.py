@@ -9,7 +9,8 @@ from aiohttp import web
 from bridge.broker.topology import Names
 from bridge.console.archive_searches import BACK, Asked
 from bridge.console.errors import InvalidFieldError
-from bridge.console.job_forms import note_of, rate_of, text_of, to_job
+from bridge.console.forms import note_of
+from bridge.console.job_forms import rate_of, text_of, to_job
 from bridge.console.jobs import JobOrder, jobs_of
 from bridge.console.parts import parts_of
 from bridge.console.visitor import visitor_of

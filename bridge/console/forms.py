@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from bridge.api import fields
 from bridge.api.problems import ProblemError
+from bridge.console.errors import InvalidFieldError
 from bridge.suppression.idempotency import IdempotentRequest
 
 if TYPE_CHECKING:
@@ -31,13 +31,8 @@ class Given(dict[str, str]):
         return ""
 
 
-class RefusedError(Exception):
-    """A form was not carried out, and nothing was changed. The message says why, and what to do."""
-
-    def __init__(self, message: str, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> None:
-        """Args: one to three sentences; the status of the answer."""
-        super().__init__(message)
-        self.status = status
+class RefusedError(InvalidFieldError):
+    """A form was not carried out, and nothing was changed: what is in it cannot be, or the list says no."""
 
 
 async def form_of(request: web.Request) -> Form:
@@ -45,7 +40,7 @@ async def form_of(request: web.Request) -> Form:
     return Given({name: value for name, value in (await request.post()).items() if isinstance(value, str)})
 
 
-def note_of(form: Form) -> str:
+def note_of(form: Mapping[str, object]) -> str:
     """Why somebody does this: each action takes a note.
 
     Raises:
@@ -56,7 +51,7 @@ def note_of(form: Form) -> str:
     except ProblemError as problem:
         raise RefusedError(f"Nothing was changed: the note {problem.errors[0].detail}.") from None
     if not note:
-        raise RefusedError("Nothing was changed: write a note that says why. It stays in the history.")
+        raise RefusedError("Nothing was changed: write a note that says why. It stays in the log.")
     return note
 
 

@@ -1,12 +1,11 @@
-"""What the forms that start a job have in common: a note, and where to go."""
+"""What the forms that start a job have in common: their fields, and where to go."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from bridge.console.errors import InvalidFieldError
 from bridge.console.notices import redirect
-from bridge.text import collapse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from multidict import MultiDictProxy
 
     from bridge.console.jobs import Job
-
-MAX_NOTE: Final = 1000
-"""Characters."""
 
 
 def text_of(form: Mapping[str, object], name: str) -> str:
@@ -29,20 +25,6 @@ def text_of(form: Mapping[str, object], name: str) -> str:
 def texts_of(form: MultiDictProxy[str | bytes | bytearray | web.FileField], name: str) -> list[str]:
     """A field that may come several times."""
     return [value for value in form.getall(name, []) if isinstance(value, str)]
-
-
-def note_of(form: Mapping[str, object]) -> str:
-    """Why somebody does this.
-
-    Raises:
-        InvalidFieldError: there is no note, or a very long one.
-    """
-    note = collapse(text_of(form, "note").encode(errors="replace").decode()).strip()
-    if not note:
-        raise InvalidFieldError("Nothing was changed: write a note that says why. It stays in the log.")
-    if len(note) > MAX_NOTE:
-        raise InvalidFieldError(f"Nothing was changed: the note is longer than {MAX_NOTE:,} characters.")
-    return note
 
 
 def rate_of(form: Mapping[str, object], *, least: float, most: float) -> float:

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from bridge.broker.topology import Names
 from bridge.console.errors import InvalidFieldError
-from bridge.console.job_forms import note_of, rate_of, text_of, texts_of, to_job
+from bridge.console.forms import note_of
+from bridge.console.job_forms import rate_of, text_of, texts_of, to_job
 from bridge.console.job_pages import attachment
 from bridge.console.jobs import JobOrder, jobs_of
 from bridge.console.letter_listings import LISTINGS

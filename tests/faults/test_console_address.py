@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bridge.settings.loading import load_settings
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
 from tests.support.browser import axe_script, running_browser, window
-from tests.support.console import OVERRIDER, READER, TOKENS, serving_console
+from tests.support.console import OVERRIDER, READER, serving_console, settings_of_list
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,8 +20,10 @@ if TYPE_CHECKING:
 
     from playwright.async_api import Page
 
+    from bridge.settings.sections import Settings
     from tests.support.browser import Window
 
+PRIVACY_KEY = "k1:" + "5" * 64
 EVENT = (
     b'{"message":{"id":123456},"event":{"name":"complained","data":{"by":"</pre><script>alert(1)</script>"}}}'
 )
@@ -30,22 +31,15 @@ JANE = "/address/jane@example.org"
 
 
 @pytest.fixture
-def overrides(database_url: str) -> dict[str, dict[str, Any]]:
-    """Nobody is where RabbitMQ should be: this page does not need it."""
-    return {
-        "api": {"port": 0, "tokens": TOKENS},
-        "rabbitmq": {"urls": ["amqp://nobody:nothing@127.0.0.1:9/"]},
-        "suppression": {"database_url": database_url, "privacy_keys": ["k1:" + "5" * 64]},
-        "health": {"port": 0},
-    }
+def settings(database_url: str) -> Settings:
+    return settings_of_list(database_url, privacy_keys=[PRIVACY_KEY])
 
 
 @pytest.fixture
-async def store(overrides: dict[str, dict[str, Any]]) -> AsyncIterator[Store]:
+async def store(settings: Settings) -> AsyncIterator[Store]:
     """The same list, seen from outside of the role: Jane has complained, and Janet has bounced."""
-    suppression = load_settings(overrides=overrides).suppression
-    url = suppression.database_url.get_secret_value()
-    async with Store.open(url, keys=keys_of(suppression)) as opened:
+    url = settings.suppression.database_url.get_secret_value()
+    async with Store.open(url, keys=keys_of(settings.suppression)) as opened:
         events = [
             SuppressingEvent("jane@example.org", Reason.COMPLAINT, "e1", 1_700_000_000, "123456", EVENT),
             SuppressingEvent("janet@example.org", Reason.HARD_BOUNCE, "e2", 1_700_000_000, "7", EVENT),
@@ -55,10 +49,10 @@ async def store(overrides: dict[str, dict[str, Any]]) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def shown(overrides: dict[str, dict[str, Any]], store: Store) -> AsyncIterator[Window]:
+async def shown(settings: Settings, store: Store) -> AsyncIterator[Window]:
     assert await store.count() == 2
     async with (
-        serving_console(load_settings(overrides=overrides)) as client,
+        serving_console(settings) as client,
         running_browser() as browser,
         window(browser, client.base) as opened,
     ):

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bridge.console import list_page
-from bridge.settings.loading import load_settings
 from bridge.suppression import browsing
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from tests.programs.bench import lists
 from tests.support.browser import axe_script, running_browser, window
-from tests.support.console import OVERRIDER, READER, TOKENS, console_client, serving_console
+from tests.support.console import OVERRIDER, READER, console_client, serving_console, settings_of_list
 from tests.support.postgres import Databases, Server
 
 if TYPE_CHECKING:
@@ -27,19 +26,9 @@ if TYPE_CHECKING:
 ENTRIES = 450
 
 
-def settings_with(url: str) -> dict[str, dict[str, Any]]:
-    """Nobody is where RabbitMQ should be: this page does not need it."""
-    return {
-        "api": {"port": 0, "tokens": TOKENS},
-        "rabbitmq": {"urls": ["amqp://nobody:nothing@127.0.0.1:9/"]},
-        "suppression": {"database_url": url},
-        "health": {"port": 0},
-    }
-
-
 @pytest.fixture
 async def console(database_url: str) -> AsyncIterator[ConsoleClient]:
-    async with serving_console(load_settings(overrides=settings_with(database_url))) as client:
+    async with serving_console(settings_of_list(database_url)) as client:
         yield client
 
 
@@ -118,7 +107,7 @@ async def test_the_database_is_away_and_comes_back(npm_packages: Path) -> None:
             await store.add("jane@example.org", actor="x", note="")
         await server.stop()
         async with (
-            serving_console(load_settings(overrides=settings_with(url))) as client,
+            serving_console(settings_of_list(url)) as client,
             running_browser() as browser,
             window(browser, client.base) as shown,
         ):

@@ -5,21 +5,21 @@ from __future__ import annotations
 import html
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
-from bridge.settings.loading import load_settings
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
-from tests.support.console import OVERRIDER, READER, TOKENS, WRITER, console_client, serving_console
+from tests.support.console import OVERRIDER, READER, WRITER, console_client, serving_console, settings_of_list
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from bridge.settings.sections import Settings
     from tests.support.console import ConsoleClient, Page
 
 PRIVACY_KEY = "k1:" + "5" * 64
@@ -28,28 +28,21 @@ JANE = "/address/jane@example.org"
 
 
 @pytest.fixture
-def overrides(database_url: str) -> dict[str, dict[str, Any]]:
-    """Nobody is where RabbitMQ should be: these pages do not need it."""
-    return {
-        "api": {"port": 0, "tokens": TOKENS},
-        "rabbitmq": {"urls": ["amqp://nobody:nothing@127.0.0.1:9/"]},
-        "suppression": {"database_url": database_url, "privacy_keys": [PRIVACY_KEY]},
-        "health": {"port": 0},
-    }
+def settings(database_url: str) -> Settings:
+    return settings_of_list(database_url, privacy_keys=[PRIVACY_KEY])
 
 
 @pytest.fixture
-async def store(overrides: dict[str, dict[str, Any]]) -> AsyncIterator[Store]:
+async def store(settings: Settings) -> AsyncIterator[Store]:
     """The same list, seen from outside of the role."""
-    suppression = load_settings(overrides=overrides).suppression
-    url = suppression.database_url.get_secret_value()
-    async with Store.open(url, keys=keys_of(suppression)) as opened:
+    url = settings.suppression.database_url.get_secret_value()
+    async with Store.open(url, keys=keys_of(settings.suppression)) as opened:
         yield opened
 
 
 @pytest.fixture
-async def console(overrides: dict[str, dict[str, Any]]) -> AsyncIterator[ConsoleClient]:
-    async with serving_console(load_settings(overrides=overrides)) as client:
+async def console(settings: Settings) -> AsyncIterator[ConsoleClient]:
+    async with serving_console(settings) as client:
         await client.sign_in(OVERRIDER)
         yield client
 
@@ -241,10 +234,9 @@ async def test_erasing(console: ConsoleClient, store: Store) -> None:
     assert "May we write to it? No The recipient complained" in text
 
 
-async def test_without_a_privacy_key_nobody_is_erased(overrides: dict[str, dict[str, Any]]) -> None:
+async def test_without_a_privacy_key_nobody_is_erased(database_url: str) -> None:
     """The page says which setting is missing."""
-    del overrides["suppression"]["privacy_keys"]
-    async with serving_console(load_settings(overrides=overrides)) as console:
+    async with serving_console(settings_of_list(database_url)) as console:
         await console.sign_in(OVERRIDER)
         refused = await console.post(f"{JANE}/erase", note="x", confirm="jane@example.org")
     assert refused.status == 409
@@ -293,3 +285,23 @@ async def test_a_long_history_comes_in_parts(console: ConsoleClient, store: Stor
     oldest = await console.get(last)
     assert "number 0." in oldest.text
     assert "To the newest" in oldest.text
+
+
+async def test_a_list_of_hashes_is_used_by_whole_addresses(database_url: str) -> None:
+    """Who knows the address finds it, and all actions work; nobody else learns whose the hash is."""
+    settings = settings_of_list(database_url, privacy="hmac", privacy_keys=[PRIVACY_KEY])
+    async with serving_console(settings) as console:
+        await console.sign_in(OVERRIDER)
+        assert (await console.post(f"{JANE}/add", note="x", reason="manual")).status == 303
+        assert "nothing is known" in seen(await console.fragment("/address/search", q="jane@e"))
+        hit = seen(await console.fragment("/address/search", q="Jane@Example.org"))
+        assert hit == "jane@example.org no: added by a person"
+        page = seen(await console.get(JANE))
+        assert "May we write to it? No A person put it on the list" in page
+        assert "The list keeps a hash of this address only." in page
+        listed = await console.get("/list")
+        assert "jane" not in listed.text
+        (path,) = re.findall(r'href="/console(/address/hmac[^"]+)"', listed.text)
+        assert "Nobody can tell from it whose it is" in seen(await console.get(path))
+        assert (await console.post(f"{path}/lift", note="x")).status == 303
+        assert "console:overrider has lifted it" in seen(await console.get(JANE))

@@ -5,17 +5,16 @@ from __future__ import annotations
 import html
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bridge.console import list_page
-from bridge.settings.loading import load_settings
 from bridge.suppression import browsing
 from bridge.suppression.additions import Addition
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
-from tests.support.console import READER, TOKENS, serving_console
+from tests.support.console import READER, serving_console, settings_of_list
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,17 +22,6 @@ if TYPE_CHECKING:
     from tests.support.console import ConsoleClient, Page
 
 ENTRIES = 12
-
-
-@pytest.fixture
-def overrides(database_url: str) -> dict[str, dict[str, Any]]:
-    """Nobody is where RabbitMQ should be: this page does not need it."""
-    return {
-        "api": {"port": 0, "tokens": TOKENS},
-        "rabbitmq": {"urls": ["amqp://nobody:nothing@127.0.0.1:9/"]},
-        "suppression": {"database_url": database_url},
-        "health": {"port": 0},
-    }
 
 
 @pytest.fixture
@@ -54,9 +42,9 @@ async def store(database_url: str) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-async def console(overrides: dict[str, dict[str, Any]], store: Store) -> AsyncIterator[ConsoleClient]:
+async def console(database_url: str, store: Store) -> AsyncIterator[ConsoleClient]:
     assert await store.count() == ENTRIES
-    async with serving_console(load_settings(overrides=overrides)) as client:
+    async with serving_console(settings_of_list(database_url)) as client:
         await client.sign_in(READER)
         yield client
 
@@ -181,8 +169,8 @@ async def test_a_place_that_the_list_has_not_given_is_refused(console: ConsoleCl
         assert "This is no place in the list. Begin at its first page." in page.text
 
 
-async def test_a_list_of_nobody_says_what_would_be_here(overrides: dict[str, dict[str, Any]]) -> None:
+async def test_a_list_of_nobody_says_what_would_be_here(database_url: str) -> None:
     """An empty page is no riddle."""
-    async with serving_console(load_settings(overrides=overrides)) as console:
+    async with serving_console(settings_of_list(database_url)) as console:
         await console.sign_in(READER)
         assert "Nobody is on the list." in (await console.get("/list")).text

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 READER, WRITER, OVERRIDER = "reader", "writer", "overrider"
 """The names of three tokens: reads; also changes; also lifts complaints, erases and discards."""
 _SCOPES: Final = {READER: (READ,), WRITER: (READ, WRITE), OVERRIDER: (READ, WRITE, OVERRIDE)}
+_NOBODY: Final = "amqp://nobody:nothing@127.0.0.1:9/"
+"""Where nobody listens."""
 _CSRF: Final = re.compile(r'name="csrf" value="([0-9a-f]+)"')
 
 
@@ -38,6 +40,18 @@ def token_of(name: str) -> str:
 
 TOKENS: Final = [f"{name}:{'+'.join(scopes)}:{token_of(name)}" for name, scopes in _SCOPES.items()]
 """For `api.tokens`."""
+
+
+def settings_of_list(database_url: str, **suppression: Any) -> Settings:
+    """Of the console over this list, for pages that need nothing but the list. Args: its URL; more of its section."""
+    return load_settings(
+        overrides={
+            "api": {"port": 0, "tokens": TOKENS},
+            "rabbitmq": {"urls": [_NOBODY]},
+            "suppression": {"database_url": database_url} | suppression,
+            "health": {"port": 0},
+        }
+    )
 
 
 def settings_without_rabbitmq(directory: Path, **changes: dict[str, Any]) -> Settings:
@@ -50,7 +64,7 @@ def settings_without_rabbitmq(directory: Path, **changes: dict[str, Any]) -> Set
     ours: dict[str, dict[str, Any]] = {
         "api": {"port": 0, "tokens": TOKENS},
         "console": {"directory": f"{directory}/console"},
-        "rabbitmq": {"urls": ["amqp://nobody:nothing@127.0.0.1:9/"]},
+        "rabbitmq": {"urls": [_NOBODY]},
         "spool": {"directory": f"{directory}/spool"},
         "suppression": {"database_url": f"sqlite+aiosqlite:///{directory}/list.sqlite3"},
         "health": {"port": 0},
