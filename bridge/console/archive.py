@@ -24,7 +24,10 @@ from bridge.settings.api_section import OVERRIDE, WRITE
 if TYPE_CHECKING:
     from bridge.console.archive_searches import Search
     from bridge.roles.api import ConsoleParts
+    from bridge.settings.sections import RabbitMQ
 
+_UNITS: Final = {"Y": "year", "M": "month", "D": "day", "h": "hour", "m": "minute", "s": "second"}
+"""Of `rabbitmq.archive_max_age`."""
 _SOON_SECONDS: Final = 0.2
 """What is found so soon is in the page; else the page asks for it when it stands."""
 
@@ -59,8 +62,7 @@ async def page(request: web.Request) -> web.StreamResponse:
         "archive.html",
         presets=presets(datetime.now(UTC)),
         jobs=jobs_of(request).recent(BACK),
-        kept_for=settings.rabbitmq.archive_max_age,
-        kept_bytes=settings.rabbitmq.archive_max_bytes,
+        kept=_kept(settings.rabbitmq),
         names=Names(settings.rabbitmq.prefix),
         queues=archive_replay.known_queues(settings),
         queue=request.query.get("queue", ""),
@@ -101,6 +103,13 @@ async def event(request: web.Request) -> web.StreamResponse:
     return render(
         request, "archive_event.html", event=facts, message=message_view(found.properties, found.body)
     )
+
+
+def _kept(settings: RabbitMQ) -> str:
+    """How long the archive keeps events, and how much of them: `7 days, and 2 GiB at the most`."""
+    number, unit = settings.archive_max_age[:-1], _UNITS[settings.archive_max_age[-1]]
+    age = f"{number} {unit}{'' if number == '1' else 's'}"
+    return f"{age}, and {settings.archive_max_bytes / 1024**3:.3g} GiB at the most"
 
 
 def _search(request: web.Request) -> Search:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bridge.console.visitor import Visitor
     from bridge.settings.sections import Settings
 
-ROWS: Final = 200
+ROWS: Final = 50
 """Events that are listed. All are counted."""
 BACK: Final = "/archive"
 _ABANDONED_SECONDS: Final = 20.0

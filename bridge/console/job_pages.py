@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bridge.console.errors import NotFoundError
 from bridge.console.jobs import JOBS, Jobs, jobs_of, running_jobs
+from bridge.console.navigation import entry_of
 from bridge.console.notices import redirect
 from bridge.console.rendering import render
 from bridge.console.visitor import visitor_of
@@ -42,7 +43,8 @@ async def page(request: web.Request) -> web.StreamResponse:
     """The page of one job."""
     job = _job(request)
     await jobs_of(request).wait(job, _SOON_SECONDS)
-    return render(request, "job.html", job=job)
+    place = entry_of(job.order.back)
+    return render(request, "job.html", job=job, here=place, place=place.title if place else "the page before")
 
 
 async def progress(request: web.Request) -> web.StreamResponse:

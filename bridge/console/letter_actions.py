@@ -168,10 +168,15 @@ async def _chosen(request: web.Request) -> Chosen:
     form = await request.post()
     listing = request.app[LISTINGS].get(text_of(form, "as_of"))
     fields = [("as_of", listing.id)]
+    places = texts_of(form, "letter")
     if text_of(form, "which") == "group":
+        if places:
+            raise InvalidFieldError(
+                f"Nothing was changed: {len(places):,} letters are ticked, and all of the group are chosen. Go back, and choose "
+                "one of the two."
+            )
         key = text_of(form, "group")
         return Chosen(tuple(listing.group(key).letters), [*fields, ("which", "group"), ("group", key)])
-    places = texts_of(form, "letter")
     letters = tuple(listing.at_places(places))
     if not letters:
         raise InvalidFieldError(
