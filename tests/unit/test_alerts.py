@@ -35,6 +35,10 @@ SEVERITIES = dict(
 )
 """Alert -> who has to look: critical, somebody who is woken; warning, somebody today; info, nobody, unless it goes on."""
 
+_, *_RULES = re.split(r"^(?=      - alert: )", RULES.read_text("utf-8"), flags=re.MULTILINE)
+RULE_TEXTS = {one.split(maxsplit=3)[2]: one for one in _RULES}
+"""Alert -> its lines. A case is played with them alone: with all of them it takes forty times as long."""
+
 RECEIVER = 'job="receiver",instance="10.0.0.2:8090"'
 WORKER = 'job="worker",instance="10.0.0.3:8091"'
 API = 'job="api",instance="10.0.0.5:8092"'
@@ -240,7 +244,7 @@ CASES = [
         "it has another address now",
         {
             'bridge_start_time_seconds{job="worker",instance="10.0.0.7:8091"}': "1000x10 stale",
-            f"bridge_start_time_seconds{{{WORKER}}}": "_x12 1165x20",
+            f"bridge_start_time_seconds{{{WORKER}}}": "_x12 1165x40",
             f"bridge_start_time_seconds{{{RECEIVER}}}": "1000x40",
             f'bridge_build_info{{{BUILD("1.0")},job="worker",instance="10.0.0.7:8091"}}': "1x10 stale",
             f"bridge_build_info{{{BUILD('1.0')},{WORKER}}}": "_x12 1x20",
@@ -274,6 +278,15 @@ CASES = [
     ),
     Case(
         "BridgeRoleRestarted",
+        "killed, started, and then taken away",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x60",
+            f"bridge_start_time_seconds{{{ANOTHER}}}": "1000x10 1150x5 stale",
+        },
+        "4m15s",
+    ),
+    Case(
+        "BridgeRoleRestarted",
         "three more workers are started",
         {
             f"bridge_start_time_seconds{{{WORKER}}}": "1000x60",
@@ -293,16 +306,24 @@ CASES = [
     ),
     Case(
         "BridgeRoleRestarted",
-        "four minutes ago",
+        "two and a half minutes ago",
         {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x30"},
-        "6m45s",
+        "5m15s",
+    ),
+    Case(
+        "BridgeRoleRestarted",
+        "it was away for four minutes, and Prometheus was not told that it is gone",
+        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 _x16 1400x20"},
+        "7m15s",
+        ANEW,
+        SECOND,
     ),
     Case(
         "BridgeRoleKeepsRestarting",
         "it wants more memory than it has",
-        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x10 1300 stale _ _ 1400x20"},
+        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x5 1225x4 1300 stale _ _ 1400x20"},
         "9m",
-        "10.0.0.3:8091 (worker) was started anew three times in a quarter of an hour, or more often",
+        "10.0.0.3:8091 (worker) was started anew four times in a quarter of an hour, or more often",
         SECOND,
     ),
     Case(
@@ -313,13 +334,13 @@ CASES = [
             f"bridge_receiver_restarts_total{{{RECEIVER}}}": "0x10 1x4 2x4 4x30",
         },
         "9m",
-        "10.0.0.2:8090 (receiver) was started anew three times in a quarter of an hour, or more often",
+        "10.0.0.2:8090 (receiver) was started anew four times in a quarter of an hour, or more often",
         FIRST,
     ),
     Case(
         "BridgeRoleKeepsRestarting",
-        "two deploys",
-        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x10 1300x30"},
+        "three deploys",
+        {f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x5 1225x4 1300x30"},
         "9m",
     ),
     Case(
@@ -393,7 +414,7 @@ CASES = [
         },
         "17m",
         "suppression.moving still stands: a move of its queue to other arguments was interrupted, and 12 messages wait in it",
-        {"queue": "suppression.moving"},
+        {"vhost": "/", "queue": "suppression.moving"},
     ),
     Case(
         "BridgeMoveForgotten",
@@ -401,7 +422,7 @@ CASES = [
         {'rabbitmq_queue_messages{vhost="/",queue="staging.crm.moving"}': "_x4 0x80"},
         "17m",
         "staging.crm.moving still stands: a move of its queue to other arguments was interrupted, and 0 messages wait in it",
-        {"queue": "staging.crm.moving"},
+        {"vhost": "/", "queue": "staging.crm.moving"},
     ),
     Case(
         "BridgeMoveForgotten",
@@ -414,6 +435,28 @@ CASES = [
         "a queue of somebody else",
         {'rabbitmq_queue_messages{vhost="/",queue="trucks.moving.house"}': "12x84"},
         "17m",
+    ),
+    Case(
+        "BridgeQueuesUnseen",
+        "sums of all queues are scraped",
+        {'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x40", "rabbitmq_queue_consumers": "7x40"},
+        "8m",
+        "Prometheus sees RabbitMQ, and no queue suppression: no alert on RabbitMQ's queues can fire",
+    ),
+    Case(
+        "BridgeQueuesUnseen",
+        "the queue is moved to other arguments",
+        {
+            'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x40",
+            'rabbitmq_queue_consumers{vhost="/",queue="suppression"}': "1x10 stale _x8 1x20",
+        },
+        "4m45s",
+    ),
+    Case(
+        "BridgeQueuesUnseen",
+        "RabbitMQ is away, which is another alert",
+        {'up{job="rabbitmq",instance="10.0.0.4:15692"}': "1x10 0x40"},
+        "10m",
     ),
     Case(
         "BridgeApiFails",
@@ -806,6 +849,15 @@ NEAR = [
         "1m30s",
     ),
     Case(
+        "BridgeNoWorker",
+        "the queue's leader has moved to another node",
+        {
+            'rabbitmq_queue_consumers{queue="suppression",instance="10.0.0.4:15692"}': "1x4 0x20",
+            'rabbitmq_queue_consumers{queue="suppression",instance="10.0.0.6:15692"}': "_x4 1x20",
+        },
+        "4m",
+    ),
+    Case(
         "BridgeTopologyRefused",
         "until its queue is declared",
         {f'bridge_topology_refused{{name="crm",{RECEIVER}}}': "0x4 1x8 0x40"},
@@ -925,7 +977,7 @@ WELL = {
     f"bridge_outbox_changes{{{WORKER}}}": "0 3 0 0 2x76",
     f"bridge_outbox_oldest_seconds{{{WORKER}}}": "0x80",
     f"bridge_outbox_lease{{{WORKER}}}": "1x80",
-    'rabbitmq_queue_consumers{queue="suppression"}': "2x80",
+    'rabbitmq_queue_consumers{vhost="/",queue="suppression"}': "2x80",
     'rabbitmq_queue_messages_ready{queue="suppression"}': "5x80",
     'rabbitmq_queue_messages_ready{queue="email.malformed"}': "0x80",
 }
@@ -951,9 +1003,11 @@ def checked(case: Case) -> dict[str, object]:
 def test_each_alert_fires_as_its_text_says(tmp_path: Path) -> None:
     """Over samples of the case that it is for, and not over those of a case that only looks like it."""
     cases = [*CASES, *NEAR]
-    for step in sorted({case.step for case in cases}):
-        tests = [checked(case) for case in cases if case.step == step]
-        assert promtool(tests, tmp_path, every=step) == ""
+    for alert, step in sorted({(case.alert, case.step) for case in cases}):
+        rules = tmp_path / f"{alert}.yml"
+        rules.write_text(f"groups:\n  - name: one\n    rules:\n{RULE_TEXTS[alert]}")
+        tests = [checked(case) for case in cases if (case.alert, case.step) == (alert, step)]
+        assert promtool(tests, tmp_path, every=step, rules=[rules]) == ""
 
 
 def test_each_alert_has_its_cases_and_says_what_to_do() -> None:

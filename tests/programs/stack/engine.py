@@ -44,7 +44,9 @@ class Engine:
         self.project = project
         self._compose = shlex.split(os.environ.get("COMPOSE", "")) or ["docker", "compose"]
         self._docker = shlex.split(os.environ.get("DOCKER", "")) or ["docker"]
-        self._environment = {**os.environ, **variables}
+        # An engine that these commands start must not keep its files in our folder, which ends with us.
+        inherited = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
+        self._environment = {**inherited, **variables}
 
     async def docker(self, *arguments: str, patience: float = _PATIENCE_SECONDS) -> str:
         """What the command printed.

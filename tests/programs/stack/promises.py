@@ -6,8 +6,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.programs.stack import api_promises, diagnostics, privileges, subscribing
+from tests.programs.stack import alerts, api_promises, diagnostics, privileges, subscribing
 from tests.programs.stack.engine import COMPOSE_FILE, OVERRIDE_FILE, EngineError
+from tests.programs.stack.settling import still_wrong
 from tests.programs.stack.stack import OURS, STAYING
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _WRITE: Final = "for folder in / /etc /opt/bridge /usr/local; do touch $folder/w
 _RESOLVE: Final = "import socket; print(socket.getaddrinfo('postgres', 5432))"
 _CONNECT: Final = "import socket; socket.create_connection(('{}', 5432), 3)"
 _SHORTEST_SECRET: Final = 16
+_SCRAPED: Final = dict.fromkeys(("receiver", "worker", "api", "console", "rabbitmq"), 1.0)
+_SEEN_SECONDS: Final = 60.0
 _PUBLISHING: Final = {"receiver": 8080, "api": 8081, "console": 8083, "rabbitmq": 5672, "grafana": 3000}
 """Service -> the port of it that is published; of RabbitMQ that of AMQP only."""
 
@@ -176,6 +179,16 @@ async def _never_fell(stack: Stack) -> list[str]:
     return wrong
 
 
+async def _seen(stack: Stack) -> list[str]:
+    """Prometheus finds them by their names; none of them is seen twice, over another network."""
+    return await still_wrong(lambda: _unseen(stack), patience=_SEEN_SECONDS)
+
+
+async def _unseen(stack: Stack) -> list[str]:
+    up = await alerts.found(stack, "sum by (job) (up)")
+    return [] if up == _SCRAPED else [f"up is {up}, and should be {_SCRAPED}"]
+
+
 async def _configured(stack: Stack) -> dict[str, dict[str, Any]]:
     """Services as docker-compose.yml alone has them, with what is in force where nothing is set.
 
@@ -207,6 +220,7 @@ ALL: Final[dict[str, Look]] = {
     "limits, log rotation and a health check everywhere": _bounded,
     "no secret is shown by Docker": _no_secret_shown,
     "no compiler in the image": _no_compiler,
+    "Prometheus sees every role and RabbitMQ, once": _seen,
     "the doctor finds nothing that fails, and status finds all roles": diagnostics.well,
     "what is discarded is kept in a file": diagnostics.discarding,
     "a token is rotated, and the receiver is not started anew": diagnostics.rotated,

@@ -21,7 +21,8 @@ from tests.programs.stack.engine import ROOT, SUCCESS, Engine, EngineError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-STAYING: Final = ("rabbitmq", "postgres", "receiver", "worker", "api", "console", "provider")
+PROMETHEUS: Final = "prometheus"
+STAYING: Final = ("rabbitmq", "postgres", "receiver", "worker", "api", "console", "provider", PROMETHEUS)
 """Services that run for as long as the stack stands."""
 OURS: Final = ("setup", "receiver", "worker", "api", "console", "bridge", "provider", "simulator")
 """Services that our image is."""
@@ -104,11 +105,12 @@ class Stack:
         await self.engine.compose("build", "--quiet", patience=_BUILD_SECONDS)
 
     async def up(self) -> None:
-        """Everything but the load; all of it is healthy then."""
-        await self.engine.compose(
-            "--profile", "simulator", "up", "--detach", "--no-build", "--wait",
-            *STAYING, "setup", patience=_UP_SECONDS,
-        )  # fmt: skip
+        """Everything but the load; all of it is healthy then. Prometheus comes last, when all is there to be seen."""
+        for services in ((*STAYING[:-1], "setup"), (PROMETHEUS,)):
+            await self.engine.compose(
+                "--profile", "simulator", "--profile", "observability",
+                "up", "--detach", "--no-build", "--wait", *services, patience=_UP_SECONDS,
+            )  # fmt: skip
 
     async def scale_workers(self, number: int) -> None:
         """As the README has it."""
@@ -129,8 +131,10 @@ class Stack:
         await self.engine.compose("restart", service)
 
     async def kill(self, container: Container) -> None:
-        """SIGKILL, and a start by hand: a restart policy leaves alone what somebody has killed."""
+        """SIGKILL. A restart policy leaves alone what somebody has killed."""
         await self.engine.docker("kill", "--signal", "KILL", container.id)
+
+    async def start(self, container: Container) -> None:
         await self.engine.docker("start", container.id)
 
     async def containers(self, *services: str) -> list[Container]:
@@ -182,6 +186,14 @@ class Stack:
         """
         host, _, port = (await self.engine.compose("port", "rabbitmq", "5672")).strip().rpartition(":")
         return str(URL(self.secret(f"rabbitmq_{user}_url")).with_host(host).with_port(int(port)))
+
+    async def prometheus(self) -> str:
+        """The URL of Prometheus from outside.
+
+        Raises:
+            EngineError: it is not up.
+        """
+        return f"http://{(await self.engine.compose('port', PROMETHEUS, '9090')).strip()}"
 
     async def execute(self, container: Container, *command: str) -> str:
         return await self.engine.docker("exec", container.id, *command)

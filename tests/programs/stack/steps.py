@@ -7,12 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from tests.programs.stack.alerts import CLEARS_WITHIN_SECONDS, FIRES_WITHIN_SECONDS, Expected
+from tests.programs.stack.proofs import Fault
 from tests.programs.stack.settling import still_wrong
 from tests.programs.stack.stack import UnwellError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from tests.programs.stack.alerts import Watch
     from tests.programs.stack.answers import Answers, Stretch
     from tests.programs.stack.stack import Stack
 
@@ -34,6 +37,10 @@ _ENOUGH: Final = 500
 class Step:
     name: str
     act: Act
+    alerts: tuple[Expected, ...] = ()
+    """What it must raise; nothing where it is no fault."""
+    recover: Act | None = None
+    """What is done once they fire, where the fault lasts until then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,7 @@ class Row:
     note: str
 
 
-async def taken(step: Step, stack: Stack, answers: Answers) -> Row:
+async def taken(step: Step, stack: Stack, answers: Answers, watch: Watch) -> tuple[Row, Fault]:
     """Do it under load, and wait until the stack is itself again.
 
     Raises:
@@ -55,31 +62,56 @@ async def taken(step: Step, stack: Stack, answers: Answers) -> Row:
         SilentError: the receiver does not confirm any more.
         EngineError: Docker refuses.
     """
+    # What still fires for an earlier fault would say nothing of this one.
+    await watch.clear(step.alerts, until=time.monotonic() + CLEARS_WITHIN_SECONDS)
     answers.begin()
     began = time.monotonic()
     note = await step.act(stack)
-    seconds = time.monotonic() - began
+    if step.recover is not None:
+        await watch.fire(step.alerts, until=began + FIRES_WITHIN_SECONDS)
+        note = await step.recover(stack)
+    ended = time.monotonic()
     await answers.confirmed(more=_ENOUGH)
-    return Row(step.name, answers.stretch(), seconds, note)
+    return Row(step.name, answers.stretch(), ended - began, note), Fault(step.name, step.alerts, began, ended)
 
 
-def _restart(service: str) -> Step:
+def _restart(service: str, alert: Expected) -> Step:
     async def act(stack: Stack) -> str:
         await stack.restart(service)
         await stack.healthy(service)
         return ""
 
-    return Step(f"restart {service}", act)
+    return Step(f"restart {service}", act, (alert,))
 
 
-def _kill(service: str) -> Step:
+def _kill(service: str, alert: Expected) -> Step:
+    """SIGKILL, and a start at once."""
+
     async def act(stack: Stack) -> str:
         [container] = await stack.containers(service)
         await stack.kill(container)
+        await stack.start(container)
         await stack.healthy(service)
         return ""
 
-    return Step(f"kill -9 {service}", act)
+    return Step(f"kill -9 {service}", act, (alert,))
+
+
+def _leave_dead(*services: str, alerts: tuple[Expected, ...]) -> Step:
+    """SIGKILL, and a start once somebody was called."""
+
+    async def act(stack: Stack) -> str:
+        for container in await stack.containers(*services):
+            await stack.kill(container)
+        return ""
+
+    async def recover(stack: Stack) -> str:
+        for container in await stack.containers(*services):
+            await stack.start(container)
+        await stack.healthy(*services)
+        return ""
+
+    return Step(f"kill -9 {' and '.join(services)}, until somebody is called", act, alerts, recover)
 
 
 async def _scale_up(stack: Stack) -> str:
@@ -129,23 +161,54 @@ async def _handled(stack: Stack) -> dict[str, float]:
 async def _kill_one_worker(stack: Stack) -> str:
     victim = (await stack.containers("worker"))[1]
     await stack.kill(victim)
+    await stack.start(victim)
     await stack.healthy("worker")
     return ""
 
 
+def _alert(name: str, **labels: str) -> Expected:
+    return Expected(name, tuple(labels.items()))
+
+
+def _restarted(job: str) -> Expected:
+    return _alert("BridgeRoleRestarted", job=job)
+
+
+# The alerts say for two minutes that something was restarted, so the same is not broken twice in a row.
 ALL: Final = (
     Step(f"scale workers 1 to {WORKERS}", _scale_up),
     Step(f"{WORKERS} workers share", _share),
-    Step(f"kill -9 one of {WORKERS} workers", _kill_one_worker),
+    Step(f"kill -9 one of {WORKERS} workers", _kill_one_worker, (_restarted("worker"),)),
     Step(f"scale workers {WORKERS} to 1", _scale_down),
-    _restart("worker"),
-    _restart("receiver"),
-    _restart("api"),
-    _restart("provider"),
-    _restart("postgres"),
-    _restart("rabbitmq"),
-    _kill("receiver"),
-    _kill("api"),
-    _kill("postgres"),
-    _kill("rabbitmq"),
+    _restart("receiver", _restarted("receiver")),
+    _restart("api", _restarted("api")),
+    _restart("provider", _alert("BridgeWorkerPaused", dependency="provider")),
+    _restart("postgres", _alert("BridgeWorkerPaused", dependency="database")),
+    _restart("rabbitmq", _alert("BridgeBrokerReconnected", job="worker")),
+    _leave_dead(
+        "postgres",
+        alerts=(_alert("BridgeDatabaseAway", job="worker"), _alert("BridgeDatabaseAway", job="api")),
+    ),
+    _restart("worker", _restarted("worker")),
+    _kill("receiver", _restarted("receiver")),
+    _kill("api", _restarted("api")),
+    _leave_dead(
+        "rabbitmq",
+        alerts=(
+            _alert("BridgeBrokerAway", job="receiver"),
+            _alert("BridgeBrokerAway", job="worker"),
+            _alert("BridgeRabbitMQAway"),
+        ),
+    ),
+    _leave_dead(
+        "receiver",
+        "worker",
+        "api",
+        alerts=(
+            _alert("BridgeReceiverAway"),
+            _alert("BridgeWorkerAway"),
+            _alert("BridgeNoWorker"),
+            _alert("BridgeApiAway"),
+        ),
+    ),
 )

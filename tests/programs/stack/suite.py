@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiormq.exceptions import AMQPError
 
-from tests.programs.stack import ending, promises, steps
+from tests.programs.stack import alerts, ending, promises, steps
 from tests.programs.stack.answers import Answers
 from tests.programs.stack.arrivals import Ledger
 from tests.programs.stack.engine import Engine, EngineError
+from tests.programs.stack.proofs import proofs
 from tests.programs.stack.stack import STAYING, Stack
 
 if TYPE_CHECKING:
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
     from tests.programs.stack.ending import Totals
     from tests.programs.stack.promises import Promise
+    from tests.programs.stack.proofs import Fault, Proof
     from tests.programs.stack.steps import Row, Step
 
 RATE: Final = 500.0
-_RUN_SECONDS: Final = 1500.0
+_RUN_SECONDS: Final = 2400.0
 _WARM: Final = 2000
 """Answers `confirmed` before the first step."""
 
@@ -40,6 +42,7 @@ class Report:
 
     promises: list[Promise] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
     totals: Totals | None = None
     failure: str = ""
     """Why it did not come to its end."""
@@ -48,6 +51,7 @@ class Report:
     @property
     def good(self) -> bool:
         kept = not any(promise.broken for promise in self.promises)
+        kept = kept and not any(proof.wrong for proof in self.proofs)
         return kept and not self.failure and not self.left_behind and bool(self.totals and self.totals.good)
 
 
@@ -102,20 +106,35 @@ async def _all(stack: Stack, chosen: Sequence[Step], report: Report, tell: Telle
     for what in promises.ALL:
         tell.doing(what)
         await _look(stack, what, report, tell)
-    async with _beside(ledger.run(), answers.run()):
-        tell.doing("starting the load")
-        await stack.start_load()
-        load_began = time.monotonic()
-        await answers.confirmed(more=_WARM)
-        for step in chosen:
-            tell.doing(step.name)
-            report.rows.append(await steps.taken(step, stack, answers))
-            tell.stepped(report.rows[-1])
-        tell.doing("everything is worked off")
-        report.totals = await ending.worked_off(stack, answers, ledger, load_began=load_began)
+    watch = alerts.Watch()
+    faults: list[Fault] = []
+    try:
+        async with _beside(ledger.run(), answers.run(), watch.run(stack)):
+            tell.doing("starting the load")
+            await stack.start_load()
+            load_began = time.monotonic()
+            await answers.confirmed(more=_WARM)
+            for step in chosen:
+                tell.doing(step.name)
+                row, fault = await steps.taken(step, stack, answers, watch)
+                report.rows.append(row)
+                faults.append(fault)
+                tell.stepped(row)
+            tell.doing("everything is worked off")
+            report.totals = await ending.worked_off(stack, answers, ledger, load_began=load_began)
+            tell.doing("the alerts clear")
+            await _all_clear(watch, faults)
+    finally:
+        report.proofs = proofs(faults, watch.seen)
     for what in promises.AFTERWARDS:
         tell.doing(what)
         await _look(stack, what, report, tell)
+
+
+async def _all_clear(watch: alerts.Watch, faults: Sequence[Fault]) -> None:
+    """Wait until none of those fires that were raised, or for a good while."""
+    for fault in faults:
+        await watch.clear(fault.expected, until=fault.ended + alerts.CLEARS_WITHIN_SECONDS)
 
 
 async def _look(stack: Stack, what: str, report: Report, tell: Teller) -> None:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Final
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from tests.programs.stack.ending import Totals
     from tests.programs.stack.promises import Promise
+    from tests.programs.stack.proofs import Proof
     from tests.programs.stack.steps import Row
     from tests.programs.stack.suite import Report
 
@@ -16,6 +19,7 @@ COLUMNS: Final = (
     "under load", "answered 200", "of them spooled", "other answers", "no answer", "took, until healthy",
     "longest without `confirmed`", "",
 )  # fmt: skip
+ALERTS: Final = ("fault", "alert", "severity", "fired after", "cleared after", "")
 _SHOWN: Final = 5
 """Of many that are wrong, how many are named."""
 
@@ -24,21 +28,32 @@ def of(report: Report) -> list[Table]:
     steps = Table(*COLUMNS)
     for row in report.rows:
         steps.add_row(*cells(row))
-    if report.totals is None:
-        return [steps]
-    bottom = Table("in all", "")
-    for what, count in _totals(report.totals):
-        bottom.add_row(what, count)
-    return [steps, bottom]
+    tables = [steps]
+    if report.proofs:
+        alerts = Table(*ALERTS)
+        for proof in report.proofs:
+            alerts.add_row(*alert_cells(proof))
+        tables.append(alerts)
+    if report.totals is not None:
+        bottom = Table("in all", "")
+        for what, count in _totals(report.totals):
+            bottom.add_row(what, count)
+        tables.append(bottom)
+    return tables
 
 
 def markdown(report: Report) -> str:
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
+    lines = _table(COLUMNS, map(cells, report.rows))
+    if report.proofs:
+        lines += ["", *_table(ALERTS, map(alert_cells, report.proofs))]
     if report.totals is not None:
-        lines += ["", "| in all | |", "|---|---|"]
-        lines += [f"| {what} | {count} |" for what, count in _totals(report.totals)]
+        lines += ["", *_table(("in all", ""), _totals(report.totals))]
     return "\n".join([*lines, ""])
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(row)} |" for row in (heads, *rows)]
+    return [lines[0], f"|{'---|' * len(heads)}", *lines[1:]]
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -55,6 +70,18 @@ def cells(row: Row) -> tuple[str, ...]:
     )
 
 
+def alert_cells(proof: Proof) -> tuple[str, ...]:
+    """Of what a fault has raised besides, the last cell says so."""
+    return (
+        proof.fault,
+        proof.alert,
+        proof.severity or "-",
+        "-" if proof.fired is None else f"{proof.fired:.0f} s",
+        "-" if proof.cleared is None else f"{proof.cleared:.0f} s",
+        proof.wrong or ("" if proof.expected else "besides"),
+    )
+
+
 def line(promise: Promise) -> str:
     if not promise.broken:
         return f"kept: {promise.what}"
@@ -65,6 +92,7 @@ def summary(report: Report) -> str:
     """One line; what is wrong comes first."""
     wrong = [
         *(line(promise) for promise in report.promises if promise.broken),
+        *(f"{proof.alert} {proof.wrong} ({proof.fault})" for proof in report.proofs if proof.wrong),
         *([report.failure] if report.failure else []),
         *(f"left behind: {one}" for one in report.left_behind),
         *(_wrong(report.totals) if report.totals is not None else []),
@@ -72,7 +100,8 @@ def summary(report: Report) -> str:
     if report.totals is None:
         return "; ".join(wrong)
     totals = report.totals
-    counts = f"{totals.accepted:,} answered 200, {len(totals.arrivals.lost)} lost, {len(report.rows)} steps"
+    raised = sum(proof.expected and not proof.wrong for proof in report.proofs)
+    counts = f"{totals.accepted:,} answered 200, {len(totals.arrivals.lost)} lost, {len(report.rows)} steps, {raised} alerts"
     return "; ".join([*wrong, counts])
 
 

@@ -39,3 +39,12 @@ async def test_an_exit_code_may_be_an_answer(monkeypatch: pytest.MonkeyPatch) ->
     assert await engine.compose("run", files=[], codes=(0, 1)) == "not well\n"
     with pytest.raises(EngineError, match="ended with 1"):
         await engine.compose("run", files=[])
+
+
+async def test_an_engine_that_a_command_starts_does_not_live_in_our_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That ends with us, and the engine serves others, too."""
+    monkeypatch.setenv("TMPDIR", "/of-this-run")
+    monkeypatch.setenv("DOCKER", "env")
+    assert "TMPDIR" not in await Engine("a-project", {}).docker()
