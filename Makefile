@@ -89,7 +89,7 @@ figures: packages dependencies ## Measure it: slow and hostile clients, answer t
 
 # What of Docker is called otherwise here, the environment says: COMPOSE (docker compose) and DOCKER (docker).
 .PHONY: stack-test
-stack-test: dependencies ## Start the Compose stack, restart and kill all of it under load, take it down (seven minutes)
+stack-test: dependencies ## Start the Compose stack, restart and kill all of it under load, see its alerts, take it down (twelve minutes)
 	@$(BIN)/python -m tests.programs.stack $(ARGS)
 
 # Best alone on the machine. Without wrk the project's own generator takes the load, at a higher price.

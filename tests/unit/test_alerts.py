@@ -166,6 +166,26 @@ CASES = [
     ),
     Case("BridgeReceiverAway", "Prometheus has only just started", {f"up{{{RECEIVER}}}": "1x60"}, "2m"),
     Case(
+        "BridgeReceiverAway",
+        "Prometheus has only just started, and sees it a scrape after the others",
+        {f"up{{{WORKER}}}": "_x4 1x60", f"up{{{RECEIVER}}}": "_x5 1x60"},
+        "2m",
+    ),
+    Case(
+        "BridgeReceiverAway",
+        "it has never been there",
+        {f"up{{{WORKER}}}": "1x60"},
+        "2m",
+        "no receiver answers: events of the provider may be lost",
+    ),
+    Case(
+        "BridgeReceiverAway",
+        "nothing is there any more",
+        {f"up{{{RECEIVER}}}": "1x20 stale", f"up{{{WORKER}}}": "1x20 stale"},
+        "1h",
+        "no receiver answers: events of the provider may be lost",
+    ),
+    Case(
         "BridgeWorkerAway",
         "stopped",
         {f"up{{{WORKER}}}": "1x20 stale"},
