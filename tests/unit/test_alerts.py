@@ -199,6 +199,14 @@ CASES = [
         "10m",
         "no API answers: senders cannot ask whom they may write to",
     ),
+    Case(
+        "BridgeConsoleAway",
+        "stopped",
+        {'up{job="console",instance="10.0.0.8:8092"}': "1x20 stale"},
+        "10m",
+        "the console does not answer: people look in vain",
+    ),
+    Case("BridgeConsoleAway", "there has never been one", {f"up{{{API}}}": "1x60"}, "10m"),
     Case("BridgeApiAway", "there has never been one", {f"up{{{WORKER}}}": "1x60"}, "10m"),
     Case("BridgeApiAway", "restarted once", {f"up{{{API}}}": "1x20 stale _ 0 1x20"}, "7m"),
     Case(
@@ -403,7 +411,7 @@ CASES = [
         "3m45s",
     ),
     Case(
-        "BridgeWorkerPaused",
+        "BridgeDependencyFailed",
         "the database was restarted between two scrapes",
         {
             f'bridge_pauses_total{{dependency="database",{WORKER}}}': "0x10 2x20",
@@ -414,13 +422,13 @@ CASES = [
         {"dependency": "database"},
     ),
     Case(
-        "BridgeWorkerPaused",
+        "BridgeDependencyFailed",
         "three minutes ago",
         {f'bridge_pauses_total{{dependency="database",{WORKER}}}': "0x10 2x20"},
         "5m30s",
     ),
     Case(
-        "BridgeWorkerPaused",
+        "BridgeDependencyFailed",
         "the worker was restarted",
         {f'bridge_pauses_total{{dependency="provider",{WORKER}}}': "7x10 0x20"},
         "3m15s",

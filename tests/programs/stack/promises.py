@@ -26,7 +26,7 @@ _WRITE: Final = "for folder in / /etc /opt/bridge /usr/local; do touch $folder/w
 _RESOLVE: Final = "import socket; print(socket.getaddrinfo('postgres', 5432))"
 _CONNECT: Final = "import socket; socket.create_connection(('{}', 5432), 3)"
 _SHORTEST_SECRET: Final = 16
-_SCRAPED: Final = dict.fromkeys(("receiver", "worker", "api", "console", "rabbitmq"), 1.0)
+_SCRAPED: Final = dict.fromkeys(("receiver", "worker", "api", "console", "rabbitmq", "prometheus"), 1.0)
 _SEEN_SECONDS: Final = 60.0
 _PUBLISHING: Final = {"receiver": 8080, "api": 8081, "console": 8083, "rabbitmq": 5672, "grafana": 3000}
 """Service -> the port of it that is published; of RabbitMQ that of AMQP only."""

@@ -182,8 +182,9 @@ ALL: Final = (
     Step(f"scale workers {WORKERS} to 1", _scale_down),
     _restart("receiver", _restarted("receiver")),
     _restart("api", _restarted("api")),
-    _restart("provider", _alert("BridgeWorkerPaused", dependency="provider")),
-    _restart("postgres", _alert("BridgeWorkerPaused", dependency="database")),
+    _restart("console", _restarted("console")),
+    _restart("provider", _alert("BridgeDependencyFailed", dependency="provider")),
+    _restart("postgres", _alert("BridgeDependencyFailed", dependency="database")),
     _restart("rabbitmq", _alert("BridgeBrokerReconnected", job="worker")),
     _leave_dead(
         "postgres",
@@ -204,11 +205,13 @@ ALL: Final = (
         "receiver",
         "worker",
         "api",
+        "console",
         alerts=(
             _alert("BridgeReceiverAway"),
             _alert("BridgeWorkerAway"),
             _alert("BridgeNoWorker"),
             _alert("BridgeApiAway"),
+            _alert("BridgeConsoleAway"),
         ),
     ),
 )
