@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -61,10 +62,9 @@ def proofs(faults: Sequence[Fault], seen: Sequence[Firing]) -> list[Proof]:
             found.append(_proof(fault, expected, firings))
     proven = {expected.name for fault in faults for expected in fault.expected}
     besides = [one for one in seen if all(one is not known for known in explained)]
-    for fault, later in zip(faults, [*faults[1:], None], strict=True):
-        during = (
-            one for one in besides if fault.began <= one.began and (later is None or one.began < later.began)
-        )
+    ends = [*(fault.began for fault in faults[1:]), math.inf]
+    for fault, end in zip(faults, ends, strict=False):  # of no fault there is still an end
+        during = (one for one in besides if fault.began <= one.began < end)
         found += [_beside(fault, one, proven) for one in during]
     return sorted(found, key=lambda one: [fault.step for fault in faults].index(one.fault))
 

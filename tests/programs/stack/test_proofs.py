@@ -72,6 +72,7 @@ def test_what_is_no_fault_raises_nothing() -> None:
         ("kill it", "BridgeNoWorker (queue=crm)", ""),
     ]
     assert [one.wrong for one in found if one.expected] == ["", "", ""]
+    assert proofs([], beside) == []
 
 
 async def test_what_fires_is_followed_from_look_to_look() -> None:
