@@ -133,7 +133,7 @@ STATES: dict[str, tuple[dict[str, str], list[int | None]]] = {
         {
             LOADED: "39",
             'ALERTS{alertname="BridgeChangesWait",alertstate="firing",severity="warning"}': "1",
-            'ALERTS{alertname="BridgeWorkerPaused",alertstate="firing",severity="info"}': "1",
+            'ALERTS{alertname="BridgeDependencyFailed",alertstate="firing",severity="info"}': "1",
         },
         [0, 2, 1, 0],
     ),
