@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def start_publish_span(
-    spans: Spans, message: Message, *, parent: TraceContext, operation: str = "send"
+    spans: Spans, message: Message, *, parent: Span | TraceContext, operation: str = "send"
 ) -> Span:
     """The span of a message that is about to be published.
 
@@ -30,7 +30,6 @@ def start_publish_span(
         {
             "messaging.system": "rabbitmq",
             "messaging.operation.type": "send",
-            "messaging.operation.name": operation,
             "messaging.destination.name": message.exchange,
             "messaging.rabbitmq.destination.routing_key": message.routing_key,
             "messaging.message.id": message.message_id,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _TRACEPARENT: Final = istr(trace_context.TRACEPARENT)
 _TRACESTATE: Final = istr(trace_context.TRACESTATE)
 _NAME: Final = f"POST {WEBHOOK_PATH.rstrip('/')}"
-_REQUEST: Final = {"http.request.method": "POST", "http.route": f"{WEBHOOK_PATH}{{token}}"}
+_REQUEST: Final = {"http.request.method": "POST"}
 _SERVER_FAILURE: Final = 500
 
 
@@ -109,7 +109,7 @@ class _Recording:
         self._log = log_at_debug
 
     def make_durable(self, message: Message, received_at: int, on_done: OnDone) -> None:
-        sending = start_publish_span(self._spans, message, parent=self._request.context)
+        sending = start_publish_span(self._spans, message, parent=self._request)
         if self._log is not None:
             self._log(
                 "event belongs to a recorded trace",

@@ -19,9 +19,7 @@ from opentelemetry.sdk.resources import (
     SERVICE_VERSION,
     Resource,
 )
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from bridge.telemetry import logs
 from bridge.telemetry.spans import Spans
@@ -29,6 +27,8 @@ from bridge.telemetry.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from opentelemetry.sdk.trace import ReadableSpan
 
     from bridge.settings.sections import Tracing
     from bridge.telemetry.metrics import Metrics
@@ -39,8 +39,8 @@ MAX_WAITING: Final = 2048
 """Spans that wait for the OTLP receiver: about 4 MB. Further ones are dropped."""
 _BATCH: Final = 256
 """Spans in one request. To encode more at once would hold up the events for longer than 5 ms, by Python's lock."""
-_PAUSE_SECONDS: Final = 1.0
-"""After which what waits is sent, though it is no whole batch."""
+_PAUSE_SECONDS: Final = 5.0
+"""After which what waits is sent, though it is no whole batch. Each request costs as much CPU as 20 events."""
 _ABANDON_SECONDS: Final = 0.2
 """For an exporter that was told to stop. One that hangs is left behind."""
 _LOG_SECONDS: Final = 60.0
@@ -76,9 +76,7 @@ class SpanExport:
                 SERVICE_INSTANCE_ID: uuid.uuid4().hex,
             }
         )
-        provider = TracerProvider(sampler=ALWAYS_ON, resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(self._processor)
-        self.spans = Spans(provider.get_tracer("bridge", own_version()), sampling=settings.sampling)
+        self.spans = Spans(self._processor.on_end, resource=resource, sampling=settings.sampling)
         """Makes the spans that are sent."""
 
     def close(self, seconds: float) -> None:
@@ -87,7 +85,7 @@ class SpanExport:
         self._said.remove()
 
 
-class _Processor(SpanProcessor):
+class _Processor:
     """The SDK's batches, with a limit that counts what it drops, and what the exporter could not send."""
 
     def __init__(self, exporter: SpanExporter, drops: _Drops, metrics: Metrics) -> None:
@@ -102,13 +100,15 @@ class _Processor(SpanProcessor):
         self._taken = 0
 
     def on_end(self, span: ReadableSpan) -> None:
+        """A span has ended. It is only put into a queue."""
         if self._taken - self._exporter.done >= MAX_WAITING:
             self._drops.dropped(1, "the OTLP receiver does not keep up")
             return
         self._taken += 1
         self._inner.on_end(span)
 
-    def shutdown(self, seconds: float = 0.0) -> None:
+    def shutdown(self, seconds: float) -> None:
+        """Send what waits, at most for so long. It blocks."""
         # The SDK's own end waits for 30 s.
         ending = threading.Thread(target=self._inner.shutdown, name="span-export-end", daemon=True)
         ending.start()

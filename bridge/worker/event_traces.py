@@ -116,7 +116,6 @@ class EventTraces:
             {
                 "messaging.system": "rabbitmq",
                 "messaging.operation.type": "process",
-                "messaging.operation.name": "process",
                 "messaging.destination.name": self._queue,
                 "messaging.rabbitmq.destination.routing_key": delivery.routing_key,
                 "messaging.message.id": event_id,
@@ -176,7 +175,7 @@ class _TracedLookup:
         if parent is None:
             return await self._inner.address(message_id)
         attributes = {"http.request.method": "GET", "url.template": "/email/messages/{id}"}
-        span = self._spans.start("look up address", self._spans.CLIENT, attributes, parent=parent.context)
+        span = self._spans.start("look up address", self._spans.CLIENT, attributes, parent=parent)
         with span.ending():
             return await self._inner.address(message_id)
 
@@ -237,7 +236,7 @@ class TracedRecorder:
                 spans.CLIENT,
                 {"db.system.name": self._database, "bridge.batch.events": size},
                 parent=context,
-                links=(batch.context,),
+                links=(batch,),
             )
             ending.enter_context(write.ending())
             writes[event_id] = write

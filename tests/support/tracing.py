@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -33,9 +33,8 @@ class Recorded:
 
     def __init__(self, *, sampling: float = 1.0) -> None:
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.spans = Spans(provider.get_tracer("tests"), sampling=sampling)
+        processor = SimpleSpanProcessor(self._exporter)
+        self.spans = Spans(processor.on_end, resource=Resource.get_empty(), sampling=sampling)
 
     @property
     def names(self) -> list[str]:

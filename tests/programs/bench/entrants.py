@@ -94,10 +94,10 @@ def _program(
     return start
 
 
-def _bridge(
-    *, broker: bool = True, processes: int = 1, fast_path: str = "auto"
+def bridge_receiver(
+    *, broker: bool = True, processes: int = 1, fast_path: str = "auto", tracing: dict[str, Any] | None = None
 ) -> Callable[[Place], AbstractAsyncContextManager[Running]]:
-    """`bridge receiver` as shipped, but for its address, its token and its folder, and its `development.fast_path`."""
+    """`bridge receiver` as shipped, but for its address, its token and its folder, its `development.fast_path`, and `tracing`."""
 
     @asynccontextmanager
     async def start(place: Place) -> AsyncIterator[Running]:
@@ -110,6 +110,7 @@ def _bridge(
             "health": {"port": health},
             "logs": {"format": "json"},
             "development": {"fast_path": fast_path},
+            "tracing": tracing or {},
         }
         async with Processes(directory) as started:
             process = await started.start("receiver", overrides=settings)
@@ -135,12 +136,12 @@ def _python(module: str) -> Callable[[Place], AbstractAsyncContextManager[Runnin
 
 
 NOOP: Final = Contender("noop", _python("noop"), durability=None)
-CONFIRMED: Final = Contender("bridge confirmed", _bridge())
-PLAIN: Final = Contender("bridge confirmed, plain path", _bridge(fast_path="off"))
-PLAIN_HTTP: Final = Contender("bridge confirmed, plain HTTP", _bridge(fast_path="amqp"))
-PLAIN_AMQP: Final = Contender("bridge confirmed, plain AMQP", _bridge(fast_path="http"))
-SPOOLED: Final = Contender("bridge spooled", _bridge(broker=False), durability="spooled")
-TWO: Final = Contender("bridge on 2 processes", _bridge(processes=2), missing=_several_processes)
+CONFIRMED: Final = Contender("bridge confirmed", bridge_receiver())
+PLAIN: Final = Contender("bridge confirmed, plain path", bridge_receiver(fast_path="off"))
+PLAIN_HTTP: Final = Contender("bridge confirmed, plain HTTP", bridge_receiver(fast_path="amqp"))
+PLAIN_AMQP: Final = Contender("bridge confirmed, plain AMQP", bridge_receiver(fast_path="http"))
+SPOOLED: Final = Contender("bridge spooled", bridge_receiver(broker=False), durability="spooled")
+TWO: Final = Contender("bridge on 2 processes", bridge_receiver(processes=2), missing=_several_processes)
 NAIVE: Final = Contender("naive aio-pika", _python("naive"))
 FASTSTREAM: Final = Contender("FastAPI + FastStream", _python("fastapi_faststream"))
 FASTIFY: Final = Contender(

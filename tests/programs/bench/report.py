@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.results import Bar, Results
     from tests.programs.bench.scaling import ScalingRow
     from tests.programs.bench.throughput import Row
+    from tests.programs.bench.tracing import TracingRow
     from tests.programs.bench.transfer import TransferRow
     from tests.programs.bench.working import WorkerRow
 
@@ -80,6 +81,7 @@ def _of_rows(results: Results) -> tuple[Table, ...]:
         _transfers(results.transfers),
         _checks(results.checks),
         _built(results.built),
+        _traced(results.traced),
     )
 
 
@@ -280,6 +282,20 @@ def _built(rows: Sequence[BuildingRow]) -> Table:
         "Messages for the tests of consumers, made by `bridge.testing`",
         ("message", "CPU"),
         tuple(Line((row.kind, f"{row.cpu_us:.1f} us")) for row in rows),
+    )
+
+
+def _traced(rows: Sequence[TracingRow]) -> Table:
+    return Table(
+        "Traces, the same receiver with and without, in turn",
+        ("receiver", "CPU per event", "CPU ÷ off", "errors"),
+        tuple(
+            Line(
+                (row.name, _us(row.cpu), f"{row.ratio:.3f}", "; ".join(row.errors) or "none"),
+                good=not row.errors,
+            )
+            for row in rows
+        ),
     )
 
 

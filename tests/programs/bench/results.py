@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
-from tests.programs.bench import building, entrants, transfer
+from tests.programs.bench import building, entrants, tracing, transfer
 from tests.programs.bench.working import POSTGRESQL, SQLITE, WORKER
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.scaling import ScalingRow
     from tests.programs.bench.throughput import Measurement, Row
+    from tests.programs.bench.tracing import TracingRow
     from tests.programs.bench.transfer import TransferRow
     from tests.programs.bench.working import WorkerRow
 
@@ -42,10 +43,11 @@ class Results:
     fan_out: tuple[FanOutRow, ...] = ()
     built: tuple[BuildingRow, ...] = ()
     """Messages for the tests of consumers."""
+    traced: tuple[TracingRow, ...] = ()
 
     @property
     def good(self) -> bool:
-        parts = (*self.receivers, self.answer_times, self.memory, *self.fan_out)
+        parts = (*self.receivers, self.answer_times, self.memory, *self.fan_out, *self.traced)
         return not self.errors and not any(part.errors for part in parts if part is not None)
 
 
@@ -96,6 +98,11 @@ def bars(results: Results) -> list[Bar]:
             _at_most("CPU to build an event for a test", row.cpu_us, 20, None, "us")
             for row in results.built
             if row.kind == building.EVENT
+        ),
+        *(
+            _at_most("receiver's CPU with 1% of the traces ÷ without", row.ratio, 1.03, None)
+            for row in results.traced
+            if row.name == tracing.SAMPLED
         ),
     ]
     return [bar for bar in every if bar is not None]

@@ -17,6 +17,7 @@ from tests.programs.bench import (
     place,
     scaling,
     throughput,
+    tracing,
     transfer,
     working,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.fan_out import FanOutRow
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.throughput import Row, Say
+    from tests.programs.bench.tracing import TracingRow
 
     Measured = TypeVar("Measured")
 
@@ -41,6 +43,7 @@ SCALING: Final = "scaling"
 TRANSFER: Final = "import and export"
 CHECKS: Final = "checks"
 BUILDING: Final = "messages for tests"
+TRACING: Final = "tracing"
 ALL: Final = (
     *(contender.name for contender in entrants.ALL),
     ANSWER_TIMES,
@@ -51,6 +54,7 @@ ALL: Final = (
     TRANSFER,
     CHECKS,
     BUILDING,
+    TRACING,
 )
 """What can be chosen."""
 
@@ -100,6 +104,7 @@ async def everything(choice: Choice, say: Say) -> Results:
         if FAN_OUT in choice.names:
             measuring_fan_out = fan_out.measure(there, rounds=choice.rounds, say=say)
             fanned = await _kept(FAN_OUT, measuring_fan_out, failed, say)
+        traced = await _traced(there, choice, failed, say)
     workers = None
     if WORKER in choice.names:
         workers = await _kept(WORKER, working.measure(rounds=choice.rounds, say=say), failed, say)
@@ -127,8 +132,17 @@ async def everything(choice: Choice, say: Say) -> Results:
         transfers=tuple(transfers or ()),
         checks=tuple(checks or ()),
         built=tuple(built or ()),
+        traced=tuple(traced or ()),
         errors=tuple(f"{name}: {why}" for name, why in failed.items()),
     )
+
+
+async def _traced(
+    there: place.Place, choice: Choice, failed: dict[str, str], say: Say
+) -> list[TracingRow] | None:
+    if TRACING not in choice.names:
+        return None
+    return await _kept(TRACING, tracing.measure(there, rounds=choice.rounds, say=say), failed, say)
 
 
 async def _kept(
