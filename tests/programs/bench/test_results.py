@@ -13,6 +13,7 @@ from tests.programs.bench.checking import CheckFigures, Times
 from tests.programs.bench.longer import Memory
 from tests.programs.bench.results import Results, bars
 from tests.programs.bench.throughput import Measurement, Row, of_another_kind
+from tests.programs.bench.tracing import AGAIN, ALL, OFF, SAMPLED, TracingRow
 from tests.programs.bench.working import LOOP, WORKER, WorkerRow
 
 if TYPE_CHECKING:
@@ -69,6 +70,17 @@ def test_checks_have_a_bar_for_each_figure_that_there_is() -> None:
     assert [bar.holds for bar in bars(results)] == [True, False, True, True, True, False, True]
     assert "| 4.0 ms, 29.0 ms | 40.0 ms, 200.0 ms | - |" in report.markdown(results)
     assert "| ≥ 100000 a second | - | yes |" in report.markdown(results)
+
+
+def test_traces_have_a_bar_at_one_percent() -> None:
+    """The others are shown: how far two that do the same differ, and what it costs to record everything."""
+    rows = [
+        TracingRow(name, 50e-6, ratio, ())
+        for name, ratio in {OFF: 1.0, AGAIN: 0.997, SAMPLED: 1.031, ALL: 2.5}.items()
+    ]
+    results = replace(NOTHING, traced=tuple(rows))
+    assert [(bar.measured, bar.bar, bar.holds) for bar in bars(results)] == [(1.031, 1.03, False)]
+    assert "| off, another process | 50.0 us | 0.997 | none |" in report.markdown(results)
 
 
 def test_what_was_not_measured_has_no_bar() -> None:
