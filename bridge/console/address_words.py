@@ -27,6 +27,9 @@ REASONS: Final[Mapping[Reason, str]] = MappingProxyType(
     }
 )
 
+MOST_OF_EVENT: Final = 20_000
+"""Characters of an event that are shown."""
+
 _ACTIONS: Final[Mapping[Action, tuple[str, str]]] = MappingProxyType(
     {
         "added": ("bad", "Put on the list"),
@@ -84,13 +87,19 @@ def in_words(reasons: Iterable[Reason]) -> str:
 
 
 def laid_out(evidence: bytes | None) -> str | None:
-    """An event as the provider sent it: JSON with a line for each value, anything else as it is. None stays None."""
+    """An event as the provider sent it: JSON with a line for each value, anything else as it is. None stays None.
+
+    Of a very long one only the beginning: a page shows many.
+    """
     if evidence is None:
         return None
     try:
-        return orjson.dumps(orjson.loads(evidence), option=orjson.OPT_INDENT_2).decode()
+        text = orjson.dumps(orjson.loads(evidence), option=orjson.OPT_INDENT_2).decode()
     except orjson.JSONDecodeError:
-        return evidence.decode(errors="replace")
+        text = evidence.decode(errors="replace")
+    if len(text) <= MOST_OF_EVENT:
+        return text
+    return f"{text[:MOST_OF_EVENT]}\n… and {len(text) - MOST_OF_EVENT:,} characters more"
 
 
 def path_of(address: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from aiohttp import web
 
@@ -17,6 +17,7 @@ from bridge.console.errors import InvalidFieldError
 from bridge.console.forms import Given
 from bridge.console.parts import parts_of
 from bridge.console.rendering import render
+from bridge.suppression.address_keys import is_hash
 from bridge.suppression.browsing import Place
 from bridge.suppression.list_filter import ALL, ListFilter
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bridge.roles.api import ConsoleParts
+    from bridge.suppression.allow_list import AllowRule
     from bridge.suppression.browsing import Part
     from bridge.suppression.entries import Entry
     from bridge.suppression.store import Store
@@ -36,6 +38,7 @@ _SHOWN: Final = "shown"
 _COUNT_SECONDS: Final = 2.0
 _DAYS: Final = ("changed_since", "expiring_before")
 """Filters that are days, or times."""
+_NO_PLACE: Final = "This is no place in the list. Begin at its first page."
 _NO_DAY: Final = "must be a day, such as 2026-11-26, or a time in RFC 3339"
 _DAY_CHARACTERS: Final = len("2026-11-26")
 
@@ -51,6 +54,14 @@ class Row(NamedTuple):
     """`suppresses`, `has ended`, or the rule that wins."""
     kind: str
     """Of the badge."""
+
+
+class AllowedRow(NamedTuple):
+    """A rule of the allow-list as its page shows it."""
+
+    rule: AllowRule
+    path: str
+    """Where one finds whom it is about."""
 
 
 class Asked(NamedTuple):
@@ -70,6 +81,7 @@ def routes(_: ConsoleParts) -> list[web.RouteDef]:
         web.get("/list/rows", further_rows),
         web.get("/list/count", count),
         web.get("/list/export", export_file),
+        web.get("/list/allowed", allowed),
     ]
 
 
@@ -112,6 +124,32 @@ async def export_file(request: web.Request) -> web.StreamResponse:
             "The list is not exported: a filter is wrong. Set it on the page of the list."
         )
     return await send_file(request, parts_of(request).opened.store.exports, form, asked.wanted)
+
+
+async def allowed(request: web.Request) -> web.StreamResponse:
+    """The rules of the allow-list, page by page. They are made and taken away on the pages of addresses."""
+    rules = parts_of(request).opened.store.allow_list
+    after = _after(request, 1)
+    page = await rules.rules(limit=_ROWS + 1, after=None if after is None else after[0])
+    shown = [
+        AllowedRow(
+            rule, path_of(rule.pattern) if _is_one(rule.pattern) else f"/address?q=@{quote(rule.pattern)}"
+        )
+        for rule in page[:_ROWS]
+    ]
+    return render(
+        request,
+        "list_allowed.html",
+        rows=shown,
+        count=await rules.count(),
+        following=pages.written_cursor(page[_ROWS - 1].pattern) if len(page) > _ROWS else None,
+        begins=after is None,
+    )
+
+
+def _is_one(pattern: str) -> bool:
+    """Whether a rule is for one address, not for a domain."""
+    return "@" in pattern or is_hash(pattern)
 
 
 def _understood(request: web.Request) -> Asked:
@@ -170,16 +208,20 @@ def _shown(request: web.Request) -> int:
 
 
 def _place(request: web.Request) -> Place | None:
-    try:
-        cursor = pages.read_cursor(request.query, 3)
-    except ProblemError:
-        raise InvalidFieldError("This is no place in the list. Begin at its first page.") from None
+    cursor = _after(request, 3)
     if cursor is None:
         return None
     at, address, reason = cursor
     if not (at.lstrip("-").isdecimal() and at.isascii() and len(at) <= len(str(pages.MAX_ID)) - 1):
-        raise InvalidFieldError("This is no place in the list. Begin at its first page.")
+        raise InvalidFieldError(_NO_PLACE)
     return Place(int(at), address, reason)
+
+
+def _after(request: web.Request, parts: int) -> tuple[str, ...] | None:
+    try:
+        return pages.read_cursor(request.query, parts)
+    except ProblemError:
+        raise InvalidFieldError(_NO_PLACE) from None
 
 
 async def _told(store: Store, entries: Sequence[Entry]) -> list[Row]:

@@ -73,6 +73,9 @@ async def test_the_answer_comes_first_with_its_reason(console: ConsoleClient, st
     assert "(message 123456)" in text
     assert '{ "event": { "a": 1 } }' in text
     assert "by worker" in text
+    assert '/console/archive?message=123456&amp;search=yes"' in page.text
+    await complain(store, "bob@example.org", event=b'"' + b"x" * 60_000)
+    assert "characters more" in (await console.get("/address/bob@example.org")).text
 
 
 async def test_what_is_known_of_an_address_that_may_be_written_to(

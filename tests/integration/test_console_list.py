@@ -174,3 +174,20 @@ async def test_a_list_of_nobody_says_what_would_be_here(database_url: str) -> No
     async with serving_console(settings_of_list(database_url)) as console:
         await console.sign_in(READER)
         assert "Nobody is on the list." in (await console.get("/list")).text
+
+
+async def test_the_allow_list_has_a_page(
+    console: ConsoleClient, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rule with who made it and why, and the way to whom it is about."""
+    assert "Nobody is allowed" in (await console.get("/list/allowed")).text
+    await store.allow_list.put("a/b@example.org", actor="ann", note="<b>")
+    await store.allow_list.put("@example.org", actor="bob", note="a partner")
+    await store.allow_list.put("z@example.org", actor="ann", note="")
+    monkeypatch.setattr(list_page, "_ROWS", 2)
+    page = await console.get("/list/allowed")
+    assert "3 rules" in page.text
+    assert "&lt;b&gt;" in page.text
+    assert link(page, '/address/a[^"]*') == "/address/a%2Fb@example.org"
+    assert link(page, '/address\\?q=[^"]*') == "/address?q=@example.org"
+    assert "z@example.org" in (await console.get(link(page, '/list/allowed[^"]*'))).text
