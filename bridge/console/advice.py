@@ -139,6 +139,15 @@ _BY_KIND: Final = {
 }
 
 
+_OPEN_FOR_DATABASE: Final = Advice(
+    "Workers wait and try again with growing pauses; bounces wait in RabbitMQ, and the list stays as it is.",
+    "Start the database, and look for a full disk, a lock or a network that drops packets. Workers go on by themselves.",
+    read=_DO_NOT_ANSWER,
+)
+
+
 def advice_on(problem: Problem) -> Advice:
     """What to do about it."""
+    if problem.kind is ProblemKind.BREAKER_OPEN and problem.about == "database":
+        return _OPEN_FOR_DATABASE
     return _BY_KIND[problem.kind]

@@ -26,6 +26,16 @@ _BY_ROLES: Final = frozenset(
     {ProblemKind.BREAKER_OPEN, ProblemKind.SUBSCRIBER_IDLE, ProblemKind.ROLE_NOT_READY}
 )
 
+_CAUSES: Final = (
+    ProblemKind.BROKER_DOWN,
+    ProblemKind.DATABASE_DOWN,
+    ProblemKind.ALARM,
+    ProblemKind.NODE_DOWN,
+    ProblemKind.ROLE_SILENT,
+    ProblemKind.BREAKER_OPEN,
+)
+"""What others follow from comes first."""
+
 Key = tuple[ProblemKind, str]
 
 
@@ -65,7 +75,7 @@ class Memory:
         return tuple(reversed(self._ended))
 
     def add(self, at: float, problems: Sequence[Problem], status: Status | None) -> tuple[Standing, ...]:
-        """The next look: every problem that it has seen, with its time, in the same order.
+        """The next look: every problem that it has seen, with its time; those first from which others follow.
 
         What this look could not see is not over: its time is kept, in case it is seen again.
 
@@ -91,7 +101,12 @@ class Memory:
             else:
                 self._ended.append(Ended(before.problem, before.since, at))
         self._standing, self._looked = now, True
-        return tuple(now[key] for key in dict.fromkeys(problem.key for problem in problems))
+        seen = [now[key] for key in dict.fromkeys(problem.key for problem in problems)]
+        return tuple(sorted(seen, key=lambda one: _rank(one.problem.kind)))
+
+
+def _rank(kind: ProblemKind) -> int:
+    return _CAUSES.index(kind) if kind in _CAUSES else len(_CAUSES)
 
 
 def _unseen_kinds(status: Status | None) -> frozenset[ProblemKind]:

@@ -132,7 +132,7 @@ async def test_whoever_is_on_call_sees_what_is_wrong_and_when_it_is_over(
     await expect(card).to_contain_text("keep events in their spools")
     await expect(page.locator("#checked")).to_have_attribute("open", "")
     await stack.post("unsubscribed")
-    await expect(page.get_by_text("1 events wait")).to_be_visible()
+    await expect(page.get_by_text("1 event waits")).to_be_visible()
     await stack.window.check(axe)
     await stack.window.open("/subscribers")
     await expect(page.locator("#dependencies")).to_contain_text("RabbitMQ does not answer")

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 
 from bridge.api.access import Access
 from bridge.api.freshness import Freshness
@@ -17,10 +18,15 @@ from bridge.console.monitor import Monitor
 from bridge.console.verdict import verdict_of
 from bridge.diagnostics.status import StatusMonitor
 from bridge.roles.api import ConsoleParts
+from bridge.settings import sections
 from bridge.settings.loading import load_settings
+from bridge.telemetry import health
+from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
 from tests.support.archiving import archive
 from tests.support.console import READER, TOKENS, serving_console
+from tests.support.ports import free_port
+from tests.support.proxy import Proxy
 from tests.support.server_sent import event_stream
 from tests.support.working import body_of, changed
 
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
 AT = 1_750_000_000_000
 NOBODY = "amqp://nobody:nothing@127.0.0.1:9/"
 SILENT = "http://127.0.0.1:9"
+DATABASE_DOWN = "the database of the suppression list does not answer"
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +137,43 @@ async def test_a_look_that_fails_is_not_well(console: ConsoleClient, monkeypatch
             headline = await stream.until("headline", "Not known now.")
             assert "a number that cannot be" in headline
         await stream.until("headline", "wrong.")
+
+
+async def test_the_database_and_the_provider_are_named_when_they_are_down(
+    alone: Settings, postgresql_list: str
+) -> None:
+    """With the time, as it begins and as it ends; on the other pages, too. What a worker says of the provider counts."""
+    metrics = Metrics()
+    metrics.breaker_state.labels("provider").set(2)
+    check, exposition = health.process_health(metrics, lambda: Readiness(ready=True, parts={"consume": {}}))
+    port = free_port()
+    async with (
+        Proxy.serve(postgresql_list) as proxy,
+        health.serve(sections.Health(port=port), check, exposition, default_port=0),
+    ):
+        settings = alone.model_copy(
+            update={
+                "health": sections.Health(port=0, roles=(f"http://127.0.0.1:{port}",)),
+                "suppression": alone.suppression.model_copy(
+                    update={"database_url": SecretStr(proxy.url(postgresql_list))}
+                ),
+            }
+        )
+        async with serving_console(settings) as client:
+            await client.sign_in(READER)
+            async with event_stream(client, "/events") as stream:
+                problems = await stream.until("problems", "workers wait for the provider")
+                assert "no message loses an attempt" in problems
+                assert DATABASE_DOWN not in problems
+                proxy.refuse()
+                problems = await stream.until("problems", DATABASE_DOWN)
+                assert "senders are answered 503" in problems
+                assert problems.index(DATABASE_DOWN) < problems.index("workers wait for the provider")
+                strip = (await client.get("/no-such-page")).text
+                assert "The provider&#39;s API does not answer the workers" in strip
+                assert "The database of the suppression list does not answer" in strip
+                proxy.accept()
+                await stream.until("checked", DATABASE_DOWN)  # among what is over
 
 
 async def test_an_old_look_is_not_well(alone: Settings) -> None:

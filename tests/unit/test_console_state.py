@@ -57,7 +57,7 @@ def test_a_problem_keeps_its_time_while_its_numbers_change() -> None:
     memory = Memory()
     [first] = memory.add(100, [dead_letters(3)], status_of())
     assert (first.since, first.is_older) == (100, True)
-    again, later = memory.add(105, [dead_letters(4), BROKER_DOWN], status_of())
+    later, again = memory.add(105, [dead_letters(4), BROKER_DOWN], status_of())
     assert (again.since, again.is_older, again.problem.line) == (100, True, "4 dead letters")
     assert (later.since, later.is_older) == (105, False)
 
