@@ -38,6 +38,7 @@ STUCK: Final = (
     "BridgeDependencyFailed",
     "BridgeWorkerPauses",
     "BridgeMoveForgotten",
+    "BridgeProviderRefusesToken",
     "BridgeCallHangs",
     "BridgeWorkerStuck",
     "BridgeNobodyPublishes",

@@ -67,6 +67,22 @@ class Case:
 
 CASES = [
     Case(
+        "BridgeProviderRefusesToken",
+        "somebody has revoked it",
+        {f'bridge_provider_calls_total{{status="401",{WORKER}}}': "_x10 1+1x40"},
+        "8m",
+        "the provider refuses our API token: no bounce gets onto the list whose address is not known already",
+    ),
+    Case(
+        "BridgeProviderRefusesToken",
+        "one call of many",
+        {
+            f'bridge_provider_calls_total{{status="200",{WORKER}}}': "0+50x50",
+            f'bridge_provider_calls_total{{status="403",{WORKER}}}': "0x10 1x40",
+        },
+        "5m30s",
+    ),
+    Case(
         "BridgeNoEvents",
         "the provider has forgotten the webhook",
         {f'bridge_events_received_total{{name="opened",{RECEIVER}}}': "0+10x168 1680x10"},
@@ -997,6 +1013,7 @@ WELL = {
     f'bridge_oldest_call_seconds{{dependency="database",{WORKER}}}': "0x80",
     f'bridge_worker_stuck_total{{component="relay",{WORKER}}}': "0x80",
     f'bridge_dead_letters_total{{reason="unresolved",{WORKER}}}': "0x80",
+    f'bridge_provider_calls_total{{status="404",{WORKER}}}': "0+1x80",
     f"bridge_backfill_due{{{WORKER}}}": "0x80",
     f"bridge_list_fresh_as_of_timestamp_seconds{{{WORKER}}}": "0+15x80",
     f'bridge_subscriber_idle_seconds{{queue="crm",{WORKER}}}': "0 15 0x78",
