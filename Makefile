@@ -132,6 +132,10 @@ contract: dependencies
 assets: dependencies ## Copy the console's scripts of others out of the npm packages that tests/node locks
 	@$(BIN)/python -m tests.assets
 
+.PHONY: screenshots
+screenshots: packages chromium dependencies ## Take the pictures of the console in docs/images (three minutes)
+	@$(BIN)/python -m tests.screenshots
+
 .PHONY: docs
 docs: dependencies ## Write the tables of docs/reference that are made from code
 	@$(BIN)/python -m tests.docs
