@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -14,7 +15,7 @@ import aio_pika
 import aiohttp
 
 from bridge.development.dev_settings import API_TOKEN
-from bridge.development.dev_stack import stack
+from bridge.development.dev_stack import MESSAGES, stack
 from bridge.development.emission import event_body, post
 from bridge.development.load_driver import LoadDriver, LoadPace
 from bridge.development.traffic import Traffic, TrafficProfile, parse_mix
@@ -51,8 +52,12 @@ _WORKING_SECONDS: Final = 75.0
 """Of traffic before the first picture, so that the charts have something to show. It goes on behind."""
 _SOMEBODY: Final = 31
 """A message whose recipient has a history."""
-_HISTORY: Final = (("delivered", 86_400), ("soft_bounced", 7200), ("hard_bounced", 3600), ("complained", 60))
+_HISTORY: Final = (("delivered", 40), ("hard_bounced", 20), ("complained", 2))
 """Events of it, and how many seconds ago each was."""
+_FIRST: Final = 100
+_KNOWN: Final = MESSAGES
+"""The traffic is about the messages from the first of these to the last that the provider knows."""
+_UNKNOWN: Final = (("hard_bounced", range(5001, 5013)), ("complained", range(6001, 6004)))
 _WIDTH: Final = 1280
 _HEIGHT: Final = 860
 
@@ -69,13 +74,13 @@ class Picture(NamedTuple):
 
 
 PICTURES: Final = (
-    Picture("address", f"/address/recipient{_SOMEBODY}@example.org"),
-    Picture("list", "/list"),
-    Picture("dead-letters", "/dead-letters"),
-    Picture("subscribers", "/subscribers"),
-    Picture("live", "/live"),
-    Picture("archive", "/archive"),
-    Picture("overview", "/"),
+    Picture("address", f"/address/recipient{_SOMEBODY}@example.org", height=1240),
+    Picture("list", "/list", height=560),
+    Picture("dead-letters", "/dead-letters", height=460),
+    Picture("subscribers", "/subscribers", height=520),
+    Picture("live", "/live", height=700),
+    Picture("archive", "/archive?search=yes", height=900),
+    Picture("overview", "/", height=1500),
     Picture("overview-dark", "/", scheme="dark"),
     Picture("overview-narrow", "/", width=NARROW, height=780),
 )
@@ -131,24 +136,27 @@ async def _signed_in(browser: Browser, running: Stack) -> AsyncIterator[Page]:
 
 
 async def _traffic(running: Stack) -> None:
-    """A newsletter's, until cancelled. The provider knows the messages 1 to 1000; what bounces beyond is a dead letter."""
-    traffic = Traffic(TrafficProfile(parse_mix(()), 0.01, 0.01, 0.002, 500), seed=1)
-    driver = LoadDriver(
-        running.locations.webhook,
-        traffic,
-        LoadPace(_RATE),
-        accepted=lambda *_: None,
-        rejected=lambda *_: None,
-    )
-    await driver.run()
+    """A newsletter's, until cancelled, about messages that the provider knows."""
+    for seed in count(1):
+        traffic = Traffic(TrafficProfile(parse_mix(()), 0.01, 0.01, 0.002, _FIRST), seed=seed)
+        pace = LoadPace(_RATE, count=_KNOWN - _FIRST)
+        driver = LoadDriver(
+            running.locations.webhook, traffic, pace, accepted=lambda *_: None, rejected=lambda *_: None
+        )
+        await driver.run()
 
 
 async def _history(running: Stack) -> None:
+    """Of one recipient; and bounces of messages that nobody knows, which become dead letters."""
+    events = [(name, _SOMEBODY, ago) for name, ago in _HISTORY]
+    events += [(name, number, 5) for name, numbers in _UNKNOWN for number in numbers]
     async with aiohttp.ClientSession() as session:
-        for name, ago in _HISTORY:
-            body = event_body(name, _SOMEBODY, int(time.time()) - ago, {})
-            await post(session, running.locations.webhook, body)
-            await asyncio.sleep(1)  # one batch of the worker each, so that each is a change of its own
+        for name, message, ago in events:
+            await post(
+                session, running.locations.webhook, event_body(name, message, int(time.time()) - ago, {})
+            )
+            if message == _SOMEBODY:
+                await asyncio.sleep(1)  # one batch of the worker each, so that each is a change of its own
 
 
 async def _consume(running: Stack) -> None:
