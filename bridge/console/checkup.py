@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.diagnostics.doctor import run_checks
 from bridge.diagnostics.finding import CheckStatus
+from bridge.threads import run_abandonable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,9 @@ SOONEST_SECONDS: Final = 5.0
 """Between two checks, however often they are asked for."""
 _NOT_FROM_HERE: Final = frozenset({"settings", "spool writable", "file descriptors"})
 """They are of the process and the machine of a receiver, which the console's need not be."""
+_OF_SPOOL: Final = frozenset({"spool disk", "spool space"})
+"""The same where there is no spool here."""
+_DISK_SECONDS: Final = 3.0
 _WRONG: Final = frozenset({CheckStatus.FAILED, CheckStatus.WARNING})
 
 
@@ -62,15 +66,23 @@ class Checkup:
         """Run all checks, unless the last ones are younger than so many seconds. It takes 6 s where nothing answers."""
         async with self._one_at_a_time:
             if self.latest is None or self._clock() - self.latest.at >= every:
-                self._add(await run_checks(lambda: self._settings))
+                found = await run_checks(lambda: self._settings)
+                left_out = _NOT_FROM_HERE if await self._has_spool() else _NOT_FROM_HERE | _OF_SPOOL
+                self._add([finding for finding in found if finding.check not in left_out])
 
     async def run_now(self) -> None:
         """Run all checks because somebody has asked for it."""
         await self.run_if_due(SOONEST_SECONDS)
 
-    def _add(self, found: list[Finding]) -> None:
+    async def _has_spool(self) -> bool:
+        try:
+            async with asyncio.timeout(_DISK_SECONDS):
+                return await run_abandonable(self._settings.spool.directory.exists)
+        except TimeoutError:
+            return True  # the checks say what is wrong with the disk
+
+    def _add(self, here: list[Finding]) -> None:
         at = self._clock()
-        here = [finding for finding in found if finding.check not in _NOT_FROM_HERE]
         wrong = [finding for finding in here if finding.status in _WRONG]
         self._since = {
             (finding.check, finding.status): self._since.get((finding.check, finding.status), at)

@@ -87,9 +87,9 @@ def breakers_of(status: Status) -> dict[str, str]:
 
 
 def in_spools(status: Status) -> int | None:
-    """By the folder here or by the receivers, whoever knows of more; None: nobody knows."""
+    """By the folder here or by the receivers, whoever knows of more; None: nobody knows, as there is no file here."""
     by_receivers, _ = spooled(status.roles)
-    known = [] if status.spool is None else [status.spool.entries]
+    known = [status.spool.entries] if status.spool is not None and status.spool.files else []
     known += [int(sum(by_receivers.values()))] if by_receivers else []
     return max(known, default=None)
 

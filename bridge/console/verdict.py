@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bridge.console.figures import in_spools
 from bridge.diagnostics.finding import CheckStatus
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ def verdict_of(monitor: Monitor) -> Verdict:
     if look is None:
         return Verdict("quiet", "Not known yet.", "The first look takes 15 s at the most.", (), ())
     status = look.status
-    unseen = (*_unasked(status), *(status.unseen if status else ()), *_unchecked(monitor))
+    unseen = (
+        *_unasked(status),
+        *_unknown_spool(status),
+        *(status.unseen if status else ()),
+        *_unchecked(monitor),
+    )
     if monitor.is_stale:
         more = "The last look is old: it does not come to an end. What you see below is of that time."
         return Verdict("bad", "Not known now.", more, (), unseen)
@@ -77,6 +83,12 @@ def _unasked(status: Status | None) -> list[str]:
     ]
 
 
+def _unknown_spool(status: Status | None) -> list[str]:
+    if status is None or in_spools(status) is not None:
+        return []
+    return ["what waits in the spool: no receiver says so, and there is no spool file here"]
+
+
 def _seen(monitor: Monitor, status: Status) -> list[str]:
     """What the look has asked, where the answer was good."""
     ready = [f"{role.kind} {role.url}" for role in status.roles if role.ready and not role.problem]
@@ -89,8 +101,8 @@ def _seen(monitor: Monitor, status: Status) -> list[str]:
         lines.append(f"{len(running)} of {len(status.broker.nodes)} nodes of RabbitMQ run without an alarm")
     if status.broker.unbound == ():
         lines.append("every binding is there")
-    if status.spool is not None and not status.spool.entries:
-        lines.append(f"the spool in {status.spool.directory} is empty")
+    if in_spools(status) == 0:
+        lines.append("the spool is empty")
     if not monitor.list_problem:
         lines.append("the database of the suppression list answers")
     return lines

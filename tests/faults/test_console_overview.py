@@ -160,3 +160,29 @@ async def _consume_all(stack: Stack) -> None:
         for _ in range(2):
             message = await queue.get(timeout=20)
             await message.ack()
+
+
+async def test_a_page_that_hears_nothing_says_that_it_is_old(
+    overrides: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The browser's clock goes on by half a minute without a word from the console; the next word ends it."""
+    monkeypatch.setattr(monitor, "EVERY_SECONDS", 3.0)
+    own = changed(
+        overrides,
+        api={"port": 0, "tokens": TOKENS},
+        rabbitmq={"urls": ["amqp://127.0.0.1:9"]},
+        health={"roles": ["http://127.0.0.1:9"]},
+    )
+    async with (
+        serving_console(load_settings(overrides=own)) as client,
+        running_browser() as browser,
+        window(browser, client.base) as shown,
+    ):
+        await shown.page.clock.install()
+        await shown.sign_in()
+        await expect(shown.page.locator("#seen")).to_contain_text("ago")
+        old = shown.page.get_by_role("alert").filter(has_text="heard nothing from the console")
+        await expect(old).to_be_hidden()
+        await shown.page.clock.fast_forward(31_000)
+        await expect(old).to_be_visible()
+        await expect(old).to_be_hidden(timeout=10_000)

@@ -20,18 +20,23 @@ from yarl import URL
 from bridge.broker import declaring, management, topology
 from bridge.broker.management import ManagementError
 from bridge.broker.topology_plan import planned_topology
+from bridge.diagnostics import status
 from bridge.diagnostics.broker_status import BrokerMonitor
 from bridge.diagnostics.status import StatusMonitor
+from bridge.operations import subscribers
 from bridge.roles import receiver as role
 from bridge.roles.lifetime import Lifetime
 from bridge.settings import sections
 from bridge.settings.loading import load_settings
+from bridge.settings.subscribers import Subscriber
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.set_aside_entries import Refusal, to_set_aside
 from bridge.spool.spool_file import SpoolFile
+from bridge.suppression.store import Store
 from bridge.tasks import background_task, wait_while_running
 from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
+from bridge.telemetry.metric_definitions import HANDLED
 from bridge.telemetry.metrics import Metrics
 from tests.support.commands import bridge
 from tests.support.ports import free_port, free_ports
@@ -430,6 +435,63 @@ async def test_the_rate_is_between_two_looks(variables: dict[str, str]) -> None:
     assert second.rate > 0
     assert third.rate is not None
     assert third.rate > 0
+
+
+async def test_answers_and_the_age_of_events_are_shown(variables: dict[str, str]) -> None:
+    """How the receivers have answered; and how long events took to the list between two looks."""
+    metrics = Metrics()
+    handled, received = metrics.age_histogram(HANDLED), metrics.age_histogram("received")
+    metrics.answers.labels("confirmed").inc(3)
+    async with serving(metrics) as url, StatusMonitor.open(of(variables), [url]) as watch:
+        first = await watch.read()
+        metrics.answers.labels("confirmed").inc(2)
+        received.observe(5000.0)  # of another stage
+        for _ in range(4):
+            handled.observe(3.0)
+        second = await watch.read()
+        third = await watch.read()
+    assert [(one.answer, one.total, one.rate) for one in first.answers] == [("confirmed", 3, None)]
+    [answers] = second.answers
+    assert answers.total == 5
+    assert answers.rate is not None
+    assert answers.rate > 0
+    assert (first.age, third.age) == (None, None)
+    assert second.age is not None
+    assert 2 < second.age.median <= second.age.most <= 5
+
+
+async def test_what_waits_at_a_receiver_on_another_machine_is_wrong(
+    variables: dict[str, str], tmp_path: Path
+) -> None:
+    """Its folder is not here; it says itself how many events wait, and for how long."""
+    metrics = Metrics()
+    metrics.spool_entries.set(7)
+    metrics.spool_oldest_seconds.set(HOUR)
+    async with serving(metrics) as url:
+        code, seen = await looked(tmp_path, variables, url)
+    assert code == 1
+    assert "7 events wait in the receivers' spools, the oldest for 3600 s" in seen["wrong"]
+
+
+async def test_who_looks_for_long_sees_subscribers_that_are_added_meanwhile(
+    standing: Rabbit, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that are removed."""
+    monkeypatch.setattr(status, "_REGISTRY_SECONDS", 0.0)
+    crm = Subscriber(queue="crm", events=("opened",))
+    async with Store.open(settings.suppression.database_url.get_secret_value()):
+        pass  # there is a list, with a registry
+    async with StatusMonitor.open(settings, ["http://127.0.0.1:1"]) as watch:
+        before = await watch.read()
+        await subscribers.add(settings, crm, actor="ann", as_it_is=False)
+        during = await watch.read()
+        await subscribers.remove(settings, await subscribers.preview_removal(settings, "crm"))
+        after = await watch.read()
+    queue = f"{settings.rabbitmq.prefix}crm"
+    assert [one.queue for one in before.subscribers] == []
+    assert [(one.queue, one.there, one.ready) for one in during.subscribers] == [(queue, True, 0)]
+    assert after.subscribers == ()
+    await standing.delete_subscribers("crm")
 
 
 async def test_watch_looks_again_and_ends_with_0_on_ctrl_c(variables: dict[str, str], tmp_path: Path) -> None:
