@@ -39,7 +39,7 @@ _WORKER: Final[Mapping[Table, Sequence[str]]] = {
     model.subscribers: ("SELECT",),
 }
 
-# It removes, erases and answers repeated requests. Of events and of leases it knows nothing.
+# It removes, erases and answers repeated requests. Of events and of leases it knows nothing. Its console shows subscribers.
 _API: Final[Mapping[Table, Sequence[str]]] = {
     model.suppressions: _ALL,
     model.changes: ("SELECT", "INSERT", "UPDATE"),
@@ -51,6 +51,7 @@ _API: Final[Mapping[Table, Sequence[str]]] = {
     model.erasures: _ALL,
     model.idempotent_requests: _ALL,
     model.freshness: ("SELECT",),
+    model.subscribers: ("SELECT",),
 }
 _NEEDED: Final = {"worker": _WORKER, "api": _API}
 _REVISIONS: Final = "alembic_version"

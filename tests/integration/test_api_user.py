@@ -8,13 +8,16 @@ import asyncpg
 import pytest
 
 from bridge.settings.list_sections import Suppression
+from bridge.settings.subscribers import Subscriber
 from bridge.suppression.additions import Addition
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.errors import StoreError
 from bridge.suppression.idempotency import IdempotentRequest
 from bridge.suppression.store import Store
+from bridge.suppression.subscriber_registry import read_registered
 from tests.support import postgres
 from tests.support.commands import bridge
+from tests.support.console import serving_console, settings_without_rabbitmq
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -113,3 +116,22 @@ async def test_there_is_nobody_to_grant_it_to(postgresql_url: str, tmp_path: Pat
         assert granted.code == 1
         assert said in granted.stderr
         assert granted.stderr.count("\n") == 1
+
+
+async def test_the_console_sees_all_that_it_shows_with_its_rights(
+    limited_url: str, postgresql_url: str, tmp_path: Path
+) -> None:
+    """The services that were registered, an address and its history, the list; it acts on them, too."""
+    async with Store.open(postgresql_url) as store:
+        await store.subscribers.reserve(Subscriber(queue="crm", events=("opened",)), actor="cli:ann")
+        await store.subscribers.set_in_force("crm", in_force=True)
+    assert (await read_registered(limited_url)).note is None
+    section = {"suppression": {"database_url": limited_url, "privacy_keys": [f"k1:{'0123456789abcdef' * 4}"]}}
+    async with serving_console(settings_without_rabbitmq(tmp_path, **section)) as console:
+        await console.sign_in()
+        for path in ("/", "/address", "/address/jane@example.org", "/list", "/subscribers"):
+            page = await console.get(path)
+            assert (page.status, "permission denied" in page.text) == (200, False), path
+        added = await console.post("/address/jane@example.org/add", note="she asked us", reason="manual")
+        assert added.status == 303, added.text
+        assert "she asked us" in (await console.get("/address/jane@example.org")).text
