@@ -35,6 +35,8 @@ MOST_KEPT: Final = 100
 QUIET_SECONDS: Final = 10.0
 """After so long without progress the page says what may be the reason."""
 
+_CLOSE_SECONDS: Final = 8.0
+
 WORDED_ERRORS: Final = (
     BrokerUnavailableError,
     TopologyRefusedError,
@@ -201,12 +203,12 @@ class Jobs:
             await asyncio.wait([task], timeout=seconds)
 
     async def close(self) -> None:
-        """Stop all of them, and wait until each has ended in order."""
+        """Stop all of them, and wait until each has ended in order; not for ever, where RabbitMQ or a disk hangs."""
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks)
+            await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
 
     async def _run(self, job: Job, work: Callable[[Job], Awaitable[None]]) -> None:
         try:

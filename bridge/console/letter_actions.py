@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from bridge.broker.topology import Names
-from bridge.console.errors import InvalidFieldError
+from bridge.console.errors import InvalidFieldError, PageError
 from bridge.console.forms import note_of
 from bridge.console.job_forms import rate_of, text_of, texts_of, to_job
 from bridge.console.job_pages import attachment
@@ -25,6 +26,8 @@ from bridge.operations.restoring import Restored, restore
 from bridge.settings.api_section import OVERRIDE, WRITE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from bridge.console.jobs import Job
     from bridge.dead_letters.dead_letter_description import DeadLetter
     from bridge.roles.api import ConsoleParts
@@ -101,7 +104,7 @@ async def discard(request: web.Request) -> web.StreamResponse:
     if text_of(form, "confirmed") != "yes":
         return render(request, "letters_discard.html", chosen=chosen, note=note)
     listings, agreed = request.app[LISTINGS], frozenset(chosen.letters)
-    path = await new_path(parts_of(request).settings.console.directory)
+    path = await _new_path(parts_of(request).settings.console.directory)
 
     async def work(job: Job) -> None:
         job.move(0, len(chosen.letters))
@@ -119,7 +122,8 @@ async def discard(request: web.Request) -> web.StreamResponse:
         finally:
             listings.expire()
             where = f", and kept in the file {kept.path.name}" if job.file else ""
-            job.outcome = f"{counted(job.done)} were removed{where}. {left}".rstrip()
+            was = "was" if job.done == 1 else "were"
+            job.outcome = f"{counted(job.done)} {was} removed{where}. {left}".rstrip()
 
     order = JobOrder(
         "discard_dead_letters", f"Discard of {chosen.counted}", OVERRIDE, BACK, note=note, lane=LANE
@@ -183,6 +187,23 @@ async def _chosen(request: web.Request) -> Chosen:
             "Nothing was changed: no letter was ticked. Go back, tick some, or choose all of the group."
         )
     return Chosen(letters, [*fields, *(("letter", place) for place in places)])
+
+
+async def _new_path(folder: Path) -> Path:
+    """Where they are kept.
+
+    Raises:
+        PageError: not in this folder.
+    """
+    try:
+        return await new_path(folder)
+    except OSError as error:
+        raise PageError(
+            f"Nothing was changed: letters are kept in a file before they are removed, and the folder {folder} cannot be "
+            f"made ({error.strerror}). See the setting console.directory.",
+            title="There is no place for the file",
+            status=HTTPStatus.SERVICE_UNAVAILABLE,
+        ) from None
 
 
 def _gone(number: int) -> str:

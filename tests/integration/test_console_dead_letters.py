@@ -12,6 +12,7 @@ import orjson
 import pytest
 from multidict import MultiDict
 
+from bridge.dead_letters import queue_reader
 from bridge.settings.loading import load_settings
 from tests.support.console import OVERRIDER, READER, TOKENS, WRITER, console_client, serving_console
 from tests.support.dead_letters import ids, move_to_dead_letters
@@ -47,9 +48,11 @@ async def shown(console: ConsoleClient) -> str:
     """The groups, however long it takes to read them."""
     page = await console.get("/dead-letters")
     assert page.status == 200
-    if "/dead-letters/groups?" in page.text or "no dead letters" in page.text:
+    if 'id="groups"' in page.text:
         return page.text
-    return (await console.fragment("/dead-letters/groups")).text
+    page = await console.fragment("/dead-letters/groups")
+    assert page.status == 200, page.text
+    return page.text
 
 
 async def group(console: ConsoleClient, number: int = 0) -> Page:
@@ -251,6 +254,39 @@ async def test_two_who_replay_the_same_are_told_of_each_other(console: ConsoleCl
     assert re.search(r"\d dead letters? went back", stopped.text)
     assert "The others are still among the dead letters" in stopped.text
     assert "no dead letters" not in await shown(console)
+
+
+async def test_a_command_that_reads_them_meanwhile_is_named(
+    console: ConsoleClient, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the page and by a job; nothing is touched, and when the other has ended all is as before."""
+    await move_to_dead_letters(rabbit, [1])
+    page = await group(console)
+    monkeypatch.setattr(queue_reader, "_LOCK_TIMEOUT_SECONDS", 0.3)
+    async with rabbit.channel() as channel:
+        await channel.set_qos(prefetch_count=1)
+        await (await channel.get_queue(rabbit.names.dead)).consume(asyncio.Queue[Any]().put)
+        job = await job_of(console, await console.post("/dead-letters/replay", **fields_of(page)))
+        assert "It did not come to its end" in job.text
+        assert "another command is reading the dead letters" in job.text
+        looking = await console.get("/dead-letters")
+        if looking.status == 200:
+            looking = await console.fragment("/dead-letters/groups")
+        assert (looking.status, "Somebody else reads the dead letters" in looking.text) == (409, True)
+        assert (await console.get("/dead-letters/letter-1")).status == 409
+    assert "1 dead letter in 1 group" in await shown(console)
+
+
+async def test_what_cannot_be_kept_is_not_discarded(
+    console: ConsoleClient, rabbit: Rabbit, tmp_path: Path
+) -> None:
+    """The folder cannot be made: it is said, and the letters stay."""
+    await move_to_dead_letters(rabbit, [1])
+    (tmp_path / "files").write_text("no folder")
+    fields = fields_of(await group(console)) | {"confirmed": "yes"}
+    refused = await console.post("/dead-letters/discard", **fields)
+    assert (refused.status, "console.directory" in refused.text) == (503, True)
+    assert await rabbit.depth(rabbit.names.dead) == 1
 
 
 async def test_a_job_ends_in_order_with_the_process(
