@@ -107,6 +107,7 @@ async def older_changes(request: web.Request) -> web.StreamResponse:
         path=path_of(address),
         lines=timeline(changes[:_CHANGES]),
         older=changes[_CHANGES - 1].id if len(changes) > _CHANGES else None,
+        continued=True,
     )
 
 
@@ -150,6 +151,7 @@ async def _page(request: web.Request, refused: Refused | None = None) -> web.Str
         lines=timeline(changes[:_CHANGES]),
         older=changes[_CHANGES - 1].id if len(changes) > _CHANGES else None,
         before=before,
+        continued=False,
         refused=refused,
         given=Given() if refused is None else refused.given,
         # Of a form that is sent twice, the second one changes nothing.

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from bridge.roles.api import ConsoleParts
     from bridge.suppression.allow_list import AllowRule
-    from bridge.suppression.browsing import Part
     from bridge.suppression.entries import Entry
     from bridge.suppression.store import Store
     from bridge.suppression.transfer.exporting import Format
@@ -35,6 +34,10 @@ _ROWS: Final = 100
 """Entries on a page."""
 _SHOWN: Final = "shown"
 """Parameter: how many entries the page has already, where one step did not fill it."""
+_PAGE_SECONDS: Final = 0.05
+"""How long a page looks for what is rare before it is there."""
+_FURTHER_SECONDS: Final = 0.3
+"""The same for each part that is added to it."""
 _COUNT_SECONDS: Final = 2.0
 _DAYS: Final = ("changed_since", "expiring_before")
 """Filters that are days, or times."""
@@ -88,7 +91,7 @@ def routes(_: ConsoleParts) -> list[web.RouteDef]:
 async def page(request: web.Request) -> web.StreamResponse:
     """The filters, and the first entries that fit."""
     asked = _asked(request)
-    context = {} if asked.problems else await _rows(request, asked)
+    context = {} if asked.problems else await _rows(request, asked, seconds=_PAGE_SECONDS)
     return render(
         request,
         "list.html",
@@ -105,7 +108,12 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def further_rows(request: web.Request) -> web.StreamResponse:
     """The fragment with what one more step has found."""
     asked = _understood(request)
-    return render(request, "_list_rows.html", query=urlencode(asked.given), **await _rows(request, asked))
+    return render(
+        request,
+        "_list_rows.html",
+        query=urlencode(asked.given),
+        **await _rows(request, asked, seconds=_FURTHER_SECONDS),
+    )
 
 
 async def count(request: web.Request) -> web.StreamResponse:
@@ -181,22 +189,26 @@ def _as_api(given: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-async def _rows(request: web.Request, asked: Asked) -> dict[str, Any]:
-    """What the templates need: the entries of one step, and where it goes on."""
-    store = parts_of(request).opened.store
-    shown = _shown(request)
-    part: Part = await store.browsing.step(asked.wanted, limit=_ROWS - shown, after=_place(request))
-    shown += len(part.entries)
-    following = None
-    if part.following is not None:
+async def _rows(request: web.Request, asked: Asked, *, seconds: float) -> dict[str, Any]:
+    """What the templates need: the entries that are found in this time, and where it goes on. One step is always made."""
+    store, until = parts_of(request).opened.store, time.monotonic() + seconds
+    shown, place = _shown(request), _place(request)
+    entries: list[Entry] = []
+    while True:
+        part = await store.browsing.step(asked.wanted, limit=_ROWS - shown - len(entries), after=place)
+        entries += part.entries
         place = part.following
-        following = pages.written_cursor(str(place.at), place.address, place.reason)
+        if place is None or shown + len(entries) >= _ROWS or time.monotonic() >= until:
+            break
+    shown += len(entries)
     return {
-        "rows": await _told(store, part.entries),
-        "following": following,
+        "rows": await _told(store, entries),
+        "following": None
+        if place is None
+        else pages.written_cursor(str(place.at), place.address, place.reason),
         "full": shown >= _ROWS,
         "shown": shown,
-        "looked_to": "" if part.following is None else part.following.address,
+        "looked_to": "" if place is None else place.address,
     }
 
 

@@ -153,6 +153,19 @@ async def test_who_only_reads_sees_no_forms(shown: Window) -> None:
     assert await page.get_by_role("heading", name="What you can do").count() == 0
 
 
+async def test_older_changes_are_added_below(shown: Window, store: Store) -> None:
+    """With a key; the focus goes on to the first of them."""
+    for number in range(30):
+        await store.add("bob@example.org", actor="x", note=f"number {number}.")
+    page = shown.page
+    await shown.sign_in(READER, "/address/bob@example.org")
+    assert await page.locator(".timeline > li:not(.more)").count() == 25
+    await page.get_by_role("link", name="Older changes").press("Enter")
+    await page.get_by_text("number 0.").wait_for()
+    assert "number 4." in await page.locator("li:has(h3:focus)").inner_text()
+    await page.wait_for_function("document.querySelectorAll('.timeline > li').length === 30")
+
+
 async def test_the_second_of_two_people_is_told(shown: Window, store: Store) -> None:
     """What both have seen was lifted by the first one: the second one changes nothing, and reads who did it and why."""
     page = shown.page

@@ -56,6 +56,8 @@ async def test_a_person_looks_through_the_list(
     await page.get_by_role("link", name="To the first page").wait_for()
     assert await rows.first.text_content() == lists.address(200)
     monkeypatch.setattr(browsing, "STEP", 60)
+    monkeypatch.setattr(list_page, "_PAGE_SECONDS", 0.0)
+    monkeypatch.setattr(list_page, "_FURTHER_SECONDS", 0.0)
     await page.get_by_label("Reason").select_option("complaint")
     await page.get_by_role("button", name="Filter").press("Enter")
     await rows.filter(

@@ -115,6 +115,8 @@ async def test_a_page_goes_on_by_itself_where_little_fits(
     """Each step looks at some entries only: the page is there at once, and the rest of it is added."""
     monkeypatch.setattr(list_page, "_ROWS", 3)
     monkeypatch.setattr(browsing, "STEP", 4)
+    monkeypatch.setattr(list_page, "_PAGE_SECONDS", 0.0)
+    monkeypatch.setattr(list_page, "_FURTHER_SECONDS", 0.0)
     page = await console.get("/list", reason="complaint")
     assert shown(page) == ["p00", "p03"]
     assert "Looked through the list up to p04@other.example" in page.text
