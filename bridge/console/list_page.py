@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bridge.suppression.store import Store
     from bridge.suppression.transfer.exporting import Format
 
-_ROWS: Final = 100
+_ROWS: Final = 50
 """Entries on a page."""
 _SHOWN: Final = "shown"
 """Parameter: how many entries the page has already, where one step did not fill it."""
