@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +25,7 @@ from bridge.telemetry import health
 from bridge.telemetry.health import Readiness
 from bridge.telemetry.metrics import Metrics
 from tests.support.archiving import archive
-from tests.support.console import READER, TOKENS, serving_console
+from tests.support.console import READER, TOKENS, console_client, serving_console
 from tests.support.ports import free_port
 from tests.support.proxy import Proxy
 from tests.support.server_sent import event_stream
@@ -263,3 +264,22 @@ async def test_more_viewers_than_there_may_be_are_told(
         async with event_stream(listening, "/live/events") as second:
             assert "others look at the events" in await second.until("refused")
             await second.end()
+
+
+async def test_a_process_that_stops_does_not_wait_for_viewers(
+    alone: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their streams end as it stops, long before its deadline for what is in flight; browsers come back by themselves."""
+    monkeypatch.setattr(monitor, "EVERY_SECONDS", 3600.0)
+    patient = alone.model_copy(update={"api": alone.api.model_copy(update={"drain_timeout": 3600.0})})
+    async with AsyncExitStack() as viewers, asyncio.timeout(60):
+        async with serving_console(patient) as client:
+            viewer = await viewers.enter_async_context(console_client(client.base))
+            await viewer.sign_in(READER)
+            streams = [
+                await viewers.enter_async_context(event_stream(viewer, path))
+                for path in ("/events", "/subscribers/events", "/live/events")
+            ]
+            await streams[-1].until("state", '"up":false')
+        for stream in streams:
+            await stream.end()
