@@ -28,6 +28,10 @@ def main(
             help="Steps whose name contains this, or one of several (`receiver,api`); `none` for none."
         ),
     ] = "",
+    promised: Annotated[
+        bool,
+        typer.Option("--promises/--no-promises", help="Look at what the stack promises, before and after."),
+    ] = True,
     rate: Annotated[float, typer.Option(min=1, help="Events a second.")] = suite.RATE,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     write: Annotated[Path | None, typer.Option(help="Write the tables to this file, as Markdown.")] = None,
@@ -45,7 +49,7 @@ def main(
     words = only.lower().split(",")
     chosen = [step for step in steps.ALL if any(word.strip() in step.name.lower() for word in words)]
     try:
-        report = _run(chosen, rate)
+        report = _run(chosen, rate, promised=promised)
     except EngineError as error:
         Console(stderr=True).print(f"stack: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
@@ -64,7 +68,7 @@ def main(
         raise typer.Exit(1)
 
 
-def _run(chosen: list[steps.Step], rate: float) -> suite.Report:
+def _run(chosen: list[steps.Step], rate: float, *, promised: bool) -> suite.Report:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True, width=150)) as progress:
         bar = progress.add_task("", total=None)
@@ -79,7 +83,7 @@ def _run(chosen: list[steps.Step], rate: float) -> suite.Report:
             stepped=lambda row: say(" | ".join(tables.cells(row))),
             last_words=lambda text: say(text, good=False),
         )
-        return suite.run(chosen, rate=rate, tell=tell)
+        return suite.run(chosen, rate=rate, promised=promised, tell=tell)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.programs.stack.proofs import proofs
 from tests.programs.stack.stack import STAYING, Stack
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 
     from tests.programs.stack.ending import Totals
     from tests.programs.stack.promises import Promise
@@ -66,7 +66,7 @@ class Teller:
     """The end of the containers' logs, after a failure."""
 
 
-def run(chosen: Sequence[Step], *, rate: float, tell: Teller) -> Report:
+def run(chosen: Sequence[Step], *, rate: float, promised: bool, tell: Teller) -> Report:
     """The whole of it. Nothing is left behind, whatever happens in it; what is left all the same is reported.
 
     Raises:
@@ -77,7 +77,8 @@ def run(chosen: Sequence[Step], *, rate: float, tell: Teller) -> Report:
     report = Report()
     stack = Stack(rate)
     try:
-        asyncio.run(_bounded(_all(stack, chosen, report, tell)))
+        looks = (promises.ALL, promises.AFTERWARDS) if promised else ((), ())
+        asyncio.run(_bounded(_all(stack, chosen, report, tell, looks)))
     except KeyboardInterrupt:
         report.failure = _INTERRUPTED
         raise
@@ -94,7 +95,15 @@ async def _bounded(all_of_it: Coroutine[Any, Any, None]) -> None:
         await all_of_it
 
 
-async def _all(stack: Stack, chosen: Sequence[Step], report: Report, tell: Teller) -> None:
+async def _all(
+    stack: Stack,
+    chosen: Sequence[Step],
+    report: Report,
+    tell: Teller,
+    looks: tuple[Iterable[str], Iterable[str]],
+) -> None:
+    """Args: looks: what is promised, before and afterwards."""
+    before, afterwards = looks
     tell.doing("making secrets and the image")
     await stack.make_secrets()
     await stack.build()
@@ -103,7 +112,7 @@ async def _all(stack: Stack, chosen: Sequence[Step], report: Report, tell: Telle
     await stack.healthy(*STAYING)
     ledger, answers = Ledger(stack), Answers(stack.ledger)
     await ledger.declare()
-    for what in promises.ALL:
+    for what in before:
         tell.doing(what)
         await _look(stack, what, report, tell)
     watch = alerts.Watch()
@@ -126,7 +135,7 @@ async def _all(stack: Stack, chosen: Sequence[Step], report: Report, tell: Telle
             await _all_clear(watch, faults)
     finally:
         report.proofs = proofs(faults, watch.seen)
-    for what in promises.AFTERWARDS:
+    for what in afterwards:
         tell.doing(what)
         await _look(stack, what, report, tell)
 
