@@ -101,13 +101,11 @@ def _leave_dead(*services: str, alerts: tuple[Expected, ...]) -> Step:
     """SIGKILL, and a start once somebody was called."""
 
     async def act(stack: Stack) -> str:
-        for container in await stack.containers(*services):
-            await stack.kill(container)
+        await asyncio.gather(*(stack.kill(one) for one in await stack.containers(*services)))
         return ""
 
     async def recover(stack: Stack) -> str:
-        for container in await stack.containers(*services):
-            await stack.start(container)
+        await asyncio.gather(*(stack.start(one) for one in await stack.containers(*services)))
         await stack.healthy(*services)
         return ""
 
