@@ -12,6 +12,7 @@ import pytest
 from bridge.broker import archive as archive_of_broker
 from bridge.broker import declaring
 from bridge.broker.topology_plan import planned_topology
+from bridge.console import jobs
 from bridge.development.private_node import running_node
 from bridge.settings.loading import load_settings
 from tests.support.archiving import archive, many
@@ -164,13 +165,14 @@ async def test_rabbitmq_is_killed_in_the_middle_of_two_replays(
 ) -> None:
     """The pages say so. The archive's replay goes on by itself; the other says where it stopped, and is started once more."""
     monkeypatch.setattr(archive_of_broker, "_LAST_CHUNK_SECONDS", 0.5)
+    monkeypatch.setattr(jobs, "QUIET_SECONDS", 1.0)
     async with running_node(tmp_path / "node") as node:
         there = load_settings(overrides=overrides | {"rabbitmq": {"urls": [node.url], "reconnect_max": 0.5}})
         async with await aio_pika.connect(node.url) as connection:
             rabbit = Rabbit(connection, "")
             await declaring.declare(connection, planned_topology(there))
-            await move_to_dead_letters(rabbit, range(60))
-            await archive(rabbit, there, many("opened", 200, AT))
+            await move_to_dead_letters(rabbit, range(30))
+            await archive(rabbit, there, many("opened", 100, AT))
             async with rabbit.channel() as channel:
                 await channel.declare_queue("crm", durable=True, arguments={"x-queue-type": "quorum"})
         async with (
@@ -205,7 +207,7 @@ async def test_rabbitmq_is_killed_in_the_middle_of_two_replays(
             ).first.wait_for()
             letters.errors.clear()  # 503
             await node.start()
-            await events.page.get_by_text("200 of 200 archived events are in the queue crm.").wait_for(
+            await events.page.get_by_text("100 of 100 archived events are in the queue crm.").wait_for(
                 timeout=60_000
             )
             await _replay_the_rest(letters)
@@ -214,11 +216,11 @@ async def test_rabbitmq_is_killed_in_the_middle_of_two_replays(
             assert await rabbit.depth(rabbit.names.dead) == 0
             async with rabbit.reading(rabbit.names.suppression) as reading:
                 arrived: set[str | None] = set()
-                while arrived != set(ids(range(60))):
+                while arrived != set(ids(range(30))):
                     arrived.add((await reading.next()).message_id)
             async with rabbit.reading("crm") as reading:
                 bodies: set[bytes] = set()
-                while len(bodies) < 200:
+                while len(bodies) < 100:
                     bodies.add((await reading.next()).body)
 
 
@@ -232,7 +234,7 @@ async def _replay_the_rest(letters: Window) -> None:
         ):
             await page.wait_for_timeout(300)
             await letters.open("/dead-letters")
-    await page.get_by_role("link", name="Replay of 60 dead letters").click()
+    await page.get_by_role("link", name="Replay of 30 dead letters").click()
     await page.get_by_text("The others are still among the dead letters").wait_for()
     await page.get_by_role("link", name="Back").first.click()
     await page.get_by_role("link", name="unknown-message").click()
