@@ -33,7 +33,7 @@ from tests.support.npm_packages import NoNodeError, node_modules
 from tests.support.postgres import DATA_VARIABLE, LentDatabases, Server, give, make_data
 from tests.support.processes import Processes
 from tests.support.rabbit import RETRY_DELAYS, Rabbit
-from tests.support.scheduling import SHARED_NODES, Scheduling, shared_node
+from tests.support.scheduling import SHARED_NODES, Scheduling, begins_first, shared_node
 from tests.support.traffic_check import PREFIX_PROPERTY, TrafficCheck
 from tests.support.warm_starts import stop_server
 from tests.support.working import Workplace
@@ -89,6 +89,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """The controller starts both servers, before there are workers."""
     config = session.config
+    if _has_workers(config):
+        gc.enable()  # the workers collect
     # A shell has what runs in the background ignore the one, and nohup the other; and so would all that the tests start.
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -110,8 +112,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is quick, and see that the scheduling knows who takes a node that is shared.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what is quick, see that the scheduling knows who takes a node that is shared, and sort for it.
 
     All unit tests are quick; integration tests are where their module says so, and then they start no role.
     """
@@ -124,6 +126,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for fixture in SHARED_NODES.keys() & fixtures:
             if shared_node(item.nodeid) != fixture:
                 raise pytest.UsageError(f"SHARED_NODES does not name {item.nodeid}, which takes {fixture}")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not begins_first(item.nodeid))
 
 
 def pytest_collection_finish() -> None:
