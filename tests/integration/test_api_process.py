@@ -128,6 +128,30 @@ async def test_sigterm_ends_a_request_that_waits_for_changes(
     assert await process.ended() == 0
 
 
+async def test_sigterm_ends_the_streams_of_the_console(
+    processes: Processes, overrides: dict[str, Any], tmp_path: Path
+) -> None:
+    """A browser that looks at the overview holds up no end, and nothing of the console is left in the log as an error.
+
+    Its process made nothing: the console's folder comes with the first undo file.
+    """
+    overrides["api"]["tokens"] = [f"people:read:{OLD}"]
+    overrides["console"] = {"directory": f"{tmp_path}/console"}
+    process, base = await started(processes, overrides)
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.post(f"{base}/console/sign-in", data={"token": OLD}) as answer:
+            assert (answer.status, answer.url.path) == (200, "/console/")
+        async with session.get(f"{base}/console/events") as stream:
+            assert stream.headers["Content-Type"].startswith("text/event-stream")
+            assert await stream.content.readline()
+            process.send(signal.SIGTERM)
+            while await stream.content.readline():
+                pass
+    assert await process.ended() == 0
+    assert not [line for line in process.lines if '"level":"error"' in line]
+    assert not (tmp_path / "console").exists()
+
+
 async def test_tokens_in_a_file_are_rotated_without_a_restart(
     processes: Processes, overrides: dict[str, Any], tmp_path: Path
 ) -> None:
