@@ -102,8 +102,6 @@ _BY_KIND: Final = {
     ProblemKind.QUARANTINE: Advice(
         "These bodies came with a valid token, but are no events that we can read. They are kept.",
         "Look at them with `bridge quarantine list`; what can be read now is published with `bridge quarantine replay`.",
-        page="/dead-letters",
-        page_title="Dead letters",
         read=_NOT_ON_LIST,
     ),
     ProblemKind.BACKFILL: Advice(

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError
@@ -71,6 +72,8 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     if changes:
         _check_site(request)
     if route == STATIC or route in PUBLIC:
+        if changes:
+            await _read_form(request)
         return await handler(request)
     visitor = request.config_dict[SESSIONS].visitor(request)
     if visitor is None:
@@ -78,6 +81,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
     request[VISITOR] = visitor
     visitor.require(READ, "every page")
     if changes:
+        await _read_form(request)
         await _check_csrf(request, visitor)
     return await handler(request)
 
@@ -85,7 +89,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
 def _check_site(request: web.Request) -> None:
     """A browser says from where a request comes. One that says nothing is none, and has no cookie by accident."""
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    own = site in _OWN_SITE if site is not None else origin is None or URL(origin).authority == request.host
+    own = site in _OWN_SITE if site is not None else origin is None or _host_of(origin) == request.host
     if not own:
         raise ForbiddenError(
             "The request comes from the page of another site. Nothing was changed.",
@@ -93,18 +97,36 @@ def _check_site(request: web.Request) -> None:
         )
 
 
+def _host_of(origin: str) -> str:
+    try:
+        return URL(origin).authority
+    except ValueError:
+        return ""
+
+
+async def _read_form(request: web.Request) -> None:
+    """Before anybody asks for a field: whoever sends slowly holds up nobody."""
+    try:
+        async with asyncio.timeout(parts_of(request).settings.api.body_timeout):
+            await request.post()
+    except TimeoutError:
+        raise PageError(
+            "The form did not come in time. Send it again.",
+            title="The form did not come",
+            status=HTTPStatus.REQUEST_TIMEOUT,
+        ) from None
+    except (
+        HttpProcessingError,
+        ValueError,
+        LookupError,
+    ):  # parts that are no form's, or a character set that nobody knows
+        raise PageError("Nothing was changed: what was sent is no form of a browser.") from None
+
+
 async def _check_csrf(request: web.Request, visitor: Visitor) -> None:
     given = request.headers.get(CSRF_HEADER)
     if given is None:
-        try:
-            async with asyncio.timeout(parts_of(request).settings.api.body_timeout):
-                given = str((await request.post()).get(CSRF_FIELD, ""))
-        except TimeoutError:
-            raise PageError(
-                "The form did not come in time. Send it again.",
-                title="The form did not come",
-                status=HTTPStatus.REQUEST_TIMEOUT,
-            ) from None
+        given = str((await request.post()).get(CSRF_FIELD, ""))
     if not compare_digest(given.encode("utf-8", "surrogatepass"), visitor.csrf.encode()):
         raise ForbiddenError(
             "The form belongs to another session, perhaps one that has ended. Nothing was changed. Load the page "

@@ -147,14 +147,21 @@ def place_after(wanted: str) -> str:
 def to_sign_in(request: web.Request) -> web.Response:
     """The answer to a request without a session."""
     if request.headers.get("HX-Request") == "true":
-        after = URL(request.headers.get("HX-Current-URL", "")).raw_path_qs
-        location = str(URL(f"{PATH}/sign-in").with_query({NEXT: place_after(after)}))
+        after = place_after(_path_of(request.headers.get("HX-Current-URL", "")))
+        location = str(URL(f"{PATH}/sign-in").with_query({NEXT: after}))
         return web.Response(status=HTTPStatus.UNAUTHORIZED, headers={"HX-Redirect": location})
     if "text/event-stream" in request.headers.get("Accept", ""):
         return web.Response(status=HTTPStatus.UNAUTHORIZED)
     after = request.path_qs if request.method == "GET" else ""
     location = str(URL(f"{PATH}/sign-in").with_query({NEXT: place_after(after)}))
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": location})
+
+
+def _path_of(url: str) -> str:
+    try:
+        return URL(url).raw_path_qs
+    except ValueError:
+        return ""
 
 
 def _again(request: web.Request, after: str, status: HTTPStatus, error: str) -> web.Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -184,6 +185,7 @@ async def test_an_old_cookie_and_a_changed_one_are_none(tmp_path: Path) -> None:
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example", "HX-Request": "true"},
     ],
 )
@@ -211,9 +213,40 @@ async def test_a_form_without_its_token_changes_nothing(console: ConsoleClient) 
     assert (await console.post("/sign-out", own, csrf="")).status == 303
 
 
+async def test_what_is_no_form_and_what_does_not_come_is_said(tmp_path: Path) -> None:
+    """Neither is an unforeseen failure, and nobody waits for who sends slowly; also before sign-in."""
+    changes: dict[str, dict[str, Any]] = {"api": {"body_timeout": 0.2}}
+    async with serving_console(settings_without_rabbitmq(tmp_path, **changes)) as console:
+        for signed in (False, True):
+            if signed:
+                await console.sign_in(WRITER)
+            path = console.base + ("/sign-out" if signed else "/sign-in")
+            for kind, body in (
+                ("multipart/form-data; boundary=x", b"--x\r\nno head of a part"),
+                ("multipart/form-data", b""),
+                ("application/x-www-form-urlencoded; charset=nobody-knows", b"token=a"),
+            ):
+                headers = {"Content-Type": kind, "X-CSRF-Token": console.csrf}
+                async with console.session.post(path, data=body, headers=headers) as answer:
+                    assert (answer.status, "no form of a browser" in await answer.text()) == (400, True), kind
+            async with console.session.post(path, data=_endless(), headers={"Content-Type": _FORM}) as answer:
+                assert answer.status == 408
+
+
+_FORM = "application/x-www-form-urlencoded"
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    """It begins, and nothing comes behind it."""
+    yield b"token="
+    await asyncio.Event().wait()
+
+
 async def test_a_part_of_a_page_leads_the_whole_page_to_sign_in(console: ConsoleClient) -> None:
     """As htmx asks for one, after the session has ended; and a stream just ends."""
     headers = {"HX-Request": "true", "HX-Current-URL": f"{console.base}/list?reason=manual"}
+    odd = await console.get("/dependencies", headers | {"HX-Current-URL": "http://["})
+    assert odd.headers["HX-Redirect"] == "/console/sign-in?next=/"
     asked = await console.get("/dependencies", headers)
     assert (asked.status, asked.headers["HX-Redirect"]) == (
         401,
