@@ -140,6 +140,28 @@ async def test_a_look_that_fails_is_not_well(console: ConsoleClient, monkeypatch
         await stream.until("headline", "wrong.")
 
 
+async def test_a_look_that_does_not_end_makes_the_page_old(
+    console: ConsoleClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen before is not passed off as of now: the page says so by itself, and is right again afterwards."""
+    answers, read = asyncio.Event(), StatusMonitor.read
+
+    async def hanging(looking: StatusMonitor) -> Status:
+        await answers.wait()
+        return await read(looking)
+
+    async with event_stream(console, "/events") as stream:
+        await stream.until("headline", "wrong.")
+        monkeypatch.setattr(StatusMonitor, "read", hanging)
+        monkeypatch.setattr(monitor, "STALE_SECONDS", 0.5)
+        headline = await stream.until("headline", "Not known now.")
+        assert "What you see below is of that time" in headline
+        assert "This is old." in (await console.get("/subscribers")).text
+        monkeypatch.setattr(monitor, "STALE_SECONDS", 30.0)
+        answers.set()
+        await stream.until("headline", "wrong.")
+
+
 async def test_the_database_and_the_provider_are_named_when_they_are_down(
     alone: Settings, postgresql_list: str
 ) -> None:

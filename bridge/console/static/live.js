@@ -52,7 +52,6 @@
 
   const show = (running) => {
     pause.textContent = running ? "Pause" : "Go on";
-    pause.setAttribute("aria-pressed", String(!running));
   };
 
   pause.addEventListener("click", () => {
