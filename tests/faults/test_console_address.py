@@ -29,6 +29,9 @@ EVENT = (
 )
 JANE = "/address/jane@example.org"
 
+in_a_file = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""On a test of what does not depend on the database: test_console_address.py of the integration tests has both."""
+
 
 @pytest.fixture
 def settings(database_url: str) -> Settings:
@@ -144,6 +147,7 @@ async def test_every_action_is_made_with_a_note(shown: Window, npm_packages: Pat
     }
 
 
+@in_a_file
 async def test_who_only_reads_sees_no_forms(shown: Window) -> None:
     """The answer is there for everybody; what one may not do is not offered."""
     page = shown.page
@@ -153,6 +157,7 @@ async def test_who_only_reads_sees_no_forms(shown: Window) -> None:
     assert await page.get_by_role("heading", name="What you can do").count() == 0
 
 
+@in_a_file
 async def test_older_changes_are_added_below(shown: Window, store: Store) -> None:
     """With a key; the focus goes on to the first of them."""
     for number in range(30):
@@ -166,6 +171,7 @@ async def test_older_changes_are_added_below(shown: Window, store: Store) -> Non
     await page.wait_for_function("document.querySelectorAll('.timeline > li').length === 30")
 
 
+@in_a_file
 async def test_the_second_of_two_people_is_told(shown: Window, store: Store) -> None:
     """What both have seen was lifted by the first one: the second one changes nothing, and reads who did it and why."""
     page = shown.page
