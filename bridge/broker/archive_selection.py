@@ -59,7 +59,7 @@ class ArchiveSelection:
             return False
         if self.since is None and self.until is None:
             return True
-        received = _RECEIVED_AT.number(event.properties)
+        received = received_at(event)
         return (
             received is not None
             and (self.since is None or received >= _milliseconds(self.since))
@@ -70,6 +70,11 @@ class ArchiveSelection:
     def archived_since(self) -> datetime | None:
         """When the first of them may have been archived. The last may come at any later time, from a spool."""
         return None if self.since is None else self.since - CLOCK_SKEW
+
+
+def received_at(event: ArchivedEvent) -> int | None:
+    """When the bridge received it, Unix milliseconds; None if it does not say."""
+    return _RECEIVED_AT.number(event.properties)
 
 
 def parse_time(text: str, *, now: datetime) -> datetime:

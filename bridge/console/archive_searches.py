@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from bridge.broker.archive_selection import ArchiveSelection, InvalidTimeError, parse_time
+from bridge.broker.archive_selection import CLOCK_SKEW, ArchiveSelection, InvalidTimeError, parse_time
 from bridge.console.errors import InvalidFieldError, NotFoundError
 from bridge.console.jobs import JobOrder
 from bridge.operations.archive_scan import ArchiveProgress
@@ -157,6 +157,12 @@ class Search:
     job: Job
     findings: ArchiveFindings
     progress: ArchiveProgress
+
+    @property
+    def is_past_its_time(self) -> bool:
+        """Whether the reading has come behind the time that was asked for: what follows are only events from spools."""
+        until, reached = _moment(self.asked.until), self.progress.reached
+        return until is not None and reached is not None and reached > (until + CLOCK_SKEW).timestamp() * 1000
 
 
 class Searches:

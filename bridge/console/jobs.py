@@ -31,6 +31,7 @@ log = logs.logger("console")
 KEPT_SECONDS: Final = 3600.0
 """How long a job that has ended can be looked at."""
 MOST_RUNNING: Final = 8
+"""Of each kind: whoever searches much holds up no replay."""
 MOST_KEPT: Final = 100
 QUIET_SECONDS: Final = 10.0
 """After so long without progress the page says what may be the reason."""
@@ -148,9 +149,10 @@ class Jobs:
                 title="Somebody else works on the same",
                 status=HTTPStatus.CONFLICT,
             )
-        if len(self._tasks) >= MOST_RUNNING:
+        running = sum(job.running and job.order.action == order.action for job in self._jobs.values())
+        if running >= MOST_RUNNING:
             raise PageError(
-                f"{len(self._tasks)} jobs are running already. Wait until one of them has ended.",
+                f"{running} jobs of this kind are running already. Wait until one of them has ended.",
                 title="Too much at once",
                 status=HTTPStatus.SERVICE_UNAVAILABLE,
             )

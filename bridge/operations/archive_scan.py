@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker import archive
+from bridge.broker.archive_selection import received_at
 from bridge.tasks import wait_while_running
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class ArchiveProgress:
     """Offset of the last event to read; None if the archive is empty."""
     next: int | None = None
     """Offset to go on from: everything selected before it was taken."""
+    reached: int | None = None
+    """When the event that was read last was received, Unix milliseconds."""
     scanned: int = 0
     selected: Counter[str] = field(default_factory=Counter)
     """Name -> number of selected events that were taken."""
@@ -115,6 +118,7 @@ class ArchiveScan:
                 self._taken.append(event)
                 if len(self._taken) >= self._batch_size:
                     await self._step(event.offset)
+        self._progress.reached = received_at(events[-1])
         if self._clock() > self._due:
             await self._step(events[-1].offset)
 

@@ -14,7 +14,7 @@ from bridge.amqp.connection import Link
 from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import session_errors_as_loss
 from bridge.broker import archive, header_values
-from bridge.broker.messages import RECEIVED_AT_HEADER
+from bridge.broker.archive_selection import received_at
 from bridge.broker.queue_counts import queue_exists
 from bridge.broker.topology import Names
 from bridge.operations.archive_scan import ArchiveProgress, ArchiveScan, wait_connected
@@ -41,7 +41,6 @@ OTHERS: Final = "(other names)"
 NO_DAY: Final = ""
 """The day of events without a time, and of those beyond `MOST_DAYS`."""
 
-_RECEIVED_AT: Final = EncodedHeader(RECEIVED_AT_HEADER)
 _SUBJECT: Final = EncodedHeader("cloudEvents:subject")
 _ANSWER_SECONDS: Final = 2.0
 """A stream sends the chunk that is asked for at once."""
@@ -82,12 +81,12 @@ class ArchiveFindings:
     def add(self, events: Sequence[ArchivedEvent]) -> None:
         """Count these, and list them as far as the limit allows."""
         for event in events:
-            received_at = header_values.unix_ms(_RECEIVED_AT.number(event.properties))
+            received = header_values.unix_ms(received_at(event))
             self._count(self.by_name, event.routing_key, MOST_NAMES, OTHERS)
-            self._count(self.by_day, _day(received_at), MOST_DAYS, NO_DAY)
+            self._count(self.by_day, _day(received), MOST_DAYS, NO_DAY)
             if len(self.first) < self.limit:
                 message_id = _SUBJECT.text(event.properties)
-                found = FoundEvent(event.offset, event.routing_key, message_id, received_at, len(event.body))
+                found = FoundEvent(event.offset, event.routing_key, message_id, received, len(event.body))
                 self.first.append(found)
 
     @staticmethod

@@ -112,7 +112,7 @@ async def test_a_search_goes_on_after_a_lost_connection_and_counts_nothing_twice
 ) -> None:
     """The connection is reset on the way."""
     await archive(rabbit, settings, many("opened", 3000, AT))
-    findings, steps = ArchiveFindings(10), 0
+    findings, progress, steps = ArchiveFindings(10), ArchiveProgress(), 0
     async with Proxy.serve(amqp_url) as proxy:
         there = load_settings(overrides=changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]}))
 
@@ -122,8 +122,9 @@ async def test_a_search_goes_on_after_a_lost_connection_and_counts_nothing_twice
             if steps == 3:
                 proxy.cut()
 
-        await search(there, ArchiveSelection(), findings, ArchiveProgress(), moved)
+        await search(there, ArchiveSelection(), findings, progress, moved)
     assert (findings.total, len(findings.first)) == (3000, 10)
+    assert progress.reached == AT
     assert proxy.connections > 1
 
 

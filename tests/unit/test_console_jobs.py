@@ -136,8 +136,9 @@ async def test_there_are_only_so_many(jobs: Jobs, monkeypatch: pytest.MonkeyPatc
     running = jobs.start(order, ANNA, for_ever)
     short = [await ended(jobs, jobs.start(order, ANNA, at_once)) for _ in range(4)]
     jobs.start(order, ANNA, for_ever)
-    with pytest.raises(PageError, match="2 jobs are running already"):
+    with pytest.raises(PageError, match="2 jobs of this kind are running already"):
         jobs.start(order, ANNA, for_ever)
+    jobs.start(ORDER, ANNA, for_ever)
     assert jobs.get(running.id) is running
     with pytest.raises(NotFoundError):
         jobs.get(short[0].id)
