@@ -34,7 +34,7 @@ _SERVER_FAILURE: Final = 500
 class TracedHandler(Handler):
     """As `Handler`, with two spans for a request whose trace is recorded: the request, and the way to a durable place.
 
-    Most traces are not recorded. What such a request costs more is a look at one header, and a random number. Its message has
+    Most traces are not recorded. What such a request costs more is a look at one header, and a count. Its message has
     no trace context, so whoever consumes it may begin a trace. But a context that the sender has given is passed on.
     """
 
@@ -44,18 +44,21 @@ class TracedHandler(Handler):
         self._spans = spans
         self._untraced = self._durability
         self._take_untraced = super().take
+        self._until_recorded = spans.next_gap()
+        """How many new traces are not recorded before the next one that is."""
 
     def take(
         self, body: bytes, send_answer: SendAnswer, began: float, headers: CIMultiDictProxy[str]
     ) -> None:
-        if _TRACEPARENT in headers and (sender := _of_sender(headers)) is not None:
-            if not sender.sampled:
-                self._take_with(_Passing(sender, self._untraced), body, send_answer, began, headers)
+        sender = _of_sender(headers) if _TRACEPARENT in headers else None
+        if sender is None:
+            if self._until_recorded:
+                self._until_recorded -= 1
+                self._take_untraced(body, send_answer, began, headers)
                 return
-        elif self._spans.samples:
-            sender = None
-        else:
-            self._take_untraced(body, send_answer, began, headers)
+            self._until_recorded = self._spans.next_gap()
+        elif not sender.sampled:
+            self._take_with(_Passing(sender, self._untraced), body, send_answer, began, headers)
             return
         request = self._spans.start(_NAME, self._spans.SERVER, _REQUEST, parent=sender)
         self._take_with(

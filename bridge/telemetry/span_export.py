@@ -19,7 +19,7 @@ from opentelemetry.sdk.resources import (
     SERVICE_VERSION,
     Resource,
 )
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from bridge.telemetry import logs
 from bridge.telemetry.spans import Spans
@@ -28,10 +28,9 @@ from bridge.telemetry.version import own_version
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from opentelemetry.sdk.trace import ReadableSpan
-
     from bridge.settings.sections import Tracing
     from bridge.telemetry.metrics import Metrics
+    from bridge.telemetry.spans import Span
 
 log = logs.logger("telemetry")
 
@@ -68,7 +67,7 @@ class SpanExport:
             exporter = OTLPSpanExporter(
                 endpoint=None if settings.endpoint is None else _traces(settings.endpoint)
             )
-        self._processor = _Processor(exporter, self._drops, metrics)
+        self._sender = _Sender(exporter, self._drops, metrics)
         resource = Resource.create(
             {
                 SERVICE_NAME: f"{settings.service_name}-{role}",
@@ -76,78 +75,76 @@ class SpanExport:
                 SERVICE_INSTANCE_ID: uuid.uuid4().hex,
             }
         )
-        self.spans = Spans(self._processor.on_end, resource=resource, sampling=settings.sampling)
+        self.spans = Spans(self._sender.put, resource=resource, sampling=settings.sampling)
         """Makes the spans that are sent."""
 
     def close(self, seconds: float) -> None:
         """Send what waits, at most for so long, and drop the rest. It blocks."""
-        self._processor.shutdown(seconds)
+        self._sender.close(seconds)
         self._said.remove()
 
 
-class _Processor:
-    """The SDK's batches, with a limit that counts what it drops, and what the exporter could not send."""
+class _Sender:
+    """A queue with a limit, and the thread that sends what is in it."""
 
     def __init__(self, exporter: SpanExporter, drops: _Drops, metrics: Metrics) -> None:
-        self._exporter = _CountingExporter(exporter, drops, metrics)
+        self._exporter = exporter
         self._drops = drops
-        self._inner = BatchSpanProcessor(
-            self._exporter,
-            max_queue_size=2 * MAX_WAITING,  # it is never full: it would drop the oldest, and count nothing
-            schedule_delay_millis=1000 * _PAUSE_SECONDS,
-            max_export_batch_size=_BATCH,
-        )
+        self._exported = metrics.trace_spans.labels("exported")
+        self._queue: deque[Span] = deque()
+        self._wake_up = threading.Event()
+        self._ending = self._abandoned = False
         self._taken = 0
+        """How many spans were put into the queue. Only the event loop writes it."""
+        self._done = 0
+        """How many of them were sent or dropped. Only the thread writes it."""
+        self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
+        self._thread.start()
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """A span has ended. It is only put into a queue."""
-        if self._taken - self._exporter.done >= MAX_WAITING:
+    def put(self, span: Span) -> None:
+        """A span has ended. It does not wait."""
+        if self._taken - self._done >= MAX_WAITING:
             self._drops.dropped(1, "the OTLP receiver does not keep up")
             return
         self._taken += 1
-        self._inner.on_end(span)
+        self._queue.append(span)
+        if len(self._queue) == _BATCH:
+            self._wake_up.set()
 
-    def shutdown(self, seconds: float) -> None:
-        """Send what waits, at most for so long. It blocks."""
-        # The SDK's own end waits for 30 s.
-        ending = threading.Thread(target=self._inner.shutdown, name="span-export-end", daemon=True)
-        ending.start()
-        ending.join(seconds)
-        if ending.is_alive():
-            self._exporter.shutdown()  # it ends the pause between two attempts
-            ending.join(_ABANDON_SECONDS)
-        if unsent := self._taken - self._exporter.done:
+    def close(self, seconds: float) -> None:
+        """Send what waits, at most for so long, and drop the rest. It blocks."""
+        self._ending = True
+        self._wake_up.set()
+        self._thread.join(seconds)
+        self._exporter.shutdown()  # it ends the pause between two attempts
+        self._thread.join(_ABANDON_SECONDS)
+        self._abandoned = True
+        if unsent := self._taken - self._done:
             self._drops.dropped(unsent, "the process ends, and the OTLP receiver has not answered in time")
         self._drops.log_now()
 
+    def _run(self) -> None:
+        while not self._ending:
+            self._wake_up.wait(_PAUSE_SECONDS)
+            self._wake_up.clear()
+            while self._queue and not self._abandoned:
+                self._send([self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))])
 
-class _CountingExporter(SpanExporter):
-    def __init__(self, inner: SpanExporter, drops: _Drops, metrics: Metrics) -> None:
-        self._inner = inner
-        self._drops = drops
-        self._exported = metrics.trace_spans.labels("exported")
-        self.done = 0
-        """How many spans were sent or dropped. Only the thread that sends writes it."""
-        self._ended = False
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+    def _send(self, spans: Sequence[Span]) -> None:
         result = SpanExportResult.FAILURE
         try:
-            result = self._inner.export(spans)
-        finally:
-            self.done += len(spans)
+            result = self._exporter.export([span.readable() for span in spans])
+        except Exception as error:  # noqa: BLE001 -- whatever a library raises there, later spans are sent all the same
+            self._drops.dropped(len(spans), repr(error))
+        else:
+            if self._abandoned:
+                return  # they were counted as dropped
             if result is SpanExportResult.SUCCESS:
                 self._exported.inc(len(spans))
                 self._drops.sent()
             else:
                 self._drops.dropped(len(spans), "")
-        return result
-
-    def shutdown(self) -> None:
-        """Both the SDK and `_Processor` may call it."""
-        if not self._ended:
-            self._ended = True
-            self._inner.shutdown()
+        self._done += len(spans)
 
 
 class _Drops:

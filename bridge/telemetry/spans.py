@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
+import sys
 import time
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import ReadableSpan
@@ -24,12 +27,16 @@ if TYPE_CHECKING:
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NO_STATE: Final = TraceState()
 _UNSET: Final = Status(StatusCode.UNSET)
+_NOTHING: Final[Attributes] = MappingProxyType({})
 
 
 class Span:
-    """A span that is recorded. It ends once."""
+    """A span that is recorded. It ends once. What the SDK makes of it is made later, by `readable`, where nobody waits."""
 
-    __slots__ = ("_attributes", "_kind", "_links", "_name", "_parent", "_sdk", "_spans", "_started_at")
+    __slots__ = (
+        "_attributes", "_ended_at", "_error", "_kind", "_links", "_more", "_name", "_parent", "_span_id", "_spans",
+        "_started_at", "_trace_id",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,55 +44,63 @@ class Span:
         name: str,
         kind: SpanKind,
         attributes: Attributes,
-        parent: SpanContext | None,
-        links: tuple[Link, ...],
+        parent: Span | TraceContext | None,
+        links: Iterable[Span | TraceContext],
     ) -> None:
         """Use `Spans.start` instead."""
         self._spans = spans
         self._name = name
         self._kind = kind
-        self._attributes = dict(attributes)
+        self._attributes = attributes
+        self._more: Attributes = _NOTHING
         self._parent = parent
         self._links = links
-        trace_id, state = (
-            (random.getrandbits(128), _NO_STATE) if parent is None else (parent.trace_id, parent.trace_state)
-        )
-        self._sdk = SpanContext(trace_id, random.getrandbits(64), False, _SAMPLED, state)  # noqa: FBT003 -- it is not remote
-        self._started_at = time.time_ns()
+        self._error = ""
+        if parent is None:
+            self._trace_id = random.getrandbits(128)
+        elif isinstance(parent, Span):
+            self._trace_id = parent._trace_id  # noqa: SLF001 -- of this class
+        else:
+            self._trace_id = int(parent.trace_id, 16)
+        self._span_id = random.getrandbits(64)
+        self._started_at = self._ended_at = time.time_ns()
 
     @property
-    def sdk(self) -> SpanContext:
-        """Its context, as the SDK has it."""
-        return self._sdk
+    def tracestate(self) -> str:
+        """That of the sender, where it has given one."""
+        return "" if self._parent is None else self._parent.tracestate
 
     @property
     def context(self) -> TraceContext:
         """For what comes after it, in this process and in others."""
-        state = self._sdk.trace_state
-        return new_context(self._sdk.trace_id, self._sdk.span_id, state.to_header() if state else "")
+        return new_context(self._trace_id, self._span_id, self.tracestate)
 
     def set(self, attributes: Attributes) -> None:
         """Set these attributes."""
-        self._attributes.update(attributes)
+        self._more = {**self._more, **attributes}
 
-    def end(self, attributes: Attributes | None = None, *, error: str = "") -> None:
+    def end(self, attributes: Attributes = _NOTHING, *, error: str = "") -> None:
         """End it. Args: attributes to set; what has failed, in one line, if something has."""
+        self._ended_at = time.time_ns()
         if attributes:
-            self._attributes.update(attributes)
-        self._spans.on_end(
-            ReadableSpan(
-                self._name,
-                self._sdk,
-                self._parent,
-                self._spans.resource,
-                self._attributes,
-                links=self._links,
-                kind=self._kind,
-                status=Status(StatusCode.ERROR, error) if error else _UNSET,
-                start_time=self._started_at,
-                end_time=time.time_ns(),
-                instrumentation_scope=self._spans.scope,
-            )
+            self.set(attributes)
+        self._error = error
+        self._spans.on_end(self)
+
+    def readable(self) -> ReadableSpan:
+        """As the SDK exports it."""
+        return ReadableSpan(
+            self._name,
+            _sdk(self),
+            None if self._parent is None else _sdk(self._parent),
+            self._spans.resource,
+            {**self._attributes, **self._more},
+            links=[Link(_sdk(one)) for one in self._links],
+            kind=self._kind,
+            status=Status(StatusCode.ERROR, self._error) if self._error else _UNSET,
+            start_time=self._started_at,
+            end_time=self._ended_at,
+            instrumentation_scope=self._spans.scope,
         )
 
     @contextmanager
@@ -116,9 +131,7 @@ class Spans:
     INTERNAL = SpanKind.INTERNAL
     """Kinds, for those that do not import OpenTelemetry."""
 
-    def __init__(
-        self, on_end: Callable[[ReadableSpan], None], *, resource: Resource, sampling: float
-    ) -> None:
+    def __init__(self, on_end: Callable[[Span], None], *, resource: Resource, sampling: float) -> None:
         """Make the maker.
 
         Args:
@@ -132,10 +145,16 @@ class Spans:
         self.scope = InstrumentationScope("bridge", own_version())
         self.sampling = sampling
 
-    @property
-    def samples(self) -> bool:
-        """Whether this new trace is recorded: by chance."""
-        return random.random() < self.sampling  # noqa: S311 -- nobody gains from guessing it
+    def next_gap(self) -> int:
+        """How many new traces are not recorded before the next one that is, if each is recorded by chance.
+
+        To count so many down costs a fraction of a random number for each.
+        """
+        if self.sampling <= 0:
+            return sys.maxsize
+        if self.sampling >= 1:
+            return 0
+        return int(math.log(1 - random.random()) / math.log1p(-self.sampling))  # noqa: S311 -- nobody gains from guessing it
 
     def start(
         self,
@@ -155,24 +174,16 @@ class Spans:
             parent: what it comes after; None for the first span of a trace.
             links: what else has to do with it.
         """
-        return Span(
-            self,
-            name,
-            kind,
-            attributes,
-            None if parent is None else _sdk(parent),
-            tuple(Link(_sdk(one)) for one in links),
-        )
+        return Span(self, name, kind, attributes, parent, links)
 
 
-def _sdk(context: Span | TraceContext) -> SpanContext:
+def _sdk(one: Span | TraceContext) -> SpanContext:
     """The context as the SDK has it."""
-    if isinstance(context, Span):
-        return context.sdk
+    context = one.context if isinstance(one, Span) else one
     return SpanContext(
         int(context.trace_id, 16),
         int(context.span_id, 16),
-        is_remote=True,
+        is_remote=context is one,
         trace_flags=_SAMPLED,
         trace_state=TraceState.from_header([context.tracestate]) if context.tracestate else _NO_STATE,
     )

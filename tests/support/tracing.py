@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bridge.telemetry.spans import Spans
@@ -33,8 +32,12 @@ class Recorded:
 
     def __init__(self, *, sampling: float = 1.0) -> None:
         self._exporter = InMemorySpanExporter()
-        processor = SimpleSpanProcessor(self._exporter)
-        self.spans = Spans(processor.on_end, resource=Resource.get_empty(), sampling=sampling)
+        self.spans = Spans(
+            lambda span: self._keep(span.readable()), resource=Resource.get_empty(), sampling=sampling
+        )
+
+    def _keep(self, span: ReadableSpan) -> None:
+        self._exporter.export([span])
 
     @property
     def names(self) -> list[str]:
