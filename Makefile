@@ -71,7 +71,7 @@ contract-newest: dependencies ## The contract tests on the newest versions that 
 	$(MAKE) --no-print-directory test VENV=.venv-newest LOCK=$(NEWEST) ARGS='$(or $(ARGS),$(CONTRACT))'
 
 .PHONY: test-faults
-test-faults: packages postgresql pgbouncer chromium dependencies ## Test what happens when a database, the provider, a process, a disk or RabbitMQ fails (two minutes)
+test-faults: packages postgresql pgbouncer chromium dependencies ## Test what happens when a database, the provider, a process, a disk or RabbitMQ fails (four minutes)
 	@$(PYTEST) -n $$((3 * $$(nproc 2>/dev/null || echo 1))) $(or $(ARGS),tests/faults)
 
 .PHONY: faults
@@ -144,10 +144,10 @@ docs: dependencies ## Write the tables of docs/reference that are made from code
 dashboards: dependencies ## Write the dashboards of config/grafana from code
 	@$(BIN)/python -m config.grafana
 
-# `make test` runs the tour, too.
+# `make test-faults` runs the tour, too.
 .PHONY: docs-check
 docs-check: packages pages ## Hold the docs to the code: tables, links, names, commands; and run the README's tour
-	@$(PYTEST) tests/integration/test_readme.py $(ARGS)
+	@$(PYTEST) tests/faults/test_readme.py $(ARGS)
 
 # For every Python from 3.11 on, and every system: uv writes down the hash of each file of a release. It asks the index
 # alone, so what else lies on this machine has no say. All locks are cut out of one set of versions.

@@ -29,7 +29,7 @@ _SHARED_STARTS: Final = ("test_testing_wheel.py", "test_console_frame.py")
 
 _LONG: Final = (
     "test_readme.py::",
-    "test_dev.py::",
+    "test_dev_node.py::",
     "test_doctor_subscribers.py::",
     "test_subscriber_watch.py::",
     "test_rejecting_queues.py::",
