@@ -102,7 +102,7 @@ _BY_KIND: Final = {
     ProblemKind.QUARANTINE: Advice(
         "These bodies came with a valid token, but are no events that we can read. They are kept.",
         "Look at them with `bridge quarantine list`; what can be read now is published with `bridge quarantine replay`.",
-        read=_NOT_ON_LIST,
+        read="docs/operate.md, “Bodies in the quarantine”",
     ),
     ProblemKind.BACKFILL: Advice(
         "Bounces of the time in which the queue was missing are not on the list yet. They come from the archive.",

@@ -35,6 +35,8 @@ CSRF_FIELD: Final = "csrf"
 CSRF_HEADER: Final = "X-CSRF-Token"
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _OWN_SITE: Final = frozenset({"same-origin", "none"})
+_PUBLIC_BYTES: Final = 64 * 1024
+"""Of a form that anybody may send."""
 _STARTED: Final = web.RequestKey("console.started", web.StreamResponse)
 
 
@@ -73,7 +75,7 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
         _check_site(request)
     if route == STATIC or route in PUBLIC:
         if changes:
-            await _read_form(request)
+            await _read_form(request, most=_PUBLIC_BYTES)
         return await handler(request)
     visitor = request.config_dict[SESSIONS].visitor(request)
     if visitor is None:
@@ -104,8 +106,14 @@ def _host_of(origin: str) -> str:
         return ""
 
 
-async def _read_form(request: web.Request) -> None:
-    """Before anybody asks for a field: whoever sends slowly holds up nobody."""
+async def _read_form(request: web.Request, *, most: int | None = None) -> None:
+    """Before anybody asks for a field: whoever sends slowly holds up nobody. Args: its bytes at the most; None: the API's."""
+    if most is not None and (request.content_length is None or request.content_length > most):
+        raise PageError(
+            f"Send a form of {most:,} bytes at the most, with its length.",
+            title="Too large",
+            status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        )
     try:
         async with asyncio.timeout(parts_of(request).settings.api.body_timeout):
             await request.post()

@@ -224,7 +224,7 @@ def _place(request: web.Request) -> Place | None:
     if cursor is None:
         return None
     at, address, reason = cursor
-    if not (at.lstrip("-").isdecimal() and at.isascii() and len(at) <= len(str(pages.MAX_ID)) - 1):
+    if not (at.removeprefix("-").isdecimal() and at.isascii() and len(at) <= len(str(pages.MAX_ID)) - 1):
         raise InvalidFieldError(_NO_PLACE)
     return Place(int(at), address, reason)
 

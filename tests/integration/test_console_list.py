@@ -165,7 +165,7 @@ async def test_what_is_filtered_is_exported(console: ConsoleClient) -> None:
 
 async def test_a_place_that_the_list_has_not_given_is_refused(console: ConsoleClient) -> None:
     """With a page that says what to do."""
-    for cursor in ("x", "WzEsMiwzXQ", "WyJhIiwiYiIsImMiXQ"):
+    for cursor in ("x", "WzEsMiwzXQ", "WyJhIiwiYiIsImMiXQ", "WyItLTUiLCJhIiwiYiJd"):
         page = await console.get("/list", cursor=cursor)
         assert page.status == 422
         assert "This is no place in the list. Begin at its first page." in page.text

@@ -186,6 +186,7 @@ async def test_an_old_cookie_and_a_changed_one_are_none(tmp_path: Path) -> None:
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Origin": "http://["},
+        {"Origin": "http://127.0.0.1.evil.example"},
         {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example", "HX-Request": "true"},
     ],
 )
@@ -253,6 +254,18 @@ async def test_a_part_of_a_page_leads_the_whole_page_to_sign_in(console: Console
         "/console/sign-in?next=/list?reason%3Dmanual",
     )
     assert (await console.get("/events", {"Accept": "text/event-stream"})).status == 401
+
+
+async def test_who_has_not_signed_in_sends_little(console: ConsoleClient) -> None:
+    """A large form, or one that does not say how large it is, is not even read."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"token="
+
+    for body in (b"token=" + b"x" * 70_000, endless()):
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        async with console.session.post(f"{console.base}/sign-in", data=body, headers=headers) as answer:
+            assert answer.status == 413
 
 
 async def test_what_is_not_there_is_said_on_a_page(console: ConsoleClient) -> None:

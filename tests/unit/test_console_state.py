@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,7 @@ from bridge.operations.tail import TailedEvent
 
 pytestmark = pytest.mark.quick
 
+ROOT = Path(__file__).parents[2]
 ARCHIVE = "email.events.archive"
 
 
@@ -94,7 +96,14 @@ def test_for_every_problem_it_is_said_what_to_do(kind: ProblemKind) -> None:
     advice = advice_on(Problem(kind, "", ""))
     assert advice.meanwhile
     assert advice.do
-    assert advice.read.startswith("docs/")
+    file, _, section = advice.read.partition(", “")
+    assert f"## {section.removesuffix('”')}\n" in (ROOT / file).read_text()
+
+
+def test_what_is_in_the_quarantine_is_not_among_the_dead_letters() -> None:
+    """Its advice leads nowhere else."""
+    advice = advice_on(Problem(ProblemKind.QUARANTINE, "", ""))
+    assert (advice.page, advice.read) == ("", "docs/operate.md, “Bodies in the quarantine”")
 
 
 def test_trends_of_a_queue_in_words() -> None:
