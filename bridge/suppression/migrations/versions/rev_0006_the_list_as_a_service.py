@@ -1,4 +1,4 @@
-"""The list as a service: domains, soft bounces, the allow-list, erasures, imports, freshness, subscribers, and what retention needs."""
+"""The list as a service: domains, soft bounces, the allow-list, erasures, imports, freshness, and what retention needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ def upgrade() -> None:
     key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
     _add_domains(key)
     op.add_column("changes", sa.Column("expires_at", sa.BigInteger))
-    op.add_column("changes", sa.Column("trace", sa.Text))
     _add_tables(key)
     op.create_index("ix_handled_events_handled_at", "handled_events", ["handled_at"])
     op.create_index("ix_known_messages_known_at", "known_messages", ["known_at"])
@@ -52,8 +51,6 @@ def _add_domains(key: sa.types.TypeEngine[str]) -> None:
         )
         last = addresses[-1]
     op.create_index("ix_suppressions_domain_address_reason", "suppressions", ["domain", "address", "reason"])
-    if connection.dialect.name == "postgresql":
-        op.create_index("ix_suppressions_address_hash", "suppressions", ["address"], postgresql_using="hash")
     op.create_index("ix_suppressions_updated_at", "suppressions", ["updated_at"])
     expiring = sa.text("expires_at IS NOT NULL")
     op.create_index(
@@ -132,14 +129,6 @@ def _add_tables(key: sa.types.TypeEngine[str]) -> None:
         sa.Column("oldest_dead", sa.Double),
     )
     op.create_table(
-        "subscribers",
-        sa.Column("queue", key, primary_key=True),
-        sa.Column("settings", sa.Text, nullable=False),
-        sa.Column("added_at", sa.BigInteger, nullable=False),
-        sa.Column("added_by", sa.Text, nullable=False),
-        sa.Column("in_force", sa.Boolean, nullable=False),
-    )
-    op.create_table(
         "marks",
         sa.Column("name", key, primary_key=True),
         sa.Column("value", sa.BigInteger, nullable=False),
@@ -149,7 +138,6 @@ def _add_tables(key: sa.types.TypeEngine[str]) -> None:
 def downgrade() -> None:
     for table in (
         "marks",
-        "subscribers",
         "freshness",
         "idempotent_requests",
         "imports",
@@ -163,9 +151,6 @@ def downgrade() -> None:
     op.drop_index("ix_handled_events_handled_at", "handled_events")
     op.drop_index("ix_suppressions_expires_at", "suppressions")
     op.drop_index("ix_suppressions_updated_at", "suppressions")
-    if op.get_bind().dialect.name == "postgresql":
-        op.drop_index("ix_suppressions_address_hash", "suppressions")
     op.drop_index("ix_suppressions_domain_address_reason", "suppressions")
     op.drop_column("suppressions", "domain")
-    op.drop_column("changes", "trace")
     op.drop_column("changes", "expires_at")
