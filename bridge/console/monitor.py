@@ -194,6 +194,15 @@ class Monitor:
         return [Problem(ProblemKind.DATABASE_DOWN, "", line)]
 
     async def _keep_checking(self) -> None:
+        """Whatever ends the checks is logged, and they begin anew."""
+        while True:
+            async with background_task(self._check_until_it_fails(), name="console.check") as checking:
+                await asyncio.wait([checking])
+            error = None if checking.cancelled() else checking.exception()
+            log.error("the checks have failed", action="console.checks_failed", exc_info=error)
+            await asyncio.sleep(EVERY_SECONDS)
+
+    async def _check_until_it_fails(self) -> None:
         """What `doctor` checks takes more of others' time: only while somebody looks."""
         while True:
             await self._wanted.wait()

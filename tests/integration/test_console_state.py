@@ -15,6 +15,7 @@ from bridge.api.open_list import OpenList
 from bridge.broker import declaring
 from bridge.broker.topology_plan import planned_topology
 from bridge.console import live, monitor
+from bridge.console.checkup import Checkup
 from bridge.console.monitor import Monitor
 from bridge.console.verdict import verdict_of
 from bridge.diagnostics.status import StatusMonitor
@@ -209,6 +210,23 @@ async def test_an_old_look_is_not_well(alone: Settings) -> None:
     now += monitor.STALE_SECONDS + 1
     assert looking.is_stale
     assert not looking.well
+
+
+async def test_checks_that_fail_begin_anew(console: ConsoleClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While somebody looks."""
+    run, began = Checkup.run_if_due, 0
+
+    async def failing_once(checkup: Checkup, *every: float) -> None:
+        nonlocal began
+        began += 1
+        if began == 1:
+            raise RuntimeError("a check has a mistake")
+        await run(checkup, *every)
+
+    monkeypatch.setattr(Checkup, "run_if_due", failing_once)
+    async with event_stream(console, "/events") as stream:
+        await stream.until("problems", "RabbitMQ reachable")
+    assert began > 1
 
 
 async def test_the_checks_can_be_asked_for(console: ConsoleClient) -> None:
