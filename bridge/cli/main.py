@@ -26,7 +26,7 @@ COMMANDS: Final = MappingProxyType(
     {
         "receiver": "Take the provider's webhooks, and publish each event to RabbitMQ before the answer.",
         "worker": "Keep the suppression list from hard bounces and complaints.",
-        "api": "Serve the suppression list over HTTP, to senders and other services.",
+        "api": "Serve the suppression list over HTTP, to senders and other services; and the console, to people, under /console.",
         "dev": "Run everything on this machine: RabbitMQ, a simulator of the provider, receiver, worker and API.",
         "webhook": "The URL to which the provider posts events: show it, set it, turn it off.",
         "contract": "What other services can rely on: AsyncAPI, JSON Schemas and examples. Export and check it.",

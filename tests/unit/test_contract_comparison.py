@@ -116,7 +116,7 @@ ALLOWED = {
     "a field that is always there now": put("schemas/change/required/-", "reasons"),
     "a new action": lambda all_: all_["schemas"]["change"]["properties"]["action"]["anyOf"].insert(0, ACTION),
     "a new reason": lambda all_: all_["schemas"]["change"]["properties"]["reasons"]["items"]["anyOf"].insert(0, ACTION),
-    "a new header": put("schemas/event-headers/properties/traceparent", {"type": "string"}),
+    "a new header": put("schemas/event-headers/properties/tenant", {"type": "string"}),
     "a new property": put("schemas/event-properties/properties/correlation_id", {"type": "string"}),
     "a narrower limit of what is sent": put(f"{CHANGE}/note/maxLength", 1000),
     "a wider limit of what is accepted": put("schemas/sent/anyOf/0/properties/messages/maxItems", 20_000),
