@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from secrets import token_urlsafe
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
@@ -154,8 +153,6 @@ async def _page(request: web.Request, refused: Refused | None = None) -> web.Str
         continued=False,
         refused=refused,
         given=Given() if refused is None else refused.given,
-        # Of a form that is sent twice, the second one changes nothing.
-        once=token_urlsafe(16),
     )
 
 

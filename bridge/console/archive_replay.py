@@ -87,5 +87,7 @@ async def start(request: web.Request) -> web.StreamResponse:
                 )
 
     title = f"Replay of archived events to {'all queues' if queue is None else queue}"
-    job_order = JobOrder("replay_archive", title, WRITE, BACK, note=note, lane=_LANE)
+    job_order = JobOrder(
+        "replay_archive", title, WRITE, BACK, note=note, lane=_LANE, once=text_of(form, "once")
+    )
     return to_job(request, jobs_of(request).start(job_order, visitor, work))

@@ -72,6 +72,8 @@ class JobOrder:
     note: str = ""
     lane: str = ""
     """Jobs of one lane exclude each other; empty: it excludes none."""
+    once: str = ""
+    """The key of the form: one that is sent twice starts one job. Empty: it has none."""
     abandoned_after: float | None = None
     """Seconds in which nobody looks, after which it is stopped. None: it goes on by itself."""
 
@@ -131,7 +133,7 @@ class Jobs:
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def start(self, order: JobOrder, visitor: Visitor, work: Callable[[Job], Awaitable[None]]) -> Job:
-        """Start the work in the background.
+        """Start the work in the background; or find the job that the same form of the same visitor has started already.
 
         Args:
             order: what it is.
@@ -142,6 +144,8 @@ class Jobs:
             PageError: another job is in its lane, or too many run.
         """
         self._forget()
+        if (same := self._of_form(order.once, visitor.actor)) is not None:
+            return same
         if (other := self.in_lane(order.lane)) is not None:
             raise PageError(
                 f"“{other.order.title}”, started by {other.actor}, is not finished. Wait for its end, or stop it. "
@@ -184,9 +188,12 @@ class Jobs:
 
     def in_lane(self, lane: str) -> Job | None:
         """The job that runs in this lane."""
-        return next(
-            (job for job in self._jobs.values() if lane and job.running and job.order.lane == lane), None
-        )
+        found = (job for job in self._jobs.values() if job.running and job.order.lane == lane)
+        return next(found, None) if lane else None
+
+    def _of_form(self, once: str, actor: str) -> Job | None:
+        found = (job for job in self._jobs.values() if (job.order.once, job.actor) == (once, actor))
+        return next(found, None) if once else None
 
     def recent(self, back: str) -> list[Job]:
         """The jobs of a page with a note, the latest first. Args: as `JobOrder.back`."""
@@ -206,8 +213,7 @@ class Jobs:
 
     async def close(self) -> None:
         """Stop all of them, and wait until each has ended in order; not for ever, where RabbitMQ or a disk hangs."""
-        tasks = [*self._tasks.values()]
-        for task in tasks:
+        for task in (tasks := [*self._tasks.values()]):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)

@@ -92,7 +92,15 @@ async def replay(request: web.Request) -> web.StreamResponse:
             listings.expire()
             job.outcome = f"{counted(job.done)} went back into the queue {queue}. {left}".rstrip()
 
-    order = JobOrder("replay_dead_letters", f"Replay of {chosen.counted}", WRITE, BACK, note=note, lane=LANE)
+    order = JobOrder(
+        "replay_dead_letters",
+        f"Replay of {chosen.counted}",
+        WRITE,
+        BACK,
+        note=note,
+        lane=LANE,
+        once=text_of(form, "once"),
+    )
     return to_job(request, jobs_of(request).start(order, visitor_of(request), work))
 
 
@@ -126,7 +134,13 @@ async def discard(request: web.Request) -> web.StreamResponse:
             job.outcome = f"{counted(job.done)} {was} removed{where}. {left}".rstrip()
 
     order = JobOrder(
-        "discard_dead_letters", f"Discard of {chosen.counted}", OVERRIDE, BACK, note=note, lane=LANE
+        "discard_dead_letters",
+        f"Discard of {chosen.counted}",
+        OVERRIDE,
+        BACK,
+        note=note,
+        lane=LANE,
+        once=text_of(form, "once"),
     )
     return to_job(request, jobs_of(request).start(order, visitor_of(request), work))
 
@@ -139,7 +153,8 @@ async def download(request: web.Request) -> web.StreamResponse:
 async def put_back(request: web.Request) -> web.StreamResponse:
     """Put the letters of a file back."""
     visitor_of(request).require(WRITE, "putting letters back")
-    note = note_of(await request.post())
+    form = await request.post()
+    note = note_of(form)
     path = path_of(parts_of(request).settings.console.directory, request.match_info["name"])
     listings = request.app[LISTINGS]
 
@@ -157,7 +172,13 @@ async def put_back(request: web.Request) -> web.StreamResponse:
             job.outcome = f"{counted(restored.published)} came back.{there} {left}".rstrip()
 
     order = JobOrder(
-        "restore_dead_letters", f"Putting back of {path.name}", WRITE, BACK, note=note, lane=LANE
+        "restore_dead_letters",
+        f"Putting back of {path.name}",
+        WRITE,
+        BACK,
+        note=note,
+        lane=LANE,
+        once=text_of(form, "once"),
     )
     return to_job(request, jobs_of(request).start(order, visitor_of(request), work))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from http import HTTPStatus
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp_jinja2
@@ -40,7 +41,7 @@ def set_up(app: web.Application, static: StaticFiles) -> None:
         default_helpers=False,
         filters={"number": number, "age": age, "when": when, "minute": minute},
     )
-    environment.globals.update(static=static.url, entries=ENTRIES, base=PATH)
+    environment.globals.update(static=static.url, entries=ENTRIES, base=PATH, new_key=token_hex)
 
 
 def render(

@@ -167,8 +167,12 @@ async def test_events_are_replayed_to_one_queue(
     done = await ended(console, await console.get(answer.location.removeprefix("/console")))
     assert f"2 of 5 archived events are in the queue {queue}." in done
     assert "lost by us" in done
+    once = re.findall(r'name="once" value="([0-9a-f]+)"', (await console.get("/archive")).text)
+    clicks = [await console.post("/archive/replay", **fields, once=once[0]) for _ in range(2)]
+    assert clicks[0].location == clicks[1].location != answer.location
+    await ended(console, await console.get(clicks[0].location.removeprefix("/console")))
     async with rabbit.reading(queue) as reading:
-        assert [orjson.loads(one.body)["message"]["id"] for one in await reading.take(2)] == [1, 3]
+        assert [orjson.loads(one.body)["message"]["id"] for one in await reading.take(4)] == [1, 3, 1, 3]
     assert (await console.post("/archive/replay", **fields | {"note": ""})).status == 422
     assert (await console.post("/archive/replay", **fields | {"queue": ""})).status == 422
     missing = await console.post("/archive/replay", **fields | {"queue": "nobody-has-this"})

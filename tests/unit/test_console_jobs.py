@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -161,3 +162,27 @@ async def test_what_nobody_looks_at_any_more_is_stopped(jobs: Jobs) -> None:
     job = await ended(jobs, jobs.start(order, ANNA, for_ever))
     assert job.state is JobState.STOPPED
     assert (await ended(jobs, jobs.start(order, ANNA, short))).state is JobState.FINISHED
+
+
+async def test_a_form_that_is_sent_twice_starts_one_job(jobs: Jobs) -> None:
+    """Also after the first has ended; another form, another person, or a form without a key starts one of its own."""
+
+    class Bob:
+        actor = "console:bob"
+
+    async def work(job: Job) -> None:
+        job.move(1)
+
+    form = replace(ORDER, once="3f2a")
+    first = await ended(jobs, jobs.start(form, ANNA, work))
+    assert jobs.start(form, ANNA, work) is first
+    others = [
+        await ended(jobs, jobs.start(order, who, work))
+        for order, who in (
+            (form, cast("Visitor", Bob())),
+            (replace(ORDER, once="77b0"), ANNA),
+            (ORDER, ANNA),
+            (ORDER, ANNA),
+        )
+    ]
+    assert len({first.id, *(job.id for job in others)}) == 5
