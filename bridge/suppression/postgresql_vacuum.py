@@ -26,15 +26,16 @@ _LOOK_EVERY_SECONDS: Final = 0.1
 _MARK: Final = text("SELECT txid_current() % 4294967296")
 """A transaction's id that is newer than whatever has deleted something up to now."""
 
-# VACUUM keeps what any of these may still read. Others' transactions and ids are visible to every user; a lazy VACUUM is
+# VACUUM keeps what any of these may still read, or what its own snapshot would read, which begins with the oldest transaction
+# that writes, in whatever database of the server. Others' transactions and ids are visible to every user; a lazy VACUUM is
 # not among them.
 _OLDER: Final = text(
     "SELECT concat('process ', pid, ' of ', coalesce(usename, 'PostgreSQL')) FROM pg_stat_activity "
-    "WHERE greatest(age(backend_xmin), age(backend_xid)) >= age(CAST(CAST(:mark AS text) AS xid)) "
-    "AND pid <> pg_backend_pid() AND (datname = current_database() OR datname IS NULL) "
+    "WHERE greatest(CASE WHEN coalesce(datname, current_database()) = current_database() THEN age(backend_xmin) END, "
+    "age(backend_xid)) >= age(CAST(CAST(:mark AS text) AS xid)) AND pid <> pg_backend_pid() "
     "AND pid NOT IN (SELECT pid FROM pg_stat_progress_vacuum) "
     "UNION ALL SELECT concat('the prepared transaction ', quote_literal(gid)) FROM pg_prepared_xacts "
-    "WHERE database = current_database() AND age(transaction) >= age(CAST(CAST(:mark AS text) AS xid)) "
+    "WHERE age(transaction) >= age(CAST(CAST(:mark AS text) AS xid)) "
     "UNION ALL SELECT concat('the replication slot ', quote_literal(slot_name)) FROM pg_replication_slots "
     "WHERE greatest(age(xmin), age(catalog_xmin)) >= age(CAST(CAST(:mark AS text) AS xid))"
 )

@@ -46,7 +46,7 @@ async def test_it_listens_before_its_database_answers(postgresql_list: str, tmp_
             status, said = await check(console)
             assert (status, said["type"]) == (503, "urn:bridge:problem:list-unavailable")
             await console.sign_in(WRITER)
-            assert DOWN in (await console.get("/")).text
+            assert DOWN in (await console.get("/dead-letters")).text
             page = await console.get("/list")
             assert page.status in {200, 503}  # it may load its rows afterwards
             assert DOWN in page.text
@@ -56,7 +56,7 @@ async def test_it_listens_before_its_database_answers(postgresql_list: str, tmp_
                 assert (await console.get("/list")).status == 200
                 proxy.refuse()
                 async with asyncio.timeout(PATIENCE_SECONDS):
-                    while DOWN not in (await console.get("/")).text:
+                    while DOWN not in (await console.get("/dead-letters")).text:
                         pass
                 assert (await check(console))[0] == 503
 
