@@ -61,14 +61,20 @@ class Checkup:
         self._since: dict[tuple[str, CheckStatus], float] = {}
         self.latest: Findings | None = None
         """None: nothing was checked yet."""
+        self._out_of_date = False
 
     async def run_if_due(self, every: float = EVERY_SECONDS) -> None:
         """Run all checks, unless the last ones are younger than so many seconds. It takes 6 s where nothing answers."""
         async with self._one_at_a_time:
-            if self.latest is None or self._clock() - self.latest.at >= every:
+            if self.latest is None or self._out_of_date or self._clock() - self.latest.at >= every:
+                self._out_of_date = False
                 found = await run_checks(lambda: self._settings)
                 left_out = _NOT_FROM_HERE if await self._has_spool() else _NOT_FROM_HERE | _OF_SPOOL
                 self._add([finding for finding in found if finding.check not in left_out])
+
+    def expire(self) -> None:
+        """What was found is no longer how things are: a dependency has gone, or has come back."""
+        self._out_of_date = True
 
     async def run_now(self) -> None:
         """Run all checks because somebody has asked for it."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bridge.diagnostics.status import AnswerCount, EventCount, Status
     from bridge.diagnostics.subscriber_status import SubscriberStatus
 
-_BREAKERS: Final = ("closed", "half open: one call is tried", "open: workers wait")
+_BREAKERS: Final = ("closed: calls go through", "half open: one call is tried", "open: workers wait")
 """By the value of the metric."""
 _ANSWERS: Final = {
     "confirmed": "200, confirmed by RabbitMQ",

@@ -36,6 +36,10 @@ BACK: Final = "/dead-letters"
 LANE: Final = "dead letters"
 """Two who read the queue at once could change its order, so there is one job at a time."""
 MOST_RATE: Final = 10_000.0
+_AGAIN: Final = (
+    "The worker tries each once more. One that fails again is a dead letter again when its retries are over, some minutes from now: "
+    "look then whether they have come back."
+)
 _LEFT: Final = "The others are still among the dead letters, in their order."
 
 
@@ -87,10 +91,10 @@ async def replay(request: web.Request) -> web.StreamResponse:
             await listings.operations.replay(
                 agreed.__contains__, rate=rate, moved=lambda _: job.move(job.done + 1)
             )
-            left = _gone(len(chosen.letters) - job.done)
+            left = f"{_gone(len(chosen.letters) - job.done)} {_AGAIN}"
         finally:
             listings.expire()
-            job.outcome = f"{counted(job.done)} went back into the queue {queue}. {left}".rstrip()
+            job.outcome = f"{counted(job.done)} went back into the queue {queue}. {left.strip()}"
 
     order = JobOrder(
         "replay_dead_letters",

@@ -35,6 +35,7 @@ UNWATCHED_SECONDS: Final = 15.0
 """The same while nobody does. They go on, so that the first who comes sees since when."""
 STALE_SECONDS: Final = 30.0
 """A look that is older is said to be old: one takes 15 s at the most, where nothing answers."""
+_DEPENDENCIES: Final = frozenset({ProblemKind.BROKER_DOWN, ProblemKind.DATABASE_DOWN})
 _LOOK_SECONDS: Final = 45.0
 """A look that takes longer is given up, and another monitor is made."""
 
@@ -55,6 +56,11 @@ class Look:
     def well(self) -> bool:
         """Whether it has seen everything that it should, and nothing that is wrong."""
         return self.status is not None and not self.standing
+
+    @property
+    def dependencies_down(self) -> frozenset[ProblemKind]:
+        """Those of RabbitMQ and the database that do not answer."""
+        return frozenset(one.problem.kind for one in self.standing) & _DEPENDENCIES
 
 
 class Monitor:
@@ -178,8 +184,11 @@ class Monitor:
         standing = self._memory.add(at, problems, status)
         if status is not None:
             self.trends.add(point_of(status, self.archive))
+        look = Look(at, status, failure, standing)
+        if self.latest is not None and self.latest.dependencies_down != look.dependencies_down:
+            self.checkup.expire()
         async with self._news:
-            self.latest = Look(at, status, failure, standing)
+            self.latest = look
             self._news.notify_all()
 
     @property

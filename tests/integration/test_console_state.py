@@ -14,7 +14,7 @@ from bridge.api.freshness import Freshness
 from bridge.api.open_list import OpenList
 from bridge.broker import declaring
 from bridge.broker.topology_plan import planned_topology
-from bridge.console import live, monitor
+from bridge.console import checkup, live, monitor
 from bridge.console.checkup import Checkup
 from bridge.console.monitor import Monitor
 from bridge.console.verdict import verdict_of
@@ -33,9 +33,10 @@ from tests.support.server_sent import event_stream
 from tests.support.working import body_of, changed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from bridge.diagnostics.finding import Finding
     from bridge.diagnostics.status import Status
     from bridge.settings.sections import Settings
     from tests.support.console import ConsoleClient
@@ -212,16 +213,36 @@ async def test_an_old_look_is_not_well(alone: Settings) -> None:
     assert not looking.well
 
 
+async def test_the_checks_are_made_again_when_the_database_goes_and_comes_back(
+    alone: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they have found is not shown for another minute; otherwise they are not repeated so soon."""
+    parts = ConsoleParts(alone, Access([], rate=1), OpenList(), Freshness(), Metrics())
+    made: list[str] = []
+
+    async def run_checks(_: Callable[[], Settings]) -> list[Finding]:
+        made.append(parts.freshness.problem)
+        return []
+
+    monkeypatch.setattr(checkup, "run_checks", run_checks)
+    looking = Monitor(parts)
+    for problem in ("", "", "it does not answer", "it does not answer", "", ""):
+        parts.freshness.problem = problem
+        await looking._add(None, "not looked")
+        await looking.checkup.run_if_due()
+    assert made == ["", "it does not answer", ""]
+
+
 async def test_checks_that_fail_begin_anew(console: ConsoleClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody looks."""
     run, began = Checkup.run_if_due, 0
 
-    async def failing_once(checkup: Checkup, *every: float) -> None:
+    async def failing_once(checks: Checkup, *every: float) -> None:
         nonlocal began
         began += 1
         if began == 1:
             raise RuntimeError("a check has a mistake")
-        await run(checkup, *every)
+        await run(checks, *every)
 
     monkeypatch.setattr(Checkup, "run_if_due", failing_once)
     async with event_stream(console, "/events") as stream:

@@ -21,6 +21,9 @@
     return [...most].filter(([, value]) => value > 0).map(([name]) => name).sort();
   };
 
+  // Such a point has no line to be seen by.
+  const isAlone = (values) => values.some((value, at) => value !== null && (values[at - 1] ?? null) === null && (values[at + 1] ?? null) === null);
+
   const dataOf = (series, names) => {
     const times = [];
     const values = names.map(() => []);
@@ -82,7 +85,7 @@
               stroke: colour(`--chart-${(at % COLOURS) + 1}`),
               dash: DASHES[Math.floor(at / COLOURS) % DASHES.length],
               width: 2,
-              points: { show: points.length < 4 },
+              points: { show: points.length < 4 || isAlone(data[at + 1]) },
             })),
           ],
         },

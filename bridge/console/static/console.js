@@ -24,6 +24,12 @@ document.addEventListener("htmx:sendError", (event) => {
   target.replaceChildren(failure);
 });
 
+// Whoever ticks a letter means the ticked ones, and not the whole group.
+document.addEventListener("change", (event) => {
+  const ticked = document.getElementById("which-ticked");
+  if (ticked && event.target.name === "letter" && event.target.checked) ticked.checked = true;
+});
+
 // A second click does not send a form twice.
 document.addEventListener("submit", (event) => {
   const form = event.target;
