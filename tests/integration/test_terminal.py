@@ -316,8 +316,9 @@ async def test_a_role_writes_nothing_that_steers_a_terminal(
     async def publish(_: str) -> None:
         await archive(rabbit, settings, [(body, AT * 1000) for body in (*BODIES, body_of("opened", 12))])
 
+    # Stopped while it connects, it would show the library's own account of that at level debug.
     receiving = await shown_while(
-        ["receiver"], directory=tmp_path, ready="receiver.started", act=post_all, until="receiver.accepted",
+        ["receiver"], directory=tmp_path, ready="broker.connected", act=post_all, until="receiver.accepted",
         variables=variables | {"BRIDGE_RECEIVER__PORT": str(port), "BRIDGE_HEALTH__PORT": str(health[0])},
     )  # fmt: skip
     working = await shown_while(
