@@ -112,19 +112,13 @@ async def test_letters_are_found_replayed_discarded_and_put_back_by_keyboard(
 
 
 async def _discard_two(shown: Window, axe: str) -> None:
-    """Two of a group, which are chosen on purpose only; and the file that has them."""
+    """Two of a group: a tick chooses the ticked ones; and the file that has them."""
     page = shown.page
     await press(page, "link", "malformed")
     for number in (11, 13):
         await page.get_by_label(f"Tick letter-{number}").focus()
         await page.keyboard.press("Space")
-    await write(page, "Note", "nobody can read them")
-    await press(page, "button", "Discard …")
-    await page.get_by_text("choose one of the two").wait_for()  # all of the group, although some are ticked
-    shown.expect_error("422")
-    await page.go_back()
-    await page.get_by_label("Only those that are ticked").focus()
-    await page.keyboard.press("Space")
+    assert await page.get_by_label("Only those that are ticked").is_checked()
     await write(page, "Note", "nobody can read them")
     await press(page, "button", "Discard …")
     await page.get_by_role("heading", name="Discard 2 dead letters?").wait_for()
@@ -184,13 +178,13 @@ async def test_rabbitmq_is_killed_in_the_middle_of_two_replays(
             await letters.sign_in(OVERRIDER, "/dead-letters")
             await letters.page.get_by_role("link", name="unknown-message").click()
             await letters.page.get_by_label("Note").fill("the token was of another account")
-            await letters.page.get_by_label("Replay so many").fill("5")
-            await letters.page.get_by_role("button", name="Replay").click()
+            await letters.page.get_by_label("Replay so many").fill("2")
             await events.sign_in(OVERRIDER, "/archive")
             await events.page.get_by_label("Queue", exact=True).fill("crm")
-            await events.page.get_by_label("So many events a second").fill("20")
+            await events.page.get_by_label("So many events a second").fill("10")
             await events.page.get_by_label("Note").fill("crm has lost them")
-            await events.page.get_by_role("button", name="Replay").click()
+            for one in (letters, events):  # slow enough that both still run when RabbitMQ is killed
+                await one.page.get_by_role("button", name="Replay").click()
             for one in (letters, events):
                 await one.page.get_by_text(re.compile(r"Running: [1-9]\d* of")).wait_for()
             await node.kill()
