@@ -15,7 +15,7 @@ from yarl import URL
 
 from bridge.broker.management_views import mapping_at, read_binding, read_exchange, read_node, read_queue
 from bridge.broker.policy_views import read_policy
-from bridge.text import error_line
+from bridge.text import collapse, error_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _PORTS: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 """The default ports of the plugin: rabbitmq.com/docs/management."""
+
+
+_SAID: Final = 200
+"""Bytes of an answer that are quoted in an error."""
 
 
 class ManagementError(Exception):
@@ -215,5 +219,9 @@ def _checked_body(
             "give it the tag `monitoring` (rabbitmqctl set_user_tags)"
         )
     if answer.status != HTTPStatus.OK:
-        raise ManagementError(f"RabbitMQ's management API ({base_url}) answered {answer.status}")
+        said = collapse(body[:_SAID].decode(errors="replace"))
+        raise ManagementError(
+            f"RabbitMQ's management API answered {answer.status} to GET {answer.url}"
+            f"{f': {said}' if said else ''}; RabbitMQ's log has the reason"
+        )
     return body, answer.headers.get("Date")
