@@ -35,7 +35,7 @@ PYTEST = env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX='$(CURDIR)/$(VENV)/p
 # Three at once for each core: what takes long in them is waiting. On one core, too: that tests bear each other's company
 # is part of what they test.
 .PHONY: test
-test: packages postgresql pgbouncer promtool sqlite3 dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
+test: packages postgresql pgbouncer promtool sqlite3 fuse3 dependencies ## Test it, in parallel, on a private RabbitMQ and PostgreSQL
 	@$(PYTEST) -n $$((3 * $$(nproc 2>/dev/null || echo 1))) $(ARGS)
 
 .PHONY: test-fast
@@ -71,11 +71,11 @@ contract-newest: dependencies ## The contract tests on the newest versions that 
 	$(MAKE) --no-print-directory test VENV=.venv-newest LOCK=$(NEWEST) ARGS='$(or $(ARGS),$(CONTRACT))'
 
 .PHONY: test-faults
-test-faults: packages postgresql pgbouncer chromium dependencies ## Test what happens when a database, the provider, a process, a disk or RabbitMQ fails (four minutes)
+test-faults: packages postgresql pgbouncer chromium fuse3 dependencies ## Test what happens when a database, the provider, a process, a disk or RabbitMQ fails (four minutes)
 	@$(PYTEST) -n $$((3 * $$(nproc 2>/dev/null || echo 1))) $(or $(ARGS),tests/faults)
 
 .PHONY: faults
-faults: packages postgresql pgbouncer chromium dependencies ## The tests of faults; then break everything under load, with a table of what was lost (twenty minutes)
+faults: packages postgresql pgbouncer chromium fuse3 dependencies ## The tests of faults; then break everything under load, with a table of what was lost (twenty minutes)
 	@[ -n "$(ARGS)" ] || $(MAKE) --no-print-directory test-faults
 	@$(BIN)/python -m tests.programs.faults $(ARGS)
 
@@ -256,6 +256,12 @@ chromium: python
 .PHONY: sqlite3
 sqlite3: python
 	@command -v sqlite3 >/dev/null || ! command -v apt-get >/dev/null || ( missing=sqlite3; $(install_missing) )
+
+# The disk that forgets what was not fsynced is a file system of the tests' own. Without it, as where there is no Debian,
+# the tests of power cuts are skipped.
+.PHONY: fuse3
+fuse3: python
+	@command -v fusermount3 >/dev/null || ! command -v apt-get >/dev/null || ( missing=fuse3; $(install_missing) )
 
 # Debian starts a service as soon as its package is there, and that broker would be none of ours. With SYSTEMD_OFFLINE
 # the packages' scripts leave the running system alone: systemctl enables, but starts nothing. Unlike a policy-rc.d or
