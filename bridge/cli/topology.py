@@ -66,7 +66,7 @@ Wait = Annotated[float, typer.Option(min=0.1, help="Seconds to keep trying while
         "BRIDGE_SUBSCRIBERS",
         codes={
             0: "nothing differs",
-            1: "it cannot be told: RabbitMQ cannot be reached, or not all of it can be seen",
+            1: "it cannot be told: RabbitMQ or the subscribers' registry cannot be read, or not all of it",
             DIFFERS: "something differs, or the arguments or the settings are wrong",
         },
     )
@@ -103,7 +103,7 @@ def plan(
         print_to_stderr(diff.unseen)
     if not diff.is_empty:
         raise typer.Exit(DIFFERS)
-    if diff.unseen:
+    if diff.unseen or planned.note:
         raise typer.Exit(FAILED)
 
 

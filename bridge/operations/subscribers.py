@@ -131,13 +131,14 @@ async def preview_removal(settings: Settings, queue: str) -> Preview:
     """
     of_settings = any(one.queue == queue for one in settings.subscribers)
     async with _open_registry(settings) as registry:
-        registered = await registry.get(queue)
+        registered, names = await registry.get(queue), await registry.names()
     if registered is None:
-        where = (
-            "is in the settings ([[subscribers]]): take it out there"
-            if of_settings
-            else "is not registered; `bridge subscribers list` shows those that are"
-        )
+        if queue in names:
+            where = "was added by a newer bridge, and this one cannot read what it is: remove it with the newer one"
+        elif of_settings:
+            where = "is in the settings ([[subscribers]]): take it out there"
+        else:
+            where = "is not registered; `bridge subscribers list` shows those that are"
         raise SubscriberError(f"'{queue}' {where}")
     async with _connected(settings) as connection:
         standing = await _standing(connection, settings, registered.subscriber)

@@ -21,7 +21,7 @@ from bridge.settings.subscribers import Subscriber
 from bridge.suppression import opening
 from bridge.suppression.errors import StoreError
 from bridge.suppression.subscriber_registry import SubscriberRegistry
-from tests.support import postgres
+from tests.support import postgres, stores
 from tests.support.commands import bridge
 from tests.support.proxy import Proxy
 from tests.support.working import changed
@@ -201,6 +201,21 @@ async def test_one_of_the_settings_keeps_its_queues(house: House) -> None:
     assert removed.stdout == "crm is not registered any more; its queues stay, as the settings have it\n"
     assert await house.stands("crm", "crm.dead") == [True, True]
     assert await house.registered() == []
+
+
+@only_sqlite
+async def test_one_that_a_newer_bridge_added_is_not_removed_unread(house: House) -> None:
+    """Which queues are its own is not known here."""
+    await stores.execute(
+        house.settings.suppression.database_url.get_secret_value(),
+        "INSERT INTO subscribers (queue, settings, added_at, added_by, in_force) "
+        """VALUES ('new', '{"queue": "new", "changes": true, "priority": 5}', 1, 'ann', true)""",
+    )
+    code, line = await house.refuses("remove", "new", "--yes")
+    assert (code, line) == (
+        1,
+        "bridge: 'new' was added by a newer bridge, and this one cannot read what it is: remove it with the newer one",
+    )
 
 
 @only_sqlite
