@@ -68,12 +68,14 @@ class SpanExport:
                 endpoint=None if settings.endpoint is None else _traces(settings.endpoint)
             )
         self._sender = _Sender(exporter, self._drops, metrics)
-        resource = Resource.create(
-            {
-                SERVICE_NAME: f"{settings.service_name}-{role}",
-                SERVICE_VERSION: own_version(),
-                SERVICE_INSTANCE_ID: uuid.uuid4().hex,
-            }
+        resource = _HashedOnce(
+            Resource.create(
+                {
+                    SERVICE_NAME: f"{settings.service_name}-{role}",
+                    SERVICE_VERSION: own_version(),
+                    SERVICE_INSTANCE_ID: uuid.uuid4().hex,
+                }
+            )
         )
         self.spans = Spans(self._sender.put, resource=resource, sampling=settings.sampling)
         """Makes the spans that are sent."""
@@ -82,6 +84,20 @@ class SpanExport:
         """Send what waits, at most for so long, and drop the rest. It blocks."""
         self._sender.close(seconds)
         self._said.remove()
+
+
+class _HashedOnce(Resource):
+    """A resource that never changes. The SDK's makes JSON of itself for each hash, and the exporter asks for one with each span."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource.attributes, resource.schema_url)
+        self._hash = super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
 
 
 class _Sender:
