@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.support.history import order_search, policy_model
-from tests.support.history.order_search import NEVER, Search, Step, Undecided
+from tests.support.history.order_search import BUDGET, NEVER, Search, Step, Undecided
 from tests.support.history.policy_model import Cause
 from tests.support.history.violations import Violation
 
@@ -54,7 +54,7 @@ def check_address(one: AddressHistory, policy: Policy) -> Iterator[Violation]:
     if one.made is None and not one.reads:
         return
     try:
-        if order_search.explained(search):
+        if order_search.explained(search, budget=BUDGET):
             return
         yield _unexplained(one, search)
     except Undecided:
@@ -196,8 +196,7 @@ def _unexplained(one: AddressHistory, search: Search) -> Violation:
         return Violation(
             "no-order",
             one.address,
-            f"{one.address}: there is no order of its events that gives its changes and its entries; "
-            "a change was published before its event was posted, or a count has another event in it",
+            f"{one.address}: there is no order of its events that gives both its changes and its entries",
             one.lines,
         )
     reads = sorted(one.reads, key=lambda read: read.ended.at)
