@@ -79,6 +79,11 @@ faults: packages postgresql pgbouncer chromium fuse3 dependencies ## The tests o
 	@[ -n "$(ARGS)" ] || $(MAKE) --no-print-directory test-faults
 	@$(BIN)/python -m tests.programs.faults $(ARGS)
 
+# Without ARGS the five seeds of CI. Everything at once takes a machine of its own; a seed takes half a minute.
+.PHONY: chaos
+chaos: packages postgresql fuse3 libfaketime dependencies ## Break all of it at random, as a seed says, and prove from its history what held (three minutes)
+	@$(BIN)/python -m tests.programs.chaos $(or $(ARGS),--jobs 2)
+
 .PHONY: isolation
 isolation: packages dependencies ## Do something bad beside good traffic; a table of what the good felt of it (six minutes)
 	@$(BIN)/python -m tests.programs.faults.isolation $(ARGS)
@@ -262,6 +267,12 @@ sqlite3: python
 .PHONY: fuse3
 fuse3: python
 	@command -v fusermount3 >/dev/null || ! command -v apt-get >/dev/null || ( missing=fuse3; $(install_missing) )
+
+# Sets the clock of one process. Without it, as where there is no Debian, `make chaos` leaves its clocks alone.
+.PHONY: libfaketime
+libfaketime: python
+	@ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || ! command -v apt-get >/dev/null || \
+	    ( missing=libfaketime; $(install_missing) )
 
 # Debian starts a service as soon as its package is there, and that broker would be none of ours. With SYSTEMD_OFFLINE
 # the packages' scripts leave the running system alone: systemctl enables, but starts nothing. Unlike a policy-rc.d or

@@ -39,6 +39,12 @@ def _sync(path: Path) -> None:
     os.close(descriptor)
 
 
+def _append(path: Path, data: bytes) -> None:
+    with path.open("ab", buffering=0) as file:
+        file.write(data)
+        os.fsync(file.fileno())
+
+
 async def test_a_program_that_syncs_file_and_folder_loses_nothing(disk: Disk) -> None:
     """Over several cuts, each of which loses what was not synced since the last."""
     for number in range(4):
@@ -50,6 +56,25 @@ async def test_a_program_that_syncs_file_and_folder_loses_nothing(disk: Disk) ->
         (disk.path / "lost").write_bytes(b"x")
         await disk.cut()
         assert (disk.path / "kept").read_bytes() == b"%d" % number * 10_000
+
+
+async def test_a_full_disk_takes_nothing_more(disk: Disk) -> None:
+    """Neither a new file nor more in one that is there; what is there can be written over, and has room again later."""
+    kept = disk.path / "kept"
+    kept.write_bytes(b"x" * 10_000)
+    _sync(kept)
+    await disk.fill()
+    assert os.statvfs(disk.path).f_bavail == 0
+    with pytest.raises(OSError, match="No space left on device"):
+        (disk.path / "new").write_bytes(b"x")
+    with pytest.raises(OSError, match="No space left on device"):
+        _append(kept, b"x" * 10_000)
+    with kept.open("r+b", buffering=0) as file:
+        file.write(b"y" * 5_000)
+        os.fsync(file.fileno())
+    await disk.fill(full=False)
+    _append(kept, b"z")
+    assert kept.read_bytes()[:6_000] == b"y" * 5_000 + b"x" * 1_000
 
 
 async def test_a_program_that_syncs_nothing_loses(disk: Disk) -> None:

@@ -77,6 +77,15 @@ class Control:
         for exchange, keys in (topics or {}).items():
             await self.set_topic_permissions(name, exchange, keys)
 
+    async def delete_user(self, name: str) -> None:
+        await self.evaluate(f'rabbit_auth_backend_internal:delete_user(<<"{name}">>, <<"tests">>).')
+
+    async def set_tags(self, user: str, *tags: str) -> None:
+        """Such as `management`, without which the management API does not answer this user."""
+        await self.evaluate(
+            f'rabbit_auth_backend_internal:set_tags(<<"{user}">>, [{", ".join(tags)}], <<"tests">>).'
+        )
+
     async def set_permissions(
         self, user: str, *, configure: str = ".*", write: str = ".*", read: str = ".*", host: str = "/"
     ) -> None:

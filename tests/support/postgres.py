@@ -125,6 +125,19 @@ class Server:
             await self._process.wait()
         self._process = None
 
+    async def kill(self) -> None:
+        """SIGKILL to all of it; returns when nothing of it runs any more, and `start` may come."""
+        if self._process is None:
+            return
+        of_it = [self.pid, *_children(self.pid)]
+        for process in of_it:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        await self._process.wait()
+        self._process = None
+        while any(map(_is_there, of_it)):  # noqa: ASYNC110 -- they are not our children
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
     def pause(self) -> None:
         """SIGSTOP to all of it: connections stay open, new ones are taken by the kernel, and nobody answers."""
         self._signal(signal.SIGSTOP)
@@ -265,6 +278,10 @@ def make_data(data: Path) -> None:
         check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=data.parent,
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
+
+
+def _is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _children(pid: int) -> list[int]:

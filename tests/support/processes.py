@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -53,9 +54,9 @@ class Process:
         if self._process.returncode is None:
             os.kill(self.pid, signal.SIGKILL)
 
-    async def ended(self) -> int:
-        """Its exit code, when it has ended."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+    async def ended(self, *, patience: float | None = PATIENCE_SECONDS) -> int:
+        """Its exit code, when it has ended; None: however long that takes."""
+        async with asyncio.timeout(patience):
             code = await self._process.wait()
             await self._reading
             await self._printing
@@ -133,6 +134,7 @@ class Processes:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._started: list[Process] = []
+        self._numbers = count()
 
     async def __aenter__(self) -> Self:
         return self
@@ -160,7 +162,7 @@ class Processes:
             environment: further variables.
             fresh: as in `start_bridge`.
         """
-        config = self._directory / f"settings-{len(self._started)}.toml"
+        config = self._directory / f"settings-{next(self._numbers)}.toml"
         config.write_text(_toml(overrides))
         process = await start_bridge(
             "--config", str(config), *arguments,

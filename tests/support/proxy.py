@@ -32,6 +32,11 @@ class Way:
     def __post_init__(self) -> None:
         self._open.set()
 
+    @property
+    def silent(self) -> bool:
+        """Whether it is paused."""
+        return not self._open.is_set()
+
     def pause(self) -> None:
         """A black hole: nothing comes out any more, and nobody is told."""
         self._open.clear()
@@ -105,6 +110,11 @@ class Proxy:
     def url(self, url: str) -> str:
         """The same URL, through this proxy."""
         return str(URL(url).with_host("127.0.0.1").with_port(self.port))
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing comes out in one direction or both."""
+        return self.to_server.silent or self.to_client.silent
 
     def pause(self) -> None:
         """A black hole in both directions."""

@@ -54,6 +54,10 @@ class Disk:
         """Everything is on the disk now, names too, as if the machine had run on for half a minute. Files must be closed."""
         await asyncio.to_thread(os.setxattr, self.path, "user.forgetful.sync", b"")
 
+    async def fill(self, *, full: bool = True) -> None:
+        """No more fits onto it: what would need room fails with ENOSPC. Or there is room again."""
+        await asyncio.to_thread(os.setxattr, self.path, "user.forgetful.full", b"1" if full else b"0")
+
 
 @asynccontextmanager
 async def forgetful_disk(directory: Path, *, seed: int = 0, rule: Rule = "posix") -> AsyncIterator[Disk]:

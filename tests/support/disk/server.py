@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 SYNC_ATTRIBUTE: Final = "user.forgetful.sync"
 """Setting it on the mounted folder puts everything on the disk that the kernel has written back."""
 
+FULL_ATTRIBUTE: Final = "user.forgetful.full"
+"""Setting it on the mounted folder to 1 leaves no room for anything more, to 0 room again."""
+
 _FOREVER_SECONDS: Final = 1e6
 _WRITEBACK_CACHE: Final = 1 << 16
 """FUSE_CAP_WRITEBACK_CACHE: without it each write of a few bytes is a request of its own, and an fsync has less to do."""
@@ -126,6 +129,8 @@ class ForgetfulOperations(mfusepy.Operations):
         return self._store.read(fh, size, offset)
 
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:  # noqa: ARG002 -- as above
+        if offset + len(data) > self._model.nodes[fh].size:
+            self._needs_room()
         self._model.write(fh, data, offset)
         node = self._model.nodes[fh]
         node.mtime = node.ctime = time.time_ns()
@@ -183,18 +188,27 @@ class ForgetfulOperations(mfusepy.Operations):
     def statfs(self, path: str) -> dict[str, int]:  # noqa: ARG002 -- one disk
         there = self._store.statistics()
         names = ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail")
-        return {name: getattr(there, name) for name in names} | {"f_namemax": 255}
+        free = {"f_bfree": 0, "f_bavail": 0} if self._store.is_full else {}
+        return {name: getattr(there, name) for name in names} | {"f_namemax": 255} | free
 
     def setxattr(self, path: str, name: str, value: bytes, options: int, position: int = 0) -> int:  # noqa: ARG002 -- only whether
+        if name == FULL_ATTRIBUTE:
+            self._store.is_full = value == b"1"
+            return 0
         if name != SYNC_ATTRIBUTE:
             raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         self._model.sync_all()
         return 0
 
+    def _needs_room(self) -> None:
+        if self._store.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def _inode(self, path: str | None, fh: int | None) -> int:
         return self._model.resolve(path) if path is not None else cast("int", fh)
 
     def _create(self, path: str, mode: int, *, target: str = "") -> int:
+        self._needs_room()
         uid, gid, _ = mfusepy.fuse_get_context()
         folder, name = self._model.resolve_parent(path)
         inode = self._model.create(folder, name, mode, uid=uid, gid=gid, target=target)

@@ -20,6 +20,8 @@ class FolderStore:
         self._folder = str(folder)
         self._descriptors: dict[int, int] = {}
         """Those used last are last."""
+        self.is_full = False
+        """Whether there is no room for anything more."""
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * _MAX_OPEN), most))
 

@@ -37,6 +37,7 @@ class Consumer:
         *,
         events: Mapping[str, Collection[str]] | None = None,
         changes: Collection[str] = (),
+        announced: bool = True,
     ) -> None:
         """Say in the history what the queues have to get from now on.
 
@@ -45,6 +46,7 @@ class Consumer:
             recorder: of the history.
             events: queue -> names of the events that it is bound to, `#` for all of them.
             changes: queues that get every change of the list.
+            announced: whether to say so; not if a queue does not get everything yet.
         """
         self.event_ids: set[str] = set()
         """Of all that has come from any queue of events."""
@@ -54,6 +56,8 @@ class Consumer:
         self._queues = {**dict.fromkeys(events or (), self._event), **dict.fromkeys(changes, self._change)}
         self._link = Link(RabbitMQ(urls=urls, reconnect_max=_AGAIN_SECONDS), use="history", metrics=Metrics())
         self._grew = asyncio.Event()
+        if not announced:
+            return
         for queue, names in (events or {}).items():
             recorder.subscribed(queue, names)
         for queue in changes:
