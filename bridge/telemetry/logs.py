@@ -11,11 +11,12 @@ import orjson
 import structlog
 
 from bridge.telemetry import uncaught
+from bridge.telemetry.many_lines import ManyLinesHandler
 from bridge.telemetry.scrubbing import Scrubber, secrets_of
 from bridge.telemetry.terminal import clean, escaped, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
@@ -51,11 +52,12 @@ def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
         settings: format and level.
         secrets: texts that are hidden in every line.
     """
+    time = structlog.processors.TimeStamper(fmt="iso", utc=True)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        time,
         structlog.processors.StackInfoRenderer(),
     ]
     structlog.configure(
@@ -64,14 +66,19 @@ def configure(settings: Logs, *, secrets: Iterable[str] = ()) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    scrubber = Scrubber(secrets, mask_addresses=settings.mask_addresses)
+    handler = (
+        ManyLinesHandler(sys.stderr, time=time, scrubber=scrubber, line=_json)
+        if writes_json(settings)
+        else logging.StreamHandler(sys.stderr)
+    )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _mark_library_line],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                Scrubber(secrets, mask_addresses=settings.mask_addresses),
+                scrubber,
                 *_renderers(settings),
             ],
         )
@@ -96,6 +103,30 @@ def logger(package: str) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger(package))
 
 
+def info_many(package: str, events: Iterable[Mapping[str, Any]]) -> None:
+    """Log many events at `info`, in order: the lines are those that `logger(package).info` would write.
+
+    Args:
+        package: as in `logger`.
+        events: the fields of each, with its message as `event`, and an `action`. They are read only where `info` is logged.
+    """
+    bound = logger(package).bind()
+    if not bound.is_enabled_for(logging.INFO):
+        return
+    handlers = logging.getLogger().handlers
+    if len(handlers) == 1 and isinstance(handlers[0], ManyLinesHandler) and _goes_to_handlers():
+        handlers[0].write(package, events)
+        return
+    for fields in events:
+        bound.info(**fields)
+
+
+def _goes_to_handlers() -> bool:
+    """Whether structlog hands its events to `logging`: a test that captures them takes them before."""
+    processors = structlog.get_config()["processors"]
+    return bool(processors) and processors[-1] is structlog.stdlib.ProcessorFormatter.wrap_for_formatter
+
+
 def tracer(log: FilteringBoundLogger) -> Callable[..., Any] | None:
     """A function that logs each event at `debug`; None at other levels, so that it costs nothing."""
     bound = log.bind()
@@ -107,7 +138,7 @@ def _mark_library_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict
     return event
 
 
-def _json(event: EventDict, **_: Any) -> str:
+def _json(event: Mapping[str, Any], **_: Any) -> str:
     try:
         return escaped(orjson.dumps(event).decode())
     except orjson.JSONEncodeError:  # a lone surrogate, or a number beyond 64 bits

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote
 from pydantic import BaseModel, SecretStr
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from structlog.typing import EventDict, WrappedLogger
 
@@ -84,9 +84,27 @@ class Scrubber:
             event[key] = self._value(value, masks=self._masks and key != _WHERE)
         return event
 
+    def scrub_all(self, events: Sequence[EventDict]) -> None:
+        """Scrub every text in these events. Nearly always one look at all of them says that there is nothing to hide."""
+        texts: list[str] = []
+        only_texts = True
+        for event in events:
+            for key, value in event.items():
+                if key in _OURS or value is None:
+                    continue
+                if type(value) is str:
+                    texts.append(_without_mask(value))
+                else:
+                    only_texts = False
+        if only_texts and not self._has_sign("\n".join(texts)):
+            return
+        for event in events:
+            self(None, "", event)
+
     def _is_suspicious(self, text: str) -> bool:
-        if text[1:5] == _AFTER_A_LETTER:
-            text = text[5:]  # our code has masked it
+        return self._has_sign(_without_mask(text))
+
+    def _has_sign(self, text: str) -> bool:
         for sign in self._signs:  # noqa: SIM110 -- `any` would cost three times as much, for each text of each line
             if sign in text:
                 return True
@@ -113,6 +131,10 @@ class Scrubber:
         if isinstance(value, list | tuple | set | frozenset):
             return [self._value(item, masks=masks) for item in value]
         return self.text(str(value), masks=masks)
+
+
+def _without_mask(text: str) -> str:
+    return text[5:] if text[1:5] == _AFTER_A_LETTER else text  # our code has masked it
 
 
 def without_secrets(text: str) -> str:

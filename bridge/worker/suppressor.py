@@ -20,7 +20,7 @@ from bridge.worker import failures
 from bridge.worker.delivery_result import DeliveryResult, failed_delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
     from bridge.amqp.message_types import Delivery
     from bridge.events import Event
@@ -235,20 +235,26 @@ class Suppressor:
             operation="write",
         )
         self._sizes.observe(len(ready))
-        bound = log.bind()  # once: else structlog would make a logger for each line
-        for (pending, event), done in zip(ready, recorded, strict=True):
+        for (pending, _), done in zip(ready, recorded, strict=True):
             report(_result(pending, done))
+        logs.info_many("worker", self._lines(ready, recorded))
+        self._on_recorded()
+
+    def _lines(
+        self, ready: Sequence[tuple[_PendingEvent, ListEvent]], recorded: Sequence[RecordedEvent]
+    ) -> Iterator[Mapping[str, str]]:
+        """What the log says of recorded events."""
+        for (pending, event), done in zip(ready, recorded, strict=True):
             if isinstance(event, Delivered):
                 continue  # there are many, and few of them end an entry: the change log has those
-            bound.info(
-                _UNCHANGED.get(done.outcome, "suppressed"),
-                action=f"suppression.{done.outcome}",
-                event_id=event.event_id,
-                reason=event.reason.value,
-                address=self._shown(PLAIN.written(event.address)),
+            yield {
+                "event": _UNCHANGED.get(done.outcome, "suppressed"),
+                "action": f"suppression.{done.outcome}",
+                "event_id": event.event_id,
+                "reason": event.reason.value,
+                "address": self._shown(PLAIN.written(event.address)),
                 **trace_field(pending.delivery.properties),
-            )
-        self._on_recorded()
+            }
 
     async def _look_up(
         self, pending: _PendingEvent, queue: asyncio.Queue[_PendingEvent], report: Report

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SOURCES = sorted(Path(bridge.__file__).parent.rglob("*.py"))
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 SECRET = "s3cret-and-long"
+TIME = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
 
 
 @pytest.fixture(autouse=True)
@@ -309,3 +310,48 @@ def test_no_line_steers_a_terminal(capsys: pytest.CaptureFixture[str], style: An
     written_lines = capsys.readouterr().err
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", written_lines)
     assert "\nfake" not in written_lines
+
+
+MANY: list[dict[str, Any]] = [
+    {"event": "suppressed", "action": "worker.test", "address": "j***@example.org", "reason": "complaint"},
+    {"event": "with jane@example.org in it", "action": "worker.test", "address": "j***@example.org"},
+    {"event": f"a {SECRET}", "action": "worker.test", "number": 5, "none": None, "names": ["ж", SECRET]},
+    {"event": "\x7f\u202e and \ud800", "action": "worker.test", "number": 2**70},
+]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("events", [MANY, MANY[:1], []])
+def test_many_events_at_once_are_the_lines_that_each_would_be(
+    capsys: pytest.CaptureFixture[str], form: Any, events: list[dict[str, Any]]
+) -> None:
+    """With secrets and addresses hidden, nothing that steers a terminal, and the fields of the process."""
+    logs.configure(Logs(format=form), secrets=(SECRET,))
+    with structlog.contextvars.bound_contextvars(process=3):
+        for fields in events:
+            logs.logger("worker").info(**fields)
+        expected = re.sub(TIME, "", capsys.readouterr().err)
+        logs.info_many("worker", iter(events))
+    assert re.sub(TIME, "", capsys.readouterr().err) == expected
+    assert expected.count("\n") == len(events)
+    assert SECRET not in expected
+
+
+def test_many_events_are_not_even_made_where_their_level_is_not_logged(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Their fields are read only to be written."""
+    logs.configure(Logs(format="json", level="warning"))
+    fields = iter(MANY)
+    logs.info_many("worker", fields)
+    assert list(fields) == MANY
+    assert capsys.readouterr().err == ""
+
+
+def test_many_events_can_be_captured_like_each(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who takes events before they are lines gets these, too."""
+    logs.configure(Logs(format="json"))
+    with structlog.testing.capture_logs() as captured:
+        logs.info_many("worker", MANY)
+    assert [one["event"] for one in captured] == [one["event"] for one in MANY]
+    assert capsys.readouterr().err == ""
