@@ -102,6 +102,11 @@ stack-test: dependencies ## Start the Compose stack, restart and kill all of it 
 bench: packages postgresql wrk dependencies contenders ## Measure it against what else one would use; tables of figures (ten minutes)
 	@$(BIN)/python -m tests.programs.bench $(ARGS)
 
+# The same on a busy machine and on an idle one: what is compared is the work of a program, not its time.
+.PHONY: cost
+cost: packages postgresql valgrind dependencies ## Count the instructions that an event costs, against those of the last release (four minutes)
+	@$(BIN)/python -m tests.programs.cost $(ARGS)
+
 .PHONY: secrets
 secrets: python ## Make the passwords and tokens of the Compose stack, in config/secrets; those that are there stay
 	@$(PYTHON) config/make_secrets.py $(ARGS)
@@ -234,6 +239,11 @@ contenders: dependencies
 wrk:
 	@command -v wrk >/dev/null || ( missing=wrk; $(install_missing) ) || \
 	    echo 'wrk: the own load generator takes its place, which leaves less of the machine to what is measured' >&2
+
+# Counts instructions. Without it, as where there is no Debian, `make cost` says so and counts none.
+.PHONY: valgrind
+valgrind: python
+	@command -v valgrind >/dev/null || ! command -v apt-get >/dev/null || ( missing=valgrind; $(install_missing) )
 
 # The tests start a server of their own from its programs, which Debian keeps out of everybody's PATH.
 .PHONY: postgresql

@@ -233,9 +233,9 @@ class Scene:
         await asyncio.gather(
             *(
                 aiormq_channel.basic_publish(
-                    body, exchange="", routing_key=self._names.suppression, properties=_properties(body)
+                    body, exchange="", routing_key=self._names.suppression, properties=properties(body)
                 )
-                for body in _bodies(numbers)
+                for body in bodies(numbers)
             )
         )
 
@@ -288,13 +288,13 @@ def _cpu(running: Iterable[asyncio.subprocess.Process]) -> float:
     return sum(usage.of_tree(process.pid).cpu for process in running)
 
 
-def _bodies(numbers: range) -> Iterator[bytes]:
+def bodies(numbers: range) -> Iterator[bytes]:
     """Each of its own message and so for its own address; half bounce, half complain."""
     for number in numbers:
         yield event_body(SUPPRESSING[number % 2], number, _AT, {})
 
 
-def _properties(body: bytes) -> spec.Basic.Properties:
+def properties(body: bytes) -> spec.Basic.Properties:
     """As the receiver writes them: reading them is part of a worker's work."""
     event = events.parse(body)
     happened = datetime.fromtimestamp(event.timestamp, UTC)

@@ -1,0 +1,65 @@
+"""What an event costs that is posted: aiohttp's handler that does nothing, the receiver with RabbitMQ and without."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import orjson
+
+from tests.programs.cost.callgrind import Counted
+from tests.programs.cost.load import Waves
+from tests.programs.cost.subject import Measured
+from tests.programs.faults.stage import TOKEN, WEBHOOK
+from tests.support.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.programs.cost.place import Place
+
+
+@asynccontextmanager
+async def noop(place: Place) -> AsyncIterator[Measured]:
+    port = free_port()
+    async with (
+        Counted.running(
+            "tests.programs.bench.contenders.noop",
+            folder=place.folder("noop"),
+            environment={"PORT": str(port), "WEBHOOK": WEBHOOK},
+        ) as process,
+        Waves.on(process, port=port, path=WEBHOOK, expected=b"accepted") as waves,
+    ):
+        yield Measured(process, waves.post)
+
+
+@asynccontextmanager
+async def confirmed(place: Place) -> AsyncIterator[Measured]:
+    async with _receiver(place, "confirmed", await place.amqp_url()) as measured:
+        yield measured
+
+
+@asynccontextmanager
+async def spooled(place: Place) -> AsyncIterator[Measured]:
+    async with _receiver(place, "spooled", f"amqp://127.0.0.1:{free_port()}/") as measured:
+        yield measured
+
+
+@asynccontextmanager
+async def _receiver(place: Place, durability: str, amqp_url: str) -> AsyncIterator[Measured]:
+    folder, port = place.folder(durability), free_port()
+    environment = place.environment(amqp_url) | {
+        "BRIDGE_RECEIVER__HOST": "127.0.0.1",
+        "BRIDGE_RECEIVER__PORT": str(port),
+        "BRIDGE_RECEIVER__CONFIRM_WAIT": "60",
+        "BRIDGE_RECEIVER__TOKENS": orjson.dumps([TOKEN]).decode(),
+        "BRIDGE_RABBITMQ__PREFIX": f"{durability}.",
+        "BRIDGE_SPOOL__DIRECTORY": str(folder / "spool"),
+    }
+    expected = b'"durability":"%s"' % durability.encode()
+    async with (
+        Counted.running("bridge", "receiver", folder=folder, environment=environment) as process,
+        Waves.on(process, port=port, path=WEBHOOK, expected=expected) as waves,
+    ):
+        await waves.ready()
+        yield Measured(process, waves.post)
