@@ -31,6 +31,8 @@ _COUNTED: Final = re.compile(r"^events-\d+: (\d+)$", re.MULTILINE)
 _STATE, _USER, _SYSTEM = 0, 11, 12
 _STOPPED, _ENDED, _ASLEEP = "T", "Z", "S"
 _STOPPING_SECONDS: Final = 0.0005
+_LOOKS_ASLEEP: Final = 4
+"""In a row: threads are looked at one after the other, and one may wake another meanwhile."""
 
 
 class CostError(RuntimeError):
@@ -100,7 +102,15 @@ class Counted:
             await process.wait()
 
     def pause(self) -> None:
-        """Stop it; returns when it has stopped, whatever the machine does beside it. Blocks for so long."""
+        """Stop it as soon as it sleeps; returns when it has stopped, whatever the machine does beside it.
+
+        It blocks for so long. A process that is stopped while it still works would find what it is given then earlier than
+        another time.
+        """
+        looks = 0
+        while looks < _LOOKS_ASLEEP:
+            looks = looks + 1 if _states(self._process.pid) <= {_ASLEEP, _ENDED} else 0
+            time.sleep(_STOPPING_SECONDS)
         self._process.send_signal(signal.SIGSTOP)
         while not _states(self._process.pid) <= {_STOPPED, _ENDED}:
             time.sleep(_STOPPING_SECONDS)
