@@ -19,13 +19,14 @@ from bridge.settings.sections import Logs
 from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.telemetry import logs
 from tests.programs import program
-from tests.programs.bench import machine, report, run
+from tests.programs.bench import growth, machine, report, run
 from tests.programs.bench.load import CHECKOUT
 from tests.programs.bench.results import Results, bars
 
 console = Console(width=180)
 
 _INTO: Final = Path(__file__).with_name("results.md")
+_GROWTH_INTO: Final = Path(__file__).with_name("growth.md")
 _REDRAWS_A_SECOND: Final = 1
 """What draws on the terminal takes from the cores that are measured on."""
 
@@ -39,13 +40,18 @@ def main(
     into: Annotated[
         Path | None,
         typer.Option(
-            help="The Markdown's file; without it results.md beside this program, if all is measured."
+            help="The Markdown's file; without it results.md beside this program, if all is measured. "
+            "The tables of growth are in growth.md."
         ),
     ] = None,
     json: Annotated[Path | None, typer.Option(help="Write all numbers to this file, too.")] = None,
     scratch: Annotated[
         Path, typer.Option(help="For the broker's data and the spool: a folder on a real disk.")
     ] = CHECKOUT / ".dev",
+    *,
+    full: Annotated[
+        bool, typer.Option("--full", help="Growth up to 10,000,000 entries, which takes an hour.")
+    ] = False,
 ) -> None:
     """Measure the bridge and its contenders on this machine; exit code 1 where something was answered wrong.
 
@@ -68,10 +74,12 @@ def main(
         tempfile.TemporaryDirectory(prefix="bench-", dir=scratch) as directory,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        choice = run.Choice(names, rounds=rounds, seconds=seconds, scratch=Path(directory))
+        choice = run.Choice(names, rounds=rounds, seconds=seconds, scratch=Path(directory), full=full)
         results = runner.run(_measured(choice))
     if into is not None or len(names) == len(run.ALL):
         (into or _INTO).write_text(report.markdown(results))
+    if names >= {part.name for part in growth.PARTS} and results.growth:
+        _GROWTH_INTO.write_text(report.growth_markdown(results))
     if json is not None:
         everything = asdict(results) | {"bars": [asdict(bar) | {"holds": bar.holds} for bar in bars(results)]}
         json.write_bytes(orjson.dumps(everything, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

@@ -99,7 +99,7 @@ async def measure(*, rounds: int, longest: int = ENTRIES, say: Say) -> list[Chec
     """
     figures = []
     with tempfile.TemporaryDirectory(prefix="bridge-bench-") as folder:
-        buffers = _shared_buffers()
+        buffers = shared_buffers()
         say(f"PostgreSQL: shared_buffers = {buffers}, a quarter of the memory")
         async with every_store(settings=f"shared_buffers = {buffers}\n") as stores:
             for store, url_in in stores:
@@ -171,7 +171,7 @@ async def _of_store(store: str, urls: dict[int, str], *, rounds: int, longest: i
     )
 
 
-def _shared_buffers() -> str:
+def shared_buffers() -> str:
     """What PostgreSQL's manual gives as a start for a server that does nothing else: a quarter of the memory."""
     return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 4 // 2**20}MB"
 

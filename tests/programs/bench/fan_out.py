@@ -12,6 +12,7 @@ import aio_pika
 from bridge.broker import declaring, topology_plan
 from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
+from tests.programs.bench import usage
 from tests.programs.bench.entrants import CONFIRMED
 from tests.programs.bench.throughput import of_another_kind
 
@@ -40,6 +41,8 @@ class FanOutRow:
     p99: float
     worst: float
     """Of all rounds."""
+    receiver_cpu: float
+    """Of the receiver, for an event."""
     broker_cpu: float
     """Of RabbitMQ, for an event."""
     ratio: float
@@ -50,6 +53,7 @@ class FanOutRow:
 @dataclass(frozen=True, slots=True)
 class _Taken:
     answers: Answers
+    receiver_cpu: float
     broker_cpu: float
     errors: tuple[str, ...]
 
@@ -100,12 +104,14 @@ async def _taken(place: Place, seconds: int) -> _Taken:
         await place.load.open(running.port, seconds=_WARM_UP_SECONDS, rate=RATE)
         await place.rest()
         used, before = place.broker.cpu, await running.answered()
+        receiver = usage.of_tree(running.pid).cpu
         answers = await place.load.open(running.port, seconds=seconds, rate=RATE)
         await place.rest()
         used = place.broker.cpu - used
+        receiver = usage.of_tree(running.pid).cpu - receiver
         errors = [f"{count:,} {what}" for what, count in answers.wrong.items()]
         errors += of_another_kind(before, await running.answered(), "confirmed")
-    return _Taken(answers, used / answers.requests, tuple(errors))
+    return _Taken(answers, receiver / answers.requests, used / answers.requests, tuple(errors))
 
 
 def _row(number: int, taken: Sequence[_Taken], alone: Sequence[_Taken]) -> FanOutRow:
@@ -114,6 +120,7 @@ def _row(number: int, taken: Sequence[_Taken], alone: Sequence[_Taken]) -> FanOu
         p50=median(one.answers.p50 for one in taken),
         p99=median(one.answers.p99 for one in taken),
         worst=max(one.answers.worst for one in taken),
+        receiver_cpu=median(one.receiver_cpu for one in taken),
         broker_cpu=median(one.broker_cpu for one in taken),
         ratio=median(one.broker_cpu / first.broker_cpu for one, first in zip(taken, alone, strict=True)),
         errors=tuple(dict.fromkeys(error for one in taken for error in one.errors)),

@@ -54,16 +54,16 @@ class Load:
         self.wrk = shutil.which("wrk")
         """Where wrk is, if it is."""
 
-    async def closed(self, port: int, *, seconds: int) -> Answers:
+    async def closed(self, port: int, *, seconds: int, connections: int = CONNECTIONS) -> Answers:
         """As fast as it is answered.
 
         Raises:
             LoadError: it could not be run.
         """
         if self.wrk is None:
-            return await self._own(port, seconds, rate=0)
+            return await self._own(port, seconds, rate=0, connections=connections)
         return await _run(
-            self.wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(_SCRIPT),
+            self.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT),
             f"http://127.0.0.1:{port}{self._path}", "--", str(self._requests), str(self._ids()),
             patience=seconds + _PATIENCE_SECONDS,
         )  # fmt: skip
@@ -76,10 +76,10 @@ class Load:
         """
         return await self._own(port, seconds, rate=rate)
 
-    async def _own(self, port: int, seconds: int, *, rate: float) -> Answers:
+    async def _own(self, port: int, seconds: int, *, rate: float, connections: int = CONNECTIONS) -> Answers:
         return await _run(
             sys.executable, "-m", "tests.programs.bench.generator", str(port), self._path, str(seconds),
-            "--rate", str(rate), "--connections", str(CONNECTIONS), "--first-id", str(self._ids()),
+            "--rate", str(rate), "--connections", str(connections), "--first-id", str(self._ids()),
             patience=seconds + _PATIENCE_SECONDS,
         )  # fmt: skip
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
-
-from rich.table import Table as RichTable
 
 from tests.programs.bench.entrants import CONFIRMED
 from tests.programs.bench.fan_out import RATE as FAN_OUT_RATE
 from tests.programs.bench.longer import RATE
 from tests.programs.bench.results import bars
+from tests.programs.bench.tables import Line, Table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.building import BuildingRow
     from tests.programs.bench.checking import CheckFigures
     from tests.programs.bench.fan_out import FanOutRow
+    from tests.programs.bench.growth_curves import Curve
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.results import Bar, Results
     from tests.programs.bench.scaling import ScalingRow
@@ -31,33 +31,6 @@ _MB: Final = 1e6
 _NONE: Final = "-"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    cells: tuple[str, ...]
-    good: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    title: str
-    columns: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-    def rich(self) -> RichTable:
-        table = RichTable(title=self.title, title_justify="left")
-        for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left")
-        for line in self.lines:
-            table.add_row(*line.cells, style=None if line.good else "bold red")
-        return table
-
-    def markdown(self) -> str:
-        aligned = ["---", *["---:"] * (len(self.columns) - 1)]
-        rows = [self.columns, *(line.cells for line in self.lines)]
-        first, *others = (f"| {' | '.join(row)} |" for row in rows)
-        return "\n".join([f"**{self.title}**", "", first, f"|{'|'.join(aligned)}|", *others, ""])
-
-
 def tables(results: Results) -> list[Table]:
     """All that this run has measured; what it has not is not there."""
     found = []
@@ -68,6 +41,7 @@ def tables(results: Results) -> list[Table]:
     if results.memory is not None:
         found.append(_memory(results.memory))
     found += [table for table in _of_rows(results) if table.lines]
+    found += growth_tables(results.growth)
     if lines := tuple(map(_bar, bars(results))):
         found.append(Table("The bar", ("what", "measured", "bar", "aim", "holds"), lines))
     return found
@@ -85,10 +59,44 @@ def _of_rows(results: Results) -> tuple[Table, ...]:
     )
 
 
+def growth_tables(curves: Sequence[Curve]) -> list[Table]:
+    """What things cost against their size: a table for each thing that grows."""
+    return [
+        _growth(part, [one for one in curves if one.part == part])
+        for part in dict.fromkeys(one.part for one in curves)
+    ]
+
+
+def _growth(part: str, curves: Sequence[Curve]) -> Table:
+    sizes = [f"{point.size:,}" for point in curves[0].points]
+    return Table(
+        f"Cost against size: {part}",
+        ("what", "unit", *sizes, "last ÷ first", "bends upward"),
+        tuple(
+            Line(
+                (
+                    one.what,
+                    one.unit,
+                    *(f"{point.cost:,.1f}" for point in one.points),
+                    _ratio(one.ratios[-1]),
+                    "YES" if one.bends else "no",
+                )
+            )
+            for one in curves
+        ),
+    )
+
+
+def growth_markdown(results: Results) -> str:
+    """What `docs/capacity.md` shows."""
+    return "\n".join([f"{results.about}\n", *(table.markdown() for table in growth_tables(results.growth))])
+
+
 def markdown(results: Results) -> str:
     """What the README shows."""
     errors = [f"Not measured: {error}\n" for error in results.errors]
-    return "\n".join([f"{results.about}\n", *(table.markdown() for table in tables(results)), *errors])
+    shown = tables(replace(results, growth=()))
+    return "\n".join([f"{results.about}\n", *(table.markdown() for table in shown), *errors])
 
 
 def _receivers(rows: Sequence[Row], skipped: Mapping[str, str]) -> Table:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.building import BuildingRow
     from tests.programs.bench.checking import CheckFigures
     from tests.programs.bench.fan_out import FanOutRow
+    from tests.programs.bench.growth_curves import Curve
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.scaling import ScalingRow
     from tests.programs.bench.throughput import Measurement, Row
@@ -44,6 +45,8 @@ class Results:
     built: tuple[BuildingRow, ...] = ()
     """Messages for the tests of consumers."""
     traced: tuple[TracingRow, ...] = ()
+    growth: tuple[Curve, ...] = ()
+    """Cost against size."""
 
     @property
     def good(self) -> bool:

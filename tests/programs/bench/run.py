@@ -12,6 +12,7 @@ from tests.programs.bench import (
     checking,
     entrants,
     fan_out,
+    growth,
     longer,
     machine,
     place,
@@ -25,10 +26,11 @@ from tests.programs.bench.results import Results
 from tests.programs.bench.throughput import FAILURES, said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from tests.programs.bench.fan_out import FanOutRow
+    from tests.programs.bench.growth_curves import Curve
     from tests.programs.bench.longer import AnswerTimes, Memory
     from tests.programs.bench.throughput import Row, Say
     from tests.programs.bench.tracing import TracingRow
@@ -55,6 +57,7 @@ ALL: Final = (
     CHECKS,
     BUILDING,
     TRACING,
+    *(part.name for part in growth.PARTS),
 )
 """What can be chosen."""
 
@@ -68,6 +71,8 @@ class Choice:
     """Of each measurement as fast as it is answered."""
     scratch: Path
     """A new folder on a real disk."""
+    full: bool = False
+    """Whether growth is measured to the sizes that take minutes."""
 
 
 def chosen(only: Sequence[str]) -> frozenset[str]:
@@ -105,6 +110,7 @@ async def everything(choice: Choice, say: Say) -> Results:
             measuring_fan_out = fan_out.measure(there, rounds=choice.rounds, say=say)
             fanned = await _kept(FAN_OUT, measuring_fan_out, failed, say)
         traced = await _traced(there, choice, failed, say)
+        grown = [curve async for curve in _growth(there, choice, failed, say)]
     workers = None
     if WORKER in choice.names:
         workers = await _kept(WORKER, working.measure(rounds=choice.rounds, say=say), failed, say)
@@ -133,6 +139,7 @@ async def everything(choice: Choice, say: Say) -> Results:
         checks=tuple(checks or ()),
         built=tuple(built or ()),
         traced=tuple(traced or ()),
+        growth=tuple(grown),
         errors=tuple(f"{name}: {why}" for name, why in failed.items()),
     )
 
@@ -143,6 +150,17 @@ async def _traced(
     if TRACING not in choice.names:
         return None
     return await _kept(TRACING, tracing.measure(there, rounds=choice.rounds, say=say), failed, say)
+
+
+async def _growth(
+    there: place.Place, choice: Choice, failed: dict[str, str], say: Say
+) -> AsyncIterator[Curve]:
+    for part in growth.PARTS:
+        if part.name in choice.names:
+            for curve in (
+                await _kept(part.name, part.measured(there, full=choice.full, say=say), failed, say) or ()
+            ):
+                yield curve
 
 
 async def _kept(

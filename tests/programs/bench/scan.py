@@ -6,6 +6,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -38,6 +39,18 @@ _MESSAGE: Final = "77"
 """The one that is looked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """One way through the archive."""
+
+    selected: int
+    scanned: int
+    per_second: float
+    """Events that were gone through; 0 where there was one step only."""
+    cpu: float
+    """Seconds of this process."""
+
+
 def main(events: Annotated[int, typer.Option(min=100_000, help="In the archive.")] = 200_000) -> None:
     """Fill an archive on a private node, and go through it: for all, for one name, for one message.
 
@@ -52,16 +65,21 @@ async def _measure(events: int) -> None:
     with tempfile.TemporaryDirectory(prefix="bridge-scan-") as directory:
         async with private_node.running_node(Path(directory)) as node:
             settings = load_settings(overrides={"rabbitmq": {"urls": [node.url]}})
-            await _fill(settings, events)
+            await fill(settings, events)
             for what, selection in (
                 ("all events", ArchiveSelection()),
                 ("one name", ArchiveSelection(names=frozenset({"hard_bounced"}))),
                 ("one message", ArchiveSelection(message_ids=frozenset({_MESSAGE}))),
             ):
-                await _scan(settings, what, selection)
+                found = await scan(settings, selection)
+                sys.stdout.write(
+                    f"{what}: {found.selected:,} of {found.scanned:,}, {found.per_second:,.0f} a second, "
+                    f"{found.cpu / found.scanned * 1e6:.1f} us of CPU each\n"
+                )
 
 
-async def _fill(settings: Settings, events: int) -> None:
+async def fill(settings: Settings, events: int) -> None:
+    """Publish so many events to the archive, each confirmed, with no queue of the worker behind."""
     link = Link(settings.rabbitmq, use="publish", metrics=Metrics())
     publisher = Publisher(link, max_in_flight=_WINDOW, stalled_after=10, metrics=Metrics())
 
@@ -83,7 +101,8 @@ async def _fill(settings: Settings, events: int) -> None:
             await publisher.wait_until_idle()
 
 
-async def _scan(settings: Settings, what: str, selection: ArchiveSelection) -> None:
+async def scan(settings: Settings, selection: ArchiveSelection) -> Scanned:
+    """Go through the whole archive, and publish nothing."""
     progress = ArchiveProgress()
     steps: list[tuple[float, int]] = []
     cpu = time.process_time()
@@ -96,11 +115,8 @@ async def _scan(settings: Settings, what: str, selection: ArchiveSelection) -> N
     cpu = time.process_time() - cpu
     # From the first step, so that finding the end of the archive, 2 s whatever its size, does not count.
     (began, before), (ended, after) = steps[0], steps[-1]
-    rate = (after - before) / (ended - began)
-    sys.stdout.write(
-        f"{what}: {progress.selected.total():,} of {progress.scanned:,}, "
-        f"{rate:,.0f} a second, {cpu / progress.scanned * 1e6:.1f} us of CPU each\n"
-    )
+    rate = (after - before) / (ended - began) if ended > began else 0.0
+    return Scanned(progress.selected.total(), progress.scanned, rate, cpu)
 
 
 def _must_be_confirmed(error: Exception | None) -> None:
