@@ -95,9 +95,22 @@ def _program(
 
 
 def bridge_receiver(
-    *, broker: bool = True, processes: int = 1, fast_path: str = "auto", tracing: dict[str, Any] | None = None
+    *,
+    broker: bool = True,
+    processes: int = 1,
+    fast_path: str = "auto",
+    tracing: dict[str, Any] | None = None,
+    confirm_wait: float | None = None,
 ) -> Callable[[Place], AbstractAsyncContextManager[Running]]:
-    """`bridge receiver` as shipped, but for its address, its token and its folder, its `development.fast_path`, and `tracing`."""
+    """`bridge receiver` as shipped, but for its address, its token and its folder, its `development.fast_path`, and `tracing`.
+
+    Args:
+        broker: whether it has one.
+        processes: of it.
+        fast_path: the setting.
+        tracing: the section.
+        confirm_wait: seconds after which an event is spooled, where that is not to depend on what else the machine does.
+    """
 
     @asynccontextmanager
     async def start(place: Place) -> AsyncIterator[Running]:
@@ -105,7 +118,9 @@ def bridge_receiver(
         receiver: dict[str, Any] = {"host": "127.0.0.1", "port": port, "tokens": [TOKEN]}
         settings = {
             "rabbitmq": {"urls": [place.node.url if broker else f"amqp://127.0.0.1:{free_port()}/"]},
-            "receiver": receiver | ({"processes": processes} if processes > 1 else {}),
+            "receiver": receiver
+            | ({"processes": processes} if processes > 1 else {})
+            | ({"confirm_wait": confirm_wait} if confirm_wait is not None else {}),
             "spool": {"directory": str(directory / "spool")},
             "health": {"port": health},
             "logs": {"format": "json"},

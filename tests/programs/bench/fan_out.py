@@ -19,6 +19,7 @@ from tests.programs.bench.throughput import of_another_kind
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from tests.programs.bench.entrants import Contender
     from tests.programs.bench.load import Answers
     from tests.programs.bench.place import Place
     from tests.programs.bench.throughput import Say
@@ -59,7 +60,13 @@ class _Taken:
 
 
 async def measure(
-    place: Place, *, rounds: int, say: Say, seconds: int = SECONDS, subscribers: Sequence[int] = SUBSCRIBERS
+    place: Place,
+    *,
+    rounds: int,
+    say: Say,
+    seconds: int = SECONDS,
+    subscribers: Sequence[int] = SUBSCRIBERS,
+    contender: Contender = CONFIRMED,
 ) -> list[FanOutRow]:
     """Every number of subscribers once in each round.
 
@@ -71,7 +78,7 @@ async def measure(
     for turn in range(1, rounds + 1):
         for number, found in taken.items():
             async with _bound(place, number):
-                found.append(await _taken(place, seconds))
+                found.append(await _taken(place, contender, seconds))
             one = found[-1]
             say(
                 f"round {turn} of {rounds}: {number} subscribers: p99 {one.answers.p99 * 1e3:.2f} ms, "
@@ -99,8 +106,8 @@ async def _bound(place: Place, number: int) -> AsyncIterator[None]:
                     await channel.queue_delete(queue.name)
 
 
-async def _taken(place: Place, seconds: int) -> _Taken:
-    async with CONFIRMED.start(place) as running:
+async def _taken(place: Place, contender: Contender, seconds: int) -> _Taken:
+    async with contender.start(place) as running:
         await place.load.open(running.port, seconds=_WARM_UP_SECONDS, rate=RATE)
         await place.rest()
         used, before = place.broker.cpu, await running.answered()

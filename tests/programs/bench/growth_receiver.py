@@ -21,6 +21,9 @@ PROCESS_SIZES: Final = (1, 2, 3, 4)
 SUBSCRIBER_SIZES: Final = (1, 10, 50)
 _WARM_UP_SECONDS: Final = 1
 _SECONDS: Final = 5
+_CONFIRM_WAIT: Final = 30.0
+"""Seconds: what an event costs is asked here, and not how soon it is answered, whatever else the machine does."""
+_PATIENT: Final = Contender("bridge confirmed", bridge_receiver(confirm_wait=_CONFIRM_WAIT))
 
 
 async def connections(place: Place, *, sizes: Sequence[int], say: Say) -> list[Curve]:
@@ -50,7 +53,9 @@ async def subscribers(place: Place, *, sizes: Sequence[int], say: Say) -> list[C
     Raises:
         RuntimeError: an answer was wrong, or the receiver does not run.
     """
-    rows = await fan_out.measure(place, rounds=1, seconds=2 * _SECONDS, subscribers=sizes, say=say)
+    rows = await fan_out.measure(
+        place, rounds=1, seconds=2 * _SECONDS, subscribers=sizes, contender=_PATIENT, say=say
+    )
     if errors := [f"{row.subscribers} subscribers: {error}" for row in rows for error in row.errors]:
         raise RuntimeError("; ".join(errors))
     part = "queues of other services"
@@ -77,13 +82,17 @@ async def _curves(
     costs: dict[tuple[str, str], list[tuple[int, float]]] = defaultdict(list)
     for size, connected, started in cases:
         await place.clean()
-        contender = Contender(f"{size}", bridge_receiver(processes=started))
+        contender = Contender(f"{size}", bridge_receiver(processes=started, confirm_wait=_CONFIRM_WAIT))
         async with contender.start(place) as running:
             first = usage.of_tree(running.pid)
-            await place.load.closed(running.port, seconds=_WARM_UP_SECONDS, connections=connected)
+            await place.load.closed(
+                running.port, seconds=_WARM_UP_SECONDS, connections=connected, patience=_CONFIRM_WAIT
+            )
             await place.rest()
             before, broker = usage.of_tree(running.pid), place.broker.cpu
-            answers = await place.load.closed(running.port, seconds=_SECONDS, connections=connected)
+            answers = await place.load.closed(
+                running.port, seconds=_SECONDS, connections=connected, patience=_CONFIRM_WAIT
+            )
             await place.rest()
             after, broker = usage.of_tree(running.pid), place.broker.cpu - broker
         if answers.wrong:

@@ -83,10 +83,13 @@ def _curves(taken: Sequence[_Taken]) -> tuple[Curve, ...]:
         ),
         curve(
             _PART,
-            "memory beyond that of an empty one",
-            "MB",
+            "memory while it starts and drains, for each event in it",
+            "bytes",
             [
-                (one.size, max(step["memory"] for step in (one.found["start"], one.found["drain"])) / 1e6)
+                (
+                    one.size,
+                    max(step["memory"] for step in (one.found["start"], one.found["drain"])) / one.size,
+                )
                 for one in taken
             ],
         ),

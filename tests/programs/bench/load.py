@@ -20,6 +20,8 @@ _RESULT: Final = b"RESULT "
 _IDS_OF_A_RUN: Final = 10_000_000
 """More than are sent in one run, so that none is sent twice."""
 _PATIENCE_SECONDS: Final = 30.0
+_WRK_TIMEOUT_SECONDS: Final = 2.0
+"""wrk's own default."""
 
 
 class LoadError(RuntimeError):
@@ -54,8 +56,21 @@ class Load:
         self.wrk = shutil.which("wrk")
         """Where wrk is, if it is."""
 
-    async def closed(self, port: int, *, seconds: int, connections: int = CONNECTIONS) -> Answers:
+    async def closed(
+        self,
+        port: int,
+        *,
+        seconds: int,
+        connections: int = CONNECTIONS,
+        patience: float = _WRK_TIMEOUT_SECONDS,
+    ) -> Answers:
         """As fast as it is answered.
+
+        Args:
+            port: of the receiver.
+            seconds: for how long.
+            connections: how many at once.
+            patience: seconds after which wrk counts an answer as wrong.
 
         Raises:
             LoadError: it could not be run.
@@ -63,7 +78,7 @@ class Load:
         if self.wrk is None:
             return await self._own(port, seconds, rate=0, connections=connections)
         return await _run(
-            self.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(_SCRIPT),
+            self.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", f"{patience:g}s", "-s", str(_SCRIPT),
             f"http://127.0.0.1:{port}{self._path}", "--", str(self._requests), str(self._ids()),
             patience=seconds + _PATIENCE_SECONDS,
         )  # fmt: skip
