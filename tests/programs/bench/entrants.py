@@ -128,7 +128,7 @@ def bridge_receiver(
             "tracing": tracing or {},
         }
         async with Processes(directory) as started:
-            process = await started.start("receiver", overrides=settings)
+            process = await started.start("receiver", overrides=settings, fresh=True)
             await process.says("receiver.started", times=processes)
             if broker:
                 await process.says("broker.connected", times=processes)

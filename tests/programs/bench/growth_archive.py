@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 SIZES: Final = (10_000, 100_000)
 FULL: Final = (*SIZES, 1_000_000)
+_PART: Final = "archive, events in it"
 _SELECTIONS: Final = {
     "go through an event, all selected": ArchiveSelection(),
     "go through an event, one message looked for": ArchiveSelection(message_ids=frozenset({"77"})),
@@ -33,11 +35,13 @@ async def measure(place: Place, *, sizes: Sequence[int], say: Say) -> list[Curve
     await place.clean()
     settings = load_settings(overrides={"rabbitmq": {"urls": [place.node.url]}})
     costs: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    bytes_each: dict[int, float] = {}
     filled = 0
     for size in sorted(sizes):
         await scan.fill(settings, size - filled)
         filled = size
         await place.rest()
+        bytes_each[size] = await asyncio.to_thread(place.streamed_bytes) / size
         for what, selection in _SELECTIONS.items():
             broker = place.broker.cpu
             found = await scan.scan(settings, selection)
@@ -49,4 +53,7 @@ async def measure(place: Place, *, sizes: Sequence[int], say: Say) -> list[Curve
             say(
                 f"archive of {size:,}: {what}: {found.cpu / size * 1e6:.1f} us, RabbitMQ {broker / size * 1e6:.1f} us"
             )
-    return [curve("archive, events in it", what, "us", found) for what, found in costs.items()]
+    return [
+        *(curve(_PART, what, "us", found) for what, found in costs.items()),
+        curve(_PART, "disk, for each event", "bytes", list(bytes_each.items())),
+    ]

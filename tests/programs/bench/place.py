@@ -51,6 +51,11 @@ class Place:
     def broker(self) -> usage.Usage:
         return usage.of_group(self.node.pid)
 
+    def streamed_bytes(self) -> int:
+        """What the segments of all streams take on the disk."""
+        segments = (path for path in self._directory.rglob("*.segment") if "stream" in path.parts)
+        return sum(path.stat().st_size for path in segments)
+
     async def clean(self) -> None:
         """The topology as `bridge topology apply` declares it, with nothing in it."""
         async with await aio_pika.connect(self.node.url) as connection:
