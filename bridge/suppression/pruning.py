@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, exists, func, select, text, tuple_, update
+from sqlalchemy import delete, func, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.suppression import model
@@ -38,20 +38,6 @@ async def delete_known_messages(connection: AsyncConnection, before: int, limit:
     """Messages that have been known since before this time."""
     table = model.known_messages
     return await _delete_oldest(connection, table, table.c.known_at, before, limit)
-
-
-async def delete_soft_bounces(connection: AsyncConnection, before: int, limit: int) -> int:
-    """Soft bounces of addresses that have had none since: older ones decide how long newer ones suppress."""
-    table, newer = model.soft_bounces, model.soft_bounces.alias("newer")
-    none_since = ~exists().where(newer.c.address == table.c.address, newer.c.at >= before)
-    return await _delete_oldest(connection, table, table.c.at, before, limit, none_since)
-
-
-async def delete_deliveries(connection: AsyncConnection, before: int, limit: int) -> int:
-    """Deliveries to addresses of which no soft bounce is known any more."""
-    table, bounces = model.deliveries, model.soft_bounces
-    no_bounce = ~exists().where(bounces.c.address == table.c.address)
-    return await _delete_oldest(connection, table, table.c.delivered_at, before, limit, no_bounce)
 
 
 async def delete_idempotent_requests(connection: AsyncConnection, before: int, limit: int) -> int:
@@ -135,14 +121,6 @@ async def delete_evidence(connection: AsyncConnection, before: int, limit: int) 
     return len(old)
 
 
-async def delete_evidence_of_soft_bounces(connection: AsyncConnection, before: int, limit: int) -> int:
-    """The raw events of soft bounces before this time."""
-    table = model.soft_bounces
-    dialect, evidence = connection.dialect.name, table.c.evidence
-    chosen = _oldest(dialect, table, table.c.at, before, limit, evidence.is_not(None))
-    return (await connection.execute(update(table).where(chosen).values(evidence=None))).rowcount
-
-
 async def read_mark(connection: AsyncConnection, name: str) -> int | None:
     """How far work has come; None if it has not begun."""
     return await connection.scalar(select(model.marks.c.value).where(model.marks.c.name == name))
@@ -163,9 +141,8 @@ async def _delete_oldest(
     time: Column[Any],
     before: int,
     limit: int,
-    *conditions: ColumnElement[bool],
 ) -> int:
-    chosen = _oldest(connection.dialect.name, table, time, before, limit, *conditions)
+    chosen = _oldest(connection.dialect.name, table, time, before, limit)
     return (await connection.execute(delete(table).where(chosen))).rowcount
 
 
@@ -175,13 +152,12 @@ def _oldest(
     time: Column[Any],
     before: int,
     limit: int,
-    *conditions: ColumnElement[bool],
 ) -> ColumnElement[bool]:
     """The condition that a row is one of the oldest, without those that somebody else is writing to at this moment."""
     columns = list(table.primary_key.columns)
     chosen = (
         select(*columns)
-        .where(time < before, *conditions)
+        .where(time < before)
         .order_by(time)
         .limit(limit)
         .with_for_update(skip_locked=True, of=table)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bridge.suppression import model, pruning
+from bridge.suppression import model, pruning, pruning_walks
 from bridge.suppression.database import shielded
 from bridge.suppression.lease import Lease
 
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from bridge.settings.list_sections import Retention as RetentionSettings
     from bridge.suppression.database import Database
+    from bridge.suppression.pruning_walks import Position, Walked
 
     Deletion = Callable[[AsyncConnection, int, int], Awaitable[int]]
+    Walk = Callable[[AsyncConnection, int, int, Position | None], Awaitable[Walked]]
 
 PRUNE_LEASE: Final = "prune"
 """The lease of the process that deletes what is old."""
@@ -50,7 +52,7 @@ class Limit:
     name: str
     """What is deleted, for metrics: the table, or `evidence`."""
     seconds: int
-    delete: Deletion
+    delete: Walk
 
 
 class Step(NamedTuple):
@@ -60,6 +62,15 @@ class Step(NamedTuple):
     """How many rows it has deleted, or gone through."""
     seconds: float
     """For how long others could not write, or those rows at least."""
+    seen: int
+    """How many rows it has gone through; more than `rows` where some of them stay."""
+    behind: Position | None = None
+    """Where the next one of those that go through rows is to begin."""
+
+    @property
+    def more(self) -> bool:
+        """Whether there may be more to delete."""
+        return self.behind is not None or self.rows > 0
 
 
 class Retention:
@@ -73,13 +84,19 @@ class Retention:
         """Of the processes that share a database one at a time deletes: the one that holds this."""
 
     @shielded
-    async def delete_some(self, limit: Limit, rows: int) -> Step:
-        """Delete at most `rows` of the rows that are older than this limit, the oldest first, in one transaction."""
+    async def delete_some(self, limit: Limit, rows: int, behind: Position | None = None) -> Step:
+        """Delete at most `rows` of the rows that are older than this limit, the oldest first, in one transaction.
+
+        Args:
+            limit: what, and how old.
+            rows: how many it goes through at most.
+            behind: where the step before has stopped, if it says so.
+        """
         before = int(self._clock()) - limit.seconds
         async with self._database.write() as connection:
             began = time.monotonic()
-            done = await limit.delete(connection, before, rows)
-        return Step(done, time.monotonic() - began)
+            done = await limit.delete(connection, before, rows, behind)
+        return Step(done.rows, time.monotonic() - began, done.seen, done.behind)
 
     @shielded
     async def count_rows(self) -> dict[str, int]:
@@ -122,21 +139,31 @@ def limits_of(settings: RetentionSettings, *, soft_bounce_seconds: int | None) -
         soft_bounce_seconds: how long soft bounces and deliveries have an effect; None: for good.
     """
     evidence = [days for days in (settings.evidence_days, settings.changes_days) if days is not None]
-    days_kept: dict[str, tuple[float | None, Deletion]] = {
-        "handled_events": (settings.handled_events_days, pruning.delete_handled_events),
-        "known_messages": (settings.known_messages_days, pruning.delete_known_messages),
+    days_kept: dict[str, tuple[float | None, Walk]] = {
+        "handled_events": (settings.handled_events_days, _all(pruning.delete_handled_events)),
+        "known_messages": (settings.known_messages_days, _all(pruning.delete_known_messages)),
         # The evidence of an entry is found by the change that made it.
-        "evidence": (min(evidence, default=None), pruning.delete_evidence),
-        "evidence of soft bounces": (settings.evidence_days, pruning.delete_evidence_of_soft_bounces),
-        "changes": (settings.changes_days, pruning.delete_changes),
+        "evidence": (min(evidence, default=None), _all(pruning.delete_evidence)),
+        "evidence of soft bounces": (settings.evidence_days, pruning_walks.delete_evidence_of_soft_bounces),
+        "changes": (settings.changes_days, _all(pruning.delete_changes)),
     }
-    seconds_kept: dict[str, tuple[int | None, Deletion]] = {
-        "soft_bounces": (soft_bounce_seconds, pruning.delete_soft_bounces),
-        "deliveries": (soft_bounce_seconds, pruning.delete_deliveries),
-        "idempotent_requests": (IDEMPOTENCY_SECONDS, pruning.delete_idempotent_requests),
-        "imports": (IMPORT_SECONDS, pruning.delete_imports),
+    seconds_kept: dict[str, tuple[int | None, Walk]] = {
+        "soft_bounces": (soft_bounce_seconds, pruning_walks.delete_soft_bounces),
+        "deliveries": (soft_bounce_seconds, pruning_walks.delete_deliveries),
+        "idempotent_requests": (IDEMPOTENCY_SECONDS, _all(pruning.delete_idempotent_requests)),
+        "imports": (IMPORT_SECONDS, _all(pruning.delete_imports)),
     }
     return [
         *(Limit(name, round(days * DAY), how) for name, (days, how) in days_kept.items() if days is not None),
         *(Limit(name, seconds, how) for name, (seconds, how) in seconds_kept.items() if seconds is not None),
     ]
+
+
+def _all(delete: Deletion) -> Walk:
+    """A deletion of which nothing stays that is old enough, so that each finds its rows at the front."""
+
+    async def deletion(connection: AsyncConnection, before: int, limit: int, _: Position | None) -> Walked:
+        rows = await delete(connection, before, limit)
+        return pruning_walks.Walked(rows, rows, None)
+
+    return deletion

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bridge.settings.sections import Settings
     from bridge.suppression.hashing import Hashing
+    from bridge.suppression.pruning_walks import Position
     from bridge.suppression.retention import Limit, Retention, Step
     from bridge.suppression.store import Store
     from bridge.telemetry.metrics import Metrics
@@ -75,7 +76,7 @@ class Pruner:
         self._database = database
         self._metrics = metrics
         self._rows = {limit.name: _FIRST_ROWS for limit in limits}
-        """How many rows the next transaction deletes."""
+        """How many rows the next transaction goes through."""
         self._count_at = 0.0
         for limit in limits:
             metrics.pruned_rows.labels(limit.name)  # from nothing to 1 Prometheus sees no increase
@@ -110,21 +111,23 @@ class Pruner:
             await self._count()
 
     async def _delete_all(self, limit: Limit) -> None:
-        deleted = 0
+        deleted, behind = 0, None
         while await self._hold_lease():
             rows = self._rows[limit.name]
-            step = await self._delete_some(limit, rows)
-            deleted += step.rows
+            step = await self._delete_some(limit, rows, behind)
+            deleted, behind = deleted + step.rows, step.behind
             self._rows[limit.name] = next_size(rows, step)
-            if not step.rows:
+            if not step.more:
                 break
             await asyncio.sleep(max(_MIN_PAUSE_SECONDS, _PAUSE_FACTOR * step.seconds))
         if deleted:
             log.info("old rows were deleted", action="worker.pruned", what=limit.name, rows=deleted)
 
-    async def _delete_some(self, limit: Limit, rows: int) -> Step:
+    async def _delete_some(self, limit: Limit, rows: int, behind: Position | None) -> Step:
         step = await self._database.call(
-            lambda: self._retention.delete_some(limit, rows), errors=DATABASE_ERRORS, operation="write"
+            lambda: self._retention.delete_some(limit, rows, behind),
+            errors=DATABASE_ERRORS,
+            operation="write",
         )
         self._metrics.pruned_rows.labels(limit.name).inc(step.rows)
         self._metrics.prune_seconds.observe(step.seconds)
@@ -145,9 +148,9 @@ class Pruner:
 
 
 def next_size(rows: int, step: Step) -> int:
-    """How many rows the next transaction deletes, after this step with `rows` of them."""
+    """How many rows the next transaction goes through, after this step with `rows` of them."""
     if step.seconds > _SLOW_SECONDS:
         return max(_MIN_ROWS, rows // 2)
-    if step.seconds < _FAST_SECONDS and step.rows == rows:
+    if step.seconds < _FAST_SECONDS and step.seen == rows:
         return min(_MAX_ROWS, rows * 2)
     return rows

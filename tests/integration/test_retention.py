@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from bridge.suppression.retention import Limit, Step
+
 NOW = 1_700_000_000
 EACH = 7
 """How many old rows there are of each kind: more than one transaction deletes."""
@@ -55,9 +57,18 @@ async def prune(store: Store, **days: float | None) -> dict[str, list[int]]:
     )
     sizes: dict[str, list[int]] = {}
     for limit in limits_of(settings, soft_bounce_seconds=30 * DAY):
-        while (step := await store.retention.delete_some(limit, AT_ONCE)).rows:
-            sizes.setdefault(limit.name, []).append(step.rows)
+        for step in await steps_of(store, limit):
+            if step.rows:
+                sizes.setdefault(limit.name, []).append(step.rows)
     return sizes
+
+
+async def steps_of(store: Store, limit: Limit) -> list[Step]:
+    """What the transactions have done, until there is nothing more to delete."""
+    steps = [await store.retention.delete_some(limit, AT_ONCE)]
+    while steps[-1].more:
+        steps.append(await store.retention.delete_some(limit, AT_ONCE, steps[-1].behind))
+    return steps
 
 
 async def publish_all(store: Store) -> None:
@@ -205,6 +216,34 @@ async def test_what_follows_from_the_policy_is_deleted_when_it_has_no_effect(
         ("lately",),
         ("never",),
     ]
+
+
+async def test_no_transaction_goes_through_all_that_stays(store: Store, database_url: str) -> None:
+    """However much is old and must stay, each looks at a few rows, and finds what can go behind it. Several rows have one time."""
+    old, young, kept = NOW - 450 * DAY, NOW - DAY, range(5 * AT_ONCE)
+    bounces = ", ".join(
+        f"('r{number}', '{at}', 'm', {at}, {evidence})"
+        for number in kept
+        for at, evidence in ((old + number // 2, "NULL"), (young, "'young'"))
+    )
+    deliveries = ", ".join(f"('r{number}', {old + number // 2})" for number in kept)
+    await stores.execute(
+        database_url,
+        "INSERT INTO soft_bounces (address, event_id, message_id, at, evidence) VALUES "  # noqa: S608 -- a test's own
+        f"{bounces}, ('r0', 'late', 'm', {NOW - 440 * DAY}, 'old'), ('gone', 'late', 'm', {NOW - 430 * DAY}, 'old')",
+        f"INSERT INTO deliveries VALUES {deliveries}, ('gone', {NOW - 430 * DAY})",  # noqa: S608 -- a test's own
+    )
+    limits = {limit.name: limit for limit in limits_of(Retention(), soft_bounce_seconds=30 * DAY)}
+    changed = {}
+    for name in ("evidence of soft bounces", "soft_bounces", "deliveries"):
+        steps = await steps_of(store, limits[name])
+        assert max(step.seen for step in steps) == AT_ONCE
+        changed[name] = sum(step.rows for step in steps)
+    assert changed == {"evidence of soft bounces": 2, "soft_bounces": 1, "deliveries": 1}
+    assert await stores.query(
+        database_url, "SELECT count(*), count(evidence) FROM soft_bounces WHERE address <> 'gone'"
+    ) == [(2 * len(kept) + 1, len(kept))]
+    assert await stores.query(database_url, "SELECT count(*) FROM deliveries") == [(len(kept),)]
 
 
 async def test_the_rows_of_the_tables_that_grow_are_counted(store: Store) -> None:

@@ -31,6 +31,7 @@ from tests.support import postgres, stores
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from bridge.suppression.pruning_walks import Position
     from bridge.suppression.retention import Limit, Step
 
 ROWS: Final = 300_000
@@ -95,10 +96,10 @@ async def _pruning(store: Store, steps: list[Step]) -> AsyncIterator[asyncio.Eve
     done = asyncio.Event()
     delete = store.retention.delete_some
 
-    async def noted(limit: Limit, rows: int) -> Step:
-        step = await delete(limit, rows)
+    async def noted(limit: Limit, rows: int, behind: Position | None = None) -> Step:
+        step = await delete(limit, rows, behind)
         steps.append(step)
-        if not step.rows and limit is limits[-1]:
+        if not step.more and limit is limits[-1]:
             done.set()
         return step
 
