@@ -99,7 +99,7 @@ stack-test: dependencies ## Start the Compose stack, restart and kill all of it 
 
 # Best alone on the machine. Without wrk the project's own generator takes the load, at a higher price.
 .PHONY: bench
-bench: packages postgresql wrk dependencies contenders ## Measure it against what else one would use; tables of figures (ten minutes)
+bench: packages postgresql wrk dependencies contenders ## Measure it against what else one would use, and cost against size (--only growth); tables (half an hour)
 	@$(BIN)/python -m tests.programs.bench $(ARGS)
 
 # The same on a busy machine and on an idle one: what is compared is the work of a program, not its time.
