@@ -38,12 +38,12 @@ async def connections(place: Place, *, sizes: Sequence[int], say: Say) -> list[C
 
 
 async def processes(place: Place, *, sizes: Sequence[int], say: Say) -> list[Curve]:
-    """So many processes on one port, as fast as they answer.
+    """So many processes on one port, as fast as they answer, each with as many connections as one alone has.
 
     Raises:
         RuntimeError: an answer was wrong, or the receiver does not run.
     """
-    cases = [(size, CONNECTIONS, size) for size in sizes]
+    cases = [(size, size * CONNECTIONS, size) for size in sizes]
     return await _curves(place, "processes of a receiver", cases, say=say, per="process")
 
 

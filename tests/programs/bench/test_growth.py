@@ -24,7 +24,7 @@ from tests.programs.bench.test_results import NOTHING
     ],
     ids=["flat", "falls", "as a tree", "the square", "falls, then rises", "a step", "one size"],
 )
-def test_a_curve_bends_where_a_unit_costs_ever_more(costs: tuple[float, ...], bends: bool) -> None:
+def test_a_curve_bends_where_a_unit_costs_ever_more(costs: tuple[float, ...], *, bends: bool) -> None:
     """Beyond what trees of indexes cost, compared with the size at which it is cheapest."""
     sizes = (1_000, 10_000, 100_000)
     found = curve("list", "check", "us", list(zip(sizes, costs, strict=False)))
