@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from aiohttp import StreamReader
+    from multidict import CIMultiDictProxy
 
     from bridge.receiver.answers import WebhookAnswer
     from bridge.receiver.plain_connection import ServerContext
@@ -42,6 +43,8 @@ class WebhookConnection(PlainConnection):
         self._body: StreamReader = EMPTY_PAYLOAD
         """Body of the newest request."""
         self._has_failed = False
+        self._is_between_requests = True
+        """Whether the next byte is known to be the first one of a request."""
         self._hidden_waiter: asyncio.Future[None] | None = None
         """aiohttp's future for the next request, hidden from it during the fast path."""
 
@@ -57,15 +60,23 @@ class WebhookConnection(PlainConnection):
         """As aiohttp, but a request that has started always gets its whole body, or an error."""
         if self._has_failed:
             return  # the answer closes the connection; aiohttp's parser would reject each further piece again
+        if self._is_between_requests and self._try_known_head(data):
+            return
+        self._is_between_requests = False
         waiter, self._waiter = self._waiter, None
         self._feed_parser(data)
         if self._messages:
-            if waiter is not None and self._try_fast_path(waiter):
+            if waiter is not None and self._try_fast_path(waiter, data):
                 return
             self._check_newest_message()
         self._waiter = waiter
         if self._messages and waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 -- aiohttp's
+        """As aiohttp, where something was paused. It calls this for each body, and parses nothing once more."""
+        if self._reading_paused or self._buffer_paused:
+            super().resume_reading(resume_parser)
 
     def _feed_parser(self, data: bytes) -> None:
         """Feed the parser. While aiohttp is stopping, it drops what arrives, even a body that a handler waits for."""
@@ -86,8 +97,23 @@ class WebhookConnection(PlainConnection):
             # aiohttp queues the parser's error behind the request, and does not inform the reader of its body.
             self._body.set_exception(web.RequestPayloadError("the data is not part of a body"))
 
-    def _try_fast_path(self, waiter: asyncio.Future[None]) -> bool:
-        """Take the fast path if the new request allows it; returns whether it does."""
+    def _try_known_head(self, data: bytes) -> bool:
+        """Take the fast path without parsing, if this is one whole request with a head that has taken it before."""
+        waiter, known = self._waiter, self._served.known_heads.of(data)
+        if (
+            known is None
+            or waiter is None
+            or waiter.done()
+            or self.writing_paused
+            or not self._served.handler.admits(known.path)
+        ):
+            return False
+        self._waiter = None
+        self._take(waiter, data[known.body_at :], known.headers)
+        return True
+
+    def _try_fast_path(self, waiter: asyncio.Future[None], data: bytes) -> bool:
+        """Take the fast path if the new request, which has ended in this data, allows it; returns whether it does."""
         request, content = self._messages[0]
         if (
             len(self._messages) > 1
@@ -107,15 +133,17 @@ class WebhookConnection(PlainConnection):
         self._messages.clear()
         if self._parser is not None:
             self._parser.message_consumed()
+        self._is_between_requests = self._served.known_heads.learn(data, request, content)
+        self._take(waiter, content.read_nowait(), request.headers)
+        return True
+
+    def _take(self, waiter: asyncio.Future[None], body: bytes, headers: CIMultiDictProxy[str]) -> None:
         self._hidden_waiter = waiter
         self._request_in_progress = True
         try:
-            self._served.handler.take(
-                content.read_nowait(), self._answer, time.perf_counter(), request.headers
-            )
+            self._served.handler.take(body, self._answer, time.perf_counter(), headers)
         except Exception as error:  # noqa: BLE001 -- as aiohttp does around a handler: it is answered and logged
             self._answer(self._failed(hdrs.METH_POST, error))
-        return True
 
     def _answer(self, answer: WebhookAnswer) -> None:
         """End of the fast path: write the answer, and let aiohttp wait for the next request."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from bridge.receiver.answers import WebhookAnswer
     from bridge.receiver.handler import Handler
+    from bridge.receiver.known_heads import KnownHeads
 
 log = logs.logger("receiver")
 
@@ -27,6 +28,7 @@ class ServerContext(Protocol):
     """What a connection needs from its server."""
 
     handler: Handler
+    known_heads: KnownHeads
     answer_timeout: float
     """Seconds for a client to read an answer."""
 

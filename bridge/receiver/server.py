@@ -10,6 +10,7 @@ from aiohttp import web
 
 from bridge import fast_path
 from bridge.receiver.body import MAX_BODY
+from bridge.receiver.known_heads import KnownHeads
 from bridge.receiver.plain_connection import PlainConnection
 from bridge.telemetry.health import PortTakenError
 
@@ -36,6 +37,7 @@ class _Server(web.Server):
         }
         super().__init__(handler)
         self.handler = handler
+        self.known_heads = KnownHeads()
         self._connection_class = _connection_class()
         self.answer_timeout = settings.body_timeout
         """Seconds for a client to read an answer: as long as it has for a body."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 POST = b"POST /a%20path?query HTTP/1.1\r\nHost: bridge\r\nContent-Length: 2\r\n\r\n{}"
 USED = (
+    "_buffer_paused",
     "_close",
     "_current_request",
     "_force_close",
@@ -36,6 +37,7 @@ USED = (
     "_messages",
     "_next_keepalive_close_time",
     "_parser",
+    "_reading_paused",
     "_request_in_progress",
     "_waiter",
     "transport",
@@ -122,7 +124,7 @@ def test_every_name_that_we_use_is_there() -> None:
 
 def test_what_we_replace_is_called_in_the_same_way() -> None:
     """The arguments of the two methods that are handed on, and of the constructor that a server calls."""
-    for name in ("data_received", "connection_made", "connection_lost", "handle_error"):
+    for name in ("data_received", "resume_reading", "connection_made", "connection_lost", "handle_error"):
         theirs, ours = (inspect.signature(getattr(one, name)) for one in (RequestHandler, WebhookConnection))
         assert list(ours.parameters) == list(theirs.parameters)
     assert list(inspect.signature(RequestHandler).parameters)[:2] == ["manager", "loop"]
@@ -137,7 +139,8 @@ async def test_a_request_is_queued_with_its_body_and_wakes_the_one_who_waits(the
     ((head, content),) = theirs.handler._messages
     assert isinstance(head, RawRequestMessage)
     assert (head.method, head.version, head.path) == ("POST", HttpVersion11, "/a%20path?query")
-    assert (head.should_close, head.upgrade) == (False, False)
+    assert (head.should_close, head.upgrade, head.chunked, head.compression) == (False, False, False, None)
+    assert head.raw_headers == ((b"Host", b"bridge"), (b"Content-Length", b"2"))
     assert (content.is_eof(), content.total_bytes, content.exception()) == (True, 2, None)
     assert content.read_nowait() == b"{}"
     await theirs.until(lambda: theirs.transport.answers == 1)
