@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from tests.support.disk.mounting import FUSE_MISSING, forgetful_disk
@@ -43,11 +43,16 @@ async def disk_of(
 
 
 def synced(folder: Path) -> None:
-    """All that is in it is on the disk for good, as after half a minute. Blocking."""
+    """All that is in it is on the disk for good, whoever writes to it meanwhile. Blocking."""
     for path, _, files in os.walk(folder, topdown=False):
         for name in (*files, "."):
-            descriptor = os.open(f"{path}/{name}", os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with suppress(FileNotFoundError):
+                _sync(f"{path}/{name}")
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -34,8 +34,8 @@ async def alarm(stack: Stack, fault: Fault) -> AsyncIterator[None]:
     node = stack.parts[fault.target]
     assert isinstance(node, Broker)
     little, enough = _LIMITS[fault.argument]
-    await once(partial(node.control.evaluate, little))
     try:
+        await once(partial(node.control.evaluate, little))
         yield
     finally:
         await until_done(partial(node.control.evaluate, enough))
@@ -50,11 +50,12 @@ async def rights(stack: Stack, fault: Fault) -> AsyncIterator[None]:
     async def take() -> None:
         await control.set_permissions(stack.name, host=stack.name, **dict.fromkeys(taken, _NONE))
         await control.evaluate(
-            f'rabbit_networking:close_all_user_connections(<<"{stack.name}">>, <<"its rights">>).'
+            '[catch rabbit_networking:close_connection(P, "its rights") || P <- rabbit_networking:connections(), '
+            f'(catch rabbit_reader:info(P, [user])) =:= [{{user, <<"{stack.name}">>}}]].'
         )
 
-    await once(take)
     try:
+        await once(take)
         yield
     finally:
         await until_done(partial(control.set_permissions, stack.name, host=stack.name))

@@ -46,8 +46,8 @@ async def rights(stack: Stack, fault: Fault) -> AsyncIterator[None]:
     take, give, ended = (
         text.format(stack.name) for text in (_TAKEN[fault.argument], _GIVEN[fault.argument], _ENDED)
     )
-    await once(partial(postgres.execute, stack.database_url, take, ended))
     try:
+        await once(partial(postgres.execute, stack.database_url, take, ended))
         yield
     finally:
         await until_done(partial(postgres.execute, stack.database_url, give))

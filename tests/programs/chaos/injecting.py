@@ -30,7 +30,7 @@ class SkippedError(Exception):
 
 
 async def once(action: Callable[[], Awaitable[object]]) -> None:
-    """Break something through a part that may be broken already.
+    """Break something through a part that may be broken already. Half of it may have been done when it fails.
 
     Raises:
         SkippedError: it is.

@@ -16,6 +16,8 @@ _COLUMNS: Final = (
     "nodes", "seeds", "runs", "faults", "answered 200", "of them spooled", "changes", "violations"
 )  # fmt: skip
 
+_LONG_SECONDS: Final = 15
+
 
 def line(outcome: Outcome) -> str:
     """A seed."""
@@ -24,6 +26,7 @@ def line(outcome: Outcome) -> str:
         f"seed {outcome.seed}: {len(outcome.faults)} faults, {outcome.accepted} answered 200 ({answered})",
         f"{outcome.delivered} delivered, {outcome.changes} changes, {outcome.entries} entries",
         f"{outcome.took:.0f} s, settled in {outcome.settled:.0f} s",
+        *([f"waited for {outcome.waited_for}"[:300]] if outcome.settled > _LONG_SECONDS else []),
         *(f"skipped {one}" for one in outcome.skipped),
         *(f"fell {one}"[:200] for one in outcome.fell),
         *(f"VIOLATION {one}" for one in outcome.violations[:10]),

@@ -24,6 +24,7 @@ from tests.programs.chaos.schedule import ALL
 from tests.programs.chaos.stack import standing
 from tests.support.history.checker import check
 from tests.support.history.history import History
+from tests.support.history.violations import summary
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -67,6 +68,8 @@ class Outcome:
     took: float = 0.0
     settled: float = 0.0
     """Seconds from when all was well again until everything was worked off."""
+    waited_for: str = ""
+    """What was missing at the last look before that."""
 
     @property
     def accepted(self) -> int:
@@ -96,6 +99,7 @@ class Outcome:
             "broken": self.broken,
             "took": round(self.took, 1),
             "settled": round(self.settled, 1),
+            "waited_for": self.waited_for,
         }
 
 
@@ -128,7 +132,7 @@ async def run(
         except (*_UNREADABLE, ExceptionGroup, RuntimeError) as error:
             outcome.broken = _said(error)
         if not outcome.good and keep is not None:
-            _kept(folder, keep, outcome)
+            servers.keep_logs(_kept(folder, keep, outcome))
     outcome.took = time.monotonic() - began
     return outcome
 
@@ -197,6 +201,7 @@ async def _settled(clients: Clients, history: Path, outcome: Outcome) -> None:
         outcome.settled = time.monotonic() - began
         if not found or outcome.settled > _SETTLED_SECONDS:
             break
+        outcome.waited_for = "an answer" if found is None else summary(found, shown=1)
         await asyncio.sleep(_LOOK_EVERY_SECONDS + outcome.settled / 10)
     outcome.violations = [str(one) for one in found or ()]
     if found is None:
@@ -231,7 +236,8 @@ def _write_logs(stack: Stack, folder: Path) -> None:
         (folder / f"{role.name}.log").write_text("\n".join(lines))
 
 
-def _kept(folder: Path, keep: Path, outcome: Outcome) -> None:
+def _kept(folder: Path, keep: Path, outcome: Outcome) -> Path:
+    """Returns where."""
     place = keep / f"seed-{outcome.seed}-{time.strftime('%H%M%S')}"
     place.mkdir(parents=True, exist_ok=True)
     (place / "schedule.txt").write_text(
@@ -239,6 +245,7 @@ def _kept(folder: Path, keep: Path, outcome: Outcome) -> None:
     )
     for file in (*folder.glob("*.log"), *folder.glob("history*.jsonl"), *folder.glob("settings-*.toml")):
         shutil.copy(file, place)
+    return place
 
 
 def _said(error: BaseException) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bridge.development.private_node import PrivateNode, stored_name
@@ -14,7 +16,6 @@ from tests.support.postgres import Server, give
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 
 _POSTGRESQL: Final = "max_connections = 60\nshared_buffers = 16MB\n"
@@ -32,6 +33,14 @@ class Servers:
     def control(self) -> Control:
         """Of the first node."""
         return self.brokers[0].control
+
+    def keep_logs(self, place: Path) -> None:
+        """Copy them, before they are gone."""
+        for broker in self.brokers:
+            logs = [broker.node.log, *(broker.node.directory / "log").glob("*.log")]
+            for log in filter(Path.exists, logs):
+                shutil.copy(log, place / f"{broker.name}-{log.name}")
+        shutil.copy(self.database.server.log, place / "postgresql.log")
 
 
 @asynccontextmanager
@@ -77,10 +86,13 @@ async def _brokers(folder: Path, count: int, seed: int) -> AsyncIterator[list[Br
         for node in nodes:
             stack.push_async_callback(node.stop)
         await asyncio.gather(*(node.start() for node in nodes))
-        yield [
+        brokers = [
             Broker(name, node, stack.enter_context(Control.with_shell(node.environment)), disk)
             for name, node, disk in zip(names, nodes, disks, strict=True)
         ]
+        for broker in brokers:
+            await broker.run_on()
+        yield brokers
 
 
 def _folder(folder: Path, name: str) -> Path:

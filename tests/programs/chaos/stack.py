@@ -241,6 +241,8 @@ async def standing(servers: Servers, folder: Path, *, seed: int, name: str) -> A
         for number, role in stack.roles.items():
             said = "broker.connected" if number in stack.receivers else "worker.started"
             await role.process.says(said, patience=_STARTED_SECONDS)
+        for broker in servers.brokers:
+            await broker.run_on()
         yield stack
 
 
