@@ -128,8 +128,9 @@ class Broker:
         await self.run_on()
 
     async def run_on(self) -> None:
-        """As half a minute later, when the system has written back what it had: RabbitMQ syncs what it confirms, but neither
-        its feature flags nor its queues' definitions, and does not start where a power cut has left those files empty.
+        """As half a minute later, when the system has written back all it had.
+
+        RabbitMQ syncs what it confirms, but not its feature flags, and does not start where a power cut has left them empty.
         """
         await asyncio.to_thread(synced, self.node.directory / "data")
 

@@ -24,7 +24,6 @@ from tests.programs.chaos.schedule import ALL
 from tests.programs.chaos.stack import standing
 from tests.support.history.checker import check
 from tests.support.history.history import History
-from tests.support.history.violations import summary
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -201,7 +200,7 @@ async def _settled(clients: Clients, history: Path, outcome: Outcome) -> None:
         outcome.settled = time.monotonic() - began
         if not found or outcome.settled > _SETTLED_SECONDS:
             break
-        outcome.waited_for = "an answer" if found is None else summary(found, shown=1)
+        outcome.waited_for = "an answer" if found is None else str(found[0])
         await asyncio.sleep(_LOOK_EVERY_SECONDS + outcome.settled / 10)
     outcome.violations = [str(one) for one in found or ()]
     if found is None:
