@@ -76,6 +76,15 @@ def test_with_a_journal_a_file_grows_from_its_beginning() -> None:
     assert {PAGE, 5 * PAGE} < lengths
 
 
+def test_with_a_journal_no_file_grows_in_a_page_that_is_not_there() -> None:
+    """The kernel writes back whole pages: the one in which the file ended is there before its end moves, and not torn."""
+    for seed in SEEDS:
+        contents, store = _file(synced=b"a" * (PAGE + 100))
+        contents.write(b"a" * 100 + b"b" * (PAGE - 100), PAGE)
+        there, _ = _after_cut(contents, store, seed, "journal")
+        assert there in {b"a" * (PAGE + 100), b"a" * (PAGE + 100) + b"b" * (PAGE - 100)}
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_an_overwritten_page_is_old_new_or_torn(rule: Rule) -> None:
     """Each sector of it is either; the sectors of one page need not be of one age, the size stays."""

@@ -94,8 +94,10 @@ class Contents:
         )
         if self.size != before:
             self._store.truncate(self._inode, self.size)
-        # With a journal the end of a file moves only once what lies before it is there.
-        last = _pages(self.size if rule == "posix" else min(self.size, self.synced_size))
+        last = _pages(self.size)
+        if rule == "journal" and self.size > self.synced_size:
+            # The end of a file moves only once what lies before it is there, the page in which it was before, too.
+            last = self.synced_size // PAGE
         for page in self._changed_pages(last):
             # A truncation that did not take place has not zeroed what it cut off.
             is_lost = page >= _pages(before)
