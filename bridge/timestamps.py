@@ -6,6 +6,7 @@ import re
 import time
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -68,6 +69,7 @@ def unix_ms_now() -> int:
     return time.time_ns() // 1_000_000
 
 
+@lru_cache(maxsize=1024)  # the changes of a second are many
 def rfc3339(seconds: int) -> str:
     """1539062173 -> `2018-10-09T05:16:13Z`."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from bridge.amqp.message_types import Message
+    from bridge.amqp.publish_errors import PublishCallback, PublishError
     from bridge.telemetry.spans import Span, Spans
     from bridge.telemetry.trace_context import TraceContext
 
@@ -41,6 +42,16 @@ def start_publish_span(
 def end_at_confirm(span: Span, confirm: asyncio.Future[None]) -> None:
     """End the span at the confirm, or with the error that comes in its place."""
     confirm.add_done_callback(partial(_end, span))
+
+
+def ending(span: Span, callback: PublishCallback) -> PublishCallback:
+    """The callback of a publish that first ends this span, as `end_at_confirm` does."""
+
+    def end(error: PublishError | None) -> None:
+        span.end(error="" if error is None else str(error))
+        callback(error)
+
+    return end
 
 
 def _end(span: Span, confirm: asyncio.Future[None]) -> None:

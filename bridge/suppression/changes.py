@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from bridge.suppression import bulk, model
 from bridge.suppression.change import Change
@@ -13,11 +14,16 @@ from bridge.suppression.lease import Lease
 from bridge.suppression.policy import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-
-    from sqlalchemy import Row
+    from collections.abc import Callable, Collection, Sequence
 
     from bridge.suppression.database import Database
+
+_LOG: Final = model.changes.c
+_OLDEST: Final = (
+    select(model.changes).where(_LOG.published_at.is_(None)).order_by(_LOG.id).limit(bindparam("most"))
+)
+_MARK: Final = update(model.changes).where(_LOG.published_at.is_(None)).values(published_at=bindparam("now"))
+_MARK_RANGE: Final = _MARK.where(_LOG.id.between(bindparam("first"), bindparam("last")))
 
 PUBLISH_LEASE: Final = "publish changes"
 """The lease of the process that publishes the changes."""
@@ -106,14 +112,8 @@ class Outbox:
 
     @shielded
     async def _oldest(self, limit: int) -> list[Change]:
-        query = (
-            select(model.changes)
-            .where(model.changes.c.published_at.is_(None))
-            .order_by(model.changes.c.id)
-            .limit(limit)
-        )
         async with self._database.read() as connection:
-            return [change_of(row) for row in await connection.execute(query)]
+            return [change_of(row) for row in await connection.execute(_OLDEST, {"most": limit})]
 
     @shielded
     async def mark_published(self, ids: Collection[int]) -> None:
@@ -125,13 +125,13 @@ class Outbox:
         if not ids:
             return
         now = int(self._clock())
+        first, last = min(ids), max(ids)
         async with self._database.write() as connection:
+            if last - first + 1 == len(ids):  # nearly always: to name each would cost as much as to write it
+                await connection.execute(_MARK_RANGE, {"now": now, "first": first, "last": last})
+                return
             for some in bulk.column_in(connection, model.changes.c.id, ids):
-                await connection.execute(
-                    update(model.changes)
-                    .where(some, model.changes.c.published_at.is_(None))
-                    .values(published_at=now)
-                )
+                await connection.execute(_MARK.where(some), {"now": now})
 
     @shielded
     async def lag(self) -> Lag:
@@ -148,20 +148,33 @@ class Outbox:
         return Lag(count, 0 if oldest is None else max(0, int(self._clock()) - oldest))
 
 
-def change_of(row: Row[Any]) -> Change:
-    """The change in a row of the table `changes`."""
+def change_of(row: Sequence[Any]) -> Change:
+    """The change in a row of the table `changes`, with all its columns in their order."""
+    (
+        id_, at, action, address, reason, actor, note, event_id, message_id, evidence, published_at, reasons, _, trace,
+    ) = row  # fmt: skip
     return Change(
-        id=row.id,
-        at=row.at,
-        action=row.action,
-        address=row.address,
-        reason=Reason(row.reason) if row.reason else None,
-        actor=row.actor,
-        note=row.note,
-        event_id=row.event_id,
-        message_id=row.message_id,
-        evidence=row.evidence,
-        published_at=row.published_at,
-        reasons=None if row.reasons is None else tuple(Reason(one) for one in row.reasons.split(",") if one),
-        trace=row.trace,
+        id_,
+        at,
+        action,
+        address,
+        _reason_of(reason) if reason else None,
+        actor,
+        note,
+        event_id,
+        message_id,
+        evidence,
+        published_at,
+        None if reasons is None else _reasons_of(reasons),
+        trace,
     )
+
+
+@lru_cache(maxsize=64)
+def _reason_of(text: str) -> Reason:
+    return Reason(text)
+
+
+@lru_cache(maxsize=64)
+def _reasons_of(text: str) -> tuple[Reason, ...]:
+    return tuple(Reason(one) for one in text.split(",") if one)

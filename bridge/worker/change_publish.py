@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING
 
 from bridge.amqp.publish_errors import PublishError
 from bridge.broker.change_messages import change_message
-from bridge.broker.publish_spans import end_at_confirm, start_publish_span
+from bridge.broker.publish_spans import ending, start_publish_span
 from bridge.broker.trace_headers import with_trace
 from bridge.telemetry.trace_context import from_text
 
 if TYPE_CHECKING:
-    import asyncio
-
+    from bridge.amqp.publish_errors import PublishCallback
     from bridge.amqp.publisher import Publisher
     from bridge.suppression.change import Change
     from bridge.telemetry.spans import Spans
@@ -27,18 +26,18 @@ class ChangePublish:
         self._exchange = exchange
         self._spans = spans
 
-    def publish(self, change: Change) -> asyncio.Future[None]:
-        """As `Publisher.publish`. Raises PublishError: it was not sent."""
+    def send(self, change: Change, callback: PublishCallback) -> None:
+        """As `Publisher.send`. Raises PublishError: it was not sent."""
         message = change_message(change, exchange=self._exchange)
         if change.trace is None or (trace := from_text(change.trace)) is None:
-            return self._publisher.publish(message)
+            self._publisher.send(message, callback)
+            return
         if self._spans is None or not trace.sampled:
-            return self._publisher.publish(with_trace(message, trace))
+            self._publisher.send(with_trace(message, trace), callback)
+            return
         span = start_publish_span(self._spans, message, parent=trace)
         try:
-            confirm = self._publisher.publish(with_trace(message, span.context))
+            self._publisher.send(with_trace(message, span.context), ending(span, callback))
         except PublishError as error:
             span.end(error=str(error))
             raise
-        end_at_confirm(span, confirm)
-        return confirm

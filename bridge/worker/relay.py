@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ from bridge.worker.failures import DATABASE_ERRORS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bridge.amqp.publish_errors import PublishCallback
     from bridge.amqp.publisher import Publisher
     from bridge.suppression.change import Change
     from bridge.suppression.changes import Outbox
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logs.logger("worker")
 
-_BATCH: Final = 200
+_BATCH: Final = 250
 _POLL_SECONDS: Final = 1.0
 """How often the outbox is read for changes of other processes, such as `bridge suppressions add`."""
 
@@ -196,27 +198,53 @@ class Relay:
             self._outbox.write_lease_holder, errors=DATABASE_ERRORS, operation="write"
         )
 
-    async def _publish(self, changes: Sequence[Change]) -> list[BaseException | None]:
+    async def _publish(self, changes: Sequence[Change]) -> list[PublishError | None]:
         """Publish the changes. Returns an error or None for each, in order, up to the first that could not be sent."""
-        confirms: list[asyncio.Future[None]] = []
-        unsent: list[PublishError] = []
+        answers = _Answers()
         for change in changes:
             # If this process was stopped meanwhile, another may hold the lease now: the changes must be read again.
             if not self._outbox.holds_lease:
                 break
+            callback = answers.expect()
             try:
-                confirms.append(self._changes.publish(change))
+                self._changes.send(change, callback)
             except PublishError as error:
-                unsent.append(error)
+                callback(error)
                 break
-        await self._confirmed(confirms)
-        return [*await asyncio.gather(*confirms, return_exceptions=True), *unsent]
+        while not await answers.complete_within(self._outbox.lease_renew_seconds):
+            with suppress(
+                StoreUnavailableError
+            ):  # go on waiting for what is in flight, however long it takes
+                await self._keep_lease()
+        return answers.outcomes
 
-    async def _confirmed(self, confirms: Sequence[asyncio.Future[None]]) -> None:
-        """Wait for RabbitMQ, however long it takes, and renew the lease meanwhile."""
-        waiting = set(confirms)
-        while waiting:
-            _, waiting = await asyncio.wait(waiting, timeout=self._outbox.lease_renew_seconds)
-            if waiting:
-                with suppress(StoreUnavailableError):  # go on waiting for what is in flight
-                    await self._keep_lease()
+
+class _Answers:
+    """RabbitMQ's answers to the changes of one batch. A future for each change would cost as much as to publish it."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[PublishError | None] = []
+        """In the order of `expect`: an error, or None."""
+        self._missing = 0
+        self._complete = asyncio.Event()
+        self._complete.set()
+
+    def expect(self) -> PublishCallback:
+        """The callback for the answer to one more change."""
+        self._missing += 1
+        self._complete.clear()
+        self.outcomes.append(None)
+        return partial(self._take, len(self.outcomes) - 1)
+
+    def _take(self, place: int, error: PublishError | None) -> None:
+        self.outcomes[place] = error
+        self._missing -= 1
+        if not self._missing:
+            self._complete.set()
+
+    async def complete_within(self, seconds: float) -> bool:
+        """Wait for all answers, at most so long. Returns whether all are there."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._complete.wait()
+        return not self._missing
