@@ -69,6 +69,28 @@ def event_message(event: Event, body: bytes, *, exchange: str, received_at: int)
     return Message(exchange, event.name, event.id, properties, body, event.timestamp)
 
 
+def are_of_event(properties: bytes, event: Event) -> bool:
+    """Whether these are the properties that `event_message` gives the event, whenever it came in: then each can be decoded."""
+    subject = event.message_id.encode()
+    template = _template(event.name, len(subject))
+    event_id = event.id.encode()
+    to_received_at = b"".join(
+        (
+            template.to_id,
+            event_id,
+            template.to_subject,
+            subject,
+            template.to_time,
+            _rfc_3339(event.timestamp),
+            template.to_received_at,
+        )
+    )
+    if not properties.startswith(to_received_at):
+        return False
+    rest = (template.to_message_id, event_id, _INT64.pack(event.timestamp), template.rest)
+    return properties[len(to_received_at) + _INT64.size :] == b"".join(rest)
+
+
 def malformed_message(body: bytes, reason: str, *, exchange: str, received_at: int) -> Message:
     """The message of a body that is JSON but not an event, for the quarantine. Its id is the digest of the body.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from bridge import events
 from bridge.amqp.properties import decode_properties
+from bridge.broker.messages import are_of_event
 from bridge.broker.trace_headers import trace_field
 from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.addresses import InvalidAddressError
@@ -136,13 +137,9 @@ class Suppressor:
         bound = log.bind()  # once: else structlog would make a logger for each line
         while True:
             delivery = await inbox.get()
-            if (problem := decode_properties(delivery.properties).error) is not None:
-                report(failed_delivery(delivery, failures.undecodable(problem)))
-                continue
-            try:
-                event = events.parse(delivery.body)
-            except (events.NotJsonError, events.MalformedError) as error:
-                report(failed_delivery(delivery, failures.malformed(error)))
+            event = _event_of(delivery)
+            if isinstance(event, failures.Failure):
+                report(failed_delivery(delivery, event))
                 continue
             if self._policy.uses(event.name):
                 queue.put_nowait(_PendingEvent(delivery, event))
@@ -160,11 +157,15 @@ class Suppressor:
 
         While one batch is written, the next one gathers in the queue. A full batch does not wait.
         """
+        size = self._worker.batch_size
         batch = [await queue.get()]
         try:
-            async with asyncio.timeout(self._worker.linger):
-                while len(batch) < self._worker.batch_size:
-                    batch.append(await queue.get())
+            while len(batch) < size and not queue.empty():
+                batch.append(queue.get_nowait())
+            if len(batch) < size:
+                async with asyncio.timeout(self._worker.linger):
+                    while len(batch) < size:
+                        batch.append(await queue.get())
         except TimeoutError:
             pass
         return batch
@@ -281,6 +282,21 @@ class Suppressor:
                 continue
             finally:
                 self.steps += 1
+
+
+def _event_of(delivery: Delivery) -> Event | failures.Failure:
+    try:
+        event = events.parse(delivery.body)
+    except (events.NotJsonError, events.MalformedError) as error:
+        return _undecodable(delivery) or failures.malformed(error)
+    if are_of_event(delivery.properties, event):
+        return event  # nearly always: to decode them would take ten times as long
+    return _undecodable(delivery) or event
+
+
+def _undecodable(delivery: Delivery) -> failures.Failure | None:
+    problem = decode_properties(delivery.properties).error
+    return None if problem is None else failures.undecodable(problem)
 
 
 def _result(pending: _PendingEvent, recorded: RecordedEvent) -> DeliveryResult:

@@ -267,3 +267,22 @@ def test_a_body_is_cut_into_frames_that_the_broker_accepts(body: bytes, frame_bo
             sizes.append(len(one))
         payload = payload[size:]
     assert all(0 < size <= frame_body for size in sizes)
+
+
+@given(EVENTS, st.integers(-(2**63), 2**63 - 1), st.data())
+def test_properties_are_known_for_those_of_their_event(
+    document: dict[str, Any], received_at: int, data: st.DataObject
+) -> None:
+    """Whenever it came in; with one byte more, less or other than that they are not, but for the time at which it came in."""
+    body = orjson.dumps(document)
+    event = events.parse(body)
+    properties = messages.event_message(event, body, exchange=EXCHANGE, received_at=received_at).properties
+    assert messages.are_of_event(properties, event)
+    place = data.draw(st.integers(0, len(properties) - 1))
+    changed = bytearray(properties)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    begin = properties.rindex(b"received-atl", 0, properties.rindex(event.id.encode())) + len(b"received-atl")
+    assert messages.are_of_event(bytes(changed), event) == (begin <= place < begin + 8)
+    assert not messages.are_of_event(properties + b"\0", event)
+    assert not messages.are_of_event(properties[:-1], event)
+    assert not messages.are_of_event(b"", event)
