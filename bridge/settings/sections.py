@@ -121,7 +121,7 @@ class Worker(Section):
     """`[worker]`: batches, the delays between attempts, and when the worker pauses, gives a message up, or counts as stuck."""
 
     prefetch: int = Field(default=500, ge=1, le=65535)
-    batch_size: int = Field(default=100, ge=1)
+    batch_size: int = Field(default=250, ge=1)
     linger: Seconds = 0.02
     pause_max: Seconds = 30.0
     breaker_failures: int = Field(default=5, ge=1)
