@@ -7,6 +7,8 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from bridge import durable_files
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -17,12 +19,13 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def make_folder(path: Path) -> None:
-    """Create the folder, and its missing parents.
+    """Create the folder, and its missing parents. A power cut does not take it away again.
 
     Raises:
         OSError: it cannot be created.
     """
     if path.is_dir():
+        durable_files.sync_folder(path.parent)  # whoever has made it may have been killed before doing this
         return
     if not path.parent.exists():
         make_folder(path.parent)
@@ -31,6 +34,7 @@ def make_folder(path: Path) -> None:
         path.chmod(FOLDER_MODE)
     if not path.is_dir():
         path.mkdir()  # to raise its error: something else exists there
+    durable_files.sync_folder(path.parent)
 
 
 def create_file(path: Path) -> None:

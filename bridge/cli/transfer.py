@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from bridge import private_files
+from bridge import durable_files, private_files
 from bridge.cli.console import (
     BAD_USAGE,
     fail,
@@ -174,7 +174,7 @@ def _written(output: Path | None) -> Iterator[Callable[[bytes], Any]]:
         try:
             with part.open("wb") as file:
                 yield file.write
-            part.replace(output)
+            durable_files.put_in_place(part, output)
         finally:
             part.unlink(missing_ok=True)
     except OSError as error:

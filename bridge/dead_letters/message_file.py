@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 import orjson
 
+from bridge import durable_files
 from bridge.timestamps import rfc3339_of_milliseconds
 
 if TYPE_CHECKING:
@@ -196,9 +197,5 @@ def _recreate(descriptor: int, path: Path) -> int:
 def _create(path: Path) -> int:
     """Create it, readable by the owner only: the events are about people. The folder is fsynced too."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable_files.sync_folder(path.parent)
     return descriptor

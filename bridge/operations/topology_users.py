@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from yarl import URL
 
-from bridge import private_files
+from bridge import durable_files, private_files
 from bridge.broker.topology import Names
 from bridge.broker.users import role_users, subscriber_users, user_definitions
 
@@ -74,4 +74,4 @@ def _write(file: Path, content: str) -> None:
     draft.unlink(missing_ok=True)
     private_files.create_file(draft)
     draft.write_text(f"{content}\n")
-    draft.replace(file)
+    durable_files.put_in_place(draft, file)

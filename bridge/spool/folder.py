@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from bridge import private_files
+from bridge import durable_files, private_files
 from bridge.spool.errors import SpoolError, SpoolForeignError, SpoolLockedError
 from bridge.telemetry import logs
 
@@ -176,6 +176,7 @@ def rename_corrupt(path: Path, reason: str) -> Path:
         for part, name in zip(database_files(path), database_files(renamed), strict=True):
             if part.exists():
                 part.rename(name)
+        durable_files.sync_folder(path.parent)
     except OSError as error:
         raise SpoolError(f"{path}: it is corrupt, and cannot be renamed: {error.strerror}") from error
     log.error(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from bridge import private_files
+from bridge import durable_files, private_files
 from bridge.telemetry import logs
 
 log = logs.logger("suppression")
@@ -126,11 +126,7 @@ def put_in_place(database: sqlite3.Connection, path: Path) -> None:
     try:
         with suppress(FileExistsError):
             path.hardlink_to(new)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        durable_files.sync_folder(path.parent)
     finally:
         new.unlink(missing_ok=True)
 
