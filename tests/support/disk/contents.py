@@ -81,12 +81,19 @@ class Contents:
                 self._before.setdefault(page, b"")
         self.synced_size = size
 
-    def cut(self, random: Random, rule: Rule) -> Lost:
-        """Replace what is not on the disk by what the disk may have instead; returns what was lost."""
+    def cut(self, random: Random, rule: Rule, *, share_kept: float | None = None) -> Lost:
+        """Replace what is not on the disk by what the disk may have instead; returns what was lost.
+
+        Args:
+            random: draws it.
+            rule: what is durable.
+            share_kept: of the pages; None: drawn. Where it is 0, nothing is there that was not made durable.
+        """
         if self.is_synced:
             return Lost()
         # Now and then nothing or all had been written back: such a file is whole, and old or new.
-        share_kept = random.choice((0.0, 0.5, 0.5, 0.8, 1.0))
+        if share_kept is None:
+            share_kept = random.choice((0.0, 0.5, 0.5, 0.8, 1.0))
         before, self.size = self.size, self._size_after(random, rule, share_kept)
         lost = Lost(
             sizes=int(self.size != before),
@@ -106,10 +113,12 @@ class Contents:
         return lost
 
     def _size_after(self, random: Random, rule: Rule, share_kept: float) -> int:
+        if share_kept == 0.0 or (rule == "journal" and self.size <= self.synced_size):
+            return self.synced_size
         if self.size <= self.synced_size:
-            return random.choice((self.size, self.synced_size)) if rule == "posix" else self.synced_size
-        if share_kept in {0.0, 1.0}:
-            return self.size if share_kept else self.synced_size
+            return random.choice((self.size, self.synced_size))
+        if share_kept == 1.0:
+            return self.size
         if rule == "posix":
             return random.choice((self.synced_size, random.randint(self.synced_size, self.size), self.size))
         pages = random.randint(self.synced_size // PAGE, _pages(self.size))

@@ -160,14 +160,14 @@ class Model:
             if node.contents is not None:
                 node.contents.sync()
 
-    def cut(self, random: Random) -> Lost:
-        """The power fails, and comes back. Nothing may be open."""
-        lost = self._names.cut(random, self.rule)
+    def cut(self, random: Random, *, share_kept: float | None = None) -> Lost:
+        """The power fails, and comes back. Nothing may be open. Args: as of `Contents.cut`."""
+        lost = self._names.cut(random, self.rule, share_kept=share_kept)
         reached = {ROOT} | set(self._below(ROOT))
         gone = self.nodes.keys() - reached
         for inode in sorted(reached):
             if (contents := self.nodes[inode].contents) is not None:
-                lost += contents.cut(random, self.rule)
+                lost += contents.cut(random, self.rule, share_kept=share_kept)
         self._names.forget(gone)
         for inode in gone:
             self._drop(inode)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from tests.support.disk.lost import Lost
+from tests.support.disk.protocol import FULL_ATTRIBUTE, SYNC_ATTRIBUTE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,23 +41,31 @@ class Disk:
         self._process = process
         self._random = random
 
-    async def cut(self) -> Lost:
+    async def cut(self, *, keep_nothing: bool = False) -> Lost:
         """Cut the power, and mount again what the disk has. All processes with files there must have been killed before.
 
         Each cut of a disk draws on; the same writes, fsyncs and seed lose the same.
+
+        Args:
+            keep_nothing: whatever was not made durable is lost, and nothing is drawn.
         """
         await _unmount(self.path)
         assert self._process.stdin is not None
-        self._process.stdin.write(b"%d\n" % self._random.getrandbits(64))
+        order = [self._random.getrandbits(63), 0.0 if keep_nothing else None]
+        self._process.stdin.write(orjson.dumps(order, option=orjson.OPT_APPEND_NEWLINE))
         return await _mounted(self._process)
 
     async def sync(self) -> None:
-        """Everything is on the disk now, names too, as if the machine had run on for half a minute. Files must be closed."""
-        await asyncio.to_thread(os.setxattr, self.path, "user.forgetful.sync", b"")
+        """Everything is on the disk now, names too, as if the machine had run on for half a minute.
+
+        What a process that has its files open has just written may not be among it.
+        """
+        await asyncio.to_thread(_write_back, self.path)
+        await asyncio.to_thread(os.setxattr, self.path, SYNC_ATTRIBUTE, b"")
 
     async def fill(self, *, full: bool = True) -> None:
         """No more fits onto it: what would need room fails with ENOSPC. Or there is room again."""
-        await asyncio.to_thread(os.setxattr, self.path, "user.forgetful.full", b"1" if full else b"0")
+        await asyncio.to_thread(os.setxattr, self.path, FULL_ATTRIBUTE, b"1" if full else b"0")
 
 
 @asynccontextmanager
@@ -140,6 +149,15 @@ async def _run(*arguments: str) -> str:
     )
     said, _ = await process.communicate()
     return said.decode() or str(process.returncode) if process.returncode else ""
+
+
+def _write_back(path: Path) -> None:
+    """As `sync`, of this disk alone."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        ctypes.CDLL(None).syncfs(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _fast_folder() -> str | None:

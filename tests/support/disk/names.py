@@ -80,13 +80,19 @@ class Names:
         self._pending = left[::-1]
         return self._put_on_disk(done[::-1])
 
-    def cut(self, random: Random, rule: Rule) -> Lost:
-        """Some operations had come to the disk by themselves; the others are lost."""
+    def cut(self, random: Random, rule: Rule, *, share_kept: float | None = None) -> Lost:
+        """Some operations had come to the disk by themselves; the others are lost. Args: as of `Contents.cut`."""
+        if share_kept is None:
+            share_kept = random.choice((0.0, 0.5, 0.9, 1.0))
         if rule == "journal":
-            count = random.choice((0, len(self._pending), random.randint(0, len(self._pending))))
+            # A random length has any share behind it.
+            all_of_them = len(self._pending)
+            count = (
+                int(share_kept) * all_of_them if share_kept in {0.0, 1.0} else random.randint(0, all_of_them)
+            )
             done, lost = self._pending[:count], self._pending[count:]
         else:
-            done, lost = _any_of(self._pending, random)
+            done, lost = _any_of(self._pending, random, share_kept)
         self._put_on_disk(done)
         self._pending = []
         self.seen = defaultdict(dict, {folder: dict(names) for folder, names in self._synced.items()})
@@ -116,9 +122,10 @@ class Names:
         return fewer
 
 
-def _any_of(operations: list[Operation], random: Random) -> tuple[list[Operation], list[Operation]]:
+def _any_of(
+    operations: list[Operation], random: Random, share_kept: float
+) -> tuple[list[Operation], list[Operation]]:
     """Any, except that of those on one entry none is there without the earlier ones."""
-    share_kept = random.choice((0.0, 0.5, 0.9))
     done, lost = [], []
     without: set[Entry] = set()
     for operation in operations:

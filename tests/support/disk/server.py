@@ -1,7 +1,7 @@
 """The process of one forgetful disk: `python -m tests.support.disk.server MOUNTED BACKING RULE`.
 
-It prints a line of JSON whenever it is mounted, and reads a line whenever somebody has unmounted it: the seed of a power
-cut, after which it mounts again what the disk still has. The end of its input ends it.
+It prints a line of JSON whenever it is mounted, and reads a line whenever somebody has unmounted it: of JSON, the seed of a
+power cut and the share of it that is kept, after which it mounts again what the disk still has. The end of its input ends it.
 
 The kernel caches pages, names and attributes, and writes pages back as it does for any disk; as nobody else changes the
 files, nothing ever has to be asked again. One thing it does not do as a disk does: `fstat` of a file that is open and has
@@ -27,17 +27,12 @@ import orjson
 
 from tests.support.disk.lost import Lost
 from tests.support.disk.model import ROOT, Model
+from tests.support.disk.protocol import FULL_ATTRIBUTE, SYNC_ATTRIBUTE
 from tests.support.disk.store import FolderStore
 
 if TYPE_CHECKING:
     from tests.support.disk.contents import Rule
     from tests.support.disk.model import Node
-
-SYNC_ATTRIBUTE: Final = "user.forgetful.sync"
-"""Setting it on the mounted folder puts everything on the disk that the kernel has written back."""
-
-FULL_ATTRIBUTE: Final = "user.forgetful.full"
-"""Setting it on the mounted folder to 1 leaves no room for anything more, to 0 room again."""
 
 _FOREVER_SECONDS: Final = 1e6
 _WRITEBACK_CACHE: Final = 1 << 16
@@ -249,10 +244,11 @@ def main(mounted: Path, backing: Path, rule: Rule) -> None:
             ForgetfulOperations(model, store, lost), str(mounted), fsname="forgetful",
             foreground=True, nothreads=True, default_permissions=True, allow_other=os.geteuid() == 0,
         )  # fmt: skip
-        seed = sys.stdin.readline()
-        if not seed:
+        line = sys.stdin.readline()
+        if not line:
             return
-        lost = model.cut(random.Random(int(seed)))  # noqa: S311 -- to be repeated
+        seed, share_kept = orjson.loads(line)
+        lost = model.cut(random.Random(seed), share_kept=share_kept)  # noqa: S311 -- to be repeated
 
 
 if __name__ == "__main__":
