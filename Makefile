@@ -88,6 +88,11 @@ chaos: packages postgresql fuse3 libfaketime dependencies ## Break all of it at 
 isolation: packages dependencies ## Do something bad beside good traffic; a table of what the good felt of it (six minutes)
 	@$(BIN)/python -m tests.programs.faults.isolation $(ARGS)
 
+# Node and npm have to be there for the one in Node: without them its rows are left out.
+.PHONY: others
+others: packages fuse3 dependencies contenders ## Put it and two bridges of other packages under the same ten faults; one table (twenty minutes)
+	@$(BIN)/python -m tests.programs.others $(ARGS)
+
 .PHONY: figures
 figures: packages dependencies ## Measure it: slow and hostile clients, answer times, memory, the drain (ten minutes)
 	@$(BIN)/python -m tests.programs.faults.figures $(ARGS)
