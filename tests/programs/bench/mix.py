@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import orjson
 
-from tests.programs.faults.events import MIX, name_of
+from tests.support.history.mail import MIX, name_of, names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,9 +53,9 @@ def _request(path: str, body: Halves) -> Halves:
 
 
 def _bodies() -> Iterator[Halves]:
-    now = int(time.time())
+    now, names = int(time.time()), names_of(MIX)
     for number in range(LENGTH):
-        name = name_of(number)
+        name = name_of(number, names)
         event: dict[str, object] = {"name": name, "timestamp": now}
         if name == "clicked":
             event["data"] = {"url": f"https://example.com/offer/{number}?utm_source=newsletter"}

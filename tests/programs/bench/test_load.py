@@ -15,7 +15,7 @@ import pytest
 
 from tests.programs.bench import mix
 from tests.programs.bench.load import Load
-from tests.programs.faults.events import MIX
+from tests.support.history.mail import MIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

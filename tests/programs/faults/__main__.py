@@ -24,9 +24,11 @@ console = Console(width=150)
 
 COLUMNS = (
     "case", "answered 200", "of them spooled", "other answers", "no answer", "arrived", "duplicates", "lost",
-    "not on the list", "worst answer", "p99", "recovery",
+    "violations", "worst answer", "p99", "recovery",
 )  # fmt: skip
 
+_SHOWN = 10
+"""Of many violations of a case, how many are printed."""
 BROKEN = (ExceptionGroup, AssertionError, NodeError, OSError, RuntimeError)
 """How a case can fail to run at all."""
 
@@ -37,14 +39,17 @@ def main(
     rate: Annotated[float, typer.Option(help="Events a second.")] = suite.RATE,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     write: Annotated[Path | None, typer.Option(help="Write the table to this file, as Markdown.")] = None,
+    histories: Annotated[
+        Path | None, typer.Option(help="Keep the history of each case in this folder.")
+    ] = None,
 ) -> None:
-    """Inject every fault under load and compare what was answered with what arrived.
+    """Inject every fault under load, and check the history of what was posted, answered, delivered, listed and published.
 
     Example: python -m tests.programs.faults --only "black hole" --events 5000
     """
     logs.configure(Logs(level="error"))
     chosen = [case for case in cases.ALL if only.lower() in case.name.lower()]
-    rows = asyncio.run(_run(chosen, events, rate))
+    rows = asyncio.run(_run(chosen, events, rate, histories))
     if as_json:
         json.dump([asdict(row) for row in rows], sys.stdout, indent=2)
     else:
@@ -55,7 +60,7 @@ def main(
         raise typer.Exit(1)
 
 
-async def _run(chosen: list[cases.Case], events: int, rate: float) -> list[suite.Row]:
+async def _run(chosen: list[cases.Case], events: int, rate: float, histories: Path | None) -> list[suite.Row]:
     rows = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True, width=150)) as progress:
@@ -63,7 +68,7 @@ async def _run(chosen: list[cases.Case], events: int, rate: float) -> list[suite
         for case in chosen:
             progress.update(bar, description=case.name)
             try:
-                row = await suite.run(case, events=events, rate=rate)
+                row = await suite.run(case, events=events, rate=rate, histories=histories)
             except (
                 BROKEN
             ) as error:  # the other cases still have something to say; the exit code is 1 all the same
@@ -71,6 +76,8 @@ async def _run(chosen: list[cases.Case], events: int, rate: float) -> list[suite
             else:
                 rows.append(row)
                 progress.console.print(" | ".join(_cells(row)), highlight=False)
+                for line in row.violations[:_SHOWN]:
+                    progress.console.print(f"  {line}", style="bold red", markup=False, highlight=False)
             progress.advance(bar)
     return rows
 
@@ -87,12 +94,12 @@ def _cells(row: suite.Row) -> list[str]:
         row.case,
         f"{row.accepted:,}",
         f"{row.spooled:,}",
-        f"{sum(row.refused.values()) - row.unanswered:,}",
+        f"{row.refused:,}",
         f"{row.unanswered:,}",
         f"{row.arrived:,}",
         f"{row.duplicates:,}",
         f"{row.lost}",
-        f"{row.unlisted}",
+        f"{len(row.violations)}",
         f"{row.worst * 1000:.0f} ms",
         f"{row.p99 * 1000:.0f} ms",
         f"{row.recovery:.1f} s",

@@ -16,7 +16,7 @@ from bridge.suppression.address_keys import keys_of
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
-from tests.programs.faults.scene import Cast
+from tests.programs.faults.scene import HISTORY, Cast
 from tests.support.commands import environment_without_settings
 from tests.support.warm_starts import start_bridge
 
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 PRIVACY_KEY: Final = "faults:a-secret-of-the-fault-suite-which-is-long-enough"
 KEYS: Final = keys_of(Suppression.model_validate({"privacy_keys": [PRIVACY_KEY]}))
-CAST: Final = Cast(settings={"suppression": {"privacy_keys": [PRIVACY_KEY]}})
+CAST: Final = Cast(
+    settings={"suppression": {"privacy_keys": [PRIVACY_KEY]}},
+    other_domains=("erase.example.org", "other.example.org", ""),
+)
 
 _PERSONS: Final = 4
 _MESSAGES: Final = 300
@@ -117,10 +120,10 @@ async def _bridge(scene: Scene, spool: Path, *arguments: str, seconds: float | N
 
 
 def _files_with(folder: Path, text: bytes) -> list[str]:
-    """The files of the list and the spool, and logs, in which the text is, in any case; not RabbitMQ's own."""
+    """The files of the list and the spool, and logs, in which the text is, in any case; not RabbitMQ's own, nor ours."""
     files = [
         path
         for path in folder.rglob("*")
-        if path.is_file() and "rabbit-" not in str(path.relative_to(folder))
+        if path.is_file() and path.name != HISTORY and "rabbit-" not in str(path.relative_to(folder))
     ]
     return sorted(path.name for path in files if text in path.read_bytes().lower())

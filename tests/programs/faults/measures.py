@@ -16,7 +16,7 @@ from bridge.settings.sections import Receiver as ReceiverSettings
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.spool_file import SpoolFile
 from tests.programs.faults import hostile
-from tests.programs.faults.events import bodies
+from tests.programs.faults.events import events as endless_events
 from tests.programs.faults.stage import WEBHOOK
 from tests.programs.faults.steady import AS_FAST_AS_ANSWERED, steady
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from tests.programs.faults.load import Answers
     from tests.programs.faults.stage import Receiver, Stage
+    from tests.programs.faults.steady import Answers
 
     Tell = Callable[[str], None]
     Measure = Callable[[Stage, Tell], Awaitable[list["Figure"]]]
@@ -249,12 +249,12 @@ async def _live(port: int) -> list[Answers]:
 
 def _fill(directory: Path, tell: Tell) -> None:
     """As a receiver that the broker was away from for long has left it."""
-    events, received_at = bodies(), time.time_ns() // 1_000_000
+    events, received_at = endless_events(), time.time_ns() // 1_000_000
     file = SpoolFile(directory / "spool-0.sqlite3", min_free_bytes=0)
     try:
         for first in range(1, DRAINED + 1, _FILLED_AT_ONCE):
             numbers = range(first, first + _FILLED_AT_ONCE)
-            file.write([SpoolEntry(number, received_at, next(events)[1]) for number in numbers], [])
+            file.write([SpoolEntry(number, received_at, next(events).body) for number in numbers], [])
             tell(f"{numbers.stop - 1:,} of {DRAINED:,} events put into the spool")
     finally:
         file.close()

@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from bridge.broker.topology import Names
 from bridge.development.private_node import PrivateNode
 from bridge.development.simulator_api import serve_simulator
-from bridge.suppression.store import Store
-from tests.programs.faults.events import KNOWN_MESSAGES, SUPPRESSING, address_of, name_of
-from tests.programs.faults.ledger import Ledger
-from tests.programs.faults.load import Load
+from bridge.receiver.handler import WEBHOOK_PATH
+from bridge.spool.listing import list_files
+from tests.programs.faults.events import ADDRESSES, KNOWN_MESSAGES
+from tests.programs.faults.events import events as endless_events
+from tests.support.history.consuming import Consumer, declare_change_queue, waiting_messages
+from tests.support.history.history import History
+from tests.support.history.list_reading import ListReader, reading_list
+from tests.support.history.mail import recipients_of
+from tests.support.history.posting import Poster
+from tests.support.history.settling import settle
 from tests.support.node import Control
 from tests.support.ports import free_ports
 from tests.support.processes import Process, Processes
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from bridge.development.simulator import Simulator
+    from tests.support.history.mail import Mail
+    from tests.support.history.recorder import Recorder
 
 TOKEN: Final = "a-token-for-the-fault-suite"
-LEDGER: Final = "ledger"
+EVERYTHING: Final = "everything"
+"""The queue of a service that gets every event."""
+CHANGES: Final = "changes-heard"
+"""That of one that gets every change of the list."""
 EVERY_NAME: Final = [
     "delivered", "opened", "clicked", "unsubscribed", "complained", "skipped", "soft_bounced", "hard_bounced",
 ]  # fmt: skip
+HISTORY: Final = "history.jsonl"
+"""The name of its file: what our own clients have seen, addresses included."""
 CLUSTER: Final = 3
+_NAMES: Final = Names()
+_LOOK_EVERY_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +62,9 @@ class Cast:
     """Whether hard bounces are written in other ways than the provider's documentation has them."""
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     subscribers: dict[str, list[str]] = field(default_factory=dict)
-    """Queues of other services beside the ledger's, and the events they are bound to."""
+    """Queues of other services beside ours, and the events they are bound to."""
+    other_domains: tuple[str, ...] = ()
+    """Of whose addresses the case itself changes the list; empty: hashes of addresses."""
 
 
 class Scene:
@@ -58,10 +77,12 @@ class Scene:
         self.proxies: list[Proxy] = []
         self.receivers: list[Process] = []
         self.workers: list[Process] = []
-        self.load: Load
-        self.ledger: Ledger
+        self.load: Poster
+        self.consumer: Consumer
+        self.reader: ListReader
         self.simulator: Simulator
         self.ports: list[int] = []
+        self.recorder: Recorder
         self._processes = processes
 
     @property
@@ -96,19 +117,30 @@ class Scene:
         await worker.says("worker.started")
         self.workers[number : number + 1] = [worker]
 
-    async def missing_from_list(self) -> set[str]:
-        """Addresses of hard bounces and complaints that were answered 200 and are not on the list."""
-        expected = {
-            address_of(number)
-            for number in (*self.load.answers.accepted.values(), *self.load.answers.quarantined)
-            if name_of(number) in SUPPRESSING
-        }
-        async with Store.open(self._database, create=False) as store:
-            listed = {entry.address for entry in await store.entries(limit=len(expected) * 2 + 1)}
-        return expected - listed
+    async def settled(self) -> History:
+        """The history, once everything is worked off, or after a good while."""
+        await settle(self.load.accepted_mails, self.consumer, self.reader)
+        recorder = self.recorder
+        recorder.left("dead letters", await waiting_messages(self.node.url, [_NAMES.dead]))
+        recorder.left("queue", await waiting_messages(self.node.url, [_NAMES.suppression]))
+        recorder.left("spool", await asyncio.to_thread(self._spooled))
+        recorder.flush()
+        return History.read(self.history_file)
 
     @property
-    def _database(self) -> str:
+    def history_file(self) -> Path:
+        return self.directory / HISTORY
+
+    def _spooled(self) -> list[str]:
+        files = list_files(self.spool_directory)
+        return [
+            f"{file.path.name}: {file.contents.entries if file.contents else file.problem}"
+            for file in files
+            if file.contents is None or file.contents.entries
+        ]
+
+    @property
+    def database(self) -> str:
         return f"sqlite+aiosqlite:///{self.list_file}"
 
     def _settings(self, port: int) -> dict[str, dict[str, Any]]:
@@ -123,12 +155,12 @@ class Scene:
                 "api_token": self.simulator.token,
                 "rate": 1000,
             },
-            "suppression": {"database_url": self._database},
+            "suppression": {"database_url": self.database},
             "health": {"port": 0},
             "logs": {"format": "json"},
             "subscribers": [
                 {"queue": queue, "events": events}
-                for queue, events in {LEDGER: EVERY_NAME, **self.cast.subscribers}.items()
+                for queue, events in {EVERYTHING: EVERY_NAME, **self.cast.subscribers}.items()
             ],
         }
         for section, values in self.cast.settings.items():
@@ -138,7 +170,7 @@ class Scene:
 
 @asynccontextmanager
 async def set_up(directory: Path, cast: Cast, *, rate: float, events: int) -> AsyncIterator[Scene]:
-    """Everything is running and the ledger is listening; the load is the caller's to run."""
+    """Everything is running and the history is written; the load is the caller's to run."""
     async with AsyncExitStack() as stack:
         processes = await stack.enter_async_context(Processes(directory))
         scene = Scene(directory, cast, processes)
@@ -153,14 +185,35 @@ async def set_up(directory: Path, cast: Cast, *, rate: float, events: int) -> As
             await scene.start_receiver(number)
         for number in range(cast.workers):
             await scene.start_worker(number)
-        scene.ledger = Ledger([node.url for node in scene.nodes], [LEDGER])
-        scene.load = Load(scene.ports, TOKEN, rate=rate, events=events, spelt_oddly=cast.spelt_oddly)
-        listening = asyncio.create_task(scene.ledger.run(), name="ledger")
+        scene.recorder = recorder = stack.enter_context(History.open(scene.history_file))
+        for domain in cast.other_domains:
+            recorder.out_of_sight(domain)
+        await declare_change_queue(scene.node.url, CHANGES, _NAMES.changes)
+        urls = [node.url for node in scene.nodes]
+        scene.consumer = Consumer(urls, recorder, events={EVERYTHING: EVERY_NAME}, changes=[CHANGES])
+        scene.reader = await stack.enter_async_context(reading_list(scene.database, recorder))
+        posted = _to_simulator(scene.simulator, endless_events(spelt_oddly=cast.spelt_oddly))
+        scene.load = Poster(scene.ports, WEBHOOK_PATH + TOKEN, posted, recorder, rate=rate, events=events)
+        recipients = itertools.cycle(recipients_of(ADDRESSES))
+        jobs = [
+            asyncio.create_task(scene.consumer.run(), name="consumer"),
+            asyncio.create_task(
+                scene.reader.run(lambda: next(recipients), every=_LOOK_EVERY_SECONDS), name="reader"
+            ),
+        ]
         try:
             yield scene
         finally:
-            listening.cancel()
-            await asyncio.wait([listening])
+            for job in jobs:
+                job.cancel()
+            await asyncio.wait(jobs)
+
+
+def _to_simulator(simulator: Simulator, mails: Iterator[Mail]) -> Iterator[Mail]:
+    """The same, each message known to the provider before its event is posted."""
+    for mail in mails:
+        simulator.add_message(mail.address or "", int(mail.message))
+        yield mail
 
 
 @asynccontextmanager

@@ -4,19 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from tests.programs.faults.events import bodies
-from tests.programs.faults.load import Answers
+from tests.programs.faults.events import events as endless_events
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.history.mail import Mail
+
 AS_FAST_AS_ANSWERED: Final = float("inf")
 _GIVE_UP_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class Answers:
+    """Everything that was answered. It is for figures: what became of the events is a history's to say."""
+
+    durability: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    """Status -> how many."""
+    seconds: list[float] = field(default_factory=list)
+    """How long each answer took."""
+
+    @property
+    def worst(self) -> float:
+        return max(self.seconds, default=0.0)
+
+    def quantile(self, share: float) -> float:
+        ordered = sorted(self.seconds)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 async def steady(
@@ -28,7 +50,7 @@ async def steady(
         OSError: a connection was refused or reset.
         TimeoutError: no answer came for a good while.
     """
-    answers, events, turns = Answers(), bodies(), _turns(rate)
+    answers, events, turns = Answers(), endless_events(), _turns(rate)
     async with asyncio.timeout(seconds + _GIVE_UP_SECONDS), asyncio.TaskGroup() as clients:
         for _ in range(connections):
             clients.create_task(_client(port, path, events, turns, time.monotonic() + seconds, answers))
@@ -46,7 +68,7 @@ def resident_bytes(pid: int) -> int:
 async def _client(
     port: int,
     path: str,
-    events: Iterator[tuple[int, bytes]],
+    events: Iterator[Mail],
     turns: Iterator[float],
     until: float,
     answers: Answers,
@@ -56,7 +78,7 @@ async def _client(
         while (turn := next(turns)) < until:
             if (early := turn - time.monotonic()) > 0:
                 await asyncio.sleep(early)
-            number, body = next(events)
+            body = next(events).body
             began = time.monotonic()
             writer.write(
                 b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s"
@@ -66,14 +88,13 @@ async def _client(
             length = int(head.partition(b"content-length:")[2].partition(b"\r\n")[0])
             answer = orjson.loads(await reader.readexactly(length))
             answers.seconds.append(time.monotonic() - began)
-            _note(answers, head[9:12].decode(), number, answer)
+            _note(answers, head[9:12].decode(), answer)
     finally:
         writer.close()
 
 
-def _note(answers: Answers, status: str, number: int, answer: dict[str, str]) -> None:
+def _note(answers: Answers, status: str, answer: dict[str, str]) -> None:
     if status == "200":
-        answers.accepted[answer["id"]] = number
         answers.durability[answer["durability"]] += 1
     else:
         answers.refused[status] += 1

@@ -1,4 +1,4 @@
-"""Runs cases: load on, fault in, fault out, and the two sides of the ledger compared."""
+"""Runs cases: load on, fault in, fault out, and the history of it checked."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.programs.faults.events import address_of
-from tests.programs.faults.load import NO_ANSWER
 from tests.programs.faults.scene import set_up
+from tests.support.history.checker import check
+from tests.support.history.counting import counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tests.programs.faults.cases import Case
     from tests.programs.faults.scene import Scene
+    from tests.support.history.history import History
+    from tests.support.history.violations import Violation
 
 EVENTS: Final = 20_000
 RATE: Final = 1_500.0
 """Events a second: high enough that every moment of a fault has events in it, low enough for two cores."""
 INJECT_AT: Final = 0.2
 _CASE_SECONDS: Final = 300.0
-_LIST_SECONDS: Final = 60.0
-_LOOK_EVERY_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,16 @@ class Row:
     """Events answered 200."""
     spooled: int
     """How many of them were answered from the spool."""
+    refused: int
+    """Answered otherwise."""
+    unanswered: int
+    """Events whose connection broke, as when the receiver is killed."""
     arrived: int
     duplicates: int
     lost: int
     """Answered 200, and never seen in the queue."""
-    unlisted: int
-    """Hard bounces and complaints answered 200 whose address is not on the list."""
-    refused: dict[str, int]
+    violations: tuple[str, ...]
+    """Whatever the history does not explain, what is lost included."""
     worst: float
     """Seconds that the slowest answer took."""
     p99: float
@@ -52,17 +55,18 @@ class Row:
     took: float
 
     @property
-    def unanswered(self) -> int:
-        """Events whose connection broke, as when the receiver is killed."""
-        return self.refused.get(NO_ANSWER, 0)
-
-    @property
     def good(self) -> bool:
-        return self.lost == 0 and self.unlisted == 0
+        return not self.violations
 
 
-async def run(case: Case, *, events: int = EVENTS, rate: float = RATE) -> Row:
+async def run(case: Case, *, events: int = EVENTS, rate: float = RATE, histories: Path | None = None) -> Row:
     """One case in a scene of its own.
+
+    Args:
+        case: what is broken.
+        events: so many are answered 200, at least.
+        rate: POSTs a second.
+        histories: the folder in which its history is kept.
 
     Raises:
         TimeoutError: it hangs.
@@ -73,40 +77,39 @@ async def run(case: Case, *, events: int = EVENTS, rate: float = RATE) -> Row:
             asyncio.timeout(_CASE_SECONDS),
             set_up(Path(directory), case.cast, rate=rate, events=events) as scene,
         ):
-            await _under_load(scene, case)
-            return await _compared(scene, case, began)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(scene.load.run(), name="load")
+                await scene.load.accepted(INJECT_AT)
+                await _broken_and_mended(scene, case)
+                scene.load.may_end()
+            history = await scene.settled()
+            recovery = scene.load.recovered_after or 0.0
+    if histories is not None:
+        history.write(histories / f"{case.name.replace(' ', '-')}.jsonl")
+    return _row(case, history, recovery, time.monotonic() - began)
 
 
-async def run_together(cases: Sequence[Case], *, events: int, rate: float) -> dict[str, tuple[int, int]]:
+async def run_together(cases: Sequence[Case], *, events: int, rate: float) -> list[Violation]:
     """Cases with the same cast, one after the other in one scene, for each so many events.
 
     Returns:
-        Name of a case -> how many events are lost, and how many addresses unlisted, of those accepted during it.
+        What the history of all of it does not explain.
 
     Raises:
         TimeoutError: it hangs.
     """
-    during: dict[str, set[str]] = {}
     with tempfile.TemporaryDirectory(prefix="bridge-faults-") as directory:
         async with (
             asyncio.timeout(_CASE_SECONDS),
             set_up(Path(directory), cases[0].cast, rate=rate, events=events * len(cases)) as scene,
         ):
-            accepted = scene.load.answers.accepted
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(scene.load.run(), name="load")
                 for number, case in enumerate(cases):
                     await scene.load.accepted((number + INJECT_AT) / len(cases))
                     await _broken_and_mended(scene, case)
-                    during[case.name] = accepted.keys() - set().union(*during.values())
                 scene.load.may_end()
-            during[cases[-1].name] |= accepted.keys() - set().union(*during.values())
-            lost = await scene.ledger.has(accepted.keys())
-            unlisted = await _unlisted(scene)
-    return {
-        name: (len(lost & ids), len(unlisted & {address_of(accepted[one]) for one in ids}))
-        for name, ids in during.items()
-    }
+            return check(await scene.settled())
 
 
 async def _broken_and_mended(scene: Scene, case: Case) -> None:
@@ -115,39 +118,20 @@ async def _broken_and_mended(scene: Scene, case: Case) -> None:
     await scene.load.recovered()
 
 
-async def _under_load(scene: Scene, case: Case) -> None:
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(scene.load.run(), name="load")
-        await scene.load.accepted(INJECT_AT)
-        await _broken_and_mended(scene, case)
-        scene.load.may_end()
-
-
-async def _compared(scene: Scene, case: Case, began: float) -> Row:
-    answers = scene.load.answers
-    lost = await scene.ledger.has(answers.accepted.keys())
-    unlisted = await _unlisted(scene)
+def _row(case: Case, history: History, recovery: float, took: float) -> Row:
+    counted, violations = counts(history), check(history)
     return Row(
         case=case.name,
-        accepted=len(answers.accepted),
-        spooled=answers.durability["spooled"],
-        arrived=len(scene.ledger.arrived.keys() & answers.accepted.keys()),
-        duplicates=scene.ledger.duplicates,
-        lost=len(lost),
-        unlisted=len(unlisted),
-        refused=dict(answers.refused),
-        worst=answers.worst,
-        p99=answers.quantile(0.99),
-        recovery=scene.load.recovered_after or 0.0,
-        took=time.monotonic() - began,
+        accepted=counted.accepted,
+        spooled=counted.durability.get("spooled", 0),
+        refused=counted.otherwise_answered,
+        unanswered=counted.unanswered,
+        arrived=counted.arrived,
+        duplicates=counted.duplicates,
+        lost=sum(violation.rule == "lost-event" for violation in violations),
+        violations=tuple(map(str, violations)),
+        worst=counted.worst,
+        p99=counted.quantile(0.99),
+        recovery=recovery,
+        took=took,
     )
-
-
-async def _unlisted(scene: Scene) -> set[str]:
-    """The addresses that are not on the list after the worker has had its time."""
-    unlisted = await scene.missing_from_list()
-    deadline = time.monotonic() + _LIST_SECONDS
-    while unlisted and time.monotonic() < deadline:
-        await asyncio.sleep(_LOOK_EVERY_SECONDS)
-        unlisted = await scene.missing_from_list()
-    return unlisted

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.support.history import policy_model
 from tests.support.history.policy_model import NOTHING, Cause
+from tests.support.history.records import domain_of
 from tests.support.history.violations import Violation
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def _against_log(history: History, firsts: dict[int, Published]) -> Iterator[Vio
     final, line = history.final_changes
     log = dict(final.changes)
     for id_, address in log.items():
-        if id_ not in firsts and _domain(address) not in history.out_of_sight:
+        if id_ not in firsts and domain_of(address) not in history.out_of_sight:
             yield Violation(
                 "change-gap",
                 address,
@@ -96,7 +97,7 @@ def _against_log(history: History, firsts: dict[int, Published]) -> Iterator[Vio
                 (line,),
             )
     for id_, one in firsts.items():
-        if id_ not in log and _domain(one.changed.address) not in history.out_of_sight:
+        if id_ not in log and domain_of(one.changed.address) not in history.out_of_sight:
             yield Violation(
                 "change-from-nowhere",
                 one.changed.address,
@@ -174,10 +175,6 @@ def _content(changed: Changed) -> tuple[object, ...]:
     return (
         changed.action, changed.address, changed.reason, changed.event_id, changed.message, changed.reasons,
     )  # fmt: skip
-
-
-def _domain(address: str) -> str:
-    return address.rpartition("@")[2]
 
 
 def _listed(reasons: Sequence[str]) -> str:

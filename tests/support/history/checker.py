@@ -17,6 +17,7 @@ from tests.support.history.change_rules import (
 )
 from tests.support.history.list_rules import AddressHistory, check_address
 from tests.support.history.policy_model import DEFAULT_POLICY, Policy
+from tests.support.history.records import domain_of
 from tests.support.history.sent import SentEvents
 from tests.support.history.violations import Violation
 
@@ -77,7 +78,7 @@ def _check_list(
     for entry in history.final_list[0].entries if history.final_list is not None else ():
         final.setdefault(entry.address, []).append(entry)
     for address in sorted(traced.keys() | events.keys() | reads.keys() | final.keys()):
-        if address.rpartition("@")[2] in history.out_of_sight:
+        if domain_of(address) in history.out_of_sight:
             continue
         wrong = list(check_changes(address, traced.get(address, []), policy))
         yield from wrong

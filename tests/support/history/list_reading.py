@@ -9,7 +9,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -19,6 +19,7 @@ from tests.support.history.records import ListEntry
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from tests.support.history.recorder import Recorder
@@ -28,7 +29,8 @@ _OF_ADDRESS: Final = text(f"SELECT {_COLUMNS} FROM suppressions WHERE address = 
 _ALL: Final = text(f"SELECT {_COLUMNS} FROM suppressions")  # noqa: S608 -- our own names
 _UNPUBLISHED: Final = text("SELECT id FROM changes WHERE published_at IS NULL ORDER BY id")
 _LOG: Final = text("SELECT id, address FROM changes ORDER BY id")
-_FAILURES: Final = (SQLAlchemyError, OSError, TimeoutError)
+FAILURES: Final = (SQLAlchemyError, OSError, TimeoutError)
+"""How a list cannot be read."""
 
 
 class ListReader:
@@ -44,7 +46,7 @@ class ListReader:
         op = self._recorder.read_invoked(address)
         try:
             rows = await self._rows(_OF_ADDRESS, address=address)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._recorder.read_failed(op, str(error))
             return False
         self._recorder.has_read(op, [ListEntry(*row) for row in rows])
@@ -64,6 +66,14 @@ class ListReader:
         """
         return [row[0] for row in await self._rows(_UNPUBLISHED)]
 
+    async def change_ids(self) -> set[int]:
+        """The ids of all changes that are in the log now.
+
+        Raises:
+            SQLAlchemyError: the list cannot be read.
+        """
+        return {row[0] for row in await self._rows(_LOG)}
+
     async def counts(self) -> dict[tuple[str, str], int]:
         """What the list counts now: address and reason -> count. It is for waiting, and not written down.
 
@@ -73,14 +83,22 @@ class ListReader:
         return {(row[0], row[1]): row[2] for row in await self._rows(_ALL)}
 
     async def finish(self) -> None:
-        """Write down the whole list, the outbox and the log of changes, as they are now.
+        """Write down the whole list, the outbox and the log of changes, as they are at one moment.
 
         Raises:
             SQLAlchemyError: the list cannot be read.
         """
-        self._recorder.final_list([ListEntry(*row) for row in await self._rows(_ALL)])
-        self._recorder.left("outbox", await self.unpublished())
-        self._recorder.final_changes([(row[0], row[1]) for row in await self._rows(_LOG)])
+        async with self._engine.connect() as connection:
+            if connection.dialect.name == "sqlite":
+                await connection.execute(text("BEGIN"))  # its driver begins nothing before a SELECT
+            else:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            entries = [ListEntry(*row) for row in await connection.execute(_ALL)]
+            outbox = [row[0] for row in await connection.execute(_UNPUBLISHED)]
+            log = [(row[0], row[1]) for row in await connection.execute(_LOG)]
+        self._recorder.final_list(entries)
+        self._recorder.left("outbox", outbox)
+        self._recorder.final_changes(log)
 
     async def _rows(self, query: Any, **values: str) -> list[tuple[Any, ...]]:
         async with self._engine.connect() as connection:
@@ -95,8 +113,17 @@ async def reading_list(url: str, recorder: Recorder) -> AsyncIterator[ListReader
         url: as in `suppression.database_url`.
         recorder: of the history.
     """
-    engine = create_async_engine(url, poolclass=NullPool)
+    engine = create_async_engine(_read_only(url), poolclass=NullPool)
     try:
         yield ListReader(engine, recorder)
     finally:
         await engine.dispose()
+
+
+def _read_only(url: str) -> URL:
+    """SQLite would make a file that is not there, which the bridge would take for its list."""
+    found = make_url(url)
+    if found.get_backend_name() != "sqlite":
+        return found
+    query = {**found.query, "mode": "ro", "uri": "true"}
+    return found.set(database=f"file:{found.database}", query=query)

@@ -49,6 +49,26 @@ class Mail:
     body: bytes
 
 
+def name_of(number: int, names: Sequence[str]) -> str:
+    """The name of this event of a mix, all of whose names are given: mixed, and not in blocks."""
+    return names[number * _STEP % len(names)]
+
+
+def names_of(mix: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    """Each name as often as the mix has it."""
+    return tuple(name for name, share in mix for _ in range(share))
+
+
+def recipient(number: int) -> str:
+    """To whom the simulator has sent this message, unless it was told otherwise."""
+    return f"recipient{number}@example.org"
+
+
+def recipients_of(addresses: int) -> list[str]:
+    """All to whom `mails` are sent."""
+    return [recipient(number) for number in range(1, addresses + 1)]
+
+
 def mails(
     mix: Sequence[tuple[str, int]] = MIX, *, addresses: int | None = None, first: int = 1
 ) -> Iterator[Mail]:
@@ -59,13 +79,12 @@ def mails(
         addresses: how many recipients there are, all in turn; None: each message has its own, as in the simulator.
         first: number of the first message.
     """
-    names = tuple(name for name, share in mix for _ in range(share))
+    names = names_of(mix)
     number = first - 1
     while True:
         number += 1
-        name = names[number * _STEP % len(names)]
-        recipient = number if addresses is None else number % addresses + 1
-        yield mail_of(number, name, int(time.time()), f"recipient{recipient}@example.org")
+        to = recipient(number if addresses is None else number % addresses + 1)
+        yield mail_of(number, name_of(number, names), int(time.time()), to)
 
 
 def mail_of(number: int, name: str, event_at: int, address: str | None) -> Mail:

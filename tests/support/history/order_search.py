@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.history.policy_model import State
     from tests.support.history.records import ListEntry
 
-BUDGET: Final = 200_000
+BUDGET: Final = 20_000
 """States that are looked at before the search gives up."""
 NEVER: Final = float("inf")
 

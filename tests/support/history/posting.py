@@ -50,7 +50,8 @@ class Poster:
             events: so many have to be answered 200 before it ends.
             connections: how many there are at the same time.
         """
-        self.accepted_events = 0
+        self.accepted_mails: dict[str, Mail] = {}
+        """Event id -> what was posted, of every 200; of one that has no id, its message's."""
         self.answered: Counter[str] = Counter()
         """Durability of a 200, status of another answer, or `no answer` -> how many."""
         self.recovered_after: float | None = None
@@ -74,6 +75,11 @@ class Poster:
         async with asyncio.TaskGroup() as clients:
             for number in range(self._connections):
                 clients.create_task(self._client(number), name=f"poster.{number}")
+
+    @property
+    def accepted_events(self) -> int:
+        """How many different events were answered 200."""
+        return len(self.accepted_mails)
 
     async def accepted(self, share: float) -> None:
         """Wait until this share of the events is accepted."""
@@ -146,14 +152,14 @@ class Poster:
             raise
         status = int(head_lines[9:12])
         self._recorder.post_answered(op, status, answer)
-        await self._note(status, answer, began)
+        await self._note(mail, status, answer, began)
 
-    async def _note(self, status: int, answer: dict[str, str], began: float) -> None:
+    async def _note(self, mail: Mail, status: int, answer: dict[str, str], began: float) -> None:
         if status != 200:
             self.answered[str(status)] += 1
             return
         durability = answer.get("durability") or answer.get("status") or ""
-        self.accepted_events += 1
+        self.accepted_mails[answer.get("id") or f"message {mail.message}"] = mail
         self.answered[durability] += 1
         if durability == "confirmed" and self.recovered_after is None and began > self._healed_at:
             self.recovered_after = time.monotonic() - self._healed_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from itertools import count
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -48,12 +49,18 @@ class Recorder:
     def record(self, record: Record) -> None:
         self._file.write(records.line_of(record))
 
-    def post_invoked(self, mail: Mail) -> int:
-        """A POST of this event is about to be sent. Returns its number, for `post_ended`."""
+    def post_invoked(self, mail: Mail, *, at: int | None = None) -> int:
+        """A POST of this event is about to be sent. Returns its number, for `post_answered` or `post_unanswered`.
+
+        Args:
+            mail: what is posted.
+            at: where another process has posted it: not before this moment, ns of CLOCK_MONOTONIC.
+        """
         op = next(self._ops)
         self.record(
             records.PostInvoked(
                 client=self._client,
+                at=time.monotonic_ns() if at is None else at,
                 op=op,
                 body=records.body_hash(mail.body),
                 message=mail.message,

@@ -35,6 +35,11 @@ def canonical(name: str) -> str:
     return _CANONICAL.get(name, name)
 
 
+def domain_of(address: str) -> str:
+    """Empty for what is no address, as the hash of one that was erased."""
+    return address.rpartition("@")[2] if "@" in address else ""
+
+
 def body_hash(body: bytes) -> str:
     """By which a body is told from another: 32 hexadecimal digits."""
     return hashlib.blake2b(body, digest_size=16).hexdigest()
@@ -195,6 +200,7 @@ class OutOfSight(Record):
 
     kind: ClassVar[str] = "out_of_sight"
     domain: str
+    """Empty: what is no address, as the hash of one that was erased."""
 
 
 _TYPES: Final[dict[str, type[Record]]] = {
