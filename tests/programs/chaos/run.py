@@ -130,6 +130,8 @@ async def run(
         try:
             async with asyncio.timeout(seconds + 6 * _SETTLED_SECONDS):
                 await _in_stack(servers, folder, outcome, rate)
+            if not outcome.accepted:
+                outcome.broken = "nothing was answered 200"
         except (*_UNREADABLE, ExceptionGroup, RuntimeError) as error:
             outcome.broken = _said(error)
         if keep is not None and (not outcome.good or outcome.settled > _SLOW_SECONDS):

@@ -44,7 +44,7 @@ ADDRESSES: Final = 60
 """Recipients, all in turn, so that the events of one address meet each other."""
 _MESSAGES: Final = 60_000
 """The simulator knows them."""
-_STARTED_SECONDS: Final = 60.0
+_STARTED_SECONDS: Final = 120.0
 
 
 class Stack:
@@ -162,8 +162,7 @@ class Stack:
                 "urls": self.ways[f"{ways_of}>rabbitmq"].urls(of_broker),
                 "management_url": self.servers.brokers[0].node.management_url,
                 "reconnect_max": 0.5,
-                "heartbeat": 4,
-                "connect_timeout": 2.0,
+                "heartbeat": 6,
             },
             "health": {"port": self.health[ways_of] if port else 0},
             "logs": {"format": "json"},
@@ -186,7 +185,7 @@ class Stack:
             "backoff_max": 0.5,
             "retry_after_max": 1.0,
         }
-        settings["worker"] = {"retry_delays": list(DELAYS), "pause_max": 1.0, "take_over_after": 3.0}
+        settings["worker"] = {"retry_delays": list(DELAYS), "pause_max": 1.0}
         settings["suppression"] = {"database_url": database}
         return settings
 
