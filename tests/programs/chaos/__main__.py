@@ -17,8 +17,8 @@ from tests.programs.chaos.disks import NO_POWER_CUTS
 from tests.programs.chaos.series import Series
 
 console = Console(width=150, highlight=False, markup=False, soft_wrap=True)
-FIXED: Final = (1, 2, 3, 4, 5)
-"""The seeds of CI."""
+FIXED: Final = (103, 8, 5, 2, 6)
+"""The seeds of CI: those that have found something, and others with other faults."""
 
 
 def main(

@@ -86,10 +86,9 @@ class Series:
 
     async def _ran(self, lent: _Lent, seed: int, faults: Sequence[Fault], *, keep: Path | None) -> Outcome:
         """On the servers that are there, if they are well; else on new ones."""
-        outcome = await run.run(
-            await lent.servers(), faults, seed=seed, seconds=self._seconds, rate=self._rate, keep=keep
-        )
-        if not outcome.good:
+        there = await lent.servers()
+        outcome = await run.run(there, faults, seed=seed, seconds=self._seconds, rate=self._rate, keep=keep)
+        if not outcome.good or there.is_worn:
             await lent.give_back()
         return outcome
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ from tests.support.node import Control
 from tests.support.postgres import Server, give
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 _POSTGRESQL: Final = "max_connections = 60\nshared_buffers = 16MB\n"
@@ -28,6 +28,16 @@ class Servers:
     def __init__(self, brokers: list[Broker], database: Database) -> None:
         self.brokers = brokers
         self.database = database
+        self.is_worn = False
+        """Whether something of a run could not be removed: what was judged holds, and the next run wants new ones."""
+
+    @contextmanager
+    def worn_by(self, *errors: type[Exception]) -> Iterator[None]:
+        """What comes of removing something. Args: errors: after which they are worn."""
+        try:
+            yield
+        except errors:
+            self.is_worn = True
 
     @property
     def control(self) -> Control:

@@ -14,6 +14,7 @@ from yarl import URL
 from bridge.broker.topology import Names
 from bridge.development.simulator_api import serve_simulator
 from tests.programs.chaos.disks import disk_of
+from tests.programs.chaos.injecting import AWAY
 from tests.programs.chaos.parts import Role
 from tests.programs.chaos.schedule import RECEIVERS, WORKERS
 from tests.programs.chaos.ways import Way
@@ -272,8 +273,9 @@ async def _host(stack: Stack) -> AsyncIterator[None]:
     await control.set_tags(stack.name, "management")
     await control.set_permissions(stack.name, host=stack.name)
     yield
-    await control.delete_virtual_host(stack.name)
-    await control.delete_user(stack.name)
+    with stack.servers.worn_by(*AWAY):
+        await control.delete_virtual_host(stack.name)
+        await control.delete_user(stack.name)
 
 
 @asynccontextmanager
@@ -286,4 +288,5 @@ async def _database(stack: Stack) -> AsyncIterator[None]:
         f'CREATE DATABASE "{stack.name}" OWNER "{stack.name}"',
     )
     yield
-    await postgres.execute(url, f'DROP DATABASE "{stack.name}" WITH (FORCE)', f'DROP ROLE "{stack.name}"')
+    with stack.servers.worn_by(*AWAY):
+        await postgres.execute(url, f'DROP DATABASE "{stack.name}" WITH (FORCE)', f'DROP ROLE "{stack.name}"')
