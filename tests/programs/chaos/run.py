@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _SETTLED_SECONDS: Final = 150.0
 """From when all is well again until everything has to be worked off: a lost binding is noticed after 30 s."""
+_STILL_SECONDS: Final = 45.0
+"""After so long without a change, and nothing under way, no more is waited for."""
+_UNDER_WAY: Final = frozenset({"left-in-spool", "left-in-queue", "unpublished-change"})
 _LOOK_EVERY_SECONDS: Final = 0.5
 _SLOW_SECONDS: Final = 30.0
 """A run that took longer to settle is kept, too: it says what the bridge waits for."""
@@ -197,12 +200,18 @@ async def _one(stack: Stack, fault: Fault, outcome: Outcome) -> None:
 
 
 async def _settled(clients: Clients, history: Path, outcome: Outcome) -> None:
-    """Wait until nothing is wrong; what is wrong after that long is a violation."""
-    began = time.monotonic()
+    """Wait until nothing is wrong; what is wrong after that long, or does not change any more, is a violation."""
+    began = changed = time.monotonic()
+    before: list[str] = []
     while True:
         found = await _judged(clients, history, outcome)
-        outcome.settled = time.monotonic() - began
+        now = time.monotonic()
+        outcome.settled = now - began
         if not found or outcome.settled > _SETTLED_SECONDS:
+            break
+        if (wrong := [f"{one.rule} {one.about}" for one in found]) != before:
+            before, changed = wrong, now
+        if now - changed > _STILL_SECONDS and not any(one.rule in _UNDER_WAY for one in found):
             break
         outcome.waited_for = "an answer" if found is None else str(found[0])
         await asyncio.sleep(_LOOK_EVERY_SECONDS + outcome.settled / 10)
