@@ -41,7 +41,8 @@ async def measure(place: Place, *, sizes: Sequence[int], say: Say) -> list[Curve
         await scan.fill(settings, size - filled)
         filled = size
         await place.rest()
-        bytes_each[size] = await asyncio.to_thread(place.streamed_bytes) / size
+        if stored := await asyncio.to_thread(place.streamed_bytes):
+            bytes_each[size] = stored / size
         for what, selection in _SELECTIONS.items():
             broker = place.broker.cpu
             found = await scan.scan(settings, selection)
@@ -55,5 +56,5 @@ async def measure(place: Place, *, sizes: Sequence[int], say: Say) -> list[Curve
             )
     return [
         *(curve(_PART, what, "us", found) for what, found in costs.items()),
-        curve(_PART, "disk, for each event", "bytes", list(bytes_each.items())),
+        *([curve(_PART, "disk, for each event", "bytes", list(bytes_each.items()))] if bytes_each else []),
     ]

@@ -52,7 +52,7 @@ class Place:
         return usage.of_group(self.node.pid)
 
     def streamed_bytes(self) -> int:
-        """What the segments of all streams take on the disk."""
+        """What the segments of all streams take on the disk; 0 where RabbitMQ keeps them elsewhere, as in a container."""
         segments = (path for path in self._directory.rglob("*.segment") if "stream" in path.parts)
         return sum(path.stat().st_size for path in segments)
 
