@@ -5,7 +5,7 @@ Five parts:
 - what others use: `store`, which is the questions of `list_reader`, the changes of `list_writer`, and as attributes further parts
   (each a `list_part`): `allow_list`, `freshness` (how far the list may be behind), `erasing` (with `erased_texts` and `key_moves`),
   `hashing` (of a list that has kept addresses until now), `inquiries` and `browsing` (what people ask who look for somebody, or
-  look through it), `expiry` (what ends), `retention` (what has grown old, by `pruning`), and the outbox, which is in `changes`, with its `lease`. What goes in and comes out: `checking`,
+  look through it), `expiry` (what ends), `retention` (what has grown old, by `pruning`, and by `pruning_walks` where some of it stays), and the outbox, which is in `changes`, with its `lease`. What goes in and comes out: `checking`,
   `announcements`, `entries`, `list_filter`, `additions`, `idempotency`, `suppressing_events`, `change`, `errors`. `rehearsal`
   tries another policy on a list of its own. `subscriber_registry` keeps who else gets events, in the same database;
 - the rules, without I/O: `policy` (which events suppress, and for how long), `soft_bounces` (when there are enough), `addresses`
