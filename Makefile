@@ -112,6 +112,10 @@ bench: packages postgresql wrk dependencies contenders ## Measure it against wha
 cost: packages postgresql valgrind dependencies ## Count the instructions that an event costs, against those of the last release (four minutes)
 	@$(BIN)/python -m tests.programs.cost $(ARGS)
 
+.PHONY: capacity
+capacity: dependencies ## What a load of your own takes, by the model of docs/capacity.md: ARGS='--events 50000000'
+	@$(BIN)/python -m tests.programs.capacity $(ARGS)
+
 .PHONY: secrets
 secrets: python ## Make the passwords and tokens of the Compose stack, in config/secrets; those that are there stay
 	@$(PYTHON) config/make_secrets.py $(ARGS)

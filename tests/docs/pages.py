@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from tests.docs import tables
+from tests.docs import capacity, tables
 from tests.docs.tables import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_MADE: Final[dict[str, Callable[[str], str]]] = {
-    "docs/reference/settings.md": tables.settings,
-    "docs/reference/commands.md": tables.commands,
-    "docs/reference/metrics.md": tables.metrics,
-    "docs/reference/topology.md": tables.exchanges_and_queues,
-    "CONTRIBUTING.md": tables.layers,
+_MADE: Final[dict[str, tuple[Callable[[str], str], ...]]] = {
+    "docs/reference/settings.md": (tables.settings,),
+    "docs/reference/commands.md": (tables.commands,),
+    "docs/reference/metrics.md": (tables.metrics,),
+    "docs/reference/topology.md": (tables.exchanges_and_queues,),
+    "docs/capacity.md": capacity.PAGE,
+    "CONTRIBUTING.md": (tables.layers,),
 }
-"""Page -> what makes its table, of the page as it stands."""
+"""Page -> what makes its tables, in their order, of the page as it stands."""
 _BEGIN: Final = "<!-- made by `make docs`; do not edit from here -->"
 _END: Final = "<!-- to here -->"
 
@@ -30,13 +31,14 @@ def made() -> dict[Path, str]:
 
 
 def with_table(page: str, path: Path) -> str:
-    """The text of the page of this path, with its table made anew.
+    """The text of the page of this path, with its tables made anew.
 
     Raises:
-        ValueError: the marks between which it goes are not there.
+        ValueError: the marks between which they go are not there.
     """
-    maker = _MADE[str(path.relative_to(ROOT))]
-    between = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
-    if not between.search(page):
-        raise ValueError(f"{path} lacks the marks {_BEGIN} and {_END}")
-    return between.sub(lambda _: f"{_BEGIN}\n\n{maker(page)}\n\n{_END}", page)
+    makers = _MADE[str(path.relative_to(ROOT))]
+    between = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", re.DOTALL)
+    if len(between.findall(page)) != len(makers):
+        raise ValueError(f"{path} lacks the marks {_BEGIN} and {_END}, {len(makers)} times")
+    following = iter(makers)
+    return between.sub(lambda _: f"{_BEGIN}\n\n{next(following)(page)}\n\n{_END}", page)

@@ -64,7 +64,7 @@ def test_what_is_there_is_no_problem(text: str) -> None:
 def test_what_is_made_is_made_the_same_again() -> None:
     """What a person has written into a table stays, so that only a change of the code makes a page stale."""
     for path, text in pages.made().items():
-        assert text.count("<!--") == 2
+        assert text.count("<!-- made by") == text.count("<!-- to here") >= 1
         assert pages.with_table(text, path) == text
 
 

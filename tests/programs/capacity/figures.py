@@ -21,8 +21,6 @@ class Costs:
     """Of a receiver process, for an event that goes to the spool."""
     broker_us: float
     """Of one RabbitMQ node, for an event that goes to the archive, and to the worker's queue if it suppresses."""
-    copy_us: float
-    """Of RabbitMQ, for each further queue that gets the event, where it writes few events at a time: an upper limit."""
     worker_us: float
     """Of a worker process, for an event that suppresses; PostgreSQL."""
     database_us: float
@@ -33,8 +31,14 @@ class Costs:
     """In PostgreSQL: an entry with its change and its handled event, evidence and indexes included."""
     wal_bytes: float
     """That PostgreSQL writes ahead for an event that is recorded."""
+    copy_us: float = 70.0
+    """Of RabbitMQ, for each further queue that gets the event: docs/performance.md, at 200 events/s."""
     drain_rate: float = 3_250.0
-    """Events a second out of a spool beside live traffic on two cores: docs/reliability.md."""
+    """Events a second out of one spool beside live traffic, on two cores: docs/reliability.md."""
+    spooled_bytes: float = 180.0
+    """Of an event in the spool, as `spool.max_bytes` counts it: a body of usual length, and 64."""
+    known_bytes: float = 120.0
+    """In PostgreSQL: an announced message and its address, with two indexes. Of 200,000 rows in order, once, by hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,6 @@ def measured() -> Costs:
         receiver_us=_cell(results, "bridge confirmed", 4),
         spooled_us=_cell(results, "bridge spooled", 4),
         broker_us=_cell(results, "bridge confirmed", 7),
-        copy_us=_last(
-            _table(growth, "queues of other services"), "confirm an event, RabbitMQ, for each copy"
-        ),
         worker_us=_cell(results, "bridge worker | PostgreSQL", 3),
         database_us=_last(postgresql, "record an event"),
         archived_bytes=_last(_table(growth, "archive, events in it"), "disk, for each event"),
