@@ -11,6 +11,8 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Chann
 from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, call_errors_as_loss
 from bridge.broker import backfill_marker, declaring, management, topology_steps
+from bridge.broker.binding_check import MissingBindings
+from bridge.broker.lost_bindings import mark_lost
 from bridge.broker.management import ManagementError
 from bridge.broker.queue_counts import queue_counts
 from bridge.broker.topology import Names, without_queues
@@ -102,7 +104,10 @@ async def apply(settings: Settings, planned: Topology, *, wait: float) -> tuple[
     names = Names(settings.rabbitmq.prefix)
 
     async def declare(connection: AbstractConnection) -> tuple[RefusedPart, ...]:
-        safe = await backfill_marker.safe_to_declare(connection, planned, names, "always")
+        async with management.connect(settings.rabbitmq) as api:
+            lost = MissingBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
+            safe = await mark_lost(connection, planned, names, "always", lost.keys)
+        safe = safe and await backfill_marker.safe_to_declare(connection, planned, names, "always")
         wanted = planned if safe else without_queues(planned, names.suppression)
         refused = await declaring.apply_topology(connection, wanted, "always", required=())
         for one in refused:
@@ -110,7 +115,8 @@ async def apply(settings: Settings, planned: Topology, *, wait: float) -> tuple[
                 raise one.error  # the queue is starting, and will be up soon
         if not safe:
             raise TopologyRefusedError(
-                f"queue '{names.suppression}' is missing, and is not declared while '{names.backfill}' takes no message"
+                f"queue '{names.suppression}' or a binding of it is missing, and is not declared while '{names.backfill}' "
+                "takes no message"
             )
         return refused
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bridge.broker import backfill_marker, declaring, topology
+from bridge.broker import backfill_marker, declaring, lost_bindings, topology
 from bridge.broker.queue_counts import queue_exists
 from bridge.broker.topology_plan import planned_topology
-from bridge.telemetry import logs
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from bridge.broker.topology_refusals import TopologyRefusals
     from bridge.roles.registered_subscribers import RegisteredSubscribers
     from bridge.settings.sections import Settings
-
-log = logs.logger("roles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,8 @@ class RoleTopology:
     refusals: TopologyRefusals | None = None
     """Updated with what is refused."""
     missing_bindings: MissingBindings | None = None
-    """Finds missing bindings of the suppression queue: without them it has missed events."""
+    """Finds missing bindings of the suppression queue: without them it has missed events. A receiver has none, and leaves
+    the bindings to the worker."""
     registered: RegisteredSubscribers | None = None
     """The subscribers of the registry, whose queues are declared, too. A receiver has none: it knows no database."""
 
@@ -73,33 +71,16 @@ class RoleTopology:
     ) -> bool:
         if all(queue.name != names.suppression for queue in self.planned.queues):
             return True
-        if include_suppression:
-            await self._mark_missing_bindings(connection, names)
-            return await backfill_marker.safe_to_declare(
-                connection, self.planned, names, self.settings.rabbitmq.declare
-            )
-        return await queue_exists(connection, names.suppression)
-
-    async def _mark_missing_bindings(self, connection: AbstractConnection, names: Names) -> None:
-        """Before missing bindings are declared again: the queue exists, but has missed events."""
         mode = self.settings.rabbitmq.declare
-        if self.missing_bindings is None or mode == "never":
-            return
-        for queue in (names.archive, names.suppression):
-            if not await queue_exists(connection, queue):
-                return
-        if await backfill_marker.is_being_moved(connection, names):
-            return
-        keys = await self.missing_bindings.keys()
-        if await backfill_marker.is_being_moved(connection, names):
-            return  # its bindings may have gone only then
-        if keys and await backfill_marker.add_marker(connection, self.planned, names, mode):
-            log.warning(
-                "bindings of the suppression queue are missing: it will be filled from the archive",
-                action="topology.bindings_lost",
-                queue=names.suppression,
-                keys=keys,
-            )
+        if self.missing_bindings is not None:
+            keys = self.missing_bindings.keys
+            if not await lost_bindings.mark_lost(connection, self.planned, names, mode, keys):
+                return False
+        elif await lost_bindings.are_the_workers(connection, self.planned, names, mode):
+            return False
+        if include_suppression:
+            return await backfill_marker.safe_to_declare(connection, self.planned, names, mode)
+        return await queue_exists(connection, names.suppression)
 
 
 def required_by_receiver(settings: Settings) -> frozenset[str]:

@@ -13,6 +13,7 @@ import pytest
 from bridge.amqp.connection import Link, open_connection
 from bridge.broker import backfill_marker, declaring
 from bridge.broker.topology_plan import planned_topology
+from bridge.operations import topology
 from bridge.roles.publishing import make_publisher
 from bridge.settings.loading import load_settings
 from bridge.tasks import background_task
@@ -237,10 +238,11 @@ async def test_a_first_start_reads_no_archive(
     assert not [line for line in worker.lines if "backfill" in line]
 
 
+@pytest.mark.parametrize("applied", [False, True], ids=["by the worker", "by topology apply"])
 async def test_bindings_that_were_lost_are_made_again_and_what_went_past_is_taken_from_the_archive(
-    managed: Managed, settings: Settings, overrides: dict[str, Any]
+    managed: Managed, settings: Settings, overrides: dict[str, Any], *, applied: bool
 ) -> None:
-    """The queue stood all the time: only the management API can tell, where there is one."""
+    """The queue stood all the time: only the management API can tell, where there is one. Whoever binds it again asks."""
     there = changed(overrides, rabbitmq={"urls": [managed.url], "management_url": managed.api})
     local = load_settings(overrides=there)
     async with await aio_pika.connect(managed.url) as connection:
@@ -251,6 +253,8 @@ async def test_bindings_that_were_lost_are_made_again_and_what_went_past_is_take
                 await queue.unbind(rabbit.names.events, key)
             await workplace.send(*(body_of("hard_bounced", number) for number in (1, 2)))
             assert await rabbit.depth(rabbit.names.suppression) == 0
+            if applied:
+                assert not await topology.apply(local, planned_topology(local), wait=20)
             async with working(local):
                 await workplace.changes(2)
                 await workplace.send(body_of("hard_bounced", 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
@@ -14,7 +15,7 @@ from bridge.amqp.connection import open_connection
 from bridge.amqp.properties import decode_properties
 from bridge.broker import archive
 from bridge.broker.queue_counts import ready_messages
-from bridge.tasks import background_task
+from bridge.tasks import background_task, wait_while_running
 from tests.programs.chaos.stack import ADDRESSES, AUDIT, CHANGES, CRM, CRM_EVENTS, DELAYS
 from tests.support.history.consuming import Consumer
 from tests.support.history.list_reading import reading_list
@@ -46,8 +47,9 @@ class Clients:
     stack: Stack
     recorder: Recorder
     poster: Poster
-    consumers: tuple[Consumer, ...]
     reader: ListReader
+    again: dict[str, asyncio.Event]
+    """Queue -> set when its consumer should subscribe anew: RabbitMQ 3.10 does not tell it of every deletion."""
     strict_archive: bool
     """Whether all that was answered 200 has to be in the archive."""
 
@@ -55,6 +57,7 @@ class Clients:
         """These stand again, after a deletion."""
         for queue in queues:
             self.recorder.subscribed(queue, _NAMES[queue])
+            self.again[queue].set()
 
     async def finish(self) -> None:
         """Write down what there is at the end.
@@ -109,24 +112,23 @@ async def using(
     posted = _repeated(mails(BUSY_MIX, addresses=ADDRESSES), chance)
     poster = Poster(ports, path, posted, recorder, rate=rate, connections=_CONNECTIONS)
     urls = stack.broker_urls
-    consumers = (
-        *(
-            Consumer(urls, recorder, events={queue: names}, announced=queue not in lost_by_deletion)
-            for queue, names in _NAMES.items()
-        ),
-        Consumer(urls, recorder, changes=[CHANGES]),
-    )
+    consumers = {
+        queue: Consumer(urls, recorder, events={queue: names}, announced=queue not in lost_by_deletion)
+        for queue, names in _NAMES.items()
+    } | {CHANGES: Consumer(urls, recorder, changes=[CHANGES])}
+    again = {queue: asyncio.Event() for queue in consumers}
     if archived:
         recorder.subscribed(ARCHIVE)
     async with AsyncExitStack() as open_parts:
         reader = await open_parts.enter_async_context(reading_list(stack.database_url, recorder))
-        for consumer in consumers:
-            await open_parts.enter_async_context(background_task(consumer.run(), name="consumer"))
+        for queue, consumer in consumers.items():
+            consuming = _consumed(consumer, again[queue])
+            await open_parts.enter_async_context(background_task(consuming, name=f"consumer of {queue}"))
         reading = reader.run(
             lambda: f"recipient{chance.randint(1, ADDRESSES)}@example.org", every=_READ_EVERY_SECONDS
         )
         await open_parts.enter_async_context(background_task(reading, name="list reader"))
-        yield Clients(stack, recorder, poster, consumers, reader, archived)
+        yield Clients(stack, recorder, poster, reader, again, archived)
 
 
 def _repeated(posted: Iterator[Mail], chance: random.Random) -> Iterator[Mail]:
@@ -137,6 +139,14 @@ def _repeated(posted: Iterator[Mail], chance: random.Random) -> Iterator[Mail]:
         before.append(mail)
         if chance.random() < _REPEATED:
             yield chance.choice(before)
+
+
+async def _consumed(consumer: Consumer, again: asyncio.Event) -> None:
+    """Without end; on a new connection each time that this is set."""
+    while True:
+        async with background_task(consumer.run(), name="consumer") as running:
+            await wait_while_running(again, running)
+        again.clear()
 
 
 async def _ids_in(connection: AbstractConnection, name: str) -> list[str]:

@@ -207,11 +207,11 @@ async def _settled(clients: Clients, history: Path, outcome: Outcome) -> None:
         found = await _judged(clients, history, outcome)
         now = time.monotonic()
         outcome.settled = now - began
-        if not found or outcome.settled > _SETTLED_SECONDS:
+        if found == [] or outcome.settled > _SETTLED_SECONDS:
             break
-        if (wrong := [f"{one.rule} {one.about}" for one in found]) != before:
-            before, changed = wrong, now
-        if now - changed > _STILL_SECONDS and not any(one.rule in _UNDER_WAY for one in found):
+        if found is None or (wrong := [f"{one.rule} {one.about}" for one in found]) != before:
+            before, changed = [] if found is None else wrong, now
+        elif now - changed > _STILL_SECONDS and not any(one.rule in _UNDER_WAY for one in found):
             break
         outcome.waited_for = "an answer" if found is None else str(found[0])
         await asyncio.sleep(_LOOK_EVERY_SECONDS + outcome.settled / 10)

@@ -1,0 +1,99 @@
+"""A suppression queue that has lost bindings has missed events: a marker says so before anybody binds it again.
+
+Who binds it without a marker hides it: AMQP does not say whether a binding was there. So only those do who can tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from bridge.amqp.errors import call_errors_as_loss
+from bridge.broker import backfill_marker
+from bridge.broker.queue_counts import queue_exists
+from bridge.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aio_pika.abc import AbstractConnection
+
+    from bridge.broker.topology import Names, Topology
+
+    Keys = Callable[[], Awaitable[list[str]]]
+
+log = logs.logger("broker")
+
+
+async def mark_lost(
+    connection: AbstractConnection, planned: Topology, names: Names, mode: str, keys: Keys
+) -> bool:
+    """Publish a marker if bindings of the suppression queue are missing, although it stands. Returns whether it may be bound.
+
+    Args:
+        connection: an open connection.
+        planned: the topology.
+        names: of its parts.
+        mode: the setting `rabbitmq.declare`.
+        keys: the routing keys of missing bindings, as `MissingBindings.keys`.
+
+    Returns:
+        False if no marker can be published: binding the queue now would hide that it has to be filled.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
+    """
+    if mode == "never" or not await _could_be_filled(connection, names):
+        return True
+    missing = await keys()
+    if not missing or await backfill_marker.is_being_moved(connection, names):
+        return True  # its bindings may have gone only then
+    if not await backfill_marker.add_marker(connection, planned, names, mode):
+        return False
+    log.warning(
+        "bindings of the suppression queue are missing: it will be filled from the archive",
+        action="topology.bindings_lost",
+        queue=names.suppression,
+        keys=missing,
+    )
+    return True
+
+
+async def are_the_workers(connection: AbstractConnection, planned: Topology, names: Names, mode: str) -> bool:
+    """Whether the bindings of the suppression queue are left to a worker, by a role that cannot tell whether some are missing.
+
+    They are where the queue and the exchange stand. Where the exchange is missing, they are missing, too, and what comes must not
+    wait for a worker: a marker is published, and the caller binds the queue.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
+    """
+    if mode == "never" or not await queue_exists(connection, names.suppression):
+        return False
+    if await _exchange_exists(connection, names.events):
+        return True
+
+    async def all_of_them() -> list[str]:
+        return [binding.key for binding in planned.bindings if binding.queue == names.suppression]
+
+    await mark_lost(connection, planned, names, mode, all_of_them)
+    return False
+
+
+async def _could_be_filled(connection: AbstractConnection, names: Names) -> bool:
+    for queue in (names.archive, names.suppression):
+        if not await queue_exists(connection, queue):
+            return False
+    return not await backfill_marker.is_being_moved(connection, names)
+
+
+async def _exchange_exists(connection: AbstractConnection, exchange: str) -> bool:
+    with call_errors_as_loss(connection):
+        channel = await connection.channel(publisher_confirms=False)
+        try:
+            await channel.get_exchange(exchange, ensure=True)
+        except ChannelNotFoundEntity:
+            return False
+        await channel.close()
+    return True
