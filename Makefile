@@ -84,6 +84,10 @@ faults: packages postgresql pgbouncer chromium fuse3 dependencies ## The tests o
 chaos: packages postgresql fuse3 libfaketime dependencies ## Break all of it at random, as a seed says, and prove from its history what held (three minutes)
 	@$(BIN)/python -m tests.programs.chaos $(or $(ARGS),--jobs 2)
 
+.PHONY: power-cuts
+power-cuts: packages postgresql fuse3 dependencies ## Cut the power of everything at once under 1,000 events a second, twenty times; a table of what it cost (twelve minutes)
+	@$(BIN)/python -m tests.programs.power_cuts $(ARGS)
+
 .PHONY: isolation
 isolation: packages dependencies ## Do something bad beside good traffic; a table of what the good felt of it (six minutes)
 	@$(BIN)/python -m tests.programs.faults.isolation $(ARGS)
