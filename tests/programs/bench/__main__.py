@@ -50,7 +50,10 @@ def main(
     ] = CHECKOUT / ".dev",
     *,
     full: Annotated[
-        bool, typer.Option("--full", help="Growth up to 10,000,000 entries, which takes an hour.")
+        bool,
+        typer.Option(
+            "--full", help="Growth of a list of 10,000,000 entries, too, which takes half an hour more."
+        ),
     ] = False,
 ) -> None:
     """Measure the bridge and its contenders on this machine; exit code 1 where something was answered wrong.

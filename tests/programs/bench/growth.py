@@ -25,21 +25,21 @@ class Part:
     measure: Callable[..., Coroutine[Any, Any, list[Curve]]]
     """Called with the sizes and `say`; also with the place where RabbitMQ runs, if it needs one."""
     sizes: Sequence[int]
-    full: Sequence[int]
-    """With the sizes that take minutes."""
+    full: Sequence[int] = ()
+    """With a size that takes half an hour; empty: there is none."""
     in_place: bool = True
 
     def measured(self, place: Place, *, full: bool, say: Say) -> Coroutine[Any, Any, list[Curve]]:
         measure = partial(self.measure, place) if self.in_place else self.measure
-        return measure(sizes=self.full if full else self.sizes, say=say)
+        return measure(sizes=(self.full if full else ()) or self.sizes, say=say)
 
 
 PARTS: Final = (
     Part("growth: list", growth_list.measure, growth_list.SIZES, growth_list.FULL, in_place=False),
-    Part("growth: spool", growth_spool.measure, growth_spool.SIZES, growth_spool.FULL),
-    Part("growth: archive", growth_archive.measure, growth_archive.SIZES, growth_archive.FULL),
+    Part("growth: spool", growth_spool.measure, growth_spool.SIZES),
+    Part("growth: archive", growth_archive.measure, growth_archive.SIZES),
     *(
-        Part(name, measure, sizes, sizes)
+        Part(name, measure, sizes)
         for name, measure, sizes in (
             ("growth: subscribers", growth_receiver.subscribers, growth_receiver.SUBSCRIBER_SIZES),
             ("growth: connections", growth_receiver.connections, growth_receiver.CONNECTION_SIZES),

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.place import Place
     from tests.programs.bench.throughput import Say
 
-SIZES: Final = (10_000, 100_000)
-FULL: Final = (*SIZES, 1_000_000)
+SIZES: Final = (10_000, 100_000, 1_000_000)
 _PART: Final = "archive, events in it"
 _SELECTIONS: Final = {
     "go through an event, all selected": ArchiveSelection(),

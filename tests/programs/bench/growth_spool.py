@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from tests.programs.bench.place import Place
     from tests.programs.bench.throughput import Say
 
-SIZES: Final = (1_000, 10_000, 100_000)
-FULL: Final = (*SIZES, 1_000_000)
+SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 PUTS: Final = 4_000
 _PART: Final = "spool, events in it"
 _AT: Final = 1_700_000_000_000_000

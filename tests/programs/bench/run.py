@@ -72,7 +72,7 @@ class Choice:
     scratch: Path
     """A new folder on a real disk."""
     full: bool = False
-    """Whether growth is measured to the sizes that take minutes."""
+    """Whether growth is measured to the size that takes half an hour."""
 
 
 def chosen(only: Sequence[str]) -> frozenset[str]:
