@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tests.support.history.violations import Violation
 
 _SETTLED_SECONDS: Final = 150.0
-"""From when all is well again until everything has to be worked off: a lost binding is noticed after 30 s."""
+"""After so long without any progress no more is waited for: a lost binding is noticed after 30 s."""
 _STILL_SECONDS: Final = 45.0
 """After so long without a change, and nothing under way, no more is waited for."""
 _UNDER_WAY: Final = frozenset({"left-in-spool", "left-in-queue", "unpublished-change"})
@@ -202,16 +202,21 @@ async def _one(stack: Stack, fault: Fault, outcome: Outcome) -> None:
 async def _settled(clients: Clients, history: Path, outcome: Outcome) -> None:
     """Wait until nothing is wrong; what is wrong after that long, or does not change any more, is a violation."""
     began = changed = time.monotonic()
-    before: list[str] = []
+    before: object = None
     while True:
         found = await _judged(clients, history, outcome)
         now = time.monotonic()
         outcome.settled = now - began
-        if found == [] or outcome.settled > _SETTLED_SECONDS:
+        seen = outcome.changes, outcome.entries, [f"{one.rule} {one.about}" for one in found or ()]
+        if seen != before:
+            before, changed = seen, now
+        if found == [] or now - changed > _SETTLED_SECONDS:
             break
-        if found is None or (wrong := [f"{one.rule} {one.about}" for one in found]) != before:
-            before, changed = [] if found is None else wrong, now
-        elif now - changed > _STILL_SECONDS and not any(one.rule in _UNDER_WAY for one in found):
+        if (
+            found is not None
+            and now - changed > _STILL_SECONDS
+            and not any(one.rule in _UNDER_WAY for one in found)
+        ):
             break
         outcome.waited_for = "an answer" if found is None else str(found[0])
         await asyncio.sleep(_LOOK_EVERY_SECONDS + outcome.settled / 10)
