@@ -17,7 +17,7 @@ from tests.programs.chaos.disks import NO_POWER_CUTS
 from tests.programs.chaos.series import Series
 
 console = Console(width=150, highlight=False, markup=False, soft_wrap=True)
-FIXED: Final = (103, 8, 5, 2, 6)
+FIXED: Final = (103, 8, 39, 5, 2)
 """The seeds of CI: those that have found something, and others with other faults."""
 
 

@@ -118,6 +118,7 @@ class Stack:
         """`bridge topology apply`, as an operator would."""
         environment = os.environ | {
             "BRIDGE_RABBITMQ__URLS": ",".join(self.broker_urls),
+            "BRIDGE_RABBITMQ__MANAGEMENT_URL": self.servers.brokers[0].node.management_url or "",
             "BRIDGE_SUPPRESSION__DATABASE_URL": self.database_url,
             "BRIDGE_CONFIG": str(self.folder / "operator.toml"),
         }
