@@ -7,6 +7,7 @@
 // - Fastify's Reference/Server: `handlerTimeout` (its example has 10 s, and answers 503), `close()` on a signal; and
 //   Reference/ContentTypeParser: `parseAs: 'buffer'`, so that what is published are the provider's bytes.
 //   https://fastify.dev/docs/latest/Reference/Server/#handlertimeout
+//   (In 5.12.8, on Node 20, that time ends no POST: its timer stops as soon as the body has been read. It stands as documented.)
 // What a handler throws is answered 500 by Fastify: the provider has to send the event again.
 // With RETURNS=ignored it is the quick start to the letter, which does not look at `basic.return`.
 'use strict'
