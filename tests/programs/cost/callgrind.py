@@ -107,16 +107,23 @@ class Counted:
         It blocks for so long. A process that is stopped while it still works would find what it is given then earlier than
         another time.
         """
-        looks = 0
-        while looks < _LOOKS_ASLEEP:
-            looks = looks + 1 if _states(self._process.pid) <= {_ASLEEP, _ENDED} else 0
+        while not self.sleeps():
             time.sleep(_STOPPING_SECONDS)
         self._process.send_signal(signal.SIGSTOP)
         while not _states(self._process.pid) <= {_STOPPED, _ENDED}:
             time.sleep(_STOPPING_SECONDS)
 
+    def sleeps(self) -> bool:
+        """Whether all its threads wait for something, and not for each other."""
+        return all(_states(self._process.pid) <= {_ASLEEP, _ENDED} for _ in range(_LOOKS_ASLEEP))
+
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
+
+    async def collect(self) -> None:
+        """Let Python collect garbage now, so that it is as long until the next time in each run."""
+        self._process.send_signal(signal.SIGUSR1)
+        await self.rest()
 
     async def instrument(self) -> None:
         """Count from here on. Until then it runs some ten times as fast."""

@@ -1,4 +1,4 @@
-"""`python -m tests.programs.cost.launcher MODULE ARGUMENTS...`: runs a program on a clock that is as slow as valgrind makes it.
+"""`python -m tests.programs.cost.launcher MODULE ARGUMENTS...`: runs a program on a clock that is as slow as valgrind makes it; SIGUSR1 collects garbage.
 
 Under valgrind a program takes some fifty times as long. Its timers would then ring fifty times as often for each event, and
 more often on a busy machine. Here they take as much longer.
@@ -6,7 +6,9 @@ more often on a busy machine. Here they take as much longer.
 
 from __future__ import annotations
 
+import gc
 import runpy
+import signal
 import sys
 from typing import TYPE_CHECKING, Final, TypeVarTuple
 
@@ -52,6 +54,7 @@ def _slow_switch(seconds: float) -> None:
 def main() -> None:
     sys.setswitchinterval = _slow_switch
     sys.setswitchinterval(sys.getswitchinterval())
+    signal.signal(signal.SIGUSR1, lambda *_: gc.collect())
     uvloop.new_event_loop = _SlowLoop
     module, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]

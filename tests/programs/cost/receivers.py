@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import orjson
 
 from tests.programs.cost.callgrind import Counted
+from tests.programs.cost.confirms import SteadyConfirms
 from tests.programs.cost.load import Waves
 from tests.programs.cost.subject import Measured
 from tests.programs.faults.stage import TOKEN, WEBHOOK
@@ -35,7 +36,10 @@ async def noop(place: Place) -> AsyncIterator[Measured]:
 
 @asynccontextmanager
 async def confirmed(place: Place) -> AsyncIterator[Measured]:
-    async with _receiver(place, "confirmed", await place.amqp_url()) as measured:
+    async with (
+        SteadyConfirms.before(await place.amqp_url()) as confirms,
+        _receiver(place, "confirmed", confirms.url, confirms) as measured,
+    ):
         yield measured
 
 
@@ -46,7 +50,9 @@ async def spooled(place: Place) -> AsyncIterator[Measured]:
 
 
 @asynccontextmanager
-async def _receiver(place: Place, durability: str, amqp_url: str) -> AsyncIterator[Measured]:
+async def _receiver(
+    place: Place, durability: str, amqp_url: str, confirms: SteadyConfirms | None = None
+) -> AsyncIterator[Measured]:
     folder, port = place.folder(durability), free_port()
     environment = place.environment(amqp_url) | {
         "BRIDGE_RECEIVER__HOST": "127.0.0.1",
@@ -57,9 +63,12 @@ async def _receiver(place: Place, durability: str, amqp_url: str) -> AsyncIterat
         "BRIDGE_SPOOL__DIRECTORY": str(folder / "spool"),
     }
     expected = b'"durability":"%s"' % durability.encode()
-    async with (
-        Counted.running("bridge", "receiver", folder=folder, environment=environment) as process,
-        Waves.on(process, port=port, path=WEBHOOK, expected=expected) as waves,
-    ):
+    async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(
+            Counted.running("bridge", "receiver", folder=folder, environment=environment)
+        )
+        if confirms is not None:
+            confirms.process = process
+        waves = await stack.enter_async_context(Waves.on(process, port=port, path=WEBHOOK, expected=expected))
         await waves.ready()
         yield Measured(process, waves.post)

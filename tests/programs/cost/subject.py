@@ -45,6 +45,7 @@ async def measure(subject: Subject, place: Place) -> float:
     async with subject.start(place) as (process, load):
         await load(subject.warm)
         await process.rest()
+        await process.collect()
         await process.instrument()
         await load(subject.first)
         await process.rest()

@@ -16,6 +16,7 @@ from bridge.suppression import model, opening
 from bridge.suppression.store import Store
 from tests.programs.bench.working import SUPPRESSING, bodies, properties
 from tests.programs.cost.callgrind import CostError, Counted
+from tests.programs.cost.confirms import SteadyConfirms
 from tests.programs.cost.subject import Measured
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ async def _worker(place: Place, folder: Path, database_url: str) -> AsyncIterato
     amqp_url = await place.amqp_url()
     overrides = {"rabbitmq": {"urls": [amqp_url], "prefix": f"{folder.name}."}}
     rabbitmq = load_settings(overrides=overrides).rabbitmq
-    environment = place.environment(amqp_url) | {
+    environment = {
         "BRIDGE_RABBITMQ__PREFIX": rabbitmq.prefix,
         "BRIDGE_PROVIDER__BASE_URL": "http://127.0.0.1:1/v1",
         "BRIDGE_PROVIDER__API_TOKEN": "unused",
@@ -66,8 +67,11 @@ async def _worker(place: Place, folder: Path, database_url: str) -> AsyncIterato
         async with Store.open(database_url) as store:
             await store.remember({str(one): f"recipient{one}@example.org" for one in range(KNOWN)})
         await declaring.declare(connection, topology_plan.plan(rabbitmq, suppressing=SUPPRESSING))
-        process = await stack.enter_async_context(
-            Counted.running("bridge", "worker", folder=folder, environment=environment)
+        confirms = await stack.enter_async_context(SteadyConfirms.before(amqp_url))
+        process = confirms.process = await stack.enter_async_context(
+            Counted.running(
+                "bridge", "worker", folder=folder, environment=place.environment(confirms.url) | environment
+            )
         )
         database = await stack.enter_async_context(opening.open_database(database_url, create=False))
         queue = _Queue(connection, rabbitmq, process, database)
