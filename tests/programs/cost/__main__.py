@@ -17,7 +17,7 @@ from rich.table import Table
 from bridge.settings.sections import Logs
 from bridge.telemetry import logs
 from tests.programs import program
-from tests.programs.cost import callgrind, receivers, workers
+from tests.programs.cost import callgrind, checks, receivers, workers
 from tests.programs.cost.callgrind import CostError
 from tests.programs.cost.figures import (
     MOST_RISE,
@@ -36,8 +36,11 @@ SUBJECTS: Final = (
     Subject("aiohttp no-op", receivers.noop, warm=1000, first=100, count=2000),
     Subject("receiver confirmed", receivers.confirmed, warm=1000, first=100, count=2000),
     Subject("receiver spooled", receivers.spooled, warm=1000, first=100, count=2000),
-    Subject("worker SQLite", workers.on_sqlite, warm=500, first=100, count=1000),
-    Subject("worker PostgreSQL", workers.on_postgresql, warm=500, first=100, count=1000),
+    Subject("worker SQLite", workers.on_sqlite, warm=500, first=500, count=1000),
+    Subject("worker PostgreSQL", workers.on_postgresql, warm=500, first=500, count=1000),
+    Subject(
+        "API check", checks.on_sqlite, warm=5, first=1, count=10, unit="address", per_load=checks.ADDRESSES
+    ),
 )
 _AT_ONCE: Final = 2
 console = Console(width=130)

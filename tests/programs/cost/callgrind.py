@@ -120,6 +120,10 @@ class Counted:
     def resume(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def hold_timers(self) -> None:
+        """From now on nothing happens only because time passes. It has to run: earlier the signal would end it."""
+        self._process.send_signal(signal.SIGUSR2)
+
     async def collect(self) -> None:
         """Let Python collect garbage now, so that it is as long until the next time in each run."""
         self._process.send_signal(signal.SIGUSR1)

@@ -31,6 +31,7 @@ async def noop(place: Place) -> AsyncIterator[Measured]:
         ) as process,
         Waves.on(process, port=port, path=WEBHOOK, expected=b"accepted") as waves,
     ):
+        await waves.ready()
         yield Measured(process, waves.post)
 
 

@@ -43,6 +43,7 @@ async def measure(subject: Subject, place: Place) -> float:
         CostError: it cannot be measured.
     """
     async with subject.start(place) as (process, load):
+        process.hold_timers()
         await load(subject.warm)
         await process.rest()
         await process.collect()

@@ -10,7 +10,7 @@ import aio_pika
 from sqlalchemy import func, select
 
 from bridge.broker import declaring, topology, topology_plan
-from bridge.broker.queue_counts import ready_messages
+from bridge.broker.queue_counts import queue_counts, ready_messages
 from bridge.settings.loading import load_settings
 from bridge.suppression import model, opening
 from bridge.suppression.store import Store
@@ -75,6 +75,7 @@ async def _worker(place: Place, folder: Path, database_url: str) -> AsyncIterato
         )
         database = await stack.enter_async_context(opening.open_database(database_url, create=False))
         queue = _Queue(connection, rabbitmq, process, database)
+        await queue.consumed()
         yield Measured(process, queue.fill)
 
 
@@ -95,7 +96,7 @@ class _Queue:
 
         The worker is stopped meanwhile, so that it finds as many as it takes at once.
         """
-        self._process.pause()
+        await asyncio.to_thread(self._process.pause)
         await self._publish(count)
         await self._delivered(count)
         self._process.resume()
@@ -108,6 +109,12 @@ class _Queue:
                 )
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
             await self._process.rest()
+
+    async def consumed(self) -> None:
+        """Wait until the worker takes from it."""
+        while not (await queue_counts(self._connection, self._name))[1]:
+            self._process.check()
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def _publish(self, count: int) -> None:
         first, self._sent = self._sent, self._sent + count
