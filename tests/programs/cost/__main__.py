@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import tempfile
 import time
@@ -33,16 +34,15 @@ from tests.programs.cost.place import Place
 from tests.programs.cost.subject import Subject, measure
 
 SUBJECTS: Final = (
-    Subject("aiohttp no-op", receivers.noop, warm=1000, first=100, count=2000),
-    Subject("receiver confirmed", receivers.confirmed, warm=1000, first=100, count=2000),
-    Subject("receiver spooled", receivers.spooled, warm=1000, first=100, count=2000),
-    Subject("worker SQLite", workers.on_sqlite, warm=500, first=500, count=1000),
-    Subject("worker PostgreSQL", workers.on_postgresql, warm=500, first=500, count=1000),
+    Subject("aiohttp no-op", receivers.noop, warm=500, first=100, count=1000),
+    Subject("receiver confirmed", receivers.confirmed, warm=500, first=100, count=1000),
+    Subject("receiver spooled", receivers.spooled, warm=500, first=100, count=1000),
+    Subject("worker SQLite", workers.on_sqlite, warm=500, first=250, count=500),
+    Subject("worker PostgreSQL", workers.on_postgresql, warm=500, first=250, count=500),
     Subject(
-        "API check", checks.on_sqlite, warm=5, first=1, count=10, unit="address", per_load=checks.ADDRESSES
+        "API check", checks.on_sqlite, warm=5, first=1, count=5, unit="address", per_load=checks.ADDRESSES
     ),
 )
-_AT_ONCE: Final = 2
 console = Console(width=130)
 
 
@@ -60,6 +60,15 @@ def main(
     write: Annotated[
         bool, typer.Option("--write", help="Make these the figures of the release, in released.json.")
     ] = False,
+    functions: Annotated[
+        int, typer.Option(help="Show so many functions of C that take most. Python's have no names there.")
+    ] = 0,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            min=1, help="How many are measured at the same time, which does not change the figures."
+        ),
+    ] = os.cpu_count() or 1,
     json: Annotated[Path | None, typer.Option(help="Write the figures to this file, too.")] = None,
 ) -> None:
     """Count the instructions that an event costs in user space, by valgrind, against the last release.
@@ -78,7 +87,7 @@ def main(
         raise typer.Exit(1 if write else 0)
     began = time.monotonic()
     try:
-        counted = asyncio.run(_counted(subjects, rounds))
+        counted = asyncio.run(_counted(subjects, rounds, at_once, functions))
     except CostError as error:
         console.print(f"cost: {error}", markup=False)
         raise typer.Exit(1) from None
@@ -98,9 +107,11 @@ def main(
     _conclude(before, now, check=check, seconds=time.monotonic() - began)
 
 
-async def _counted(subjects: list[Subject], rounds: int) -> list[dict[str, float]]:
+async def _counted(
+    subjects: list[Subject], rounds: int, at_once: int, functions: int
+) -> list[dict[str, float]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    turns = asyncio.Semaphore(_AT_ONCE)
+    turns = asyncio.Semaphore(at_once)
     counted: list[dict[str, float]] = [{} for _ in range(rounds)]
     with (
         tempfile.TemporaryDirectory(prefix="bridge-cost-") as directory,
@@ -110,8 +121,11 @@ async def _counted(subjects: list[Subject], rounds: int) -> list[dict[str, float
 
         async def one(subject: Subject, place: Place, into: dict[str, float]) -> None:
             async with turns:
-                into[subject.name] = await measure(subject, place)
-            progress.console.print(f"{subject.name}: {into[subject.name]:,.0f} instructions/{subject.unit}")
+                cost = await measure(subject, place, with_functions=functions > 0)
+            into[subject.name] = cost.instructions
+            progress.console.print(f"{subject.name}: {cost.instructions:,.0f} instructions/{subject.unit}")
+            for number, name in cost.functions[:functions]:
+                progress.console.print(f"  {number:>10,.0f}  {name}", markup=False, highlight=False)
             progress.advance(bar)
 
         async with Place.made(Path(directory)) as place:

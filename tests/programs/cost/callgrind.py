@@ -27,6 +27,7 @@ _AT_REST_SECONDS: Final = 0.4
 _LOOK_EVERY_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 1200.0
 _COUNTED: Final = re.compile(r"^events-\d+: (\d+)$", re.MULTILINE)
+_FUNCTION: Final = re.compile(r"^ *([\d,]+) \([ \d.]+%\)  (?!PROGRAM TOTALS)(\S+)", re.MULTILINE)
 # Of /proc/PID/task/TID/stat, counted from behind the name (proc_pid_stat(5), less three).
 _STATE, _USER, _SYSTEM = 0, 11, 12
 _STOPPED, _ENDED, _ASLEEP = "T", "Z", "S"
@@ -49,6 +50,12 @@ def instructions_of(status: str) -> int:
     if not counted:
         raise CostError(f"callgrind does not say how many instructions it has counted: {status[:400]!r}")
     return sum(map(int, counted))
+
+
+def functions_of(annotated: str, events: int) -> list[tuple[float, str]]:
+    """Of what callgrind_annotate prints: instructions for each event, and the function, most first."""
+    found = _FUNCTION.findall(annotated)
+    return [(int(count.replace(",", "")) / events, name.rpartition("/")[2]) for count, name in found]
 
 
 def missing() -> str | None:
@@ -136,6 +143,21 @@ class Counted:
     async def instructions(self) -> int:
         """How many have been executed so far, by all threads."""
         return instructions_of(await self._ask("status", "internal"))
+
+    async def begin_part(self) -> None:
+        """From here on its functions are counted anew."""
+        await self._ask("dump")
+
+    async def functions(self) -> str:
+        """What callgrind_annotate says of those since the beginning of the part."""
+        await self._ask("dump")
+        files = await asyncio.to_thread(lambda: list(self._folder.glob("callgrind.out.*")))
+        last = max(files, key=lambda file: int(file.suffix[1:]))
+        annotating = await asyncio.create_subprocess_exec(
+            "callgrind_annotate", str(last), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+        said, _ = await annotating.communicate()
+        return said.decode(errors="replace")
 
     async def rest(self) -> None:
         """Wait until it does nothing any more."""

@@ -57,6 +57,6 @@ async def on_sqlite(place: Place) -> AsyncIterator[Measured]:
             except aiohttp.ClientError:
                 return False
 
-        while not await is_ready():
+        while not await is_ready():  # noqa: ASYNC110 -- another process: there is no event
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
         yield Measured(process, check)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 WIDTH: Final = 50
 """Connections, and so requests of a wave. A load of some thousand events is made of whole waves."""
 _READ: Final = 64 * 1024
-_ANSWER_SECONDS: Final = 60.0
-_START_SECONDS: Final = 120.0
+_ANSWER_SECONDS: Final = 300.0
+_START_SECONDS: Final = 900.0
 _LOOK_EVERY_SECONDS: Final = 0.1
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.programs.cost.callgrind import functions_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
@@ -36,12 +38,26 @@ class Subject:
     """How many of these an "event" of the load is."""
 
 
-async def measure(subject: Subject, place: Place) -> float:
+class Cost(NamedTuple):
+    """Of one event."""
+
+    instructions: float
+    functions: list[tuple[float, str]]
+    """Instructions of each, most first; empty where nobody has asked."""
+
+
+async def measure(subject: Subject, place: Place, *, with_functions: bool = False) -> Cost:
     """Instructions in user space for each event: of two loads the second alone, so that the start cancels out.
+
+    Args:
+        subject: what.
+        place: where.
+        with_functions: whether those of functions are wanted, too. They are those of C: Python's have no names there.
 
     Raises:
         CostError: it cannot be measured.
     """
+    events = subject.count * subject.per_load
     async with subject.start(place) as (process, load):
         process.hold_timers()
         await load(subject.warm)
@@ -50,8 +66,11 @@ async def measure(subject: Subject, place: Place) -> float:
         await process.instrument()
         await load(subject.first)
         await process.rest()
+        if with_functions:
+            await process.begin_part()
         before = await process.instructions()
         await load(subject.count)
         await process.rest()
         after = await process.instructions()
-    return (after - before) / (subject.count * subject.per_load)
+        functions = functions_of(await process.functions(), events) if with_functions else []
+    return Cost((after - before) / events, functions)
