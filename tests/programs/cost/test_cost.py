@@ -118,8 +118,9 @@ def test_confirms_wait_for_the_last_and_go_on_in_tens() -> None:
     channel.confirmed(20, multiple=True)
     for tag in (25, 23, 21, 22):
         channel.confirmed(tag, multiple=False)
-    assert not channel.is_complete
+    complete = [channel.is_complete]
     channel.confirmed(24, multiple=False)
-    assert channel.is_complete
+    complete.append(channel.is_complete)
     assert channel.pass_on() == [10, 20, 25]
-    assert not channel.is_complete
+    complete.append(channel.is_complete)
+    assert complete == [False, True, False]
