@@ -5,7 +5,7 @@ The library's `inc` and `observe` take a lock, and with several processes write 
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Histogram
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MAX_AGE_SECONDS: Final = 30 * 86_400.0
 """Seconds. A greater age counts as this one: a single wrong timestamp must not dominate the sum."""
+
+_MAX_VALUES: Final = 1000
+"""Values that a histogram keeps before it sorts them into its buckets: where nobody scrapes, they must not pile up."""
 
 
 class BulkHistogram(Histogram):
@@ -49,28 +52,45 @@ class BufferedCounter:
 
 
 class BufferedHistogram:
-    """A buffer in front of a histogram."""
+    """A buffer in front of a histogram. It keeps the values, and sorts many into the buckets at once."""
 
-    __slots__ = ("_bounds", "_counts", "_histogram", "_total")
+    __slots__ = ("_bounds", "_counts", "_histogram", "_total", "_values")
 
     def __init__(self, histogram: BulkHistogram, bounds: tuple[float, ...]) -> None:
         """Args: the histogram; the upper bounds of its buckets, without the infinite one."""
         self._histogram = histogram
         self._bounds = bounds
+        self._values: list[float] = []
         self._counts = [0] * (len(bounds) + 1)
         self._total = 0.0
 
     def observe(self, value: float) -> None:
         """Count this value in its bucket."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
+        values = self._values
+        values.append(value)
+        if len(values) >= _MAX_VALUES:
+            self._fill_buckets()
 
     def flush(self) -> None:
         """Add the observations to the histogram."""
+        self._fill_buckets()
         counts, self._counts = self._counts, [0] * len(self._counts)
         total, self._total = self._total, 0.0
         if any(counts):
             self._histogram.add(counts, total)
+
+    def _fill_buckets(self) -> None:
+        values, self._values = self._sorted_values(), []
+        begin = 0
+        for number, bound in enumerate(self._bounds):
+            end = bisect_right(values, bound, begin)
+            self._counts[number] += end - begin
+            begin = end
+        self._counts[-1] += len(values) - begin
+        self._total += sum(values)
+
+    def _sorted_values(self) -> list[float]:
+        return sorted(self._values)
 
 
 class BufferedAgeHistogram(BufferedHistogram):
@@ -78,11 +98,8 @@ class BufferedAgeHistogram(BufferedHistogram):
 
     __slots__ = ()
 
-    def observe(self, value: float) -> None:
-        """Count this age, in seconds."""
-        if value < 0.0:
-            value = 0.0
-        elif value > MAX_AGE_SECONDS:
-            value = MAX_AGE_SECONDS
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
+    def _sorted_values(self) -> list[float]:
+        values = super()._sorted_values()
+        if values and not 0.0 <= values[0] <= values[-1] <= MAX_AGE_SECONDS:
+            return [min(max(value, 0.0), MAX_AGE_SECONDS) for value in values]
+        return values
