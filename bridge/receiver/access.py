@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
+from hashlib import blake2s
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
@@ -57,4 +57,4 @@ class Access:
 
 
 def _digest(token: str) -> bytes:
-    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+    return blake2s(token.encode("utf-8", "surrogatepass")).digest()

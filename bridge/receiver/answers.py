@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 from aiohttp import web
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 CONFIRMED: Final = "confirmed"
 SPOOLED: Final = "spooled"
@@ -20,7 +16,6 @@ EXPECTED_LABELS: Final = (CONFIRMED, SPOOLED, QUARANTINED, PROBE, "400", "404", 
 """Labels to create at the start: Prometheus sees no increase from a missing series to 1."""
 
 JSON: Final = "application/json"
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class WebhookAnswer(NamedTuple):
@@ -31,7 +26,8 @@ class WebhookAnswer(NamedTuple):
     status: int
     body: bytes
     """JSON."""
-    headers: Mapping[str, str] = _NONE
+    headers: tuple[tuple[str, str], ...] = ()
+    """Name and value."""
     closes: bool = False
     """Whether the connection is closed: the bytes that still arrive are not a request."""
 
@@ -50,7 +46,7 @@ class RequestRejectedError(Exception):
         """
         super().__init__(reason)
         body = orjson.dumps({"status": "refused", "reason": reason})
-        titled = {name.replace("_", "-").title(): value for name, value in headers.items()}
+        titled = tuple((name.replace("_", "-").title(), value) for name, value in headers.items())
         self.answer: Final = WebhookAnswer(str(status), status, body, titled, closes)
 
 

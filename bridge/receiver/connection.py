@@ -189,13 +189,12 @@ class WebhookConnection(PlainConnection):
 
 def answer_bytes(answer: WebhookAnswer) -> bytes:
     """An answer, encoded as aiohttp would."""
-    more = tuple(answer.headers.items())
-    head = _head(answer.status, more, len(answer.body), rfc822_formatted_time(), closes=answer.closes)
-    return head + answer.body
+    _, status, body, headers, closes = answer
+    return _head(status, headers, len(body), rfc822_formatted_time(), closes) + body
 
 
 @lru_cache(64)
-def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str, *, closes: bool) -> bytes:
+def _head(status: int, more: tuple[tuple[str, str], ...], length: int, date: str, closes: bool) -> bytes:  # noqa: FBT001 -- a cache is slower with keywords
     """Cached: it is the same for all answers of one kind within a second."""
     return (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

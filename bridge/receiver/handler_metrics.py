@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.receiver import answers
 from bridge.telemetry import metric_definitions
-from bridge.telemetry.metrics import OTHER, name_label
+from bridge.telemetry.metrics import OTHER
 
 if TYPE_CHECKING:
     from bridge.amqp.message_types import Message
@@ -32,6 +32,7 @@ class HandlerMetrics:
             self._answer_counter(label)
         for name in (*sorted(KNOWN_NAMES), MALFORMED, OTHER):
             self._received[name] = metrics.buffered_counter(metrics.received.labels(name))
+        self._received_other = self._received[OTHER]
 
     def answered(self, answer: WebhookAnswer, began: float) -> WebhookAnswer:
         """Count this answer, and return it.
@@ -48,7 +49,7 @@ class HandlerMetrics:
 
     def accepted(self, message: Message, received_at: int) -> None:
         """An event is durable. Args: its message; when it was received, Unix milliseconds."""
-        self._received[name_label(message.routing_key)].count += 1
+        self._received.get(message.routing_key, self._received_other).count += 1
         if message.happened_at is not None:
             self._ages.observe(received_at / 1000 - message.happened_at)
 

@@ -143,6 +143,18 @@ def test_a_spread_counts_as_the_library_does(seconds: list[float]) -> None:
             assert counted == pytest.approx(sample.value)
 
 
+def test_a_histogram_that_nobody_reads_keeps_few_values() -> None:
+    """Of many only their buckets and their sum, and none is counted twice or not at all."""
+    made = Metrics()
+    histogram = made.buffered_histogram(made.answer_seconds, metric_definitions.FAST_BUCKETS)
+    for _ in range(2500):
+        histogram.observe(0.5)
+        assert len(histogram._values) < 1000
+    assert made.registry.get_sample_value("bridge_answer_seconds_count") == 2500
+    assert made.registry.get_sample_value("bridge_answer_seconds_sum") == 1250
+    assert made.registry.get_sample_value("bridge_answer_seconds_bucket", {"le": "0.5"}) == 2500
+
+
 def test_reading_twice_counts_once() -> None:
     """What was handed over is not handed over again."""
     made = Metrics()
