@@ -6,10 +6,11 @@ for any number of rows.
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import any_, bindparam, func, literal_column, select, true
+from sqlalchemy import Text, any_, bindparam, func, literal_column, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, ColumnElement, Dialect, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy.sql.dml import ReturningInsert
     from sqlalchemy.types import TypeEngine
 
     Insert = sqlite.Insert | postgresql.Insert
@@ -76,8 +78,34 @@ async def write_rows(connection: AsyncConnection, statement: Insert, rows: Rows)
     await connection.exec_driver_sql(sql, [tuple([row[name] for name in names]) for row in rows])
 
 
+async def fetch_rows(
+    connection: AsyncConnection, statement: ReturningInsert[Any], rows: Rows
+) -> Sequence[Sequence[Any]]:
+    """The same as `write_rows` with a statement that returns something. Returns that for all rows, in any order."""
+    found: list[Sequence[Any]] = []
+    if connection.dialect.name == _POSTGRESQL:
+        found += await connection.execute(statement, as_parameters(connection, rows))
+        return found
+    sql, names = _for_driver(statement, connection.dialect, tuple(rows[0]))
+    at_once = MAX_PARAMETERS // len(names)
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        values = tuple([row[name] for row in some for name in names])
+        found += await connection.exec_driver_sql(_with_rows(sql, len(names), len(some)), values)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _with_rows(sql: str, width: int, rows: int) -> str:
+    """The INSERT of one row of so many values as one of many rows."""
+    before, one, behind = sql.partition(f"({', '.join('?' * width)})")
+    return before + ", ".join([one] * rows) + behind
+
+
 @lru_cache(maxsize=8)
-def _for_driver(statement: Insert, dialect: Dialect, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+def _for_driver(
+    statement: Insert | ReturningInsert[Any], dialect: Dialect, names: tuple[str, ...]
+) -> tuple[str, tuple[str, ...]]:
     """The statement as text, and the names of its parameters in their order."""
     compiled = statement.compile(dialect=dialect, column_keys=list(names))
     return str(compiled), tuple(getattr(compiled, "positiontup", None) or ())
@@ -94,21 +122,28 @@ def column_in(
             yield column.in_(some)
 
 
-def chunks(
-    connection: AsyncConnection, values: Collection[Any], *, lists: int = 1
-) -> Iterator[Sequence[Any]]:
-    """The values in order, in one chunk for each statement. `lists` is how often a statement has each value in a list."""
+def chunks(connection: AsyncConnection, values: Collection[Any]) -> Iterator[Sequence[Any]]:
+    """The values in order, in one chunk for each statement."""
     ordered = sorted(values)
-    batch_size = len(ordered) if connection.dialect.name == _POSTGRESQL else MAX_PARAMETERS // lists
+    batch_size = len(ordered) if connection.dialect.name == _POSTGRESQL else MAX_PARAMETERS
     for start in range(0, len(ordered), batch_size or 1):
         yield ordered[start : start + batch_size]
 
 
 def is_one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElement[bool]:
-    """The condition that the column has one of the values of this parameter: a chunk of `chunks`."""
+    """The condition that a column of text has one of the values of this parameter, which `one_of` makes.
+
+    The statement is the same for any number of values, and the driver takes them in one piece.
+    """
     if dialect == _POSTGRESQL:
         return column == any_(bindparam(parameter, type_=_array_of(column)))
-    return column.in_(bindparam(parameter, expanding=True))
+    given = func.json_each(bindparam(parameter, type_=Text())).table_valued("value")
+    return column.in_(select(given.c.value))
+
+
+def one_of(connection: AsyncConnection, values: Collection[str]) -> list[str] | str:
+    """Texts as the parameter of `is_one_of`."""
+    return sorted(values) if connection.dialect.name == _POSTGRESQL else json.dumps(sorted(values))
 
 
 def _array_of(column: Column[Any]) -> ARRAY[Any]:

@@ -69,16 +69,17 @@ class CurrentState:
 async def read(connection: AsyncConnection, addresses: Collection[str]) -> CurrentState:
     """The state of these addresses. Whoever wants to take something off the list waits until this transaction ends."""
     found = CurrentState()
-    statement = _reading(connection.dialect.name)
-    for some in bulk.chunks(connection, addresses, lists=4):
-        given = {"addresses": some, "patterns": sorted({*some, *map(domain_of, some)})}
-        for address, reason, moment, kind in await connection.execute(statement, given):
-            if kind == _RULE:
-                found.rules[address] = bool(moment)
-            elif kind == _LIFTING:
-                found.lifted_at[address, reason] = moment
-            else:
-                found.put((address, reason), moment)
+    given = {
+        "addresses": bulk.one_of(connection, addresses),
+        "patterns": bulk.one_of(connection, {*addresses, *map(domain_of, addresses)}),
+    }
+    for address, reason, moment, kind in await connection.execute(_reading(connection.dialect.name), given):
+        if kind == _RULE:
+            found.rules[address] = bool(moment)
+        elif kind == _LIFTING:
+            found.lifted_at[address, reason] = moment
+        else:
+            found.put((address, reason), moment)
     return found
 
 

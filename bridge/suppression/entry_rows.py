@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import case, func, literal, tuple_
+from sqlalchemy import LargeBinary, Text, case, func, literal_column, null, tuple_
 
 from bridge.suppression import bulk, model
 from bridge.suppression.address_keys import domain_of
@@ -76,8 +76,8 @@ def upsert_statement(dialect: str) -> ReturningInsert[Any]:
     given = adding.excluded
     for_good = stored.expires_at.is_(None) | given.expires_at.is_(None)
     earlier = tuple_(*_sort_columns(given, dialect)) < tuple_(*_sort_columns(stored, dialect))
-    by_person = (
-        stored.reason == Reason.SOFT_BOUNCE.value
+    by_person = stored.reason == literal_column(
+        f"'{Reason.SOFT_BOUNCE.value}'"
     )  # its events take another way: `soft_bounce_entries`
     cause = {name: case((earlier, given[name]), else_=stored[name]) for name in _OF_CAUSE} | {
         name: case((by_person | earlier, given[name]), else_=stored[name]) for name in _OF_EVENT
@@ -90,7 +90,7 @@ def upsert_statement(dialect: str) -> ReturningInsert[Any]:
             "last_event_at": _greater(stored.last_event_at, given.last_event_at),
             "count": stored.count + given.count,
             "updated_at": given.updated_at,
-            "expires_at": case((for_good, None), else_=_greater(stored.expires_at, given.expires_at)),
+            "expires_at": case((for_good, null()), else_=_greater(stored.expires_at, given.expires_at)),
         },
     ).returning(stored.address, stored.reason, stored.count, stored.expires_at)
 
@@ -99,10 +99,12 @@ def _sort_columns(
     of: ColumnCollection[str, ColumnElement[Any]], dialect: str
 ) -> tuple[ColumnElement[Any], ...]:
     """As `_order`, in the database."""
-    message_id: ColumnElement[str] = func.coalesce(of.message_id, "")
+    # Constants stand in the statement: as parameters each would be looked at anew for each row.
+    message_id: ColumnElement[str] = func.coalesce(of.message_id, literal_column("''", Text()))
+    nothing = literal_column(r"'\x'::bytea" if dialect == "postgresql" else "x''", LargeBinary())
     if dialect == "postgresql":  # or it sorts by the database's locale
         message_id = message_id.collate("C")
-    return of.first_event_at, message_id, func.coalesce(of.evidence, literal(b""))
+    return of.first_event_at, message_id, func.coalesce(of.evidence, nothing)
 
 
 # SQLite's `min` and `max` of two values are LEAST and GREATEST in PostgreSQL; CASE works in both.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import and_, func, or_, select, tuple_
@@ -14,6 +15,7 @@ from bridge.suppression.policy import Reason
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from bridge.suppression.change import Change
@@ -38,12 +40,17 @@ class StateThen(NamedTuple):
 
 async def read_known_addresses(connection: AsyncConnection, message_ids: Collection[str]) -> dict[str, str]:
     """Message id -> address, for the known ones of these ids."""
-    table = model.known_messages
-    known: dict[str, str] = {}
-    for some in bulk.column_in(connection, table.c.message_id, set(message_ids)):
-        query = select(table.c.message_id, table.c.address).where(some)
-        known.update((row.message_id, row.address) for row in await connection.execute(query))
-    return known
+    given = {"messages": bulk.one_of(connection, set(message_ids))}
+    found = await connection.execute(_known_addresses(connection.dialect.name), given)
+    return {row[0]: row[1] for row in found}
+
+
+@lru_cache(maxsize=4)
+def _known_addresses(dialect: str) -> Select[str, str]:
+    known = model.known_messages.c
+    return select(known.message_id, known.address).where(
+        bulk.is_one_of(dialect, known.message_id, "messages")
+    )
 
 
 async def read_entry(connection: AsyncConnection, key: Key) -> Entry:

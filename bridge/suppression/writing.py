@@ -69,11 +69,8 @@ async def mark_handled(connection: AsyncConnection, event_ids: Iterable[str], no
     So counts are exact without a lock on the list.
     """
     rows = [{"event_id": event_id, "handled_at": now} for event_id in sorted(event_ids)]
-    return set(
-        await connection.scalars(
-            _mark_handled_statement(connection.dialect.name), bulk.as_parameters(connection, rows)
-        )
-    )
+    marking = _mark_handled_statement(connection.dialect.name)
+    return {event_id for (event_id,) in await bulk.fetch_rows(connection, marking, rows)}
 
 
 async def upsert_entries(
@@ -143,9 +140,7 @@ async def _put(
         return []
     rows = merged(causes, now)
     upsert = upsert_statement(connection.dialect.name)
-    result = await connection.execute(
-        upsert, bulk.as_parameters(connection, [rows[key] for key in sorted(rows)])
-    )
+    result = await bulk.fetch_rows(connection, upsert, [rows[key] for key in sorted(rows)])
     counts, ends = {}, {}
     for address, reason, count, expires_at in result:
         counts[address, reason], ends[address, reason] = count, expires_at
