@@ -89,12 +89,14 @@ def simulate(
     ledger: Annotated[
         Path | None,
         typer.Option(
-            help="Write id, name and durability of each accepted event to this file, as JSON lines."
+            help="Write id, name, durability and body of each accepted event to this file, as JSON lines."
         ),
     ] = None,
     ledger_refused: Annotated[
         bool,
-        typer.Option("--ledger-refused", help="Also those that were not accepted: name, status and reason."),
+        typer.Option(
+            "--ledger-refused", help="Also those that were not accepted: name, status, reason and body."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -129,11 +131,25 @@ def simulate(
 
         def accepted(posting: Posting, reply: WebhookReply) -> None:
             document = reply.document
-            write({"id": document.get("id"), "event": posting.name, "durability": document.get("durability")})
+            write(
+                {
+                    "id": document.get("id"),
+                    "event": posting.name,
+                    "durability": document.get("durability"),
+                    "body": posting.body.decode(),
+                }
+            )
 
         def rejected(posting: Posting, outcome: AnswerKind) -> None:
             if ledger_refused:
-                write({"event": posting.name, "status": outcome.status, "why": outcome.durability})
+                write(
+                    {
+                        "event": posting.name,
+                        "status": outcome.status,
+                        "why": outcome.durability,
+                        "body": posting.body.decode(),
+                    }
+                )
 
         tally = _drive(target, Traffic(profile, seed=seed), pace, accepted=accepted, rejected=rejected)
     _print_result(tally, as_json=as_json)

@@ -83,6 +83,7 @@ async def test_all_eight_events_arrive_and_the_ledger_has_each_that_was_accepted
     assert Counter(entry["id"] for entry in entries) == Counter(message.message_id for message in events)
     assert len({entry["id"] for entry in entries}) < len(entries), "there are no repeats"
     assert {message.routing_key for message in events} == KNOWN_NAMES
+    assert {entry["body"].encode() for entry in entries} == {message.body for message in events}
     assert {entry["event"] for entry in entries} == KNOWN_NAMES - {"complained"} | {"complined"}
     order = [int(str(message.headers["cloudEvents:subject"])) for message in events]
     assert order != sorted(order)
@@ -119,6 +120,7 @@ async def test_the_ledger_has_what_was_refused_where_that_is_asked_for(tmp_path:
         [orjson.loads(line) for line in (tmp_path / name).read_bytes().splitlines()]
         for name in ("refused", "unanswered")
     )
+    assert all("clicked" in entry.pop("body") for entry in (*refused, *unanswered))
     assert refused == [{"event": "clicked", "status": "503", "why": "refused"}] * 3
     assert unanswered == [{"event": "clicked", "status": "no answer", "why": "cannot connect"}] * 3
 

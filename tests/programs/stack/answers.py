@@ -1,4 +1,4 @@
-"""What the simulator was answered, read from its ledger while it writes."""
+"""What the simulator was answered, read from its ledger while it writes, and written into the history."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from tests.support.history.mail import Mail, recipient
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.history.recorder import Recorder
+
 _LOOK_EVERY_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 90.0
+NO_ANSWER: Final = "no answer"
 _UNSENT: Final = "not sent"
 """How `bridge simulate` begins to say so."""
 _INTERRUPTED: Final = "interrupted"
@@ -44,7 +49,8 @@ class Stretch:
 class Answers:
     """Follows the ledger, as `bridge simulate --ledger-refused` writes it: a JSON line for each answer."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: Path, recorder: Recorder) -> None:
+        """Args: ledger: nothing was posted yet; recorder: of the history."""
         self.accepted: Counter[str] = Counter()
         """Event id -> how often it was answered 200."""
         self.durability: Counter[str] = Counter()
@@ -55,6 +61,8 @@ class Answers:
         self.interrupted = 0
         """Events that were on their way when the load was stopped."""
         self._ledger = ledger
+        self._recorder = recorder
+        self._began_at = time.monotonic_ns()
         self._read = 0
         self._news = asyncio.Condition()
         self._began = Stretch()
@@ -118,7 +126,7 @@ class Answers:
             ) from None
 
     def _so_far(self) -> Stretch:
-        unanswered = self.refused["no answer"]
+        unanswered = self.refused[NO_ANSWER]
         return Stretch(
             accepted=self.durability.total(),
             spooled=self.durability["spooled"],
@@ -127,17 +135,34 @@ class Answers:
         )
 
     def _take(self, entry: dict[str, Any]) -> None:
-        if "id" not in entry:
-            if entry["why"].startswith(_UNSENT):
+        unsent = entry.get("why", "").startswith(_UNSENT)
+        op = self._recorder.post_invoked(_mail(entry["body"].encode()), at=self._began_at)
+        if "id" in entry:
+            self._recorder.post_answered(op, 200, entry)
+            self._accept(entry)
+        elif entry["status"] == NO_ANSWER:
+            self._recorder.post_unanswered(op, entry["why"], sent=not unsent)
+            if unsent:
                 self.unsent += 1
             elif entry["why"] == _INTERRUPTED:
                 self.interrupted += 1
             else:
-                self.refused[entry["status"]] += 1
-            return
+                self.refused[NO_ANSWER] += 1
+        else:
+            self._recorder.post_answered(op, int(entry["status"]), entry)
+            self.refused[entry["status"]] += 1
+
+    def _accept(self, entry: dict[str, Any]) -> None:
         self.accepted[entry["id"]] += 1
         self.durability[entry["durability"]] += 1
         if entry["durability"] == "confirmed":
             now = time.monotonic()
             self._gap = max(self._gap, now - self._confirmed_at)
             self._confirmed_at = now
+
+
+def _mail(body: bytes) -> Mail:
+    """What the simulator has posted, and to whom it says that it has sent the message."""
+    document = orjson.loads(body)
+    message, event = document["message"]["id"], document["event"]
+    return Mail(str(message), event["name"], event["timestamp"], recipient(message), body)

@@ -1,24 +1,29 @@
-"""The end of a run: the load stops, everything is worked off, and what was answered is compared with what became of it."""
+"""The end of a run: the load stops, everything is worked off, and the history of all of it is checked."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker.topology import Names
-from tests.programs.stack import comparison
 from tests.programs.stack.settling import still_wrong
 from tests.programs.stack.stack import UnwellError
+from tests.support.history.checker import check
+from tests.support.history.counting import counts
+from tests.support.history.history import History
+from tests.support.history.records import ListEntry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.programs.stack.answers import Answers
-    from tests.programs.stack.arrivals import Ledger
-    from tests.programs.stack.comparison import Arrivals, Listed
     from tests.programs.stack.stack import Stack
+    from tests.support.history.consuming import Consumer
+    from tests.support.history.counting import Counts
+    from tests.support.history.recorder import Recorder
 
 _NAMES: Final = Names()
 _RETRY: Final = f"{_NAMES.suppression}.retry."
@@ -32,37 +37,40 @@ _COUNTED_SECONDS: Final = 6.0
 class Totals:
     """The bottom line."""
 
-    posted: int
-    accepted: int
-    """Answers 200, repeats included."""
-    spooled: int
-    refused: dict[str, int]
-    """Other answers: status, or `no answer` -> how many."""
+    counts: Counts
+    """What was posted, answered and delivered, by the history."""
     unsent: int
-    """Events that the simulator was too late for, on a machine that is too busy; not among those posted."""
+    """Events that the simulator was too late for, on a machine that is too busy; among those posted."""
     interrupted: int
-    """Events that were on their way when the load was stopped."""
+    """Events that were on their way when the load was stopped; among those without an answer."""
     rate: float
     """Events answered 200 a second, from the first to the last, all that was down included."""
-    arrivals: Arrivals
-    listed: Listed
+    entries: int
+    """Of the list."""
+    changes: int
+    """Of the list, published."""
     dead: int
     """Messages in the dead letters."""
     seconds: float
     """From the last event until all of it was worked off."""
+    violations: tuple[str, ...]
+    """What the history does not explain."""
 
     @property
     def good(self) -> bool:
-        return self.accepted > 0 and not self.arrivals.lost and not self.dead and self.listed.good
+        return self.counts.accepted > 0 and not self.violations
 
 
-async def worked_off(stack: Stack, answers: Answers, ledger: Ledger, *, load_began: float) -> Totals:
-    """Stop the load, wait, and compare.
+async def worked_off(
+    stack: Stack, answers: Answers, consumer: Consumer, recorder: Recorder, *, load_began: float
+) -> Totals:
+    """Stop the load, wait, and check the history.
 
     Args:
         stack: under load.
-        answers: one side of the ledger.
-        ledger: the other.
+        answers: of the simulator.
+        consumer: of the events and the changes.
+        recorder: of the history.
         load_began: `time.monotonic` of the first event.
 
     Raises:
@@ -72,34 +80,45 @@ async def worked_off(stack: Stack, answers: Answers, ledger: Ledger, *, load_beg
     loaded = time.monotonic() - load_began
     answers.read_on()
     began = time.monotonic()
-    await ledger.has(answers.accepted.keys())
+    await consumer.has(answers.accepted.keys())
     await _until(lambda: _spool(stack))
     await _until(lambda: _waiting(stack))
     took = time.monotonic() - began
     await asyncio.sleep(_COUNTED_SECONDS)
     await _until(lambda: _waiting(stack))
     await _until(lambda: _outbox(stack))
-    entries = await _entries_told(stack, ledger)
+    entries = [_entry(one) for one in (await stack.bridge("suppressions", "list"))["items"]]
+    await consumer.has_changes(sum(entry.count for entry in entries))
+    dead = (await stack.queues())[_NAMES.dead]
+    recorder.final_list(entries)
+    recorder.left("outbox")
+    recorder.left("spool")
+    recorder.left("dead letters", [f"{dead} of them"] if dead else ())
+    recorder.flush()
+    history = await asyncio.to_thread(History.read, stack.history)
+    counted = counts(history)
     return Totals(
-        posted=answers.accepted.total() + answers.refused.total() + answers.interrupted,
-        accepted=answers.accepted.total(),
-        spooled=answers.durability["spooled"],
-        refused=dict(answers.refused),
+        counts=replace(counted, seconds=[]),
         unsent=answers.unsent,
         interrupted=answers.interrupted,
-        rate=answers.accepted.total() / loaded,
-        arrivals=comparison.arrivals(answers.accepted, ledger.arrived),
-        listed=comparison.listed(ledger.arrived.values(), entries, ledger.added),
-        dead=(await stack.queues())[_NAMES.dead],
+        rate=counted.answered_200 / loaded,
+        entries=len(entries),
+        changes=len(consumer.change_ids),
+        dead=dead,
         seconds=took,
+        violations=tuple(map(str, check(history))),
     )
 
 
-async def _entries_told(stack: Stack, ledger: Ledger) -> list[dict[str, Any]]:
-    """The list, once what was published of it has come here, too; or, after a good while, as it is."""
-    entries: list[dict[str, Any]] = (await stack.bridge("suppressions", "list"))["items"]
-    await ledger.told(len(entries))
-    return entries
+def _entry(document: dict[str, Any]) -> ListEntry:
+    """As `bridge suppressions list --json` prints it."""
+    first, last = (
+        int(datetime.fromisoformat(document[name]).timestamp())
+        for name in ("first_event_at", "last_event_at")
+    )
+    return ListEntry(
+        document["address"], document["reason"], document["count"], first, last, document["message_id"]
+    )
 
 
 async def _until(left: Callable[[], Awaitable[list[str]]]) -> None:

@@ -68,6 +68,7 @@ class Stack:
         self.image = f"bridge-stack-test:{run}"
         self.folder = Path(tempfile.mkdtemp(prefix="bridge-stack-"))
         self.secrets = self.folder / "secrets"
+        self.history = self.folder / "history.jsonl"
         self.ledger = self.folder / "answers" / "ledger"
         self.ledger.parent.mkdir()
         # The simulator writes there, as a user that this machine need not know.

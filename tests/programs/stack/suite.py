@@ -1,4 +1,4 @@
-"""One run from nothing to nothing: build, start, look, load, break, compare, take down."""
+"""One run from nothing to nothing: build, start, look, load, break, check the history, take down."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from aiormq.exceptions import AMQPError
 
 from tests.programs.stack import alerts, ending, promises, steps
 from tests.programs.stack.answers import Answers
-from tests.programs.stack.arrivals import Ledger
+from tests.programs.stack.arrivals import listening
 from tests.programs.stack.engine import Engine, EngineError
 from tests.programs.stack.proofs import proofs
 from tests.programs.stack.stack import STAYING, Stack
+from tests.support.history.history import History
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -110,29 +111,31 @@ async def _all(
     tell.doing("starting the stack")
     await stack.up()
     await stack.healthy(*STAYING)
-    ledger, answers = Ledger(stack), Answers(stack.ledger)
-    await ledger.declare()
     for what in before:
         tell.doing(what)
         await _look(stack, what, report, tell)
     watch = alerts.Watch()
     faults: list[Fault] = []
     try:
-        async with _beside(ledger.run(), answers.run(), watch.run(stack)):
-            tell.doing("starting the load")
-            await stack.start_load()
-            load_began = time.monotonic()
-            await answers.confirmed(more=_WARM)
-            for step in chosen:
-                tell.doing(step.name)
-                row, fault = await steps.taken(step, stack, answers, watch)
-                report.rows.append(row)
-                faults.append(fault)
-                tell.stepped(row)
-            tell.doing("everything is worked off")
-            report.totals = await ending.worked_off(stack, answers, ledger, load_began=load_began)
-            tell.doing("the alerts clear")
-            await _all_clear(watch, faults)
+        with History.open(stack.history) as recorder:
+            consumer, answers = await listening(stack, recorder), Answers(stack.ledger, recorder)
+            async with _beside(consumer.run(), answers.run(), watch.run(stack)):
+                tell.doing("starting the load")
+                await stack.start_load()
+                load_began = time.monotonic()
+                await answers.confirmed(more=_WARM)
+                for step in chosen:
+                    tell.doing(step.name)
+                    row, fault = await steps.taken(step, stack, answers, watch)
+                    report.rows.append(row)
+                    faults.append(fault)
+                    tell.stepped(row)
+                tell.doing("everything is worked off")
+                report.totals = await ending.worked_off(
+                    stack, answers, consumer, recorder, load_began=load_began
+                )
+                tell.doing("the alerts clear")
+                await _all_clear(watch, faults)
     finally:
         report.proofs = proofs(faults, watch.seen)
     for what in afterwards:

@@ -101,45 +101,37 @@ def summary(report: Report) -> str:
         return "; ".join(wrong)
     totals = report.totals
     raised = sum(proof.expected and not proof.wrong for proof in report.proofs)
-    counts = f"{totals.accepted:,} answered 200, {len(totals.arrivals.lost)} lost, {len(report.rows)} steps, {raised} alerts"
+    counts = (
+        f"{totals.counts.answered_200:,} answered 200, {len(totals.violations)} violations, "
+        f"{len(report.rows)} steps, {raised} alerts"
+    )
     return "; ".join([*wrong, counts])
 
 
 def _wrong(totals: Totals) -> list[str]:
-    listed = totals.listed
-    named = {
-        "lost": totals.arrivals.lost,
-        "not on the list": [key.address for key in listed.missing],
-        "on the list for nothing": [key.address for key in listed.unasked],
-        "counted wrongly": [key.address for key in listed.miscounted],
-        "never published": [key.address for key in listed.untold],
-    }
-    wrong = [f"{what}: {len(some)} ({', '.join(some[:_SHOWN])})" for what, some in named.items() if some]
-    return [*wrong, *([f"in the dead letters: {totals.dead}"] if totals.dead else [])]
+    shown, rest = totals.violations[:_SHOWN], len(totals.violations) - _SHOWN
+    return [*shown, *([f"and {rest} violations more"] if rest > 0 else [])]
 
 
 def _totals(totals: Totals) -> list[tuple[str, str]]:
-    arrivals, listed = totals.arrivals, totals.listed
-    unanswered = totals.refused.get("no answer", 0)
+    posted = totals.counts
     counts = {
-        "posted": totals.posted,
-        "answered 200": totals.accepted,
-        "of them spooled": totals.spooled,
-        "other answers": sum(totals.refused.values()) - unanswered,
-        "no answer": unanswered,
+        "posted": posted.posted - totals.unsent,
+        "answered 200": posted.answered_200,
+        "of them spooled": posted.durability.get("spooled", 0),
+        "other answers": posted.otherwise_answered,
+        "no answer": posted.unanswered - totals.unsent - totals.interrupted,
         "on their way when the load was stopped": totals.interrupted,
         "not even sent, the simulator being late": totals.unsent,
-        "different events answered 200": arrivals.events,
-        "of them arrived": arrivals.arrived,
-        "lost": len(arrivals.lost),
-        "duplicates": arrivals.duplicates,
-        "arrived without an answer": arrivals.unanswered,
-        "hard bounces and complaints": listed.expected,
-        "of them not on the list": len(listed.missing),
-        "on the list for nothing": len(listed.unasked),
-        "with a wrong count": len(listed.miscounted),
-        "never published as a change": len(listed.untold),
+        "different events answered 200": posted.accepted,
+        "of them arrived": posted.arrived,
+        "lost": posted.accepted - posted.arrived,
+        "duplicates": posted.duplicates,
+        "arrived without an answer": posted.unasked,
+        "entries of the list": totals.entries,
+        "changes of the list published": totals.changes,
         "dead letters": totals.dead,
+        "violations of the history": len(totals.violations),
     }
     return [
         *((what, f"{count:,}") for what, count in counts.items()),
