@@ -142,7 +142,7 @@ async def _lost_of_stream(machine: Machine, confirmed: set[str]) -> int | None:
             if time.monotonic() > until:
                 break
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
-    # As docs/operate.md says: without it no event is confirmed, and all are spooled. The roles declare it again.
+    # The confirm of an event waits for it, too: away with it, and the roles declare it again.
     async with await open_connection(machine.node.url, name="power cuts") as connection:
         channel = await connection.channel()
         with suppress(AMQPError):

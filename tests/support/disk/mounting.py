@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from tests.support.disk.lost import Lost
+from tests.support.disk.places import other_places
 from tests.support.disk.protocol import FULL_ATTRIBUTE, SYNC_ATTRIBUTE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from tests.support.disk.contents import Rule
 
@@ -35,9 +36,12 @@ _CAN_ADMINISTER: Final = 1 << 21
 class Disk:
     """A mounted one."""
 
-    def __init__(self, path: Path, process: asyncio.subprocess.Process, random: Random) -> None:
-        """Take its server, which has it mounted."""
+    def __init__(
+        self, path: Path, also_at: Sequence[Path], process: asyncio.subprocess.Process, random: Random
+    ) -> None:
+        """Take its server, which has it mounted; and where the folder is seen besides."""
         self.path = path
+        self._also_at = also_at
         self._process = process
         self._random = random
 
@@ -49,11 +53,21 @@ class Disk:
         Args:
             keep_nothing: whatever was not made durable is lost, and nothing is drawn.
         """
-        await _unmount(self.path)
+        for path in self._also_at:
+            await _unmount(path, "umount")
+        await _unmount(self.path, "fusermount3", "-u")
         assert self._process.stdin is not None
         order = [self._random.getrandbits(63), 0.0 if keep_nothing else None]
         self._process.stdin.write(orjson.dumps(order, option=orjson.OPT_APPEND_NEWLINE))
-        return await _mounted(self._process)
+        lost = await _mounted(self._process)
+        await self.bind()
+        return lost
+
+    async def bind(self) -> None:
+        """Mount it at the other places, too: a node that has a root directory of its own sees it there."""
+        for path in self._also_at:
+            said = await _run("mount", "--bind", str(self.path), str(path))
+            assert not said, said
 
     async def sync(self) -> None:
         """Everything is on the disk now, names too, as if the machine had run on for half a minute.
@@ -78,6 +92,7 @@ async def forgetful_disk(directory: Path, *, seed: int = 0, rule: Rule = "posix"
         rule: what is durable, see `Rule`.
     """
     # Outside: what is under a mount cannot be seen. In memory: the disk's own cost is no part of any test.
+    also_at = other_places(directory) if os.geteuid() == 0 else ()
     with tempfile.TemporaryDirectory(prefix="bridge-disk-", dir=_fast_folder()) as backing:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.support.disk.server", directory, backing, rule,
@@ -85,8 +100,12 @@ async def forgetful_disk(directory: Path, *, seed: int = 0, rule: Rule = "posix"
         )  # fmt: skip
         try:
             await _mounted(process)
-            yield Disk(directory, process, Random(seed))  # noqa: S311 -- to be repeated
+            disk = Disk(directory, also_at, process, Random(seed))  # noqa: S311 -- to be repeated
+            await disk.bind()
+            yield disk
         finally:
+            for path in also_at:
+                await _run("umount", "--lazy", "--quiet", str(path))
             assert process.stdin is not None
             process.stdin.close()
             await _run("fusermount3", "-u", "-z", "-q", str(directory))
@@ -129,11 +148,11 @@ async def _mounted(process: asyncio.subprocess.Process) -> Lost:
     return Lost(**orjson.loads(line))
 
 
-async def _unmount(path: Path) -> None:
+async def _unmount(path: Path, *command: str) -> None:
     """The kernel closes the files of a killed process a moment after it."""
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            while said := await _run("fusermount3", "-u", str(path)):  # noqa: ASYNC110 -- nothing tells
+            while said := await _run(*command, str(path)):  # noqa: ASYNC110 -- nothing tells
                 await asyncio.sleep(_LOOK_EVERY_SECONDS)
     except TimeoutError:
         raise AssertionError(f"{path}: somebody still has files open there: {said}") from None
