@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import aio_pika
 import pytest
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 
 from bridge.amqp.connection import open_connection
 from bridge.development.private_node import PrivateNode
@@ -44,7 +44,10 @@ async def test_a_quorum_queue_keeps_what_it_confirmed_and_a_stream_does_not() ->
                 await disk.cut(keep_nothing=True)
                 await node.start()
                 assert await _bodies(node, "quorum", MESSAGES) == set(range(MESSAGES))
-                assert await _bodies(node, "stream", 1) == set()
+                in_stream: set[int] = set()
+                with suppress(AMQPError, TimeoutError):  # it may not even be readable any more
+                    in_stream = await _bodies(node, "stream", 1)
+                assert in_stream == set()
             finally:
                 await node.kill()
                 node.stop_port_mapper()
