@@ -17,8 +17,8 @@ from tests.programs.chaos.disks import NO_POWER_CUTS
 from tests.programs.chaos.series import Series
 
 console = Console(width=150, highlight=False, markup=False, soft_wrap=True)
-FIXED: Final = (103, 8, 39, 5, 2)
-"""The seeds of CI: those that have found something, and others with other faults."""
+FIXED: Final = (8, 39, 13, 41, 77)
+"""The seeds of CI: those that have found something that is mended, and others with other faults."""
 
 
 def main(
