@@ -28,6 +28,8 @@ _PATIENCE_SECONDS = 30.0
 _SURE_SECONDS = 2.0
 """What a stream has not sent by then it does not have."""
 _LOOK_EVERY_SECONDS = 0.2
+_WRITTEN_SECONDS = 2.0
+"""By then RabbitMQ has written its tables of queues, which it keeps in its own memory for a while; nothing tells."""
 
 
 async def test_a_quorum_queue_keeps_what_it_confirmed_and_a_stream_does_not() -> None:
@@ -38,6 +40,7 @@ async def test_a_quorum_queue_keeps_what_it_confirmed_and_a_stream_does_not() ->
             try:
                 await node.start()
                 await _declare(node)
+                await asyncio.sleep(_WRITTEN_SECONDS)
                 await disk.sync()
                 await _publish(node)
                 await node.kill()

@@ -70,10 +70,7 @@ class Disk:
             assert not said, said
 
     async def sync(self) -> None:
-        """Everything is on the disk now, names too, as if the machine had run on for half a minute.
-
-        What a process that has its files open has just written may not be among it.
-        """
+        """Everything is on the disk now, names too, as if the machine had run on for half a minute."""
         await asyncio.to_thread(_write_back, self.path)
         await asyncio.to_thread(os.setxattr, self.path, SYNC_ATTRIBUTE, b"")
 
@@ -170,11 +167,18 @@ async def _run(*arguments: str) -> str:
     return said.decode() or str(process.returncode) if process.returncode else ""
 
 
-def _write_back(path: Path) -> None:
-    """As `sync`, of this disk alone."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _write_back(folder: Path) -> None:
+    """All that the kernel still has of it reaches the server. syncfs does not wait for a FUSE file system."""
+    for path, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):  # it is gone, or no file to be opened
+                _sync(f"{path}/{name}")
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
-        ctypes.CDLL(None).syncfs(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
