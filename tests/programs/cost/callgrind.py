@@ -177,6 +177,12 @@ class Counted:
                 raise CostError(f"it does not come to rest within {_PATIENCE_SECONDS:g} s; see {self.log}")
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
+    async def says(self, part: str) -> None:
+        """Wait until its log has this."""
+        while part not in await asyncio.to_thread(self.log.read_text, errors="replace"):
+            self.check()
+            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+
     def check(self) -> None:
         """Raises CostError: it has ended."""
         if self._process.returncode is not None:

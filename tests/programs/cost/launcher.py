@@ -42,7 +42,9 @@ class _Clock:
 
     def hold(self) -> None:
         self._at, self._from, self.slower = self.now(), _monotonic(), HELD
-        _switch_after(HELD)  # a thread goes on until it waits: on a busy machine no time would be as many instructions
+        _switch_after(
+            HELD
+        )  # a thread goes on until it waits: on a busy machine no time would be as many instructions
 
 
 _clock: Final = _Clock()

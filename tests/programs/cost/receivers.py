@@ -71,5 +71,8 @@ async def _receiver(
         if confirms is not None:
             confirms.process = process
         waves = await stack.enter_async_context(Waves.on(process, port=port, path=WEBHOOK, expected=expected))
+        if confirms is not None:
+            # What came earlier would be spooled, and drained some time later, over a connection of its own.
+            await process.says("broker.connected")
         await waves.ready()
         yield Measured(process, waves.post)
