@@ -12,7 +12,7 @@ from bridge.broker import archive as archive_of_broker
 from bridge.settings.loading import load_settings
 from tests.support.archiving import archive, many
 from tests.support.browser import axe_script, running_browser, window
-from tests.support.console import OVERRIDER, READER, TOKENS, serving_console
+from tests.support.console import OVERRIDER, PATIENT, READER, TOKENS, serving_console
 from tests.support.working import body_of
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def overrides(overrides: dict[str, dict[str, Any]], tmp_path: Path) -> dict[str,
     return overrides | {
         "api": {"port": 0, "tokens": TOKENS},
         "console": {"directory": f"{tmp_path}/files"},
+        "rabbitmq": overrides["rabbitmq"] | PATIENT,
     }
 
 

@@ -17,7 +17,7 @@ from bridge.development.private_node import running_node
 from bridge.settings.loading import load_settings
 from tests.support.archiving import archive, many
 from tests.support.browser import axe_script, running_browser, window
-from tests.support.console import OVERRIDER, READER, TOKENS, serving_console
+from tests.support.console import OVERRIDER, PATIENT, READER, TOKENS, serving_console
 from tests.support.dead_letters import ids, move_to_dead_letters
 from tests.support.rabbit import Rabbit
 
@@ -39,6 +39,7 @@ def overrides(overrides: dict[str, dict[str, Any]], tmp_path: Path) -> dict[str,
     return overrides | {
         "api": {"port": 0, "tokens": TOKENS},
         "console": {"directory": f"{tmp_path}/files"},
+        "rabbitmq": overrides["rabbitmq"] | PATIENT,
     }
 
 

@@ -40,6 +40,8 @@ def token_of(name: str) -> str:
 
 TOKENS: Final = [f"{name}:{'+'.join(scopes)}:{token_of(name)}" for name, scopes in _SCOPES.items()]
 """For `api.tokens`."""
+PATIENT: Final = {"connect_timeout": 20.0}
+"""For `rabbitmq`: on a busy machine RabbitMQ may need longer than 3 s for a connection, and then the page says that it is down."""
 
 
 def settings_of_list(database_url: str, **suppression: Any) -> Settings:
