@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import pytest
 from aiormq import Channel
-from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelNotFoundEntity
 from pamqp import commands as spec
 from yarl import URL
 
@@ -118,9 +118,12 @@ class Load:
         await connection.close()
 
     async def _consume(self, url: str) -> None:
-        """As a client does that subscribes again when RabbitMQ has cancelled its consumer."""
+        """As a client does that subscribes again when RabbitMQ has cancelled its consumer.
+
+        RabbitMQ 4.0 may end the connection (541) of who subscribes to a queue in the moment of its deletion.
+        """
         while True:
-            with suppress(ChannelNotFoundEntity):
+            with suppress(AMQPError, ChannelInvalidStateError, ConnectionError):
                 async with await aio_pika.connect(url) as connection:
                     await self._consume_until_cancelled(await connection.channel())
             await asyncio.sleep(0.05)
