@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -51,8 +52,10 @@ class Process:
         self._process.send_signal(number)
 
     def kill_now(self) -> None:
+        """One that has ended by itself a moment ago is left as it is."""
         if self._process.returncode is None:
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def ended(self, *, patience: float | None = PATIENCE_SECONDS) -> int:
         """Its exit code, when it has ended; None: however long that takes."""
