@@ -52,13 +52,7 @@ def event_message(event: Event, body: bytes, *, exchange: str, received_at: int)
     event_id = event.id.encode()
     properties = b"".join(
         (
-            template.to_id,
-            event_id,
-            template.to_subject,
-            subject,
-            template.to_time,
-            _rfc_3339(event.timestamp),
-            template.to_received_at,
+            *_to_received_at(template, event, event_id, subject),
             _INT64.pack(received_at),
             template.to_message_id,
             event_id,
@@ -74,17 +68,7 @@ def are_of_event(properties: bytes, event: Event) -> bool:
     subject = event.message_id.encode()
     template = _template(event.name, len(subject))
     event_id = event.id.encode()
-    to_received_at = b"".join(
-        (
-            template.to_id,
-            event_id,
-            template.to_subject,
-            subject,
-            template.to_time,
-            _rfc_3339(event.timestamp),
-            template.to_received_at,
-        )
-    )
+    to_received_at = b"".join(_to_received_at(template, event, event_id, subject))
     if not properties.startswith(to_received_at):
         return False
     rest = (template.to_message_id, event_id, _INT64.pack(event.timestamp), template.rest)
@@ -166,6 +150,21 @@ def _template(name: str, subject_length: int) -> _Template:
         pieces.append(piece + before)
         encoded = rest[length:]
     return _Template._make([*pieces, encoded])
+
+
+def _to_received_at(
+    template: _Template, event: Event, event_id: bytes, subject: bytes
+) -> tuple[bytes, bytes, bytes, bytes, bytes, bytes, bytes]:
+    """The properties of an event, in pieces, up to the time at which it came in."""
+    return (
+        template.to_id,
+        event_id,
+        template.to_subject,
+        subject,
+        template.to_time,
+        _rfc_3339(event.timestamp),
+        template.to_received_at,
+    )
 
 
 def _text_header_prefix(key: str, value: str) -> bytes:

@@ -139,5 +139,4 @@ async def _reload_until(shown: Window, text: str) -> None:
     async with asyncio.timeout(30):
         while not await shown.page.get_by_text(text).count():
             await shown.page.reload()
-            await asyncio.sleep(0.2)
     shown.errors = [one for one in shown.errors if "503" not in one]
