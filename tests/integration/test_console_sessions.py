@@ -157,7 +157,8 @@ async def test_an_old_cookie_and_a_changed_one_are_none(tmp_path: Path) -> None:
     async with serving_console(settings_without_rabbitmq(tmp_path)) as console:
         await console.sign_in()
         good = cookie_of(console)
-        content, moment, signature = good.split(".")
+        # From the right: what itsdangerous has compressed, because it became shorter, begins with a dot of its own.
+        content, moment, signature = good.rsplit(".", maxsplit=2)
         changed = ("B" if signature[0] == "A" else "A") + signature[1:]
         async with console_client(console.base) as other:
             for bad in (
