@@ -4,8 +4,9 @@ The way of a delivery, and the modules that support it:
 
 - `consumer` consumes the queue, with `consumer_metrics`. `unacknowledged` holds the deliveries until each has a
   `delivery_result`;
-- `suppressor` handles them: it reads the event, finds the address (`address_lookup` asks the provider) and records it on the
-  list. `failures` decides what a failed attempt means: a delay queue, the dead letters (by `tracked_publisher`), or a wait;
+- `suppressor` handles them: it reads the event (`event_of_delivery`), finds the address (`address_lookup` asks the provider)
+  and records it on the list. `failures` decides what a failed attempt means: a delay queue, the dead letters (by
+  `tracked_publisher`), or a wait;
 - `dependencies` are the provider and the database, each behind a `circuit_breaker`;
 - `announcements` keeps the addresses that senders announce, so that no look-up is needed;
 - `freshness` reports how old the events are that wait: `waiting_events` and `dead_letter_age` know of them;

@@ -6,9 +6,6 @@ import asyncio
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
-from bridge import events
-from bridge.amqp.properties import decode_properties
-from bridge.broker.messages import are_of_event
 from bridge.broker.trace_headers import trace_field
 from bridge.suppression.address_keys import PLAIN
 from bridge.suppression.addresses import InvalidAddressError
@@ -19,6 +16,7 @@ from bridge.telemetry import logs, metric_definitions
 from bridge.telemetry.scrubbing import masked
 from bridge.worker import failures
 from bridge.worker.delivery_result import DeliveryResult, failed_delivery
+from bridge.worker.event_of_delivery import event_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -137,7 +135,7 @@ class Suppressor:
         bound = log.bind()  # once: else structlog would make a logger for each line
         while True:
             delivery = await inbox.get()
-            event = _event_of(delivery)
+            event = event_of(delivery)
             if isinstance(event, failures.Failure):
                 report(failed_delivery(delivery, event))
                 continue
@@ -282,21 +280,6 @@ class Suppressor:
                 continue
             finally:
                 self.steps += 1
-
-
-def _event_of(delivery: Delivery) -> Event | failures.Failure:
-    try:
-        event = events.parse(delivery.body)
-    except (events.NotJsonError, events.MalformedError) as error:
-        return _undecodable(delivery) or failures.malformed(error)
-    if are_of_event(delivery.properties, event):
-        return event  # nearly always: to decode them would take ten times as long
-    return _undecodable(delivery) or event
-
-
-def _undecodable(delivery: Delivery) -> failures.Failure | None:
-    problem = decode_properties(delivery.properties).error
-    return None if problem is None else failures.undecodable(problem)
 
 
 def _result(pending: _PendingEvent, recorded: RecordedEvent) -> DeliveryResult:
