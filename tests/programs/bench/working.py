@@ -12,20 +12,19 @@ import tempfile
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import aio_pika
 import typer
-from pamqp import commands as spec
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import func, select
 
 from bridge import events
+from bridge.amqp.properties import decode_properties
 from bridge.broker import declaring, topology, topology_plan
-from bridge.broker.messages import APP_ID, CONTENT_TYPE, PERSISTENT, SOURCE, SPEC_VERSION
+from bridge.broker.messages import event_message
 from bridge.broker.queue_counts import ready_messages
 from bridge.development import private_node
 from bridge.development.emission import event_body
@@ -35,7 +34,6 @@ from bridge.settings.sources import ENVIRONMENT_PREFIX
 from bridge.suppression import model, opening
 from bridge.suppression.store import Store
 from bridge.telemetry import logs
-from bridge.timestamps import rfc3339
 from tests.programs import program
 from tests.programs.bench import usage
 from tests.support.postgres import Databases, Server
@@ -45,6 +43,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractChannel, AbstractConnection
 
+    from bridge.amqp.message_types import Message
     from bridge.suppression.database import Database
 
     Places = Sequence[tuple[str, Callable[[Path], Awaitable[str]]]]
@@ -226,18 +225,7 @@ class Scene:
         await declaring.declare(self._connection, topology_plan.plan(self._rabbitmq, suppressing=SUPPRESSING))
         async with self._connection.channel() as channel:
             for start in range(0, self._number, _AT_ONCE):
-                await self._publish(channel, range(start, min(start + _AT_ONCE, self._number)))
-
-    async def _publish(self, channel: AbstractChannel, numbers: range) -> None:
-        aiormq_channel = await channel.get_underlay_channel()
-        await asyncio.gather(
-            *(
-                aiormq_channel.basic_publish(
-                    body, exchange="", routing_key=self._names.suppression, properties=properties(body)
-                )
-                for body in bodies(numbers)
-            )
-        )
+                await publish(channel, self._names.events, range(start, min(start + _AT_ONCE, self._number)))
 
     @asynccontextmanager
     async def _running(self, name: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -288,33 +276,30 @@ def _cpu(running: Iterable[asyncio.subprocess.Process]) -> float:
     return sum(usage.of_tree(process.pid).cpu for process in running)
 
 
-def bodies(numbers: range) -> Iterator[bytes]:
+async def publish(channel: AbstractChannel, exchange: str, numbers: range) -> None:
+    """Events as the receiver publishes them, all at once; returns when RabbitMQ has confirmed each.
+
+    Reading the properties is part of a worker's work, so they are the receiver's to the byte.
+    """
+    underlay = await channel.get_underlay_channel()
+    await asyncio.gather(
+        *(
+            underlay.basic_publish(
+                message.body,
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                properties=decode_properties(message.properties).to_pamqp(),
+            )
+            for message in messages(exchange, numbers)
+        )
+    )
+
+
+def messages(exchange: str, numbers: range) -> Iterator[Message]:
     """Each of its own message and so for its own address; half bounce, half complain."""
     for number in numbers:
-        yield event_body(SUPPRESSING[number % 2], number, _AT, {})
-
-
-def properties(body: bytes) -> spec.Basic.Properties:
-    """As the receiver writes them: reading them is part of a worker's work."""
-    event = events.parse(body)
-    happened = datetime.fromtimestamp(event.timestamp, UTC)
-    return spec.Basic.Properties(
-        content_type=CONTENT_TYPE,
-        delivery_mode=PERSISTENT,
-        message_type=event.name,
-        message_id=event.id,
-        app_id=APP_ID,
-        timestamp=happened,
-        headers={
-            "cloudEvents:specversion": SPEC_VERSION,
-            "cloudEvents:id": event.id,
-            "cloudEvents:source": SOURCE,
-            "cloudEvents:type": event.name,
-            "cloudEvents:subject": event.message_id,
-            "cloudEvents:time": rfc3339(event.timestamp),
-            "received-at": event.timestamp * 1000,
-        },
-    )
+        body = event_body(SUPPRESSING[number % 2], number, _AT, {})
+        yield event_message(events.parse(body), body, exchange=exchange, received_at=_AT * 1000)
 
 
 async def _listed(database: Database) -> int:

@@ -14,7 +14,7 @@ from bridge.broker.queue_counts import queue_counts, ready_messages
 from bridge.settings.loading import load_settings
 from bridge.suppression import model, opening
 from bridge.suppression.store import Store
-from tests.programs.bench.working import SUPPRESSING, bodies, properties
+from tests.programs.bench.working import SUPPRESSING, publish
 from tests.programs.cost.callgrind import CostError, Counted
 from tests.programs.cost.confirms import SteadyConfirms
 from tests.programs.cost.subject import Measured
@@ -86,7 +86,7 @@ class _Queue:
         self, connection: AbstractConnection, rabbitmq: RabbitMQ, process: Counted, database: Database
     ) -> None:
         self._connection = connection
-        self._name = topology.Names(rabbitmq.prefix).suppression
+        self._names = topology.Names(rabbitmq.prefix)
         self._process = process
         self._database = database
         self._sent = 0
@@ -112,27 +112,21 @@ class _Queue:
 
     async def consumed(self) -> None:
         """Wait until the worker takes from it."""
-        while not (await queue_counts(self._connection, self._name))[1]:
+        while not (await queue_counts(self._connection, self._names.suppression))[1]:
             self._process.check()
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
     async def _publish(self, count: int) -> None:
         first, self._sent = self._sent, self._sent + count
         async with self._connection.channel() as channel:
-            underlay = await channel.get_underlay_channel()
-            await asyncio.gather(
-                *(
-                    underlay.basic_publish(
-                        body, exchange="", routing_key=self._name, properties=properties(body)
-                    )
-                    for body in bodies(range(first, self._sent))
-                )
-            )
+            await publish(channel, self._names.events, range(first, self._sent))
 
     async def _delivered(self, count: int) -> None:
         """Wait until RabbitMQ has sent what the worker takes at once, where one consumes already."""
         for _ in range(round(1 / _LOOK_EVERY_SECONDS)):
-            if (await ready_messages(self._connection, self._name) or 0) <= max(0, count - _PREFETCH):
+            if (await ready_messages(self._connection, self._names.suppression) or 0) <= max(
+                0, count - _PREFETCH
+            ):
                 return
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
