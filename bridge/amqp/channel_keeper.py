@@ -14,7 +14,7 @@ from bridge.amqp.publish_errors import ChannelClosedError, LostError, NotConnect
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from aio_pika.abc import AbstractConnection
 
@@ -37,18 +37,28 @@ _RETIRE_SECONDS: Final = 1.0
 class ChannelKeeper:
     """The publish channels of a connection: the current one, and replaced ones that may still get confirms."""
 
-    def __init__(self, counts: PublishCounters, *, max_in_flight: int, reopen_max: float) -> None:
+    def __init__(
+        self,
+        counts: PublishCounters,
+        *,
+        max_in_flight: int,
+        reopen_max: float,
+        returns_from: Collection[str] = (),
+    ) -> None:
         """Create a keeper. It has no channel before `open`.
 
         Args:
             counts: where its channels count outcomes.
             max_in_flight: the window of each channel.
             reopen_max: seconds: the longest pause before a new channel, where RabbitMQ closes one after the other.
+            returns_from: as of `PublishChannel`.
         """
         self._counts = counts
         self._max_in_flight = max_in_flight
         self._reopen_max = reopen_max
-        self._connection: AbstractConnection | None = None
+        self._returns_from = returns_from
+        self.connection: AbstractConnection | None = None
+        """That of the session; None: there is none now."""
         self._opening = asyncio.Lock()
         self.current: PublishChannel | None = None
         """The channel to send on. None while there is no connection, or no open channel on it."""
@@ -80,12 +90,12 @@ class ChannelKeeper:
         Raises:
             BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost, or the broker refuses.
         """
-        self._connection = connection
+        self.connection = connection
         await self._replace(connection, None)
 
     def end(self, connection: AbstractConnection) -> None:
         """The connection is no longer used: what is in flight on it fails."""
-        self._connection = self.current = self._failed = None
+        self.connection = self.current = self._failed = None
         self._problem_noticed.clear()
         error = _loss_error(connection)
         for channel in self:
@@ -104,7 +114,7 @@ class ChannelKeeper:
         Raises:
             NotConnectedError: there is no connection.
         """
-        connection, old = self._connection, self.current
+        connection, old = self.connection, self.current
         if connection is None or old is None:
             raise NotConnectedError("there is no connection to RabbitMQ, or no channel on it")
         try:
@@ -154,7 +164,12 @@ class ChannelKeeper:
         async with self._opening:
             if self.current is not old:
                 return
-            new = PublishChannel(self._counts, max_in_flight=self._max_in_flight, on_problem=self._on_problem)
+            new = PublishChannel(
+                self._counts,
+                max_in_flight=self._max_in_flight,
+                on_problem=self._on_problem,
+                returns_from=self._returns_from,
+            )
             try:
                 opening = path_of(connection).open_confirm_channel(connection, new)
                 opened = await call_with_timeout(opening, _OPEN_SECONDS)

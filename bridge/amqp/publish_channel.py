@@ -23,7 +23,7 @@ from bridge.amqp.publish_errors import (
 from bridge.telemetry import metric_definitions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from pamqp import commands as spec
 
@@ -57,7 +57,12 @@ class PublishChannel:
     """Sends messages, and calls the callback of each at its confirm, nack or return. It listens from `opened` to `end`."""
 
     def __init__(
-        self, counts: PublishCounters, *, max_in_flight: int, on_problem: Callable[[PublishChannel], None]
+        self,
+        counts: PublishCounters,
+        *,
+        max_in_flight: int,
+        on_problem: Callable[[PublishChannel], None],
+        returns_from: Collection[str] = (),
     ) -> None:
         """Create a channel that is not open yet.
 
@@ -65,10 +70,12 @@ class PublishChannel:
             counts: where outcomes are counted.
             max_in_flight: how many messages may wait for their confirm.
             on_problem: called when the channel is closed, or a message was returned.
+            returns_from: exchanges of which a return is no problem of the channel: who publishes to them binds the queues again.
         """
         self._counts = counts
         self._max_in_flight = max_in_flight
         self._on_problem = on_problem
+        self._returns_from = returns_from
         self._loop = asyncio.get_running_loop()
         self._channel: ConfirmChannel | None = None
         self._last_tag = 0
@@ -171,6 +178,8 @@ class PublishChannel:
         # same route: whichever of them takes the return, the confirm of the other is true.
         key = _ReturnKey(message.exchange, message.routing_key or "", message_id)
         self._returned.setdefault(key, []).append(message.reply_text or "")
+        if message.exchange in self._returns_from:
+            return
         self.unroutable = True
         self._on_problem(self)
 

@@ -17,6 +17,8 @@ from bridge.tasks import mark_exception_retrieved, run_until_first_ends
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from aio_pika.abc import AbstractConnection
     from prometheus_client import Gauge
 
@@ -49,6 +51,7 @@ class Publisher:
         metrics: Metrics,
         reopen_max: float = _MAX_REOPEN_SECONDS,
         show_window: bool = True,
+        returns_from: Collection[str] = (),
     ) -> None:
         """Create a publisher. It cannot publish before its first session.
 
@@ -59,12 +62,17 @@ class Publisher:
             metrics: count publishes by outcome, the time to the confirm, and the age of events.
             reopen_max: seconds: the longest pause before a new channel, where RabbitMQ closes one after the other.
             show_window: whether the metrics show its window. Only one publisher of a process may.
+            returns_from: exchanges of which a returned message does not end the session: who publishes to them binds the
+                queues again.
         """
         self._link = link
         self._stalled_after = stalled_after
         self._loop = asyncio.get_running_loop()
         self._channels = ChannelKeeper(
-            PublishCounters(metrics), max_in_flight=max_in_flight, reopen_max=reopen_max
+            PublishCounters(metrics),
+            max_in_flight=max_in_flight,
+            reopen_max=reopen_max,
+            returns_from=returns_from,
         )
         self._nack_monitor = NackMonitor()
         if show_window:
@@ -78,6 +86,11 @@ class Publisher:
     def in_flight(self) -> int:
         """How many messages wait for their confirm."""
         return sum(channel.in_flight for channel in self._channels)
+
+    @property
+    def connection(self) -> AbstractConnection | None:
+        """The connection of its session; None: there is none now."""
+        return self._channels.connection
 
     @property
     def usable(self) -> bool:

@@ -41,10 +41,10 @@ class ListChange(Protocol):
         """The change as JSON."""
 
 
-def change_message(change: ListChange, *, exchange: str) -> Message:
+def change_message(change: ListChange, *, exchange: str, mandatory: bool = False) -> Message:
     """The message of a change: its routing key is the action, its id is made of the change's id.
 
-    Nobody need have bound a queue for it.
+    Nobody need have bound a queue for it, unless it is `mandatory`.
     """
     message_id = f"{CHANGE_ID_PREFIX}{change.id}"
     short_id = message_id.encode()
@@ -73,7 +73,7 @@ def change_message(change: ListChange, *, exchange: str) -> Message:
             after,
         )
     )
-    return Message(exchange, change.action, message_id, properties, change.body(), mandatory=False)
+    return Message(exchange, change.action, message_id, properties, change.body(), mandatory=mandatory)
 
 
 # pamqp takes 40 us to encode these properties, and an import can make a million changes. The order is that of AMQP 0-9-1,

@@ -184,6 +184,18 @@ def without_queues(topology: Topology, *names: str) -> Topology:
     )
 
 
+def for_exchange(topology: Topology, name: str) -> Topology:
+    """What is needed so that what is published to this exchange arrives: it, the queues of those who are bound to it, these bindings."""
+    bindings = tuple(binding for binding in topology.bindings if binding.exchange == name)
+    bound = {binding.queue for binding in bindings}
+    subscribers = {queue.subscriber for queue in topology.queues if queue.name in bound} - {None}
+    return Topology(
+        tuple(exchange for exchange in topology.exchanges if exchange.name == name),
+        tuple(queue for queue in topology.queues if queue.name in bound or queue.subscriber in subscribers),
+        bindings,
+    )
+
+
 def _short_duration(seconds: float) -> str:
     """30 -> `30s`, 300 -> `5m`, 3600 -> `1h`, 0.25 -> `250ms`."""
     milliseconds = round(seconds * 1000)

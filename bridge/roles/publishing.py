@@ -13,7 +13,7 @@ from bridge.tasks import background_task, run_until_first_ends
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 
     from aio_pika.abc import AbstractConnection
 
@@ -109,8 +109,22 @@ async def _check_topology(
             log.debug("RabbitMQ does not answer: the topology is checked later", action="topology.no_answer")
 
 
-def make_publisher(settings: Settings, link: Link, metrics: Metrics, *, window: int) -> Publisher:
-    """A publisher for this connection. Args: all settings; the connection; metrics; how many messages may be in flight."""
+def make_publisher(
+    settings: Settings, link: Link, metrics: Metrics, *, window: int, returns_from: Collection[str] = ()
+) -> Publisher:
+    """A publisher for this connection.
+
+    Args:
+        settings: all of them.
+        link: the connection.
+        metrics: of this process.
+        window: how many messages may be in flight.
+        returns_from: as of `Publisher`.
+    """
     return Publisher(
-        link, max_in_flight=window, stalled_after=settings.receiver.confirm_wait, metrics=metrics
+        link,
+        max_in_flight=window,
+        stalled_after=settings.receiver.confirm_wait,
+        metrics=metrics,
+        returns_from=returns_from,
     )

@@ -15,6 +15,7 @@ from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
 from bridge.dead_letters.delay_queues import DelayQueues
 from bridge.provider import client as provider
+from bridge.roles.change_topology import ChangeTopology
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.registered_subscribers import RegisteredSubscribers
@@ -35,6 +36,7 @@ from bridge.worker.announcements import (
     consume_announcements,
 )
 from bridge.worker.backfill import Backfill
+from bridge.worker.change_bindings import ChangeBindings
 from bridge.worker.consumer import Consumer
 from bridge.worker.consumer_metrics import ConsumerMetrics
 from bridge.worker.dead_letter_age import DeadLetterAge
@@ -82,7 +84,9 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
     names = topology.Names(settings.rabbitmq.prefix)
     publish_link = Link(settings.rabbitmq, use="publish", metrics=metrics)
     consume_link = Link(settings.rabbitmq, use="consume", metrics=metrics)
-    publisher = make_publisher(settings, publish_link, metrics, window=settings.worker.prefetch)
+    publisher = make_publisher(
+        settings, publish_link, metrics, window=settings.worker.prefetch, returns_from={names.changes}
+    )
     planned = planned_topology(settings)
     refusals = TopologyRefusals(planned, metrics)
     dependencies = WorkerDependencies.of(settings, metrics)
@@ -119,15 +123,16 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         if store is None:
             log.info("stopped before the list could be opened", action="worker.stopped")
             return
+        registered = RegisteredSubscribers(
+            store.subscribers, prefix=settings.rabbitmq.prefix, of_settings=settings.subscribers
+        )
+        bindings = ChangeBindings(publisher, ChangeTopology(settings, registered))
         parts = await open_parts.enter_async_context(
-            _build_parts(settings, store, dependencies, publisher, metrics, spans)
+            _build_parts(settings, store, dependencies, publisher, bindings, metrics, spans)
         )
         watchdog.add(worker_checks(parts, dependencies.database, publish_link, consume_link))
         api = await open_parts.enter_async_context(management.connect(settings.rabbitmq))
         lost = MissingBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
-        registered = RegisteredSubscribers(
-            store.subscribers, prefix=settings.rabbitmq.prefix, of_settings=settings.subscribers
-        )
         role_topology = RoleTopology(
             settings, planned, required_by_worker(settings), refusals, lost, registered
         )
@@ -187,6 +192,7 @@ async def _build_parts(
     store: Store,
     dependencies: WorkerDependencies,
     publisher: Publisher,
+    bindings: ChangeBindings,
     metrics: Metrics,
     spans: Spans | None,
 ) -> AsyncIterator[WorkerParts]:
@@ -206,6 +212,7 @@ async def _build_parts(
             store.outbox,
             publisher,
             exchange=names.changes,
+            bindings=bindings,
             database=dependencies.database,
             metrics=metrics,
             spans=spans,

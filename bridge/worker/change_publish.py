@@ -26,9 +26,9 @@ class ChangePublish:
         self._exchange = exchange
         self._spans = spans
 
-    def send(self, change: Change, callback: PublishCallback) -> None:
-        """As `Publisher.send`. Raises PublishError: it was not sent."""
-        message = change_message(change, exchange=self._exchange)
+    def send(self, change: Change, callback: PublishCallback, *, mandatory: bool) -> None:
+        """As `Publisher.send`, where the change must reach a queue or need not. Raises PublishError: it was not sent."""
+        message = change_message(change, exchange=self._exchange, mandatory=mandatory)
         if change.trace is None or (trace := from_text(change.trace)) is None:
             self._publisher.send(message, callback)
             return

@@ -9,12 +9,13 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.backoff import backoff_seconds
 from bridge.amqp.publish_errors import NackedError, NotConnectedError, PublishError
 from bridge.suppression.errors import StoreUnavailableError
+from bridge.tasks import background_task
 from bridge.telemetry import logs
 from bridge.worker.change_publish import ChangePublish
 from bridge.worker.failures import DATABASE_ERRORS
+from bridge.worker.relay_refusals import RelayRefusals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bridge.suppression.changes import Outbox
     from bridge.telemetry.metrics import Metrics
     from bridge.telemetry.spans import Spans
+    from bridge.worker.change_bindings import ChangeBindings
     from bridge.worker.dependencies import Dependency
 
 log = logs.logger("worker")
@@ -33,14 +35,12 @@ _BATCH: Final = 250
 _POLL_SECONDS: Final = 1.0
 """How often the outbox is read for changes of other processes, such as `bridge suppressions add`."""
 
-_NACKED_TEXT: Final = (
-    "RabbitMQ nacks a change, as it does where a queue bound to the changes is full and rejects; until it takes it, no change "
-    "reaches anybody: `bridge doctor` names the queue (`queues that refuse`)"
-)
-
 
 class Relay:
     """Publishes the outbox. A change is marked only after RabbitMQ has confirmed it, so none is lost.
+
+    It makes the bindings of those who follow the changes before it publishes anything, and while one of them is known, what
+    reaches no queue is not marked either.
 
     Of the workers that share a database, one holds a lease and publishes. The others check regularly whether the lease is
     free. It expires unless its holder renews it, and a holder publishes nothing after that.
@@ -52,6 +52,7 @@ class Relay:
         publisher: Publisher,
         *,
         exchange: str,
+        bindings: ChangeBindings,
         database: Dependency,
         metrics: Metrics,
         spans: Spans | None = None,
@@ -62,6 +63,7 @@ class Relay:
             outbox: the changes that are not published yet.
             publisher: sends them.
             exchange: to which they are published.
+            bindings: of this exchange.
             database: its circuit breaker.
             metrics: count what was published, and show who holds the lease.
             spans: makes those of the traces that are recorded; None: none are.
@@ -69,6 +71,7 @@ class Relay:
         self._outbox = outbox
         self._database = database
         self._publisher = publisher
+        self._bindings = bindings
         self._changes = ChangePublish(publisher, exchange=exchange, spans=spans)
         self._metrics = metrics
         metrics.before_scrape(lambda: metrics.outbox_lease.set(outbox.holds_lease))
@@ -76,8 +79,7 @@ class Relay:
         self._batch_size = _BATCH
         self._logged_as_holder = False
         """Whether the log has named this worker as the holder of the lease."""
-        self._nacks = 0
-        """How many times in a row RabbitMQ has nacked the oldest change."""
+        self._refusals = RelayRefusals()
         self.busy = False
         """Whether it waits for the database or for RabbitMQ."""
         self.steps = 0
@@ -94,23 +96,16 @@ class Relay:
             try:
                 advanced = await self._advance()
             except (PublishError, StoreUnavailableError) as error:
-                nacked = isinstance(error, NackedError)
-                log.warning(
-                    _NACKED_TEXT if nacked else "changes cannot be published now",
-                    action="relay.waiting",
-                    error=str(error),
-                )
                 advanced = False
                 self.steps += 1
+                self._refusals.note(error)
                 if isinstance(error, NotConnectedError):
-                    # Another worker may be connected to RabbitMQ. After a nack the lease is kept: another would be nacked, too.
-                    await self._release_lease()
-                self._nacks = self._nacks + 1 if nacked else 0
+                    await self._release_lease()  # another worker may be connected to RabbitMQ
             else:
-                self._nacks = 0
+                self._refusals.clear()
             self.busy = False
-            if self._nacks:
-                await self._wait_after_nack()
+            if self._refusals:
+                await self._wait_after_refusal()
             elif not advanced:
                 await self._rest()
             self._wake_up.clear()
@@ -124,18 +119,19 @@ class Relay:
             async with asyncio.timeout(_POLL_SECONDS):
                 await self._wake_up.wait()
 
-    async def _wait_after_nack(self) -> None:
-        """Wait after a nack: one queue refuses the change, and each attempt adds a copy of it to the other queues.
+    async def _wait_after_refusal(self) -> None:
+        """Wait as `RelayRefusals` says, and keep the lease: another worker would be refused, too.
 
-        New changes do not end the wait. The next attempt uses a new channel (rabbitmq-server#12206).
+        New changes do not end the wait. After a nack the next attempt uses a new channel (rabbitmq-server#12206).
         """
-        ends_at = time.monotonic() + backoff_seconds(self._nacks)
+        ends_at = time.monotonic() + self._refusals.wait_seconds
         while (left := ends_at - time.monotonic()) > 0:
             await asyncio.sleep(min(left, self._outbox.lease_renew_seconds))
             with suppress(StoreUnavailableError):  # then it expires
                 await self._keep_lease()
-        with suppress(NotConnectedError):
-            await self._publisher.renew_channel()
+        if self._refusals.nacked:
+            with suppress(NotConnectedError):
+                await self._publisher.renew_channel()
 
     async def _release_lease(self) -> None:
         self._logged_as_holder = False
@@ -152,6 +148,8 @@ class Relay:
             return False
         changes: Sequence[Change] = ()
         if await self._take_lease():
+            if self._bindings.due and not await self._make_bindings():
+                return False
             changes = await self._database.call(
                 lambda: self._outbox.pending(self._batch_size), errors=DATABASE_ERRORS
             )
@@ -161,6 +159,8 @@ class Relay:
         # Mark only up to the first failure. The changes behind it are published again after it, so that a service that
         # gets a change twice ends with the latest one. Until the failed change is confirmed, it is published alone.
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
+        if len(published) < len(outcomes) and not isinstance(outcomes[len(published)], NackedError):
+            self._bindings.may_be_missing()
         ids = [change.id for change, _ in zip(changes, published, strict=False)]
         if ids:
             await self._database.call(
@@ -173,8 +173,26 @@ class Relay:
             raise outcomes[0]
         return bool(published)
 
+    async def _make_bindings(self) -> bool:
+        """Make the bindings, and keep the lease meanwhile. Returns whether they are made: an alarm of RabbitMQ is waited out.
+
+        Raises:
+            PublishError: they cannot be made.
+        """
+        if self._publisher.connection is not None and not self._publisher.usable:
+            return False
+        async with background_task(self._bindings.make(), name="worker.change_bindings") as making:
+            while not (await asyncio.wait([making], timeout=self._outbox.lease_renew_seconds))[0]:
+                with suppress(StoreUnavailableError):  # then it expires, and nothing is published
+                    await self._keep_lease()
+            making.result()
+        self.steps += 1
+        return True
+
     async def _take_lease(self) -> bool:
         """Take the lease if it is free, or renew it. Returns whether it is ours."""
+        if not self._outbox.holds_lease:
+            self._bindings.may_be_missing()  # another may have published meanwhile, and somebody deleted the exchange
         mine = self._outbox.holds_lease or await self._database.call(
             self._outbox.lease_is_free, errors=DATABASE_ERRORS
         )
@@ -201,13 +219,14 @@ class Relay:
     async def _publish(self, changes: Sequence[Change]) -> list[PublishError | None]:
         """Publish the changes. Returns an error or None for each, in order, up to the first that could not be sent."""
         answers = _Answers()
+        mandatory = self._bindings.followed
         for change in changes:
             # If this process was stopped meanwhile, another may hold the lease now: the changes must be read again.
             if not self._outbox.holds_lease:
                 break
             callback = answers.expect()
             try:
-                self._changes.send(change, callback)
+                self._changes.send(change, callback, mandatory=mandatory)
             except PublishError as error:
                 callback(error)
                 break

@@ -14,7 +14,7 @@ from bridge.settings.loading import load_settings
 from bridge.suppression.changes import Outbox
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
-from bridge.worker import relay as relay_module
+from bridge.worker import relay_refusals
 from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from tests.support.working import bounces, changed, working
@@ -188,7 +188,7 @@ async def test_a_change_that_is_refused_is_tried_later_and_later(
         asked.append(attempts)
         return 0.05
 
-    monkeypatch.setattr(relay_module, "backoff_seconds", pause)
+    monkeypatch.setattr(relay_refusals, "backoff_seconds", pause)
     limits: dict[str, Any] = {"x-max-length": 0, "x-overflow": "reject-publish"}
     async with rabbit.channel() as channel, rabbit.listening(rabbit.names.changes, "#") as innocent:
         full = await channel.declare_queue(exclusive=True, arguments=limits)
