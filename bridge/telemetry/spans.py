@@ -179,11 +179,11 @@ class Spans:
 
 def _sdk(one: Span | TraceContext) -> SpanContext:
     """The context as the SDK has it."""
-    context = one.context if isinstance(one, Span) else one
-    return SpanContext(
-        int(context.trace_id, 16),
-        int(context.span_id, 16),
-        is_remote=context is one,
-        trace_flags=_SAMPLED,
-        trace_state=TraceState.from_header([context.tracestate]) if context.tracestate else _NO_STATE,
-    )
+    if isinstance(one, Span):
+        return _sdk_context(one._trace_id, one._span_id, one.tracestate, is_remote=False)  # noqa: SLF001 -- of this module
+    return _sdk_context(int(one.trace_id, 16), int(one.span_id, 16), one.tracestate, is_remote=True)
+
+
+def _sdk_context(trace_id: int, span_id: int, tracestate: str, *, is_remote: bool) -> SpanContext:
+    state = TraceState.from_header([tracestate]) if tracestate else _NO_STATE
+    return SpanContext(trace_id, span_id, is_remote, _SAMPLED, state)

@@ -114,7 +114,7 @@ def _nanoseconds(pid: int) -> int:
 @asynccontextmanager
 async def _all(place: Place) -> AsyncIterator[dict[str, Running]]:
     async with AsyncExitStack() as stack:
-        endpoint = await stack.enter_async_context(_otlp_receiver())
+        endpoint = await stack.enter_async_context(otlp_receiver())
         receivers = {}
         for name, sampling in _SAMPLING.items():
             tracing = {"enabled": sampling is not None, "sampling": sampling or 0.0, "endpoint": endpoint}
@@ -123,8 +123,8 @@ async def _all(place: Place) -> AsyncIterator[dict[str, Running]]:
 
 
 @asynccontextmanager
-async def _otlp_receiver() -> AsyncIterator[str]:
-    """It takes everything, and looks at nothing."""
+async def otlp_receiver() -> AsyncIterator[str]:
+    """A receiver of OTLP at this URL, which takes everything, and looks at nothing."""
 
     async def take(request: web.Request) -> web.Response:
         await request.read()

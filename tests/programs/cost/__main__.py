@@ -37,6 +37,8 @@ SUBJECTS: Final = (
     Subject("aiohttp no-op", receivers.noop, warm=500, first=100, count=1000),
     Subject("receiver confirmed", receivers.confirmed, warm=500, first=100, count=1000),
     Subject("receiver spooled", receivers.spooled, warm=500, first=100, count=1000),
+    Subject("traces, none recorded", receivers.no_trace_recorded, warm=500, first=100, count=1000),
+    Subject("traces, all recorded", receivers.every_trace_recorded, warm=500, first=100, count=1000),
     Subject("worker SQLite", workers.on_sqlite, warm=500, first=250, count=500),
     Subject("worker PostgreSQL", workers.on_postgresql, warm=500, first=250, count=500),
     Subject(

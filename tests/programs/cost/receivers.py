@@ -1,4 +1,4 @@
-"""What an event costs that is posted: aiohttp's handler that does nothing, the receiver with RabbitMQ and without."""
+"""What an event costs that is posted: aiohttp's handler that does nothing, the receiver with RabbitMQ and without, and with traces."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from tests.programs.bench.tracing import otlp_receiver
 from tests.programs.cost.callgrind import Counted
 from tests.programs.cost.confirms import SteadyConfirms
 from tests.programs.cost.load import Waves
@@ -15,7 +16,7 @@ from tests.programs.faults.stage import TOKEN, WEBHOOK
 from tests.support.ports import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from tests.programs.cost.place import Place
 
@@ -51,8 +52,40 @@ async def spooled(place: Place) -> AsyncIterator[Measured]:
 
 
 @asynccontextmanager
+async def no_trace_recorded(place: Place) -> AsyncIterator[Measured]:
+    """Traces are on, and none is chosen."""
+    async with _traced(place, sampling=0.0) as measured:
+        yield measured
+
+
+@asynccontextmanager
+async def every_trace_recorded(place: Place) -> AsyncIterator[Measured]:
+    async with _traced(place, sampling=1.0) as measured:
+        yield measured
+
+
+@asynccontextmanager
+async def _traced(place: Place, *, sampling: float) -> AsyncIterator[Measured]:
+    async with AsyncExitStack() as stack:
+        confirms = await stack.enter_async_context(SteadyConfirms.before(await place.amqp_url()))
+        tracing = {
+            "BRIDGE_TRACING__ENABLED": "true",
+            "BRIDGE_TRACING__SAMPLING": str(sampling),
+            "BRIDGE_TRACING__ENDPOINT": await stack.enter_async_context(otlp_receiver()),
+        }
+        yield await stack.enter_async_context(
+            _receiver(place, "confirmed", confirms.url, confirms, more=tracing)
+        )
+
+
+@asynccontextmanager
 async def _receiver(
-    place: Place, durability: str, amqp_url: str, confirms: SteadyConfirms | None = None
+    place: Place,
+    durability: str,
+    amqp_url: str,
+    confirms: SteadyConfirms | None = None,
+    *,
+    more: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Measured]:
     folder, port = place.folder(durability), free_port()
     environment = place.environment(amqp_url) | {
@@ -60,8 +93,9 @@ async def _receiver(
         "BRIDGE_RECEIVER__PORT": str(port),
         "BRIDGE_RECEIVER__CONFIRM_WAIT": "60",
         "BRIDGE_RECEIVER__TOKENS": orjson.dumps([TOKEN]).decode(),
-        "BRIDGE_RABBITMQ__PREFIX": f"{durability}.",
+        "BRIDGE_RABBITMQ__PREFIX": f"{folder.name}.",
         "BRIDGE_SPOOL__DIRECTORY": str(folder / "spool"),
+        **(more or {}),
     }
     expected = b'"durability":"%s"' % durability.encode()
     async with AsyncExitStack() as stack:
