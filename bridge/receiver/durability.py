@@ -79,8 +79,11 @@ class Durability:
             on_done: called once, before this returns or later: with `confirmed`, `spooled` or the error. It must not raise.
         """
         pending = _Pending(message, received_at, on_done)
-        refused = self._known_refusals.any and self._known_refusals.refusal_of(message) is not None
-        if not refused and self._publisher.usable:
+        known = self._known_refusals
+        refused = known.any and known.refusal_of(message) is not None
+        # One that is not confirmed would hold up all others, and come to the other queues once more than it must.
+        held = bool(known.unconfirmed) and known.unconfirmed.holds(message.routing_key)
+        if not (refused or held) and self._publisher.usable:
             try:
                 self._publisher.send(message, partial(self._on_publish_outcome, pending))
             except PublishError:

@@ -93,6 +93,7 @@ class Drain:
             if not self._usable():
                 await asyncio.sleep(_UNUSABLE_SECONDS)
                 continue
+            was_unconfirmed = bool(self._mover.unconfirmed)
             try:
                 await empty()
                 pause = 0.0
@@ -110,7 +111,12 @@ class Drain:
                     "draining was interrupted, and continues later",
                     action="spool.interrupted",
                     error=str(error),
+                    unconfirmed=self._mover.unconfirmed.names,
                 )
+            if was_unconfirmed and not self._mover.unconfirmed:
+                log.info("RabbitMQ confirms events again", action="spool.confirmed_again")
+            if self._mover.unconfirmed:
+                await asyncio.sleep(_POLL_SECONDS)  # each new entry would have it look through all the others
 
     async def _empty_own(self) -> None:
         if not self._spool.state.entries:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bridge.amqp.publish_errors import ChannelClosedError, PublishError
 from bridge.events import KNOWN_NAMES, MALFORMED
 from bridge.spool.set_aside_entries import FORBIDDEN, NACKED, REFUSED, TOO_LARGE, Refusal
+from bridge.spool.unconfirmed import Unconfirmed
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class KnownRefusals:
         """Routing key -> when an event with it was last nacked."""
         self.nack_noted = asyncio.Event()
         """Set at each nack."""
+        self.unconfirmed = Unconfirmed(now)
+        """What RabbitMQ neither refuses nor confirms."""
         self._recovered: set[str] = set()
         self._retried_soon_at: dict[str, float] = {}
         self._now = now

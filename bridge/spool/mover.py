@@ -7,7 +7,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from bridge.amqp.publish_errors import ChannelClosedError, NackedError, PublishError, WindowFullError
+from bridge.amqp.publish_errors import (
+    ChannelClosedError,
+    LostError,
+    NackedError,
+    PublishError,
+    WindowFullError,
+)
 from bridge.spool.drain_publisher import CHUNK
 from bridge.spool.known_refusals import EveryPublishRefusedError
 from bridge.spool.set_aside_entries import to_set_aside
@@ -37,6 +43,8 @@ class _Attempt:
     unclear: list[SpoolEntry] = field(default_factory=list)
     """In flight when RabbitMQ closed the channel."""
     closed_by: ChannelClosedError | None = None
+    recovered: bool = False
+    """Whether more entries may go now than were chosen: RabbitMQ confirms again what it did not."""
 
 
 @dataclass(slots=True)
@@ -66,6 +74,8 @@ class Mover:
         self._target = target
         self._live = live
         self._refused_in_a_row = 0
+        self.unconfirmed = target.known_refusals.unconfirmed
+        """Of what RabbitMQ does not confirm, one entry is tried at a time."""
         self.retries = SetAsideRetries(target)
         """Publishes again what was set aside."""
 
@@ -78,6 +88,9 @@ class Mover:
     ) -> int:
         """Move every entry, oldest first; returns how many. Those that RabbitMQ refuses are set aside.
 
+        Of an event name of which RabbitMQ confirms nothing, at most one entry is tried, and not before its pause is over:
+        the others stay in the source.
+
         Args:
             source: where the entries are.
             skip: entries to leave alone.
@@ -88,17 +101,27 @@ class Mover:
             PublishError: RabbitMQ does not confirm; what was not confirmed is still in the source.
             SpoolError: the source cannot be read or written.
         """
-        after = total = 0
+        after = total = looked_at = 0
+        most, probed = self.unconfirmed.most_to_look_at(), set[str]()
         while entries := await source.read(after, CHUNK):
-            chosen = [entry for entry in entries if not skip(entry)]
+            waiting = [entry for entry in entries if not skip(entry)]
             async with self._target.lock:
-                live = self._live()
+                began, live = time.monotonic(), self._live()
+                chosen = self.unconfirmed.choose(waiting, self._target.compose, probed)
+                if waiting and not chosen:
+                    await asyncio.sleep((time.monotonic() - began) * (1 / _MAX_DUTY - 1))
                 done = await self._move(source, chosen)
-                after = entries[-1].id if done.sent == len(chosen) else chosen[done.sent].id - 1
+                if done.recovered:
+                    after = entries[0].id - 1  # those that were passed over come next
+                else:
+                    after = entries[-1].id if done.sent == len(chosen) else chosen[done.sent].id - 1
                 moved(done.confirmed)
                 total += done.confirmed
                 if self._live() != live:
                     await asyncio.sleep(done.seconds_used * (1 / _MAX_DUTY - 1))
+            looked_at += len(entries)
+            if self.unconfirmed.is_silent and looked_at >= most:
+                break
         return total
 
     def log_refused(self) -> None:
@@ -112,6 +135,7 @@ class Mover:
         while batches:
             attempt = await self._attempt(source, batches.pop())
             done.confirmed += attempt.confirmed
+            done.recovered |= attempt.recovered
             batches += await self._to_publish_again(source, attempt)
         return done
 
@@ -148,9 +172,12 @@ class Mover:
         confirmed_at = time.monotonic()
         attempt = _Attempt(sent=batch.handled)
         confirmed, failures = [], batch.failures
+        confirmed_keys: set[str] = set()
+        lost_keys: set[str] = set()
         for (entry, message, _), outcome in zip(batch.outgoing, outcomes, strict=True):
             if outcome is None:
                 confirmed.append(entry)
+                confirmed_keys.add(message.routing_key)
             elif isinstance(outcome, NackedError):
                 batch.refuse(self._target.known_refusals.note_nack(message, outcome), entry)
             elif isinstance(outcome, ChannelClosedError):
@@ -158,6 +185,9 @@ class Mover:
                 attempt.unclear.append(entry)
             else:
                 failures.append(outcome)
+                if isinstance(outcome, LostError):
+                    lost_keys.add(message.routing_key)
+        attempt.recovered = self.unconfirmed.note(confirmed=confirmed_keys, lost=lost_keys)
         if confirmed:
             self._refused_in_a_row = 0
             await source.remove(confirmed)

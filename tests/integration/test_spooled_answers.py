@@ -69,6 +69,7 @@ class Receiver:
     link: Link
     publisher: Publisher
     spool: Spool
+    known_refusals: KnownRefusals
     port: int
     http: aiohttp.ClientSession
 
@@ -130,7 +131,7 @@ async def receiving(
             await stack.enter_async_context(background_task(drain.run(), name="drain"))
         port = await stack.enter_async_context(server.serve(settings.receiver, handler))
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Receiver(link, publisher, spool, port, http)
+        yield Receiver(link, publisher, spool, known_refusals, port, http)
 
 
 @pytest.fixture
@@ -443,3 +444,19 @@ def _said(message: AbstractIncomingMessage) -> dict[str, Any]:
         del properties["timestamp"]
     headers = {name: value for name, value in message.headers.items() if name != "received-at"}
     return properties | {"headers": headers, "body": message.body, "key": message.routing_key}
+
+
+async def test_an_event_of_a_name_that_rabbitmq_does_not_confirm_is_spooled_at_once(
+    overrides: Overrides, rabbit: Rabbit
+) -> None:
+    """It would hold up all others, and come to the other queues twice. Events of other names are confirmed."""
+    async with receiving(load_settings(overrides=overrides)) as receiver:
+        await receiver.link.up.wait()
+        for _ in range(2):
+            receiver.known_refusals.unconfirmed.note(confirmed=(), lost=["opened"])
+        async with rabbit.listening(rabbit.names.events, "opened", "clicked") as both:
+            held = await receiver.post(BODY)
+            other = await receiver.post(BODY.replace(b"opened", b"clicked"))
+            assert (held.body["durability"], other.body["durability"]) == ("spooled", "confirmed")
+            assert (await both.next()).routing_key == "clicked"
+            assert both.waiting == 0
