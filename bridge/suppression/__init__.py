@@ -11,8 +11,8 @@ Five parts:
 - the rules, without I/O: `policy` (which events suppress, and for how long), `soft_bounces` (when there are enough), `addresses`
   and `mailboxes` (one spelling for each mailbox), `address_keys` (under which key it is stored);
 - files that come and go: `transfer`, a room of its own;
-- the statements: `reading`, `writing` (with `entry_rows`) and `current_state`, many rows at once by `bulk`, on the tables of
-  `model`. `recording` is what an event does, with `soft_bounce_entries` (and `soft_bounce_rows`); `change_log` is written last;
+- the statements: `reading`, `writing` (with `entry_rows`) and `current_state`, many rows at once by `bulk` (with
+  `array_literals`), on the tables of `model`. `recording` is what an event does, with `soft_bounce_entries` (and `soft_bounce_rows`); `change_log` is written last;
 - the databases: `opening` chooses one. `database` has what they share; `migrating` and `migrations` bring the tables up to date.
   SQLite: `sqlite`, `sqlite_file`, `sqlite_replacement`. PostgreSQL: `postgresql`, `postgresql_session`, `postgresql_url`,
   `postgresql_vacuum`, `privileges`, `sqlstates`, `tls_files`.

@@ -1,7 +1,7 @@
 """Many rows in one statement, in the form that is fast on each database.
 
 SQLite takes a list of rows. PostgreSQL takes one array for each column, so that the statement and its plan are the same
-for any number of rows.
+for any number of rows; texts and numbers that are written go there as the literal of an array.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Text, any_, bindparam, func, literal_column, select, true
+from sqlalchemy import BigInteger, Text, any_, bindparam, func, literal_column, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
+
+from bridge.suppression.array_literals import ArrayLiteral, array_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -45,7 +47,7 @@ def insert_statement(
     """
     if dialect != _POSTGRESQL:
         return sqlite.insert(table)
-    arrays = (bindparam(name, type_=_array_of(table.c[name])) for name in names)
+    arrays = (_given(table.c[name]) for name in names)
     rows = func.unnest(*arrays).table_valued(*names, with_ordinality="place", name="given")
     rows = rows.render_derived()
     # In the order of the parameters: it is the order of the changes' ids, and that in which rows are locked.
@@ -82,16 +84,18 @@ async def fetch_rows(
     connection: AsyncConnection, statement: ReturningInsert[Any], rows: Rows
 ) -> Sequence[Sequence[Any]]:
     """The same as `write_rows` with a statement that returns something. Returns that for all rows, in any order."""
-    found: list[Sequence[Any]] = []
     if connection.dialect.name == _POSTGRESQL:
-        found += await connection.execute(statement, as_parameters(connection, rows))
-        return found
+        returned: Sequence[Sequence[Any]] = (
+            await connection.execute(statement, as_parameters(connection, rows))
+        ).all()
+        return returned
     sql, names = _for_driver(statement, connection.dialect, tuple(rows[0]))
     at_once = MAX_PARAMETERS // len(names)
+    found: list[Sequence[Any]] = []
     for start in range(0, len(rows), at_once):
         some = rows[start : start + at_once]
         values = tuple([row[name] for row in some for name in names])
-        found += await connection.exec_driver_sql(_with_rows(sql, len(names), len(some)), values)
+        found += (await connection.exec_driver_sql(_with_rows(sql, len(names), len(some)), values)).all()
     return found
 
 
@@ -136,6 +140,7 @@ def is_one_of(dialect: str, column: Column[Any], parameter: str) -> ColumnElemen
     The statement is the same for any number of values, and the driver takes them in one piece.
     """
     if dialect == _POSTGRESQL:
+        # No literal: where PostgreSQL looks at each row of a table, it would read it again for each.
         return column == any_(bindparam(parameter, type_=_array_of(column)))
     given = func.json_each(bindparam(parameter, type_=Text())).table_valued("value")
     return column.in_(select(given.c.value))
@@ -146,7 +151,17 @@ def one_of(connection: AsyncConnection, values: Collection[str]) -> list[str] | 
     return sorted(values) if connection.dialect.name == _POSTGRESQL else json.dumps(sorted(values))
 
 
+def _given(column: Column[Any]) -> ColumnElement[Any]:
+    """The values of a column in rows that are written, by the parameter of its name."""
+    if isinstance(column.type, Text | BigInteger):
+        return array_of(bindparam(column.name, type_=ArrayLiteral()), _plain(column))
+    return bindparam(column.name, type_=_array_of(column))
+
+
 def _array_of(column: Column[Any]) -> ARRAY[Any]:
-    """An array of the column's type, without its collation."""
-    plain: TypeEngine[Any] = type(column.type)()
-    return ARRAY(plain, dimensions=1)
+    return ARRAY(_plain(column), dimensions=1)
+
+
+def _plain(column: Column[Any]) -> TypeEngine[Any]:
+    """The column's type, without its collation."""
+    return type(column.type)()
