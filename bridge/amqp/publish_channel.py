@@ -82,7 +82,7 @@ class PublishChannel:
         self._in_flight: dict[int, _InFlight] = {}
         """Delivery tag -> what waits for its confirm, oldest first."""
         self._returned: dict[_ReturnKey, list[str]] = {}
-        self._confirm_arrived = asyncio.Event()
+        self._idle = asyncio.Event()
         self.bytes_in_flight = 0
         self.confirmed = 0
         """Number of confirmed messages."""
@@ -132,8 +132,8 @@ class PublishChannel:
     async def wait_until_idle(self) -> None:
         """Wait until nothing is in flight."""
         while self._in_flight:
-            self._confirm_arrived.clear()
-            await self._confirm_arrived.wait()
+            self._idle.clear()
+            await self._idle.wait()
 
     def end(self, error: LostError) -> None:
         """Stop listening, because the channel number may be reused. What is in flight fails with this error."""
@@ -141,7 +141,7 @@ class PublishChannel:
         if channel is not None:
             channel.release()
         self._returned.clear()
-        self._confirm_arrived.set()
+        self._idle.set()
         lost, self._in_flight = self._in_flight, {}
         self.bytes_in_flight = 0
         for callback, _, _ in lost.values():
@@ -191,7 +191,6 @@ class PublishChannel:
 
     def _pop_confirmed(self, delivery_tag: int, *, multiple: bool) -> list[_InFlight]:
         """Remove the messages of this confirm from those in flight, which are ordered by delivery tag."""
-        self._confirm_arrived.set()
         in_flight = self._in_flight
         if not multiple:
             one = in_flight.pop(delivery_tag, None)
@@ -200,6 +199,8 @@ class PublishChannel:
             popped = [in_flight.pop(tag) for tag in list(takewhile(delivery_tag.__ge__, in_flight))]
         for _, message, _ in popped:
             self.bytes_in_flight -= len(message.body)
+        if not in_flight:
+            self._idle.set()
         return popped
 
     def _pop_return(self, message: Message) -> str | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from aiormq import SSLContextProvider
     from yarl import URL
 
+_FRAME_HEADER_SIZE: Final = FRAME_HEADER.size
 _CLOSE_CONNECTION: Final = 10 << 16 | 50
 _BLOCKED: Final = 10 << 16 | 60
 _UNBLOCKED: Final = 10 << 16 | 61
@@ -154,17 +155,19 @@ class InterceptingStream(asyncio.StreamReader):
         if self._incomplete:
             data = self._incomplete + data
         begin = at = 0
-        handlers = self._handlers
-        while len(data) - at >= FRAME_HEADER.size:
-            kind, channel, size = FRAME_HEADER.unpack_from(data, at)
+        length, frame_header = len(data), FRAME_HEADER.unpack_from
+        handler_of = self._handlers.get
+        while length - at >= _FRAME_HEADER_SIZE:
+            kind, channel, size = frame_header(data, at)
             if kind not in FRAME_TYPES:
-                at = len(data)  # not AMQP; aiormq reports it
+                at = length  # not AMQP; aiormq reports it
                 break
-            end = at + FRAME_HEADER.size + size + 1
-            if end > len(data):
+            end = at + _FRAME_HEADER_SIZE + size + 1
+            if end > length:
                 break
-            if (handle := handlers.get(channel)) is not None and handle(data, kind, at, end):
-                self._pass_on(data[begin:at])
+            if (handle := handler_of(channel)) is not None and handle(data, kind, at, end):
+                if begin < at:
+                    self._pass_on(data[begin:at])
                 begin = end
             at = end
         self._pass_on(data[begin:at])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 Action = Literal["added", "updated", "removed", "expired", "allowed", "disallowed", "erased"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One entry of the change log."""
 
     id: int

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from bridge.suppression import bulk, model
 
@@ -22,8 +21,7 @@ CHANGE_IDS_LOCK: Final = 0x627269646765_0002
 """Key of the advisory lock under which changes get their ids: `bridge` in ASCII, then 2."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewChange:
+class NewChange(NamedTuple):
     """A line for the log."""
 
     action: Action

@@ -113,7 +113,8 @@ class Outbox:
     @shielded
     async def _oldest(self, limit: int) -> list[Change]:
         async with self._database.read() as connection:
-            return [change_of(row) for row in await connection.execute(_OLDEST, {"most": limit})]
+            # All at once: the rows one by one would cost a call each.
+            return [change_of(row) for row in (await connection.execute(_OLDEST, {"most": limit})).all()]
 
     @shielded
     async def mark_published(self, ids: Collection[int]) -> None:

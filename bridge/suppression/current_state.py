@@ -55,15 +55,12 @@ class CurrentState:
 
         Those over which the allow-list wins are not in force, as in a check. Of a hash the domain is not known.
         """
-        rule = self.rules.get(address, self.rules.get(domain_of(address)))
-        return ",".join(
-            sorted(
-                reason
-                for reason, end in self.ends.get(address, {}).items()
-                if (end is None or end > now)
-                and (rule is None or not wins_over(Reason(reason), over_complaints=rule))
-            )
-        )
+        in_force = [reason for reason, end in self.ends.get(address, {}).items() if end is None or end > now]
+        if self.rules:
+            rule = self.rules.get(address, self.rules.get(domain_of(address)))
+            if rule is not None:
+                in_force = [one for one in in_force if not wins_over(Reason(one), over_complaints=rule)]
+        return ",".join(sorted(in_force))
 
 
 async def read(connection: AsyncConnection, addresses: Collection[str]) -> CurrentState:

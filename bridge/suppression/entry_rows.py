@@ -31,9 +31,10 @@ def merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
     """One row for each entry: a statement can insert or update an entry only once."""
     rows: dict[Key, Row] = {}
     for cause in sorted(causes, key=_order):
-        row = rows.get(cause.key)
+        key = cause.key
+        row = rows.get(key)
         if row is None:
-            rows[cause.key] = {
+            rows[key] = {
                 "address": cause.address,
                 "reason": cause.reason.value,
                 "original": cause.original,

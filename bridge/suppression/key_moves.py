@@ -157,8 +157,7 @@ def _beside(place: Place, cause: Cause, keys: AddressKeys) -> Cause:
     message_id = cause.message_id
     if place.erased and message_id is not None:
         message_id = hidden_message(keys, message_id) if cause.reason is Reason.SOFT_BOUNCE else None
-    return replace(
-        cause,
+    return cause._replace(
         address=place.key,
         original="",
         message_id=message_id,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bridge.suppression.database import Database
 
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 NOBODY: Final = ""
 """The holder of a lease that was released."""
 
@@ -149,4 +150,4 @@ class Lease:
 
 def monotonic_seconds() -> float:
     """Seconds of a clock that is never set and, where the system has one, counts on while the machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_CLOCK)

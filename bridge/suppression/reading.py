@@ -42,7 +42,7 @@ async def read_known_addresses(connection: AsyncConnection, message_ids: Collect
     """Message id -> address, for the known ones of these ids."""
     given = {"messages": bulk.one_of(connection, set(message_ids))}
     found = await connection.execute(_known_addresses(connection.dialect.name), given)
-    return {row[0]: row[1] for row in found}
+    return dict(found.all())
 
 
 @lru_cache(maxsize=4)

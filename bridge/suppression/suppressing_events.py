@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from bridge.suppression.address_keys import PLAIN
 
@@ -46,8 +46,7 @@ class Delivered:
 ListEvent = SuppressingEvent | Delivered
 
 
-@dataclass(frozen=True, slots=True)
-class RecordedEvent:
+class RecordedEvent(NamedTuple):
     """The result of recording an event."""
 
     event: ListEvent

@@ -5,7 +5,6 @@ Rows are written in the order of their keys, so that two workers never deadlock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -39,8 +38,7 @@ class PutEntries(NamedTuple):
     """What each did, in their order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """What puts an address on the list: an event or a manual addition."""
 
     address: str
@@ -148,10 +146,11 @@ async def _put(
     new = {key for key, row in rows.items() if counts[key] == row["count"]}
     changes = []
     for cause in causes:
-        current.put(cause.key, ends[cause.key])
+        key = cause.key
+        current.put(key, ends[key])
         changes.append(
             NewChange(
-                "added" if cause.key in new else "updated",
+                "added" if key in new else "updated",
                 cause.address,
                 cause.reason,
                 note=cause.note,
@@ -159,10 +158,10 @@ async def _put(
                 message_id=cause.message_id,
                 evidence=cause.evidence,
                 reasons=current.reasons(cause.address, now),
-                expires_at=ends[cause.key],
+                expires_at=ends[key],
             )
         )
-        new.discard(cause.key)
+        new.discard(key)
     return changes
 
 
