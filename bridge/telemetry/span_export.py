@@ -12,24 +12,26 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import (
     SERVICE_INSTANCE_ID,
     SERVICE_NAME,
     SERVICE_VERSION,
     Resource,
 )
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from bridge.telemetry import logs
+from bridge.telemetry.span_exporters import SdkSpans, otlp_exporter
 from bridge.telemetry.spans import Spans
 from bridge.telemetry.version import own_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from opentelemetry.sdk.trace.export import SpanExporter
+
     from bridge.settings.sections import Tracing
     from bridge.telemetry.metrics import Metrics
+    from bridge.telemetry.span_exporters import Exporter
     from bridge.telemetry.spans import Span
 
 log = logs.logger("telemetry")
@@ -63,20 +65,16 @@ class SpanExport:
         """
         self._said = _SaidByLibrary()
         self._drops = _Drops(metrics, self._said)
-        if exporter is None:
-            exporter = OTLPSpanExporter(
-                endpoint=None if settings.endpoint is None else _traces(settings.endpoint)
-            )
-        self._sender = _Sender(exporter, self._drops, metrics)
-        resource = _HashedOnce(
-            Resource.create(
-                {
-                    SERVICE_NAME: f"{settings.service_name}-{role}",
-                    SERVICE_VERSION: own_version(),
-                    SERVICE_INSTANCE_ID: uuid.uuid4().hex,
-                }
-            )
+        resource = Resource.create(
+            {
+                SERVICE_NAME: f"{settings.service_name}-{role}",
+                SERVICE_VERSION: own_version(),
+                SERVICE_INSTANCE_ID: uuid.uuid4().hex,
+            }
         )
+        endpoint = None if settings.endpoint is None else _traces(settings.endpoint)
+        way = otlp_exporter(endpoint, resource) if exporter is None else SdkSpans(exporter)
+        self._sender = _Sender(way, self._drops, metrics)
         self.spans = Spans(self._sender.put, resource=resource, sampling=settings.sampling)
         """Makes the spans that are sent."""
 
@@ -86,24 +84,10 @@ class SpanExport:
         self._said.remove()
 
 
-class _HashedOnce(Resource):
-    """A resource that never changes. The SDK's makes JSON of itself for each hash, and the exporter asks for one with each span."""
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(resource.attributes, resource.schema_url)
-        self._hash = super().__hash__()
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or super().__eq__(other)
-
-
 class _Sender:
     """A queue with a limit, and the thread that sends what is in it."""
 
-    def __init__(self, exporter: SpanExporter, drops: _Drops, metrics: Metrics) -> None:
+    def __init__(self, exporter: Exporter, drops: _Drops, metrics: Metrics) -> None:
         self._exporter = exporter
         self._drops = drops
         self._exported = metrics.trace_spans.labels("exported")
@@ -147,15 +131,14 @@ class _Sender:
                 self._send([self._queue.popleft() for _ in range(min(_BATCH, len(self._queue)))])
 
     def _send(self, spans: Sequence[Span]) -> None:
-        result = SpanExportResult.FAILURE
         try:
-            result = self._exporter.export([span.readable() for span in spans])
+            taken = self._exporter.export(spans)
         except Exception as error:  # noqa: BLE001 -- whatever a library raises there, later spans are sent all the same
             self._drops.dropped(len(spans), repr(error))
         else:
             if self._abandoned:
                 return  # they were counted as dropped
-            if result is SpanExportResult.SUCCESS:
+            if taken:
                 self._exported.inc(len(spans))
                 self._drops.sent()
             else:

@@ -1,4 +1,4 @@
-"""Spans, as OpenTelemetry's SDK exports them. Only `tracing` imports this, where `tracing.enabled` is set: it is an extra."""
+"""Spans, for OTLP and for exporters of OpenTelemetry's SDK. Only `tracing` imports this, where `tracing.enabled` is set: it is an extra."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
+from bridge.telemetry.otlp_encoding import encoded_span
 from bridge.telemetry.trace_context import TraceContext, new_context
 from bridge.telemetry.version import own_version
 
@@ -31,7 +32,7 @@ _NOTHING: Final[Attributes] = MappingProxyType({})
 
 
 class Span:
-    """A span that is recorded. It ends once. What the SDK makes of it is made later, by `readable`, where nobody waits."""
+    """A span that is recorded. It ends once. What is sent is made of it later, where nobody waits."""
 
     __slots__ = (
         "_attributes", "_ended_at", "_error", "_kind", "_links", "_more", "_name", "_parent", "_span_id", "_spans",
@@ -77,7 +78,7 @@ class Span:
 
     def set(self, attributes: Attributes) -> None:
         """Set these attributes."""
-        self._more = {**self._more, **attributes}
+        self._more = {**self._more, **attributes} if self._more else attributes
 
     def end(self, attributes: Attributes = _NOTHING, *, error: str = "") -> None:
         """End it. Args: attributes to set; what has failed, in one line, if something has."""
@@ -87,8 +88,25 @@ class Span:
         self._error = error
         self._spans.on_end(self)
 
+    def encoded(self) -> bytes:
+        """As `otlp_encoding.encoded_span`."""
+        parent = self._parent
+        return encoded_span(
+            trace_id=self._trace_id,
+            span_id=self._span_id,
+            tracestate=self.tracestate,
+            parent=None if parent is None else _ids(parent)[1:],
+            name=self._name,
+            kind=self._kind.value + 1,  # 0 is no kind there
+            started_at=self._started_at,
+            ended_at=self._ended_at,
+            attributes={**self._attributes, **self._more},
+            links=[_ids(one) for one in self._links],
+            error=self._error,
+        )
+
     def readable(self) -> ReadableSpan:
-        """As the SDK exports it."""
+        """As exporters of the SDK take it."""
         return ReadableSpan(
             self._name,
             _sdk(self),
@@ -142,7 +160,7 @@ class Spans:
         """
         self.on_end = on_end
         self.resource = resource
-        self.scope = InstrumentationScope("bridge", own_version())
+        self.scope = own_scope()
         self.sampling = sampling
 
     def next_gap(self) -> int:
@@ -177,13 +195,20 @@ class Spans:
         return Span(self, name, kind, attributes, parent, links)
 
 
+def own_scope() -> InstrumentationScope:
+    """Who makes the spans."""
+    return InstrumentationScope("bridge", own_version())
+
+
+def _ids(one: Span | TraceContext) -> tuple[int, int, bool]:
+    """Of its trace, of itself, and whether another process, or an earlier one, has made it."""
+    if isinstance(one, Span):
+        return one._trace_id, one._span_id, False  # noqa: SLF001 -- of this module
+    return int(one.trace_id, 16), int(one.span_id, 16), True
+
+
 def _sdk(one: Span | TraceContext) -> SpanContext:
     """The context as the SDK has it."""
-    if isinstance(one, Span):
-        return _sdk_context(one._trace_id, one._span_id, one.tracestate, is_remote=False)  # noqa: SLF001 -- of this module
-    return _sdk_context(int(one.trace_id, 16), int(one.span_id, 16), one.tracestate, is_remote=True)
-
-
-def _sdk_context(trace_id: int, span_id: int, tracestate: str, *, is_remote: bool) -> SpanContext:
-    state = TraceState.from_header([tracestate]) if tracestate else _NO_STATE
+    trace_id, span_id, is_remote = _ids(one)
+    state = TraceState.from_header([one.tracestate]) if one.tracestate else _NO_STATE
     return SpanContext(trace_id, span_id, is_remote, _SAMPLED, state)

@@ -135,18 +135,19 @@ async def test_where_nothing_is_traced_nothing_is_there(settings: Settings, metr
     assert b"bridge_trace_spans" not in metrics.exposition()
 
 
-def test_opentelemetry_is_loaded_by_two_modules_alone() -> None:
+def test_opentelemetry_is_loaded_by_three_modules_alone() -> None:
     """And these at the start of a process that traces: elsewhere the extra need not be installed."""
     loads = re.compile(r"(?m)^(from|import) (opentelemetry|bridge\.telemetry\.span)")
     found = {path.stem for path in PACKAGE.rglob("*.py") if loads.search(path.read_text("utf-8"))}
-    assert found == {"spans", "span_export"}
+    assert found == {"spans", "span_export", "span_exporters"}
 
 
 async def test_tracing_without_the_extra_is_one_clear_error(
     metrics: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says what to install."""
-    monkeypatch.delitem(sys.modules, "bridge.telemetry.span_export")
+    for ours in ("span_export", "span_exporters"):
+        monkeypatch.delitem(sys.modules, f"bridge.telemetry.{ours}")
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(InvalidSettingsError, match=r"tracing.enabled: .*pip install 'bridge\[tracing\]'"):
         async with open_tracing(ALL, role="receiver", metrics=metrics, drain_timeout=1):
