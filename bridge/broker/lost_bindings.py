@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiormq.exceptions import ChannelNotFoundEntity
-
-from bridge.amqp.errors import call_errors_as_loss
 from bridge.broker import backfill_marker
-from bridge.broker.queue_counts import queue_exists
+from bridge.broker.queue_counts import exchange_exists, queue_exists
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -71,7 +68,7 @@ async def are_the_workers(connection: AbstractConnection, planned: Topology, nam
     """
     if mode == "never" or not await queue_exists(connection, names.suppression):
         return False
-    if await _exchange_exists(connection, names.events):
+    if await exchange_exists(connection, names.events):
         return True
 
     async def all_of_them() -> list[str]:
@@ -86,14 +83,3 @@ async def _could_be_filled(connection: AbstractConnection, names: Names) -> bool
         if not await queue_exists(connection, queue):
             return False
     return not await backfill_marker.is_being_moved(connection, names)
-
-
-async def _exchange_exists(connection: AbstractConnection, exchange: str) -> bool:
-    with call_errors_as_loss(connection):
-        channel = await connection.channel(publisher_confirms=False)
-        try:
-            await channel.get_exchange(exchange, ensure=True)
-        except ChannelNotFoundEntity:
-            return False
-        await channel.close()
-    return True

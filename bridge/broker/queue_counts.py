@@ -1,4 +1,4 @@
-"""How many messages and consumers a queue has, and whether it exists. Asking needs no permission, and touches no message."""
+"""How many messages and consumers a queue has, and whether a queue or an exchange exists. Asking needs no permission, and touches no message."""
 
 from __future__ import annotations
 
@@ -55,3 +55,19 @@ async def queue_exists(connection: AbstractConnection, queue: str) -> bool:
         BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
     """
     return await ready_messages(connection, queue) is not None
+
+
+async def exchange_exists(connection: AbstractConnection, exchange: str) -> bool:
+    """Whether there is such an exchange.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
+    """
+    with call_errors_as_loss(connection):
+        channel = await connection.channel(publisher_confirms=False)
+        try:
+            await channel.get_exchange(exchange, ensure=True)
+        except ChannelNotFoundEntity:
+            return False
+        await channel.close()
+    return True

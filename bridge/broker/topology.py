@@ -184,6 +184,15 @@ def without_queues(topology: Topology, *names: str) -> Topology:
     )
 
 
+def without_exchange(topology: Topology, name: str) -> Topology:
+    """The topology without this exchange and the bindings to it."""
+    return Topology(
+        tuple(exchange for exchange in topology.exchanges if exchange.name != name),
+        topology.queues,
+        tuple(binding for binding in topology.bindings if binding.exchange != name),
+    )
+
+
 def for_exchange(topology: Topology, name: str) -> Topology:
     """What is needed so that what is published to this exchange arrives: it, the queues of those who are bound to it, these bindings."""
     bindings = tuple(binding for binding in topology.bindings if binding.exchange == name)

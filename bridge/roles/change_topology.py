@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bridge.broker import declaring, topology
 from bridge.broker.topology_plan import planned_topology
+from bridge.suppression.errors import StoreError
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
 
     from bridge.roles.registered_subscribers import RegisteredSubscribers
     from bridge.settings.sections import Settings
+    from bridge.suppression.changes import Outbox
+
+_ANSWER_SECONDS: Final = 3.0
+"""How long the topology waits for the database: then nothing is published either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +39,12 @@ class ChangeTopology:
         declaring.raise_if_required(refused)
         await self.registered.clean_up(connection, registered)
         return bool(needed.bindings)
+
+
+async def nobody_publishes(outbox: Outbox) -> bool:
+    """Whether no worker publishes changes, so that any may make their exchange. False while the database does not answer."""
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return not await outbox.has_publisher()
+    except (StoreError, TimeoutError):
+        return False

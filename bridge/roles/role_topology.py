@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bridge.broker import backfill_marker, declaring, lost_bindings, topology
-from bridge.broker.queue_counts import queue_exists
+from bridge.broker.queue_counts import exchange_exists, queue_exists
 from bridge.broker.topology_plan import planned_topology
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from aio_pika.abc import AbstractConnection
 
     from bridge.broker.binding_check import MissingBindings
@@ -35,6 +37,10 @@ class RoleTopology:
     registered: RegisteredSubscribers | None = None
     """The subscribers of the registry, whose queues are declared, too. A receiver has none: it knows no database."""
 
+    may_make_changes: Callable[[], Awaitable[bool]] | None = None
+    """Whether a missing exchange of the changes may be made now; None: never. While a worker publishes changes, only that one makes it
+    (`ChangeTopology`): it publishes nothing before all who follow them are bound. A receiver needs it for nothing."""
+
     async def declare(self, connection: AbstractConnection, *, include_suppression: bool = True) -> bool:
         """Declare the topology.
 
@@ -58,6 +64,8 @@ class RoleTopology:
             self.refusals.plan(planned)
         if not await self._may_make_suppression(connection, names, include_suppression=include_suppression):
             planned = topology.without_queues(planned, names.suppression)
+        if await self._leaves_changes(connection, names):
+            planned = topology.without_exchange(planned, names.changes)
         refused = await declaring.apply_topology(connection, planned, mode, required=self.required)
         if self.refusals is not None:
             self.refusals.update(refused)
@@ -65,6 +73,12 @@ class RoleTopology:
         if self.registered is not None:
             await self.registered.clean_up(connection, registered)
         return not refused
+
+    async def _leaves_changes(self, connection: AbstractConnection, names: Names) -> bool:
+        """Whether the exchange of the changes is missing, and left to the worker that publishes them."""
+        if self.settings.rabbitmq.declare == "never" or await exchange_exists(connection, names.changes):
+            return False
+        return self.may_make_changes is None or not await self.may_make_changes()
 
     async def _may_make_suppression(
         self, connection: AbstractConnection, names: Names, *, include_suppression: bool

@@ -15,7 +15,7 @@ from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.dead_letters.dead_letter_queue import DeadLetterQueue
 from bridge.dead_letters.delay_queues import DelayQueues
 from bridge.provider import client as provider
-from bridge.roles.change_topology import ChangeTopology
+from bridge.roles.change_topology import ChangeTopology, nobody_publishes
 from bridge.roles.identity import identified
 from bridge.roles.publishing import make_publisher, publishing
 from bridge.roles.registered_subscribers import RegisteredSubscribers
@@ -133,8 +133,9 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         watchdog.add(worker_checks(parts, dependencies.database, publish_link, consume_link))
         api = await open_parts.enter_async_context(management.connect(settings.rabbitmq))
         lost = MissingBindings(api, [one for one in planned.bindings if one.queue == names.suppression])
+        may_make_changes = partial(nobody_publishes, store.outbox)
         role_topology = RoleTopology(
-            settings, planned, required_by_worker(settings), refusals, lost, registered
+            settings, planned, required_by_worker(settings), refusals, lost, registered, may_make_changes
         )
         subscriber_watch = SubscriberWatch(
             registered.with_those_of_settings, api, prefix=settings.rabbitmq.prefix, metrics=metrics
@@ -149,9 +150,10 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
         )
         # The consumer's session declares the suppression queue.
         rest = topology.without_queues(planned, names.suppression, names.archive)
-        publish = await open_parts.enter_async_context(
-            publishing(publish_link, publisher, RoleTopology(settings, rest, frozenset({names.changes})))
+        for_publishing = RoleTopology(
+            settings, rest, frozenset({names.changes}), may_make_changes=may_make_changes
         )
+        publish = await open_parts.enter_async_context(publishing(publish_link, publisher, for_publishing))
 
         def opened() -> None:
             consume_link.opened()

@@ -94,6 +94,14 @@ class Outbox:
         """
         return await self._lease.is_free()
 
+    async def has_publisher(self) -> bool:
+        """Whether some process publishes the changes, or did so until it was killed. This only reads.
+
+        Raises:
+            StoreError: the list cannot be read (`StoreUnavailableError` where waiting may help).
+        """
+        return await self._lease.has_holder()
+
     async def write_lease_holder(self) -> bool:
         """Renew the lease, or take it if it is free. Returns whether it is ours. This writes.
 

@@ -103,6 +103,17 @@ class Lease:
         return bool(now - self._seen_at >= row.seconds)
 
     @shielded
+    async def has_holder(self) -> bool:
+        """Whether a process holds it, or held it when it ended without releasing it. It has no influence on `is_free`.
+
+        Raises:
+            StoreError: the database does not say (`StoreUnavailableError` where waiting may help).
+        """
+        async with self._database.read() as connection:
+            holder = await connection.scalar(select(leases.c.holder).where(leases.c.name == self._name))
+        return holder is not None and holder != NOBODY
+
+    @shielded
     async def write_holder(self) -> bool:
         """Write that we hold it: to renew it, or to take it after `is_free` returned true. Returns whether we hold it.
 

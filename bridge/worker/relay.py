@@ -15,7 +15,7 @@ from bridge.tasks import background_task
 from bridge.telemetry import logs
 from bridge.worker.change_publish import ChangePublish
 from bridge.worker.failures import DATABASE_ERRORS
-from bridge.worker.relay_refusals import RelayRefusals
+from bridge.worker.relay_refusals import RelayRefusals, StillBindingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ class Relay:
         """Publish the oldest changes. Returns whether some were published: then there may be more.
 
         Raises:
-            PublishError: the first of them was not confirmed.
+            PublishError: the first of them was not confirmed, or has to be published again.
         """
         if not self._outbox.holds_lease and not self._publisher.usable:
             return False
@@ -161,6 +161,8 @@ class Relay:
         published = list(takewhile(lambda outcome: outcome is None, outcomes))
         if len(published) < len(outcomes) and not isinstance(outcomes[len(published)], NackedError):
             self._bindings.may_be_missing()
+        if published and self._refusals.left_to_others:
+            raise StillBindingError("it is published once more")
         ids = [change.id for change, _ in zip(changes, published, strict=False)]
         if ids:
             await self._database.call(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from bridge.broker import declaring
+from bridge.broker.queue_counts import exchange_exists
 from bridge.broker.topology import Topology
 from bridge.broker.topology_plan import planned_topology
 from bridge.operations import subscribers as operations
+from bridge.roles.change_topology import nobody_publishes
+from bridge.roles.role_topology import RoleTopology
 from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
 from bridge.suppression.store import Store
@@ -47,8 +51,12 @@ async def followers(settings: Settings, rabbit: Rabbit) -> AsyncIterator[Followe
 
 
 class Followers:
-    def __init__(self, *listeners: Listener) -> None:
-        self._listeners = listeners
+    def __init__(self, crm: Listener, copy: Listener) -> None:
+        self._listeners = (crm, copy)
+
+    async def crm(self) -> str | None:
+        """What `crm` hears next."""
+        return (await self._listeners[0].next()).message_id
 
     async def hear(self, *ids: str) -> None:
         """These changes, and no other, in this order: each of them."""
@@ -105,7 +113,7 @@ async def test_while_nobody_may_bind_the_queues_the_changes_wait(
     followers: Followers,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With `rabbitmq.declare = never` somebody else has to: the log says so, and no change counts as published before."""
+    """With `rabbitmq.declare = never` somebody else has to, one after the other: none counts as published before all can have it."""
     monkeypatch.setattr(relay_refusals, "backoff_seconds", lambda _: 0.05)
     checking = load_settings(overrides=overrides | {"rabbitmq": overrides["rabbitmq"] | {"declare": "never"}})
     with capture_logs() as said:
@@ -115,11 +123,38 @@ async def test_while_nobody_may_bind_the_queues_the_changes_wait(
             await make_anew_without_bindings(rabbit, settings)
             await store.add("john@example.org", actor="jo", note="asked")
             await eventually(lambda: sum(one["action"] == "relay.unbound" for one in said) >= 3)
-            waiting = (await store.outbox.lag()).changes
+            await declaring.declare(rabbit.connection, planned_topology(settings))
+            assert await followers.crm() == "change-2"
+            assert (await store.outbox.lag()).changes == 1, "the others may be bound after the first"
             await declaring.declare(rabbit.connection, planned_topology(settings, [COPY]))
             await followers.hear("change-2")
-    assert waiting >= 1
     assert not [one for one in said if one["action"] in {"broker.lost", "broker.retry"}]
+
+
+async def test_nobody_else_makes_the_exchange_while_a_worker_publishes(
+    settings: Settings, rabbit: Rabbit, followers: Followers
+) -> None:
+    """Another process knows only some who follow the changes, or is still binding them: that worker makes it, and binds all first."""
+    planned = planned_topology(settings)
+    async with list_of(settings) as store:
+        receivers = RoleTopology(settings, planned, frozenset())
+        workers = RoleTopology(
+            settings, planned, frozenset(), may_make_changes=partial(nobody_publishes, store.outbox)
+        )
+        async with working(settings):
+            await store.add("jane@example.org", actor="jo", note="asked")
+            await followers.hear("change-1")
+            async with rabbit.channel() as channel:
+                await channel.exchange_delete(rabbit.names.changes)
+            for other in (receivers, workers):
+                assert await other.declare(rabbit.connection)
+                assert not await exchange_exists(rabbit.connection, rabbit.names.changes)
+            await store.add("john@example.org", actor="jo", note="asked")
+            await followers.hear("change-2")
+        async with rabbit.channel() as channel:
+            await channel.exchange_delete(rabbit.names.changes)
+        assert await workers.declare(rabbit.connection)
+        assert await exchange_exists(rabbit.connection, rabbit.names.changes)
 
 
 def list_of(settings: Settings) -> AbstractAsyncContextManager[Store]:

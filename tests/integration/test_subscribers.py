@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -12,6 +13,7 @@ import pytest
 from bridge.broker import declaring
 from bridge.broker.topology_plan import planned_topology
 from bridge.operations import subscribers as operations
+from bridge.roles.change_topology import nobody_publishes
 from bridge.roles.registered_subscribers import RegisteredSubscribers
 from bridge.roles.role_topology import RoleTopology
 from bridge.settings.loading import load_settings
@@ -117,7 +119,7 @@ async def test_what_is_declared_while_it_is_removed_is_deleted_again(
     """A worker has read the registry just before; what somebody already uses again is left, and named in the log."""
     async with Store.open(on_either.suppression.database_url.get_secret_value()) as store:
         registered = RegisteredSubscribers(store.subscribers, prefix=rabbit.names.prefix, of_settings=())
-        topology = RoleTopology(on_either, planned_topology(on_either), frozenset(), registered=registered)
+        topology = _of_worker(on_either, store, registered)
         assert await topology.declare(rabbit.connection)
         await operations.add(on_either, CRM, actor="ann", as_it_is=False)
         before = await registered.read()
@@ -142,7 +144,7 @@ async def test_while_the_database_is_away_a_worker_declares_what_it_knew(
     """So a queue that is deleted then is back, too."""
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
         registered = RegisteredSubscribers(store.subscribers, prefix=rabbit.names.prefix, of_settings=())
-        topology = RoleTopology(settings, planned_topology(settings), frozenset(), registered=registered)
+        topology = _of_worker(settings, store, registered)
         await topology.declare(rabbit.connection)
         await operations.add(settings, CRM, actor="ann", as_it_is=False)
         await topology.declare(rabbit.connection)
@@ -203,3 +205,13 @@ async def test_two_that_add_the_same_at_once(on_either: Settings, rabbit: Rabbit
     assert [one.queue for one in await operations.all_subscribers(on_either)] == ["crm"]
     topology = planned_topology(on_either, [added.registered.subscriber])
     assert await declaring.apply_topology(rabbit.connection, topology, "always", required=()) == ()
+
+
+def _of_worker(settings: Settings, store: Store, registered: RegisteredSubscribers) -> RoleTopology:
+    return RoleTopology(
+        settings,
+        planned_topology(settings),
+        frozenset(),
+        registered=registered,
+        may_make_changes=partial(nobody_publishes, store.outbox),
+    )

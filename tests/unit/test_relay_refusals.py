@@ -10,7 +10,7 @@ from bridge.broker.topology_plan import planned_topology
 from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
 from bridge.worker.change_bindings import BindingsRefusedError
-from bridge.worker.relay_refusals import RelayRefusals
+from bridge.worker.relay_refusals import RelayRefusals, StillBindingError
 
 
 def waits_after(*errors: PublishError) -> float:
@@ -43,6 +43,25 @@ def test_refused_bindings_are_tried_later_and_later() -> None:
     """At most half a minute: somebody may run `bridge topology apply`."""
     assert 1 <= waits_after(BindingsRefusedError("no")) < 2
     assert waits_after(*[BindingsRefusedError("no")] * 20) == 30
+
+
+def test_what_others_have_to_bind_is_published_again_once_it_arrives() -> None:
+    """Once: then they have had the time to bind the others, too."""
+    refusals = RelayRefusals()
+    for error, left in (
+        (NackedError("full"), False),
+        (LostError("gone"), False),
+        (ReturnedError("NO_ROUTE"), False),  # the relay binds them itself now
+        (ReturnedError("NO_ROUTE"), True),
+        (StillBindingError("again"), False),
+        (ReturnedError("NO_ROUTE"), True),
+        (LostError("gone"), False),
+        (BindingsRefusedError("no"), True),
+    ):
+        refusals.note(error)
+        assert refusals.left_to_others == left
+    refusals.clear()
+    assert not refusals.left_to_others
 
 
 def test_changes_need_their_exchange_and_the_queues_of_those_who_follow_them() -> None:
