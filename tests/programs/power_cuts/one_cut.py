@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from tests.support.history.list_reading import ListReader
     from tests.support.history.recorder import Recorder
 
-_CONNECTIONS: Final = 32
+_CONNECTIONS: Final = 300
+"""While RabbitMQ is silent each answer takes a quarter of a second."""
 _SILENT_SECONDS: Final = 0.7
 """So long before some of the cuts RabbitMQ falls silent, so that there are spooled answers to lose."""
 _STREAM_SECONDS: Final = 20.0
@@ -55,6 +56,8 @@ class Row:
     confirmed: int = 0
     """Events that were answered 200 `confirmed` before it."""
     spooled: int = 0
+    answered_rate: float = 0.0
+    """Of both, a second, until the cut."""
     lost_of_quorum: int = 0
     """Of the confirmed, those that never came out of a quorum queue."""
     lost_of_spool: int = 0
@@ -84,9 +87,12 @@ async def one_cut(folder: Path, *, seed: int, database: str, rate: float) -> Row
     file = folder / "history.jsonl"
     async with running(folder, seed=seed, database=database) as machine:
         with History.open(file) as recorder:
+            loaded = time.monotonic()
             await _under_load(machine, recorder, rate, chance.uniform(1.5, 3.0), silent=seed % 2 == 1)
+            loaded = time.monotonic() - loaded
             recorder.flush()
             answered = _answered(file)
+            row.answered_rate = len(answered) / loaded
             row.confirmed = sum(durability == "confirmed" for durability in answered.values())
             row.spooled = sum(durability == "spooled" for durability in answered.values())
             row.lost = await machine.lose_power()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,8 +11,8 @@ if TYPE_CHECKING:
     from tests.programs.power_cuts.one_cut import Row
 
 _COLUMNS = (
-    "seed", "list in", "confirmed", "spooled", "pages dropped", "torn", "names lost", "confirmed, lost from a quorum queue",
-    "spooled, lost", "lost from the stream alone", "works again after", "promises broken",
+    "seed", "list in", "confirmed", "spooled", "a second", "pages dropped", "torn", "names lost",
+    "confirmed, lost from a quorum queue", "spooled, lost", "lost from the stream alone", "works again after", "promises broken",
 )  # fmt: skip
 
 
@@ -26,10 +27,10 @@ def summary(row: Row) -> str:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """All of them, and a last row with the sums."""
+    """All of them, and a last row with the sums, and the median of the rates."""
     lines = [
-        f"| {row.seed} | {row.database} | {row.confirmed:,} | {row.spooled:,} | {row.lost.pages_dropped} | {row.lost.pages_torn} "
-        f"| {row.lost.names + row.lost.renames} | {row.lost_of_quorum} | {row.lost_of_spool} | {_stream(row)} "
+        f"| {row.seed} | {row.database} | {row.confirmed:,} | {row.spooled:,} | {row.answered_rate:,.0f} "
+        f"| {row.lost.pages_dropped} | {row.lost.pages_torn} | {row.lost.names + row.lost.renames} | {row.lost_of_quorum} | {row.lost_of_spool} | {_stream(row)} "
         f"| {row.back_seconds:.0f} s | {len(row.violations)} |"
         for row in rows
     ]
@@ -43,6 +44,7 @@ def _sums(rows: Sequence[Row]) -> str:
     of_streams = sum(row.lost_of_stream or 0 for row in rows)
     return (
         f"| {len(rows)} cuts | | {sum(row.confirmed for row in rows):,} | {sum(row.spooled for row in rows):,} "
+        f"| {median(row.answered_rate for row in rows):,.0f} "
         f"| {sum(one.pages_dropped for one in lost)} | {sum(one.pages_torn for one in lost)} "
         f"| {sum(one.names + one.renames for one in lost)} | {sum(row.lost_of_quorum for row in rows)} "
         f"| {sum(row.lost_of_spool for row in rows)} | {of_streams:,}, and {unreadable} streams not readable "
