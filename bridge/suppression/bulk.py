@@ -10,7 +10,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, Text, any_, bindparam, func, literal_column, select, true
+from sqlalchemy import BigInteger, LargeBinary, Text, any_, bindparam, func, literal_column, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -158,10 +158,17 @@ def _given(column: Column[Any]) -> ColumnElement[Any]:
     return bindparam(column.name, type_=_array_of(column))
 
 
+class _Bytes(LargeBinary):
+    """asyncpg takes bytes as they are: else SQLAlchemy calls a function for each, which returns them."""
+
+    def bind_processor(self, dialect: Dialect) -> None:
+        del dialect
+
+
 def _array_of(column: Column[Any]) -> ARRAY[Any]:
     return ARRAY(_plain(column), dimensions=1)
 
 
 def _plain(column: Column[Any]) -> TypeEngine[Any]:
     """The column's type, without its collation."""
-    return type(column.type)()
+    return _Bytes() if isinstance(column.type, LargeBinary) else type(column.type)()

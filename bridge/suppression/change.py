@@ -45,7 +45,7 @@ class Change(NamedTuple):
             "id": self.id,
             "action": self.action,
             "address": self.address,
-            "reason": None if self.reason is None else self.reason.value,
+            "reason": None if self.reason is None else str(self.reason),
             "at": rfc3339(self.at),
             "actor": self.actor,
             "note": self.note,
@@ -54,7 +54,7 @@ class Change(NamedTuple):
         }
         if self.reasons is not None:
             document["still_suppressed"] = bool(self.reasons)
-            document["reasons"] = [reason.value for reason in self.reasons]
+            document["reasons"] = list(map(str, self.reasons))
         return document
 
     def body(self) -> bytes:

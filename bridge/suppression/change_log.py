@@ -68,7 +68,7 @@ async def append_changes(
         {
             "action": change.action,
             "address": change.address,
-            "reason": "" if change.reason is None else change.reason.value,
+            "reason": "" if change.reason is None else str(change.reason),
             "actor": actor if change.actor is None else change.actor,
             "note": change.note,
             "event_id": change.event_id,

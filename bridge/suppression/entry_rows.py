@@ -36,7 +36,7 @@ def merged(causes: Sequence[Cause], now: int) -> dict[Key, Row]:
         if row is None:
             rows[key] = {
                 "address": cause.address,
-                "reason": cause.reason.value,
+                "reason": str(cause.reason),
                 "original": cause.original,
                 "first_event_at": cause.at,
                 "last_event_at": cause.at,

@@ -218,7 +218,7 @@ class Suppressor:
         return [
             pending
             if pending.address is not None
-            else pending._replace(address=known.get(pending.event.message_id))
+            else _PendingEvent(pending.delivery, pending.event, known.get(pending.event.message_id))
             for pending in batch
         ]
 
@@ -250,7 +250,7 @@ class Suppressor:
                 "event": _UNCHANGED.get(done.outcome, "suppressed"),
                 "action": f"suppression.{done.outcome}",
                 "event_id": event.event_id,
-                "reason": event.reason.value,
+                "reason": str(event.reason),
                 "address": self._shown(PLAIN.written(event.address)),
                 **trace_field(pending.delivery.properties),
             }
