@@ -306,7 +306,12 @@ async def simulator() -> AsyncIterator[Simulator]:
 def overrides(amqp_url: str, prefix: str, simulator: Simulator, tmp_path: Path) -> dict[str, dict[str, Any]]:
     """Section -> name -> value: settings under which a role is alone on its queues, files and ports."""
     return {
-        "rabbitmq": {"urls": [amqp_url], "prefix": prefix, "reconnect_max": 0.5},
+        "rabbitmq": {
+            "urls": [amqp_url],
+            "prefix": prefix,
+            "reconnect_max": 0.5,
+            "connect_timeout": 20,  # on a busy machine RabbitMQ may need longer than 3 s for a connection
+        },
         "receiver": {
             "host": "127.0.0.1",
             "port": 0,

@@ -167,7 +167,10 @@ async def test_a_reader_that_has_enough_ends_it_without_a_complaint(
 ) -> None:
     """As `bridge tail | head -1`: exit code 0, and no traceback."""
     reading, writing = os.pipe()
-    variables = {"BRIDGE_RABBITMQ__URL": amqp_url, "BRIDGE_RABBITMQ__PREFIX": prefix}
+    variables = {
+        "BRIDGE_RABBITMQ__URL": amqp_url, "BRIDGE_RABBITMQ__PREFIX": prefix,
+        "BRIDGE_RABBITMQ__CONNECT_TIMEOUT": "20",
+    }  # fmt: skip
     process = await start_bridge("tail", cwd=tmp_path, env=os.environ | variables, stdout=writing)
     os.close(writing)
     assert process.stderr is not None

@@ -24,20 +24,25 @@ class Outcome(NamedTuple):
     stderr: str
 
 
+_PATIENT = {f"{ENVIRONMENT_PREFIX}RABBITMQ__CONNECT_TIMEOUT": "20"}
+"""On a busy machine RabbitMQ, or its management API, may need longer than 3 s, and then a command says that it is away."""
+
+
 async def bridge(*arguments: str, directory: Path, **variables: str) -> Outcome:
-    """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these."""
+    """`python -m bridge ARGUMENTS...` in this folder, with no settings in the environment but these, and patience."""
     return await bridge_within(PATIENCE_SECONDS, *arguments, directory=directory, **variables)
 
 
 async def bridge_within(patience: float, /, *arguments: str, directory: Path, **variables: str) -> Outcome:
     """The same, with so many seconds to its end."""
-    process = await start_bridge(*arguments, cwd=directory, env=environment_without_settings() | variables)
+    environment = environment_without_settings() | _PATIENT | variables
+    process = await start_bridge(*arguments, cwd=directory, env=environment)
     return await _outcome(process, patience)
 
 
 async def unprivileged_bridge(*arguments: str, directory: Path, **variables: str) -> Outcome:
     """As `bridge`, and the permissions of files hold for it, even if the tests run as root."""
-    environment = environment_without_settings() | variables
+    environment = environment_without_settings() | _PATIENT | variables
     process = await start_bridge(*arguments, cwd=directory, env=environment, unprivileged=True)
     return await _outcome(process, PATIENCE_SECONDS)
 

@@ -32,7 +32,7 @@ async def start_dev(
     """Started; its settings keep it apart from others on the same broker."""
     return await processes.start(
         "dev", "--directory", str(tmp_path / "dev"), "--port", port, "--api-port", "0", *arguments,
-        overrides={"rabbitmq": {"prefix": prefix}, "receiver": {"confirm_wait": 10}, **further},
+        overrides={"rabbitmq": {"prefix": prefix, "connect_timeout": 20}, "receiver": {"confirm_wait": 10}, **further},
         fresh=True,  # its command line names the folder: that is how its processes are found
     )  # fmt: skip
 

@@ -69,7 +69,9 @@ class Firehose:
 
     async def _consume(self) -> None:
         with suppress(*_LOST):  # the node has ended: there is no more to see
-            async with await open_connection(self._url, name="the tests' firehose") as connection:
+            async with await open_connection(
+                self._url, name="the tests' firehose", connect_timeout=_PATIENCE_SECONDS
+            ) as connection:
                 queue = await _bound(connection)
                 reading = Deliveries.open(
                     connection, queue, prefetch=_PREFETCH, acknowledge_every=_ACKNOWLEDGE_EVERY
