@@ -152,6 +152,13 @@ async def test_sigterm_ends_the_streams_of_the_console(
     assert not (tmp_path / "console").exists()
 
 
+def put(file: Path, text: str) -> None:
+    """In one step: half a file would be read, too."""
+    draft = file.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(file)
+
+
 async def test_tokens_in_a_file_are_rotated_without_a_restart(
     processes: Processes, overrides: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -160,14 +167,14 @@ async def test_tokens_in_a_file_are_rotated_without_a_restart(
     file.write_text(f"mailer:check:{OLD}\n")
     process, base = await started(processes, overrides, BRIDGE_API__TOKENS_FILE=str(file))
     async with aiohttp.ClientSession() as session:
-        file.write_text(f"mailer:check:{NEW},mailer:check:{OLD}")
+        put(file, f"mailer:check:{NEW},mailer:check:{OLD}")
         await process.says("tokens.changed", setting="api.tokens", tokens=2)
         assert [await status(session, base, one) for one in (OLD, NEW)] == [200, 200]
-        file.write_text(f"mailer:chek:{NEW}")
+        put(file, f"mailer:chek:{NEW}")
         said = await process.says("tokens.kept", setting="api.tokens")
         assert "unknown scope 'chek'" in said["reason"]
         assert [await status(session, base, one) for one in (OLD, NEW)] == [200, 200]
-        file.write_text(f"mailer:check:{NEW}")
+        put(file, f"mailer:check:{NEW}")
         await process.says("tokens.changed", setting="api.tokens", tokens=1)
         assert [await status(session, base, one) for one in (OLD, NEW)] == [401, 200]
     assert NEW not in "".join(process.lines)

@@ -17,6 +17,7 @@ from bridge.events import KNOWN_NAMES
 from tests.conftest import TOKEN
 from tests.support.commands import bridge
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -115,7 +116,8 @@ async def test_the_ledger_has_what_was_refused_where_that_is_asked_for(tmp_path:
     everything = ["--events", "clicked", "--rate", "100", "--count", "3", "--ledger-refused", "--ledger"]
     async with answering(503) as url:
         await simulate(tmp_path, "--url", url, *everything, str(tmp_path / "refused"))
-    await simulate(tmp_path, "--url", url, *everything, str(tmp_path / "unanswered"))
+    nowhere = f"http://127.0.0.1:{free_port()}/webhooks/msndr/{TOKEN}"
+    await simulate(tmp_path, "--url", nowhere, *everything, str(tmp_path / "unanswered"))
     refused, unanswered = (
         [orjson.loads(line) for line in (tmp_path / name).read_bytes().splitlines()]
         for name in ("refused", "unanswered")
@@ -148,8 +150,7 @@ async def test_what_is_no_json_deserves_a_400(tmp_path: Path) -> None:
 
 async def test_without_any_answer_it_ends_with_1(tmp_path: Path) -> None:
     """Nobody listens: every post is told of."""
-    async with answering(200) as url:
-        pass
+    url = f"http://127.0.0.1:{free_port()}/webhooks/msndr/{TOKEN}"
     outcome = await simulate(tmp_path, "--url", url, "--count", "5", "--rate", "100", "--json")
     assert outcome.code == 1
     result = orjson.loads(outcome.stdout)

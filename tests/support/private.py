@@ -21,7 +21,10 @@ def names(folder: Path) -> set[str]:
 
 
 def _is_private(path: Path) -> bool:
-    there = path.stat().st_mode
+    try:
+        there = path.stat().st_mode
+    except FileNotFoundError:  # a database's journal, or whatever else comes and goes while its process runs
+        return True
     return stat.S_IMODE(there) == (0o600 if stat.S_ISREG(there) else 0o700)
 
 

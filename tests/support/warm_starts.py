@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -42,8 +42,10 @@ class ForkedProcess:
         self._ending = asyncio.create_task(self._report_of(reports), name=f"end of {pid}")
 
     def send_signal(self, number: int) -> None:
+        """As `subprocess` does, it leaves one as it is that has ended by itself a moment ago."""
         if self.returncode is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def terminate(self) -> None:
         self.send_signal(signal.SIGTERM)
