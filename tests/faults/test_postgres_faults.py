@@ -152,8 +152,8 @@ async def test_a_stopped_server_is_not_waited_for_by_each_part_of_a_worker_that_
             await worker.says("worker.stopped"),
         )
     ]
-    assert (stopped - finished).total_seconds() < 3.5, "of the ten, the drain has five"
-    assert await workplace.left() == bounces(range(11, 31))
+    assert (stopped - finished).total_seconds() < 5, "of the ten, the drain has five"
+    assert await workplace.left(at_least=20) == bounces(range(11, 31))
 
 
 async def test_a_server_that_has_become_read_only_is_waited_for(

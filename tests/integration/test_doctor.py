@@ -373,7 +373,7 @@ async def test_a_queue_that_is_full_and_rejects(seen_through: Open, managed: Man
         assert (code, line.startswith("ok ")) == (0, True)
         host = URL(seen_through.url).path.strip("/")
         await managed.control.set_policy(host, "cap", "^crm$", max_length=0, overflow="reject-publish")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while "is full and rejects" not in line:  # RabbitMQ counts every 5 s
                 code, line = await seen_through.surroundings.told("queues that refuse")
     assert code == 1
@@ -498,7 +498,7 @@ async def test_workers_on_several_machines_on_sqlite(seen_through: Open) -> None
             elsewhere(seen_through.url) as url,
             await aio_pika.connect(url) as far,
             consuming(far, queue, 1),
-            asyncio.timeout(30),
+            asyncio.timeout(60),
         ):
             while findings["workers on SQLite"][0] != "failed":  # RabbitMQ tells the API every 5 s
                 code, findings = await seen_through.examined()

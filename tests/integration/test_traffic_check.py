@@ -11,6 +11,7 @@ from pamqp import commands as spec
 from bridge.amqp.message_types import Delivery
 from bridge.amqp.properties import decode_properties
 from bridge.testing import change, dead_letter, event, malformed
+from tests.support.eventually import eventually
 from tests.support.firehose import Firehose
 from tests.support.traffic import FORGED_HEADER, Traffic
 from tests.support.traffic_check import TrafficCheck
@@ -59,6 +60,8 @@ async def seen(rabbit: Rabbit, url: str, *published: Message, **forged: Any) -> 
                 routing_key=message.routing_key,
                 properties=properties,
             )
+    # The firehose's own end waits for what is in its queue, and a moment for what is on the way.
+    await eventually(lambda: traffic.counts["all"] == len(published))
     firehose.close()
     return traffic
 

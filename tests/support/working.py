@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import aio_pika
@@ -13,6 +13,7 @@ from pamqp import commands as spec
 from bridge import events
 from bridge.broker import declaring
 from bridge.broker.messages import event_message
+from bridge.broker.queue_counts import queue_counts
 from bridge.broker.topology_plan import planned_topology
 from bridge.development.emission import event_body
 from bridge.roles.lifetime import Lifetime
@@ -102,15 +103,30 @@ class Workplace:
         """How many messages have told of a change and nobody has asked for them."""
         return self._heard.waiting
 
-    async def left(self) -> list[bytes]:
-        """What is in the worker's queue without being acknowledged; taken out. For a worker that has ended."""
-        return [message.body for message in await self._emptied(self.names.suppression)]
+    async def left(self, at_least: int = 0) -> list[bytes]:
+        """What is in the worker's queue without being acknowledged; taken out. For a worker that has ended.
+
+        Args:
+            at_least: that many are waited for. RabbitMQ gives back what a consumer had a moment after its end.
+        """
+        found: list[bytes] = []
+        async with asyncio.timeout(20):
+            while True:
+                found += [message.body for message in await self._emptied(self.names.suppression)]
+                if len(found) >= at_least:
+                    return found
+                await asyncio.sleep(0.02)
 
     async def dead(self) -> list[AbstractIncomingMessage]:
         """The dead letters, taken out."""
         return await self._emptied(self.names.dead)
 
     async def _emptied(self, name: str) -> list[AbstractIncomingMessage]:
+        """Whoever has just looked at them, and ended, may still count as their consumer, who has them, for a moment."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                while (await queue_counts(self._connection, name))[1]:  # noqa: ASYNC110 -- RabbitMQ does not tell
+                    await asyncio.sleep(0.02)
         queue = await self._channel.get_queue(name)
         messages = []
         while (message := await queue.get(no_ack=True, fail=False)) is not None:
