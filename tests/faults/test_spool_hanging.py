@@ -48,6 +48,11 @@ async def opened(folder: Path) -> AsyncIterator[Spool]:
         yield spool
 
 
+async def usable(spool: Spool) -> None:
+    """A real disk may take longer than a fifth of a second to make the file."""
+    await eventually(lambda: spool.state.writable)
+
+
 @contextmanager
 def hanging(monkeypatch: pytest.MonkeyPatch, what: str) -> Iterator[threading.Event]:
     """A call of the file that does not return before the event is set."""
@@ -69,6 +74,7 @@ def hanging(monkeypatch: pytest.MonkeyPatch, what: str) -> Iterator[threading.Ev
 async def test_nobody_waits_for_a_disk_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a second the spool is not writable, refuses at once, and is writable again when the disk answers."""
     async with opened(folder) as spool:
+        await usable(spool)
         with capture_logs() as said:
             with hanging(monkeypatch, "write"):
                 first = asyncio.create_task(spool.put(1, b"first"))
@@ -92,6 +98,7 @@ async def test_it_need_not_be_a_write_that_hangs(
 ) -> None:
     """A folder that cannot even be looked at says the same, and nobody has to ask it for anything."""
     async with opened(folder) as spool:
+        await usable(spool)
         await spool.put(1, b"first")
         with hanging(monkeypatch, what):
             if what != "in_place":
@@ -105,6 +112,7 @@ async def test_so_many_wait_and_no_more(folder: Path, monkeypatch: pytest.Monkey
     """In the second before the disk is known to hang, their number has a bound, and so have their bytes."""
     monkeypatch.setattr(spool_module, "_MAX_WAITING", 10)
     async with opened(folder) as spool:
+        await usable(spool)
         with hanging(monkeypatch, "write") as answers:
             outcomes: list[object] = []
             for number in range(15):

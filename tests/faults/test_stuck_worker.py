@@ -49,7 +49,7 @@ async def test_a_worker_of_whose_messages_none_gets_any_further_is_stuck_until_o
     simulator.faults = Faults(slow=1, slow_seconds=3)
     slow = changed(overrides, provider={"timeout": 60})
     async with _started(processes, slow) as (worker, ask):
-        assert await ask("/livez") == ALIVE
+        await _becomes_alive(ask)
         await workplace.send(*bounces([1]))
         said = await worker.says("worker.stuck", component="deliveries")
         assert said["level"] == "error"
@@ -60,7 +60,7 @@ async def test_a_worker_of_whose_messages_none_gets_any_further_is_stuck_until_o
         assert 'bridge_worker_stuck_total{component="deliveries"} 1.0' in metrics["text"]
         await workplace.changes(1)
         await worker.says("worker.unstuck", component="deliveries")
-        assert await ask("/livez") == ALIVE
+        await _becomes_alive(ask)
 
 
 async def test_a_worker_whose_list_does_not_answer_is_not_ready_and_then_stuck(
@@ -103,7 +103,7 @@ async def test_a_worker_that_waits_for_a_dependency_is_not_stuck(
 ) -> None:
     """With full hands, too: `/livez` stays as it is, `/readyz` and the metrics tell what it waits for."""
     simulator.faults = Faults(fail=-1)
-    waiting = changed(overrides, worker={"prefetch": 1, "breaker_failures": 1})
+    waiting = changed(overrides, worker={"prefetch": 1, "breaker_failures": 1, "stuck_after": LONGER})
     async with _started(processes, waiting) as (worker, ask):
         status, body = await ask("/readyz")
         assert (status, body["provider"]["state"], body["database"]["state"]) == (200, "closed", "closed")
@@ -163,6 +163,13 @@ async def test_a_consumer_whose_queue_is_gone_is_not_stuck(
         await workplace.send(*bounces([1]))
         await workplace.changes(1)
     assert not [line for line in worker.lines if '"worker.stuck"' in line]
+
+
+async def _becomes_alive(ask: Ask) -> None:
+    """Where half a second counts as stuck, something else may be that for a moment on a busy machine."""
+    async with asyncio.timeout(20):
+        while await ask("/livez") != ALIVE:
+            pass
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -499,9 +500,11 @@ async def test_a_confirm_that_does_not_come_is_503_in_time(
                 assert answer.headers["retry-after"] == "7"
             proxy.resume()
             await receiver.line.publisher.wait_until_idle()
-            assert await goes_on(receiver)
             assert answered(metrics, "503") == 2
-            assert metrics.registry.get_sample_value("bridge_publishes_total", {"outcome": "confirmed"}) == 2
+            assert metrics.registry.get_sample_value("bridge_publishes_total", {"outcome": "confirmed"}) == 1
+            async with asyncio.timeout(20):
+                while not await goes_on(receiver):  # on a busy machine a confirm may take longer than that
+                    pass
 
 
 async def test_more_than_the_window_in_flight_is_503(

