@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bridge.broker import backfill_marker
+from bridge.broker import backfill_marker, declaring
 from bridge.broker.queue_counts import exchange_exists, queue_exists
+from bridge.broker.topology import Topology
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from aio_pika.abc import AbstractConnection
 
-    from bridge.broker.topology import Names, Topology
+    from bridge.broker.topology import Names
 
     Keys = Callable[[], Awaitable[list[str]]]
 
@@ -43,7 +44,10 @@ async def mark_lost(
     """
     if mode == "never" or not await _could_be_filled(connection, names):
         return True
-    missing = await keys()
+    if await exchange_exists(connection, names.events):
+        missing = await keys()
+    else:  # they have gone with it, which needs no management API
+        missing = [binding.key for binding in planned.bindings if binding.queue == names.suppression]
     if not missing or await backfill_marker.is_being_moved(connection, names):
         return True  # its bindings may have gone only then
     if not await backfill_marker.add_marker(connection, planned, names, mode):
@@ -76,6 +80,36 @@ async def are_the_workers(connection: AbstractConnection, planned: Topology, nam
 
     await mark_lost(connection, planned, names, mode, all_of_them)
     return False
+
+
+async def bind_archive_first(
+    connection: AbstractConnection, planned: Topology, names: Names, mode: str
+) -> None:
+    """Make a missing exchange of the events, and bind the archive to it before anything else is bound.
+
+    Others publish meanwhile, whose connections stand. What the suppression queue misses of that, it is filled with from the archive.
+    A refusal is left to whoever declares the whole topology next.
+
+    Args:
+        connection: an open connection.
+        planned: the topology.
+        names: of its parts.
+        mode: the setting `rabbitmq.declare`.
+
+    Raises:
+        BrokerUnavailableError, aiormq.exceptions.AMQPError: the connection is lost.
+    """
+    archive = tuple(queue for queue in planned.queues if queue.name == names.archive)
+    if mode == "never" or not archive or await exchange_exists(connection, names.events):
+        return
+    if not await queue_exists(connection, names.archive):
+        return  # after the suppression queue: if only the archive stands, that queue was deleted
+    first = Topology(
+        tuple(one for one in planned.exchanges if one.name in {names.unrouted, names.events}),
+        archive,
+        tuple(one for one in planned.bindings if one.queue == names.archive),
+    )
+    await declaring.apply_topology(connection, first, mode, required=())
 
 
 async def _could_be_filled(connection: AbstractConnection, names: Names) -> bool:

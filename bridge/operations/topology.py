@@ -12,7 +12,7 @@ from bridge.amqp.connection import Link
 from bridge.amqp.errors import BrokerUnavailableError, TopologyRefusedError, call_errors_as_loss
 from bridge.broker import backfill_marker, declaring, management, topology_steps
 from bridge.broker.binding_check import MissingBindings
-from bridge.broker.lost_bindings import mark_lost
+from bridge.broker.lost_bindings import bind_archive_first, mark_lost
 from bridge.broker.management import ManagementError
 from bridge.broker.queue_counts import queue_counts
 from bridge.broker.topology import Names, without_queues
@@ -109,6 +109,7 @@ async def apply(settings: Settings, planned: Topology, *, wait: float) -> tuple[
             safe = await mark_lost(connection, planned, names, "always", lost.keys)
         safe = safe and await backfill_marker.safe_to_declare(connection, planned, names, "always")
         wanted = planned if safe else without_queues(planned, names.suppression)
+        await bind_archive_first(connection, wanted, names, "always")
         refused = await declaring.apply_topology(connection, wanted, "always", required=())
         for one in refused:
             if isinstance(one.error, BrokerUnavailableError) and not one.part.of_subscriber:

@@ -66,6 +66,7 @@ class RoleTopology:
             planned = topology.without_queues(planned, names.suppression)
         if await self._leaves_changes(connection, names):
             planned = topology.without_exchange(planned, names.changes)
+        await lost_bindings.bind_archive_first(connection, planned, names, mode)
         refused = await declaring.apply_topology(connection, planned, mode, required=self.required)
         if self.refusals is not None:
             self.refusals.update(refused)

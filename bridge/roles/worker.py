@@ -148,8 +148,9 @@ async def worker(settings: Settings, lifetime: Lifetime) -> None:
             ensure_topology=role_topology.declare,
             metrics=metrics,
         )
-        # The consumer's session declares the suppression queue.
+        # The consumer's session declares what events need: whoever makes their exchange has to bind these two queues, too.
         rest = topology.without_queues(planned, names.suppression, names.archive)
+        rest = topology.without_exchange(rest, names.events)
         for_publishing = RoleTopology(
             settings, rest, frozenset({names.changes}), may_make_changes=may_make_changes
         )

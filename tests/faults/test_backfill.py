@@ -218,6 +218,7 @@ async def test_events_that_came_while_the_suppression_queue_was_gone_are_on_the_
     await receiver.says("broker.connected")
     async with rabbit.channel() as channel:
         await channel.queue_delete(rabbit.names.suppression)
+        await channel.declare_exchange(rabbit.names.changes, "topic", durable=True)
     for number in (1, 2):
         answer = await ask(port, post(body_of("hard_bounced", number), token=TOKEN))
         assert answer.json["durability"] == "confirmed"

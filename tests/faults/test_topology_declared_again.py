@@ -14,6 +14,7 @@ from bridge.amqp.connection import Link
 from bridge.amqp.message_types import Message, make_message
 from bridge.amqp.publish_errors import LostError
 from bridge.broker import declaring
+from bridge.broker.lost_bindings import mark_lost
 from bridge.broker.topology import Topology
 from bridge.broker.topology_plan import planned_topology
 from bridge.broker.topology_refusals import TopologyRefusals
@@ -25,9 +26,12 @@ from tests.support.eventually import eventually
 from tests.support.working import changed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Collection
+
+    from aio_pika.abc import AbstractConnection
 
     from bridge.amqp.publisher import Publisher
+    from bridge.broker.declaring import RefusedPart
     from bridge.settings.sections import Settings
     from bridge.telemetry.metrics import Metrics
     from tests.support.rabbit import Rabbit
@@ -150,3 +154,45 @@ async def test_what_somebody_is_still_declaring_is_seen_soon(
         assert refusals.description()
         await declaring.declare(rabbit.connection, planned)
         await eventually(lambda: not refusals.description())
+
+
+async def test_what_comes_while_the_exchange_is_made_anew_is_in_the_archive(
+    settings: Settings, rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others publish before all is bound again, and RabbitMQ confirms: the suppression queue is filled with it."""
+    planned = planned_topology(settings)
+    await declaring.declare(rabbit.connection, planned)
+    whole = declaring.apply_topology
+
+    async def meanwhile(
+        connection: AbstractConnection, topology: Topology, mode: str, *, required: Collection[str]
+    ) -> tuple[RefusedPart, ...]:
+        if required:
+            async with rabbit.channel() as channel:
+                exchange = await channel.get_exchange(rabbit.names.events)
+                await exchange.publish(aio_pika.Message(b"{}"), "hard_bounced")
+        return await whole(connection, topology, mode, required=required)
+
+    monkeypatch.setattr(declaring, "apply_topology", meanwhile)
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(rabbit.names.events)
+    assert await RoleTopology(settings, planned, required_by_receiver(settings)).declare(rabbit.connection)
+    assert await rabbit.depth(rabbit.names.unrouted) == 0, "the archive has it"
+    assert await rabbit.depth(rabbit.names.suppression) == 0
+    assert await rabbit.depth(rabbit.names.backfill) == 1
+
+
+async def test_a_worker_that_sees_no_bindings_knows_that_they_have_gone_with_the_exchange(
+    settings: Settings, rabbit: Rabbit
+) -> None:
+    """Without the management API, too: the queue is filled from the archive."""
+    planned = planned_topology(settings)
+    await declaring.declare(rabbit.connection, planned)
+    async with rabbit.channel() as channel:
+        await channel.exchange_delete(rabbit.names.events)
+
+    async def unseen() -> list[str]:
+        return []
+
+    assert await mark_lost(rabbit.connection, planned, rabbit.names, "always", unseen)
+    assert await rabbit.depth(rabbit.names.backfill) == 1
