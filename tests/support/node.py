@@ -137,8 +137,11 @@ class Control:
         )
 
     async def raise_alarm(self) -> None:
-        """As if memory had run out: publishers are blocked."""
-        await self.evaluate("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}).")
+        """As if memory had run out: who publishes after this is blocked."""
+        # Setting it waits for nothing, and a publish may be faster: what is asked next is answered after every connection has it.
+        await self.evaluate(
+            "rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []}), rabbit_alarm:get_alarms()."
+        )
 
     async def clear_alarm(self) -> None:
         await self.evaluate("rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
