@@ -222,11 +222,11 @@ class _Declarer:
 
     @asynccontextmanager
     async def _on_channel(self, what: str, *, of_subscriber: bool = False) -> AsyncIterator[AbstractChannel]:
-        with call_errors_as_loss(self._connection):
+        # In this order: that a queue is not up yet must not pass for the loss of the connection.
+        with explain_refusal(what, of_subscriber=of_subscriber), call_errors_as_loss(self._connection):
             channel = self._channel or await self._connection.channel(publisher_confirms=False)
             self._channel = None
-            with explain_refusal(what, of_subscriber=of_subscriber):
-                yield channel
+            yield channel
         self._channel = channel
 
 

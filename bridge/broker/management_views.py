@@ -51,6 +51,12 @@ class QueueView:
     """Messages that were put into it since RabbitMQ began to count. None: nothing is counted yet, as with the next."""
     consumed: int | None = None
     """Messages that were acknowledged, or delivered to somebody who acknowledges none."""
+    state: str = ""
+    """`running`, `down`, `minority`, …; empty: not known yet."""
+    members: int | None = None
+    """Nodes that have a quorum queue or a stream. None: another kind, or not known yet, as with the next."""
+    online: int | None = None
+    """Those of its members that run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,9 @@ def read_queue(found: Mapping[str, Any]) -> QueueView:
         temporary=found.get("exclusive") is True or found.get("auto_delete") is True,
         published=_sum_of(counters, "publish") if is_counted else None,
         consumed=_sum_of(counters, *_CONSUMED) if is_counted else None,
+        state=found.get("state") or "",
+        members=_length(found.get("members")),
+        online=_length(found.get("online")),
     )
 
 
@@ -142,3 +151,7 @@ def _sum_of(counters: Mapping[str, Any], *names: str) -> int:
 
 def _whole_number(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _length(value: Any) -> int | None:
+    return len(value) if isinstance(value, list) else None

@@ -243,6 +243,11 @@ def _reasons(parts: Any, path: str = "") -> list[str]:
         found.append(f"{path}: {reason}")
     if path and isinstance(refused := parts.get("refused"), str):
         found.append(f"{path}: RabbitMQ refuses all publishes: {refused}")
+    if path and isinstance(names := parts.get("unconfirmed"), list):
+        found.append(
+            f"{path}: RabbitMQ confirms no event of these names: {', '.join(map(str, names))}; `bridge doctor` names the queue "
+            "(`queues that confirm`)"
+        )
     for name, part in parts.items():
         found.extend(_reasons(part, f"{path}.{name}" if path else str(name)))
     return found

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from bridge.amqp.connection import Link
     from bridge.broker.topology_refusals import TopologyRefusals
     from bridge.spool.spool import Spool
+    from bridge.spool.unconfirmed import Unconfirmed
     from bridge.telemetry.metrics import Metrics
 
 
@@ -24,6 +25,7 @@ def receiver_readiness(
     refusals: TopologyRefusals,
     close_reason: Callable[[], str],
     tokens: Callable[[], Mapping[str, Any]],
+    unconfirmed: Unconfirmed,
 ) -> Readiness:
     """Ready while RabbitMQ or the spool accepts events. The broker alone may be down.
 
@@ -33,9 +35,12 @@ def receiver_readiness(
         refusals: the refused parts of the topology.
         close_reason: why RabbitMQ closed the last channel; empty once it confirms again.
         tokens: describes the webhook's tokens.
+        unconfirmed: the event names of which RabbitMQ confirms nothing, although it is connected.
     """
     state = spool.state
-    refused = {"refused": reason} if (reason := close_reason()) else {}
+    refused: dict[str, Any] = {"refused": reason} if (reason := close_reason()) else {}
+    if unconfirmed:
+        refused["unconfirmed"] = unconfirmed.names
     return Readiness(
         ready=link.state is LinkState.UP or state.writable,
         parts={

@@ -18,6 +18,7 @@ from bridge.broker.topology_refusals import TopologyRefusals
 from bridge.broker.trace_headers import with_trace
 from bridge.receiver import readiness, server
 from bridge.receiver.access import Access
+from bridge.receiver.confirm_causes import ConfirmCauses
 from bridge.receiver.handler import Handler
 from bridge.receiver.nack_causes import NackCauses
 from bridge.receiver.traced_handler import TracedHandler
@@ -118,6 +119,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
                             refusals,
                             lambda: publisher.last_close_reason,
                             token_file.description,
+                            parts.mover.unconfirmed,
                         ),
                     ),
                 ),
@@ -126,14 +128,20 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
             publishing(link, publisher, role_topology, keep_trying=True) as publish,
             background_task(parts.drain.run(), name="drain") as drain_task,
             background_task(token_file.follow(access.replace_tokens), name="tokens") as following,
-            background_task(parts.nack_causes.run(), name="nack causes") as explaining,
+            background_task(parts.nack_causes.run(), name="nack causes") as explaining_nacks,
+            background_task(parts.confirm_causes.run(), name="confirm causes") as explaining_silence,
             server.serve(settings.receiver, parts.handler) as lifetime.port,
         ):
             lifetime.connected = link.up
             lifetime.started.set()
             log.info("receiver started", action="receiver.started", port=lifetime.port)
             await lifetime.wait_until_stopped(
-                publish, drain_task, parts.drain_connection, following, explaining
+                publish,
+                drain_task,
+                parts.drain_connection,
+                following,
+                explaining_nacks,
+                explaining_silence,
             )
             log.info("receiver stopping", action="receiver.stopping", in_flight=publisher.in_flight)
     log.info("receiver stopped", action="receiver.stopped")
@@ -155,6 +163,7 @@ class ReceiverParts:
     drain_connection: asyncio.Task[None]
     """The connection of the drain; it does not end by itself."""
     nack_causes: NackCauses
+    confirm_causes: ConfirmCauses
 
 
 @asynccontextmanager
@@ -206,6 +215,7 @@ async def open_parts(
             drain,
             drain_connection,
             NackCauses(known_refusals, api, exchange=exchange),
+            ConfirmCauses(known_refusals.unconfirmed, api, exchange=exchange),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ class Unconfirmed:
         self._silent = False
         """Whether nothing was confirmed since the last entry that was not."""
         self._whole_look_at = 0.0
+        self.probe_lost = asyncio.Event()
+        """Set when a probe was not confirmed: it is not the connection alone."""
 
     def __bool__(self) -> bool:
         """Whether there is any name of which RabbitMQ confirms nothing."""
@@ -129,6 +132,8 @@ class Unconfirmed:
                 else 0.0
             )
             self._waits[name] = _Wait(failed, now + pause)
+            if failed > 1:
+                self.probe_lost.set()
         was_silent = self._silent
         if good or bad:
             self._silent = not good

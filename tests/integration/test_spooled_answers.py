@@ -236,7 +236,9 @@ async def test_a_disk_that_hangs_is_answered_503_and_logged(
             await eventually(lambda: not receiver.spool.state.writable)
             assert (await receiver.post(ANOTHER)).status == 503
             assert receiver.spool._waiting == 1, "what came after it was refused, and waits for nothing"
-            said = readiness.receiver_readiness(receiver.link, receiver.spool, refusals, str, dict)
+            said = readiness.receiver_readiness(
+                receiver.link, receiver.spool, refusals, str, dict, receiver.known_refusals.unconfirmed
+            )
             assert not said.ready
             assert "the disk has not answered" in str(said.parts["spool"])
             assert b"\nbridge_spool_refusing 1.0\n" in metrics.exposition()

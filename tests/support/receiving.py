@@ -81,6 +81,7 @@ async def receiving(
         roles.publishing(parts.link, parts.publisher, Declared(declare), keep_trying=True),
         background_task(parts.drain.run(), name="drain"),
         background_task(parts.nack_causes.run(), name="nack causes"),
+        background_task(parts.confirm_causes.run(), name="confirm causes"),
         server.serve(settings.receiver, parts.handler) as port,
     ):
         yield Receiving(port, Line(parts.link, parts.publisher, parts.link.up))

@@ -29,6 +29,7 @@ def line(outcome: Outcome) -> str:
         *([f"waited for {outcome.waited_for}"[:300]] if outcome.settled > _LONG_SECONDS else []),
         *(f"skipped {one}" for one in outcome.skipped),
         *(f"fell {one}"[:200] for one in outcome.fell),
+        *(f"by hand: {one}"[:300] for one in outcome.by_hand),
         *(f"VIOLATION {one}" for one in outcome.violations[:10]),
     ]
     if len(outcome.violations) > 10:

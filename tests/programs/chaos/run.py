@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bridge.tasks import background_task
 from tests.programs.chaos import schedule as schedules
+from tests.programs.chaos.archive import replace_unreadable
 from tests.programs.chaos.clients import using
 from tests.programs.chaos.faults_broker import losing
 from tests.programs.chaos.injecting import AWAY, SkippedError
@@ -66,6 +67,8 @@ class Outcome:
     """Faults that could not be done, and why."""
     fell: list[str] = field(default_factory=list)
     """Roles that ended by themselves, and were started again."""
+    by_hand: list[str] = field(default_factory=list)
+    """What an operator had to do before all was well again, as docs/operate.md says."""
     violations: list[str] = field(default_factory=list)
     broken: str = ""
     """Why the run says nothing: the harness has failed."""
@@ -99,6 +102,7 @@ class Outcome:
             "entries": self.entries,
             "skipped": self.skipped,
             "fell": self.fell,
+            "by_hand": self.by_hand,
             "violations": self.violations,
             "broken": self.broken,
             "took": round(self.took, 1),
@@ -160,6 +164,8 @@ async def _in_stack(servers: Servers, folder: Path, outcome: Outcome, rate: floa
                 stack.subscribed = clients.subscribed
                 try:
                     await _under_load(stack, clients, outcome)
+                    if _stream_may_be_torn(outcome.faults) and (done := await replace_unreadable(stack)):
+                        outcome.by_hand.append(done)
                     await _settled(clients, file, outcome)
                 finally:
                     outcome.answered = dict(clients.poster.answered)
@@ -173,10 +179,14 @@ async def _in_stack(servers: Servers, folder: Path, outcome: Outcome, rate: floa
 
 def _archive_lasts(faults: Sequence[Fault]) -> bool:
     """A stream does not sync: a power cut of a RabbitMQ may cost its end. And where the exchange is gone it gets nothing."""
-    return not any(
-        (one.kind == "power cut" and (one.target == ALL or one.target.startswith("rabbitmq")))
-        or (one.kind, one.target, one.argument) == ("delete", "exchange", "events")
-        for one in faults
+    return not _stream_may_be_torn(faults) and not any(
+        (one.kind, one.target, one.argument) == ("delete", "exchange", "events") for one in faults
+    )
+
+
+def _stream_may_be_torn(faults: Sequence[Fault]) -> bool:
+    return any(
+        one.kind == "power cut" and (one.target == ALL or one.target.startswith("rabbitmq")) for one in faults
     )
 
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "seed", "list in", "confirmed", "spooled", "a second", "pages dropped", "torn", "names lost",
-    "confirmed, lost from a quorum queue", "spooled, lost", "lost from the stream alone", "works again after", "promises broken",
+    "confirmed, lost from a quorum queue", "spooled, lost", "lost from the stream alone", "stream not readable",
+    "works again after", "promises broken",
 )  # fmt: skip
 
 
@@ -30,7 +31,8 @@ def markdown(rows: Sequence[Row]) -> str:
     """All of them, and a last row with the sums, and the median of the rates."""
     lines = [
         f"| {row.seed} | {row.database} | {row.confirmed:,} | {row.spooled:,} | {row.answered_rate:,.0f} "
-        f"| {row.lost.pages_dropped} | {row.lost.pages_torn} | {row.lost.names + row.lost.renames} | {row.lost_of_quorum} | {row.lost_of_spool} | {_stream(row)} "
+        f"| {row.lost.pages_dropped} | {row.lost.pages_torn} | {row.lost.names + row.lost.renames} | {row.lost_of_quorum} | {row.lost_of_spool} | {_stream(row, '')} "
+        f"| {'yes' if row.lost_of_stream is None else 'no'} "
         f"| {row.back_seconds:.0f} s | {len(row.violations)} |"
         for row in rows
     ]
@@ -47,10 +49,10 @@ def _sums(rows: Sequence[Row]) -> str:
         f"| {median(row.answered_rate for row in rows):,.0f} "
         f"| {sum(one.pages_dropped for one in lost)} | {sum(one.pages_torn for one in lost)} "
         f"| {sum(one.names + one.renames for one in lost)} | {sum(row.lost_of_quorum for row in rows)} "
-        f"| {sum(row.lost_of_spool for row in rows)} | {of_streams:,}, and {unreadable} streams not readable "
+        f"| {sum(row.lost_of_spool for row in rows)} | {of_streams:,} | {unreadable} "
         f"| | {sum(len(row.violations) for row in rows)} |"
     )
 
 
-def _stream(row: Row) -> str:
-    return "not readable" if row.lost_of_stream is None else f"{row.lost_of_stream:,}"
+def _stream(row: Row, unreadable: str = "not readable") -> str:
+    return unreadable if row.lost_of_stream is None else f"{row.lost_of_stream:,}"
