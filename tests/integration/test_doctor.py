@@ -142,7 +142,15 @@ async def test_where_all_is_well_nothing_has_failed(well: Surroundings, rabbit: 
     assert {
         v
         for check, v in statuses(findings).items()
-        if check not in {"settings in force", "spool disk", "policies", "queues that refuse", "subscribers"}
+        if check
+        not in {
+            "settings in force",
+            "spool disk",
+            "policies",
+            "queues that refuse",
+            "queues that confirm",
+            "subscribers",
+        }
     } == {"ok"}
     assert "bindings cannot be seen" in findings["topology"][1]
 
@@ -153,6 +161,7 @@ async def test_with_the_management_api_bindings_are_seen(seen_through: Open) -> 
     assert code == 0
     assert findings["topology"][0] == "ok"
     assert "cannot be seen" not in findings["topology"][1] + findings["alternate exchange"][1]
+    assert findings["queues that confirm"][0] == "ok"
     assert findings["alternate exchange"][:2] == ("ok", f"'{seen_through.names.unrouted}', with a queue")
 
 
