@@ -161,7 +161,8 @@ async def test_what_nobody_looks_at_any_more_is_stopped(jobs: Jobs) -> None:
 
     job = await ended(jobs, jobs.start(order, ANNA, for_ever))
     assert job.state is JobState.STOPPED
-    assert (await ended(jobs, jobs.start(order, ANNA, short))).state is JobState.FINISHED
+    patient = replace(order, abandoned_after=20)
+    assert (await ended(jobs, jobs.start(patient, ANNA, short))).state is JobState.FINISHED
 
 
 async def test_a_form_that_is_sent_twice_starts_one_job(jobs: Jobs) -> None:
