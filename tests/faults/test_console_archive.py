@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bridge.broker import archive as archive_of_broker
 from bridge.settings.loading import load_settings
-from tests.support.archiving import archive, many
+from tests.support.archiving import archive, many, today
 from tests.support.browser import axe_script, running_browser, window
 from tests.support.console import OVERRIDER, PATIENT, READER, TOKENS, serving_console
 from tests.support.working import body_of
@@ -41,7 +40,7 @@ async def shown(
     overrides: dict[str, dict[str, Any]], rabbit: Rabbit, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Window]:
     del rabbit  # it must outlive the console
-    monkeypatch.setattr(archive_of_broker, "_LAST_CHUNK_SECONDS", 0.5)
+    monkeypatch.setattr(archive_of_broker, "_LAST_CHUNK_SECONDS", 1.0)
     async with (
         serving_console(load_settings(overrides=overrides)) as client,
         running_browser() as browser,
@@ -61,7 +60,7 @@ async def test_events_are_counted_found_and_replayed_by_keyboard(
 ) -> None:
     """Each page holds what every page must. A replay that was stopped goes on from its page."""
     page, axe = shown.page, axe_script(npm_packages)
-    now = time.time_ns() // 1_000_000
+    now = await today()
     yesterday = now // DAY * DAY - DAY // 2
     bodies = [*many("opened", 60, yesterday), (body_of("clicked", 1), yesterday), (HOSTILE, now)]
     await archive(rabbit, settings, bodies)

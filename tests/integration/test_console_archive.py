@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -12,7 +11,7 @@ import pytest
 
 from bridge.broker import archive as archive_of_broker
 from bridge.settings.loading import load_settings
-from tests.support.archiving import archive, many
+from tests.support.archiving import archive, many, today
 from tests.support.console import OVERRIDER, READER, TOKENS, WRITER, console_client, serving_console
 from tests.support.working import body_of
 
@@ -82,7 +81,7 @@ async def test_events_are_counted_by_name_and_day(
     console: ConsoleClient, rabbit: Rabbit, settings: Settings
 ) -> None:
     """Of all days, of one of them by the buttons, of a message, of some names."""
-    now = time.time_ns() // 1_000_000
+    now = await today()
     yesterday = now // DAY * DAY - DAY // 2
     await archive(rabbit, settings, [*MIXED, (body_of("opened", 7), yesterday), (body_of("opened", 8), now)])
     form = (await console.get("/archive")).text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from bridge.broker import declaring
 from bridge.broker.messages import message_from_body
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 
     from bridge.settings.sections import Settings
     from tests.support.rabbit import Rabbit
+
+
+_DAY_SECONDS: Final = 86_400
+_LEFT_SECONDS: Final = 20
+"""So much of the day, in UTC, is left for what looks at `today`."""
+
+
+async def today() -> int:
+    """Now, in Unix milliseconds; shortly before midnight, shortly after it: who asks for `Today` later means the same day."""
+    left = _DAY_SECONDS - time.time() % _DAY_SECONDS
+    if left < _LEFT_SECONDS:
+        await asyncio.sleep(left)
+    return time.time_ns() // 1_000_000
 
 
 async def archive(rabbit: Rabbit, settings: Settings, bodies: Iterable[tuple[bytes, int]]) -> None:
