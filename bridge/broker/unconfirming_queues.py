@@ -41,7 +41,11 @@ def unconfirming(views: Iterable[QueueView]) -> list[UnconfirmingQueue]:
     A stream whose writer crashes at each start, as RabbitMQ 3.10 does after some power cuts, has no members, or none online, at most looks
     (tried on 3.10.8); RabbitMQ counts them every 5 s, so a stream that was declared a moment ago looks the same.
     """
-    found = [UnconfirmingQueue(view.name, view.kind, why) for view in views if (why := _why(view))]
+    found = [
+        UnconfirmingQueue(view.name, kind, why)
+        for view in views
+        if (why := _why(view, kind := str(view.arguments.get("x-queue-type", view.kind))))
+    ]
     return sorted(found, key=lambda one: one.name)
 
 
@@ -56,12 +60,13 @@ async def unconfirming_queues_of(management: ManagementApi, exchange: str) -> li
     return unconfirming(view for view in views if view is not None)
 
 
-def _why(view: QueueView) -> str:
+def _why(view: QueueView, kind: str) -> str:
+    """RabbitMQ 3.10 has another word for the type of a stream whose process crashes, so the type is that of the arguments."""
     if view.state in _DOWN:
         return f"RabbitMQ calls it '{view.state}'"
-    if view.kind not in {QUORUM, STREAM}:
+    if kind not in {QUORUM, STREAM}:
         return ""
     if view.members is None:
-        return "no node is known to have it" if view.kind == STREAM and view.ready is not None else ""
+        return "no node is known to have it" if kind == STREAM and view.ready is not None else ""
     online = view.online or 0
     return "" if 2 * online > view.members else f"{online} of its {view.members} members are online"
