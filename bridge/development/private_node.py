@@ -42,6 +42,10 @@ management.sample_retention_policies.basic.minute = 1
 management.sample_retention_policies.detailed.10 = 1"""
 """How often the API asks for these counts: 1 s where the default is 5 s."""
 
+_DEAD_LETTERS_AGAIN: Final = "-rabbit dead_letter_worker_publisher_confirm_timeout 5000"
+"""Milliseconds until a quorum queue tries again to dead-letter what it could not; by default three minutes. RabbitMQ 4.0 may try at
+its start before it knows its exchanges, and what waits in the delay queues waits that much longer."""
+
 _ON_LOOPBACK: Final = "-kernel inet_dist_use_interface {127,0,0,1}"
 """By default Erlang's distribution port, which gives full control of the node, listens on every interface."""
 
@@ -195,7 +199,7 @@ class PrivateNode:
             "RABBITMQ_CONFIG_FILE": str(self.directory / "rabbitmq"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.directory / "enabled_plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
-                [_QUIET, _ON_LOOPBACK, *([_QUEUES_COUNT] if self._quick_counts else [])]
+                [_QUIET, _ON_LOOPBACK, _DEAD_LETTERS_AGAIN, *([_QUEUES_COUNT] if self._quick_counts else [])]
             ),
         }
 
