@@ -87,6 +87,9 @@ async def one_cut(folder: Path, *, seed: int, database: str, rate: float) -> Row
     file = folder / "history.jsonl"
     async with running(folder, seed=seed, database=database) as machine:
         with History.open(file) as recorder:
+            # From now on, as the history says: what is answered 200 has to come out of its queue, whenever that is read.
+            audit = Consumer([machine.node.url], recorder, events={AUDIT: ("#",)})
+            changes = Consumer([machine.node.url], recorder, changes=[CHANGES])
             loaded = time.monotonic()
             await _under_load(machine, recorder, rate, chance.uniform(1.5, 3.0), silent=seed % 2 == 1)
             loaded = time.monotonic() - loaded
@@ -101,9 +104,7 @@ async def one_cut(folder: Path, *, seed: int, database: str, rate: float) -> Row
             confirmed = {one for one, durability in answered.items() if durability == "confirmed"}
             row.lost_of_stream = await _lost_of_stream(machine, confirmed)
             async with AsyncExitStack() as stack:
-                urls = [machine.node.url]
-                audit = Consumer(urls, recorder, events={AUDIT: ("#",)})
-                for consumer in (audit, Consumer(urls, recorder, changes=[CHANGES])):
+                for consumer in (audit, changes):
                     await stack.enter_async_context(background_task(consumer.run(), name="consumer"))
                 reader = await stack.enter_async_context(reading_list(machine.database_url, recorder))
                 await machine.start_roles()
