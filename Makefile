@@ -79,7 +79,7 @@ faults: packages postgresql pgbouncer chromium fuse3 dependencies ## The tests o
 	@[ -n "$(ARGS)" ] || $(MAKE) --no-print-directory test-faults
 	@$(BIN)/python -m tests.programs.faults $(ARGS)
 
-# Without ARGS the six seeds of CI. Everything at once takes a machine of its own; a seed takes half a minute.
+# Without ARGS the five seeds of CI. Everything at once takes a machine of its own; a seed takes half a minute.
 .PHONY: chaos
 chaos: packages postgresql fuse3 libfaketime dependencies ## Break all of it at random, as a seed says, and prove from its history what held (three minutes)
 	@$(BIN)/python -m tests.programs.chaos $(or $(ARGS),--jobs 2)

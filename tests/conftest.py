@@ -60,7 +60,9 @@ TOKEN = "a-token-for-tests-1"
 OTHER_TOKEN = "a-token-for-tests-2"
 
 # No test asserts a time, and an example that a busy machine is slow at is none that fails.
-hypothesis.settings.register_profile("untimed", deadline=None)
+# The same examples each time; others with `make test ARGS='--hypothesis-profile=other-examples'`.
+hypothesis.settings.register_profile("untimed", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("other-examples", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 _NEVER_KILLED = "fsync = off\n"

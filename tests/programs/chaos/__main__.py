@@ -17,7 +17,7 @@ from tests.programs.chaos.disks import NO_POWER_CUTS
 from tests.programs.chaos.series import Series
 
 console = Console(width=150, highlight=False, markup=False, soft_wrap=True)
-FIXED: Final = (8, 39, 13, 2, 41, 77)
+FIXED: Final = (2, 8, 13, 39, 77)
 """The seeds of CI: those that have found something that is mended, and others with other faults."""
 
 
