@@ -22,16 +22,26 @@ _ADVICE: Final = (
 )
 
 
-async def settings_in_force(check: str, settings: Settings) -> Finding:
-    """A settings file that was changed since a role's start is not in force there, and nothing else would say so."""
+async def answering_roles(settings: Settings) -> list[RoleStatus]:
+    """The receivers, workers and APIs of this bridge that answer where the settings have them."""
     urls = role_status.health_urls(settings)
     async with aiohttp.ClientSession() as session:
         seen = role_status.without_others(
             await role_status.ask_all(session, urls), identity_of(settings.rabbitmq)
         )
-    answering = [role for role in seen if not role.problem]
+    return [role for role in seen if not role.problem]
+
+
+def places(settings: Settings) -> str:
+    """Where they are looked for, for people."""
+    return ", ".join(role_status.health_urls(settings))
+
+
+async def settings_in_force(check: str, settings: Settings) -> Finding:
+    """A settings file that was changed since a role's start is not in force there, and nothing else would say so."""
+    answering = await answering_roles(settings)
     if not answering:
-        return skipped(check, f"no role of this bridge answers at {', '.join(urls)}")
+        return skipped(check, f"no role of this bridge answers at {places(settings)}")
     file = settings.origin.config
     stale = [f"the {role.kind} {role.url}" for role in answering if _is_stale(role, settings.origin)]
     if stale:

@@ -60,6 +60,9 @@ _TIMEOUT_SECONDS: Final = 3.0
 
 _WHERE: Final = "say where this one's is, with --metrics or health.roles (BRIDGE_HEALTH__ROLES)"
 
+_UNCONFIRMED: Final = "unconfirmed"
+"""In the part `broker` of a receiver's `/readyz`."""
+
 _HEALTHY_STATES: Final = frozenset({"up", "closed"})
 """States of connections and circuit breakers."""
 
@@ -82,6 +85,8 @@ class RoleStatus:
     """Sample name -> values by label."""
     bridge: Identity | None = None
     """The bridge that it belongs to; None where it does not say."""
+    unconfirmed: tuple[str, ...] = ()
+    """The event names of which RabbitMQ confirms nothing to this receiver; `others` are all that the provider does not document."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """`file` and `fingerprint` of the settings file that it was started with; empty where it has none."""
 
@@ -177,6 +182,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> RoleStatus:
         reasons=tuple(reasons),
         counts=counts,
         bridge=read_identity(_part(parts, BRIDGE)),
+        unconfirmed=_unconfirmed(parts),
         settings=_part(parts, SETTINGS) or {},
     )
 
@@ -209,14 +215,22 @@ def _read(text: str) -> dict[str, LabelledValues]:
 
 def _part(parts: Any, name: str) -> Any:
     """A part of `/readyz`. Of several processes, which all have the same, the first that says it."""
+    return next(iter(_each(parts, name)), None)
+
+
+def _unconfirmed(parts: Any) -> tuple[str, ...]:
+    """What any of its processes says: each has a spool and a connection of its own."""
+    said = [broker.get(_UNCONFIRMED) for broker in _each(parts, "broker")]
+    return tuple(sorted({str(name) for names in said if isinstance(names, list) for name in names}))
+
+
+def _each(parts: Any, name: str) -> list[dict[str, Any]]:
+    """A part of `/readyz`, as each process has it."""
     if not isinstance(parts, dict):
-        return None
+        return []
     processes = parts.get("processes")
     documents = [parts, *processes.values()] if isinstance(processes, dict) else [parts]
-    return next(
-        (one[name] for one in documents if isinstance(one, dict) and isinstance(one.get(name), dict)),
-        None,
-    )
+    return [one[name] for one in documents if isinstance(one, dict) and isinstance(one.get(name), dict)]
 
 
 def _kind(parts: Any) -> str:
@@ -243,7 +257,7 @@ def _reasons(parts: Any, path: str = "") -> list[str]:
         found.append(f"{path}: {reason}")
     if path and isinstance(refused := parts.get("refused"), str):
         found.append(f"{path}: RabbitMQ refuses all publishes: {refused}")
-    if path and isinstance(names := parts.get("unconfirmed"), list):
+    if path and isinstance(names := parts.get(_UNCONFIRMED), list):
         found.append(
             f"{path}: RabbitMQ confirms no event of these names: {', '.join(map(str, names))}; `bridge doctor` names the queue "
             "(`queues that confirm`)"

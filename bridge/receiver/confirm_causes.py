@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from bridge.broker.management import ManagementError
-from bridge.broker.unconfirming_queues import unconfirming_queues_of
+from bridge.broker.unconfirming_queues import bound_to, unconfirming
 from bridge.telemetry import logs
 
 if TYPE_CHECKING:
@@ -56,10 +56,10 @@ class ConfirmCauses:
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
 
     async def _log_causes(self) -> None:
-        names = self._unconfirmed.names
+        names = self._unconfirmed.held_names
         reason = "RabbitMQ says of every bound queue that it can be written"
         try:
-            found = await self._unconfirming()
+            found = await self._unconfirming(names)
         except ManagementError as blind:
             found, reason = [], str(blind)
         if not found:
@@ -73,9 +73,10 @@ class ConfirmCauses:
                 names=names,
             )
 
-    async def _unconfirming(self) -> list[UnconfirmingQueue]:
+    async def _unconfirming(self, names: list[str]) -> list[UnconfirmingQueue]:
         for looks_left in reversed(range(_LOOKS)):
-            if found := await unconfirming_queues_of(self._management, self._exchange):
+            bound = await bound_to(self._management, self._exchange, names)
+            if found := unconfirming(bound, uncounted=True):
                 return found
             if looks_left:
                 await asyncio.sleep(_STATISTICS_SECONDS)

@@ -39,8 +39,8 @@ def receiver_readiness(
     """
     state = spool.state
     refused: dict[str, Any] = {"refused": reason} if (reason := close_reason()) else {}
-    if unconfirmed:
-        refused["unconfirmed"] = unconfirmed.names
+    if names := unconfirmed.held_names:
+        refused["unconfirmed"] = names
     return Readiness(
         ready=link.state is LinkState.UP or state.writable,
         parts={

@@ -64,6 +64,11 @@ class Unconfirmed:
         return sorted(name or "others" for name in self._waits)
 
     @property
+    def held_names(self) -> list[str]:
+        """Those of them that `holds` is true of: here confirms are missing for sure."""
+        return sorted(name or "others" for name, wait in self._waits.items() if wait.failed > 1)
+
+    @property
     def is_silent(self) -> bool:
         """Whether nothing at all is confirmed, as far as it was tried: then of every name one entry is tried at first."""
         return self._silent

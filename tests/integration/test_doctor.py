@@ -18,12 +18,15 @@ from yarl import URL
 
 from bridge.broker import declaring, management, topology, topology_plan
 from bridge.broker.topology_plan import planned_topology
-from bridge.diagnostics import broker_checks, machine_checks
+from bridge.diagnostics import broker_checks, broker_unconfirming_queues, machine_checks
 from bridge.diagnostics.finding import CheckStatus
 from bridge.settings import sections
 from bridge.settings.loading import load_settings
+from bridge.telemetry import health
+from bridge.telemetry.metrics import Metrics
 from tests.support import stores
 from tests.support.commands import bridge
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -161,7 +164,6 @@ async def test_with_the_management_api_bindings_are_seen(seen_through: Open) -> 
     assert code == 0
     assert findings["topology"][0] == "ok"
     assert "cannot be seen" not in findings["topology"][1] + findings["alternate exchange"][1]
-    assert findings["queues that confirm"][0] == "ok"
     assert findings["alternate exchange"][:2] == ("ok", f"'{seen_through.names.unrouted}', with a queue")
 
 
@@ -400,6 +402,86 @@ async def test_whether_a_queue_rejects_cannot_be_seen_without_the_api(
     code, line = await well.told("queues that refuse")
     assert (code, line.startswith("skipped queues that refuse")) == (0, True)
     assert "cannot be seen" in line
+
+
+@asynccontextmanager
+async def a_receiver(unconfirmed: list[str]) -> AsyncIterator[dict[str, str]]:
+    """The health of one that gets no confirms for these names; yields the variable that says where it is."""
+    broker: dict[str, object] = {"state": "up", "reason": "connected"}
+    if unconfirmed:
+        broker["unconfirmed"] = unconfirmed
+    parts: dict[str, dict[str, object]] = {"broker": broker, "spool": {"writable": True}}
+    place = sections.Health(port=free_port())
+    check = health.process_health(Metrics(), lambda: health.Readiness(ready=True, parts=parts))
+    async with health.serve(place, *check, default_port=0):
+        yield {"BRIDGE_HEALTH__ROLES": f"http://127.0.0.1:{place.port}"}
+
+
+CONFIRMS = "queues that confirm"
+
+
+async def test_confirms_that_do_not_come_are_told_by_a_receiver(well: Surroundings, rabbit: Rabbit) -> None:
+    """Without the API, all queues that get such events are named, the archive first, and what to do if it is that."""
+    await declared(rabbit.connection, well)
+    async with a_receiver(["clicked"]) as where:
+        code, line = await well.told(CONFIRMS, **where)
+    names = rabbit.names
+    assert code == 1
+    assert (
+        f"failed {CONFIRMS} RabbitMQ does not confirm clicked to the receiver {where['BRIDGE_HEALTH__ROLES']}: "
+        f"one of these cannot be written: stream '{names.archive}'; which one cannot be seen: " in line
+    )
+    assert f"`rabbitmqctl delete_queue {names.archive}`" in line
+    assert "docs/operate.md, 'The archive cannot be read after a power cut'" in line
+
+
+async def test_confirms_that_do_not_come_from_queues_that_look_well(
+    seen_through: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ's word does not count against that of the receiver: the queues of other services are named as well."""
+    monkeypatch.setattr(broker_unconfirming_queues, "_LOOK_SECONDS", 0)
+    names = seen_through.names
+    async with seen_through.connection.channel() as channel, a_receiver(["newsletter", "opened"]) as where:
+        queue = await channel.declare_queue("crm", durable=True)
+        await queue.bind(names.events, "opened")
+        variables = seen_through.surroundings.variables
+        settings = load_settings(
+            overrides={
+                "rabbitmq": {
+                    "urls": [seen_through.url],
+                    "prefix": names.prefix,
+                    "management_url": variables["BRIDGE_RABBITMQ__MANAGEMENT_URL"],
+                },
+                "health": {"roles": list(where.values())},
+            }
+        )
+        async with management.connect(settings.rabbitmq) as api:
+            context = broker_checks.BrokerContext(settings, seen_through.connection, "", api, None)
+            await _counted(api, names.archive)
+            found = await broker_unconfirming_queues.unconfirming_queues(CONFIRMS, context)
+    assert found.status is CheckStatus.FAILED
+    assert f": one of these cannot be written: stream '{names.archive}', classic queue 'crm'" in found.seen
+    assert found.seen.endswith("; RabbitMQ says of none that it is down")
+
+
+async def _counted(api: management.ManagementApi, stream: str) -> None:
+    """When RabbitMQ knows the members of the stream, which it counts every 5 s."""
+    async with asyncio.timeout(60):
+        while (view := await api.queue(stream)) is None or view.members is None:  # noqa: ASYNC110 -- there is no event
+            await asyncio.sleep(0.2)
+
+
+async def test_confirms_that_come(well: Surroundings, rabbit: Rabbit) -> None:
+    """The receiver says so; where there is none, nobody knows."""
+    await declared(rabbit.connection, well)
+    async with a_receiver([]) as where:
+        _, line = await well.told(CONFIRMS, **where)
+    assert line.startswith(f"ok {CONFIRMS} no receiver waits for RabbitMQ's confirms in vain")
+    code, line = await well.told(CONFIRMS, **where)
+    assert code == 0
+    assert line.startswith(
+        f"skipped {CONFIRMS} only a receiver knows what is not confirmed, and none answers at "
+    )
 
 
 async def test_an_operators_policy_that_throws_away_what_our_queues_hold(

@@ -68,7 +68,9 @@ async def test_while_a_queue_does_not_confirm_one_event_is_tried_at_a_time(
         assert parts.mover.unconfirmed.holds("opened")
         await silent.speak()
         await parts.emptied()
-        left = [await opened.next() for _ in range(opened.waiting)]
+        left = [await opened.next()]
+        while subjects(left[-1:]) != [EVENTS - 1]:  # what is confirmed need not have arrived
+            left.append(await opened.next())
     assert subjects(left)[-EVENTS + 1 :] == list(range(1, EVENTS))
     assert not parts.mover.unconfirmed
 

@@ -381,6 +381,21 @@ async def test_a_breaker_that_is_open_is_not_well(variables: dict[str, str], tmp
     assert "database closed, provider open" in text.stdout
 
 
+async def test_a_receiver_that_gets_no_confirms_is_not_well(
+    standing: Rabbit, variables: dict[str, str], tmp_path: Path
+) -> None:
+    """It is ready, for it spools. The names are told, and who names the queue."""
+    del standing
+    broker: dict[str, Any] = {"state": "up", "reason": "connected", "unconfirmed": ["clicked", "opened"]}
+    async with serving(Metrics(), {"broker": broker, "spool": {}}) as url:
+        code, seen = await looked(tmp_path, variables, url)
+    assert code == 1
+    assert (
+        f"receiver {url}: broker: RabbitMQ confirms no event of these names: clicked, opened; `bridge doctor` names the queue "
+        "(`queues that confirm`)" in seen["wrong"]
+    )
+
+
 async def test_what_waits_in_the_spool_is_counted(
     standing: Rabbit, variables: dict[str, str], tmp_path: Path
 ) -> None:
@@ -531,7 +546,7 @@ async def test_help_has_an_example_and_the_variables(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def serving(
-    metrics: Metrics, parts: dict[str, dict[str, str]] | None = None, *, ready: bool = True
+    metrics: Metrics, parts: dict[str, dict[str, Any]] | None = None, *, ready: bool = True
 ) -> AsyncIterator[str]:
     """The health address of a role that counts this; yields its URL."""
     port = free_port()

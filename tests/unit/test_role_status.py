@@ -158,3 +158,27 @@ async def test_a_receiver_whose_every_publish_is_refused_is_not_well() -> None:
         [seen] = await role_status.ask_all(session, health_urls(place))
     assert (seen.kind, seen.ready) == ("receiver", True)
     assert seen.reasons == ("broker: RabbitMQ refuses all publishes: access to topic 'opened' refused",)
+
+
+async def test_a_receiver_that_gets_no_confirms_is_not_well() -> None:
+    """Each process has a spool of its own, so one may know of a name and another not: the names of all count."""
+    place = Health(host="127.0.0.1", port=free_port())
+    up: dict[str, object] = {"state": "up", "reason": "connected"}
+    parts: dict[str, dict[str, object]] = {
+        "processes": {
+            "0": {"broker": up | {"unconfirmed": ["opened"]}, "spool": {"writable": True}},
+            "1": {"broker": up | {"unconfirmed": ["clicked", "opened"]}, "spool": {"writable": True}},
+            "2": {"broker": up, "spool": {"writable": True}},
+        }
+    }
+    check, exposition = health.process_health(Metrics(), lambda: health.Readiness(ready=True, parts=parts))
+    async with (
+        health.serve(place, check, exposition, default_port=0),
+        aiohttp.ClientSession() as session,
+    ):
+        [seen] = await role_status.ask_all(session, health_urls(place))
+    assert (seen.kind, seen.ready, seen.unconfirmed) == ("receiver", True, ("clicked", "opened"))
+    assert [reason.partition("; ")[0] for reason in seen.reasons] == [
+        "processes.0.broker: RabbitMQ confirms no event of these names: opened",
+        "processes.1.broker: RabbitMQ confirms no event of these names: clicked, opened",
+    ]

@@ -7,8 +7,8 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from bridge.amqp.connection import open_connection
-from bridge.broker.stream_probe import why_unreadable
 from tests.programs.chaos.injecting import AWAY
+from tests.programs.chaos.stream_probe import why_unreadable
 
 if TYPE_CHECKING:
     from tests.programs.chaos.stack import Stack
