@@ -11,7 +11,8 @@ The way of a delivery, and the modules that support it:
 - `announcements` keeps the addresses that senders announce, so that no look-up is needed;
 - `freshness` reports how old the events are that wait: `waiting_events` and `dead_letter_age` know of them;
 - `expirer` takes entries off the list that have ended, `pruner` deletes what has grown old, `relay` publishes the changes of the
-  list, and `backfill` refills the queue from the archive;
+  list, and `backfill` refills the queue from the archive. Before its first change `change_bindings` sees to it that the changes
+  reach those who follow them; `relay_refusals` says how long it waits after a failure;
 - `event_traces` makes the spans of deliveries, and `change_publish` those of the changes that are published;
 - `subscriber_watch` looks at the queues of other services; `subscriber_progress` tells from the looks how far one is behind;
 - `watchdog` and its `progress_checks` notice a stuck worker. `readiness` and `list_metrics` show its state.
