@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import aiohttp
 import orjson
+import tenacity
 from yarl import URL
 
 from bridge.broker.management_views import mapping_at, read_binding, read_exchange, read_node, read_queue
@@ -31,6 +32,10 @@ _PORTS: Final = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 
 _SAID: Final = 200
 """Bytes of an answer that are quoted in an error."""
+_ATTEMPTS: Final = 4
+_FIRST_PAUSE_SECONDS: Final = 0.2
+"""RabbitMQ answers 500 where something is deleted while it looks at it, and for a moment after that (rabbitmq-server#7813): it is
+asked again after this time, and after three and nine times as long."""
 
 
 class ManagementError(Exception):
@@ -141,8 +146,7 @@ class ManagementApi:
         failures = []
         for base_url in self._base_urls:
             try:
-                async with self._session.get(URL(f"{base_url}/api/{path}", encoded=True)) as answer:
-                    body = await answer.read()
+                answer, body = await self._answer(URL(f"{base_url}/api/{path}", encoded=True))
             except TimeoutError:
                 failures.append(f"{base_url}: no answer in time")
             except (aiohttp.ClientError, OSError) as error:
@@ -151,6 +155,16 @@ class ManagementApi:
                 self._base_urls = [base_url]
                 return _checked_body(answer, body, base_url)
         raise ManagementError(f"RabbitMQ's management API cannot be reached ({'; '.join(failures)})")
+
+    @tenacity.retry(
+        retry=tenacity.retry_if_result(lambda found: found[0].status == HTTPStatus.INTERNAL_SERVER_ERROR),
+        stop=tenacity.stop_after_attempt(_ATTEMPTS),
+        wait=tenacity.wait_exponential(multiplier=_FIRST_PAUSE_SECONDS, exp_base=3),
+        retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+    )
+    async def _answer(self, url: URL) -> tuple[aiohttp.ClientResponse, bytes]:
+        async with self._session.get(url) as answer:
+            return answer, await answer.read()
 
 
 async def find_missing_bindings(
