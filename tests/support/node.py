@@ -147,9 +147,11 @@ class Control:
         await self.evaluate("rabbit_alarm:clear_alarm({resource_limit, memory, node()}).")
 
     async def set_memory_limit(self, share: float) -> None:
-        """How much of the machine's memory RabbitMQ may use before it raises the alarm itself."""
-        # Erlang reads no float without a point, such as Python's 1e-05.
-        await self.evaluate(f"vm_memory_monitor:set_vm_memory_high_watermark({share:.10f}).")
+        """How much of the machine's memory RabbitMQ may use before it raises the alarm itself: if it uses more, the alarm is in force."""
+        # Erlang reads no float without a point, such as Python's 1e-05. What is asked next: as in `raise_alarm`.
+        await self.evaluate(
+            f"vm_memory_monitor:set_vm_memory_high_watermark({share:.10f}), rabbit_alarm:get_alarms()."
+        )
 
 
 def _program() -> str:
