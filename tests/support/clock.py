@@ -1,4 +1,4 @@
-"""A clock for the list that a test sets."""
+"""Clocks that a test sets."""
 
 from __future__ import annotations
 
@@ -11,3 +11,13 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now + 0.9
+
+
+class StillClock:
+    """Stands still unless the test moves it."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now

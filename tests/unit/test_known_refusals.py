@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from bridge.amqp.message_types import Message, make_message
 from bridge.amqp.publish_errors import ChannelClosedError, NackedError
 from bridge.spool.known_refusals import MAX_NAMES, KnownRefusals, refuses_everything
+from tests.support.clock import StillClock
 
 IN = "in exchange 'email.events' in vhost '/' refused for user 'u'"
 TOO_LARGE = ChannelClosedError(
@@ -23,14 +24,6 @@ def forbidden(key: str, words: str = "access") -> ChannelClosedError:
 
 def message(key: str, body: bytes = b"{}") -> Message:
     return make_message("email.events", key, spec.Basic.Properties(), body)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize("words", ["access", "write access"], ids=["3.10", "4.0"])
@@ -113,7 +106,7 @@ def test_with_very_many_forbidden_names_unknown_ones_are_not_tried() -> None:
 
 def test_what_was_nacked_is_tried_soon_when_its_like_is_confirmed() -> None:
     """Once, and not while nacks come in between: a queue that takes one now and then is not over its limit's end."""
-    clock = Clock()
+    clock = StillClock()
     refused = KnownRefusals(clock)
     assert refused.note_nack(message("clicked"), NACK).kind == "nacked clicked"
     refused.note_live_confirm("clicked")

@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bridge.receiver.rejection_log import RejectionLog
+from tests.support.clock import StillClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, MutableMapping
@@ -16,17 +17,9 @@ if TYPE_CHECKING:
     Lines = list[MutableMapping[str, Any]]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> StillClock:
+    return StillClock()
 
 
 @pytest.fixture
@@ -35,7 +28,7 @@ def logged() -> Iterator[Lines]:
         yield lines
 
 
-def test_the_first_is_said_at_once_then_a_line_each_minute(clock: Clock, logged: Lines) -> None:
+def test_the_first_is_said_at_once_then_a_line_each_minute(clock: StillClock, logged: Lines) -> None:
     """With how many there were, and why the last one was rejected: a full spool rejects thousands."""
     rejecting = RejectionLog(clock)
     for second in range(130):
@@ -50,7 +43,7 @@ def test_the_first_is_said_at_once_then_a_line_each_minute(clock: Clock, logged:
     ]
 
 
-def test_when_it_is_over_that_is_said_once_with_all_of_them(clock: Clock, logged: Lines) -> None:
+def test_when_it_is_over_that_is_said_once_with_all_of_them(clock: StillClock, logged: Lines) -> None:
     """Once no event was rejected for a while, and one is accepted."""
     rejecting = RejectionLog(clock)
     rejecting.rejected("full")
@@ -64,7 +57,7 @@ def test_when_it_is_over_that_is_said_once_with_all_of_them(clock: Clock, logged
     assert not rejecting.active
 
 
-def test_one_that_is_taken_between_two_that_are_not_ends_nothing(clock: Clock, logged: Lines) -> None:
+def test_one_that_is_taken_between_two_that_are_not_ends_nothing(clock: StillClock, logged: Lines) -> None:
     """A disk that is all but full takes the small ones."""
     rejecting = RejectionLog(clock)
     for _ in range(50):
@@ -74,7 +67,7 @@ def test_one_that_is_taken_between_two_that_are_not_ends_nothing(clock: Clock, l
     assert [line["action"] for line in logged] == ["receiver.rejecting"]
 
 
-def test_the_next_time_is_said_at_once_again(clock: Clock, logged: Lines) -> None:
+def test_the_next_time_is_said_at_once_again(clock: StillClock, logged: Lines) -> None:
     """However soon it comes after the last."""
     rejecting = RejectionLog(clock)
     for _ in range(2):

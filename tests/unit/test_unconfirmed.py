@@ -8,25 +8,18 @@ from pamqp import commands as spec
 from bridge.amqp.message_types import Message, make_message
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.unconfirmed import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Unconfirmed
+from tests.support.clock import StillClock
 
 LONG = 1000.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = LONG
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> StillClock:
+    return StillClock(LONG)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def unconfirmed(clock: Clock) -> Unconfirmed:
+def unconfirmed(clock: StillClock) -> Unconfirmed:
     return Unconfirmed(clock)
 
 
@@ -67,7 +60,7 @@ def test_names_that_are_confirmed_go_on_beside_one_that_is_not(unconfirmed: Unco
     assert chosen(unconfirmed, "opened", "opened", "clicked", "clicked", "complained") == [1, 3, 4, 5]
 
 
-def test_the_pauses_grow_up_to_the_bound(unconfirmed: Unconfirmed, clock: Clock) -> None:
+def test_the_pauses_grow_up_to_the_bound(unconfirmed: Unconfirmed, clock: StillClock) -> None:
     """The first loss may be that of the connection: it costs no pause."""
     pauses = []
     for _ in range(8):

@@ -16,6 +16,7 @@ from pamqp.heartbeat import Heartbeat
 
 from bridge.amqp.confirm_frames import ConfirmHandler
 from bridge.amqp.wire import InterceptingStream, Wire
+from tests.support.clock import StillClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,20 +168,12 @@ def runner() -> Iterator[asyncio.Runner]:
         yield running
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Socket:
     """A stream as the socket feeds it and aiormq reads it, at a time of the test's own."""
 
     def __init__(self, runner: asyncio.Runner) -> None:
         self._runner = runner
-        self.clock = Clock()
+        self.clock = StillClock(0.0)
         self._stream = InterceptingStream(runner.get_loop())
         self._stream._time = self.clock
         self.heard = Heard()
