@@ -49,15 +49,20 @@ class Proof:
 def proofs(faults: Sequence[Fault], seen: Sequence[Firing]) -> list[Proof]:
     """For each fault what it must raise, and what it has raised besides.
 
+    What fires after the next fault that must raise the same is no proof of the one before.
+
     Args:
         faults: in the order in which they began.
         seen: all that has fired, in the order in which it began.
     """
     found: list[Proof] = []
     explained: list[Firing] = []
-    for fault in faults:
+    for number, fault in enumerate(faults, start=1):
         for expected in fault.expected:
-            firings = [one for one in seen if one.began >= fault.began and one.meets(expected)]
+            next_one = min(
+                (one.began for one in faults[number:] if expected in one.expected), default=math.inf
+            )
+            firings = [one for one in seen if fault.began <= one.began < next_one and one.meets(expected)]
             explained += firings
             found.append(_proof(fault, expected, firings))
     proven = {expected.name for fault in faults for expected in fault.expected}

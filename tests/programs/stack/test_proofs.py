@@ -27,6 +27,14 @@ def test_an_alert_is_proven_by_a_firing_after_the_fault_that_ends() -> None:
     assert (second.fired, second.cleared, second.wrong) == (60.0, 0.0, "")
 
 
+def test_what_the_next_fault_of_its_kind_raises_is_no_proof_of_the_one_before() -> None:
+    """The first one has stayed silent, and is not merely late."""
+    faults = [Fault("kill it", (AWAY,), 100.0, 110.0), Fault("kill it again", (AWAY,), 250.0, 260.0)]
+    first, second = proofs(faults, [firing("BridgeWorkerAway", 274.0, 290.0)])
+    assert first.wrong == "has not fired"
+    assert (second.fired, second.wrong) == (24.0, "")
+
+
 def test_an_alert_that_is_silent_late_or_stays_is_wrong() -> None:
     """Each is said as it is."""
     fault = Fault("kill it", (AWAY,), 100.0, 300.0)
