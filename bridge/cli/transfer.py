@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from contextlib import contextmanager
@@ -65,6 +66,9 @@ IMPORT_EPILOG: Final = page(
 )
 EXPORT_EPILOG: Final = page("suppressions export --output list.csv", *LIST)
 
+_ROWS_UNDER_WAY: Final = 500_000
+"""Objects that rows under way are at the most. A collection would look at each of them, and find none to free."""
+
 
 @fails_with(StoreError, UnusableFileError)
 def import_(
@@ -101,6 +105,7 @@ def import_(
     settings = settings_with_logs(context, "error")
     manner = Manner(actor, f"import of {_short(file)}" if note is None else note, publish=not no_publish)
     order = operations.ImportOrder(file, manner, form, reason, rejected, dry_run=dry_run, again=again)
+    gc.set_threshold(_ROWS_UNDER_WAY)
     try:
         with _bar("importing") as moved:
             done = asyncio.run(operations.import_file(settings, order, moved))

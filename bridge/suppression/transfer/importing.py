@@ -14,7 +14,7 @@ from bridge.suppression.change_log import append_changes
 from bridge.suppression.database import shielded
 from bridge.suppression.errors import StoreError
 from bridge.suppression.expiry import end_entries
-from bridge.suppression.transfer.batch import Batch, state_of
+from bridge.suppression.transfer.batch import Batch, Origin, state_of
 from bridge.suppression.transfer.batch_statements import (
     add_rows,
     exclusive_writer,
@@ -230,19 +230,14 @@ class Imports:
             # What has ended makes room for a new entry, whether somebody has taken it off the list already or not.
             changes = await end_entries(connection, ended, state, now=now)
             await append_changes(connection, changes, actor=manner.actor, now=now)
-        shared = {
-            "at": now,
-            "actor": manner.actor,
-            "note": manner.note,
-            "published_at": None if manner.publish else now,
-        }
-        batch = Batch(found, state, now, shared)
+        batch = Batch(found, state, Origin(now, manner.actor, manner.note, None if manner.publish else now))
         outcomes = [batch.put(row) for row in rows]
         if batch.written:
             there, new = batch.entries()
             await add_rows(connection, model.suppressions, new)
             if there:
-                await bulk.write_rows(connection, upsert_statement(connection.dialect.name), there)
+                rows_there = [row._asdict() for row in there]
+                await bulk.write_rows(connection, upsert_statement(connection.dialect.name), rows_there)
             await lock_change_ids(connection)
             await add_rows(connection, model.changes, batch.changes)
         return outcomes
