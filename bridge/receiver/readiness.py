@@ -59,8 +59,8 @@ def receiver_readiness(
     )
 
 
-def export_spool_metrics(spool: Spool, metrics: Metrics) -> None:
-    """Update the spool's metrics at each scrape."""
+def export_spool_metrics(spool: Spool, unconfirmed: Unconfirmed, metrics: Metrics) -> None:
+    """Update the spool's metrics at each scrape; `unconfirmed` is what keeps events in it, as for `receiver_readiness`."""
 
     def update() -> None:
         state = spool.state
@@ -70,6 +70,7 @@ def export_spool_metrics(spool: Spool, metrics: Metrics) -> None:
         metrics.spool_oldest_seconds.set(state.oldest_age)
         for reason, entries in _by_reason(spool).items():
             metrics.spool_set_aside.labels(reason).set(entries)
+        metrics.spool_unconfirmed.set(len(unconfirmed.held_names))
         metrics.spool_refusing.set(not state.writable)
 
     metrics.before_scrape(update)

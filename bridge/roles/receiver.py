@@ -103,7 +103,7 @@ async def receiver(settings: Settings, lifetime: Lifetime, *, health_socket: Pat
         open_parts(settings, access, metrics, spans) as parts,
     ):
         link, publisher, spool = parts.link, parts.publisher, parts.spool
-        readiness.export_spool_metrics(spool, metrics)
+        readiness.export_spool_metrics(spool, parts.mover.unconfirmed, metrics)
         async with (
             health.serve(
                 health_socket or settings.health,

@@ -154,6 +154,11 @@ class MetricDefinitions(SubscriberMetrics):
         return self._gauge("bridge_spool_set_aside_entries", help_text, "reason")
 
     @cached_property
+    def spool_unconfirmed(self) -> Gauge:
+        help_text = "Names of events of which RabbitMQ confirms nothing, although it is connected"
+        return self._gauge("bridge_spool_unconfirmed_names", help_text, multiprocess_mode="livemax")
+
+    @cached_property
     def spool_refusing(self) -> Gauge:
         help_text = "1 while the spool takes no events"
         return self._gauge("bridge_spool_refusing", help_text, multiprocess_mode="livemax")

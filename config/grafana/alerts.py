@@ -35,6 +35,7 @@ STUCK: Final = (
     "BridgeRabbitMQAway",
     "BridgeBrokerAway",
     "BridgeBrokerBlocked",
+    "BridgeEventsUnconfirmed",
     "BridgeDependencyFailed",
     "BridgeWorkerPauses",
     "BridgeMoveForgotten",

@@ -13,6 +13,7 @@ from config.grafana.panels import (
     RED,
     SECONDS,
     SHARE,
+    SIXTH,
     THIRD,
     YELLOW,
     About,
@@ -52,6 +53,7 @@ def _now() -> list[Made]:
             unit=COUNT,
             states={"0": ("none", RED)},
             no_value="none",
+            width=SIXTH,
         ),
         figure(
             About(
@@ -62,6 +64,19 @@ def _now() -> list[Made]:
             Query("sum(max by (name) (bridge_topology_refused))"),
             unit=COUNT,
             limits=[(1, RED)],
+            width=SIXTH,
+        ),
+        figure(
+            About(
+                "Names that are not confirmed",
+                "Names of events that RabbitMQ takes and does not confirm, as a queue for them cannot be written: they wait in the spool. "
+                "`bridge doctor` says which queue.",
+                "operate.md#a-queue-that-does-not-confirm",
+            ),
+            Query("max(bridge_spool_unconfirmed_names)"),
+            unit=COUNT,
+            limits=[(1, RED)],
+            width=SIXTH,
         ),
         figure(
             About(

@@ -29,7 +29,7 @@ BYTES: Final = units.BytesIEC
 SOURCE: Final = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 WIDTH: Final = 24
 """Columns of Grafana's grid."""
-HALF, THIRD, QUARTER = WIDTH // 2, WIDTH // 3, WIDTH // 4
+HALF, THIRD, QUARTER, SIXTH = WIDTH // 2, WIDTH // 3, WIDTH // 4, WIDTH // 6
 
 
 @dataclass(frozen=True, slots=True)

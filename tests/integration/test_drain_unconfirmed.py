@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bridge.amqp import publisher
+from bridge.receiver import readiness
 from bridge.spool import drain, unconfirmed
 from bridge.spool.drain_publisher import CHUNK
 from bridge.tasks import background_task
@@ -51,6 +53,12 @@ def attempts(parts: Parts) -> int:
     return int(connects or 0)
 
 
+def unconfirmed_names(parts: Parts) -> int:
+    """As Prometheus is told."""
+    [number] = re.findall(rb"\nbridge_spool_unconfirmed_names (\S+)\n", parts.metrics.exposition())
+    return int(float(number))
+
+
 async def test_while_a_queue_does_not_confirm_one_event_is_tried_at_a_time(
     parts: Parts, opened: Listener, rabbit: Rabbit, control: Control
 ) -> None:
@@ -89,6 +97,22 @@ async def test_events_that_do_not_go_to_that_queue_are_drained_meanwhile(
         assert set(subjects(await opened.take(EVENTS))) == set(range(EVENTS))
         await silent.speak()
         await parts.emptied()
+
+
+async def test_the_names_that_are_not_confirmed_are_counted(
+    parts: Parts, rabbit: Rabbit, control: Control
+) -> None:
+    """The metric is above nothing once a probe was not confirmed either, until all is confirmed again."""
+    readiness.export_spool_metrics(parts.spool, parts.mover.unconfirmed, parts.metrics)
+    await parts.put(body(1), body(2, "clicked"))
+    async with (
+        silent_queue(rabbit, control, "opened") as silent,
+        background_task(parts.drain.run(), name="drain"),
+    ):
+        await eventually(lambda: unconfirmed_names(parts) == 1)
+        await silent.speak()
+        await parts.emptied()
+    assert unconfirmed_names(parts) == 0
 
 
 async def test_an_orphaned_file_is_tried_with_one_event_as_well(

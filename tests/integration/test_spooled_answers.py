@@ -228,7 +228,7 @@ async def test_a_disk_that_hangs_is_answered_503_and_logged(
     settings, metrics = load_settings(overrides=through_proxy), Metrics()
     refusals = TopologyRefusals(topology_plan.plan(settings.rabbitmq, suppressing=()), metrics)
     async with receiving(settings) as receiver:
-        readiness.export_spool_metrics(receiver.spool, metrics)
+        readiness.export_spool_metrics(receiver.spool, receiver.known_refusals.unconfirmed, metrics)
         answers, write = threading.Event(), SpoolFile.write
         monkeypatch.setattr(SpoolFile, "write", lambda *these: answers.wait() and write(*these))
         try:

@@ -586,6 +586,14 @@ CASES = [
         "RabbitMQ refused events (basic.nack), as a queue that is full and rejects does",
     ),
     Case(
+        "BridgeEventsUnconfirmed",
+        "a queue of two names has lost its majority",
+        {f"bridge_spool_unconfirmed_names{{{RECEIVER}}}": "0x4 2x40"},
+        "3m",
+        "10.0.0.2:8090: RabbitMQ takes events of 2 names and does not confirm them",
+        FIRST,
+    ),
+    Case(
         "BridgeEventsSetAside",
         "a user lost a right",
         {f'bridge_spool_set_aside_entries{{reason="forbidden",{RECEIVER}}}': "0x4 3x40"},
@@ -866,6 +874,12 @@ NEAR = [
         "6m",
     ),
     Case(
+        "BridgeEventsUnconfirmed",
+        "a node was restarted",
+        {f"bridge_spool_unconfirmed_names{{{RECEIVER}}}": "0x4 2x3 0x40"},
+        "2m",
+    ),
+    Case(
         "BridgeEventsSetAside",
         "taken at the next attempt",
         {f'bridge_spool_set_aside_entries{{reason="nacked",{RECEIVER}}}': "0x4 3x8 0x40"},
@@ -1007,6 +1021,7 @@ WELL = {
     f'bridge_publishes_total{{outcome="nacked",{RECEIVER}}}': "0x80",
     f"bridge_spool_oldest_seconds{{{RECEIVER}}}": "0x80",
     f'bridge_spool_set_aside_entries{{reason="nacked",{RECEIVER}}}': "0x80",
+    f"bridge_spool_unconfirmed_names{{{RECEIVER}}}": "0x80",
     f"bridge_spool_refusing{{{RECEIVER}}}": "0x80",
     f'bridge_topology_refused{{name="suppression",{WORKER}}}': "0x80",
     f'bridge_breaker_state{{dependency="provider",{WORKER}}}': "0x80",
