@@ -71,15 +71,16 @@ async def test_while_a_queue_does_not_confirm_one_event_is_tried_at_a_time(
         assert subjects(await opened.take(CHUNK)) == list(range(CHUNK))
         await eventually(lambda: attempts(parts) > 1 + PROBES)
         probes = [await opened.next() for _ in range(opened.waiting)]
-        assert set(subjects(probes)) == {0}
+        assert set(subjects(probes)) <= {0, CHUNK}, (
+            "the first of each batch, whose turn it was when the pause ended"
+        )
         assert PROBES <= len(probes) <= attempts(parts)
         assert parts.mover.unconfirmed.holds("opened")
         await silent.speak()
         await parts.emptied()
-        left = [await opened.next()]
-        while subjects(left[-1:]) != [EVENTS - 1]:  # what is confirmed need not have arrived
-            left.append(await opened.next())
-    assert subjects(left)[-EVENTS + 1 :] == list(range(1, EVENTS))
+        seen = set(subjects(probes))
+        while not seen >= set(range(EVENTS)):  # what is confirmed need not have arrived
+            seen |= set(subjects([await opened.next()]))
     assert not parts.mover.unconfirmed
 
 
