@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from bridge.broker.topology import Names
+from tests.programs.stack.arrivals import CHANGES_QUEUE, EVENTS_QUEUE
 from tests.programs.stack.settling import still_wrong
 from tests.programs.stack.stack import UnwellError
 from tests.support.history.checker import check
@@ -89,6 +90,7 @@ async def worked_off(
     await _until(lambda: _outbox(stack))
     entries = [_entry(one) for one in (await stack.bridge("suppressions", "list"))["items"]]
     await consumer.has_changes(sum(entry.count for entry in entries))
+    await _until(lambda: _unread(stack))  # what nobody has read would look like what is lost
     dead = (await stack.queues())[_NAMES.dead]
     recorder.final_list(entries)
     recorder.left("outbox")
@@ -131,10 +133,18 @@ async def _spool(stack: Stack) -> list[str]:
 
 
 async def _waiting(stack: Stack) -> list[str]:
+    return await _messages(stack, lambda name: name == _NAMES.suppression or name.startswith(_RETRY))
+
+
+async def _unread(stack: Stack) -> list[str]:
+    return await _messages(stack, lambda name: name in {EVENTS_QUEUE, CHANGES_QUEUE})
+
+
+async def _messages(stack: Stack, chosen: Callable[[str], bool]) -> list[str]:
     return [
         f"{count} messages are in {name}"
         for name, count in (await stack.queues()).items()
-        if count and (name == _NAMES.suppression or name.startswith(_RETRY))
+        if count and chosen(name)
     ]
 
 

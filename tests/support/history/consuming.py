@@ -85,18 +85,25 @@ class Consumer:
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def has(self, event_ids: Collection[str], *, patience: float = PATIENCE_SECONDS) -> None:
-        """Wait until all of these have arrived, or for so many seconds."""
-        await self._until(lambda: self.event_ids.issuperset(event_ids), patience)
+        """Wait until all of these have arrived, or until nothing has come for so many seconds."""
+        missing = list(event_ids)
+
+        def all_here() -> bool:
+            while missing and missing[-1] in self.event_ids:
+                missing.pop()  # so each is looked at once, however often this is asked
+            return not missing
+
+        await self._until(all_here, patience)
 
     async def has_changes(self, count: int, *, patience: float = PATIENCE_SECONDS) -> None:
-        """Wait until so many changes have arrived, or for so many seconds."""
+        """Wait until so many changes have arrived, or until nothing has come for so many seconds."""
         await self._until(lambda: len(self.change_ids) >= count, patience)
 
     async def _until(self, here: Callable[[], bool], patience: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                while not here():
-                    self._grew.clear()
+            while not here():
+                self._grew.clear()
+                async with asyncio.timeout(patience):
                     await self._grew.wait()
 
     async def _session(self, connection: AbstractConnection) -> None:
