@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import time
+from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -11,7 +12,7 @@ from bridge.amqp.deliveries import Deliveries
 from bridge.amqp.encoded_header import EncodedHeader
 from bridge.amqp.errors import BrokerUnavailableError
 from bridge.broker.copies import copy_of
-from bridge.broker.queue_counts import ready_messages
+from bridge.broker.queue_counts import queue_exists, ready_messages
 from bridge.events import other_spellings
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ StartPosition = str | int | datetime
 
 _PREFETCH: Final = 1000
 _LAST_CHUNK_SECONDS: Final = 2.0
-"""A stream sends its last chunk at once. After this time without one it is empty, if RabbitMQ says so, too."""
+"""A stream sends its last chunk at once. After this time it has come, or there is none, if RabbitMQ says so, too."""
+_STEP_SECONDS: Final = 0.1
+"""This process is known to be awake again after such a wait."""
 _SILENT_SECONDS: Final = 10.0
 """After this time without a message, before the last one, RabbitMQ counts as lost."""
 _OFFSET: Final = EncodedHeader(OFFSET_HEADER)
@@ -90,12 +93,11 @@ async def read_archive(
 
 async def _has_since(connection: AbstractConnection, stream: str, begin: datetime) -> bool:
     """Whether RabbitMQ sends anything from this time on. If all is older, it waits for the next message instead."""
-    async with _consume_from(connection, stream, begin) as deliveries:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_CHUNK_SECONDS):
-                await deliveries.receive()
-                return True
-    return False
+    async with (
+        _consume_from(connection, stream, begin) as deliveries,
+        aclosing(_sent_at_once(connection, stream, deliveries)) as batches,
+    ):
+        return await anext(batches, None) is not None
 
 
 async def last_offset(connection: AbstractConnection, stream: str) -> int | None:
@@ -107,25 +109,49 @@ async def last_offset(connection: AbstractConnection, stream: str) -> int | None
         BrokerUnavailableError, aiormq.exceptions.AMQPError: as `read_archive`.
     """
     async with _consume_from(connection, stream, "last") as deliveries:
-        if not (found := await _first_deliveries(connection, stream, deliveries)):
-            return None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_CHUNK_SECONDS):
-                while True:
-                    found = await deliveries.receive()
-    return _OFFSET.number(found[-1].properties)
+        last = await _last_sent_at_once(connection, stream, deliveries)
+        # That a busy RabbitMQ sends nothing yet does not say that there is nothing: whoever reads would lose all.
+        if last is None and await ready_messages(connection, stream):
+            [*_, first] = await _receive(stream, deliveries)
+            last = await _last_sent_at_once(connection, stream, deliveries) or first
+    return None if last is None else _OFFSET.number(last.properties)
 
 
-async def _first_deliveries(
+async def _last_sent_at_once(
     connection: AbstractConnection, stream: str, deliveries: Deliveries
-) -> list[Delivery]:
-    """Empty if the stream is. That a busy RabbitMQ sends nothing yet does not say so: whoever reads would lose all."""
+) -> Delivery | None:
+    last = None
+    async with aclosing(_sent_at_once(connection, stream, deliveries)) as batches:
+        async for found in batches:
+            last = found[-1]
+    return last
+
+
+async def _sent_at_once(
+    connection: AbstractConnection, stream: str, deliveries: Deliveries
+) -> AsyncGenerator[list[Delivery], None]:
+    """What RabbitMQ sends within `_LAST_CHUNK_SECONDS`. To be used in `aclosing`.
+
+    Time in which either side stands still does not count, or what is on its way would be missed, and a replay would end
+    early without a word: this process waits in small steps, and RabbitMQ has to answer a question in the middle and at the end.
+    """
+    for _ in range(2):
+        waited = 0.0
+        while waited < _LAST_CHUNK_SECONDS / 2:
+            began = time.monotonic()
+            if found := await _received_within(_STEP_SECONDS, deliveries):
+                yield found
+            waited += min(time.monotonic() - began, _STEP_SECONDS)
+        await queue_exists(connection, stream)
+    if found := await _received_within(_STEP_SECONDS, deliveries):
+        yield found
+
+
+async def _received_within(seconds: float, deliveries: Deliveries) -> list[Delivery]:
     with suppress(TimeoutError):
-        async with asyncio.timeout(_LAST_CHUNK_SECONDS):
+        async with asyncio.timeout(seconds):
             return await deliveries.receive()
-    if not await ready_messages(connection, stream):
-        return []
-    return await _receive(stream, deliveries)
+    return []
 
 
 async def _receive(stream: str, deliveries: Deliveries) -> list[Delivery]:

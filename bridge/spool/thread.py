@@ -89,10 +89,10 @@ class SpoolThread:
     def _run(self) -> None:
         self.stall.busy_since = time.monotonic()
         self._run_guarded(self.file.claim)
+        self.stall.busy_since = None  # before anybody is told: who is told may ask at once
         self.jobs.call_in_loop(self._opened.set)
         maintained_at = time.monotonic()
         while True:
-            self.stall.busy_since = None
             batches = self.jobs.next_batches(_MAINTENANCE_SECONDS)
             self.stall.busy_since = began = time.monotonic()
             if batches is None:
@@ -102,9 +102,12 @@ class SpoolThread:
                 completions = self._run_jobs(jobs) if jobs else []
             except Exception as error:  # noqa: BLE001 -- the thread continues, and the jobs fail
                 completions = self._failed(jobs, error)
+            self.stall.busy_since = None
             self.jobs.finish(len(batches), completions)
             if not jobs or began - maintained_at > _MAINTENANCE_SECONDS:
+                self.stall.busy_since = time.monotonic()
                 self._run_guarded(partial(self.file.maintain, at_rest=not jobs))
+                self.stall.busy_since = None
                 maintained_at = time.monotonic()
         self._run_guarded(self.file.close)
         self.jobs.call_in_loop(self._ended.set)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,18 +15,19 @@ from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import spool as spool_module
 from bridge.spool import stall, thread
 from bridge.spool.errors import SpoolError, SpoolFullError
+from bridge.spool.jobs import JobQueue
 from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
 from bridge.spool.spool_file import SpoolFile
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
 pytestmark = pytest.mark.quick
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 90
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +75,10 @@ def hanging(monkeypatch: pytest.MonkeyPatch, what: str) -> Iterator[threading.Ev
 
 async def test_nobody_waits_for_a_disk_that_hangs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a second the spool is not writable, refuses at once, and is writable again when the disk answers."""
-    async with opened(folder) as spool:
-        await usable(spool)
-        with capture_logs() as said:
+    # Among others: a real disk that is slow for a fifth of a second, as when the file is made, is told of, too.
+    with capture_logs() as said:
+        async with opened(folder) as spool:
+            await usable(spool)
             with hanging(monkeypatch, "write"):
                 first = asyncio.create_task(spool.put(1, b"first"))
                 await eventually(lambda: not spool.state.writable)
@@ -84,12 +87,12 @@ async def test_nobody_waits_for_a_disk_that_hangs(folder: Path, monkeypatch: pyt
                 spool.enqueue(2, b"second", outcomes.append)
                 [refused] = outcomes
                 assert isinstance(refused, SpoolError)
-                await eventually(lambda: [one["action"] for one in said] == ["spool.stalled"])
+                await eventually(lambda: told(said)[-1:] == ["spool.stalled"])
             entry = await first
             await eventually(lambda: spool.state.writable)
-            # Among others: a real disk that is slow for a fifth of a second is told of, too.
-            await eventually(lambda: "spool.answering_again" in [one["action"] for one in said])
-        assert await spool.read(0, 10) == [entry]
+            await eventually(lambda: told(said)[-1:] == ["spool.answering_again"])
+            assert await spool.read(0, 10) == [entry]
+    assert all(one != following for one, following in pairwise(told(said))), "each is said once"
 
 
 @pytest.mark.parametrize("what", ["in_place", "contents", "oldest"])
@@ -100,12 +103,37 @@ async def test_it_need_not_be_a_write_that_hangs(
     async with opened(folder) as spool:
         await usable(spool)
         await spool.put(1, b"first")
+        await usable(spool)  # else the next is refused before it comes to the file
         with hanging(monkeypatch, what):
             if what != "in_place":
                 spool._thread.file._tracker.is_exact = what != "contents"
                 spool.enqueue(2, b"second", lambda _: None)
             await eventually(lambda: not spool.state.writable)
             assert "the disk has not answered" in spool.state.reason
+
+
+async def test_who_is_told_that_a_slow_disk_has_written_can_write_again_at_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state is right before anybody asks: no event is refused because of a wait that is over."""
+    finish, seen = JobQueue.finish, threading.Event()
+
+    def finish_slowly(*arguments: Any) -> None:
+        finish(*arguments)
+        seen.wait()
+
+    async with opened(folder) as spool:
+        await usable(spool)
+        monkeypatch.setattr(JobQueue, "finish", finish_slowly)
+        try:
+            with hanging(monkeypatch, "write") as answers:
+                writing = asyncio.create_task(spool.put(1, b"first"))
+                await eventually(lambda: not spool.state.writable)
+                answers.set()
+                await writing
+            assert spool.state.writable
+        finally:
+            seen.set()
 
 
 async def test_so_many_wait_and_no_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,12 +181,19 @@ async def test_the_start_does_not_wait_for_a_folder_that_hangs(
     with hanging(monkeypatch, "contents") as answers:
         async with opened(folder) as spool:
             assert not spool.state.writable
+            await eventually(lambda: "the disk has not answered" in spool.state.reason)
             with pytest.raises(SpoolError, match="the disk has not answered"):
                 await spool.put(1, b"refused")
             assert spool.paths == []
             answers.set()
             await eventually(lambda: spool.state.writable)
             await spool.put(2, b"taken")
+
+
+def told(said: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the log says of how the disk answers."""
+    actions = [one["action"] for one in said]
+    return [action for action in actions if action in {"spool.stalled", "spool.answering_again"}]
 
 
 def alive(name: str) -> bool:

@@ -15,6 +15,7 @@ from bridge import events
 from bridge.amqp.connection import open_connection
 from bridge.amqp.deliveries import Deliveries
 from bridge.broker import archive as broker_archive
+from bridge.broker.queue_counts import ready_messages
 from tests.support.archiving import archive, many
 from tests.support.commands import bridge
 from tests.support.proxy import Proxy
@@ -23,6 +24,8 @@ from tests.support.working import body_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from aio_pika.abc import AbstractConnection
 
     from bridge.amqp.message_types import Delivery
     from bridge.settings.sections import Settings
@@ -219,17 +222,54 @@ async def test_an_archive_that_sends_nothing_at_once_is_not_empty(
     names = rabbit.names
     while not await rabbit.depth(names.archive):  # noqa: ASYNC110 -- RabbitMQ counts every few seconds, and sends no event for it
         await asyncio.sleep(0.1)
-    monkeypatch.setattr(broker_archive, "_LAST_CHUNK_SECONDS", 0.2)
-    receive, silent = Deliveries.receive, iter([True])
+    monkeypatch.setattr(broker_archive, "_LAST_CHUNK_SECONDS", 1.0)
+    receive, asked = Deliveries.receive, asyncio.Event()
 
-    async def receive_after_silence(deliveries: Deliveries, most: int | None = None) -> list[Delivery]:
-        if next(silent, False):
-            await asyncio.Event().wait()
+    async def receive_once_asked(deliveries: Deliveries, most: int | None = None) -> list[Delivery]:
+        await asked.wait()
         return await receive(deliveries, most)
 
-    monkeypatch.setattr(Deliveries, "receive", receive_after_silence)
+    async def ask(connection: AbstractConnection, queue: str) -> int | None:
+        asked.set()
+        return await ready_messages(connection, queue)
+
+    monkeypatch.setattr(Deliveries, "receive", receive_once_asked)
+    monkeypatch.setattr(broker_archive, "ready_messages", ask)
     async with await open_connection(amqp_url, name="test") as connection:
         assert await broker_archive.last_offset(connection, names.archive) == len(MIXED) - 1
+
+
+@pytest.mark.parametrize("who", ["RabbitMQ", "this process"])
+async def test_the_end_is_found_although_somebody_stands_still_before_it(
+    rabbit: Rabbit, settings: Settings, amqp_url: str, monkeypatch: pytest.MonkeyPatch, who: str
+) -> None:
+    """What comes late is no end: a replay would stop there, and say that it is done."""
+    await archive(rabbit, settings, many("opened", 500, AT))
+    monkeypatch.setattr(broker_archive, "_LAST_CHUNK_SECONDS", 1.0)
+    monkeypatch.setattr(broker_archive, "_PREFETCH", 10)  # the last chunk comes in many parts
+    consume_from = broker_archive._consume_from
+    # As if all stood in the last chunk: how many do is for RabbitMQ to choose.
+    monkeypatch.setattr(
+        broker_archive,
+        "_consume_from",
+        lambda connection, stream, _: consume_from(connection, stream, "first"),
+    )
+    receive, still = Deliveries.receive, iter([True])
+    async with Proxy.serve(amqp_url) as proxy:
+
+        async def receive_and_stand_still(deliveries: Deliveries, most: int | None = None) -> list[Delivery]:
+            found = await receive(deliveries, most)
+            if next(still, False):
+                if who == "RabbitMQ":
+                    proxy.to_client.pause()
+                    asyncio.get_running_loop().call_later(3.0, proxy.to_client.resume)
+                else:
+                    asyncio.get_running_loop().call_soon(time.sleep, 3.0)
+            return found
+
+        monkeypatch.setattr(Deliveries, "receive", receive_and_stand_still)
+        async with await open_connection(proxy.url(amqp_url), name="test") as connection:
+            assert await broker_archive.last_offset(connection, rabbit.names.archive) == 499
 
 
 async def test_an_interrupted_replay_says_where_to_go_on(
@@ -267,15 +307,13 @@ async def test_a_lost_connection_is_gone_on_from_where_it_was_lost(
     overrides: dict[str, Any],
     amqp_url: str,
 ) -> None:
-    """Both connections are reset on the way; every event arrives."""
+    """Both connections are reset on the way, which takes long enough for that; every event arrives."""
     bodies = {body for body, _ in many("opened", 300, AT)}
     await archive(rabbit, settings, many("opened", 300, AT))
     async with Proxy.serve(amqp_url) as proxy, rabbit.reading(replaying.queue) as reading:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
-        replay = await processes.start(
-            "replay", "--to", replaying.queue, "--rate", "100", overrides=overrides
-        )
-        arrived = {message.body for message in await reading.take(50)}
+        replay = await processes.start("replay", "--to", replaying.queue, "--rate", "40", overrides=overrides)
+        arrived = {message.body for message in await reading.take(40)}
         proxy.cut()
         assert await replay.ended() == 0
         while arrived != bodies:

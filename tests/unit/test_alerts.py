@@ -410,6 +410,15 @@ CASES = [
     ),
     Case(
         "BridgeBrokerReconnected",
+        "RabbitMQ came after the worker",
+        {
+            f"bridge_start_time_seconds{{{WORKER}}}": "1000x40",
+            f'bridge_broker_connects_total{{use="publish",{WORKER}}}': "0x12 1x20",
+        },
+        "3m45s",
+    ),
+    Case(
+        "BridgeBrokerReconnected",
         "the worker was restarted",
         {
             f"bridge_start_time_seconds{{{WORKER}}}": "1000x10 1150x20",
