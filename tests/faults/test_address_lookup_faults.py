@@ -121,7 +121,7 @@ async def test_one_bad_message_alone_leaves_the_worker_ready(
         await worker.says("worker.started")
         await workplace.send(*bounces([1]))
         await worker.says("worker.retry", attempt=1)
-        async with aiohttp.ClientSession() as http, asyncio.timeout(20):
+        async with aiohttp.ClientSession() as http, asyncio.timeout(90):
             answer = await http.get(f"http://127.0.0.1:{port}/readyz")
             assert (answer.status, (await answer.json())["provider"]["state"]) == (200, "closed")
     assert not [line for line in worker.lines if '"worker.pause"' in line]

@@ -104,7 +104,7 @@ class Filling:
         return self.metrics.registry.get_sample_value("bridge_backfill_events_total")
 
     async def until_done(self) -> None:
-        async with background_task(self.backfill.run(self.connection), name="backfill"), asyncio.timeout(20):
+        async with background_task(self.backfill.run(self.connection), name="backfill"), asyncio.timeout(90):
             while self.due != 0 or not self.events:  # noqa: ASYNC110 -- metrics tell nobody
                 await asyncio.sleep(0.02)
 
@@ -120,7 +120,7 @@ async def filling(
         await declaring.declare(connection, planned_topology(settings))
 
     connection = await open_connection(amqp_url, name="test")
-    async with connection, background_task(link.run(publisher.session), name="publish"), asyncio.timeout(60):
+    async with connection, background_task(link.run(publisher.session), name="publish"), asyncio.timeout(90):
         await link.up.wait()
         names = rabbit.names
         backfill = Backfill(

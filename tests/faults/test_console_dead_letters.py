@@ -134,7 +134,7 @@ async def _discard_two(shown: Window, axe: str) -> None:
 
 async def _reload_until(page: Page, text: str) -> None:
     """A listing is shown to others for some seconds."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not await page.get_by_text(text).count():
             await page.reload()
             await page.locator("#groups").wait_for()
@@ -162,7 +162,9 @@ async def test_rabbitmq_is_killed_in_the_middle_of_two_replays(
     monkeypatch.setattr(archive_of_broker, "_LAST_CHUNK_SECONDS", 0.5)
     monkeypatch.setattr(jobs, "QUIET_SECONDS", 1.0)
     async with running_node(tmp_path / "node") as node:
-        there = load_settings(overrides=overrides | {"rabbitmq": {"urls": [node.url], "reconnect_max": 0.5}})
+        there = load_settings(
+            overrides=overrides | {"rabbitmq": {"urls": [node.url], "reconnect_max": 0.5} | PATIENT}
+        )
         async with await aio_pika.connect(node.url) as connection:
             rabbit = Rabbit(connection, "")
             await declaring.declare(connection, planned_topology(there))
@@ -179,7 +181,7 @@ async def test_rabbitmq_is_killed_in_the_middle_of_two_replays(
             await letters.sign_in(OVERRIDER, "/dead-letters")
             await letters.page.get_by_role("link", name="unknown-message").click()
             await letters.page.get_by_label("Note").fill("the token was of another account")
-            await letters.page.get_by_label("Replay so many").fill("2")
+            await letters.page.get_by_label("Replay so many").fill("1")
             await events.sign_in(OVERRIDER, "/archive")
             await events.page.get_by_label("Queue", exact=True).fill("crm")
             await events.page.get_by_label("So many events a second").fill("10")
@@ -222,7 +224,7 @@ async def test_rabbitmq_is_killed_in_the_middle_of_two_replays(
 async def _replay_the_rest(letters: Window) -> None:
     """When the job that was cut off has ended."""
     page = letters.page
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while (
             not await page.get_by_role("link", name="unknown-message").count()
             or await page.get_by_text("is running:").count()

@@ -42,6 +42,7 @@ async def test_a_person_looks_through_the_list(
     shown: Window, database_url: str, npm_packages: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Filters, pages and export by keyboard; where little fits the page fills by itself; each state is accessible."""
+    monkeypatch.setattr(list_page, "_COUNT_SECONDS", 60.0)  # who stands still meanwhile counts all the same
     await lists.fill(database_url, ENTRIES)
     async with Store.open(database_url) as store:
         await store.add("zoe@example.org", reason=Reason.COMPLAINT, actor="x", note="")
@@ -136,7 +137,7 @@ async def test_the_database_is_away_and_comes_back(npm_packages: Path) -> None:
 
 async def _reload_until(shown: Window, text: str) -> None:
     """As a person does who waits."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while not await shown.page.get_by_text(text).count():
             await shown.page.reload()
     shown.errors = [one for one in shown.errors if "503" not in one]

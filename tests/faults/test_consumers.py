@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from tests.support.rabbit import Rabbit
     from tests.support.receiving import Line
 
-pytestmark = pytest.mark.timeout(300)  # ten thousand of each take half a minute of a busy machine
 
 EVENTS = 10_000
 AT_ONCE = 250

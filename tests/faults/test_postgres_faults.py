@@ -165,8 +165,7 @@ async def test_a_server_that_has_become_read_only_is_waited_for(
     await workplace.changes(10)
     await _read_only(server, url, "on")
     await workplace.send(*bounces(range(11, 31)))
-    said = await worker.says("worker.pause", times=2, dependency="database")
-    assert "read-only" in said["error"]
+    await _pauses_as(worker, "read-only")
     await _read_only(server, url, "off")
     await workplace.changes(30)
     await _all_is_there([worker], workplace, 30)
@@ -201,6 +200,13 @@ async def test_settings_of_a_session_do_not_outlive_their_cause(
     await _all_is_there([worker], workplace, sent)
 
 
+async def _pauses_as(worker: Process, part: str) -> None:
+    """Wait until it waits for the database with this in the error: connections in use are lost with other ones before."""
+    times = 1
+    while part not in (await worker.says("worker.pause", times=times, dependency="database"))["error"]:
+        times += 1
+
+
 async def _logs(worker: Process, part: str) -> None:
     await eventually(lambda: any(part in line for line in worker.lines))
 
@@ -219,8 +225,7 @@ async def test_tables_that_are_dropped_and_restored_are_waited_for(
         "BEGIN; " + "; ".join(f"ALTER TABLE {table} SET SCHEMA kept" for table in tables) + "; COMMIT",
     )
     await workplace.send(*bounces(range(11, 21)))
-    said = await worker.says("worker.pause", dependency="database")
-    assert "does not exist" in said["error"]
+    await _pauses_as(worker, "does not exist")
     await postgres.execute(
         url,
         "BEGIN; " + "; ".join(f"ALTER TABLE kept.{table} SET SCHEMA public" for table in tables) + "; COMMIT",
@@ -281,8 +286,7 @@ async def test_a_disk_that_is_full_is_waited_for(
         except OSError as full:
             assert full.strerror == "No space left on device"  # noqa: PT017 -- that is what the loop is for
     await workplace.send(*bounces(range(11, 1001)))
-    said = await worker.says("worker.pause", times=2, dependency="database")
-    assert "No space left on device" in said["error"]
+    await _pauses_as(worker, "No space left on device")
     filling.unlink()
     await workplace.changes(1000)
     await _all_is_there([worker], workplace, 1000)
@@ -316,11 +320,7 @@ async def test_a_password_that_changes_meanwhile_is_waited_for(
     await postgres.execute(url, "ALTER ROLE limited PASSWORD 'another-password'")
     await _terminate(server, url)
     await workplace.send(*bounces(range(1, 11)))
-    # A connection that was in use is lost with another error, before the first one is refused.
-    errors = [
-        (await worker.says("worker.pause", times=times, dependency="database"))["error"] for times in (1, 2)
-    ]
-    assert any('password authentication failed for user "limited"' in error for error in errors)
+    await _pauses_as(worker, 'password authentication failed for user "limited"')
     await postgres.execute(url, f"ALTER ROLE limited PASSWORD '{postgres.PASSWORD}'")
     await workplace.changes(10)
     await _all_is_there([worker], workplace, 10)
@@ -343,7 +343,8 @@ async def test_a_worker_that_starts_before_its_database_waits_for_it(
     assert "cannot be used now" in said["error"]
     async with _health(port) as ask:
         status, body = await ask("/readyz")
-        assert (status, body["database"]["state"]) == (503, "open")
+        assert status == 503
+        assert body["database"]["state"] in {"open", "half-open"}  # it may just be trying again
         assert "cannot be used now" in body["database"]["reason"]
         assert (await ask("/livez"))[0] == 200
         if stopping is None:
@@ -440,7 +441,7 @@ async def _health(port: int) -> AsyncIterator[Callable[[str], Awaitable[tuple[in
     async with aiohttp.ClientSession() as http:
 
         async def ask(path: str) -> tuple[int, dict[str, Any]]:
-            async with asyncio.timeout(20), http.get(f"http://127.0.0.1:{port}{path}") as answer:
+            async with asyncio.timeout(90), http.get(f"http://127.0.0.1:{port}{path}") as answer:
                 return answer.status, await answer.json()
 
         yield ask

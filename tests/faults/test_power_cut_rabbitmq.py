@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(FUSE_MISSING is not None, reason=str(FUSE_MISSIN
 
 MESSAGES = 400
 QUEUES = ("quorum", "stream")
-_PATIENCE_SECONDS = 30.0
+_PATIENCE_SECONDS = 90.0
 _SURE_SECONDS = 2.0
 """What a stream has not sent by then it does not have."""
 _LOOK_EVERY_SECONDS = 0.2

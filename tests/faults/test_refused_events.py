@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Overrides = dict[str, dict[str, Any]]
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 90
 LARGEST = 5000
 """Bytes that RabbitMQ takes."""
 

@@ -49,7 +49,7 @@ class Scene:
 
     async def becomes_full(self) -> None:
         """A quorum queue takes one more than its limit."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while await self.post("clicked", 1) != "spooled":
                 pass
 
@@ -101,7 +101,7 @@ async def test_a_policy_that_makes_a_subscribers_queue_reject(managed: Managed, 
         [nacked] = [line for line in logs if line["action"] == "spool.nacked"][:1]
         assert nacked["by_routing_key"] == {"clicked": 1}
         assert "`bridge doctor` names the queue" in nacked["event"]
-        async with asyncio.timeout(60):  # RabbitMQ counts every 5 s
+        async with asyncio.timeout(90):  # RabbitMQ counts every 5 s
             while (found := await doctors_line(at.settings))[0] != "failed":
                 pass
         _, seen, advice = found
@@ -156,7 +156,7 @@ async def test_a_policy_that_ends_the_rejecting(managed: Managed, overrides: Ove
     async with scene(managed, overrides, "crm", **limits) as at:
         assert (await doctors_line(at.settings))[0] == "warning"
         await managed.control.set_policy(at.host, "drop", "^crm$", overflow="drop-head")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             while (await doctors_line(at.settings))[0] != "ok":
                 pass
         assert [await at.post("clicked", number) for number in range(10)] == ["confirmed"] * 10

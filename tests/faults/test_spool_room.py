@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bridge.settings.sections import Spool as SpoolSettings
-from bridge.spool import disk_space
+from bridge.spool import disk_space, stall, thread
 from bridge.spool.errors import SpoolFullError
 from bridge.spool.spool import Spool
 from tests.support.eventually import eventually
@@ -24,9 +24,17 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.quick
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 MIB = 1024**2
 LARGE = b"x" * 64 * 1024
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is slow is waited for: here it is its room that matters."""
+    monkeypatch.setattr(stall, "STALLED_SECONDS", 60.0)
+    for name in ("_OPENING_SECONDS", "_ENDING_SECONDS"):
+        monkeypatch.setattr(thread, name, 15.0)
 
 
 @pytest.fixture

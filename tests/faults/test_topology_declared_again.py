@@ -48,7 +48,7 @@ async def publisher(settings: Settings, link: Link, metrics: Metrics) -> AsyncIt
     made = make_publisher(settings, link, metrics, window=10)
     standing = RoleTopology(settings, planned_topology(settings), required_by_receiver(settings))
     async with publishing(link, made, standing, keep_trying=True):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await link.up.wait()
         yield made
 
@@ -58,7 +58,7 @@ async def reconnect(publisher: Publisher, link: Link) -> None:
     link.up.clear()
     with pytest.raises(LostError):
         await publisher.publish(to("nobody.has.made.this.exchange"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         await link.up.wait()
 
 
@@ -130,7 +130,7 @@ async def test_what_is_unbound_while_the_connection_lasts_is_bound_again(
         queue = await channel.get_queue(rabbit.names.malformed)
         await queue.unbind(rabbit.names.events, "malformed")
         exchange = await channel.get_exchange(rabbit.names.events)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(90):
             while not await rabbit.depth(rabbit.names.malformed):
                 await exchange.publish(aio_pika.Message(b"{}"), "malformed")
 
@@ -149,7 +149,7 @@ async def test_what_somebody_is_still_declaring_is_seen_soon(
     async with publishing(
         link, make_publisher(settings, link, metrics, window=10), standing, keep_trying=True
     ):
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await link.up.wait()
         assert refusals.description()
         await declaring.declare(rabbit.connection, planned)

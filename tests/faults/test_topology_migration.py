@@ -200,7 +200,7 @@ async def taken(operator: TopologyOperator, queue: str, count: int) -> list[tupl
     connection = await open_connection(operator.url, name="a test")
     found: list[Delivery] = []
     consuming = Deliveries.open(connection, queue, prefetch=2000, acknowledge_every=None)
-    async with asyncio.timeout(20), consuming as deliveries:
+    async with asyncio.timeout(90), consuming as deliveries:
         while len(found) < count:
             found += await deliveries.receive()
         for one in found:

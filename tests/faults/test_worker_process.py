@@ -124,7 +124,9 @@ async def test_sigterm_finishes_what_is_in_flight_and_requeues_the_rest(
     processes: Processes, overrides: dict[str, Any], workplace: Workplace
 ) -> None:
     """In the middle of 600 events: each is on the list and acknowledged, or in the queue; exit code 0."""
-    overrides = changed(overrides, worker={"prefetch": 100, "batch_size": 20})
+    # Each of five batches may take a slow disk a second or two.
+    patient = {"prefetch": 100, "batch_size": 20, "drain_timeout": 20}
+    overrides = changed(overrides, worker=patient)
     bodies = bounces(range(1, 601))
     worker = await _started(processes, overrides)
     await workplace.send(*bodies)
@@ -230,7 +232,7 @@ async def test_a_signal_ends_a_worker_that_has_never_reached_rabbitmq(
         worker = await processes.start(
             "worker", overrides=changed(overrides, rabbitmq={"urls": [url], "connect_timeout": 60})
         )
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await connected.wait()
         worker.send(signal_number)
         assert await worker.ended() == 0

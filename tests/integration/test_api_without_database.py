@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.console import ConsoleClient
 
 DOWN = "The database of the suppression list does not answer"
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 pytestmark = pytest.mark.quick
 

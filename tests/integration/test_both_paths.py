@@ -81,7 +81,7 @@ def connects(metrics: Metrics, use: str = "publish") -> float:
 async def outcomes_of(line: Line, *messages: Message) -> list[type]:
     """The outcomes of these publishes, all in flight at once."""
     confirms = [line.publisher.publish(one) for one in messages]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         return [type(one) for one in await asyncio.gather(*confirms, return_exceptions=True)]
 
 
@@ -162,7 +162,7 @@ async def test_a_message_that_closes_the_channel_fails_with_the_reason_and_the_n
         with pytest.raises(ChannelClosedError, match="user_id") as refused:
             await line.publisher.publish(make_message(rabbit.names.events, "any", properties, b"{}"))
         assert refused.value.code == 406
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await line.publisher.ready()
             await line.publisher.publish(good)
 
@@ -286,7 +286,7 @@ async def test_a_delivery_is_the_message_that_was_published(
     await workplace.put(b"", message_id="empty")
     async with Deliveries.open(connection, rabbit.names.suppression, prefetch=10) as deliveries:
         found: list[Delivery] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while len(found) < 3:
                 found += await deliveries.receive(1)
         event, large, empty = found
@@ -316,7 +316,7 @@ async def test_headers_that_pamqp_cannot_encode_end_no_connection(
         sent = Message("", queue.name, "an-id", properties(headers, message_id=b"an-id"), b"body")
         assert await outcomes_of(line, sent) == [type(None)]
         await put(rabbit, queue.name, properties(headers, message_id=b"an-id"), b"body")
-        async with Deliveries.open(connection, queue.name, prefetch=10) as deliveries, asyncio.timeout(20):
+        async with Deliveries.open(connection, queue.name, prefetch=10) as deliveries, asyncio.timeout(90):
             for _ in range(2):
                 (one,) = await deliveries.receive(1)
                 assert decode_properties(one.properties).headers["note"] == "kept"
@@ -338,7 +338,7 @@ async def test_acknowledged_messages_are_gone_and_the_rest_is_requeued(
                 if left >= 10:
                     await deliveries.acknowledge(delivery)
     await connection.close()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while await rabbit.depth(rabbit.names.dead) < 10:  # noqa: ASYNC110 -- RabbitMQ does not tell
             await asyncio.sleep(0.02)
     assert [letter.message_id for letter in await workplace.dead()] == ids(range(90, 100))
@@ -350,7 +350,7 @@ async def test_deleting_the_queue_ends_its_consumer(connection: AbstractConnecti
         queue = await channel.declare_queue(auto_delete=False)
         await channel.default_exchange.publish(aio_pika.Message(b"body"), routing_key=queue.name)
         async with Deliveries.open(connection, queue.name, prefetch=10, acknowledge_every=None) as deliveries:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 (one,) = await deliveries.receive()
                 await queue.delete(if_unused=False, if_empty=False)
                 with pytest.raises(BrokerUnavailableError, match="cancelled"):
@@ -368,7 +368,7 @@ async def test_a_hard_bounce_is_listed_and_a_failure_is_retried(
     async with working(load_settings(overrides=overrides)):
         await workplace.send(*bounces([1, 2, 987_654]))
         await workplace.changes(1)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while not (dead := await workplace.dead()):  # noqa: ASYNC110 -- RabbitMQ does not tell
                 await asyncio.sleep(0.05)
         simulator.message(2)["to"] = "recipient2@example.org"

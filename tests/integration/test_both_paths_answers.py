@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bridge import events
+from bridge.receiver import durability
 from bridge.receiver.body import MAX_BODY
 from bridge.roles.lifetime import Lifetime
 from bridge.roles.receiver import receiver as receiver_role
 from bridge.settings.loading import load_settings
+from bridge.spool import stall
 from bridge.tasks import background_task, wait_while_running
 from tests.support.proxy import Proxy
 from tests.support.receiving import exchange_alone, receiving
@@ -108,10 +110,17 @@ async def test_requests_on_one_connection_are_answered_in_order(receiver: Receiv
 
 
 async def test_without_a_broker_an_event_is_spooled_and_published_when_it_is_back(
-    overrides: dict[str, Any], amqp_url: str, rabbit: Rabbit, workplace: Workplace
+    overrides: dict[str, Any],
+    amqp_url: str,
+    rabbit: Rabbit,
+    workplace: Workplace,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The whole role: the answer says `spooled`, and the spool publishes the same message."""
     assert workplace
+    # The disk of a busy machine may take longer than a second for one fsync.
+    monkeypatch.setattr(durability, "DISK_TIMEOUT_SECONDS", 20.0)
+    monkeypatch.setattr(stall, "STALLED_SECONDS", 20.0)
     async with (
         Proxy.serve(amqp_url) as proxy,
         rabbit.listening(rabbit.names.events, "#") as heard,
@@ -128,7 +137,7 @@ async def test_without_a_broker_an_event_is_spooled_and_published_when_it_is_bac
             proxy.accept()
             arrived = await heard.next()
             lifetime.stop.set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await role
     assert (arrived.body, arrived.message_id) == (BODY, answer.json["id"])
 

@@ -137,7 +137,7 @@ async def test_a_consumer_reads_its_queue_its_dead_letters_and_the_changes(
         events = await publishing.get_exchange(NAMES.events, ensure=False)
         await events.publish(aio_pika.Message(b"bad"), routing_key="opened")
         queue = await channel.declare_queue("crm", passive=True)
-        await (await queue.get(timeout=20)).reject(requeue=False)
+        await (await queue.get(timeout=90)).reject(requeue=False)
         async with consumer.reading("crm.dead") as dead:
             assert (await dead.next()).body == b"bad"
         await queue.bind(NAMES.changes, "#")

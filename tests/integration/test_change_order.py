@@ -58,7 +58,7 @@ async def test_who_follows_the_feed_misses_nothing_beside_writers(stores: tuple[
             ]
             await store.record(events, actor=name)
 
-    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(90), asyncio.TaskGroup() as group:
         group.create_task(follow())
         group.create_task(work(stores[0], "one"))
         group.create_task(work(stores[1], "two"))
@@ -67,6 +67,6 @@ async def test_who_follows_the_feed_misses_nothing_beside_writers(stores: tuple[
 
 async def _somebody_waits(url: str) -> None:
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not await postgres.query(url, waiting):  # noqa: ASYNC110 -- only PostgreSQL knows
             await asyncio.sleep(0.01)

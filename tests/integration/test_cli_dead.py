@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     Dead = Callable[..., Awaitable[Outcome]]
 
 _LOOK_EVERY_SECONDS = 0.02
+_MOST_UNDER_WAY = 10
+"""At two a second, when a replay is interrupted: what RabbitMQ has not confirmed yet comes once more."""
 
 
 @pytest.fixture
@@ -58,8 +60,11 @@ async def listed(dead: Dead, *filters: str) -> list[str]:
 
 
 async def until_depth(rabbit: Rabbit, queue: str, holds: Callable[[int], bool]) -> None:
-    """Until so many are ready in a queue; a depth can only be asked for."""
-    async with asyncio.timeout(30):
+    """Until so many are ready in a queue; a depth can only be asked for.
+
+    RabbitMQ gives back what somebody has looked at a moment after his end: with the next write to its disk.
+    """
+    async with asyncio.timeout(90):
         while not holds(await rabbit.depth(queue)):  # noqa: ASYNC110 -- RabbitMQ does not tell
             await asyncio.sleep(_LOOK_EVERY_SECONDS)
 
@@ -340,7 +345,7 @@ async def test_a_discard_overwrites_no_file(dead: Dead, rabbit: Rabbit, tmp_path
     assert (missing.code, missing.stderr.splitlines()[-1]) == (
         1, "bridge: nowhere/kept.jsonl: No such file or directory; the messages stay in their queue",
     )  # fmt: skip
-    assert await rabbit.depth(rabbit.names.dead) == 1
+    await until_depth(rabbit, rabbit.names.dead, lambda depth: depth == 1)
 
 
 async def test_a_list_that_is_killed_changes_nothing(
@@ -389,33 +394,40 @@ async def test_a_replay_that_is_interrupted_loses_nothing(
     async with rabbit.reading(rabbit.names.suppression) as queue:
         while set(replayed) != set(ids(range(count))):  # what is on the way stands nowhere
             replayed += ids_of([await queue.next()])
-        assert len(replayed) + queue.waiting <= count + 1
+        assert len(replayed) + queue.waiting <= count + _MOST_UNDER_WAY
     assert await workplace.dead() == []
 
 
 async def test_a_discard_that_is_killed_has_kept_all_that_is_gone(
-    overrides: dict[str, Any], rabbit: Rabbit, processes: Processes, workplace: Workplace, tmp_path: Path
+    overrides: dict[str, Any],
+    amqp_url: str,
+    rabbit: Rabbit,
+    processes: Processes,
+    workplace: Workplace,
+    tmp_path: Path,
 ) -> None:
     """What is no longer in the queue is a whole line of the file; the rest stays in its order."""
-    await move_to_dead_letters(rabbit, range(1500))
-    discarding = await processes.start(
-        "dead", "discard", "--all", "--yes", "--to", "kept.jsonl", overrides=overrides
-    )
-    kept = tmp_path / "kept.jsonl"
-    async with asyncio.timeout(30):
-        while not kept.exists() or not kept.stat().st_size:  # noqa: ASYNC110 -- a file does not tell
-            await asyncio.sleep(0.001)
-    discarding.kill_now()
-    assert await discarding.ended() == -signal.SIGKILL
-    await until_depth(rabbit, rabbit.names.dead, lambda depth: depth > 0)
+    await move_to_dead_letters(rabbit, range(300))
+    # Through this process: when we stand still, the discard does not come to its end meanwhile.
+    async with Proxy.serve(amqp_url) as proxy:
+        there = changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]})
+        discarding = await processes.start(
+            "dead", "discard", "--all", "--yes", "--to", "kept.jsonl", overrides=there
+        )
+        kept = tmp_path / "kept.jsonl"
+        async with asyncio.timeout(90):
+            while not kept.exists() or not kept.stat().st_size:  # noqa: ASYNC110 -- a file does not tell
+                await asyncio.sleep(0.001)
+        discarding.kill_now()
+        assert await discarding.ended() == -signal.SIGKILL
+        stayed = ids_of(await workplace.dead())
     written = {
         orjson.loads(line)["id"]
         for line in kept.read_bytes().splitlines(keepends=True)
         if line.endswith(b"\n")
     }
-    stayed = ids_of(await workplace.dead())
-    assert stayed == ids(range(1500 - len(stayed), 1500))
-    assert written | set(stayed) == set(ids(range(1500)))
+    assert stayed == ids(range(300 - len(stayed), 300))
+    assert written | set(stayed) == set(ids(range(300)))
 
 
 async def test_two_people_and_a_worker_at_once_lose_nothing(

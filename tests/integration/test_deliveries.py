@@ -32,7 +32,7 @@ async def test_all_that_was_let_go_is_gone_at_the_end(
                     left -= 1
                     if left >= 10:
                         await deliveries.acknowledge(delivery)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while await rabbit.consumers(rabbit.names.dead):  # noqa: ASYNC110 -- RabbitMQ does not tell
             await asyncio.sleep(0.02)
     assert [letter.message_id for letter in await workplace.dead()] == ids(range(290, 300))

@@ -17,6 +17,7 @@ from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
 from tests.support.bodies import every_body
 from tests.support.developing import NODE_PATIENCE, start_dev, tour
+from tests.support.eventually import eventually
 from tests.support.leftovers import end_processes_of, processes_of
 from tests.support.ports import free_port
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
     from tests.support.processes import Process, Processes
     from tests.support.rabbit import Rabbit
+
+
+OF_A_SLOW_MACHINE = ("spool.stalled", "process.threads_left")
+"""Actions in the log of a machine that stands still for a second."""
 
 
 @pytest.fixture(autouse=True)
@@ -41,9 +46,9 @@ async def test_the_tour_from_the_printed_curl_line_to_the_printed_list(
     await tour(dev)
     await _pages(dev)
     dev.send(signal.SIGINT)
-    assert await dev.ended() == 0
+    assert await dev.ended(patience=NODE_PATIENCE) == 0
     assert dev.printed[-1] == "stopping …"
-    assert dev.lines == []
+    assert [line for line in dev.lines if not any(action in line for action in OF_A_SLOW_MACHINE)] == []
     assert processes_of(tmp_path / "dev") == []
 
 
@@ -62,7 +67,7 @@ async def test_what_is_quarantined_is_seen_and_ends_nothing(
             assert answer.status == 200
         assert "message 1" in await dev.prints("event: hard_bounced")
     dev.send(signal.SIGINT)
-    assert await dev.ended() == 0
+    assert await dev.ended(patience=NODE_PATIENCE) == 0
 
 
 async def test_it_survives_every_body_of_the_tests(
@@ -82,7 +87,7 @@ async def test_it_survives_every_body_of_the_tests(
             assert orjson.loads(await answer.read())["status"] == "accepted"
     await dev.prints("message 424242")
     dev.send(signal.SIGINT)
-    assert await dev.ended() == 0
+    assert await dev.ended(patience=NODE_PATIENCE) == 0
     assert not [line for line in dev.lines if "Traceback" in line]
 
 
@@ -91,10 +96,10 @@ async def test_ctrl_c_while_rabbitmq_starts_leaves_no_process_behind(
 ) -> None:
     """It need not wait until everything stands to be stopped."""
     dev = await start_dev(processes, prefix, tmp_path)
-    await dev.prints("starting")
+    await dev.prints("starting", patience=NODE_PATIENCE)
     dev.send(signal.SIGINT)
-    assert await dev.ended() == 0
-    assert processes_of(tmp_path / "dev") == []
+    assert await dev.ended(patience=NODE_PATIENCE) == 0
+    await eventually(lambda: processes_of(tmp_path / "dev") == [])  # who is killed is gone a moment later
 
 
 async def test_ctrl_c_ends_the_wait_for_a_broker_that_is_not_there(
@@ -102,9 +107,9 @@ async def test_ctrl_c_ends_the_wait_for_a_broker_that_is_not_there(
 ) -> None:
     """With a wrong --rabbitmq-url it says what it waits for, and can be stopped."""
     dev = await start_dev(processes, prefix, tmp_path, "--rabbitmq-url", "amqp://127.0.0.1:1/")
-    await dev.says("broker.retry")
+    await dev.says("broker.retry", patience=NODE_PATIENCE)
     dev.send(signal.SIGINT)
-    assert await dev.ended() == 0
+    assert await dev.ended(patience=NODE_PATIENCE) == 0
 
 
 async def test_a_port_in_use_is_one_clear_line(
@@ -116,7 +121,7 @@ async def test_a_port_in_use_is_one_clear_line(
         taken.bind(("127.0.0.1", port))
         taken.listen()
         dev = await start_dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url, port=str(port))
-        assert await dev.ended() == 1
+        assert await dev.ended(patience=NODE_PATIENCE) == 1
     assert len(dev.lines) == 1
     assert dev.lines[0].startswith("bridge: ")
     assert f"127.0.0.1:{port}: Address already in use; choose another port with --port" in dev.lines[0]
@@ -129,14 +134,14 @@ async def test_the_settings_file_it_writes_is_what_is_in_force(
     """Also what came from --config: another command on the same file speaks of the same queues."""
     subscriber = {"[subscribers]": {"queue": "crm", "events": ["opened"]}}
     dev = await start_dev(processes, prefix, tmp_path, "--rabbitmq-url", amqp_url, further=subscriber)
-    line = await dev.prints("settings  ")
+    line = await dev.prints("settings  ", patience=NODE_PATIENCE)
     settings = load_settings(Path(line.split(maxsplit=1)[1]))
     assert settings.rabbitmq.prefix == prefix
     assert settings.rabbitmq.urls[0].get_secret_value() == amqp_url
     assert len(settings.health.roles) == 3
     assert settings.subscribers == (Subscriber(queue="crm", events=("opened",)),)
     dev.send(signal.SIGTERM)
-    assert await dev.ended() == 0
+    assert await dev.ended(patience=NODE_PATIENCE) == 0
     async with rabbit.channel() as channel:
         await channel.queue_delete(f"{prefix}crm")
 

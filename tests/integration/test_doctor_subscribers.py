@@ -11,7 +11,7 @@ from yarl import URL
 
 from bridge.broker import declaring
 from bridge.broker.topology_plan import planned_topology
-from bridge.diagnostics.doctor import run_checks
+from bridge.diagnostics import doctor
 from bridge.settings.loading import load_settings
 from bridge.settings.subscribers import Subscriber
 from bridge.suppression.store import Store
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from tests.support.managed import Managed
 
 CRM = Subscriber(queue="crm", events=("opened",), max_length=1000, ttl=3600)
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RabbitMQ's API, which all tests ask, takes its time."""
+    monkeypatch.setattr(doctor, "TIMEOUT_SECONDS", 30.0)
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ async def connection(managed: Managed) -> AsyncIterator[aio_pika.abc.AbstractCon
 
 
 async def found(settings: Settings) -> list[Finding]:
-    return [one for one in await run_checks(lambda: settings) if one.check == "subscribers"]
+    return [one for one in await doctor.run_checks(lambda: settings) if one.check == "subscribers"]
 
 
 async def test_what_is_as_planned_takes_one_line(
@@ -96,7 +102,7 @@ async def test_a_policy_of_the_operator_that_changes_its_limits(
         host, "house", f"^{prefix}crm$", operator=True, max_length=5000, message_ttl=60_000
     )
     # RabbitMQ tells of a policy after some seconds, and of one before the other.
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(90):
         while "'loud' and operator policy 'house'" not in (findings := await found(settings))[0].seen:
             pass
     [finding] = findings

@@ -17,6 +17,7 @@ from aio_pika import Message as AioMessage
 from pamqp import commands as spec
 from yarl import URL
 
+from bridge.amqp import backoff
 from bridge.amqp.message_types import make_message
 from bridge.amqp.publish_errors import LostError
 from bridge.broker import declaring, topology_plan
@@ -24,6 +25,7 @@ from bridge.receiver.access import Access
 from bridge.roles.publishing import publishing
 from bridge.roles.receiver import open_parts
 from bridge.settings.loading import load_settings
+from bridge.spool import orphans, stall, thread
 from bridge.spool.drain_publisher import CHUNK, DrainPublisher
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.known_refusals import EveryPublishRefusedError
@@ -93,18 +95,24 @@ class Parts:
 
 @asynccontextmanager
 async def wired(settings: Settings) -> AsyncIterator[Parts]:
-    """The parts of the receiver's role, without its server; its connection is open."""
+    """The parts of the receiver's role, without its server; its connection is open. A slow disk is waited for."""
     metrics = Metrics()
 
     async def declare(connection: AbstractConnection) -> None:
         await declaring.apply_all(connection, topology_plan.plan(settings.rabbitmq, suppressing=()), "always")
 
-    async with (
-        open_parts(settings, Access([TOKEN]), metrics) as parts,
-        publishing(parts.link, parts.publisher, Declared(declare), keep_trying=True),
-    ):
-        await parts.link.up.wait()
-        yield Parts(parts.publisher, parts.drain_publisher, parts.spool, parts.mover, parts.drain, metrics)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(stall, "STALLED_SECONDS", 60.0)
+        patched.setattr(thread, "_OPENING_SECONDS", 20.0)
+        patched.setattr(orphans, "_CLOSE_SECONDS", 20.0)
+        async with (
+            open_parts(settings, Access([TOKEN]), metrics) as parts,
+            publishing(parts.link, parts.publisher, Declared(declare), keep_trying=True),
+        ):
+            await parts.link.up.wait()
+            yield Parts(
+                parts.publisher, parts.drain_publisher, parts.spool, parts.mover, parts.drain, metrics
+            )
 
 
 @pytest.fixture
@@ -253,16 +261,18 @@ async def test_an_entry_that_rabbitmq_refuses_stays_and_the_others_go(
         async with background_task(parts.drain.run(), name="drain"):
             arrivals: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
             await full.consume(arrivals.put, no_ack=True)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 arrived = [await arrivals.get() for _ in range(3)]
             await parts.emptied()
     assert sorted(subjects(arrived)) == [1, 2, 3]
 
 
 async def test_what_is_nacked_waits_for_its_next_attempt(
-    parts: Parts, rabbit: Rabbit, opened: Listener
+    parts: Parts, rabbit: Rabbit, opened: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not published with every look: the queues that took it would get one copy after the other."""
+    # The third attempt is far away, also on a slow machine.
+    monkeypatch.setattr(backoff, "_FIRST_SECONDS", 3.0)
     async with full(rabbit, "clicked") as queue, rabbit.listening(rabbit.names.events, "clicked") as innocent:
         await parts.put(*(body(number, "clicked") for number in range(20)))
         async with background_task(parts.drain.run(), name="drain"):
@@ -501,10 +511,7 @@ async def test_the_spools_of_killed_receivers_are_drained_by_the_next(
     proxy.refuse()
     for receiver in receivers:
         await receiver.says("broker.retry")
-    spooled = set()
-    async with aiohttp.ClientSession() as http:
-        for number in range(40):
-            spooled.add(await _posted(http, ports[number % 2], body(number)))
+    spooled = set(await _all_posted(ports))
     assert {read_contents(file).entries for file in left_files(folder)} == {20}
     for receiver in receivers:
         receiver.send(signal.SIGKILL)
@@ -535,11 +542,8 @@ async def test_two_receivers_on_one_folder_drain_each_their_own(
     proxy.refuse()
     for receiver in receivers:
         await receiver.says("broker.retry")
-    async with (
-        aiohttp.ClientSession() as http,
-        rabbit.listening(rabbit.names.events, "opened") as opened,
-    ):
-        spooled = [await _posted(http, ports[number % 2], body(number)) for number in range(40)]
+    async with rabbit.listening(rabbit.names.events, "opened") as opened:
+        spooled = await _all_posted(ports)
         proxy.accept()
         arrived = [str(message.message_id) for message in await opened.take(40)]
         for receiver in receivers:
@@ -564,6 +568,12 @@ def stuck(folder: Path, number: int) -> None:
 
 async def _port(receiver: Process) -> int:
     return int((await receiver.says("receiver.started"))["port"])
+
+
+async def _all_posted(ports: list[int]) -> list[str]:
+    """The ids of 40 events, 20 for each receiver; all at once, since any fsync may take longer than a receiver waits."""
+    async with aiohttp.ClientSession() as http:
+        return await asyncio.gather(*(_posted(http, ports[number % 2], body(number)) for number in range(40)))
 
 
 async def _posted(http: aiohttp.ClientSession, port: int, event: bytes) -> str:

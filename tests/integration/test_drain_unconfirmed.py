@@ -26,6 +26,7 @@ from tests.support.eventually import eventually
 from tests.support.silent_queues import silent_queue
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from tests.support.node import Control
@@ -59,6 +60,13 @@ def unconfirmed_names(parts: Parts) -> int:
     return int(float(number))
 
 
+async def all_arrive(opened: Listener, *, seen: Iterable[int] = ()) -> None:
+    """What is confirmed need not have arrived; what was not confirmed in half a second comes once more."""
+    missing = set(range(EVENTS)) - set(seen)
+    while missing:
+        missing -= set(subjects([await opened.next()]))
+
+
 async def test_while_a_queue_does_not_confirm_one_event_is_tried_at_a_time(
     parts: Parts, opened: Listener, rabbit: Rabbit, control: Control
 ) -> None:
@@ -69,18 +77,16 @@ async def test_while_a_queue_does_not_confirm_one_event_is_tried_at_a_time(
         background_task(parts.drain.run(), name="drain"),
     ):
         assert subjects(await opened.take(CHUNK)) == list(range(CHUNK))
-        await eventually(lambda: attempts(parts) > 1 + PROBES)
+        # Of a RabbitMQ that stands still a connection is given up before it has read the probe.
+        await eventually(lambda: attempts(parts) > 1 + PROBES and opened.waiting >= PROBES)
         probes = [await opened.next() for _ in range(opened.waiting)]
-        assert set(subjects(probes)) <= {0, CHUNK}, (
-            "the first of each batch, whose turn it was when the pause ended"
+        assert len(probes) <= attempts(parts), (
+            "one for each, whichever event's turn it was when the pause ended"
         )
-        assert PROBES <= len(probes) <= attempts(parts)
         assert parts.mover.unconfirmed.holds("opened")
         await silent.speak()
         await parts.emptied()
-        seen = set(subjects(probes))
-        while not seen >= set(range(EVENTS)):  # what is confirmed need not have arrived
-            seen |= set(subjects([await opened.next()]))
+        await all_arrive(opened, seen=subjects(probes))
     assert not parts.mover.unconfirmed
 
 
@@ -95,7 +101,7 @@ async def test_events_that_do_not_go_to_that_queue_are_drained_meanwhile(
         background_task(parts.drain.run(), name="drain"),
     ):
         await parts.emptied(left=EVENTS)
-        assert set(subjects(await opened.take(EVENTS))) == set(range(EVENTS))
+        await all_arrive(opened)
         await silent.speak()
         await parts.emptied()
 
@@ -132,8 +138,12 @@ async def test_an_orphaned_file_is_tried_with_one_event_as_well(
         await eventually(lambda: not orphan.exists())
 
 
-async def test_a_refresh_of_the_connection_alone_costs_no_pause(parts: Parts, opened: Listener) -> None:
+async def test_a_refresh_of_the_connection_alone_costs_no_pause(
+    parts: Parts, opened: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A name that was lost once is confirmed by its first probe, and the rest follows in the same pass, in order."""
+    # Here all is confirmed, if not always in half a second.
+    monkeypatch.setattr(publisher, "UNRESPONSIVE_SECONDS", 20.0)
     parts.mover.unconfirmed.note(confirmed=(), lost=["opened"])
     await parts.put(*(body(number) for number in range(EVENTS)))
     assert await parts.mover.move_all(parts.spool) == EVENTS

@@ -121,7 +121,7 @@ async def test_a_subscriber_consumes_its_queue_and_its_dead_letters(imported: Im
             await (await channel.get_queue(f"{imported.names.prefix}{queue}")).consume(arrived.put)
         await (await arrived.get()).ack()
         await (await arrived.get()).reject(requeue=False)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             dead = await arrived.get()
         assert (dead.body, dead.routing_key) == (b"bad", f"{imported.names.prefix}crm.dead")
         await dead.ack()

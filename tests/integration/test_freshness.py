@@ -13,7 +13,7 @@ from bridge.development.simulator_faults import Faults
 from bridge.settings.loading import load_settings
 from bridge.suppression import freshness as reports
 from bridge.suppression.store import Store
-from bridge.worker import dead_letter_age, freshness, waiting_events
+from bridge.worker import consumer, dead_letter_age, freshness, waiting_events
 from tests.support.dead_letters import move_to_dead_letters
 from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.working import AT, body_of, bounces, changed, working
@@ -38,6 +38,8 @@ def quick_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting_events, "_BUCKET_SECONDS", 0.1)
     monkeypatch.setattr(dead_letter_age, "_MAX_DUTY_CYCLE", 1.0)
     monkeypatch.setattr(reports, "LIVE_SECONDS", 2.0)
+    # What a worker has handed back at its end counts for a minute: it handles it, also if RabbitMQ stands still just then.
+    monkeypatch.setattr(consumer, "_CANCEL_SECONDS", 10.0)
 
 
 @asynccontextmanager

@@ -301,7 +301,7 @@ def _cause(at: int) -> writing.Cause:
 
 async def _somebody_waits(url: str) -> None:
     waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not await postgres.query(url, waiting):  # noqa: ASYNC110 -- only PostgreSQL knows
             await asyncio.sleep(0.01)
 

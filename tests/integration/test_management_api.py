@@ -21,7 +21,7 @@ async def test_an_answer_500_is_quoted() -> None:
     application = web.Application()
     application.router.add_get("/api/{path:.*}", fail)
     async with TestServer(application) as server:
-        settings = RabbitMQ(management_url=str(server.make_url("")))
+        settings = RabbitMQ(management_url=str(server.make_url("")), connect_timeout=20)
         async with connect(settings) as management:
             with pytest.raises(ManagementError) as caught:
                 await management.queue("suppression")
@@ -43,7 +43,7 @@ async def test_an_answer_500_is_asked_for_again() -> None:
     application = web.Application()
     application.router.add_get("/api/{path:.*}", fail_once)
     async with TestServer(application) as server:
-        settings = RabbitMQ(management_url=str(server.make_url("")))
+        settings = RabbitMQ(management_url=str(server.make_url("")), connect_timeout=20)
         async with connect(settings) as management:
             assert await management.exchanges() == []
     assert asked == 2

@@ -10,6 +10,8 @@ import aio_pika
 import pytest
 
 from bridge import events
+from bridge.receiver import durability
+from bridge.spool import stall
 from tests.support.receiving import designed, receiving
 from tests.support.wire import ask, post
 
@@ -28,6 +30,13 @@ pytestmark = pytest.mark.quick
 AT = 1539062173
 ODD = b' {"event" :{"data":null, "name":"%s","timestamp":1539062173},\n"message":{ "id":77 } , "new":[1]} '
 """An event with its own white space, order and one field more: the bytes shall arrive as they are."""
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk may take a second for an fsync."""
+    monkeypatch.setattr(durability, "DISK_TIMEOUT_SECONDS", 20.0)
+    monkeypatch.setattr(stall, "STALLED_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -202,5 +211,5 @@ async def archived(rabbit: Rabbit, count: int) -> list[bytes]:
         await channel.set_qos(prefetch_count=100)
         stream = await channel.get_queue(rabbit.names.archive)
         await stream.consume(arrivals.put, arguments={"x-stream-offset": "first"})
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             return [(await arrivals.get()).body for _ in range(count)]

@@ -32,7 +32,12 @@ ROLES = ("receiver", "worker", "api", "dev", "simulator")
     ("arguments", "started", "changes"),
     [
         (["receiver"], "receiver.started", {}),
-        (["receiver"], "receiver.supervisor_started", {"receiver": {"processes": 2}}),
+        # Both are stopped while they start, which takes some seconds on a busy machine.
+        (
+            ["receiver"],
+            "receiver.supervisor_started",
+            {"receiver": {"processes": 2, "drain_timeout": 20.0}},
+        ),
         (["worker"], "worker.started", {}),
         (["simulator", "--port", "0"], "simulator.started", {}),
     ],

@@ -96,7 +96,7 @@ async def test_what_ends_is_taken_off_and_published(
     url = settings.suppression.database_url.get_secret_value()
     async with working(settings), Store.open(url) as store:
         await store.add(JOE, actor="ann", note="")  # first, lest the other one ends before it is there
-        await store.add(JANE, actor="ann", note="on holiday", expires_at=int(time.time()) + 2)
+        await store.add(JANE, actor="ann", note="on holiday", expires_at=int(time.time()) + 5)
         changes = await workplace.changes(3)
         assert await store.check(JANE) == []
         assert [entry.address for entry in await store.entries(limit=9)] == [JOE]

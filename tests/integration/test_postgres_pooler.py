@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
+from bridge.suppression import postgresql_session
 from bridge.suppression.errors import StoreError, StoreUnavailableError
 from bridge.suppression.policy import Reason
 from bridge.suppression.postgresql import PostgresqlDatabase
@@ -82,8 +83,12 @@ async def test_a_list_is_kept_through_a_pooler_in_session_mode(postgresql_url: s
 
 
 @pytest.mark.parametrize(("mode", "size"), [("transaction", 1), ("transaction", 20), ("statement", 20)])
-async def test_a_pooler_that_keeps_no_session_is_refused(postgresql_url: str, mode: str, size: int) -> None:
+async def test_a_pooler_that_keeps_no_session_is_refused(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch, mode: str, size: int
+) -> None:
     """At once, by what is seen of it; not as something that waiting might help."""
+    # Who stands still for two seconds has not kept a session.
+    monkeypatch.setattr(postgresql_session, "_PROBE_SECONDS", 20.0)
     async with pooled(postgresql_url, mode, size=size) as through:
         for _ in range(3):
             with pytest.raises(StoreError, match=REFUSAL) as refusal:

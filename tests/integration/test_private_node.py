@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,10 +35,12 @@ def _sockets_of(variable: str) -> Iterator[str]:
         try:
             if variable.encode() not in (process / "environ").read_bytes().split(b"\0"):
                 continue
-            links = [str(open_file.readlink()) for open_file in (process / "fd").iterdir()]
+            open_files = list((process / "fd").iterdir())
         except OSError:  # another user's, or gone in the meantime
             continue
-        yield from (link.removeprefix("socket:[").removesuffix("]") for link in links)
+        for open_file in open_files:
+            with suppress(OSError):  # RabbitMQ closes files and connections all the time
+                yield str(open_file.readlink()).removeprefix("socket:[").removesuffix("]")
 
 
 def _listening() -> Iterator[tuple[str, int, str]]:

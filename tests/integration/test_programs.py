@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.masks import signals
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -117,6 +118,8 @@ async def test_a_signal_ends_daemons_too(programs: Programs, number: signal.Sign
     program = await programs.start("-c", DAEMON.format(then="time.sleep(600)"))
     assert program.front.stdout is not None
     await program.front.stdout.readline()
+    # The front comes to that after it has forked the others, who may be faster. SIGHUP is the last one.
+    await eventually(lambda: signal.SIGHUP in signals(program.front.pid, "SigCgt"))
     program.front.send_signal(number)
     assert await program.front.wait() == 128 + number
     assert program.left() == ([], [])

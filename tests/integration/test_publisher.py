@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pamqp import commands as spec
 
-from bridge.amqp import nack_monitor
+from bridge.amqp import channel_keeper, nack_monitor
 from bridge.amqp import publisher as publisher_module
 from bridge.amqp.connection import Link, open_connection
 from bridge.amqp.message_types import make_message
@@ -128,7 +128,7 @@ async def test_two_in_flight_with_one_id_both_have_an_outcome(
         queue = await channel.declare_queue(exclusive=True)
         routed = message("", queue.name, message_id="same")
         lost = message("", "nobody.has.this.queue", message_id="same")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             both = [line.publisher.publish(routed) for _ in range(2)]
             assert await asyncio.gather(*both) == [None, None]
             both = [line.publisher.publish(lost) for _ in range(2)]
@@ -153,7 +153,7 @@ async def test_of_two_with_one_id_the_one_that_no_queue_takes_fails(
             message("", queue.name, message_id="same", body=b"routed"),
             message("", "nobody.has.this.queue", message_id="same", body=b"lost"),
         ]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             confirms = [line.publisher.publish(ways[way]) for way in order]
             found = await asyncio.gather(*confirms, return_exceptions=True)
         assert [type(outcome) for outcome in found] == [[type(None), ReturnedError][way] for way in order]
@@ -230,8 +230,12 @@ async def test_nothing_is_written_on_a_channel_that_is_closed(
     assert connects(metrics) == 1
 
 
-async def test_a_channel_is_replaced_without_a_loss(line: Line, rabbit: Rabbit, metrics: Metrics) -> None:
+async def test_a_channel_is_replaced_without_a_loss(
+    line: Line, rabbit: Rabbit, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The old one's confirms are waited for, and each confirms its own: tags begin anew with the channel."""
+    # RabbitMQ may stand still for longer than a second.
+    monkeypatch.setattr(channel_keeper, "_RETIRE_SECONDS", 20.0)
     async with rabbit.listening(rabbit.names.events, "#") as everything:
         confirms = []
         for number in range(5):
@@ -251,6 +255,7 @@ async def test_a_channel_that_is_nacked_for_long_is_replaced(
 ) -> None:
     """Whatever made RabbitMQ nack may be over, and only this channel not know it; confirms under another key say nothing."""
     monkeypatch.setattr(nack_monitor, "MAX_NACKING_SECONDS", 0.0)
+    monkeypatch.setattr(channel_keeper, "_RETIRE_SECONDS", 20.0)  # as above
     limits: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
     async with rabbit.channel() as channel:
         queue = await channel.declare_queue(exclusive=True, arguments=limits)
@@ -305,9 +310,14 @@ async def test_the_window_bounds_what_is_in_flight(
 
 
 async def test_the_window_bounds_the_bytes_in_flight(
-    overrides: dict[str, Any], metrics: Metrics, amqp_url: str, rabbit: Rabbit
+    overrides: dict[str, Any],
+    metrics: Metrics,
+    amqp_url: str,
+    rabbit: Rabbit,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A broker that does not confirm costs no more memory than that, whatever the messages are; confirms make room."""
+    monkeypatch.setattr(publisher_module, "UNRESPONSIVE_SECONDS", 60.0)  # 64 MB may take longer than 5 s
     piece = b"x" * (MAX_BYTES_IN_FLIGHT // 8)
     async with Proxy.serve(amqp_url) as proxy:
         overrides["rabbitmq"]["urls"] = [proxy.url(amqp_url)]
@@ -452,7 +462,7 @@ async def test_settling_waits_for_confirms_that_nobody_waits_for_any_more(
             await eventually(lambda: line.publisher.in_flight == 1)
             assert not settling.done()
             proxy.resume()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await settling
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,9 @@ async def test_what_is_there_already_is_not_put_back_twice(
     operations = dead_letter_operations(settings)
     counted = await put_back(operations, tmp_path / "kept.jsonl", dry_run=True)
     assert (counted.published, counted.already_there) == (3, 1)
+    async with asyncio.timeout(90):
+        while await rabbit.depth(rabbit.names.dead) < 2:  # noqa: ASYNC110 -- RabbitMQ gives it back a moment later
+            await asyncio.sleep(0.02)
     assert await rabbit.depth(rabbit.names.dead) == 2
     await put_back(operations, tmp_path / "kept.jsonl")
     again = await put_back(operations, tmp_path / "kept.jsonl")

@@ -104,6 +104,9 @@ async def test_a_stack_that_runs_is_shown_and_well(
             for number, name in enumerate(("opened", "opened", "clicked"), 1):
                 url = f"http://127.0.0.1:{lifetime.port}/webhooks/msndr/{token}"
                 assert (await session.post(url, data=body_of(name, number))).status == 200
+            async with asyncio.timeout(90):
+                while not await is_ready(session, urls[1]):  # noqa: ASYNC110 -- it consumes, and may not publish yet
+                    await asyncio.sleep(0.05)
         code, seen = await looked(tmp_path, variables, *urls)
         text = await bridge(
             "status", "--metrics", urls[0], "--metrics", urls[1], directory=tmp_path, **variables
@@ -138,7 +141,7 @@ async def test_with_the_management_api_nodes_and_alarms_are_seen(
     }
     await alarmed.control.raise_alarm()
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             alarms: list[str] = []
             while not alarms:  # the API tells it with the next count, every 5 s
                 code, seen = await looked(tmp_path, seen_through)
@@ -157,7 +160,7 @@ async def test_the_api_knows_what_is_unacknowledged(managed: Managed, variables:
     names = topology.Names(settings.rabbitmq.prefix)
     async with await aio_pika.connect(managed.url) as connection:
         await declaring.declare(connection, planned_topology(settings))
-        async with connection.channel() as channel, asyncio.timeout(30):
+        async with connection.channel() as channel, asyncio.timeout(90):
             for _ in range(3):
                 await channel.default_exchange.publish(aio_pika.Message(b"x"), names.suppression)
             taken = await (await channel.get_queue(names.suppression)).get()
@@ -187,7 +190,7 @@ async def test_the_age_of_the_oldest_message_is_by_its_own_timestamp(
         async with (
             management.connect(settings.rabbitmq) as api,
             BrokerMonitor(settings.rabbitmq, api, [name]) as broker,
-            asyncio.timeout(30),
+            asyncio.timeout(90),
         ):
             age = None
             while age is None:  # RabbitMQ tells the API every 5 s
@@ -350,7 +353,7 @@ async def test_a_refused_queue_of_a_subscriber_is_not_well(
             role.receiver(load_settings(overrides=subscribed), lifetime), name="receiver"
         ) as taking:
             await wait_while_running(lifetime.started, taking)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 wrong = ""
                 while crm not in wrong:  # it connects while it takes events already
                     _, seen = await looked(tmp_path, variables, f"http://127.0.0.1:{port}")
@@ -517,7 +520,7 @@ async def test_watch_looks_again_and_ends_with_0_on_ctrl_c(variables: dict[str, 
     watching = ("status", "--watch", "--json", "--metrics", "http://127.0.0.1:1")
     process = await start_bridge(*watching, cwd=tmp_path, env=os.environ | variables)
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             for _ in range(2):
                 assert process.stdout is not None
                 while b'"well": false' not in await process.stdout.readline():
@@ -542,6 +545,11 @@ async def test_help_has_an_example_and_the_variables(tmp_path: Path) -> None:
     text = (await bridge("status", "--help", directory=tmp_path)).stdout
     assert "Example: bridge status --watch" in text
     assert "BRIDGE_RABBITMQ__URLS" in text
+
+
+async def is_ready(session: aiohttp.ClientSession, url: str) -> bool:
+    async with session.get(f"{url}/readyz") as answer:
+        return answer.status == 200
 
 
 @asynccontextmanager

@@ -102,14 +102,16 @@ async def test_a_worker_declares_again_what_is_registered_until_it_is_removed(
         await operations.add(on_either, CRM, actor="ann", as_it_is=False)
         await rabbit.delete_subscribers("crm")
         await stands_again(rabbit, own)
-        async with rabbit.channel() as channel, asyncio.timeout(20):
+        async with rabbit.channel() as channel, asyncio.timeout(90):
             exchange = await channel.get_exchange(rabbit.names.events)
             while not await rabbit.depth(own):  # it is bound a moment later
                 await exchange.publish(aio_pika.Message(b"{}"), "soft_bounced")
         await operations.remove(on_either, await operations.preview_removal(on_either, "crm"))
-        async with rabbit.channel() as channel:
-            await channel.queue_delete(rabbit.names.malformed)
-        await stands_again(rabbit, rabbit.names.malformed)  # by then it has declared everything again
+        # The first may be of a declaration that had begun before the removal, and cleans up after itself at its end.
+        for _ in range(2):
+            async with rabbit.channel() as channel:
+                await channel.queue_delete(rabbit.names.malformed)
+            await stands_again(rabbit, rabbit.names.malformed)
         assert not await rabbit.stands(own)
 
 
@@ -178,13 +180,13 @@ async def test_a_queue_that_its_team_declared_with_other_arguments_stops_no_role
         answer = await ask(port, post(body_of("hard_bounced", 1), token=TOKEN))
         assert answer.json["durability"] == "confirmed"
         await changes.next()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not await rabbit.depth(own):  # a stream counts what is in it after the confirm
             pass
 
 
 async def stands_again(rabbit: Rabbit, queue: str) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while not await rabbit.stands(queue):
             pass
 

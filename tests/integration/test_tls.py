@@ -60,7 +60,7 @@ async def test_events_are_confirmed_over_tls(
         await line.up()
         exchange = f"{settings.rabbitmq.prefix}email.events"
         message = make_message(exchange, "any", spec.Basic.Properties(message_id="one"), b"{}")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             await asyncio.gather(*(line.publisher.publish(message) for _ in range(1000)))
     assert metrics.registry.get_sample_value("bridge_publishes_total", {"outcome": "confirmed"}) == 1000
 

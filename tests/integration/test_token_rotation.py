@@ -35,7 +35,9 @@ WITH_THE_FIRST = 'bridge_requests_admitted_total{token="first"}'
 
 def written(content: str) -> Callable[[Path], None]:
     def write(file: Path) -> None:
-        file.write_text(content)
+        draft = file.with_suffix(".draft")  # at no moment is it empty, unless it is to be
+        draft.write_text(content)
+        draft.replace(file)
 
     return write
 

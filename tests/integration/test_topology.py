@@ -160,8 +160,8 @@ async def test_a_subscriber_may_requeue_as_often_as_he_likes(rabbit: Rabbit, sub
         async with rabbit.channel() as channel:
             queue = await channel.get_queue(billing)
             for _ in range(25):
-                await (await queue.get(timeout=30)).reject(requeue=True)
-            assert (await queue.get(timeout=30)).routing_key == "delivered"
+                await (await queue.get(timeout=90)).reject(requeue=True)
+            assert (await queue.get(timeout=90)).routing_key == "delivered"
     finally:
         await rabbit.delete_subscribers("billing", "everything")
 

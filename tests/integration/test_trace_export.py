@@ -39,7 +39,7 @@ pytestmark = pytest.mark.quick
 
 PACKAGE = Path(bridge.__file__).parent
 ALL = Tracing(enabled=True, sampling=1.0)
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 90
 WHOLE_BATCH = 256
 """It is sent at once."""
 

@@ -15,10 +15,12 @@ from bridge.broker.messages import message_from_body
 from bridge.broker.topology_plan import planned_topology
 from bridge.broker.trace_headers import with_trace
 from bridge.operations.dead_letters import dead_letter_operations
+from bridge.receiver import durability
 from bridge.roles import receiver as receiver_role
 from bridge.roles import worker as worker_role
 from bridge.roles.lifetime import Lifetime
 from bridge.settings.loading import load_settings
+from bridge.spool import stall
 from bridge.suppression.address_keys import keys_of
 from bridge.suppression.policy import Reason
 from bridge.suppression.store import Store
@@ -197,9 +199,11 @@ async def test_a_bad_traceparent_costs_nobody_anything(
 
 
 async def test_an_event_that_was_spooled_keeps_its_trace(
-    overrides: Overrides, rabbit: Rabbit, recorded: Recorded, amqp_url: str
+    overrides: Overrides, rabbit: Rabbit, recorded: Recorded, amqp_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ is away at the POST; what the drain publishes later belongs to the trace, and so does the drain."""
+    monkeypatch.setattr(durability, "DISK_TIMEOUT_SECONDS", 60)  # a slow disk is none that hangs
+    monkeypatch.setattr(stall, "STALLED_SECONDS", 60)
     async with Proxy.serve(amqp_url) as proxy:
         settings = load_settings(overrides=changed(overrides, rabbitmq={"urls": [proxy.url(amqp_url)]}))
         await declaring.declare(rabbit.connection, planned_topology(settings))
@@ -266,7 +270,7 @@ async def test_a_batch_is_linked_to_each_trace_in_it(
     overrides: Overrides, workplace: Workplace, rabbit: Rabbit, recorded: Recorded
 ) -> None:
     """Events of several traces in one transaction: of those that are recorded, and no others. Every change has its own."""
-    settings = load_settings(overrides=changed(overrides, worker={"linger": 1.0, "batch_size": 4}))
+    settings = load_settings(overrides=changed(overrides, worker={"linger": 60, "batch_size": 4}))
     contexts = [SENDER, UNRECORDED, None, TraceContext(SENDER.traceparent.replace("0af", "1af"))]
     async with Store.open(settings.suppression.database_url.get_secret_value()) as store:
         await store.remember({str(number): f"jane{number}@example.org" for number in range(1, 5)})
@@ -327,7 +331,7 @@ async def test_the_spans_of_both_roles_reach_an_otlp_receiver(overrides: Overrid
             await post(lifetime.port, body_of("hard_bounced", 1))
             await changes.next()
             lifetime.stop.set()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await role
         received = {span.name for span in collector.spans["mail-receiver"]}
         worked = collector.spans["mail-worker"]

@@ -70,7 +70,7 @@ async def rejected(url: str, queue: str, count: int) -> None:
 
 
 async def until_dead(rabbit: Rabbit, count: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         while await rabbit.depth(rabbit.names.dead) < count:  # noqa: ASYNC110 -- RabbitMQ does not tell
             await asyncio.sleep(0.02)
 
@@ -214,7 +214,7 @@ async def test_a_tail_shows_what_cannot_be_decoded(
         await workplace.send(body_of("clicked", 3))
         seen: list[tuple[str, str | None]] = []
         while not seen or seen[-1] != ("clicked", "3"):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 one = await shown.get()
             seen.append((one.event, one.message_id))
     assert seen.count(("hard_bounced", "2")) == len(UNDECODABLE)

@@ -285,7 +285,7 @@ class _Opened:
         self._times.release()
 
     async def once_more(self) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await self._times.acquire()
 
 
@@ -306,5 +306,5 @@ class _Remembering:
                 report(DeliveryResult(delivery, self._outcome))
 
     async def next(self) -> Delivery:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             return await self._taken.get()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
 
 from tests.support.console import OVERRIDER, token_of
 
@@ -24,9 +24,14 @@ NARROW: Final = 360
 _PROGRAM: Final = "chromium"
 _RULES: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 """axe-core's names of what it looks for."""
+_PATIENCE_MILLISECONDS: Final = 90_000
+"""For what a page is to show. Playwright has five and thirty seconds, and browsers, RabbitMQ and tests share a busy machine."""
 _LEFT_BEHIND: Final = ("htmx:sendAbort", "htmx:afterRequest")
 """How htmx tells of a request that it, or the browser, has given up: the page was left, or more was typed. The second comes
 with every failure as well, and then not alone: beside `htmx:sendError` or `htmx:timeout`."""
+
+
+expect.set_options(timeout=_PATIENCE_MILLISECONDS)
 
 
 def chromium() -> str:
@@ -134,6 +139,7 @@ async def window(browser: Browser, base: str) -> AsyncIterator[Window]:
     """A window in which nobody is signed in; fails at the end if its page has complained. Args: as `Window.base`."""
     async with await browser.new_context(reduced_motion="reduce") as context:
         page = await context.new_page()
+        page.set_default_timeout(_PATIENCE_MILLISECONDS)
         shown = Window(page, base)
 
         def said(message: ConsoleMessage) -> None:

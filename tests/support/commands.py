@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.support.warm_starts import ForkedProcess
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 
 class Outcome(NamedTuple):

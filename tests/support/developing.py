@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.processes import Process, Processes
 
-NODE_PATIENCE: Final = 60
+NODE_PATIENCE: Final = 180
 """Seconds for a RabbitMQ node to start, beside other tests."""
 
 

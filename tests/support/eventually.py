@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE_SECONDS: Final = 20
+PATIENCE_SECONDS: Final = 90
 _LOOK_EVERY_SECONDS: Final = 0.01
 
 

@@ -30,7 +30,7 @@ PUBLISHED: Final = "publish.#"
 
 _PREFETCH: Final = 2000
 _ACKNOWLEDGE_EVERY: Final = 500
-_PATIENCE_SECONDS: Final = 30.0
+_PATIENCE_SECONDS: Final = 90.0
 _POLL_SECONDS: Final = 0.02
 _LOST: Final = (AMQPError, BrokerUnavailableError, OSError)
 

@@ -25,6 +25,8 @@ from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 import bridge
+from bridge.receiver import durability
+from bridge.spool import stall
 from tests.support.unprivileged import drop_privileges
 
 MAX_REQUEST_BYTES = 1 << 20
@@ -41,6 +43,9 @@ _NOT_LOADED = (
 """What is imported by each process: the command line, what runs when it is imported, and the fast path."""
 _ALSO_LOADED = ("typer", "rich.progress", "aiosqlite", "asyncpg", "encodings.idna")
 """Libraries of the command line, and what others load when they are used. They look at nothing when they are imported."""
+_SLOW_DISK_SECONDS = 20.0
+"""A disk that takes a second to write is slow, and none that hangs: on a busy machine that happens, and an event that the
+test wants spooled would be answered 503. What hangs is tested within the tests' own processes."""
 _STOPPED_BY_TERMINAL = {signal.SIGINT}
 """A Ctrl-C ends the tests, and they end this process: it is only for the children."""
 
@@ -103,6 +108,7 @@ def _load() -> None:
             importlib.import_module(module.name)
     for library in _ALSO_LOADED:
         importlib.import_module(library)
+    stall.STALLED_SECONDS = durability.DISK_TIMEOUT_SECONDS = _SLOW_DISK_SECONDS  # type: ignore[misc]  # constants of the product
     assert threading.active_count() == 1, threading.enumerate()
     gc.collect()
     gc.freeze()  # the collector does not touch, and so not copy, the memory that the children share

@@ -45,7 +45,7 @@ class Poster:
     async def answers(self, more: int) -> None:
         """Wait for so many further answers."""
         wanted = len(self.answered) + more
-        async with asyncio.timeout(20), self._grew:
+        async with asyncio.timeout(90), self._grew:
             await self._grew.wait_for(lambda: len(self.answered) >= wanted)
 
     async def missing_from(self, listener: Listener, patience: float = 20) -> set[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.support.warm_starts import ForkedProcess
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 90
 
 
 class Process:

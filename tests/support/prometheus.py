@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PROGRAM: Final = shutil.which("prometheus")
 SHIPPED: Final = ROOT / "config" / "prometheus"
-_PATIENCE_SECONDS: Final = 30
+_PATIENCE_SECONDS: Final = 90
 _LOOK_EVERY_SECONDS: Final = 0.1
 _DISCOVERED: Final = re.compile(r"dns_sd_configs:\n +- \{ names: \[(\w+)\], .*\}")
 

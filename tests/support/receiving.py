@@ -39,7 +39,7 @@ class Line:
 
     async def up(self) -> None:
         """When it is open, for the first time or again after `opened.clear()`."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await self.opened.wait()
 
 

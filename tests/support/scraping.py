@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Samples = dict[str, float]
 """`name{label="value"}`, its labels in the order of their names -> value."""
 
-PATIENCE_SECONDS: Final = 20
+PATIENCE_SECONDS: Final = 90
 _LOOK_EVERY_SECONDS: Final = 0.05
 
 

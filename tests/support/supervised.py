@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Overrides = dict[str, dict[str, Any]]
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 90
 LOOK_EVERY_SECONDS = 0.05
 
 
@@ -57,6 +57,12 @@ class SupervisedReceivers:
         found = [line for line in text.splitlines() if line.rpartition(" ")[0] == name]
         assert len(found) <= 1
         return float(found[0].rpartition(" ")[2]) if found else 0.0
+
+    async def shows(self, name: str, value: float) -> None:
+        """When the sample is this. For a gauge that is set at a scrape: a process that is slow to answer is not waited for."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.reading(name) != value:  # noqa: ASYNC110 -- there is no event to await
+                await asyncio.sleep(LOOK_EVERY_SECONDS)
 
     async def accepts(self, *numbers: int) -> set[str]:
         """The ids of events of these messages, each posted on a connection of its own and answered 200."""

@@ -92,5 +92,5 @@ async def put(rabbit: Rabbit, key: str, encoded: bytes, body: bytes, *, exchange
         below.delivery_tag += 1
         below.confirmations[below.delivery_tag] = confirm
         await below.write_queue.put(ChannelFrame(b"".join(framing.frames(message)), should_close=False))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await confirm

@@ -18,7 +18,7 @@ from tests.conftest import TOKEN
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 90
 TOO_LARGE = f"413 {HTTPStatus.REQUEST_ENTITY_TOO_LARGE.phrase}"
 """Python 3.13 has other words for it than 3.11; nobody reads them."""
 

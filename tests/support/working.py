@@ -110,7 +110,7 @@ class Workplace:
             at_least: that many are waited for. RabbitMQ gives back what a consumer had a moment after its end.
         """
         found: list[bytes] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while True:
                 found += [message.body for message in await self._emptied(self.names.suppression)]
                 if len(found) >= at_least:
@@ -124,7 +124,7 @@ class Workplace:
     async def _emptied(self, name: str) -> list[AbstractIncomingMessage]:
         """Whoever has just looked at them, and ended, may still count as their consumer, who has them, for a moment."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 while (await queue_counts(self._connection, name))[1]:  # noqa: ASYNC110 -- RabbitMQ does not tell
                     await asyncio.sleep(0.02)
         queue = await self._channel.get_queue(name)
@@ -156,7 +156,7 @@ async def working(settings: Settings) -> AsyncIterator[None]:
         await wait_while_running(lifetime.started, role)
         yield
         lifetime.stop.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await role
 
 

@@ -102,7 +102,7 @@ async def connected() -> AsyncIterator[tuple[aio_pika.Connection, Broker]]:
             NOWHERE.with_port(port).with_query(heartbeat=0), client_properties={"connection_name": "a name"}
         )
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(90):
                 await connection.connect()
                 yield connection, await arrived
         finally:
@@ -177,7 +177,7 @@ async def test_a_channel_has_what_the_publisher_uses() -> None:
         assert ours.wire is connection.kwargs["transport_factory"]
         closing = ours.channel.closing
         broker.say(1, spec.Channel.Close(404, "NOT_FOUND - no exchange", 60, 40))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             await asyncio.wait([closing])
         assert "NOT_FOUND" in str(closing.exception())
 
@@ -197,7 +197,7 @@ async def test_confirms_are_heard_at_the_socket_and_the_rest_is_read_by_aiormq()
         theirs.confirmations[1] = confirm
         for number in (ours.channel.number, theirs.number):
             broker.say(number, spec.Basic.Ack(delivery_tag=1, multiple=False))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             assert isinstance(await confirm, spec.Basic.Ack)
         assert heard.told == [("ack", 1, False)]
 
@@ -239,7 +239,7 @@ async def test_any_frame_that_is_read_counts_as_a_sign_of_life(sign: Any) -> Non
 async def test_alarms_are_reported() -> None:
     """RabbitMQ reports them to clients that ask, and aiormq asks; they are read at the socket, and by aiormq, too."""
     told: asyncio.Queue[str | None] = asyncio.Queue()
-    async with connected() as (connection, broker), asyncio.timeout(20):
+    async with connected() as (connection, broker), asyncio.timeout(90):
         assert broker.capabilities["connection.blocked"] is True
         wire_of(connection).watch_alarms(blocked=told.put_nowait, unblocked=lambda: told.put_nowait(None))
         broker.say(0, spec.Connection.Blocked("low on memory"))

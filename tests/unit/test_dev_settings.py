@@ -42,6 +42,8 @@ def listen() -> Iterator[ExitStack]:
 
 def _taken(sockets: ExitStack, port: int, host: str = "127.0.0.1") -> None:
     one = sockets.enter_context(socket.socket())
+    # Connections that another process had on this port may not be forgotten by the kernel yet.
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.bind((host, port))
     one.listen()
 

@@ -26,5 +26,5 @@ async def test_a_consumer_whose_address_is_not_known_yet_is_on_no_machine() -> N
     app.router.add_get("/api/consumers/{host}", answer)
     async with TestServer(app, port=free_port()) as server:
         url = f"http://127.0.0.1:{server.port}"
-        async with management.connect(RabbitMQ(management_url=url)) as api:
+        async with management.connect(RabbitMQ(management_url=url, connect_timeout=60)) as api:
             assert await api.consumer_hosts("q") == ["127.0.0.1"]

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from bridge import private_files
 from bridge.settings.sections import Spool as SpoolSettings
 from bridge.spool import folder as spool_folder
+from bridge.spool import stall, thread
 from bridge.spool.claiming import claim_file
 from bridge.spool.entries import SpoolEntry
 from bridge.spool.errors import SpoolError, SpoolForeignError
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOBODY = 65_534
+PATIENCE_SECONDS = 90.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes a second or two has the file all the same before the spool is used, and before the next one is opened."""
+    monkeypatch.setattr(stall, "STALLED_SECONDS", PATIENCE_SECONDS)
+    for name in ("_OPENING_SECONDS", "_ENDING_SECONDS"):
+        monkeypatch.setattr(thread, name, PATIENCE_SECONDS)
 
 
 @pytest.fixture(params=[0o022, 0o000, 0o777], ids=oct, autouse=True)

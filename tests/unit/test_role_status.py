@@ -31,6 +31,12 @@ MOUNTS = """\
 """
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each role here answers, or refuses at once, however long this process stands still."""
+    monkeypatch.setattr(role_status, "_TIMEOUT_SECONDS", 60.0)
+
+
 @pytest.mark.parametrize(
     ("path", "kind"),
     [

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from bridge.settings.sections import Spool as SpoolSettings
+from bridge.spool import stall, thread
 from bridge.spool.entries import OVERHEAD
 from bridge.spool.listing import read_contents
 from bridge.spool.spool import Spool
@@ -41,6 +43,7 @@ BODIES = st.lists(
     max_size=6,
 )
 """Received at, and body: below and above the size of a page."""
+PATIENCE_SECONDS = 90.0
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -204,6 +207,15 @@ class SpoolMachine(RuleBasedStateMachine):
             shutil.copy(file.with_name(file.name + suffix), folder)
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes a second for one of thousands of commits does not hang, and each end and start waits for it."""
+    monkeypatch.setattr(stall, "STALLED_SECONDS", PATIENCE_SECONDS)
+    for name in ("_OPENING_SECONDS", "_ENDING_SECONDS"):
+        monkeypatch.setattr(thread, name, PATIENCE_SECONDS)
+
+
+@pytest.mark.usefixtures("_patient")
 def test_the_spool_returns_exactly_what_was_put() -> None:
     """Hypothesis looks for a sequence of put, confirm, crash and reopen after which the spool is wrong."""
     run_state_machine_as_test(

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 EVENTS = [event("opened", message_id=1), event("clicked", message_id=1), event("opened", message_id=2)]
 SEED = 1
+PATIENCE_SECONDS = 90.0
+"""Of a consumer that settles all, and may stand still meanwhile, as this process may."""
 
 
 def recorder(make: Callable[[], Any], **how: Any) -> Recorder:
-    return Recorder(make, seed=SEED, **how)
+    return Recorder(make, seed=SEED, **{"patience": PATIENCE_SECONDS} | how)
 
 
 def careful() -> Consumer:

@@ -35,6 +35,8 @@ _PREFETCH: Final = 500
 """What the worker takes at once, as shipped."""
 _LOOK_EVERY_SECONDS: Final = 0.2
 _PATIENCE_SECONDS: Final = 1200.0
+_DELIVERY_SECONDS: Final = 10.0
+"""RabbitMQ may stand still for some of them; with fewer events at once each costs the worker more."""
 
 
 @asynccontextmanager
@@ -123,7 +125,7 @@ class _Queue:
 
     async def _delivered(self, count: int) -> None:
         """Wait until RabbitMQ has sent what the worker takes at once, where one consumes already."""
-        for _ in range(round(1 / _LOOK_EVERY_SECONDS)):
+        for _ in range(round(_DELIVERY_SECONDS / _LOOK_EVERY_SECONDS)):
             if (await ready_messages(self._connection, self._names.suppression) or 0) <= max(
                 0, count - _PREFETCH
             ):

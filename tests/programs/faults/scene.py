@@ -119,10 +119,10 @@ class Scene:
 
     async def settled(self) -> History:
         """The history, once everything is worked off, or after a good while."""
-        await settle(self.load.accepted_mails, self.consumer, self.reader)
+        await settle(self.load.accepted_mails, self.consumer, self.reader, waiting=self._waiting)
         recorder = self.recorder
         recorder.left("dead letters", await waiting_messages(self.node.url, [_NAMES.dead]))
-        recorder.left("queue", await waiting_messages(self.node.url, [_NAMES.suppression]))
+        recorder.left("queue", await self._queued())
         recorder.left("spool", await asyncio.to_thread(self._spooled))
         recorder.flush()
         return History.read(self.history_file)
@@ -130,6 +130,13 @@ class Scene:
     @property
     def history_file(self) -> Path:
         return self.directory / HISTORY
+
+    async def _waiting(self) -> list[str]:
+        """What is still to be worked off."""
+        return [*await self._queued(), *await asyncio.to_thread(self._spooled)]
+
+    async def _queued(self) -> list[str]:
+        return await waiting_messages(self.node.url, [_NAMES.suppression])
 
     def _spooled(self) -> list[str]:
         files = list_files(self.spool_directory)

@@ -41,7 +41,7 @@ _REMOVALS: Final = (
     (("volume", "ls"), ("volume", "rm")),
 )
 """How to list a kind of thing, and how to remove it; what stands on another comes first."""
-_FETCH: Final = "from urllib.request import urlopen; print(urlopen('{}', timeout=4).read().decode())"
+_FETCH: Final = "from urllib.request import urlopen; print(urlopen('{}', timeout=30).read().decode())"
 
 
 class UnwellError(AssertionError):

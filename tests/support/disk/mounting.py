@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.support.disk.contents import Rule
 
-_PATIENCE_SECONDS: Final = 20.0
+_PATIENCE_SECONDS: Final = 90.0
 _LOOK_EVERY_SECONDS: Final = 0.02
 _END_SECONDS: Final = 5.0
 _ROOT: Final = Path(__file__).parents[3]

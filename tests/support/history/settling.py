@@ -7,12 +7,14 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from aio_pika.exceptions import AMQPError
+
 from tests.support.history.list_reading import FAILURES
 from tests.support.history.policy_model import DEFAULT_POLICY, Policy
 from tests.support.history.records import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
     from tests.support.history.consuming import Consumer
     from tests.support.history.list_reading import ListReader
@@ -29,6 +31,7 @@ async def settle(
     consumer: Consumer,
     reader: ListReader,
     *,
+    waiting: Callable[[], Awaitable[Collection[str]]],
     policy: Policy = DEFAULT_POLICY,
     patience: float = PATIENCE_SECONDS,
 ) -> None:
@@ -40,6 +43,7 @@ async def settle(
         accepted: as `Poster.accepted_mails`.
         consumer: of the events, and of the changes.
         reader: of the list.
+        waiting: what is still in queues and spools that must be empty by then.
         policy: which events suppress.
         patience: seconds, from the last change that has come.
 
@@ -59,7 +63,7 @@ async def settle(
     while time.monotonic() < deadline:
         if len(consumer.change_ids) > heard:
             heard, deadline = len(consumer.change_ids), time.monotonic() + patience
-        ids_now = await _log_if_worked_off(wanted, consumer, reader)
+        ids_now = await _log_if_worked_off(wanted, consumer, reader, waiting)
         if ids_now is None or ids_now != known:
             known, quiet_since = ids_now, time.monotonic()
         elif time.monotonic() - quiet_since > _QUIET_SECONDS:
@@ -69,14 +73,19 @@ async def settle(
 
 
 async def _log_if_worked_off(
-    wanted: Mapping[tuple[str, str], int], consumer: Consumer, reader: ListReader
+    wanted: Mapping[tuple[str, str], int],
+    consumer: Consumer,
+    reader: ListReader,
+    waiting: Callable[[], Awaitable[Collection[str]]],
 ) -> set[int] | None:
     """The log of changes; None while something is still to be done, or the list cannot be read."""
     try:
+        if await waiting():
+            return None
         counts = await reader.counts()
         if any(counts.get(key, 0) < count for key, count in wanted.items()):
             return None
         log = await reader.change_ids()
         return log if log <= consumer.change_ids and not await reader.unpublished() else None
-    except FAILURES:
+    except (*FAILURES, AMQPError):
         return None
