@@ -28,6 +28,8 @@ log = logs.logger("worker")
 
 _SILENT_SECONDS: Final = 2.0
 """After this time without a message, before the last one, somebody else has taken it."""
+_TRUSTED_SECONDS: Final = 600.0
+"""The queue is read again after this time, also if the number is as expected: one may have come while another went."""
 _MAX_DUTY_CYCLE: Final = 0.05
 """Reading takes at most this share of the time."""
 
@@ -36,7 +38,7 @@ class DeadLetterAge:
     """The time at which the oldest dead letter came in.
 
     The dead letters that this worker makes are known. Others are noticed by the number of messages: those of other
-    workers and of RabbitMQ, and what people have replayed or discarded. Then the queue is read as `bridge dead list` reads it,
+    workers and of RabbitMQ, and what people have replayed or discarded. Then, and now and then, the queue is read as `bridge dead list` reads it,
     which changes nothing in it.
     """
 
@@ -57,6 +59,7 @@ class DeadLetterAge:
         self._others_before = 0
         """The same at the last look: while messages come and go, the queue is not read."""
         self._read_again_at = 0.0
+        self._trusted_until = 0.0
 
     def made(self, delivery: Delivery) -> None:
         """This worker has made a dead letter of a delivery."""
@@ -84,7 +87,8 @@ class DeadLetterAge:
             self._learned(None, others)
             return
         unexpected = others != self._others and others == before
-        if (unexpected or not self.known) and time.monotonic() >= self._read_again_at:
+        is_old = not self.known or time.monotonic() >= self._trusted_until
+        if (unexpected or is_old) and time.monotonic() >= self._read_again_at:
             await self._read(connection)
 
     async def _read(self, connection: AbstractConnection) -> None:
@@ -103,6 +107,7 @@ class DeadLetterAge:
             await exclusive_lock.release(connection, lock)
         ended = time.monotonic()
         self._read_again_at = ended + (ended - began) / _MAX_DUTY_CYCLE
+        self._trusted_until = ended + _TRUSTED_SECONDS
         self._learned(_older(oldest, self._oldest_made), count - made)
 
     async def _oldest_in_queue(self, connection: AbstractConnection) -> tuple[float | None, int]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bridge.amqp.connection import open_connection
 from bridge.development.simulator_faults import Faults
 from bridge.settings.loading import load_settings
 from bridge.suppression import freshness as reports
 from bridge.suppression.store import Store
 from bridge.worker import consumer, dead_letter_age, freshness, waiting_events
+from bridge.worker.dead_letter_age import DeadLetterAge
 from tests.support.dead_letters import move_to_dead_letters
 from tests.support.eventually import PATIENCE_SECONDS
 from tests.support.working import AT, body_of, bounces, changed, working
@@ -101,6 +103,31 @@ async def test_a_dead_letter_holds_it_back_until_it_is_gone(
             now = time.time()
             await dead.purge()
             await comes_to(store, lambda at: at > now)
+
+
+async def test_a_dead_letter_that_comes_while_another_goes_is_found_in_the_end(
+    workplace: Workplace, rabbit: Rabbit, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number says nothing of it: what was read is not believed for ever."""
+    assert workplace
+    later: dict[str, Any] = {"received-at": (AT + 60) * 1000}
+    earlier: dict[str, Any] = {"received-at": AT * 1000}
+    age = DeadLetterAge(rabbit.names.dead)
+    async with await open_connection(amqp_url, name="test") as connection, asyncio.timeout(PATIENCE_SECONDS):
+        await move_to_dead_letters(rabbit, [1], **later)
+        while age.oldest != AT + 60:
+            await age.look(connection)
+        async with rabbit.channel() as channel:
+            await (await taken(await channel.get_queue(rabbit.names.dead), later["received-at"])).ack()
+        await move_to_dead_letters(rabbit, [2], **earlier)
+        while await rabbit.depth(rabbit.names.dead) != 1:
+            pass
+        await age.look(connection)
+        assert age.oldest == AT + 60
+        monkeypatch.setattr(dead_letter_age, "_TRUSTED_SECONDS", 0.0)
+        age._trusted_until = 0.0
+        while age.oldest != AT:
+            await age.look(connection)
 
 
 async def test_an_event_in_a_delay_queue_holds_it_back_until_it_is_on_the_list(
