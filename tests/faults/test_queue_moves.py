@@ -189,11 +189,12 @@ async def test_a_role_that_binds_and_declares_it_as_before_only_delays_the_move(
     await operator.run("apply", subscribers=CRM)
 
     declared: list[str] = []
+    over = asyncio.Event()
 
     async def declare_as_before(connection: AbstractConnection) -> None:
         """It is faster once, and binds now and then. With a connection that is open: there is half a second to be faster in."""
         number = 0
-        while True:
+        while not over.is_set():
             try:
                 async with connection.channel() as channel:
                     queue = await channel.get_queue("crm")
@@ -210,10 +211,12 @@ async def test_a_role_that_binds_and_declares_it_as_before_only_delays_the_move(
     async with Load.on(operator.url) as load:
         async with (
             await aio_pika.connect(operator.url) as connection,
-            background_task(declare_as_before(connection), name="a role"),
+            background_task(declare_as_before(connection), name="a role") as role,
         ):
             moved = await operator.document("apply", "--migrate", *SOON, subscribers=CRM)
             assert (moved["code"], moved["refused"]) == (0, [])
+            over.set()
+            await role
         assert declared
         await load.consumed(50)
     assert load.failed == []
