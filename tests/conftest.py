@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import aio_pika
 import hypothesis
 import pytest
+import structlog
 from yarl import URL
 
 from bridge import fast_path
@@ -24,6 +26,7 @@ from bridge.development import private_node
 from bridge.development.simulator_api import serve_simulator
 from bridge.settings.loading import load_settings
 from bridge.settings.sources import ENVIRONMENT_PREFIX
+from bridge.telemetry import logs
 from bridge.telemetry.metrics import Metrics
 from tests.support import stores
 from tests.support.compiled import compiling
@@ -184,6 +187,19 @@ def _needs_broker(config: pytest.Config) -> bool:
 def _has_workers(config: pytest.Config) -> bool:
     """Whether pytest-xdist runs the tests in processes of their own."""
     return bool(config.getoption("numprocesses", None))
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Logging is the process's, and it has other tests to run: a command run in it lets only errors through from then on."""
+    root = logging.getLogger()
+    loggers = [root, *(logging.getLogger(name) for name in (*logs._NOISY_LIBRARIES, "asyncio"))]
+    handlers, levels = root.handlers[:], [one.level for one in loggers]
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    for one, level in zip(loggers, levels, strict=True):
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ from tests.support import list_commands
 from tests.support.clock import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.list_commands import Bridge
@@ -26,7 +25,7 @@ BEFORE, AT, LATER = "2023-11-14T22:13:19Z", "2023-11-14T22:13:20Z", "2023-11-14T
 
 
 @pytest.fixture
-def bridge(database_url: str) -> Iterator[Bridge]:
+def bridge(database_url: str) -> Bridge:
     """On a list on which Jane has bounced, Ann was added until 30 s later, and Joe has complained."""
 
     async def fill() -> None:
@@ -36,8 +35,7 @@ def bridge(database_url: str) -> Iterator[Bridge]:
             await store.add("joe@mail.example.org", reason=Reason.COMPLAINT, actor="worker", note="")
 
     asyncio.run(fill())
-    with list_commands.on(database_url) as run:
-        yield run
+    return list_commands.on(database_url)
 
 
 def items(bridge: Bridge, *arguments: str) -> list[str]:

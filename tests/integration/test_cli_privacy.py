@@ -8,7 +8,6 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from bridge.cli.main import app
@@ -21,7 +20,6 @@ from bridge.suppression.store import Store
 from bridge.suppression.suppressing_events import SuppressingEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from typer.testing import Result
@@ -33,15 +31,13 @@ HASH = keys_of(Suppression.model_validate({"privacy_keys": [KEY]})).looked_up(JA
 
 
 @pytest.fixture(autouse=True)
-def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jane is on a list; the settings name it, a key, and a spool folder."""
     url = f"sqlite+aiosqlite:///{tmp_path}/list.sqlite3"
     monkeypatch.setenv("BRIDGE_SUPPRESSION__DATABASE_URL", url)
     monkeypatch.setenv("BRIDGE_SUPPRESSION__PRIVACY_KEYS", KEY)
     monkeypatch.setenv("BRIDGE_SPOOL__DIRECTORY", str(tmp_path / "spool"))
     asyncio.run(_fill(url))
-    yield
-    structlog.reset_defaults()  # the commands let only errors through, in this process
 
 
 async def _fill(url: str) -> None:

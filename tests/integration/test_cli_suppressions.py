@@ -31,10 +31,9 @@ COMMANDS = ("check", "list", "add", "remove", "history", "allow")
 
 
 @pytest.fixture
-def bridge(database_url: str) -> Iterator[Bridge]:
+def bridge(database_url: str) -> Bridge:
     """`bridge suppressions …` on a database of its own, in a terminal that is wide enough."""
-    with list_commands.on(database_url) as run:
-        yield run
+    return list_commands.on(database_url)
 
 
 @pytest.fixture

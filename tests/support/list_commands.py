@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import structlog
 import typer
 from typer.testing import CliRunner, Result
 
 from bridge.cli import main, suppressions
 from tests.support.postgres import is_postgresql
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 
 class Bridge(Protocol):
     def __call__(self, *arguments: str, stdin: bytes | None = None) -> Result: ...
 
 
-@contextmanager
-def on(database_url: str) -> Iterator[Bridge]:
+def on(database_url: str) -> Bridge:
     """The commands on this list, in a terminal that is wide enough."""
     app = typer.Typer()
     app.callback()(main.options)
@@ -32,5 +26,4 @@ def on(database_url: str) -> Iterator[Bridge]:
     def run(*arguments: str, stdin: bytes | None = None) -> Result:
         return CliRunner(env=environment).invoke(app, ["suppressions", *arguments], input=stdin)
 
-    yield run
-    structlog.reset_defaults()  # the commands let only errors through, in this process
+    return run

@@ -30,21 +30,6 @@ SECRET = "s3cret-and-long"
 TIME = r"\d{4}-\d\d-\d\dT[\d:.]+Z"
 
 
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    """Logging is the process's, and this process has other tests to run."""
-    root, levels = logging.getLogger(), {}
-    handlers, level = root.handlers[:], root.level
-    for library in (*logs._NOISY_LIBRARIES, "asyncio"):
-        levels[library] = logging.getLogger(library).level
-    yield
-    structlog.reset_defaults()
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for library, before in levels.items():
-        logging.getLogger(library).setLevel(before)
-
-
 def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     """The events, from standard error; standard output is for what a command prints."""
     captured = capsys.readouterr()

@@ -8,7 +8,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-import structlog
 from typer.testing import CliRunner
 
 from bridge.broker.archive_selection import ArchiveSelection
@@ -280,7 +279,6 @@ def test_no_word_is_broken(
     capsys.readouterr()
     show, words = CASES[command]
     show(tmp_path)
-    structlog.reset_defaults()
     said = capsys.readouterr().out
     assert not [line for line in said.splitlines() if len(line) > WIDTH]
     broken = [word for word in words.split() if word not in said]
