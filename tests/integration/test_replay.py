@@ -245,7 +245,8 @@ async def test_the_end_is_found_although_somebody_stands_still_before_it(
 ) -> None:
     """What comes late is no end: a replay would stop there, and say that it is done."""
     await archive(rabbit, settings, many("opened", 500, AT))
-    monkeypatch.setattr(broker_archive, "_PREFETCH", 100)  # the last chunk comes in five parts
+    monkeypatch.setattr(broker_archive, "_LAST_CHUNK_SECONDS", 4.0)
+    monkeypatch.setattr(broker_archive, "_PREFETCH", 200)  # the last chunk comes in three parts
     consume_from = broker_archive._consume_from
     # As if all stood in the last chunk: how many do is for RabbitMQ to choose.
     monkeypatch.setattr(
@@ -261,9 +262,9 @@ async def test_the_end_is_found_although_somebody_stands_still_before_it(
             if next(still, False):
                 if who == "RabbitMQ":
                     proxy.to_client.pause()
-                    asyncio.get_running_loop().call_later(4.0, proxy.to_client.resume)
+                    asyncio.get_running_loop().call_later(6.0, proxy.to_client.resume)
                 else:
-                    asyncio.get_running_loop().call_soon(time.sleep, 4.0)
+                    asyncio.get_running_loop().call_soon(time.sleep, 6.0)
             return found
 
         monkeypatch.setattr(Deliveries, "receive", receive_and_stand_still)
