@@ -38,8 +38,8 @@ class DeadLetterAge:
     """The time at which the oldest dead letter came in.
 
     The dead letters that this worker makes are known. Others are noticed by the number of messages: those of other
-    workers and of RabbitMQ, and what people have replayed or discarded. Then, and now and then, the queue is read as `bridge dead list` reads it,
-    which changes nothing in it.
+    workers and of RabbitMQ, and what people have replayed or discarded. Then, and every ten minutes or more, the queue is
+    read as `bridge dead list` reads it, which changes nothing in it.
     """
 
     def __init__(self, queue: str, clock: Callable[[], float] = time.time) -> None:
@@ -107,7 +107,8 @@ class DeadLetterAge:
             await exclusive_lock.release(connection, lock)
         ended = time.monotonic()
         self._read_again_at = ended + (ended - began) / _MAX_DUTY_CYCLE
-        self._trusted_until = ended + _TRUSTED_SECONDS
+        # Every worker does this, and meanwhile nobody else can read: where it takes long, it is done seldom.
+        self._trusted_until = ended + max(_TRUSTED_SECONDS, 10 * (self._read_again_at - ended))
         self._learned(_older(oldest, self._oldest_made), count - made)
 
     async def _oldest_in_queue(self, connection: AbstractConnection) -> tuple[float | None, int]:
